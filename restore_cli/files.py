@@ -1,0 +1,43 @@
+"""Writing files so that a name that exists is always a whole file, and hashing them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def write_then_rename(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; it takes the name `path` if the block succeeds.
+
+    The folder is made if it is missing. On any exception, Ctrl-C included, the temporary file is
+    removed and `path` is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    """The usual permissions of the user's files: those of `mkstemp` are private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,38 @@
+"""Typed TOML: a file becomes a frozen pydantic model, or one error line that names the key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from restore_cli.errors import RecipeError, unknown_name
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Record = TypeVar("Record", bound=BaseModel)
+
+
+def load(kind: type[Record], name_or_path: str, folder: Path, what: str) -> Record:
+    """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
+
+    Raises:
+        UsageError: no such name or file.
+        RecipeError: not TOML, unknown key, wrong type, value out of range.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = folder / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise unknown_name(what, name_or_path, (p.stem for p in folder.glob("*.toml")))
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text("utf-8")), strict=False)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{path}: {where}: {first['msg'].lower()}") from error
