@@ -1,0 +1,66 @@
+"""The table of models. Nothing registers itself: a model exists because it is listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
+from restore_cli.models.spec import Model, StateDict
+
+
+def table(models: Iterable[Model]) -> Mapping[str, Model]:
+    """Models by name.
+
+    Raises:
+        ValueError: two models of one name.
+    """
+    by_name: dict[str, Model] = {}
+    for model in models:
+        if model.name in by_name:
+            raise ValueError(f"model '{model.name}' is listed twice")
+        by_name[model.name] = model
+    return MappingProxyType(by_name)
+
+
+MODELS = table([MPRNET_MSCAM])
+
+
+def get_model(name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        UsageError: unknown; the nearest name is suggested.
+    """
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return MODELS[name]
+
+
+def get_config(model: Model, name: str) -> Any:
+    """The named config of a model.
+
+    Raises:
+        UsageError: unknown.
+    """
+    if name not in model.configs:
+        raise unknown_name(f"config of {model.name}", name, model.configs)
+    return model.configs[name]
+
+
+def detect(state: StateDict) -> Model:
+    """The one model whose state dict this is.
+
+    Raises:
+        WeightsError: none, or more than one, recognises it.
+    """
+    found = [model for model in MODELS.values() if model.detect(state)]
+    if len(found) != 1:
+        names = ", ".join(model.name for model in found) or "none"
+        raise WeightsError(
+            f"the weights' keys must fit exactly one model; they fit {names}",
+            hint=f"first keys: {', '.join(sorted(state)[:3])}",
+        )
+    return found[0]

@@ -1,0 +1,129 @@
+"""What a model says about itself: the records of the registry.
+
+Words used throughout: a *model* is a network family (`mprnet-mscam`); a *config* is one sized
+variant of it (`paper`, `lite`); a *network* is the `nn.Module` built from a config; a *checkpoint*
+is a set of trained weights for one config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from restore_cli.errors import WeightsError
+
+StateDict = Mapping[str, Tensor]
+
+
+class Config(Protocol):
+    """A frozen dataclass of plain numbers and booleans that fixes the shape of a network."""
+
+    __dataclass_fields__: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a tile lies in the (padded) picture it was cut from, in input pixels."""
+
+    top: int
+    left: int
+    picture_height: int
+    picture_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRequirement:
+    """Input sizes a network takes; others are padded and cropped by the restorer."""
+
+    multiple_of: int = 1
+    minimum: int = 1
+
+    def padded(self, length: int) -> int:
+        """The smallest accepted length that is at least `length`."""
+        longest = max(length, self.minimum)
+        return -(-longest // self.multiple_of) * self.multiple_of
+
+
+class Tiling(Enum):
+    """Whether a picture may be restored tile by tile."""
+
+    SUPPORTED = "supported"  # with local statistics, tiled equals whole up to the measured decay
+    DISCOURAGED = "discouraged"  # every output pixel depends on the whole picture
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One network family: how to recognise, configure and build it.
+
+    Attributes:
+        name: as typed on the command line.
+        task: for people, e.g. "motion deblurring and x4 super-resolution".
+        scale: output pixels per input pixel along one side.
+        paper: where the network was published.
+        code_license: SPDX licence of our implementation.
+        config_type: frozen dataclass that fixes a network of this family.
+        configs: named configs; the first is the published one.
+        build: config -> network, in training mode, with fresh weights. Its `forward` takes an image
+            (B, 3, H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size;
+            its `outputs` returns every named output that a training loss may ask for.
+        detect: whether a state dict is of this family; never a false negative.
+        infer_config: config from the shapes of a state dict that `detect` accepted.
+        rename_official: the authors' name of a parameter -> ours; for the importer and the
+            parity tests only.
+        bytes_per_pixel: config -> peak memory of one inference per input pixel, float32, roughly;
+            for the automatic tile size.
+        size: input sizes the network takes.
+        tiling: whether it may run in tiles.
+        placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
+    """
+
+    name: str
+    task: str
+    scale: int
+    paper: str
+    code_license: str
+    config_type: type[Any]
+    configs: Mapping[str, Any]
+    build: Callable[[Any], nn.Module]
+    detect: Callable[[StateDict], bool]
+    infer_config: Callable[[StateDict], Any]
+    rename_official: Callable[[str], str]
+    bytes_per_pixel: Callable[[Any], int]
+    size: SizeRequirement = SizeRequirement()
+    tiling: Tiling = Tiling.SUPPORTED
+    placed: bool = False
+
+    def config_from(self, values: Mapping[str, object]) -> Any:
+        """A config from stored values.
+
+        Raises:
+            WeightsError: on a field that is unknown, missing or of another type.
+        """
+        fields = {field.name: field for field in dataclasses.fields(self.config_type)}
+        unknown = sorted(set(values) - set(fields))
+        missing = sorted(
+            name
+            for name, field in fields.items()
+            if name not in values and field.default is dataclasses.MISSING
+        )
+        if unknown or missing:
+            raise WeightsError(
+                f"config of model '{self.name}' has unknown fields {unknown}, lacks {missing}",
+                hint="the checkpoint is of another version of restore, or of another model",
+            )
+        for name, value in values.items():
+            wanted = {"int": int, "bool": bool}[str(fields[name].type)]
+            if type(value) is not wanted:
+                raise WeightsError(
+                    f"config of model '{self.name}': {name} = {value!r} is not {wanted.__name__}"
+                )
+        return self.config_type(**values)
+
+    def config_name(self, config: Any) -> str:
+        """Name of a config in the table, or "custom"."""
+        return next((name for name, known in self.configs.items() if known == config), "custom")

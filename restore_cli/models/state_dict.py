@@ -1,0 +1,20 @@
+"""Pure functions of state-dict keys and shapes, for detection and config inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from restore_cli.models.spec import StateDict
+
+
+def count_blocks(state: StateDict, prefix: str) -> int:
+    """Number of modules `prefix.0`, `prefix.1`, ... that own a parameter (0 if there is none).
+
+    >>> count_blocks({"body.0.weight": None, "body.1.weight": None, "tail.weight": None}, "body")
+    2
+    """
+    found = {
+        int(key[len(prefix) + 1 :].split(".")[0]) for key in state if key.startswith(prefix + ".")
+    }
+    return max(found, default=-1) + 1
