@@ -1,0 +1,175 @@
+"""Motion blur: random camera paths as homographies, and objects that move on their own.
+
+A path is the motion during one exposure: `samples` poses of a rotating camera, each a homography
+K R K^-1 (pure rotation, the dominant part of hand shake: Whyte et al., "Non-uniform deblurring for
+shaken images", CVPR 2010). Paths are centred: the mean pose is the identity, so that the sharp
+picture is the best answer to the blurred one rather than a shifted copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Poses during one exposure.
+
+    Attributes:
+        shift: (T, 2) displacement of the picture's centre in pixels, x then y; mean zero.
+        roll: (T,) rotation about the optical axis in radians; mean zero.
+        focal: focal length in pixels.
+        centre: x, y of the optical axis in pixels of the image that is blurred (may lie outside).
+    """
+
+    shift: np.ndarray
+    roll: np.ndarray
+    focal: float
+    centre: tuple[float, float]
+
+    @property
+    def length(self) -> float:
+        """Arc length of the centre's path in pixels."""
+        return float(np.hypot(*np.diff(self.shift, axis=0).T).sum())
+
+    def homographies(self) -> np.ndarray:
+        """(T, 3, 3) float64 maps from a pixel of the blurred picture to the sharp one's."""
+        yaw = -np.arctan(self.shift[:, 0] / self.focal)
+        pitch = np.arctan(self.shift[:, 1] / self.focal)
+        zero, one = np.zeros_like(yaw), np.ones_like(yaw)
+
+        def matrix(*entries: np.ndarray) -> np.ndarray:
+            return np.stack(entries, -1).reshape(-1, 3, 3)
+
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        cr, sr = np.cos(self.roll), np.sin(self.roll)
+        rotation = (
+            matrix(cy, zero, sy, zero, one, zero, -sy, zero, cy)
+            @ matrix(one, zero, zero, zero, cp, -sp, zero, sp, cp)
+            @ matrix(cr, -sr, zero, sr, cr, zero, zero, zero, one)
+        )
+        x, y = self.centre
+        camera = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1]])
+        return np.asarray(camera @ rotation @ np.linalg.inv(camera))
+
+
+def draw_trajectory(
+    rng: np.random.Generator,
+    *,
+    length: float,
+    samples: int,
+    picture: tuple[int, int],
+    centre: tuple[float, float],
+) -> Trajectory:
+    """A random smooth path of a hand-held camera.
+
+    Velocity is a constant drift plus a smooth random part (an integrated random walk), so that
+    paths range from a straight sweep to a hook or a loop.
+
+    Args:
+        rng: source of all randomness.
+        length: arc length of the picture centre's path in pixels; 0 for a camera at rest.
+        samples: poses T, at least 2.
+        picture: height, width of the whole picture in pixels; fixes field of view and roll.
+        centre: optical axis in the coordinates of the image that will be blurred.
+    """
+    height, width = picture
+    angle = rng.uniform(0, 2 * np.pi)
+    drift = np.array([np.cos(angle), np.sin(angle)])
+    walk = np.cumsum(rng.standard_normal((samples, 3)), axis=0)
+    walk -= walk.mean(0)
+    walk /= np.sqrt((walk[:, :2] ** 2).sum(1).mean()) + 1e-12
+    velocity = drift + rng.uniform(0, 1.5) * walk[:, :2]
+    shift = np.cumsum(velocity, axis=0)
+    shift *= length / max(np.hypot(*np.diff(shift, axis=0).T).sum(), 1e-12)
+    # Roll moves the corners; up to about half of what the shake moves the centre.
+    roll = np.cumsum(rng.uniform(-1, 1) + rng.uniform(0, 1) * walk[:, 2])
+    roll *= rng.uniform(0, 0.5) * length / (np.hypot(height, width) / 2) / max(np.ptp(roll), 1e-12)
+    focal = rng.uniform(0.7, 1.5) * max(height, width)
+    return Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
+
+
+def blur(light: Tensor, paths: list[Trajectory]) -> Tensor:
+    """Average of the views along each image's path.
+
+    Args:
+        light: (B, C, H, W) linear light; outside the frame the edge is repeated.
+        paths: one per image, all with the same number of samples.
+
+    Returns:
+        (B, C, H, W).
+    """
+    total = torch.zeros_like(light)
+    for views in _views(paths, light):
+        total += F.grid_sample(light, views, padding_mode="border", align_corners=False)
+    return total / len(paths[0].shift)
+
+
+def blur_with_object(
+    light: Tensor,
+    paths: list[Trajectory],
+    object_light: Tensor,
+    mask: Tensor,
+    object_paths: list[Trajectory],
+) -> Tensor:
+    """Average of the views when an object moves on its own in front of a moving background.
+
+    At each moment the object's mask, moved, covers the background, moved: what it uncovers and
+    what it hides are both in the average (soft occlusion).
+
+    Args:
+        light: (B, C, H, W) background, linear.
+        paths: the camera's, one per image.
+        object_light: (B, C, H, W) the object's texture, linear.
+        mask: (B, 1, H, W) its coverage in [0, 1].
+        object_paths: the object's own paths as seen by the camera at rest, one per image.
+    """
+    layer = torch.cat([object_light * mask, mask], 1)
+    total = torch.zeros_like(light)
+    both = [
+        Trajectory(path.shift + own.shift, path.roll + own.roll, path.focal, path.centre)
+        for path, own in zip(paths, object_paths, strict=True)
+    ]
+    for views, object_views in zip(_views(paths, light), _views(both, light), strict=True):
+        behind = F.grid_sample(light, views, padding_mode="border", align_corners=False)
+        front = F.grid_sample(layer, object_views, padding_mode="border", align_corners=False)
+        total += front[:, :-1] + (1 - front[:, -1:]) * behind
+    return total / len(paths[0].shift)
+
+
+def _views(paths: list[Trajectory], light: Tensor) -> Iterator[Tensor]:
+    """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
+    height, width = light.shape[-2:]
+    # pixel centre i -> (2i + 1)/n - 1, and back; folded into the homography.
+    to_pixel = np.array(
+        [[width / 2, 0, width / 2 - 0.5], [0, height / 2, height / 2 - 0.5], [0, 0, 1]]
+    )
+    maps = np.linalg.inv(to_pixel) @ np.stack([p.homographies() for p in paths]) @ to_pixel
+    maps /= maps[..., 2:, 2:]
+    y = (torch.arange(height, device=light.device, dtype=light.dtype) * 2 + 1) / height - 1
+    x = (torch.arange(width, device=light.device, dtype=light.dtype) * 2 + 1) / width - 1
+    points = torch.stack(
+        [x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)],
+        -1,
+    ).reshape(-1, 3)
+    for pose in torch.from_numpy(maps).to(light).unbind(1):  # (B, 3, 3)
+        moved = points @ pose.mT  # (B, H * W, 3)
+        yield (moved[..., :2] / moved[..., 2:]).reshape(-1, height, width, 2)
+
+
+def draw_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """(H, W) float32 coverage of a random soft-edged blob, from smoothed and thresholded noise."""
+    cells = int(rng.integers(3, 7))
+    noise = torch.from_numpy(rng.standard_normal((1, 1, cells, cells)).astype(np.float32))
+    smooth = F.interpolate(noise, (height, width), mode="bicubic", align_corners=True)[0, 0].numpy()
+    threshold = np.quantile(smooth, rng.uniform(0.5, 0.85))
+    # The edge is about two pixels wide whatever the size of the blob.
+    slope = np.hypot(*np.gradient(smooth)).mean() + 1e-6
+    coverage: np.ndarray = np.clip((smooth - threshold) / (2 * slope) + 0.5, 0, 1)
+    return coverage

@@ -1,0 +1,52 @@
+"""MATLAB-compatible bicubic resampling (`imresize`), the downscaling all five papers train with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic (Keys, a = -1/2) with half-sample symmetric borders, not clamped.
+
+    Args:
+        image: (B, C, H, W), any float type; computed in at least float32, float64 stays.
+        height: rows of the result.
+        width: columns of the result. The scale along each side is new / old, as in
+            MATLAB's `imresize(image, [height width])`.
+
+    Returns:
+        (B, C, height, width) of the input's type.
+    """
+    x = image if image.dtype == torch.float64 else image.float()
+    rows = _weights(image.shape[-2], height).to(x)
+    columns = _weights(image.shape[-1], width).to(x)
+    return (rows @ x @ columns.mT).to(image.dtype)
+
+
+@lru_cache(maxsize=64)
+def _weights(before: int, after: int) -> Tensor:
+    """(after, before) float64 matrix of one axis; rows sum to 1."""
+    scale = after / before
+    stretch = min(scale, 1.0)  # a wider kernel when shrinking: antialiasing
+    centre = (np.arange(after) + 0.5) / scale - 0.5
+    taps = int(np.ceil(4 / stretch)) + 2
+    index = np.floor(centre - 2 / stretch).astype(np.int64)[:, None] + np.arange(taps)
+    weight = _keys((centre[:, None] - index) * stretch)
+    weight /= weight.sum(1, keepdims=True)
+    mirrored = index % (2 * before)
+    mirrored = np.where(mirrored < before, mirrored, 2 * before - 1 - mirrored)
+    matrix = np.zeros((after, before))
+    np.add.at(matrix, (np.arange(after)[:, None], mirrored), weight)
+    return torch.from_numpy(matrix)
+
+
+def _keys(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel, a = -1/2."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
