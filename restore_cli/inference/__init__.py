@@ -1,0 +1,1 @@
+"""From a checkpoint to restored pixels: loading, padding, local statistics, tiles."""

@@ -1,0 +1,107 @@
+"""From a verified file to a network that is ready to run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from restore_cli.errors import WeightsError
+from restore_cli.models.registry import detect, get_model
+from restore_cli.models.spec import Model
+from restore_cli.weights.checkpoint import read_header, read_tensors
+from restore_cli.weights.manifest import Checkpoint
+from restore_cli.weights.store import WeightsFile
+
+Size = tuple[int, int]
+DEFAULT_OVERLAP = 64  # input pixels, for files whose decay nobody has measured
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A network with everything the restorer must know about it.
+
+    Attributes:
+        model: its registry entry.
+        config: that it was built from.
+        network: float32, in eval mode.
+        file: where the weights came from.
+        train_size: height, width of training patches, or None where nobody wrote it down.
+        tlsc_base: window of local statistics, or None when TLSC must stay off.
+        overlap: of tiles, input pixels.
+    """
+
+    model: Model
+    config: Any
+    network: nn.Module
+    file: WeightsFile
+    train_size: Size | None
+    tlsc_base: Size | None
+    overlap: int
+
+
+def load_network(file: WeightsFile, expected_model: str | None = None) -> LoadedNetwork:
+    """Read weights and build their network; every key must fit.
+
+    The config comes from the file's header; where there is none it is inferred from the shapes.
+    Header, shapes and manifest must agree.
+
+    Args:
+        file: verified weights.
+        expected_model: the model the user asked for, or None for whatever the file is.
+
+    Raises:
+        WeightsError: unreadable, of another model, of no model, or in disagreement with itself.
+    """
+    header, state = read_header(file.path), read_tensors(file.path)
+    model = get_model(header.model) if header else detect(state)
+    if expected_model is not None and model.name != expected_model:
+        raise WeightsError(
+            f"'{file.name}' holds weights of '{model.name}', not of '{expected_model}'",
+            hint=f"use --model {model.name}",
+        )
+    config = _agreed_config(file, model, state, header.config if header else None)
+    network = model.build(config)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"'{file.name}' does not fit '{model.name}': {error}") from error
+    listed = file.checkpoint
+    train_size = listed.train_size if listed else header.train_size if header else None
+    return LoadedNetwork(
+        model=model,
+        config=config,
+        network=network.eval(),
+        file=file,
+        train_size=train_size,
+        tlsc_base=_tlsc_base(listed, train_size),
+        overlap=listed.overlap if listed else DEFAULT_OVERLAP,
+    )
+
+
+def _agreed_config(
+    file: WeightsFile, model: Model, state: dict[str, Any], stored: dict[str, object] | None
+) -> Any:
+    if not model.detect(state):
+        raise WeightsError(f"'{file.name}' says it is '{model.name}', but its keys are not")
+    try:
+        config = model.infer_config(state)
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise WeightsError(f"'{file.name}' is an incomplete '{model.name}': {error!r}") from error
+    listed = file.checkpoint.config if file.checkpoint else None
+    claims: dict[str, Mapping[str, object] | None] = {"its header": stored, "the manifest": listed}
+    for claimant, claimed in claims.items():
+        if claimed is not None and model.config_from(claimed) != config:
+            shapes = dataclasses.asdict(config)
+            raise WeightsError(f"'{file.name}': {claimant} says {claimed}, its shapes {shapes}")
+    return config
+
+
+def _tlsc_base(listed: Checkpoint | None, train_size: Size | None) -> Size | None:
+    """The listed window, else 1.5 times the training size, as published for MPRNet and NAFNet."""
+    if listed:
+        return listed.tlsc_base
+    return (train_size[0] * 3 // 2, train_size[1] * 3 // 2) if train_size else None

@@ -1,0 +1,190 @@
+"""A network made ready for pictures of any size: pad, run whole or in tiles, crop, clamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isqrt
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from restore_cli.errors import DeviceError, PictureError, UsageError
+from restore_cli.inference.loading import LoadedNetwork
+from restore_cli.inference.padding import pad
+from restore_cli.inference.tiling import Span, Tile, plan_axis, restore_rows
+from restore_cli.inference.tlsc import localise
+from restore_cli.models.layers import channels_last
+from restore_cli.models.spec import Placement, Tiling
+
+_ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "MPS backend out of memory")
+_LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
+
+
+@dataclass(frozen=True, slots=True)
+class RestorerOptions:
+    """How to run a network.
+
+    Attributes:
+        device: where to run it.
+        dtype: of weights and features; local means and blending stay float32.
+        tlsc: local statistics; None for on where the checkpoint says how.
+        tile: longest side of a tile in input pixels; None for automatic, 0 for never.
+        overlap: of tiles in input pixels; None for the checkpoint's measured one.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    tlsc: bool | None = None
+    tile: int | None = None
+    overlap: int | None = None
+
+
+class Restorer:
+    """Restores pictures with one network.
+
+    Keeps nothing between pictures but the tile size at which memory did not run out.
+    """
+
+    def __init__(self, loaded: LoadedNetwork, options: RestorerOptions) -> None:
+        """Convert the network and move it to the device.
+
+        Raises:
+            UsageError: TLSC asked for, but the training size is not known.
+            DeviceError: the device is not there.
+        """
+        if options.tlsc and loaded.tlsc_base is None:
+            raise UsageError(
+                f"'{loaded.file.name}' does not say its training size, so TLSC has no window",
+                hint="use --no-tlsc",
+            )
+        self.model = loaded.model
+        self.scale = loaded.model.scale
+        self.options = options
+        self.tlsc = loaded.tlsc_base is not None if options.tlsc is None else options.tlsc
+        self.overlap = loaded.overlap if options.overlap is None else options.overlap
+        self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
+        network = loaded.network
+        if self.tlsc and loaded.train_size and loaded.tlsc_base:
+            network = localise(network, loaded.train_size, loaded.tlsc_base)
+        try:
+            network = network.to(options.device, options.dtype)
+            self._network: nn.Module = channels_last(network)
+        except (RuntimeError, AssertionError) as error:
+            raise DeviceError(f"cannot use device '{options.device}': {error}") from error
+        self._limit: int | None = None  # a tile side at which memory did not run out
+
+    def __call__(
+        self, image: Tensor, report: Callable[[int, int], None] = lambda done, tiles: None
+    ) -> Tensor:
+        """Restore one picture.
+
+        Args:
+            image: (1, 3, H, W) float in [0, 1], any size.
+            report: called with (tiles done, tiles in all).
+
+        Returns:
+            (1, 3, scale * H, scale * W) float32 in [0, 1] on the CPU.
+
+        Raises:
+            DeviceError: out of memory even with the smallest tiles.
+            PictureError: the network's output is not finite.
+        """
+        height, width = image.shape[-2:]
+        result = image.new_empty(1, 3, height * self.scale, width * self.scale, dtype=torch.float32)
+        padded = pad(image, self.model.size)
+        tile = self.tile_side(padded.shape[-2], padded.shape[-1])
+        while True:
+            try:
+                top = 0
+                for rows in self._rows(padded, tile, report):
+                    wanted = rows[..., : result.shape[-2] - top, : result.shape[-1]]
+                    result[..., top : top + wanted.shape[-2], :] = wanted
+                    top += wanted.shape[-2]
+                return result.clamp_(0, 1)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                tile = self._smaller(tile, error)
+
+    def tile_side(self, height: int, width: int) -> int:
+        """Longest side of a tile for a padded picture of that size; it may be the whole picture."""
+        longest = max(height, width)
+        if self.options.tile == 0 or self.model.tiling is Tiling.DISCOURAGED:
+            return longest
+        limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
+        if limits:
+            return min(longest, *limits)
+        pixels = _free_bytes(self.options.device) // 2 // self._bytes_per_pixel
+        if height * width <= min(pixels, _LARGEST_TILE**2):
+            return longest
+        side = min(isqrt(pixels), _LARGEST_TILE)
+        return min(longest, max(side, self._smallest_tile()))
+
+    def plan(self, height: int, width: int, tile: int) -> tuple[list[Span], list[Span]]:
+        """Spans of the rows and columns of tiles of a padded picture."""
+        multiple = self.model.size.multiple_of
+        return (
+            plan_axis(height, tile, self.overlap, multiple),
+            plan_axis(width, tile, self.overlap, multiple),
+        )
+
+    def _rows(
+        self, image: Tensor, tile: int, report: Callable[[int, int], None]
+    ) -> Iterator[Tensor]:
+        height, width = image.shape[-2:]
+        spans = self.plan(height, width, tile)
+        tiles, done = len(spans[0]) * len(spans[1]), 0
+        report(0, tiles)
+
+        def restore(place: Tile) -> Tensor:
+            nonlocal done
+            rows, columns = place.rows, place.columns
+            piece = image[..., rows.start : rows.stop, columns.start : columns.stop]
+            restored = self._run(piece, Placement(rows.start, columns.start, height, width))
+            done += 1
+            report(done, tiles)
+            return restored
+
+        return restore_rows(height, width, self.scale, spans, restore)
+
+    def _run(self, piece: Tensor, placement: Placement) -> Tensor:
+        """One tile through the network: float32 on the CPU, every value finite."""
+        x = piece.to(self.options.device, self.options.dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        arguments = (x, placement) if self.model.placed else (x,)
+        with torch.inference_mode():
+            restored: Tensor = self._network(*arguments).float().cpu().contiguous()
+        if not restored.isfinite().all():
+            raise PictureError(
+                f"'{self.model.name}' gave values that are not finite",
+                hint="use --precision fp32" if self.options.dtype != torch.float32 else "",
+            )
+        return restored.clone()
+
+    def _smaller(self, tile: int, error: Exception) -> int:
+        """Half the tile after running out of memory; any other error goes on its way."""
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
+            text in str(error) for text in _ALLOCATION_FAILED
+        ):
+            raise error
+        half = tile // 2 // self.model.size.multiple_of * self.model.size.multiple_of
+        if self.options.tile == 0 or half < self._smallest_tile():
+            raise DeviceError(
+                f"out of memory on '{self.options.device}' with tiles of {tile} px",
+                hint="close other programs, or use --device cpu",
+            ) from error
+        if self.options.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._limit = half
+        return half
+
+    def _smallest_tile(self) -> int:
+        multiple = self.model.size.multiple_of
+        return max(3 * -(-self.overlap // multiple) * multiple, self.model.size.minimum)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that a tile may use."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,146 @@
+"""The catalogue of checkpoints: `weights_manifest.toml`, validated strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from restore_cli.errors import UsageError, WeightsError, unknown_name
+
+FILE = "weights_manifest.toml"
+Side = Annotated[int, Field(ge=1)]
+
+
+class Score(BaseModel):
+    """One measured result.
+
+    Attributes:
+        data: what was restored.
+        protocol: crop, colour, rounding, TLSC.
+        psnr: mean PSNR in dB.
+        ssim: mean SSIM.
+        bicubic_psnr: of bicubic upscaling on the same pictures.
+        bicubic_ssim: likewise.
+        worst_gain: smallest gain over bicubic of any picture, dB.
+        command: that prints these numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    protocol: str
+    psnr: float
+    ssim: float
+    bicubic_psnr: float
+    bicubic_ssim: float
+    worst_gain: float
+    command: str
+
+
+class Checkpoint(BaseModel):
+    """One trained set of weights.
+
+    Attributes:
+        name: key in the manifest, `model-config.training`.
+        model: name of the network family; a test proves that the registry knows it.
+        config: every field of the model's config; must equal what the file says.
+        source: `bundled:FILE` or `hf://owner/repo/file.safetensors@revision`.
+        sha256: of the file; checked at every load.
+        size: of the file in bytes.
+        license: SPDX licence of the weights.
+        training_data: what was trained on.
+        recipe: name of the training recipe.
+        train_size: height, width of the training patches.
+        tlsc_base: window of local statistics at full resolution.
+        overlap: of tiles, input pixels; from the measured decay of the difference to untiled.
+        default: whether `--model` alone means this checkpoint.
+        scores: measured results.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    model: str
+    config: dict[str, int | bool]
+    source: Annotated[
+        str, Field(pattern=r"^(bundled:[\w.-]+|hf://[\w.-]+/[\w.-]+/[\w./-]+@[0-9a-f]{40})$")
+    ]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=1)]
+    license: str
+    training_data: str
+    recipe: str
+    train_size: tuple[Side, Side]
+    tlsc_base: tuple[Side, Side]
+    overlap: Annotated[int, Field(ge=0)]
+    default: bool = False
+    scores: list[Score] = []
+
+
+class Manifest(BaseModel):
+    """All checkpoints, by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default_model: str
+    checkpoints: dict[str, Checkpoint]
+
+    @model_validator(mode="after")
+    def _one_default_a_model(self) -> Manifest:
+        defaults = [c.model for c in self.checkpoints.values() if c.default]
+        if len(defaults) != len(set(defaults)):
+            raise ValueError("a model has more than one default checkpoint")
+        return self
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Manifest from TOML.
+
+    Raises:
+        WeightsError: not TOML, an unknown key, a value out of range.
+    """
+    try:
+        raw = tomllib.loads(text)
+        default_model = raw.pop("default_model", None)
+        named = {name: {"name": name, **entry} for name, entry in raw.items()}
+        return Manifest.model_validate({"default_model": default_model, "checkpoints": named})
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        raise WeightsError(f"{FILE} is broken: {error}") from error
+
+
+@cache
+def load_manifest() -> Manifest:
+    """The manifest that ships with the package; in a source checkout, the one at its root."""
+    package = Path(__file__).parent.parent
+    inside, beside = package / FILE, package.parent / FILE
+    return parse_manifest((inside if inside.is_file() else beside).read_text("utf-8"))
+
+
+def get_checkpoint(name: str) -> Checkpoint:
+    """The listed checkpoint of that name.
+
+    Raises:
+        UsageError: unknown; the nearest name is suggested.
+    """
+    known = load_manifest().checkpoints
+    if name not in known:
+        raise unknown_name("checkpoint", name, known)
+    return known[name]
+
+
+def default_checkpoint(model: str) -> Checkpoint:
+    """The checkpoint that `--model` alone means.
+
+    Raises:
+        UsageError: the model has none.
+    """
+    for checkpoint in load_manifest().checkpoints.values():
+        if checkpoint.model == model and checkpoint.default:
+            return checkpoint
+    raise UsageError(
+        f"model '{model}' has no checkpoint yet", hint="give one with --weights FILE.safetensors"
+    )

@@ -1,0 +1,108 @@
+"""From the name of weights to a verified file on this disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_cli.errors import WeightsError
+from restore_cli.files import sha256
+from restore_cli.weights.manifest import Checkpoint, default_checkpoint, get_checkpoint
+
+BUNDLED = Path(__file__).parent / "bundled"
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A file of weights.
+
+    Attributes:
+        name: for people: a checkpoint's name, or what the user gave.
+        path: on this disk.
+        sha256: of its content.
+        checkpoint: its manifest entry, or None for a file that is not listed.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    checkpoint: Checkpoint | None
+
+
+def locate(weights: str | None, model: str | None) -> WeightsFile:
+    """Find weights, fetch them if they are on the Hub, and verify them.
+
+    Args:
+        weights: a checkpoint's name, a path to a `.safetensors` file,
+            `hf://owner/repo/file.safetensors@revision`, or None for the model's default.
+        model: a model's name; needed when `weights` is None.
+
+    Raises:
+        UsageError: unknown checkpoint, or a model without one.
+        WeightsError: missing, unreachable, or not what the manifest says.
+    """
+    if weights is None:
+        return fetch(default_checkpoint(str(model)))
+    if weights.startswith("hf://"):
+        path = _download(weights)
+        return WeightsFile(weights, path, sha256(path), None)
+    if weights.endswith(".safetensors") or "/" in weights or "\\" in weights:
+        path = Path(weights)
+        if not path.is_file():
+            raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
+        return WeightsFile(weights, path, sha256(path), None)
+    return fetch(get_checkpoint(weights))
+
+
+def fetch(checkpoint: Checkpoint) -> WeightsFile:
+    """The verified file of a listed checkpoint.
+
+    Raises:
+        WeightsError: missing, unreachable, or of another content.
+    """
+    path = _local_path(checkpoint)
+    if not path.is_file():
+        raise WeightsError(
+            f"the bundled file of '{checkpoint.name}' is missing: '{path}'",
+            hint="the installation is damaged: pip install --force-reinstall restore-cli",
+        )
+    found = sha256(path)
+    if found != checkpoint.sha256:
+        raise WeightsError(
+            f"'{path}' is not '{checkpoint.name}': sha256 {found}, expected {checkpoint.sha256}",
+            hint="delete that file and fetch it again; it will not be used",
+        )
+    return WeightsFile(checkpoint.name, path, found, checkpoint)
+
+
+def _local_path(checkpoint: Checkpoint) -> Path:
+    scheme, _, rest = checkpoint.source.partition(":")
+    return BUNDLED / rest if scheme == "bundled" else _download(checkpoint.source)
+
+
+def _download(uri: str) -> Path:
+    """Fetch `hf://owner/repo/file@revision` into the Hub's own cache, or take it from there."""
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  0.4 s, not needed for bundled weights
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise WeightsError(
+            f"'{uri}' is not hf://owner/repo/file.safetensors@revision",
+            hint="the revision pins the weights: a commit, a tag or a branch",
+        )
+    try:
+        return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
+    except LocalEntryNotFoundError as error:
+        raise WeightsError(
+            f"'{uri}' is not in the cache and the Hub cannot be reached",
+            hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"cannot fetch '{uri}': {reason}",
+            hint="check owner, repo, file and revision; private repos need HF_TOKEN",
+        ) from error
