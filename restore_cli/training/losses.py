@@ -1,0 +1,61 @@
+"""Loss terms on (B, 3, H, W) images; each is a mean, so its weight does not depend on the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (output - target).abs().mean()
+
+
+def charbonnier(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of sqrt(d^2 + eps^2), eps = 1e-3 (Zamir et al., MPRNet, eq. 3)."""
+    return ((output - target).square() + 1e-6).sqrt().mean()
+
+
+def edge(output: Tensor, target: Tensor) -> Tensor:
+    """Charbonnier distance of Laplacians (Zamir et al., MPRNet, eq. 4)."""
+    return charbonnier(laplacian(output), laplacian(target))
+
+
+def gradient(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of Sobel gradients, horizontal plus vertical (CNLRN).
+
+    Kernels are unnormalised and borders zero-padded, as in the published code.
+    """
+    sobel = output.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    kernels = torch.stack([sobel, sobel.T])[:, None].repeat(3, 1, 1, 1)
+    # Linear, so the difference is filtered once instead of each picture.
+    filtered = F.conv2d(output - target, kernels, padding=1, groups=3)
+    return 2 * filtered.abs().mean()
+
+
+def laplacian(image: Tensor) -> Tensor:
+    """Image minus G(U(G(image))).
+
+    G is a 5x5 Gaussian-like filter; U zeroes odd rows and columns, times 4.
+    """
+    smooth = _smooth(image)
+    sampled = torch.zeros_like(smooth)
+    sampled[..., ::2, ::2] = smooth[..., ::2, ::2] * 4
+    return image - _smooth(sampled)
+
+
+def _smooth(image: Tensor) -> Tensor:
+    line = image.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+    kernel = torch.outer(line, line).expand(3, 1, 5, 5)
+    return F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "edge": edge,
+    "gradient": gradient,
+}
