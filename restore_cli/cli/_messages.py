@@ -1,0 +1,51 @@
+"""Errors as one line and a hint on stderr, and the exit status that tells the truth."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from restore_cli.cli._output import talk
+from restore_cli.errors import RestoreError
+
+INTERRUPTED = 130
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def show(error: RestoreError) -> None:
+    """`error: …` and, where there is one, `hint: …`."""
+    talk(f"error: {error}")
+    if error.hint:
+        talk(f"hint: {error.hint}")
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn our errors, Ctrl-C and a closed pipe into messages and exit codes.
+
+    Other exceptions are defects and keep their traceback; so do ours with `-vv`.
+    """
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except RestoreError as error:
+            if int(str(kwargs.get("verbose") or 0)) > 1:
+                raise
+            show(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            talk("interrupted; nothing half-written is left")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has gone; keep Python from complaining again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+    return wrapper

@@ -1,0 +1,104 @@
+"""Options that several commands share, and the strings they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restore_cli.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
+VerboseOpt = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv shows tracebacks.")
+]
+DeviceOpt = Annotated[
+    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+]
+
+
+def parse_device(text: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu.
+
+    Raises:
+        UsageError: not a device.
+        DeviceError: a device that is not there.
+    """
+    import torch
+
+    if text == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise UsageError(
+            f"device '{text}' is not known", hint="auto, cpu, cuda, cuda:N, mps"
+        ) from error
+    there: dict[str, Callable[[], bool]] = {
+        "cpu": lambda: True,
+        "mps": torch.backends.mps.is_available,
+        "cuda": lambda: torch.cuda.device_count() > (device.index or 0),
+    }
+    if device.type not in there:
+        raise UsageError(f"device '{text}' is not supported", hint="auto, cpu, cuda, cuda:N, mps")
+    if not there[device.type]():
+        raise DeviceError(f"device '{text}' is not there", hint="use --device cpu")
+    return device
+
+
+def parse_tile(text: str) -> int | None:
+    """`auto` -> None, `off` -> 0, a number of pixels -> that number.
+
+    Raises:
+        UsageError: anything else; 0 means opposite things in other tools.
+    """
+    if text == "auto":
+        return None
+    if text == "off":
+        return 0
+    if text == "0":
+        raise UsageError("--tile 0 is ambiguous", hint="say --tile auto or --tile off")
+    if not text.isdecimal():
+        raise UsageError(f"--tile '{text}' is not a size", hint="auto, off, or pixels, e.g. 512")
+    return int(text)
+
+
+def parse_overlap(text: str) -> int | None:
+    """`auto` -> None, a number of pixels -> that number.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--overlap '{text}' is not a size", hint="auto, or pixels, e.g. 64")
+    return int(text)
+
+
+def parse_precision(text: str, device: torch.device) -> torch.dtype:
+    """`auto` is fp32.
+
+    Raises:
+        UsageError: unknown, or half precision on a CPU, where it is slow and was never wanted.
+    """
+    import torch
+
+    known = {
+        "auto": torch.float32,
+        "fp32": torch.float32,
+        "fp16": torch.float16,
+        "bf16": torch.bfloat16,
+    }
+    if text not in known:
+        raise UsageError(f"--precision '{text}' is not known", hint=", ".join(known))
+    if device.type == "cpu" and known[text] != torch.float32:
+        raise UsageError(f"--precision {text} is for GPUs", hint="the CPU runs fp32")
+    return known[text]

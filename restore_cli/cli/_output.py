@@ -1,0 +1,64 @@
+"""stdout carries data only: paths, tables, JSON. Everything else goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+def talk(message: str) -> None:
+    """A line for the person at the terminal."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+def data(line: str) -> None:
+    """A line for the next program in the pipe."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def data_json(value: object) -> None:
+    """One JSON value on one line."""
+    data(json.dumps(value, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A listing that fits the terminal; tab-separated, without a heading, into a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            data("\t".join(row))
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    Console().print(grid)
+
+
+def progress_bar(*, quiet: bool, unit: str) -> Progress:
+    """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )

@@ -1,0 +1,54 @@
+"""The Typer application; imports no torch, so that `--help` is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from restore_cli import __version__
+from restore_cli.cli import degrade, image, models, train, weights
+from restore_cli.cli._output import data
+
+app = typer.Typer(
+    name="restore",
+    help="Give back the sharp, large picture behind a motion-blurred, small one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RESTORE"},
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        data(f"restore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            help="Print the version.",
+            is_eager=True,
+            callback=lambda value: _version(wanted=value),
+        ),
+    ] = False,
+) -> None:
+    """Give back the sharp, large picture behind a motion-blurred, small one."""
+
+
+app.command("image", epilog=image.EPILOG)(image.image)
+app.command("restore", hidden=True)(image.image)
+app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
+app.command("train", epilog=train.EPILOG)(train.train)
+app.add_typer(models.app, name="models")
+app.add_typer(weights.app, name="weights")
+
+
+def main() -> None:
+    """The console script."""
+    app()
