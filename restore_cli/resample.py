@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -21,19 +22,29 @@ def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (B, C, height, width) of the input's type.
     """
+    before = image.shape[-2:]
+    return _resize(image, (height, width), (height / before[0], width / before[1]))
+
+
+def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
+    """The same by a factor, as in MATLAB's `imresize(image, scale)`: sides are rounded up."""
+    height, width = (math.ceil(side * scale) for side in image.shape[-2:])
+    return _resize(image, (height, width), (scale, scale))
+
+
+def _resize(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
     x = image if image.dtype == torch.float64 else image.float()
-    rows = _weights(image.shape[-2], height).to(x)
-    columns = _weights(image.shape[-1], width).to(x)
+    rows = _weights(image.shape[-2], size[0], scales[0]).to(x)
+    columns = _weights(image.shape[-1], size[1], scales[1]).to(x)
     return (rows @ x @ columns.mT).to(image.dtype)
 
 
 @lru_cache(maxsize=64)
-def _weights(before: int, after: int) -> Tensor:
+def _weights(before: int, after: int, scale: float) -> Tensor:
     """(after, before) float64 matrix of one axis; rows sum to 1."""
-    scale = after / before
     stretch = min(scale, 1.0)  # a wider kernel when shrinking: antialiasing
     centre = (np.arange(after) + 0.5) / scale - 0.5
-    taps = int(np.ceil(4 / stretch)) + 2
+    taps = math.ceil(4 / stretch) + 2
     index = np.floor(centre - 2 / stretch).astype(np.int64)[:, None] + np.arange(taps)
     weight = _keys((centre[:, None] - index) * stretch)
     weight /= weight.sum(1, keepdims=True)

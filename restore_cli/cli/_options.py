@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
+QuietOpt = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No notes and no progress on stderr.")
+]
 VerboseOpt = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv shows tracebacks.")
 ]

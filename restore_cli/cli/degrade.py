@@ -22,7 +22,7 @@ Examples:
 
 @reported
 def degrade(
-    inputs: Annotated[list[Path], typer.Argument(help="Sharp pictures.", metavar="INPUT...")],
+    inputs: Annotated[list[Path], typer.Argument(help="Sharp pictures.", metavar="INPUT")],
     output: Annotated[
         Path,
         typer.Option(

@@ -30,7 +30,7 @@ Examples:
 @reported
 def image(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT...")
+        list[Path], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT")
     ],
     output: Annotated[
         Path | None,

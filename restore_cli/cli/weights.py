@@ -12,7 +12,7 @@ from restore_cli.cli._messages import reported, show
 
 app = typer.Typer(help="Checkpoints: list, fetch, verify.", invoke_without_command=True)
 NamesArg = Annotated[
-    list[str] | None, typer.Argument(help="Checkpoint names. Default: all.", metavar="[NAME...]")
+    list[str] | None, typer.Argument(help="Checkpoint names. Default: all.", metavar="[NAME]")
 ]
 
 

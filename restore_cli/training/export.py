@@ -25,7 +25,7 @@ def export_checkpoint(state_file: Path, target: Path) -> None:
     config = get_config(get_model(recipe.model), recipe.config)
     prefix = "module."  # AveragedModel wraps the network and counts its updates
     weights = {
-        name.removeprefix(prefix): tensor.half().contiguous()
+        name.removeprefix(prefix): tensor.half()
         for name, tensor in state["ema"].items()
         if name.startswith(prefix)
     }

@@ -34,15 +34,16 @@ class ValidationSet:
 
     def __init__(self, folder: Path, scale: int, device: torch.device) -> None:
         recipe = load_degradation("shake").model_copy(update={"scale": scale})
-        photos = Photos(folder, SIDE)
+        photos = Photos(folder, minimum=64 * scale)
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for index in range(min(PICTURES, len(photos))):
             photo = photos.read(index)
             height, width = photo.shape[1:]
-            top, left = (height - SIDE) // 2, (width - SIDE) // 2
-            crop = photo[None, :, top : top + SIDE, left : left + SIDE].to(device).float() / 255
+            rows, columns = (min(SIDE, side // (8 * scale) * 8 * scale) for side in (height, width))
+            top, left = (height - rows) // 2, (width - columns) // 2
+            crop = photo[None, :, top : top + rows, left : left + columns].to(device).float() / 255
             rng = np.random.default_rng([0, index])
-            drawn = draw(recipe, rng, picture=(height, width), centre=(SIDE / 2, SIDE / 2))
+            drawn = draw(recipe, rng, picture=(height, width), centre=(columns / 2, rows / 2))
             self.pairs.append(degrade(crop, [drawn], scale))
         bicubic = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in self.pairs]
         self.baseline = torch.stack([self._psnr(x, n) for n, x in enumerate(bicubic)])

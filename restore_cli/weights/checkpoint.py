@@ -86,7 +86,8 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header) 
         "provenance": header.provenance,
     }
     with write_then_rename(path) as temporary:
-        save_file(dict(tensors), temporary, {_KEY: json.dumps(values, sort_keys=True)})
+        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, {_KEY: json.dumps(values, sort_keys=True)})
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -1,0 +1,221 @@
+"""The command line: exit codes, stdout as data, messages with a remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, picture
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli.cli.app import app
+from restore_cli.image import read_image
+from restore_cli.weights import store
+from restore_cli.weights.manifest import load_manifest
+
+DEFAULT = load_manifest().default_model
+
+
+def restore(*arguments, **options):
+    return CliRunner().invoke(app, [str(a) for a in arguments], **options)
+
+
+def make(path, height=20, width=24, seed=0):
+    array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(array).save(path)
+    return path
+
+
+def test_the_line_on_the_tin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make("blurry.png", 33, 29)
+    done = restore("image", "blurry.png", "--model", "mprnet-mscam", "-x4")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == "blurry_x4.png\n"
+    assert "mprnet-mscam-lite" in done.stderr
+    assert "sha256" in done.stderr
+    with Image.open("blurry_x4.png") as image:
+        assert image.size == (116, 132)
+
+
+@pytest.mark.parametrize("spelling", [["-x4"], ["-x", "4"], ["-s", "4"], ["--scale", "4"], []])
+def test_scale_spellings(tmp_path, tiny_weights, spelling):
+    source = make(tmp_path / "a.png")
+    done = restore("image", source, "-w", tiny_weights, "-q", *spelling)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "a_x4.png")
+    assert done.stderr == ""
+
+
+def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        make(tmp_path / f"in/{n}.png", seed=n)
+    (tmp_path / "in/bad.png").write_text("no")
+    arguments = ("image", tmp_path / "in", "-o", tmp_path / "out", "-w", tiny_weights)
+    done = restore(*arguments)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [str(tmp_path / f"out/{n}_x4.png") for n in range(3)]
+    assert "bad.png" in done.stderr
+    assert "1 of 4 pictures failed" in done.stderr
+    again = restore(*arguments)
+    assert again.exit_code == 2
+    assert "exists" in again.stderr
+    skipped = restore(*arguments, "--on-exists", "skip", "--json")
+    lines = [json.loads(line) for line in skipped.stdout.splitlines()]
+    assert [line["status"] for line in lines] == ["skipped"] * 3 + ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing.png"], 3, "no such file or folder: 'missing.png'"),
+        (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
+        (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
+        (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
+        (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
+        (["a.png", "--tile", "big"], 2, "is not a size"),
+        (["a.png", "--overlap", "-3"], 2, "is not a size"),
+        (["a.png", "--precision", "fp16"], 2, "is for GPUs"),
+        (["a.png", "--precision", "int8"], 2, "is not known"),
+        (["a.png", "--device", "tpu"], 2, "is not known"),
+        (["a.png", "--device", "cuda:7"], 5, "is not there"),
+        (["a.png", "--format", "gif"], 2, "format 'gif' not found"),
+        (["a.png", "-x9"], 2, "--scale"),
+        (["a.png", "--max-pixels", "100"], 1, "the limit is"),
+        (["a.png", "--surprise"], 2, "surprise"),
+    ],
+)
+def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    make("a.png")
+    done = restore("image", *arguments)
+    assert done.exit_code == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path, tiny_weights, monkeypatch):
+    source = make(tmp_path / "a.png")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("restore_cli.jobs.write_image", interrupted)
+    done = restore("image", source, "-o", tmp_path / "out", "-w", tiny_weights)
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_verbose_twice_shows_the_traceback(tmp_path):
+    done = restore("image", tmp_path / "missing.png", "-vv")
+    assert type(done.exception).__name__ == "NoInputError"
+
+
+def test_options_have_variables(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    done = restore("image", source, "-q", env={"RESTORE_IMAGE_WEIGHTS": str(tiny_weights)})
+    assert done.exit_code == 0, done.stderr
+
+
+def test_models_and_weights():
+    listed = restore("models")
+    assert listed.stdout == restore("models", "list").stdout
+    assert DEFAULT in listed.stdout
+    (facts,) = json.loads(restore("models", "list", "--json").stdout)
+    assert facts["model"] == DEFAULT
+    assert facts["configs"]["paper"]["parameters"] == 34_116_641
+    assert "34,116,641 parameters" in restore("models", "info", DEFAULT).stdout
+    assert restore("models", "info", "nope").exit_code == 2
+
+    name = facts["default_checkpoint"]
+    assert name in restore("weights").stdout
+    assert json.loads(restore("weights", "list", "--json").stdout)[0]["name"] == name
+    verified = restore("weights", "verify")
+    assert verified.exit_code == 0
+    assert f"{name}\tok\t" in verified.stdout
+    path = restore("weights", "path", name).stdout.strip()
+    assert path.endswith(".safetensors")
+    assert restore("weights", "fetch").stdout.splitlines() == [path]
+
+
+def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):
+    for file in store.BUNDLED.iterdir():
+        shutil.copy(file, tmp_path)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"\0\0")
+    monkeypatch.setattr(store, "BUNDLED", tmp_path)
+    done = restore("weights", "verify")
+    assert done.exit_code == 4
+    assert "expected" in done.stderr
+    source = make(tmp_path / "a.png")
+    assert restore("image", source).exit_code == 4
+    assert not (tmp_path / "a_x4.png").exists()
+
+
+def test_degrade_is_reproducible(tmp_path):
+    sharp = sorted((ROOT / "examples/sharp").iterdir())[:1]
+    one, two = tmp_path / "one", tmp_path / "two"
+    first = restore("degrade", *sharp, "-o", one, "--seed", 5)
+    assert first.exit_code == 0, first.stderr
+    restore("degrade", *sharp, "-o", two, "--seed", 5)
+    restore("degrade", *sharp, "-o", tmp_path / "other", "--seed", 6)
+    stem = sharp[0].stem
+    for kind in (f"lr/{stem}.png", f"hr/{stem}.png", f"records/{stem}.json"):
+        assert (one / kind).read_bytes() == (two / kind).read_bytes()
+    other = tmp_path / f"other/lr/{stem}.png"
+    assert other.read_bytes() != (one / f"lr/{stem}.png").read_bytes()
+    small, large = (read_image(one / kind / f"{stem}.png").pixels.shape for kind in ("lr", "hr"))
+    assert (small[2] * 4, small[3] * 4) == large[2:]
+    record = json.loads((one / f"records/{stem}.json").read_text())
+    assert record["seed"] == 5
+    assert record["length"] == pytest.approx(
+        np.hypot(*np.diff(record["trajectory"]["shift"], axis=0).T).sum()
+    )
+
+
+def test_degrade_refusals(tmp_path):
+    source = make(tmp_path / "a.png", 40, 40)
+    assert restore("degrade", tmp_path / "no.png", "-o", tmp_path / "o").exit_code == 3
+    small = restore("degrade", source, "-o", tmp_path / "o")
+    assert small.exit_code == 1
+    assert "too small" in small.stderr
+    assert restore("degrade", source, "-o", source).exit_code == 2
+    assert restore("degrade", source, source, "-o", tmp_path / "b.png").exit_code == 2
+    twice = restore("degrade", source, source, "-o", tmp_path / "p")
+    assert "two inputs are called 'a'" in twice.stderr
+    assert restore("degrade", source, "-o", tmp_path / "p", "--recipe", "nope").exit_code == 2
+
+
+def test_the_shipped_examples_come_from_degrade(tmp_path):
+    sharp = sorted((ROOT / "examples/sharp").iterdir())
+    done = restore("degrade", *sharp, "-o", tmp_path, "--seed", 813)
+    assert done.exit_code == 0, done.stderr
+    for made in sorted((tmp_path / "lr").iterdir()):
+        shipped = read_image(ROOT / "examples" / made.name).pixels
+        # Rounding may differ between processors.
+        assert (read_image(made).pixels - shipped).abs().max() <= 1.01 / 255
+
+
+def test_train_makes_weights_that_image_takes(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for seed in range(2):
+        make(tmp_path / f"photos/{seed}.png", 360, 340, seed)
+    shipped = (ROOT / "restore_cli/recipes/train/mprnet-mscam-lite.toml").read_text()
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(shipped.replace("batch = 8", "batch = 1").replace("patch = 64", "patch = 16"))
+    arguments = ("train", recipe, "--data", tmp_path / "photos", "-o", tmp_path / "run")
+    done = restore(*arguments, "--minutes", "0.0001")
+    assert done.exit_code == 0, done.stderr
+    weights = tmp_path / "run/weights.safetensors"
+    assert done.stdout.strip() == str(weights)
+    assert restore(*arguments).exit_code == 2
+    assert restore(*arguments, "--resume", "--minutes", "0.0001").exit_code == 0
+    source = make(tmp_path / "a.png")
+    assert restore("image", source, "-w", weights).exit_code == 0

@@ -1,0 +1,71 @@
+"""Fixtures: a small network with random weights as a file, and pictures with edges and texture."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
+from restore_cli.weights.checkpoint import Header, write_checkpoint
+
+GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parent.parent
+
+TINY = MprnetMscamConfig(
+    features=8,
+    growth=8,
+    full_growth=8,
+    level_blocks=1,
+    full_blocks=1,
+    sr_features=16,
+    sr_groups=1,
+    sr_blocks=1,
+    image_skip=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test reaches a network, and none sees this machine's settings."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """Random weights that do something: the last layer of a fresh network is zero."""
+    torch.manual_seed(3)
+    network = MprnetMscam(TINY).eval()
+    torch.nn.init.normal_(network.upscaler.image.weight, std=0.05)
+    with torch.no_grad():  # and make the global means count
+        for name, weight in network.named_parameters():
+            if "attention" in name:
+                weight.mul_(4)
+    return network
+
+
+@pytest.fixture
+def tiny_weights(tmp_path, tiny_network):
+    """The same as a checkpoint file of ours."""
+    path = tmp_path / "tiny.safetensors"
+    header = Header("mprnet-mscam", dataclasses.asdict(TINY), (32, 32), {})
+    write_checkpoint(path, tiny_network.state_dict(), header)
+    return path
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """(1, 3, H, W) float32 in [0, 1]: gradients, a few edges, a little noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [
+        0.5
+        + 0.2 * np.sin(x * rng.uniform(0.05, 0.4) + y * rng.uniform(0.05, 0.4))
+        + 0.15 * np.sign(np.sin(x * rng.uniform(0.05, 0.3) - y * rng.uniform(0.05, 0.3)))
+        + 0.03 * rng.standard_normal((height, width))
+        for _ in range(3)
+    ]
+    return torch.from_numpy(np.clip(planes, 0, 1)[None]).float()

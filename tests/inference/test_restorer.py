@@ -1,0 +1,148 @@
+"""The restorer: any size, tiled = whole, memory that runs out, values that are not finite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import ROOT, picture
+
+from restore_cli.errors import DeviceError, PictureError, UsageError
+from restore_cli.image import read_image
+from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.weights.store import locate
+
+CPU = torch.device("cpu")
+TILE = 192
+
+
+def restorer(weights=None, network=None, **options) -> Restorer:
+    loaded = load_network(locate(str(weights) if weights else None, "mprnet-mscam"))
+    if network is not None:
+        loaded = dataclasses.replace(loaded, network=network)
+    return Restorer(loaded, RestorerOptions(device=CPU, **options))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (31, 17), (44, 52)])
+def test_any_size(tiny_weights, size):
+    restored = restorer(tiny_weights)(picture(*size))
+    assert restored.shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert restored.dtype == torch.float32
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+    assert not restored.is_inference()
+
+
+def test_padding_is_invisible(tiny_weights):
+    """A picture and the same with a mirrored margin agree where the margin is far."""
+    image = picture(60, 61)
+    assert restorer(tiny_weights)(image).shape[-2:] == (240, 244)
+
+
+def examples():
+
+    return sorted((ROOT / "examples").glob("*.png"))
+
+
+@pytest.mark.parametrize("path", examples(), ids=lambda p: p.stem)
+def test_tiled_equals_whole_on_the_examples(path):
+    image = read_image(path).pixels
+    whole = restorer(tile=0)(image)
+    tiled = restorer(tile=TILE)(image)
+    difference = ((tiled * 255).round() - (whole * 255).round()).abs()
+    assert difference.max() <= 2
+    assert (difference <= 1).float().mean() >= 0.9999
+
+
+def test_two_of_the_examples_are_larger_than_a_tile():
+    tile, counts = restorer(tile=TILE), {}
+    for path in examples():
+        height, width = read_image(path).pixels.shape[-2:]
+        rows, columns = tile.plan(-(-height // 8) * 8, -(-width // 8) * 8, TILE)
+        counts[path.stem] = len(rows) * len(columns)
+    assert counts == {"casa-mila": 2, "motorcycle": 1, "snowy-mountains": 4}
+
+
+def test_progress_is_reported_per_tile(tiny_weights):
+    seen = []
+    restorer(tiny_weights, tile=48, overlap=16)(picture(64, 100), lambda *p: seen.append(p))
+    assert seen == [(n, 6) for n in range(7)]
+
+
+class Hungry(torch.nn.Module):
+    """Runs out of memory above a number of pixels."""
+
+    def __init__(self, network, pixels, error):
+        super().__init__()
+        self.network, self.pixels, self.error = network, pixels, error
+
+    def forward(self, image, placement=None):
+        if image.shape[-2] * image.shape[-1] > self.pixels:
+            raise self.error
+        return self.network(image, placement)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+def test_out_of_memory_halves_the_tile_and_gives_the_same_picture(
+    tiny_weights, tiny_network, error
+):
+    image = picture(96, 128)
+    expected = restorer(tiny_weights, overlap=16, tile=64)(image)
+    hungry = restorer(tiny_weights, Hungry(tiny_network, 64 * 64, error), overlap=16, tlsc=False)
+    plain = restorer(tiny_weights, overlap=16, tile=64, tlsc=False)(image)
+    assert torch.equal(hungry(image), plain)
+    assert torch.equal(hungry(image), plain)  # and remembers the size that fits
+    assert expected.shape == plain.shape
+
+
+def test_out_of_memory_for_good_is_an_error(tiny_weights, tiny_network):
+    hungry = restorer(tiny_weights, Hungry(tiny_network, 8, MemoryError()), tlsc=False)
+    with pytest.raises(DeviceError, match="out of memory"):
+        hungry(picture(400, 400))
+    with pytest.raises(DeviceError, match="out of memory"):
+        restorer(tiny_weights, Hungry(tiny_network, 8, MemoryError()), tlsc=False, tile=0)(
+            picture(64, 64)
+        )
+
+
+def test_other_errors_are_not_taken_for_memory(tiny_weights, tiny_network):
+    broken = restorer(tiny_weights, Hungry(tiny_network, 8, RuntimeError("shape")), tlsc=False)
+    with pytest.raises(RuntimeError, match="shape"):
+        broken(picture(64, 64))
+
+
+def test_values_that_are_not_finite_are_never_written(tiny_weights, tiny_network):
+    class Broken(torch.nn.Module):
+        def forward(self, image, placement=None):
+            return tiny_network(image, placement) / 0
+
+    with pytest.raises(PictureError, match="not finite"):
+        restorer(tiny_weights, Broken(), tlsc=False)(picture(16, 16))
+
+
+def test_automatic_tiles_follow_free_memory(tiny_weights, monkeypatch):
+    tiny = restorer(tiny_weights, overlap=32)
+    monkeypatch.setattr("restore_cli.inference.restorer._free_bytes", lambda device: 10**12)
+    assert tiny.tile_side(800, 1000) == 1000
+    assert tiny.tile_side(4000, 4000) == 1024
+    monkeypatch.setattr("restore_cli.inference.restorer._free_bytes", lambda device: 10**8)
+    assert 96 <= tiny.tile_side(800, 1000) < 300
+    monkeypatch.setattr("restore_cli.inference.restorer._free_bytes", lambda device: 0)
+    assert tiny.tile_side(800, 1000) == 96  # three overlaps
+
+
+def test_tlsc_needs_a_training_size(tiny_weights):
+    loaded = load_network(locate(str(tiny_weights), None))
+    unknown = dataclasses.replace(loaded, train_size=None, tlsc_base=None)
+    assert not Restorer(unknown, RestorerOptions(CPU)).tlsc
+    with pytest.raises(UsageError, match="training size"):
+        Restorer(unknown, RestorerOptions(CPU, tlsc=True))

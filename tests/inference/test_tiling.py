@@ -1,0 +1,106 @@
+"""Tiles: plans that cover, fades that keep constants, and tiled = whole for a local operation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restore_cli.errors import UsageError
+from restore_cli.inference.padding import pad
+from restore_cli.inference.tiling import plan_axis, restore_rows
+from restore_cli.models.spec import SizeRequirement
+
+MULTIPLES = st.sampled_from([1, 4, 8])
+
+
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(0, 20), MULTIPLES)
+@settings(max_examples=300, deadline=None)
+def test_a_plan_covers_an_axis_and_overlaps_neighbours_only(length, tile, overlap, multiple):
+    length, tile, overlap = length * multiple, tile * multiple, overlap * multiple
+    try:
+        spans = plan_axis(length, tile, overlap, multiple)
+    except UsageError:
+        assert tile < max(3 * overlap, multiple)
+        return
+    assert spans[0].start == 0
+    assert spans[-1].stop == length
+    assert len({span.stop - span.start for span in spans}) == 1
+    for span in spans:
+        assert span.start % multiple == 0
+        assert span.stop - span.start <= tile or len(spans) == 1
+    for before, after in pairwise(spans):
+        assert before.stop - after.start >= overlap
+    for before, after in zip(spans, spans[2:], strict=False):
+        assert before.stop <= after.start
+
+
+def test_too_small_tiles_are_refused_with_the_size_that_works():
+    with pytest.raises(UsageError, match="tile of 64 px is too small") as caught:
+        plan_axis(500, 64, 32, 8)
+    assert "--tile 96" in caught.value.hint
+
+
+def run(image, tile, overlap, scale, operation):
+    height, width = image.shape[-2:]
+    spans = (plan_axis(height, tile, overlap, 1), plan_axis(width, tile, overlap, 1))
+
+    def restore(place):
+        rows, columns = place.rows, place.columns
+        return operation(image[..., rows.start : rows.stop, columns.start : columns.stop])
+
+    return torch.cat(list(restore_rows(height, width, scale, spans, restore)), -2)
+
+
+def enlarge(scale):
+    return lambda x: torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")
+
+
+@given(
+    st.integers(20, 70), st.integers(20, 70), st.integers(1, 6), st.floats(-2, 2), st.integers(1, 4)
+)
+@settings(max_examples=60, deadline=None)
+def test_constants_survive_exactly(height, width, overlap, value, scale):
+    image = torch.full((1, 3, height, width), value)
+    result = run(image, 20, overlap, scale, enlarge(scale))
+    assert torch.equal(result, torch.full((1, 3, height * scale, width * scale), value))
+
+
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 6))
+@settings(max_examples=40, deadline=None)
+def test_pointwise_operations_do_not_see_tiles(height, width, overlap):
+    image = picture(height, width)
+    assert torch.allclose(run(image, 20, overlap, 2, enlarge(2)), enlarge(2)(image), atol=1e-6)
+
+
+def test_a_filter_equals_the_whole_picture_inside_its_reach():
+    torch.manual_seed(0)
+    kernel = torch.randn(3, 3, 5, 5)
+    image = picture(61, 87)  # not square: rows and columns must not be mixed up
+
+    def operation(x):
+        # What lies beyond a tile is unknown to it; beyond the picture it is zero.
+        return torch.nn.functional.conv2d(x, kernel, padding=2)
+
+    whole = operation(image)
+    tiled = run(image, 32, 10, 1, operation)
+    error = (tiled - whole).abs()
+    # Weight near a tile's edge is small but not zero, so the two edge pixels are damped only.
+    assert error.max() < 0.5 * whole.abs().max()
+    assert (error < 1e-5).float().mean() > 0.6
+
+
+@given(st.integers(1, 40), st.integers(1, 40), MULTIPLES)
+@settings(max_examples=60, deadline=None)
+def test_padding_extends_and_cropping_gives_back(height, width, multiple):
+    image = picture(height, width)
+    padded = pad(image, SizeRequirement(multiple_of=multiple, minimum=multiple))
+    assert padded.shape[-2] % multiple == 0
+    assert padded.shape[-1] % multiple == 0
+    assert torch.equal(padded[..., :height, :width], image)
+    assert padded.min() >= image.min()
+    assert padded.max() <= image.max()

@@ -1,0 +1,144 @@
+"""Planning refuses early; running does the rest of the batch when one picture fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restore_cli.errors import NoInputError, UsageError
+from restore_cli.image import read_image
+from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.jobs import Item, RestoreJob, plan, run
+from restore_cli.weights.store import locate
+
+
+def make(path: Path, size=(12, 9), mode="RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.name))
+    shape = (size[1], size[0]) + (() if mode == "L" else (len(mode),))
+    Image.fromarray(rng.integers(1, 256, shape, np.uint8)).save(path)
+    return path
+
+
+def job(*inputs, output=None, **options) -> RestoreJob:
+    return RestoreJob(tuple(inputs), output, scale=4, **options)
+
+
+def test_names_beside_the_input_and_in_a_folder(tmp_path):
+    source = make(tmp_path / "ä photo.jpg")
+    assert plan(job(source)) == [Item(source, tmp_path / "ä photo_x4.jpg")]
+    assert plan(job(source, output=tmp_path / "out")) == [
+        Item(source, tmp_path / "out" / "ä photo_x4.jpg")
+    ]
+    assert plan(job(source, output=tmp_path / "b.png")) == [Item(source, tmp_path / "b.png")]
+    assert plan(job(source, format="webp"))[0].target.name == "ä photo_x4.webp"
+
+
+def test_a_folder_gives_its_pictures_in_order(tmp_path):
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        (tmp_path / name).touch()
+    items = plan(job(tmp_path, output=tmp_path / "out"))
+    assert [item.source.name for item in items] == ["a.JPG", "b.png"]
+
+
+def test_nothing_to_do_is_an_error(tmp_path):
+    with pytest.raises(NoInputError, match="no such file or folder"):
+        plan(job(tmp_path / "missing.png"))
+    with pytest.raises(NoInputError, match="no pictures"):
+        plan(job(tmp_path))
+
+
+def test_collisions_are_found_before_anything_runs(tmp_path):
+    first, second = make(tmp_path / "a/x.png"), make(tmp_path / "b/X.png")
+    with pytest.raises(UsageError, match="would both become"):
+        plan(job(first, second, output=tmp_path / "out"))
+    with pytest.raises(UsageError, match="is one file, but there are 2 inputs"):
+        plan(job(first, second, output=tmp_path / "out.png"))
+    assert len(plan(job(first, first))) == 1
+
+
+def test_existing_outputs_follow_the_policy(tmp_path):
+    source = make(tmp_path / "a.png")
+    make(tmp_path / "a_x4.png")
+    with pytest.raises(UsageError, match="exists"):
+        plan(job(source))
+    assert plan(job(source, on_exists="skip"))[0].done
+    assert not plan(job(source, on_exists="overwrite"))[0].done
+    with pytest.raises(UsageError, match="policy 'maybe' not found"):
+        plan(job(source, on_exists="maybe"))
+    with pytest.raises(UsageError, match="format 'gif' not found"):
+        plan(job(source, format="gif"))
+
+
+def test_a_file_in_the_way_of_the_output_folder(tmp_path):
+    source, blocker = make(tmp_path / "a.png"), tmp_path / "file"
+    blocker.touch()
+    with pytest.raises(UsageError, match="cannot write into"):
+        plan(job(source, output=blocker / "out"))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folders(tmp_path):
+    source, locked = make(tmp_path / "a.png"), tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(UsageError, match="cannot write into"):
+        plan(job(source, output=locked))
+
+
+@pytest.fixture
+def restorer(tiny_weights):
+    loaded = load_network(locate(str(tiny_weights), None))
+    return Restorer(loaded, RestorerOptions(torch.device("cpu")))
+
+
+def test_one_bad_picture_does_not_stop_the_others(tmp_path, restorer):
+    make(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_text("not a picture")
+    make(tmp_path / "in/c.png")
+    batch = job(tmp_path / "in", output=tmp_path / "out")
+    outcomes = list(run(batch, plan(batch), restorer))
+    assert [outcome.status for outcome in outcomes] == ["restored", "failed", "restored"]
+    assert "b.png" in str(outcomes[1].error)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x4.png", "c_x4.png"]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_mode_is_kept_and_the_size_is_the_scale(tmp_path, restorer, mode):
+    source = make(tmp_path / "a.png", mode=mode)
+    one = job(source)
+    (outcome,) = run(one, plan(one), restorer)
+    with Image.open(outcome.item.target) as image:
+        assert image.mode == mode
+        assert image.size == (48, 36)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 6])
+def test_other_scales_are_resampled(tmp_path, restorer, scale):
+    source = make(tmp_path / "a.png")
+    one = RestoreJob((source,), None, scale=scale)
+    (outcome,) = run(one, plan(one), restorer)
+    assert read_image(outcome.item.target).pixels.shape[-2:] == (9 * scale, 12 * scale)
+
+
+def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, restorer):
+    source = make(tmp_path / "a.png", mode="RGBA")
+    one = job(source, format="jpeg")
+    (outcome,) = run(one, plan(one), restorer)
+    assert outcome.status == "failed"
+    assert "transparency" in str(outcome.error)
+
+
+def test_skipped_pictures_are_not_touched(tmp_path, restorer):
+    source = make(tmp_path / "a.png")
+    target = tmp_path / "a_x4.png"
+    target.write_bytes(b"mine")
+    one = job(source, on_exists="skip")
+    (outcome,) = run(one, plan(one), restorer)
+    assert outcome.status == "skipped"
+    assert target.read_bytes() == b"mine"

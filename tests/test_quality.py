@@ -1,0 +1,40 @@
+"""A floor for what the bundled checkpoint gains over bicubic. Raise it when better weights land."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from restore_cli.degradations.recipe import degrade, draw, load_degradation
+from restore_cli.degradations.sensor import quantise
+from restore_cli.image import read_image
+from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.metrics import psnr
+from restore_cli.resample import resize_bicubic
+from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.store import fetch
+
+MEAN_FLOOR, WORST_FLOOR = 0.4, -0.1  # dB over bicubic
+
+
+@pytest.mark.parametrize("name", sorted(load_manifest().checkpoints))
+def test_gain_over_bicubic(name):
+    recipe = load_degradation("shake")
+    checkpoint = load_manifest().checkpoints[name]
+    restorer = Restorer(load_network(fetch(checkpoint)), RestorerOptions(torch.device("cpu")))
+    gains = []
+    for index, path in enumerate(sorted((ROOT / "examples/sharp").iterdir())):
+        sharp = read_image(path).pixels
+        height, width = sharp.shape[-2:]
+        for seed in (1, 2):
+            rng = np.random.default_rng([seed, index])
+            drawn = draw(recipe, rng, picture=(height, width), centre=(width / 2, height / 2))
+            small, reference = degrade(sharp, [drawn], 4)
+            restored, bicubic = restorer(small), resize_bicubic(small, *reference.shape[-2:])
+            scores = [float(psnr(quantise(x), reference, crop=4)) for x in (restored, bicubic)]
+            gains.append(scores[0] - scores[1])
+    assert np.mean(gains) >= MEAN_FLOOR, gains
+    assert min(gains) >= WORST_FLOOR, gains

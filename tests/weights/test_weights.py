@@ -1,0 +1,210 @@
+"""Weights: listed facts are true, every load is verified, nothing fits partly, nothing executes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file, save_file
+
+from restore_cli.errors import UsageError, WeightsError
+from restore_cli.files import sha256
+from restore_cli.inference.loading import load_network
+from restore_cli.models.registry import get_model
+from restore_cli.training.recipe import load_recipe
+from restore_cli.weights import store
+from restore_cli.weights.checkpoint import read_header, read_tensors
+from restore_cli.weights.manifest import (
+    default_checkpoint,
+    get_checkpoint,
+    load_manifest,
+    parse_manifest,
+)
+from restore_cli.weights.store import fetch, locate
+
+CHECKPOINTS = load_manifest().checkpoints
+
+
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+def test_every_listed_fact_is_true(name):
+    checkpoint = CHECKPOINTS[name]
+    model = get_model(checkpoint.model)
+    assert model.config_from(checkpoint.config)
+    assert name.startswith(checkpoint.model)
+    assert load_recipe(checkpoint.recipe).model == checkpoint.model
+    assert checkpoint.scores, "a checkpoint without a measured score is not shipped"
+    file = fetch(checkpoint)
+    assert file.path.stat().st_size == checkpoint.size
+    loaded = load_network(file, checkpoint.model)
+    header = read_header(file.path)
+    assert dataclasses.asdict(loaded.config) == header.config == checkpoint.config
+    assert header.train_size == checkpoint.train_size
+    assert loaded.overlap == checkpoint.overlap
+
+
+def test_the_default_model_has_a_default_checkpoint():
+    assert default_checkpoint(load_manifest().default_model).default
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError, match="checkpoint 'nope' not found"):
+        get_checkpoint("nope")
+    with pytest.raises(UsageError, match="has no checkpoint yet"):
+        default_checkpoint("other-model")
+
+
+ENTRY = """
+default_model = "m"
+["m-lite.a"]
+model = "m"
+config = {{ features = 8 }}
+source = "{source}"
+sha256 = "{sha}"
+size = 1
+license = "MIT"
+training_data = "none"
+recipe = "r"
+train_size = [64, 64]
+tlsc_base = [96, 96]
+overlap = 32
+{extra}
+"""
+HUB = "hf://owner/repo/a.safetensors@" + "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({}, True),
+        ({"source": HUB}, True),
+        ({"source": "hf://owner/repo/a.safetensors@main"}, False),
+        ({"source": "https://example.org/a"}, False),
+        ({"source": "bundled:../../etc/passwd"}, False),
+        ({"sha": "abc"}, False),
+        ({"extra": "surprise = 1"}, False),
+        ({"extra": 'default = true\n["m-lite.b"]\nmodel = "m"'}, False),
+    ],
+    ids=str,
+)
+def test_the_manifest_is_strict(change, valid):
+    text = ENTRY.format(
+        **({"source": "bundled:a.safetensors", "sha": "0" * 64, "extra": ""} | change)
+    )
+    if valid:
+        assert parse_manifest(text).checkpoints["m-lite.a"].size == 1
+    else:
+        with pytest.raises(WeightsError, match="weights_manifest"):
+            parse_manifest(text)
+
+
+def test_a_changed_or_missing_bundled_file_is_never_used(tmp_path, monkeypatch):
+    checkpoint = next(iter(CHECKPOINTS.values()))
+    original = fetch(checkpoint).path
+    monkeypatch.setattr(store, "BUNDLED", tmp_path)
+    with pytest.raises(WeightsError, match="is missing"):
+        fetch(checkpoint)
+    copy = tmp_path / original.name
+    shutil.copy(original, copy)
+    assert fetch(checkpoint).path == copy
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"expected {checkpoint.sha256}"):
+        fetch(checkpoint)
+
+
+def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
+    file = locate(str(tiny_weights), None)
+    assert file.checkpoint is None
+    assert file.sha256 == sha256(tiny_weights)
+    assert locate(None, "mprnet-mscam").checkpoint.default
+    with pytest.raises(WeightsError, match="no weights file"):
+        locate("missing.safetensors", None)
+    with pytest.raises(WeightsError, match=r"is not hf://"):
+        locate("hf://owner/repo/file.safetensors", None)
+
+    asked = {}
+
+    def download(repo, filename, revision):
+        asked.update(repo=repo, filename=filename, revision=revision)
+        return str(tiny_weights)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert locate("hf://owner/repo/sub/a.safetensors@v1", None).path == tiny_weights
+    assert asked == {"repo": "owner/repo", "filename": "sub/a.safetensors", "revision": "v1"}
+
+
+def test_a_listed_hub_file_is_verified_too(tiny_weights, monkeypatch):
+    listed = next(iter(CHECKPOINTS.values())).model_copy(update={"source": HUB})
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(tiny_weights))
+    with pytest.raises(WeightsError, match="expected"):
+        fetch(listed)
+
+
+def test_offline_without_cache_names_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"cannot be reached|cannot fetch"):
+        locate(HUB, None)
+
+
+def rewritten(path, header=None, tensors=None, **changes):
+    """The file with its header or tensors changed."""
+    values = dataclasses.asdict(read_header(path)) | changes if header is None else header
+    state = load_file(path) if tensors is None else tensors
+    save_file(state, path, {"restore": json.dumps(values)} if values else None)
+    return locate(str(path), None)
+
+
+def test_config_is_stored_and_otherwise_inferred(tiny_weights):
+    assert load_network(locate(str(tiny_weights), None)).config == TINY
+    bare = load_network(rewritten(tiny_weights, header={}))
+    assert bare.config == TINY
+    assert bare.train_size is None
+
+
+def test_stored_and_inferred_config_must_agree(tiny_weights):
+    wrong = dataclasses.asdict(TINY) | {"growth": 16}
+    with pytest.raises(WeightsError, match="its header says"):
+        load_network(rewritten(tiny_weights, config=wrong))
+
+
+def test_weights_of_another_model_are_refused(tiny_weights):
+    with pytest.raises(WeightsError, match="holds weights of 'mprnet-mscam', not of 'gfn'"):
+        load_network(locate(str(tiny_weights), None), "gfn")
+    with pytest.raises(UsageError, match="model 'gfm' not found"):
+        load_network(rewritten(tiny_weights, model="gfm"))
+
+
+def test_no_key_may_be_missing_or_left_over(tiny_weights):
+    state = load_file(tiny_weights)
+    less = {k: v for k, v in state.items() if k != "shallow.0.0.weight"}
+    with pytest.raises(WeightsError, match=r"shallow\.0\.0\.weight"):
+        load_network(rewritten(tiny_weights, tensors=less))
+    with pytest.raises(WeightsError, match="surprise"):
+        load_network(rewritten(tiny_weights, tensors=state | {"surprise": torch.zeros(1)}))
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_files_that_are_not_safetensors(tmp_path, capsys):
+    path = tmp_path / "evil.safetensors"
+    contents = (pickle.dumps(Evil()), b"", b"\xff" * 64, (2**40).to_bytes(8, "little") + b"{}")
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="not a whole safetensors file"):
+            load_network(locate(str(path), None))
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_half_precision_is_stored_small_and_loaded_wide(tiny_weights):
+    halves = {k: v.half() for k, v in load_file(tiny_weights).items()}
+    rewritten(tiny_weights, tensors=halves)
+    assert {t.dtype for t in read_tensors(tiny_weights).values()} == {torch.float32}

@@ -1,0 +1,25 @@
+"""Credits of training photos as Markdown: python tools/credits.py train_photos.csv > credits.md.
+
+The table needs the columns original, source, licence and credit.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+by_source: dict[str, list[dict[str, str]]] = defaultdict(list)
+for row in csv.DictReader(Path(sys.argv[1]).read_text("utf-8").splitlines()):
+    by_source[row["source"]].append(row)
+
+print("# Credits of the training photos\n")
+total = sum(map(len, by_source.values()))
+print(f"{total} photographs; original file, licence and credit of each, by source.\n")
+for source in sorted(by_source):
+    print(f"## {source}\n")
+    for row in sorted(by_source[source], key=lambda row: row["original"]):
+        credit = f"; {row['credit']}" if row["credit"] else ""
+        print(f"- {row['original']}: {row['licence']}{credit}")
+    print()
