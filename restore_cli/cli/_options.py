@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,15 +13,31 @@ from restore_cli.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+# Every option has a variable, RESTORE_COMMAND_OPTION; named once per command, not once per option.
+option = partial(typer.Option, show_envvar=False)
+
+REPORT = "What is printed"
+JsonOpt = Annotated[
+    bool, option("--json", help="JSON instead of text on stdout.", rich_help_panel=REPORT)
+]
 QuietOpt = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No notes and no progress on stderr.")
+    bool,
+    option("--quiet", "-q", help="No notes, no progress on stderr.", rich_help_panel=REPORT),
 ]
 VerboseOpt = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv shows tracebacks.")
+    int,
+    option(
+        "--verbose",
+        "-v",
+        count=True,
+        metavar="",
+        show_default=False,
+        help="-vv shows the traceback of an error.",
+        rich_help_panel=REPORT,
+    ),
 ]
 DeviceOpt = Annotated[
-    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+    str, option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 ]
 
 

@@ -34,6 +34,7 @@ def root(
             "-V",
             help="Print the version.",
             is_eager=True,
+            show_envvar=False,
             callback=lambda value: _version(wanted=value),
         ),
     ] = False,

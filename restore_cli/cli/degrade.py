@@ -25,14 +25,14 @@ def degrade(
     inputs: Annotated[list[Path], typer.Argument(help="Sharp pictures.", metavar="INPUT")],
     output: Annotated[
         Path,
-        typer.Option(
+        opt.option(
             "--output", "-o", help="A folder for lr/, hr/ and records/, or a file for one picture."
         ),
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="A shipped recipe's name, or a .toml file.")
+        str, opt.option("--recipe", help="A shipped recipe's name, or a .toml file.")
     ] = "shake",
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", min=0)] = 0,
+    seed: Annotated[int, opt.option(help="Same seed, same pictures.", min=0)] = 0,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:

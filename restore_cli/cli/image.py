@@ -24,7 +24,15 @@ Examples:
   restore image holiday/ -o sharp/ --on-exists skip
 
   restore image shot.jpg -o shot.png -x2 --tile 256
+
+Exit status: 0 all done; 1 some failed, the others are done; 2 usage;
+3 no input; 4 weights; 5 device or memory; 130 interrupted.
+
+Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
 """
+
+
+_WEIGHTS, _OUTPUT, _COMPUTE = "Model and weights", "Output", "How it is computed"
 
 
 @reported
@@ -32,58 +40,128 @@ def image(
     inputs: Annotated[
         list[Path], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT")
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="A file or a folder. Default: {name}_x4.{ext} beside the input."
-        ),
-    ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="See `restore models`.", metavar="NAME")
+        str | None,
+        opt.option(
+            "--model",
+            "-m",
+            help="See `restore models`.",
+            metavar="NAME",
+            rich_help_panel=_WEIGHTS,
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
+        opt.option(
             "--weights",
             "-w",
-            help="Checkpoint name, .safetensors file, or "
-            "hf://owner/repo/file.safetensors@revision. Default: the model's own.",
+            help="A checkpoint's name, FILE.safetensors, or "
+            "hf://owner/repo/FILE.safetensors@revision. Default: the model's own.",
+            metavar="WEIGHTS",
+            rich_help_panel=_WEIGHTS,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        opt.option(
+            "--output",
+            "-o",
+            help="A file or a folder. Default: {name}_x4.{ext} beside the input.",
+            metavar="PATH",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     scale: Annotated[
         int | None,
-        typer.Option(
+        opt.option(
             "--scale",
             "-x",
             "-s",
-            help="Enlargement, e.g. -x4. Default: the model's own.",
+            help="Enlargement, 1 to 8, e.g. -x4. Default: the model's own.",
             min=1,
             max=8,
+            metavar="N",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", "-f", help="png, jpeg or webp. Default: the input's."),
+        opt.option(
+            "--format",
+            "-f",
+            help="png, jpeg or webp. Default: the input's.",
+            metavar="NAME",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     quality: Annotated[
         int | None,
-        typer.Option(help="JPEG or WebP quality. Default: JPEG 95, WebP lossless.", min=1, max=100),
+        opt.option(
+            help="1 to 100. Default: JPEG 95 with full chroma, lossless WebP.",
+            min=1,
+            max=100,
+            metavar="N",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     on_exists: Annotated[
-        str, typer.Option(help="error, skip or overwrite, when an output is already there.")
+        str,
+        opt.option(
+            help="error, skip or overwrite, when an output is there already.",
+            metavar="POLICY",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = "error",
-    tile: Annotated[
-        str, typer.Option("--tile", "-t", help="auto, off, or the side of a tile in input pixels.")
+    device: Annotated[
+        str,
+        opt.option(
+            "--device",
+            "-d",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            metavar="DEVICE",
+            rich_help_panel=_COMPUTE,
+        ),
     ] = "auto",
-    overlap: Annotated[str, typer.Option(help="auto, or pixels that tiles share.")] = "auto",
+    precision: Annotated[
+        str,
+        opt.option(
+            help="auto, fp32, fp16 or bf16; auto is fp32.", metavar="TYPE", rich_help_panel=_COMPUTE
+        ),
+    ] = "auto",
+    tile: Annotated[
+        str,
+        opt.option(
+            "--tile",
+            "-t",
+            help="auto (from free memory), off, or input pixels.",
+            metavar="SIZE",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = "auto",
+    overlap: Annotated[
+        str,
+        opt.option(
+            help="auto (measured), or input pixels that tiles share.",
+            metavar="SIZE",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = "auto",
     tlsc: Annotated[
         bool | None,
-        typer.Option("--tlsc/--no-tlsc", help="Local statistics. Default: as the checkpoint says."),
+        opt.option(
+            "--tlsc/--no-tlsc",
+            help="Local statistics. Default: as the checkpoint says.",
+            rich_help_panel=_COMPUTE,
+        ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
-    device: opt.DeviceOpt = "auto",
     max_pixels: Annotated[
-        int, typer.Option(help="Refuse larger inputs (decompression bombs).", min=1)
+        int,
+        opt.option(
+            help="Refuse larger inputs (decompression bombs).",
+            min=1,
+            metavar="N",
+            rich_help_panel=_COMPUTE,
+        ),
     ] = 268_000_000,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
@@ -91,8 +169,7 @@ def image(
 ) -> None:
     """Restore blurry pictures: deblurred and enlarged, one file or thousands.
 
-    Prints the path of every picture it made, one a line. Exit status: 0 all done, 1 some failed
-    (the others are done), 2 wrong usage, 3 no input, 4 weights, 5 device.
+    Prints the path of every picture it made, one a line.
     """
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.restorer import Restorer, RestorerOptions

@@ -27,16 +27,14 @@ Examples:
 @reported
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a .toml file.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of sharp photos.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    data: Annotated[Path, opt.option("--data", help="Folder of sharp photos.")],
+    output: Annotated[Path, opt.option("--output", "-o", help="Folder of the run.")],
     validation: Annotated[
-        Path | None, typer.Option(help="Folder of other sharp photos, scored now and then.")
+        Path | None, opt.option(help="Folder of other sharp photos, scored now and then.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output.")
-    ] = False,
+    resume: Annotated[bool, opt.option("--resume", help="Go on with the run in --output.")] = False,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; --resume goes on.", min=0)
+        float | None, opt.option(help="Stop after so long; --resume goes on.", min=0)
     ] = None,
     device: opt.DeviceOpt = "auto",
     quiet: opt.QuietOpt = False,
@@ -44,8 +42,8 @@ def train(
 ) -> None:
     """Train a network on sharp photos that are blurred and shrunk on the fly.
 
-    Writes state.pt (for --resume), metrics.jsonl (one line a step) and weights.safetensors into the
-    run's folder, and prints the path of the weights, which `restore image --weights` takes.
+    The run's folder gets state.pt for --resume, metrics.jsonl with a line a step,
+    and weights.safetensors, which `restore image --weights` takes.
     """
     # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
