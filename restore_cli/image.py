@@ -182,6 +182,8 @@ def _png_depth(name: str) -> int | None:
 
 def _metadata(image: Image.Image) -> Metadata:
     exif = image.getexif()
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        exif.get_ifd(directory)  # read while the file is open: Pillow 11 forgets it later
     info = {str(key): value for key, value in image.info.items()}
     dpi = info.get("dpi")
     return Metadata(

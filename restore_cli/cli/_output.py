@@ -51,6 +51,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def progress_bar(*, quiet: bool, unit: str) -> Progress:
     """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
     console = Console(stderr=True)
+    console.quiet = quiet or not console.is_terminal  # rich 13 ends even a disabled bar with a line
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,5 +61,5 @@ def progress_bar(*, quiet: bool, unit: str) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=quiet or not console.is_terminal,
+        disable=console.quiet,
     )
