@@ -89,8 +89,7 @@ def test_orientation_is_applied_once_and_written_as_1(tmp_path, orientation):
 def test_profile_and_metadata_are_kept(tmp_path, key):
     exif = Image.Exif()
     exif[0x010F] = "Maker"
-    exif.get_ifd(0x8769)[0xA002] = 17
-    exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
+    exif[0x8769] = {0xA002: 17, 0x9003: "2026:01:02 03:04:05"}
     source = tmp_path / "in.jpg"
     save(source, values("RGB"), exif=exif, icc_profile=PROFILE, dpi=(300, 300), quality=90)
     picture = read_image(source)
