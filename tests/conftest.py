@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from restore_cli.models.gfn import GfnConfig
+from restore_cli.models.mprnet import MprnetConfig
 from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
+from restore_cli.models.msan import MsanConfig
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,6 +29,12 @@ TINY = MprnetMscamConfig(
     sr_blocks=1,
     image_skip=True,
 )
+TINY_CONFIGS = {
+    "mprnet-mscam": TINY,
+    "mprnet": MprnetConfig(features=8, growth=8, full_growth=8, level_blocks=1, full_blocks=1),
+    "gfn": GfnConfig(width=8, deblur_blocks=1, sr_blocks=1, fusion_blocks=1),
+    "msan": MsanConfig(width=4, blocks=1, stages=2),
+}
 
 
 @pytest.fixture(autouse=True)

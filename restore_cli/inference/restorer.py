@@ -14,7 +14,7 @@ from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.padding import pad
 from restore_cli.inference.tiling import Span, Tile, plan_axis, restore_rows
-from restore_cli.inference.tlsc import localise
+from restore_cli.inference.tlsc import has_global_means, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
 
@@ -51,7 +51,8 @@ class Restorer:
         """Convert the network and move it to the device.
 
         Raises:
-            UsageError: TLSC asked for, but the training size is not known.
+            UsageError: TLSC asked for, but the training size is not known, or there is nothing to
+                make local.
             DeviceError: the device is not there.
         """
         if options.tlsc and loaded.tlsc_base is None:
@@ -59,10 +60,17 @@ class Restorer:
                 f"'{loaded.file.name}' does not say its training size, so TLSC has no window",
                 hint="use --no-tlsc",
             )
+        local = has_global_means(loaded.network)
+        if options.tlsc and not local:
+            raise UsageError(
+                f"'{loaded.model.name}' has no global means, so TLSC changes nothing",
+                hint="leave out --tlsc",
+            )
         self.model = loaded.model
         self.scale = loaded.model.scale
         self.options = options
-        self.tlsc = loaded.tlsc_base is not None if options.tlsc is None else options.tlsc
+        wanted = loaded.tlsc_base is not None if options.tlsc is None else options.tlsc
+        self.tlsc = wanted and local
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         network = loaded.network
@@ -109,7 +117,8 @@ class Restorer:
     def tile_side(self, height: int, width: int) -> int:
         """Longest side of a tile for a padded picture of that size; it may be the whole picture."""
         longest = max(height, width)
-        if self.options.tile == 0 or self.model.tiling is Tiling.DISCOURAGED:
+        discouraged = self.model.tiling is Tiling.DISCOURAGED and self.options.tile is None
+        if self.options.tile == 0 or discouraged:
             return longest
         limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
         if limits:
@@ -168,6 +177,12 @@ class Restorer:
         ):
             raise error
         half = tile // 2 // self.model.size.multiple_of * self.model.size.multiple_of
+        if self.model.tiling is Tiling.DISCOURAGED and self.options.tile is None:
+            raise DeviceError(
+                f"out of memory on '{self.options.device}'; '{self.model.name}' looks at the whole "
+                "picture at once",
+                hint="--tile 512 needs less memory and gives a slightly different result",
+            ) from error
         if self.options.tile == 0 or half < self._smallest_tile():
             raise DeviceError(
                 f"out of memory on '{self.options.device}' with tiles of {tile} px",

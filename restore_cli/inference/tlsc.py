@@ -102,6 +102,11 @@ def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, Size]
     }
 
 
+def has_global_means(network: nn.Module) -> bool:
+    """Whether there is anything to make local."""
+    return any(isinstance(module, GlobalMean | LocalMean) for module in network.modules())
+
+
 def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
     """A network that computes local means; weights are shared with the one given, not copied.
 

@@ -31,7 +31,7 @@ def channels_last(network: nn.Module) -> nn.Module:
 
     Measured on 2 cores with one 64-channel 3x3 convolution: 4 times the speed of NCHW.
     """
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def halve(x: Tensor) -> Tensor:

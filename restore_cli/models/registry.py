@@ -7,7 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.models.gfn import GFN
+from restore_cli.models.mprnet import MPRNET
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
+from restore_cli.models.msan import MSAN
 from restore_cli.models.spec import Model, StateDict
 
 
@@ -25,7 +28,7 @@ def table(models: Iterable[Model]) -> Mapping[str, Model]:
     return MappingProxyType(by_name)
 
 
-MODELS = table([MPRNET_MSCAM])
+MODELS = table([MPRNET_MSCAM, GFN, MPRNET, MSAN])
 
 
 def get_model(name: str) -> Model:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from restore_cli.models.spec import StateDict
 
 
@@ -18,3 +21,14 @@ def count_blocks(state: StateDict, prefix: str) -> int:
         int(key[len(prefix) + 1 :].split(".")[0]) for key in state if key.startswith(prefix + ".")
     }
     return max(found, default=-1) + 1
+
+
+def rename(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
+    """Apply (pattern, replacement) rules, each to the result of the one before.
+
+    >>> rename("a.0.b", [(r"^a", "alpha"), (r"0", "zero")])
+    'alpha.zero.b'
+    """
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name

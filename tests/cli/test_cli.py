@@ -75,6 +75,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["missing.png"], 3, "no such file or folder: 'missing.png'"),
         (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
         (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
+        (["a.png", "-m", "gfn"], 2, "model 'gfn' has no checkpoint yet"),
         (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
@@ -128,8 +129,8 @@ def test_models_and_weights():
     listed = restore("models")
     assert listed.stdout == restore("models", "list").stdout
     assert DEFAULT in listed.stdout
-    (facts,) = json.loads(restore("models", "list", "--json").stdout)
-    assert facts["model"] == DEFAULT
+    listing = json.loads(restore("models", "list", "--json").stdout)
+    facts = {entry["model"]: entry for entry in listing}[DEFAULT]
     assert facts["configs"]["paper"]["parameters"] == 34_116_641
     assert "34,116,641 parameters" in restore("models", "info", DEFAULT).stdout
     assert restore("models", "info", "nope").exit_code == 2

@@ -15,11 +15,11 @@ sys.path.insert(0, str(GOLDEN))
 import fill
 
 from restore_cli.inference.tlsc import localise, windows
+from restore_cli.models.mprnet import MPRNET, Mprnet, MprnetConfig, _map
 from restore_cli.models.mprnet_mscam import (
     MPRNET_MSCAM,
     MprnetMscam,
     MprnetMscamConfig,
-    _map,
 )
 from restore_cli.models.spec import Placement
 
@@ -73,6 +73,17 @@ def test_equals_the_authors_network_with_tlsc(official, dtype):
     if dtype is torch.float32:  # the reference must be able to tell TLSC from none
         with torch.inference_mode():
             assert error(official(image)[..., ::8, ::8], reference) > 0.01
+
+
+def test_mprnet_is_its_deblurring_part(official):
+    part = Mprnet(MprnetConfig())
+    part.load_state_dict({name: official.state_dict()[name] for name in part.state_dict()})
+    image = torch.from_numpy(fill.input_image(48, 64, 1)).double()
+    reference = load_file(GOLDEN / "mprnet_mscam_48x64.safetensors")["stage3"]
+    with torch.inference_mode():
+        restored = part.double()(image)
+    assert error(restored[..., ::3, ::3], reference) <= 1e-6
+    assert MPRNET.rename_official("tail.weight") == "stage3_image.weight"
 
 
 def test_windows_are_the_published_ones(official):

@@ -1,0 +1,233 @@
+"""gfn: gated fusion network for joint motion deblurring and x4 super-resolution.
+
+Paper: X. Zhang et al., "Gated Fusion Network for Joint Image Deblurring and Super-Resolution",
+BMVC 2018 (arXiv:1807.10806).
+Code: written from a description of the published network; no line of the authors' is used.
+Apache-2.0. Where paper and published network differ, the network is followed: ReLU in the
+deblurring and reconstruction blocks, 3x3 last convolutions, a gate without sigmoid.
+
+Data flow, (B, C, H, W) with H, W of the input:
+
+    deblurring   conv 7x7, two halvings, residual blocks at each size, two doublings -> features
+    super-res.   conv 7x7, residual blocks -> features
+    gate         both features and the image -> weight of the deblurring features
+    reconstruct  super-res. features + gate * deblurring features -> residual blocks -> x4 -> image
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore_cli.models.layers import conv
+from restore_cli.models.spec import Model, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, rename
+
+SLOPE = 0.2  # of LeakyReLU, but for the first one after a pixel shuffle
+
+
+@dataclass(frozen=True, slots=True)
+class GfnConfig:
+    """Shape of the network; the defaults are the published one (12,210,438 parameters)."""
+
+    width: int = 64  # channels at full size; doubled with each halving
+    deblur_blocks: int = 6  # residual blocks per size
+    sr_blocks: int = 8
+    fusion_blocks: int = 8
+
+
+class ResidualBlock(nn.Module):
+    """conv, activation, conv, + input; `slope` 0 is ReLU."""
+
+    def __init__(self, width: int, slope: float) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width, 3, bias=True)
+        self.conv2 = conv(width, width, 3, bias=True)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.leaky_relu(self.conv1(x), self.slope))
+
+
+def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, slope) for _ in range(count)))
+
+
+class Deblurring(nn.Module):
+    """Encoder and decoder on the small image; its features go on, its image is for the loss."""
+
+    def __init__(self, config: GfnConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.first = conv(3, w, 7, bias=True)
+        self.blocks = nn.ModuleList(_blocks(config.deblur_blocks, w << n, 0.0) for n in range(3))
+        self.downs = nn.ModuleList(
+            nn.Conv2d(w << n, w << (n + 1), 3, stride=2, padding=1) for n in range(2)
+        )
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(w << (n + 1), w << n, 4, stride=2, padding=1) for n in (1, 0)
+        )
+        self.last = conv(w, w, 7, bias=True)
+        self.image1 = conv(w, w, 3, bias=True)
+        self.image2 = conv(w, 3, 3, bias=True)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> features that go on, shallow features; both (B, C, H, W)."""
+        shallow = x = F.leaky_relu(self.first(image), SLOPE)
+        x = x + self.blocks[0](x)
+        for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
+            x = F.relu(down(x))
+            x = x + blocks(x)
+        for up in self.ups:
+            x = F.relu(up(x))
+        return self.last(x), shallow
+
+    def image(self, features: Tensor, shallow: Tensor) -> Tensor:
+        """The deblurred image (B, 3, H, W)."""
+        deblurred: Tensor = self.image2(F.relu(self.image1(features + shallow)))
+        return deblurred
+
+
+class Features(nn.Module):
+    """Super-resolution features of the small image."""
+
+    def __init__(self, config: GfnConfig) -> None:
+        super().__init__()
+        self.first = conv(3, config.width, 7, bias=True)
+        self.blocks = _blocks(config.sr_blocks, config.width, SLOPE)
+        self.last = conv(config.width, config.width, 3, bias=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        shallow = F.leaky_relu(self.first(image), SLOPE)
+        return shallow + self.last(self.blocks(shallow))
+
+
+class Gate(nn.Module):
+    """How much of the deblurring features is added, per value; unbounded."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv(2 * width + 3, width, 3, bias=True)
+        self.conv2 = conv(width, width, 1, bias=True)
+
+    def forward(self, deblurring: Tensor, image: Tensor, features: Tensor) -> Tensor:
+        x = torch.cat([deblurring, image, features], 1)
+        return self.conv2(F.leaky_relu(self.conv1(x), SLOPE))
+
+
+class Reconstruction(nn.Module):
+    """Residual blocks, two pixel shuffles, the image."""
+
+    def __init__(self, config: GfnConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.blocks = _blocks(config.fusion_blocks, w, 0.0)
+        self.up1 = conv(w, 4 * w, 3, bias=True)
+        self.up2 = conv(w, 4 * w, 3, bias=True)
+        self.conv = conv(w, w, 3, bias=True)
+        self.image = conv(w, 3, 3, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(x)
+        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), 0.1)
+        x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), SLOPE)
+        restored: Tensor = self.image(F.leaky_relu(self.conv(x), SLOPE))
+        return restored
+
+
+class Gfn(nn.Module):
+    """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4."""
+
+    def __init__(self, config: GfnConfig) -> None:
+        super().__init__()
+        self.deblurring = Deblurring(config)
+        self.features = Features(config)
+        self.gate = Gate(config.width)
+        self.reconstruction = Reconstruction(config)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
+        return self._reconstruct(image, self.deblurring(image)[0])
+
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """`restored` and the `deblurred` small image."""
+        deblurring, shallow = self.deblurring(image)
+        return {
+            "restored": self._reconstruct(image, deblurring),
+            "deblurred": self.deblurring.image(deblurring, shallow),
+        }
+
+    def _reconstruct(self, image: Tensor, deblurring: Tensor) -> Tensor:
+        features = self.features(image)
+        gate = self.gate(deblurring, image, features)
+        restored: Tensor = self.reconstruction(features + gate * deblurring)
+        return restored
+
+
+def _detect(state: StateDict) -> bool:
+    return {"gate.conv1.weight", "deblurring.last.weight", "reconstruction.up2.weight"} <= set(
+        state
+    )
+
+
+def _infer_config(state: StateDict) -> GfnConfig:
+    return GfnConfig(
+        width=state["gate.conv2.weight"].shape[0],
+        deblur_blocks=count_blocks(state, "deblurring.blocks.0"),
+        sr_blocks=count_blocks(state, "features.blocks"),
+        fusion_blocks=count_blocks(state, "reconstruction.blocks"),
+    )
+
+
+def _bytes_per_pixel(config: GfnConfig) -> int:
+    """Maps alive at the peak, at x4: the 4 * width channels before the last shuffle, and after."""
+    return 4 * 16 * 3 * config.width
+
+
+_OFFICIAL_NAMES = (
+    (r"\.layers\.0\.", ".conv1."),
+    (r"\.layers\.2\.", ".conv2."),
+    (r"^deblurMoudle\.0\.conv1\.", "deblurring.first."),
+    (r"^deblurMoudle\.0\.resBlock1\.", "deblurring.blocks.0."),
+    (r"^deblurMoudle\.0\.resBlock2\.", "deblurring.blocks.1."),
+    (r"^deblurMoudle\.0\.resBlock3\.", "deblurring.blocks.2."),
+    (r"^deblurMoudle\.0\.conv2\.0\.", "deblurring.downs.0."),
+    (r"^deblurMoudle\.0\.conv3\.0\.", "deblurring.downs.1."),
+    (r"^deblurMoudle\.0\.deconv1\.0\.", "deblurring.ups.0."),
+    (r"^deblurMoudle\.0\.deconv2\.0\.", "deblurring.ups.1."),
+    (r"^deblurMoudle\.0\.deconv2\.2\.", "deblurring.last."),
+    (r"^deblurMoudle\.0\.convout\.0\.", "deblurring.image1."),
+    (r"^deblurMoudle\.0\.convout\.2\.", "deblurring.image2."),
+    (r"^srMoudle\.0\.conv1\.", "features.first."),
+    (r"^srMoudle\.0\.resBlock\.", "features.blocks."),
+    (r"^srMoudle\.0\.conv2\.", "features.last."),
+    (r"^geteMoudle\.0\.", "gate."),
+    (r"^reconstructMoudle\.0\.resBlock\.", "reconstruction.blocks."),
+    (r"^reconstructMoudle\.0\.conv1\.", "reconstruction.up1."),
+    (r"^reconstructMoudle\.0\.conv2\.", "reconstruction.up2."),
+    (r"^reconstructMoudle\.0\.conv3\.", "reconstruction.conv."),
+    (r"^reconstructMoudle\.0\.conv4\.", "reconstruction.image."),
+)
+
+GFN = Model(
+    name="gfn",
+    task="motion deblurring and x4 super-resolution",
+    scale=4,
+    paper="arXiv:1807.10806",
+    code_license="Apache-2.0",
+    config_type=GfnConfig,
+    configs={
+        "paper": GfnConfig(),
+        "lite": GfnConfig(width=32, deblur_blocks=2, sr_blocks=2, fusion_blocks=2),
+    },
+    build=Gfn,
+    detect=_detect,
+    infer_config=_infer_config,
+    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
+    bytes_per_pixel=_bytes_per_pixel,
+    size=SizeRequirement(multiple_of=4, minimum=4),
+)

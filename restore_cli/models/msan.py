@@ -1,0 +1,192 @@
+"""msan: multi-stage attentive network for motion deblurring (x1).
+
+Paper: C. Guo et al., "Multi-stage attentive network for motion deblurring via binary cross-entropy
+loss", Entropy 24(10), 2022.
+Code: written from a description of the published network; no line of the authors' is used.
+Apache-2.0. Where paper and published network differ, the network is followed: additive skips
+between encoder and decoder, and a hidden feature that each stage passes to the next.
+
+Data flow: four encoder-decoders of the same layout, weights not shared. Each sees the image, the
+residual of the stage before it, and that stage's smallest features. The last residual is added to
+the image. The attention of a stage spans the whole frame at 1/8 of its size, so every output pixel
+depends on every input pixel: tiles change the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore_cli.models.layers import conv
+from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
+from restore_cli.models.state_dict import count_blocks, rename
+
+
+@dataclass(frozen=True, slots=True)
+class MsanConfig:
+    """Shape of the network; the defaults are the published one (8,924,720 parameters)."""
+
+    width: int = 32  # channels at full size; doubled with each halving
+    blocks: int = 4  # residual blocks per group
+    stages: int = 4
+
+
+class ResidualBlock(nn.Module):
+    """conv, ReLU, conv, + input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width, 3, bias=True)
+        self.conv2 = conv(width, width, 3, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class SelfAttention(nn.Module):
+    """Every position attends to every other, at half the size of its input; added with a gain.
+
+    Scores are not scaled. The fused kernel keeps memory linear in the number of positions: at
+    1280x720 the matrix of scores would take 0.8 GB a stage.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
+        self.query = conv(width, width, 1, bias=True)
+        self.key = conv(width, width, 1, bias=True)
+        self.value = conv(width, width, 1, bias=True)
+        self.up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = self.down(x)  # (B, C, h, w)
+        height, width = small.shape[-2:]
+        query, key, value = (
+            layer(small).flatten(2).mT[:, None] for layer in (self.query, self.key, self.value)
+        )  # (B, 1, h * w, C)
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        attended = attended[:, 0].mT.reshape(*small.shape[:2], height, width)
+        return self.gain * self.up(attended) + x
+
+
+class Stage(nn.Module):
+    """One encoder-decoder."""
+
+    def __init__(self, config: MsanConfig, inputs: int) -> None:
+        super().__init__()
+        w = config.width
+
+        def group(width: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
+
+        self.first = conv(inputs, w, 3, bias=True)
+        self.encode1, self.encode2, self.middle = group(w), group(2 * w), group(4 * w)
+        self.down1 = nn.Conv2d(w, 2 * w, 3, stride=2, padding=1)
+        self.down2 = nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1)
+        self.attention = SelfAttention(4 * w)
+        self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
+        self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
+        self.decode2, self.decode1 = group(2 * w), group(w)
+        self.residual = conv(w, 3, 3, bias=True)
+
+    def forward(self, x: Tensor, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""
+        level1 = self.encode1(self.first(x))
+        level2 = self.encode2(self.down1(level1))
+        smallest = self.down2(level2)
+        if earlier is not None:
+            smallest = smallest + earlier
+        features = self.middle(smallest)
+        x = self.decode2(self.up2(self.attention(features)) + level2)
+        x = self.decode1(self.up1(x) + level1)
+        return self.residual(x), features
+
+
+class Msan(nn.Module):
+    """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 8."""
+
+    def __init__(self, config: MsanConfig) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore (B, 3, H, W) to the same size, unclamped."""
+        return image + self._residuals(image)[-1]
+
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """`restored`, and the image after each earlier stage as `stage1`, `stage2`, ..."""
+        images = [image + residual for residual in self._residuals(image)]
+        stages = {f"stage{n}": stage for n, stage in enumerate(images[:-1], start=1)}
+        return stages | {"restored": images[-1]}
+
+    def _residuals(self, image: Tensor) -> list[Tensor]:
+        centred = image - 0.5
+        residuals: list[Tensor] = []
+        features: Tensor | None = None
+        for stage in self.stages:
+            seen = torch.cat([centred, *residuals[-1:]], 1)
+            residual, features = stage(seen, features)
+            residuals.append(residual)
+        return residuals
+
+
+def _detect(state: StateDict) -> bool:
+    return {"stages.0.attention.gain", "stages.0.residual.weight"} <= set(state)
+
+
+def _infer_config(state: StateDict) -> MsanConfig:
+    return MsanConfig(
+        width=state["stages.0.first.weight"].shape[0],
+        blocks=count_blocks(state, "stages.0.middle"),
+        stages=count_blocks(state, "stages"),
+    )
+
+
+def _bytes_per_pixel(config: MsanConfig) -> int:
+    """Maps alive at the peak, counted in full-size maps of `width` channels."""
+    return 4 * 10 * config.width
+
+
+_OFFICIAL_NAMES = (
+    (r"^edcoder1\.", "stages.0."),
+    (r"^edcoder2\.", "stages.1."),
+    (r"^edcoder3\.", "stages.2."),
+    (r"^edcoder4\.", "stages.3."),
+    (r"\.layer1\.", ".first."),
+    (r"\.layer2\.", ".encode1."),
+    (r"\.layer3\.", ".down1."),
+    (r"\.layer4\.", ".encode2."),
+    (r"\.layer5\.", ".down2."),
+    (r"\.layer6\.", ".middle."),
+    (r"\.layer7\.", ".up2."),
+    (r"\.layer8\.", ".decode2."),
+    (r"\.layer9\.", ".up1."),
+    (r"\.layer10\.", ".decode1."),
+    (r"\.layer11\.", ".residual."),
+    (r"\.sa\.gamma$", ".attention.gain"),
+    (r"\.sa\.gconv\.", ".attention.down."),
+    (r"\.sa\.degconv\.", ".attention.up."),
+    (r"\.sa\.(query|key|value)_conv\.", r".attention.\1."),
+)
+
+MSAN = Model(
+    name="msan",
+    task="motion deblurring",
+    scale=1,
+    paper="Guo et al., Entropy 24(10), 2022",
+    code_license="Apache-2.0",
+    config_type=MsanConfig,
+    configs={"paper": MsanConfig(), "lite": MsanConfig(blocks=1, stages=2)},
+    build=Msan,
+    detect=_detect,
+    infer_config=_infer_config,
+    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
+    bytes_per_pixel=_bytes_per_pixel,
+    size=SizeRequirement(multiple_of=8, minimum=8),
+    tiling=Tiling.DISCOURAGED,
+)

@@ -1,0 +1,74 @@
+"""gfn and msan equal the published networks, with their weights under our names."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+
+import pytest
+import torch
+from conftest import GOLDEN
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(GOLDEN))
+import fill
+
+from restore_cli.models.msan import SelfAttention
+from restore_cli.models.registry import detect, get_model
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the output's range
+OUTPUTS = {
+    "gfn": {"sr": ("restored", 6), "deblur": ("deblurred", 3)},
+    "msan": {
+        "restored": ("restored", 3),
+        "d1": ("stage1", 3),
+        "d2": ("stage2", 3),
+        "d3": ("stage3", 3),
+    },
+}
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("name", sorted(OUTPUTS))
+def test_equals_the_authors_network(name, dtype):
+    model = get_model(name)
+    keys = json.loads(gzip.decompress((GOLDEN / f"{name}_keys.json.gz").read_bytes()))
+    state = {
+        model.rename_official(key): torch.from_numpy(values)
+        for key, values in fill.fill(keys, 1).items()
+    }
+    assert detect(state) is model
+    network = model.build(model.infer_config(state)).eval()
+    network.load_state_dict(state)
+    image = torch.from_numpy(fill.input_image(48, 64, 1)).to(dtype)
+    with torch.inference_mode():
+        outputs = network.to(dtype).outputs(image)
+    reference = load_file(GOLDEN / f"{name}_48x64.safetensors")
+    for theirs, (ours, step) in OUTPUTS[name].items():
+        # msan's authors keep the residual of an earlier stage, we its image.
+        output = (
+            outputs[ours] - image if theirs.startswith("d") and name == "msan" else outputs[ours]
+        )
+        expected = reference[theirs]
+        error = (output[..., ::step, ::step] - expected).abs().max()
+        assert error <= TOLERANCE[dtype] * (expected.max() - expected.min())
+
+
+def test_self_attention_is_the_published_one():
+    unit = load_file(GOLDEN / "msan_self_attention.safetensors")
+    attention = SelfAttention(16)
+    attention.load_state_dict(
+        {
+            "gain": unit["param.gamma"],
+            **{f"down.{k}": unit[f"param.gconv.{k}"] for k in ("weight", "bias")},
+            **{f"up.{k}": unit[f"param.degconv.{k}"] for k in ("weight", "bias")},
+            **{
+                f"{part}.{k}": unit[f"param.{part}_conv.{k}"]
+                for part in ("query", "key", "value")
+                for k in ("weight", "bias")
+            },
+        }
+    )
+    with torch.inference_mode():
+        assert torch.allclose(attention(unit["input"]), unit["output"], atol=1e-5)
