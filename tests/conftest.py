@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from restore_cli.models.attentive_deblur import AttentiveDeblurConfig
 from restore_cli.models.gfn import GfnConfig
 from restore_cli.models.mprnet import MprnetConfig
 from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
@@ -33,6 +34,7 @@ TINY_CONFIGS = {
     "mprnet-mscam": TINY,
     "mprnet": MprnetConfig(features=8, growth=8, full_growth=8, level_blocks=1, full_blocks=1),
     "gfn": GfnConfig(width=8, deblur_blocks=1, sr_blocks=1, fusion_blocks=1),
+    "attentive-deblur": AttentiveDeblurConfig(width=8, blocks=1, reduction=4),
     "msan": MsanConfig(width=4, blocks=1, stages=2),
 }
 

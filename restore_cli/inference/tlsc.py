@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +23,21 @@ Size = tuple[int, int]
 
 
 class LocalMean(nn.Module):
-    """Mean over a window around each position, in the place of `GlobalMean`."""
+    """Mean over a window around each position, in the place of `GlobalMean`; a window a level."""
 
-    def __init__(self, window: Size) -> None:
+    def __init__(self, windows: tuple[Size, ...]) -> None:
         super().__init__()
-        self.window = window
+        self.windows = windows
 
-    def forward(self, x: Tensor, projection: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, projection: nn.Module, level: int = 0) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W), or (B, C', 1, 1) where the window covers the map."""
-        if x.shape[-2] <= self.window[0] and x.shape[-1] <= self.window[1]:
+        height, width = self.windows[level]
+        if x.shape[-2] <= height and x.shape[-1] <= width:
             return GlobalMean.forward(self, x, projection)  # type: ignore[arg-type]
-        return box_mean(projection(x), self.window)
+        return box_mean(projection(x), (height, width))
 
     def extra_repr(self) -> str:
-        return f"window={self.window}"
+        return f"windows={self.windows}"
 
 
 def box_mean(x: Tensor, window: Size) -> Tensor:
@@ -68,17 +70,18 @@ def _running_mean(x: Tensor, length: int, dim: int) -> Tensor:
     return (total.narrow(dim, length, count) - total.narrow(dim, 0, count)) / length
 
 
-def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, Size]:
-    """Window of each mean by module name: feature size at training * base // train_size.
+def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple[Size, ...]]:
+    """Windows of each mean by module name and level: feature size at training * base // train_size.
 
     Feature sizes are measured by one pass of a `train_size` image through the network on the meta
     device (shapes only, no arithmetic).
     """
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, dict[int, Size]] = {}
 
     def watch(name: str) -> object:
-        def record(module: nn.Module, arguments: tuple[Tensor, nn.Module]) -> None:
-            sizes[name] = (arguments[0].shape[-2], arguments[0].shape[-1])
+        def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            x, _, *level = arguments
+            sizes.setdefault(name, {})[level[0] if level else 0] = (x.shape[-2], x.shape[-1])
 
         return record
 
@@ -97,8 +100,11 @@ def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, Size]
         for handle in handles:
             handle.remove()
     return {
-        name: (height * base[0] // train_size[0], width * base[1] // train_size[1])
-        for name, (height, width) in sizes.items()
+        name: tuple(
+            (height * base[0] // train_size[0], width * base[1] // train_size[1])
+            for _, (height, width) in sorted(levels.items())
+        )
+        for name, levels in sizes.items()
     }
 
 
@@ -121,7 +127,7 @@ def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
     sizes = windows(network, train_size, base)
     tensors = chain(network.parameters(), network.buffers())
     local = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    for name, window in sizes.items():
+    for name, levels in sizes.items():
         parent, _, child = name.rpartition(".")
-        setattr(local.get_submodule(parent), child, LocalMean(window))
+        setattr(local.get_submodule(parent), child, LocalMean(levels))
     return local

@@ -12,10 +12,11 @@ class GlobalMean(nn.Module):
 
     At test time TLSC (`inference.tlsc`) puts a mean over a window of the training size in its
     place. The projection is part of the call because the two linear maps commute: a local mean is
-    cheaper after the projection has cut the channels, a global one before.
+    cheaper after the projection has cut the channels, a global one before. So is the level: a
+    network that runs the same weights at several sizes says at which it is, from 0 up.
     """
 
-    def forward(self, x: Tensor, projection: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, projection: nn.Module, level: int = 0) -> Tensor:
         """(B, C, H, W) -> (B, C', 1, 1)."""
         projected: Tensor = projection(x.mean((2, 3), keepdim=True))
         return projected

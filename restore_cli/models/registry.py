@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.models.attentive_deblur import ATTENTIVE_DEBLUR
 from restore_cli.models.gfn import GFN
 from restore_cli.models.mprnet import MPRNET
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
@@ -28,7 +29,7 @@ def table(models: Iterable[Model]) -> Mapping[str, Model]:
     return MappingProxyType(by_name)
 
 
-MODELS = table([MPRNET_MSCAM, GFN, MPRNET, MSAN])
+MODELS = table([MPRNET_MSCAM, GFN, MPRNET, MSAN, ATTENTIVE_DEBLUR])
 
 
 def get_model(name: str) -> Model:

@@ -6,13 +6,14 @@ import json
 
 import pytest
 import torch
-from conftest import GOLDEN, picture
+from conftest import GOLDEN, TINY_CONFIGS, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from restore_cli.inference.tlsc import LocalMean, box_mean, localise, windows
+from restore_cli.inference.tlsc import LocalMean, box_mean, has_global_means, localise, windows
 from restore_cli.models.layers import GlobalMean
+from restore_cli.models.registry import MODELS
 
 POOLS = json.loads((GOLDEN / "tlsc_pool.json").read_text())
 
@@ -102,3 +103,35 @@ def test_bfloat16_network_stays_finite(tiny_network):
         rough = local.to(torch.bfloat16)(image.bfloat16()).float()
         local.float()
     assert (rough - exact).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["attentive-deblur", "mprnet", "mprnet-mscam"])
+def test_every_model_with_global_means_keeps_the_promises(name):
+    torch.manual_seed(1)
+    network = MODELS[name].build(TINY_CONFIGS[name]).eval()
+    with torch.no_grad():
+        for key, weight in network.named_parameters():
+            if "squeeze" in key or "expand" in key:
+                weight.mul_(5)
+    once = localise(network, (32, 32), (48, 48))
+    twice = localise(once, (32, 32), (48, 48))
+    with torch.inference_mode():
+        small, large = picture(32, 32), picture(96, 112)
+        if name != "mprnet-mscam":  # its last layer starts at zero
+            assert (once(large) - network(large)).abs().max() > 1e-4
+        assert torch.allclose(once(small), network(small), atol=1e-5)
+        assert torch.equal(once(large), twice(large))
+
+
+@pytest.mark.parametrize("name", ["gfn", "msan"])
+def test_models_without_global_means_are_left_as_they_are(name):
+    network = MODELS[name].build(TINY_CONFIGS[name]).eval()
+    assert not has_global_means(network)
+    assert windows(network, (32, 32), (48, 48)) == {}
+
+
+def test_windows_follow_the_size_at_which_shared_weights_run():
+    network = MODELS["attentive-deblur"].build(TINY_CONFIGS["attentive-deblur"])
+    found = windows(network, (256, 256), (384, 384))
+    assert found["encode1.0.mean"] == ((96, 96), (192, 192), (384, 384))
+    assert found["middle.0.mean"] == ((24, 24), (48, 48), (96, 96))

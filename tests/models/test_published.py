@@ -1,4 +1,4 @@
-"""gfn and msan equal the published networks, with their weights under our names."""
+"""The other networks equal the published networks, with their weights under our names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(GOLDEN))
 import fill
 
+from restore_cli.models.attentive_deblur import resize_without_centres
 from restore_cli.models.msan import SelfAttention
 from restore_cli.models.registry import detect, get_model
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the output's range
 OUTPUTS = {
+    "attentive-deblur": {
+        "level0": ("level0", 1),
+        "level1": ("level1", 1),
+        "level2": ("restored", 2),
+    },
     "gfn": {"sr": ("restored", 6), "deblur": ("deblurred", 3)},
     "msan": {
         "restored": ("restored", 3),
@@ -34,9 +40,15 @@ OUTPUTS = {
 def test_equals_the_authors_network(name, dtype):
     model = get_model(name)
     keys = json.loads(gzip.decompress((GOLDEN / f"{name}_keys.json.gz").read_bytes()))
+    tf = name == "attentive-deblur"
+    filled = fill.fill(keys, 1, "tf" if tf else "torch")
+    filled = {key: torch.from_numpy(values) for key, values in filled.items()}
     state = {
-        model.rename_official(key): torch.from_numpy(values)
-        for key, values in fill.fill(keys, 1).items()
+        # TensorFlow keeps (kh, kw, in, out), and (kh, kw, out, in) of transposed convolutions.
+        model.rename_official(key): tensor.permute(3, 2, 0, 1)
+        if tf and tensor.ndim == 4
+        else tensor
+        for key, tensor in filled.items()
     }
     assert detect(state) is model
     network = model.build(model.infer_config(state)).eval()
@@ -53,6 +65,16 @@ def test_equals_the_authors_network(name, dtype):
         expected = reference[theirs]
         error = (output[..., ::step, ::step] - expected).abs().max()
         assert error <= TOLERANCE[dtype] * (expected.max() - expected.min())
+
+
+def test_resize_is_tensorflows():
+    unit = load_file(GOLDEN / "attentive_resize.safetensors")
+    cases = [key.removeprefix("in_") for key in unit if key.startswith("in_")]
+    assert len(cases) == 6
+    for case in cases:
+        image, expected = (unit[f"{side}_{case}"].permute(0, 3, 1, 2) for side in ("in", "out"))
+        resized = resize_without_centres(image, *expected.shape[-2:])
+        assert torch.allclose(resized, expected, atol=1e-5), case
 
 
 def test_self_attention_is_the_published_one():

@@ -68,7 +68,7 @@ def test_the_size_rule_is_the_real_one(name):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_batch_is_its_pictures_one_by_one(name):
     network = MODELS[name].build(TINY_CONFIGS[name]).eval()
-    batch = torch.cat([picture(16, 24, seed) for seed in range(3)])
+    batch = torch.cat([picture(16, 48, seed) for seed in range(3)])
     with torch.inference_mode():
         together = network(batch)
         alone = torch.cat([network(image[None]) for image in batch])
@@ -78,12 +78,13 @@ def test_a_batch_is_its_pictures_one_by_one(name):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_outputs_have_the_size_of_the_input_or_of_the_result(name):
     model = MODELS[name]
-    network, image = model.build(TINY_CONFIGS[name]).eval(), picture(16, 24)
+    network, image = model.build(TINY_CONFIGS[name]).eval(), picture(16, 48)
     with torch.inference_mode():
         outputs = network.outputs(image)
         assert torch.allclose(outputs["restored"], network(image), atol=1e-6)
     for output in outputs.values():
-        assert output.shape[-2:] in ((16, 24), (16 * model.scale, 24 * model.scale))
+        sizes = [(16 * n // 4, 48 * n // 4) for n in (1, 2, 4, 4 * model.scale)]
+        assert tuple(output.shape[-2:]) in sizes
 
 
 PARAMETERS = {
@@ -91,6 +92,7 @@ PARAMETERS = {
     "mprnet": 20_127_073,
     "gfn": 12_210_438,
     "msan": 8_924_720,
+    "attentive-deblur": 6_907_057,
 }
 
 
@@ -125,6 +127,7 @@ CHANGES = {
         "full_blocks": 3,
     },
     "gfn": {"width": 16, "deblur_blocks": 2, "sr_blocks": 3, "fusion_blocks": 4},
+    "attentive-deblur": {"width": 16, "blocks": 2, "reduction": 2},
     "msan": {"width": 8, "blocks": 2, "stages": 4},
 }
 

@@ -1,0 +1,213 @@
+"""attentive-deblur: coarse-to-fine motion deblurring with spatial and channel attention (x1).
+
+Paper: Y. Xu et al., "Attentive deep network for blind motion deblurring on dynamic scenes",
+Computer Vision and Image Understanding 205, 2021.
+Code: written from a description of the published TensorFlow network (MIT); no line of the authors'
+is used. Apache-2.0. Where paper and published network differ, the network is followed: channel
+attention is computed from the spatially attended features, in series.
+
+Data flow: one encoder-decoder, the same weights at 1/4, 1/2 and full size. At each size it sees the
+image and the result of the size below, enlarged; the coarsest sees the image twice. Shrinking is
+TensorFlow 1's bilinear without half-pixel centres, which for these factors is plain subsampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore_cli.models.layers import GlobalMean, conv
+from restore_cli.models.spec import Model, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, rename
+
+SCALES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AttentiveDeblurConfig:
+    """Shape of the network; the defaults are the published one (6,907,057 parameters)."""
+
+    width: int = 32  # channels at full size; doubled with each halving
+    blocks: int = 3  # attention blocks per size of encoder or decoder
+    reduction: int = 16  # of both attentions
+
+
+class AttentionBlock(nn.Module):
+    """conv, ReLU, conv, spatial attention, channel attention, + input."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        narrow = width // reduction
+        self.conv1 = conv(width, width, 5, bias=True)
+        self.conv2 = conv(width, width, 5, bias=True)
+        self.spatial_squeeze = conv(width, narrow, 1, bias=True)
+        self.spatial_expand = conv(narrow, 1, 1, bias=True)
+        self.mean = GlobalMean()
+        self.channel_squeeze = conv(width, narrow, 1, bias=True)
+        self.channel_expand = conv(narrow, width, 1, bias=True)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        y = self.conv2(F.relu(self.conv1(x)))
+        y = y * self.spatial_expand(F.relu(self.spatial_squeeze(y))).sigmoid()
+        gate = self.channel_expand(F.relu(self.mean(y, self.channel_squeeze, level)))
+        return x + y * gate.sigmoid()
+
+
+class Blocks(nn.ModuleList):
+    """Attention blocks in a row, told at which of the three sizes they run."""
+
+    def __init__(self, count: int, width: int, reduction: int) -> None:
+        super().__init__(AttentionBlock(width, reduction) for _ in range(count))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        for block in self:
+            x = block(x, level)
+        return x
+
+
+class AttentiveDeblur(nn.Module):
+    """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
+
+    def __init__(self, config: AttentiveDeblurConfig) -> None:
+        super().__init__()
+        w, n, reduction = config.width, config.blocks, config.reduction
+        self.first = conv(6, w, 5, bias=True)
+        self.encode1 = Blocks(n, w, reduction)
+        self.down1 = nn.Conv2d(w, 2 * w, 5, stride=2)
+        self.encode2 = Blocks(n, 2 * w, reduction)
+        self.down2 = nn.Conv2d(2 * w, 4 * w, 5, stride=2)
+        self.middle = Blocks(2 * n, 4 * w, reduction)
+        self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
+        self.decode2 = Blocks(n, 2 * w, reduction)
+        self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
+        self.decode1 = Blocks(n, w, reduction)
+        self.image = conv(w, 3, 5, bias=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore (B, 3, H, W) to the same size, unclamped."""
+        return self.outputs(image)["restored"]
+
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """`level0` at a quarter of the size, `level1` at half, and `restored`."""
+        height, width = image.shape[-2:]
+        images: list[Tensor] = []
+        for level in range(SCALES):
+            shrink = 2 ** (SCALES - 1 - level)
+            size = (height // shrink, width // shrink)
+            # No gradient flows from a finer size into a coarser one.
+            earlier = images[-1].detach() if images else image
+            seen = [resize_without_centres(x, *size) for x in (image, earlier)]
+            images.append(self._restore(torch.cat(seen, 1), level))
+        return {"level0": images[0], "level1": images[1], "restored": images[2]}
+
+    def _restore(self, x: Tensor, level: int) -> Tensor:
+        """One pass of the encoder-decoder: (B, 6, h, w) -> (B, 3, h, w)."""
+        level1 = self.encode1(F.relu(self.first(x)), level)
+        level2 = self.encode2(F.relu(self.down1(_pad_same(level1))), level)
+        x = self.middle(F.relu(self.down2(_pad_same(level2))), level)
+        x = self.decode2(F.relu(self.up2(x)) + level2, level)
+        x = self.decode1(F.relu(self.up1(x)) + level1, level)
+        restored: Tensor = self.image(x)
+        return restored
+
+
+def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
+    """TensorFlow 1's bilinear: output pixel i lies at i * (old / new), no antialiasing.
+
+    Args:
+        image: (B, C, H, W).
+        height: of the result.
+        width: of the result.
+    """
+    if image.shape[-2:] == (height, width):
+        return image
+    return _interpolate(_interpolate(image, width, -1), height, -2)
+
+
+def _interpolate(x: Tensor, length: int, dim: int) -> Tensor:
+    before = x.shape[dim]
+    place = torch.arange(length, device=x.device, dtype=torch.float64) * (before / length)
+    low = place.floor().long()
+    high = (low + 1).clamp(max=before - 1)
+    weight = (place - low).to(x.dtype)
+    weight = weight[:, None] if dim == -2 else weight
+    return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight)
+
+
+def _pad_same(x: Tensor) -> Tensor:
+    """TensorFlow's SAME for a 5x5 kernel at stride 2 on even sizes: one before, two after."""
+    return F.pad(x, (1, 2, 1, 2))
+
+
+def _detect(state: StateDict) -> bool:
+    return {"encode1.0.spatial_squeeze.weight", "down2.weight", "image.weight"} <= set(state)
+
+
+def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
+    width = state["first.weight"].shape[0]
+    return AttentiveDeblurConfig(
+        width=width,
+        blocks=count_blocks(state, "encode1"),
+        reduction=width // state["encode1.0.spatial_squeeze.weight"].shape[0],
+    )
+
+
+def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
+    """Maps alive at the peak, counted in full-size maps of `width` channels."""
+    return 4 * 10 * config.width
+
+
+_OFFICIAL_NAMES = (
+    (r"^g_net/", ""),
+    (r"/weights$", ".weight"),
+    (r"/biases$", ".bias"),
+    (r"/blur_attention/conv2d-1", ".spatial_squeeze"),
+    (r"/blur_attention/conv2d-2", ".spatial_expand"),
+    (r"/channel_attention/conv2d-1", ".channel_squeeze"),
+    (r"/channel_attention/conv2d-2", ".channel_expand"),
+    (r"/conv2d-(\d)", r".conv\1"),
+    (r"^enc1_1\.", "first."),
+    (r"^enc2_1\.", "down1."),
+    (r"^enc3_1\.", "down2."),
+    (r"^enc1_2\.", "encode1.0."),
+    (r"^enc1_3\.", "encode1.1."),
+    (r"^enc1_4\.", "encode1.2."),
+    (r"^enc2_2\.", "encode2.0."),
+    (r"^enc2_3\.", "encode2.1."),
+    (r"^enc2_4\.", "encode2.2."),
+    (r"^enc3_2\.", "middle.0."),
+    (r"^enc3_3\.", "middle.1."),
+    (r"^enc3_4\.", "middle.2."),
+    (r"^dec3_3\.", "middle.3."),
+    (r"^dec3_2\.", "middle.4."),
+    (r"^dec3_1\.", "middle.5."),
+    (r"^dec2_4\.", "up2."),
+    (r"^dec2_3\.", "decode2.0."),
+    (r"^dec2_2\.", "decode2.1."),
+    (r"^dec2_1\.", "decode2.2."),
+    (r"^dec1_4\.", "up1."),
+    (r"^dec1_3\.", "decode1.0."),
+    (r"^dec1_2\.", "decode1.1."),
+    (r"^dec1_1\.", "decode1.2."),
+    (r"^dec1_0\.", "image."),
+)
+
+ATTENTIVE_DEBLUR = Model(
+    name="attentive-deblur",
+    task="motion deblurring",
+    scale=1,
+    paper="Xu et al., Computer Vision and Image Understanding 205, 2021",
+    code_license="Apache-2.0",
+    config_type=AttentiveDeblurConfig,
+    configs={"paper": AttentiveDeblurConfig(), "lite": AttentiveDeblurConfig(blocks=1)},
+    build=AttentiveDeblur,
+    detect=_detect,
+    infer_config=_infer_config,
+    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
+    bytes_per_pixel=_bytes_per_pixel,
+    size=SizeRequirement(multiple_of=16, minimum=16),
+)
