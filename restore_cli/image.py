@@ -107,6 +107,15 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     return Picture(pixels, alpha, grey, format_key, metadata)
 
 
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Height and width from the header, or None where it is no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
 def read_rgb8(path: Path) -> Tensor:
     """(3, H, W) uint8 of an opaque photo; alpha is ignored.
 

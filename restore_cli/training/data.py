@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degrade, draw
-from restore_cli.errors import NoInputError, PictureError
-from restore_cli.image import PHOTO_SUFFIXES, read_rgb8
+from restore_cli.errors import NoInputError
+from restore_cli.image import PHOTO_SUFFIXES, read_rgb8, read_size
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.recipe import TrainingRecipe
 
@@ -36,15 +36,16 @@ class Photos:
             minimum: shortest side that can be cropped; smaller photos are left out.
 
         Raises:
-            NoInputError: the folder holds no picture.
+            NoInputError: the folder holds no picture, or none that is large enough.
         """
-        found = (p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-        self.paths = sorted(p for p in found if p.is_file())
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+        sizes = {path: read_size(path) for path in found if path.is_file()}
+        self.paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
         if not self.paths:
             raise NoInputError(
-                f"no pictures below '{folder}'", hint="give a folder of sharp photos"
+                f"no pictures of at least {minimum} px a side below '{folder}', {len(sizes)} in all",
+                hint="give a folder of sharp photos, or choose a smaller patch in the recipe",
             )
-        self.minimum = minimum
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
 
@@ -55,17 +56,11 @@ class Photos:
         """(3, H, W) uint8 of one photo.
 
         Raises:
-            PictureError: unreadable, or smaller than a crop.
+            PictureError: unreadable.
         """
         if index in self._kept:
             return self._kept[index]
         photo = read_rgb8(self.paths[index])
-        if min(photo.shape[1:]) < self.minimum:
-            height, width = photo.shape[1:]
-            raise PictureError(
-                f"'{self.paths[index]}' is {width}x{height}; training crops need {self.minimum} px",
-                hint="remove it, or choose a smaller patch in the recipe",
-            )
         if self._bytes + photo.numel() <= CACHE_BYTES:
             self._kept[index] = photo
             self._bytes += photo.numel()

@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import NoInputError, PictureError, RecipeError, RestoreError, UsageError
+from restore_cli.errors import NoInputError, RecipeError, RestoreError, UsageError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.training import losses
-from restore_cli.training.data import DegradedCrops
+from restore_cli.training.data import DegradedCrops, Photos
 from restore_cli.training.export import export_checkpoint
 from restore_cli.training.loop import averaging, learning_rate, train
 from restore_cli.training.recipe import FOLDER, load_recipe
@@ -175,11 +175,15 @@ def test_batches_are_functions_of_seed_and_step(photos, recipe):
 
 
 def test_bad_data(tmp_path, photos, recipe):
-    with pytest.raises(NoInputError, match="no pictures below"):
+    with pytest.raises(NoInputError, match="0 in all"):
         train(recipe, tmp_path / "nothing", tmp_path / "run", device=CPU)
     Image.new("RGB", (20, 20)).save(photos / "0.png")
-    with pytest.raises(PictureError, match="is 20x20"):
-        train(recipe, photos, tmp_path / "run", device=CPU)
+    (photos / "1.png").write_text("not a picture")
+    assert [path.name for path in Photos(photos, 96).paths] == ["2.png"]
+    train(recipe.model_copy(update={"steps": 1}), photos, tmp_path / "run", device=CPU)
+    (photos / "2.png").unlink()
+    with pytest.raises(NoInputError, match="at least 96 px a side"):
+        train(recipe, photos, tmp_path / "other", device=CPU)
 
 
 def test_unknown_keys_and_outputs(tmp_path, photos, recipe):
