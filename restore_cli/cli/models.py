@@ -25,14 +25,15 @@ def default(context: typer.Context) -> None:
 def list_models(json: opt.JsonOpt = False) -> None:
     """List the models with their default checkpoints."""
     from restore_cli.models.registry import MODELS
+    from restore_cli.weights.manifest import load_manifest
 
-    rows = [_facts(name) for name in MODELS]
     if json:
-        out.data_json(rows)
+        out.data_json([_facts(name) for name in MODELS])
         return
+    defaults = {c.model: c.name for c in load_manifest().checkpoints.values() if c.default}
     out.table(
         ("model", "scale", "task", "checkpoint"),
-        [(r["model"], f"x{r['scale']}", r["task"], r["default_checkpoint"] or "-") for r in rows],
+        [(n, f"x{m.scale}", m.task, defaults.get(n, "-")) for n, m in MODELS.items()],
     )
 
 
@@ -50,13 +51,17 @@ def info(
         if key not in ("configs", "checkpoints"):
             out.data(f"{key.replace('_', ' ')}: {value}")
     for key, value in facts["configs"].items():
-        out.data(f"config {key}: {value['parameters']:,} parameters")
+        out.data(
+            f"config {key}: {value['parameters']:,} parameters, "
+            f"{value['macs_64x64'] / 1e9:.2f} G multiply-adds for a 64x64 input"
+        )
     for checkpoint in facts["checkpoints"]:
         out.data(f"checkpoint: {checkpoint}")
 
 
 def _facts(name: str) -> dict[str, Any]:
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from restore_cli.models.registry import get_model
     from restore_cli.weights.manifest import load_manifest
@@ -67,7 +72,12 @@ def _facts(name: str) -> dict[str, Any]:
     for key, config in model.configs.items():
         with torch.device("meta"):
             network = model.build(config)
-        configs[key] = {"parameters": sum(p.numel() for p in network.parameters())}
+            with FlopCounterMode(display=False) as counter:
+                network.eval()(torch.empty(1, 3, 64, 64))
+        configs[key] = {
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "macs_64x64": counter.get_total_flops() // 2,  # it counts two per multiply-add
+        }
     return {
         "model": name,
         "task": model.task,

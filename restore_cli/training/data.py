@@ -43,7 +43,7 @@ class Photos:
         self.paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
         if not self.paths:
             raise NoInputError(
-                f"no pictures of at least {minimum} px a side below '{folder}', {len(sizes)} in all",
+                f"no picture of {minimum} px a side below '{folder}' ({len(sizes)} in all)",
                 hint="give a folder of sharp photos, or choose a smaller patch in the recipe",
             )
         self._kept: dict[int, Tensor] = {}
