@@ -12,7 +12,16 @@ import numpy as np
 from restore_cli.degradations.recipe import DegradationRecipe, degrade, draw
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.image import SUFFIXES, Metadata, Picture, read_image, write_image
+from restore_cli.image import (
+    FORMATS,
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    Metadata,
+    Picture,
+    read_image,
+    write_image,
+)
+from restore_cli.jobs import refuse_unwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +46,17 @@ def plan_pairs(job: DegradeJob) -> None:
     """Refuse what cannot end well, before anything is read.
 
     Raises:
-        NoInputError: no input, or one that does not exist.
-        UsageError: one output file for several inputs, an output that exists, inputs of one name.
+        NoInputError: no input.
+        UsageError: one output file for several inputs, an output that exists or cannot be written,
+            inputs of one name.
     """
     if not job.inputs:
-        raise NoInputError("no pictures among the inputs")
-    for source in job.inputs:
-        if not source.is_file():
-            raise NoInputError(f"no such file: '{source}'")
+        raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
+    if job.output.suffix.lower() in OTHER_SUFFIXES:
+        raise UsageError(
+            f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
+        )
+    refuse_unwritable(job.output.parent if _single(job) else job.output)
     if _single(job):
         if len(job.inputs) > 1:
             raise UsageError(f"--output '{job.output}' is one file for {len(job.inputs)} inputs")
@@ -72,6 +84,8 @@ def make_pairs(job: DegradeJob) -> Iterator[tuple[Path, PictureError | None]]:
 
 def _make_pair(job: DegradeJob, index: int, source: Path) -> Path:
     sharp = read_image(source)
+    if sharp.alpha is not None:
+        raise PictureError(f"'{source}' has transparency", hint="flatten it first")
     height, width = sharp.pixels.shape[-2:]
     if min(height, width) < 16 * job.recipe.scale:
         raise PictureError(
@@ -82,7 +96,9 @@ def _make_pair(job: DegradeJob, index: int, source: Path) -> Path:
     centre = (width / 2, height / 2)
     parameters = draw(job.recipe, rng, picture=(height, width), centre=centre)
     degraded, reference = degrade(sharp.pixels, [parameters], job.recipe.scale)
-    small = Picture(degraded, None, grey=False, format="png", metadata=Metadata())
+    # The profile says what the values mean; nothing else of the file is true of the new picture.
+    profile = Metadata(icc_profile=sharp.metadata.icc_profile)
+    small = Picture(degraded, None, grey=False, format="png", metadata=profile)
     if _single(job):
         write_image(job.output, small, format_key=SUFFIXES[job.output.suffix.lower()])
         return job.output

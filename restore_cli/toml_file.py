@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -29,8 +30,10 @@ def load(kind: type[Record], name_or_path: str, folder: Path, what: str) -> Reco
     if not path.is_file():
         raise unknown_name(what, name_or_path, (p.stem for p in folder.glob("*.toml")))
     try:
-        return kind.model_validate(tomllib.loads(path.read_text("utf-8")), strict=False)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(path.read_text("utf-8"))
+        # By way of JSON, where strict types still let a list be a tuple.
+        return kind.model_validate_json(json.dumps(values, default=str), strict=True)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -43,6 +43,12 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+def test_imports_are_absolute():
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
 def part(module: str) -> str | None:
     pieces = module.split(".")
     return pieces[1] if len(pieces) > 1 else None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from restore_cli.errors import PictureError
 from restore_cli.image import FORMATS, HOLDS_ALPHA, read_image, read_rgb8, write_image
@@ -190,6 +190,7 @@ def test_broken_bytes_never_crash_the_reader(tmp_path_factory, noise, format_nam
     path.write_bytes(content)
     try:
         picture = read_image(path, max_pixels=10**6)
+        write_image(path.with_suffix(".out"), picture, format_key="png")
     except PictureError:
         return
     assert picture.pixels.isfinite().all()
@@ -214,3 +215,49 @@ def test_read_rgb8(tmp_path):
     array = values("RGB")
     photo = read_rgb8(save(tmp_path / "a.png", array))
     assert np.array_equal(photo.permute(1, 2, 0).numpy(), array)
+
+
+def test_broken_exif_is_left_out_with_a_note(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = save(tmp_path / "a.jpg", values("RGB"), exif=exif).read_bytes()
+    # Orientation, a SHORT, becomes an ASCII string.
+    broken = content.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02", 1)
+    assert broken != content
+    (tmp_path / "a.jpg").write_bytes(broken)
+    picture = read_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.png", picture, format_key="png")
+    assert picture.metadata.exif is None or not picture.notes
+    assert (tmp_path / "b.png").stat().st_size > 100
+
+
+def test_a_phones_jpeg_with_further_pictures_is_its_first(tmp_path):
+    first, second = (Image.fromarray(values("RGB") // n) for n in (1, 2))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    picture = read_image(tmp_path / "a.jpg")
+    assert picture.format == "jpeg"
+    assert picture.notes == ("only the first picture in the file was taken",)
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("key", sorted(FORMATS))
+def test_xmp_is_kept_and_does_not_turn_the_picture_again(tmp_path, key):
+    source = tmp_path / "a.jpg"
+    save(source, values("RGB"), xmp=XMP, comment="hello")
+    write_image(tmp_path / "out", read_image(source), format_key=key)
+    with Image.open(tmp_path / "out") as image:
+        image.load()
+        kept = image.info["xmp"]
+        assert b'tiff:Orientation="1"' in (kept.encode() if isinstance(kept, str) else kept)
+        assert key != "jpeg" or image.info["comment"] == b"hello"
+
+
+def test_text_of_a_png_is_kept(tmp_path):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("Author", "Grüße")
+    save(tmp_path / "a.png", values("RGB"), pnginfo=chunks)
+    write_image(tmp_path / "b.png", read_image(tmp_path / "a.png"), format_key="png")
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.text == {"Author": "Grüße"}

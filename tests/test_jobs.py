@@ -55,12 +55,52 @@ def test_nothing_to_do_is_an_error(tmp_path):
 
 
 def test_collisions_are_found_before_anything_runs(tmp_path):
-    first, second = make(tmp_path / "a/x.png"), make(tmp_path / "b/X.png")
+    first, second = make(tmp_path / "a/x.png"), make(tmp_path / "b/x.png")
     with pytest.raises(UsageError, match="would both become"):
         plan(job(first, second, output=tmp_path / "out"))
     with pytest.raises(UsageError, match="is one file, but there are 2 inputs"):
         plan(job(first, second, output=tmp_path / "out.png"))
-    assert len(plan(job(first, first))) == 1
+    same = tmp_path / "a" / ".." / "a" / "x.png"
+    assert plan(job(first, first, same, output=tmp_path / "o.png"))[0].source == first
+    assert len(plan(job(first, same, output=tmp_path / "o.png"))) == 1
+
+
+def test_results_of_an_earlier_run_are_not_inputs(tmp_path):
+    make(tmp_path / "in/a.png")
+    make(tmp_path / "in/a_x4.png")
+    items = plan(job(tmp_path / "in", on_exists="skip"))
+    assert [(item.source.name, item.done) for item in items] == [("a.png", True)]
+
+
+def test_an_output_is_never_an_input(tmp_path):
+    first, second = make(tmp_path / "a.png"), make(tmp_path / "a_x4.png")
+    with pytest.raises(UsageError, match="is one of the inputs"):
+        plan(job(first, second, on_exists="overwrite"))
+    with pytest.raises(UsageError, match="is one of the inputs"):
+        plan(job(first, output=first, on_exists="overwrite"))
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("b.png", {"format": "jpeg"}, "is not a jpeg file by its name"),
+        ("c.tiff", {}, "cannot write"),
+        ("-", {}, "does not write to a pipe"),
+    ],
+)
+def test_names_that_would_lie_are_refused(tmp_path, output, options, message):
+    source = make(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=message):
+        plan(job(source, output=Path(output), **options))
+
+
+def test_a_name_that_is_too_long_is_an_error_not_a_crash(tmp_path):
+    source = make(tmp_path / ("a" * 250 + ".png"))
+    with pytest.raises(UsageError, match="File name too long"):
+        plan(job(source))
+    assert plan(job(make(tmp_path / "odd.bmp.jpg").rename(tmp_path / "odd.bmp")))[0].target == (
+        tmp_path / "odd_x4.png"
+    )
 
 
 def test_existing_outputs_follow_the_policy(tmp_path):
@@ -132,6 +172,30 @@ def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, restorer):
     (outcome,) = run(one, plan(one), restorer)
     assert outcome.status == "failed"
     assert "transparency" in str(outcome.error)
+
+
+def test_what_a_format_cannot_hold_is_refused_before_restoring(tmp_path, restorer, monkeypatch):
+    source = make(tmp_path / "a.webp", size=(4200, 2))
+    monkeypatch.setattr(Restorer, "__call__", lambda *a: pytest.fail("restored"))
+    one = job(source)
+    (outcome,) = run(one, plan(one), restorer)
+    assert "larger than webp can hold" in str(outcome.error)
+
+
+def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, restorer, monkeypatch):
+    make(tmp_path / "in/a.png", size=(40, 40))
+    make(tmp_path / "in/b.png", size=(12, 9))
+
+    def starved(self, image, report):
+        if image.shape[-1] > 20:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return torch.zeros(1, 3, 4 * image.shape[-2], 4 * image.shape[-1])
+
+    monkeypatch.setattr(Restorer, "__call__", starved)
+    batch = job(tmp_path / "in", output=tmp_path / "out")
+    outcomes = list(run(batch, plan(batch), restorer))
+    assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
+    assert outcomes[0].error.exit_code == 5
 
 
 def test_skipped_pictures_are_not_touched(tmp_path, restorer):

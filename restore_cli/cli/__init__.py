@@ -1,4 +1,5 @@
 """The command line: parses, calls one library function, prints. Nobody imports this package.
 
-The only place with imports inside functions: `restore --help` must not wait for torch.
+The only place that imports our own modules inside functions: `restore --help` must not wait for
+torch.
 """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -26,7 +24,7 @@ def show(error: RestoreError) -> None:
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors, Ctrl-C and a closed pipe into messages and exit codes.
+    """Turn our errors and Ctrl-C into messages and exit codes.
 
     Other exceptions are defects and keep their traceback; so do ours with `-vv`.
     """
@@ -43,9 +41,5 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             talk("interrupted; nothing half-written is left")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader has gone; keep Python from complaining again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
 
     return wrapper

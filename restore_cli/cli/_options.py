@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,8 +37,16 @@ VerboseOpt = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+COMPUTE = "How it is computed"
 DeviceOpt = Annotated[
-    str, option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+    str,
+    option(
+        "--device",
+        "-d",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        metavar="DEVICE",
+        rich_help_panel=COMPUTE,
+    ),
 ]
 
 
@@ -72,6 +81,17 @@ def parse_device(text: str) -> torch.device:
     return device
 
 
+def parse_path(text: str) -> Path:
+    """A path; never the current folder because a variable was empty.
+
+    Raises:
+        UsageError: the text is empty.
+    """
+    if not text:
+        raise UsageError("an empty path was given", hint="is a shell variable unset?")
+    return Path(text)
+
+
 def parse_tile(text: str) -> int | None:
     """`auto` -> None, `off` -> 0, a number of pixels -> that number.
 
@@ -82,10 +102,10 @@ def parse_tile(text: str) -> int | None:
         return None
     if text == "off":
         return 0
-    if text == "0":
-        raise UsageError("--tile 0 is ambiguous", hint="say --tile auto or --tile off")
     if not text.isdecimal():
         raise UsageError(f"--tile '{text}' is not a size", hint="auto, off, or pixels, e.g. 512")
+    if int(text) == 0:
+        raise UsageError(f"--tile {text} is ambiguous", hint="say --tile auto or --tile off")
     return int(text)
 
 

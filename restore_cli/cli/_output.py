@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -17,16 +18,30 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from restore_cli.errors import RestoreError
+
 
 def talk(message: str) -> None:
     """A line for the person at the terminal."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(message, markup=False)
 
 
 def data(line: str) -> None:
-    """A line for the next program in the pipe."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """A line for the next program in the pipe; when that one has gone, the work goes on.
+
+    Raises:
+        RestoreError: stdout cannot be written to, e.g. its disk is full.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # So that neither the next line nor Python's last flush complains again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def data_json(value: object) -> None:
@@ -36,7 +51,7 @@ def data_json(value: object) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A listing that fits the terminal; tab-separated, without a heading, into a pipe."""
-    if not sys.stdout.isatty():
+    if not _is_terminal():
         for row in rows:
             data("\t".join(row))
         return
@@ -53,7 +68,7 @@ def progress_bar(*, quiet: bool, unit: str) -> Progress:
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal  # rich 13 ends even a disabled bar with a line
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -62,4 +77,10 @@ def progress_bar(*, quiet: bool, unit: str) -> Progress:
         console=console,
         transient=True,
         disable=console.quiet,
+        # Rich would send what is written to stdout to this console, which is stderr.
+        redirect_stdout=_is_terminal(),
     )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -35,6 +37,7 @@ def root(
             help="Print the version.",
             is_eager=True,
             show_envvar=False,
+            allow_from_autoenv=False,
             callback=lambda value: _version(wanted=value),
         ),
     ] = False,
@@ -52,4 +55,8 @@ app.add_typer(weights.app, name="weights")
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that is not UTF-8 is printed as it is, not with a traceback.
+            stream.reconfigure(errors="surrogateescape")
     app()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,9 +21,11 @@ Examples:
 
 @reported
 def degrade(
-    inputs: Annotated[list[Path], typer.Argument(help="Sharp pictures.", metavar="INPUT")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Sharp pictures, or folders of them.", metavar="INPUT")
+    ],
     output: Annotated[
-        Path,
+        str,
         opt.option(
             "--output", "-o", help="A folder for lr/, hr/ and records/, or a file for one picture."
         ),
@@ -38,13 +39,15 @@ def degrade(
 ) -> None:
     """Make blurry, small pictures out of sharp ones, with what was drawn for each as JSON."""
     from restore_cli.degradations.recipe import load_degradation
+    from restore_cli.jobs import pictures
     from restore_cli.pairs import DegradeJob, make_pairs, plan_pairs
 
-    job = DegradeJob(tuple(inputs), output, load_degradation(recipe), seed)
+    sources = [source for text in inputs for source in pictures(opt.parse_path(text))]
+    job = DegradeJob(tuple(sources), opt.parse_path(output), load_degradation(recipe), seed)
     plan_pairs(job)
     failed = 0
     with out.progress_bar(quiet=quiet, unit="pictures") as bar:
-        task = bar.add_task(job.recipe.name, total=len(inputs))
+        task = bar.add_task(job.recipe.name, total=len(sources))
         for path, error in make_pairs(job):
             bar.advance(task)
             if error:

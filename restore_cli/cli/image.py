@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,13 +31,13 @@ Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
 
-_WEIGHTS, _OUTPUT, _COMPUTE = "Model and weights", "Output", "How it is computed"
+_WEIGHTS, _OUTPUT, _COMPUTE = "Model and weights", "Output", opt.COMPUTE
 
 
 @reported
 def image(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT")
+        list[str], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT")
     ],
     model: Annotated[
         str | None,
@@ -62,7 +61,7 @@ def image(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         opt.option(
             "--output",
             "-o",
@@ -97,7 +96,7 @@ def image(
     quality: Annotated[
         int | None,
         opt.option(
-            help="1 to 100. Default: JPEG 95 with full chroma, lossless WebP.",
+            help="Of JPEG and WebP, 1 to 100. Default: 95 with full chroma; lossless.",
             min=1,
             max=100,
             metavar="N",
@@ -112,16 +111,7 @@ def image(
             rich_help_panel=_OUTPUT,
         ),
     ] = "error",
-    device: Annotated[
-        str,
-        opt.option(
-            "--device",
-            "-d",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            metavar="DEVICE",
-            rich_help_panel=_COMPUTE,
-        ),
-    ] = "auto",
+    device: opt.DeviceOpt = "auto",
     precision: Annotated[
         str,
         opt.option(
@@ -155,22 +145,23 @@ def image(
         ),
     ] = None,
     max_pixels: Annotated[
-        int,
+        int | None,
         opt.option(
-            help="Refuse larger inputs (decompression bombs).",
+            help="Refuse larger inputs. Default: 268 million.",
             min=1,
             metavar="N",
             rich_help_panel=_COMPUTE,
         ),
-    ] = 268_000_000,
+    ] = None,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Restore blurry pictures: deblurred and enlarged, one file or thousands.
 
-    Prints the path of every picture it made, one a line.
+    Prints the path of every picture that is done, one a line.
     """
+    from restore_cli.image import MAX_PIXELS
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.restorer import Restorer, RestorerOptions
     from restore_cli.jobs import RestoreJob, plan
@@ -195,13 +186,13 @@ def image(
         loaded = load_network(locate(weights, model))
         file_scale = loaded.model.scale
     job = RestoreJob(
-        inputs=tuple(inputs),
-        output=output,
+        inputs=tuple(opt.parse_path(text) for text in inputs),
+        output=opt.parse_path(output) if output is not None else None,
         scale=file_scale,
         format=format_,
         quality=quality,
         on_exists=on_exists,
-        max_pixels=max_pixels,
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     items = plan(job)
     if loaded is None:
@@ -211,7 +202,7 @@ def image(
         out.talk(_first_line(loaded, restorer))
     failed = _run(job, items, restorer, json=json, quiet=quiet)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(failed)
 
 
 def _first_line(loaded: LoadedNetwork, restorer: Restorer) -> str:
@@ -224,7 +215,7 @@ def _first_line(loaded: LoadedNetwork, restorer: Restorer) -> str:
 
 
 def _run(job: RestoreJob, items: list[Item], restorer: Restorer, *, json: bool, quiet: bool) -> int:
-    """Restore everything, print as it comes, and return how many failed."""
+    """Restore everything, print as it comes, and return the exit status."""
     from restore_cli.jobs import run
 
     failed: list[Outcome] = []
@@ -238,12 +229,17 @@ def _run(job: RestoreJob, items: list[Item], restorer: Restorer, *, json: bool, 
         for done, outcome in enumerate(run(job, items, restorer, report), start=1):
             bar.update(task, completed=done)
             _print(outcome, json=json)
+            for note in outcome.notes if not quiet else ():
+                out.talk(f"note: '{outcome.item.source}': {note}")
             if outcome.error:
                 show(outcome.error)
                 failed.append(outcome)
     if failed and len(items) > 1:
         out.talk(f"{len(failed)} of {len(items)} pictures failed; the others are done")
-    return len(failed)
+    if failed and len(failed) == len(items):  # then what failed is not the pictures
+        codes = {outcome.error.exit_code for outcome in failed if outcome.error}
+        return codes.pop() if len(codes) == 1 else 1
+    return 1 if failed else 0
 
 
 def _print(outcome: Outcome, *, json: bool) -> None:

@@ -14,10 +14,10 @@ app = typer.Typer(help="What can be run.", invoke_without_command=True)
 
 
 @app.callback()
-def default(context: typer.Context) -> None:
+def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """What can be run. Without a command: list."""
     if context.invoked_subcommand is None:
-        list_models()
+        list_models(json=json)
 
 
 @app.command("list")

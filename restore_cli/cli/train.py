@@ -47,7 +47,6 @@ def train(
     """
     # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from restore_cli.training.export import export_checkpoint
     from restore_cli.training.loop import train as run_training
     from restore_cli.training.recipe import load_recipe
 
@@ -67,15 +66,25 @@ def train(
                     f"{progress.gain:+.2f} over bicubic"
                 )
 
-        state = run_training(
-            loaded,
-            data,
-            output,
-            device=opt.parse_device(device),
-            validation=validation,
-            resume=resume,
-            minutes=minutes,
-            report=report,
-        )
-    export_checkpoint(state, output / "weights.safetensors")
+        try:
+            run_training(
+                loaded,
+                data,
+                output,
+                device=opt.parse_device(device),
+                validation=validation,
+                resume=resume,
+                minutes=minutes,
+                report=report,
+            )
+        except KeyboardInterrupt:
+            _export(output)  # the weights belong to the state that was saved
+            raise
+    _export(output)
     out.data(str(output / "weights.safetensors"))
+
+
+def _export(run: Path) -> None:
+    from restore_cli.training.export import export_checkpoint
+
+    export_checkpoint(run / "state.pt", run / "weights.safetensors")

@@ -17,10 +17,10 @@ NamesArg = Annotated[
 
 
 @app.callback()
-def default(context: typer.Context) -> None:
+def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """Checkpoints: list, fetch, verify. Without a command: list."""
     if context.invoked_subcommand is None:
-        list_weights()
+        list_weights(json=json)
 
 
 @app.command("list")

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from restore_cli import toml_file
@@ -29,27 +29,48 @@ from restore_cli.degradations.response import to_encoded, to_linear
 from restore_cli.degradations.sensor import add_noise, quantise
 from restore_cli.resample import resize_bicubic
 
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"low {limits[0]} is above high {limits[1]}")
+    return limits
+
+
+def _positive(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] <= 0:
+        raise ValueError("a range drawn log-uniformly must lie above 0")
+    return limits
+
+
+def _jpeg_quality(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] < 1 or limits[1] > 100:
+        raise ValueError("JPEG quality is 1 to 100")
+    return limits
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+LogRange = Annotated[Range, AfterValidator(_positive)]
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
 
 
 class DegradationRecipe(BaseModel):
-    """Ranges are [low, high]; fractions are the share of pictures that get the effect."""
+    """Ranges are [low, high], drawn log-uniformly; fractions are shares of the pictures."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
     scale: Annotated[int, Field(ge=1, le=8)] = 4
     sharp: Fraction  # pictures taken with the camera at rest
-    length: tuple[float, float]  # log-uniform path length in pixels of the sharp picture
+    length: LogRange  # path length in pixels of the sharp picture
     samples: Annotated[int, Field(ge=2)]  # poses averaged
     objects: Fraction  # pictures with an object that moves on its own
     noise: Fraction
-    shot: tuple[float, float]  # log-uniform, variance per unit of linear light
-    read: tuple[float, float]  # log-uniform, standard deviation in linear light
+    shot: LogRange  # variance per unit of linear light
+    read: LogRange  # standard deviation in linear light
     jpeg: Fraction
-    quality: tuple[float, float]  # uniform libjpeg quality
+    quality: Annotated[Range, AfterValidator(_jpeg_quality)]  # uniform, libjpeg's
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from restore_cli.errors import WeightsError
-from restore_cli.models.registry import detect, get_model
+from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model
-from restore_cli.weights.checkpoint import read_header, read_tensors
+from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import Checkpoint
 from restore_cli.weights.store import WeightsFile
 
@@ -56,7 +56,17 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     Raises:
         WeightsError: unreadable, of another model, of no model, or in disagreement with itself.
     """
-    header, state = read_header(file.path), read_tensors(file.path)
+    content = read_checkpoint(file.path)
+    if content.sha256 != file.sha256:
+        raise WeightsError(
+            f"'{file.path}' was changed after it was verified", hint="start again; it was not used"
+        )
+    header, state = content.header, content.tensors
+    if header and header.model not in MODELS:
+        raise WeightsError(
+            f"'{file.name}' is of model '{header.model}', which this version does not have",
+            hint=f"known: {', '.join(sorted(MODELS))}",
+        )
     model = get_model(header.model) if header else detect(state)
     if expected_model is not None and model.name != expected_model:
         raise WeightsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt
@@ -18,6 +19,7 @@ from restore_cli.inference.tlsc import has_global_means, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
 
+_HALVING_HINT = "--tile 512 needs less memory and gives a slightly different result"
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "MPS backend out of memory")
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
 
@@ -73,7 +75,13 @@ class Restorer:
         self.tlsc = wanted and local
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
+        # Tiles that see other statistics than the whole picture change it.
+        self._whole = loaded.model.tiling is Tiling.DISCOURAGED or (local and not self.tlsc)
+        if options.tile:
+            self._check_tile(options.tile)
         network = loaded.network
+        if options.device.type != "cpu" or options.dtype != torch.float32:
+            network = copy.deepcopy(network)  # what was loaded stays as it was
         if self.tlsc and loaded.train_size and loaded.tlsc_base:
             network = localise(network, loaded.train_size, loaded.tlsc_base)
         try:
@@ -99,26 +107,21 @@ class Restorer:
             DeviceError: out of memory even with the smallest tiles.
             PictureError: the network's output is not finite.
         """
-        height, width = image.shape[-2:]
-        result = image.new_empty(1, 3, height * self.scale, width * self.scale, dtype=torch.float32)
-        padded = pad(image, self.model.size)
-        tile = self.tile_side(padded.shape[-2], padded.shape[-1])
+        size = self.model.size
+        height, width = (size.padded(side) for side in image.shape[-2:])
+        tile = self.tile_side(height, width)
         while True:
             try:
-                top = 0
-                for rows in self._rows(padded, tile, report):
-                    wanted = rows[..., : result.shape[-2] - top, : result.shape[-1]]
-                    result[..., top : top + wanted.shape[-2], :] = wanted
-                    top += wanted.shape[-2]
-                return result.clamp_(0, 1)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                return self._restore(image, tile, report)
+            except (MemoryError, RuntimeError) as error:
                 tile = self._smaller(tile, error)
+            if self.options.device.type == "cuda":
+                torch.cuda.empty_cache()  # here, where the traceback no longer holds tensors
 
     def tile_side(self, height: int, width: int) -> int:
         """Longest side of a tile for a padded picture of that size; it may be the whole picture."""
         longest = max(height, width)
-        discouraged = self.model.tiling is Tiling.DISCOURAGED and self.options.tile is None
-        if self.options.tile == 0 or discouraged:
+        if self.options.tile == 0 or (self._whole and self.options.tile is None):
             return longest
         limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
         if limits:
@@ -136,6 +139,16 @@ class Restorer:
             plan_axis(height, tile, self.overlap, multiple),
             plan_axis(width, tile, self.overlap, multiple),
         )
+
+    def _restore(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
+        height, width = (side * self.scale for side in image.shape[-2:])
+        result = image.new_empty(1, 3, height, width, dtype=torch.float32)
+        top = 0
+        for rows in self._rows(pad(image, self.model.size), tile, report):
+            wanted = rows[..., : height - top, :width]
+            result[..., top : top + wanted.shape[-2], :] = wanted
+            top += wanted.shape[-2]
+        return result.clamp_(0, 1)
 
     def _rows(
         self, image: Tensor, tile: int, report: Callable[[int, int], None]
@@ -172,34 +185,44 @@ class Restorer:
 
     def _smaller(self, tile: int, error: Exception) -> int:
         """Half the tile after running out of memory; any other error goes on its way."""
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
-            text in str(error) for text in _ALLOCATION_FAILED
-        ):
+        if not is_out_of_memory(error):
             raise error
-        half = tile // 2 // self.model.size.multiple_of * self.model.size.multiple_of
-        if self.model.tiling is Tiling.DISCOURAGED and self.options.tile is None:
+        multiple = self.model.size.multiple_of
+        half = tile // 2 // multiple * multiple
+        fixed = self.options.tile == 0 or (self._whole and self.options.tile is None)
+        if fixed or half < self._smallest_tile():
+            place = self.options.device
+            hint = "close other programs" if place.type == "cpu" else "use --device cpu"
             raise DeviceError(
-                f"out of memory on '{self.options.device}'; '{self.model.name}' looks at the whole "
-                "picture at once",
-                hint="--tile 512 needs less memory and gives a slightly different result",
+                f"out of memory on '{place}' with tiles of {tile} px",
+                hint=_HALVING_HINT if fixed else hint,
             ) from error
-        if self.options.tile == 0 or half < self._smallest_tile():
-            raise DeviceError(
-                f"out of memory on '{self.options.device}' with tiles of {tile} px",
-                hint="close other programs, or use --device cpu",
-            ) from error
-        if self.options.device.type == "cuda":
-            torch.cuda.empty_cache()
         self._limit = half
         return half
 
+    def _check_tile(self, tile: int) -> None:
+        if tile < self._smallest_tile():
+            raise UsageError(
+                f"--tile {tile} is too small for '{self.model.name}' with an overlap of "
+                f"{self.overlap} px",
+                hint=f"use --tile {self._smallest_tile()} or more, or a smaller --overlap",
+            )
+
     def _smallest_tile(self) -> int:
         multiple = self.model.size.multiple_of
-        return max(3 * -(-self.overlap // multiple) * multiple, self.model.size.minimum)
+        return max(3 * -(-self.overlap // multiple) * multiple, multiple, self.model.size.minimum)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, as Python, CUDA, the CPU allocator and MPS say it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        text in str(error) for text in _ALLOCATION_FAILED
+    )
 
 
 def _free_bytes(device: torch.device) -> int:
     """Memory that a tile may use."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
     return int(psutil.virtual_memory().available)

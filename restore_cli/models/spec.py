@@ -123,7 +123,3 @@ class Model:
                     f"config of model '{self.name}': {name} = {value!r} is not {wanted.__name__}"
                 )
         return self.config_type(**values)
-
-    def config_name(self, config: Any) -> str:
-        """Name of a config in the table, or "custom"."""
-        return next((name for name, known in self.configs.items() if known == config), "custom")

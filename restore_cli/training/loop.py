@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.files import write_then_rename
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.training.data import Batch, DegradedCrops
@@ -37,7 +38,6 @@ class Progress:
     steps: int
     loss: float
     learning_rate: float
-    seconds_left: float
     psnr: float | None = None
     gain: float | None = None
 
@@ -70,7 +70,9 @@ def train(
         report: called after each step.
 
     Raises:
-        UsageError: the run exists and `resume` is False, or it was made with another recipe.
+        UsageError: the run exists and `resume` is False, it does not and `resume` is True, or it
+            was made with another recipe.
+        PictureError: a photo cannot be read; the steps before it are saved.
         RestoreError: the loss is not finite; the state of the last good save is kept.
         KeyboardInterrupt: after Ctrl-C, when the step in progress is done and saved.
     """
@@ -82,25 +84,29 @@ def train(
         if not resume:
             raise UsageError(f"'{path}' exists", hint="add --resume, or choose another --output")
         learner.restore(path)
+    elif resume:
+        raise UsageError(f"nothing to resume: no '{path}'", hint="leave out --resume to begin")
     run.mkdir(parents=True, exist_ok=True)
     log = MetricsLog(run / "metrics.jsonl", learner.step)
 
-    first, started = learner.step, time.monotonic()
-    deadline = started + 60 * minutes if minutes is not None else math.inf
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with deferred_interrupt() as interrupt:
         while learner.step < recipe.steps and time.monotonic() < deadline:
-            terms = learner.learn(data.batch(learner.step))
+            try:
+                batch = data.batch(learner.step)
+            except PictureError:
+                learner.save(path)
+                raise
+            terms = learner.learn(batch)
             score = None
             due = learner.step % recipe.validate_every == 0 or learner.step == recipe.steps
             if held_out and due:
                 score = held_out.score(learner.ema.module)
-            rate = (time.monotonic() - started) / (learner.step - first)
             progress = Progress(
                 step=learner.step,
                 steps=recipe.steps,
                 loss=sum(terms.values()),
                 learning_rate=learning_rate(recipe, learner.step - 1),
-                seconds_left=rate * (recipe.steps - learner.step),
                 psnr=score.psnr if score else None,
                 gain=score.gain if score else None,
             )
@@ -130,6 +136,11 @@ class Learner:
             raise UsageError(
                 f"degradation '{recipe.degradation}' shrinks x{self.degradation.scale}, "
                 f"model '{self.model.name}' enlarges x{self.model.scale}"
+            )
+        if recipe.patch % self.model.size.multiple_of:
+            raise UsageError(
+                f"'{self.model.name}' takes patches of multiples of {self.model.size.multiple_of}, "
+                f"the recipe's are {recipe.patch}"
             )
         torch.manual_seed(recipe.seed)
         network = self.model.build(get_config(self.model, recipe.config))
@@ -239,13 +250,14 @@ def learning_rate(recipe: TrainingRecipe, step: int) -> float:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one line per step; lines at or after a resumed step are dropped first."""
+    """`metrics.jsonl`: one line per step; on resuming, lines after the saved step are dropped."""
 
     def __init__(self, path: Path, first: int) -> None:
         self.path = path
         kept = path.read_text("utf-8").splitlines() if path.exists() and first else []
-        kept = [line for line in kept if json.loads(line)["step"] <= first]
-        path.write_text("".join(line + "\n" for line in kept), "utf-8")
+        with write_then_rename(path) as temporary:
+            whole = [line for line in kept if _step(line) <= first]
+            temporary.write_text("".join(line + "\n" for line in whole), "utf-8")
 
     def add(self, progress: Progress, terms: dict[str, float]) -> None:
         line: dict[str, Any] = {"step": progress.step, "loss": round(progress.loss, 6)}
@@ -255,3 +267,11 @@ class MetricsLog:
             line |= {"psnr": progress.psnr, "gain": progress.gain}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+
+
+def _step(line: str) -> float:
+    """Step of a line; infinite for one that was cut off by a crash."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import write_then_rename
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch import Tensor
 
 _KEY = "restore"  # one JSON object: the header holds strings only
 
@@ -38,43 +38,54 @@ class Header:
     provenance: dict[str, object]
 
 
-def read_header(path: Path) -> Header | None:
-    """The header of a file of ours; None for safetensors that others wrote.
+@dataclass(frozen=True, slots=True)
+class CheckpointFile:
+    """A file of weights, read.
+
+    Attributes:
+        header: what it says about itself; None for safetensors that others wrote.
+        tensors: by name, float16 and bfloat16 widened to float32.
+        sha256: hex digest of the bytes that were read.
+    """
+
+    header: Header | None
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+def read_checkpoint(path: Path) -> CheckpointFile:
+    """Read a file once: header, tensors and digest are of the same bytes.
 
     Raises:
-        WeightsError: not a safetensors file, or a header of ours that is broken.
+        WeightsError: not a whole safetensors file, or a header of ours that is broken.
     """
     try:
-        with safe_open(path, "pt") as file:
-            raw = (file.metadata() or {}).get(_KEY)
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
+        content = path.read_bytes()
+        tensors = load(content)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"'{path}' is not a whole safetensors file: {error}", hint="fetch it again"
+        ) from error
+    return CheckpointFile(
+        header=_parse_header(path, content),
+        tensors={name: tensor.float() for name, tensor in tensors.items()},
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _parse_header(path: Path, content: bytes) -> Header | None:
+    """Safetensors files begin with the length of a JSON object, then the object."""
+    length = int.from_bytes(content[:8], "little")
+    raw = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
     if raw is None:
         return None
     try:
         values = json.loads(raw)
         height, width = (int(side) for side in values["train_size"])
-        return Header(
-            str(values["model"]),
-            dict(values["config"]),
-            (height, width),
-            dict(values["provenance"]),
-        )
+        model, config = str(values["model"]), dict(values["config"])
+        return Header(model, config, (height, width), dict(values["provenance"]))
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"'{path}' has a broken header: {error!r}") from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors by name, float16 and bfloat16 widened to float32.
-
-    Raises:
-        WeightsError: not a whole safetensors file.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header) -> None:
@@ -88,10 +99,3 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header) 
     with write_then_rename(path) as temporary:
         plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(plain, temporary, {_KEY: json.dumps(values, sort_keys=True)})
-
-
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(
-        f"'{path}' is not a whole safetensors file: {error}",
-        hint="fetch it again; other formats are read by `restore weights import` only",
-    )

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
-from restore_cli.weights.manifest import Checkpoint, default_checkpoint, get_checkpoint
+from restore_cli.weights.manifest import (
+    Checkpoint,
+    default_checkpoint,
+    get_checkpoint,
+    load_manifest,
+)
 
 BUNDLED = Path(__file__).parent / "bundled"
+_OTHER_WEIGHTS = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
 
@@ -45,11 +51,19 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
     """
     if weights is None:
         return fetch(default_checkpoint(str(model)))
+    for checkpoint in load_manifest().checkpoints.values():
+        if checkpoint.source == weights:
+            return fetch(checkpoint)
     if weights.startswith("hf://"):
         path = _download(weights)
         return WeightsFile(weights, path, sha256(path), None)
-    if weights.endswith(".safetensors") or "/" in weights or "\\" in weights:
-        path = Path(weights)
+    path = Path(weights)
+    if path.suffix in _OTHER_WEIGHTS:
+        raise WeightsError(
+            f"'{weights}' is not safetensors, and pickled files may hold programs",
+            hint="convert it to safetensors where you trust it",
+        )
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():
             raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
         return WeightsFile(weights, path, sha256(path), None)

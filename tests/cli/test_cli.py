@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +81,11 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-m", "gfn"], 2, "model 'gfn' has no checkpoint yet"),
         (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
+        (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
+        (["a.png", "--tile", "100"], 2, "--tile 100 is too small"),
+        ([""], 2, "an empty path"),
+        (["a.png", "-o", ""], 2, "an empty path"),
+        (["a.png", "-w", "model.pth"], 4, "not safetensors"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
         (["a.png", "--overlap", "-3"], 2, "is not a size"),
         (["a.png", "--precision", "fp16"], 2, "is for GPUs"),
@@ -104,14 +112,57 @@ def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path, tiny_weights, monkeypatch):
     source = make(tmp_path / "a.png")
 
-    def interrupted(*arguments, **options):
+    def interrupted(self, content):
+        with self.open("wb") as stream:
+            stream.write(bytes(content)[:20])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("restore_cli.jobs.write_image", interrupted)
+    monkeypatch.setattr("pathlib.Path.write_bytes", interrupted)
     done = restore("image", source, "-o", tmp_path / "out", "-w", tiny_weights)
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def run_with_terminal_for_stderr(*arguments):
+    """Stdout into a pipe, stderr on a terminal: what `restore … | next` does at a prompt."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "restore_cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    talk = b""
+    try:
+        while piece := os.read(ours, 4096):
+            talk += piece
+    except OSError:  # how Linux says that the other end has closed
+        pass
+    os.close(ours)
+    return process.communicate()[0].decode(), talk.decode(), process.returncode
+
+
+def test_data_goes_to_the_pipe_when_stderr_is_a_terminal(tmp_path, tiny_weights):
+    source = make(tmp_path / "c[@click=x]d[red]:smile:.png")
+    data, talk, code = run_with_terminal_for_stderr("image", source, "-w", tiny_weights)
+    assert code == 0, talk
+    assert data == str(tmp_path / "c[@click=x]d[red]:smile:_x4.png") + "\n"
+    assert "sha256" in talk
+
+
+def test_a_closed_pipe_does_not_stop_the_work(tmp_path, tiny_weights):
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        make(tmp_path / f"in/{n}.png", seed=n)
+    command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "in")]
+    command += ["-o", str(tmp_path / "out"), "-w", str(tiny_weights)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0, errors
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
 
 
 def test_verbose_twice_shows_the_traceback(tmp_path):
@@ -123,6 +174,10 @@ def test_options_have_variables(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png")
     done = restore("image", source, "-q", env={"RESTORE_IMAGE_WEIGHTS": str(tiny_weights)})
     assert done.exit_code == 0, done.stderr
+
+
+def test_a_variable_called_like_the_version_is_not_an_option():
+    assert restore("models", env={"RESTORE_VERSION": "0.1.0"}).exit_code == 0
 
 
 def test_models_and_weights():
@@ -137,6 +192,8 @@ def test_models_and_weights():
 
     name = facts["default_checkpoint"]
     assert name in restore("weights").stdout
+    assert restore("weights", "--json").stdout == restore("weights", "list", "--json").stdout
+    assert restore("models", "--json").stdout == restore("models", "list", "--json").stdout
     assert json.loads(restore("weights", "list", "--json").stdout)[0]["name"] == name
     verified = restore("weights", "verify")
     assert verified.exit_code == 0
@@ -217,6 +274,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     weights = tmp_path / "run/weights.safetensors"
     assert done.stdout.strip() == str(weights)
     assert restore(*arguments).exit_code == 2
+    assert restore(*arguments[:-1], tmp_path / "typo", "--resume").exit_code == 2
     assert restore(*arguments, "--resume", "--minutes", "0.0001").exit_code == 0
     source = make(tmp_path / "a.png")
     assert restore("image", source, "-w", weights).exit_code == 0

@@ -219,11 +219,16 @@ def test_margins_show_real_neighbours():
         ("nam = 3", "nam"),
         ("name = 3\nx", "is not TOML"),
         ((FOLDER / "shake.toml").read_text().replace("sharp = 0.0", "sharp = 1.5"), "sharp"),
+        ((FOLDER / "shake.toml").read_text().replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
+        ((FOLDER / "shake.toml").read_text().replace("[5.0, 60.0]", "[0.0, 5.0]"), "above 0"),
+        ((FOLDER / "shake.toml").read_text().replace("[95.0, 95.0]", "[0, 95]"), "1 to 100"),
+        ((FOLDER / "shake.toml").read_text().replace("samples = 24", 'samples = "24"'), "samples"),
+        ("name = '\udcff'", "is not TOML"),
     ],
 )
 def test_broken_recipes_name_the_key(tmp_path, text, message):
     path = tmp_path / "a.toml"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(RecipeError, match=message):
         load_degradation(str(path))
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY, TINY_CONFIGS, picture
+from conftest import TINY_CONFIGS, picture
 
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
@@ -170,8 +170,3 @@ def test_foreign_weights_are_nobodys():
 def test_stored_configs_are_checked(values, message):
     with pytest.raises(WeightsError, match=message):
         MPRNET_MSCAM.config_from(values)
-
-
-def test_config_names():
-    assert MPRNET_MSCAM.config_name(MPRNET_MSCAM.configs["lite"]) == "lite"
-    assert MPRNET_MSCAM.config_name(TINY) == "custom"

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import NoInputError, RecipeError, RestoreError, UsageError
+from restore_cli.errors import NoInputError, PictureError, RecipeError, RestoreError, UsageError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.registry import get_config, get_model
@@ -98,6 +98,8 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, photos, recipe):
     state = torch.load(tmp_path / "parts/state.pt", weights_only=True)
     assert state["step"] == 3
     seen = []
+    with (tmp_path / "parts/metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')  # cut off by a crash
     path = train(recipe, photos, tmp_path / "parts", device=CPU, resume=True, report=seen.append)
     assert [progress.step for progress in seen] == [4, 5, 6]
     parts = weights_of(path)
@@ -112,6 +114,8 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, photos, recipe):
     train(recipe.model_copy(update={"steps": 1}), photos, run, device=CPU)
     with pytest.raises(UsageError, match="exists"):
         train(recipe, photos, run, device=CPU)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(recipe, photos, tmp_path / "typo", device=CPU, resume=True)
     other = recipe.model_copy(update={"batch": 1})
     with pytest.raises(UsageError, match="batch differ"):
         train(other, photos, run, device=CPU, resume=True)
@@ -192,6 +196,9 @@ def test_unknown_keys_and_outputs(tmp_path, photos, recipe):
     path.write_text(text.replace("batch = 8", "batchsize = 8"))
     with pytest.raises(RecipeError, match="batch"):
         load_recipe(str(path))
+    odd = recipe.model_copy(update={"patch": 20})
+    with pytest.raises(UsageError, match="patches of multiples of 8"):
+        train(odd, photos, tmp_path / "r", device=CPU)
     wrong = recipe.losses[0].model_copy(update={"output": "stage9"})
     with pytest.raises(UsageError, match="stage9"):
         train(recipe.model_copy(update={"losses": [wrong]}), photos, tmp_path / "r", device=CPU)
@@ -215,3 +222,15 @@ def test_the_average_forgets_the_first_weights():
     for count in range(1, 100):
         update(mean, [torch.ones(1)], count)
     assert mean[0] > 0.99
+
+
+def test_a_photo_that_breaks_later_stops_the_run_with_its_steps_saved(tmp_path, photos, recipe):
+    def spoil(progress):
+        for path in photos.iterdir():
+            path.write_bytes(path.read_bytes()[:200])
+
+    run = tmp_path / "run"
+    lazy = recipe.model_copy(update={"save_every": 100, "batch": 1, "seed": 3})
+    with pytest.raises(PictureError):
+        train(lazy, photos, run, device=CPU, report=spoil)
+    assert torch.load(run / "state.pt", weights_only=True)["step"] >= 1

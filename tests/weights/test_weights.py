@@ -18,7 +18,7 @@ from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import get_model
 from restore_cli.training.recipe import load_recipe
 from restore_cli.weights import store
-from restore_cli.weights.checkpoint import read_header, read_tensors
+from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import (
     default_checkpoint,
     get_checkpoint,
@@ -41,7 +41,7 @@ def test_every_listed_fact_is_true(name):
     file = fetch(checkpoint)
     assert file.path.stat().st_size == checkpoint.size
     loaded = load_network(file, checkpoint.model)
-    header = read_header(file.path)
+    header = read_checkpoint(file.path).header
     assert dataclasses.asdict(loaded.config) == header.config == checkpoint.config
     assert header.train_size == checkpoint.train_size
     assert loaded.overlap == checkpoint.overlap
@@ -87,7 +87,6 @@ HUB = "hf://owner/repo/a.safetensors@" + "0" * 40
         ({"source": "bundled:../../etc/passwd"}, False),
         ({"sha": "abc"}, False),
         ({"extra": "surprise = 1"}, False),
-        ({"extra": 'default = true\n["m-lite.b"]\nmodel = "m"'}, False),
     ],
     ids=str,
 )
@@ -100,6 +99,14 @@ def test_the_manifest_is_strict(change, valid):
     else:
         with pytest.raises(WeightsError, match="weights_manifest"):
             parse_manifest(text)
+
+
+def test_a_model_has_one_default_at_most():
+    one = ENTRY.format(source="bundled:a.safetensors", sha="0" * 64, extra="default = true")
+    two = one + one.split("\n", 2)[2].replace("m-lite.a", "m-lite.b")
+    assert len(parse_manifest(two.replace("default = true", "")).checkpoints) == 2
+    with pytest.raises(WeightsError, match="more than one default"):
+        parse_manifest(two)
 
 
 def test_a_changed_or_missing_bundled_file_is_never_used(tmp_path, monkeypatch):
@@ -154,7 +161,9 @@ def test_offline_without_cache_names_the_remedy(tmp_path, monkeypatch):
 
 def rewritten(path, header=None, tensors=None, **changes):
     """The file with its header or tensors changed."""
-    values = dataclasses.asdict(read_header(path)) | changes if header is None else header
+    values = (
+        dataclasses.asdict(read_checkpoint(path).header) | changes if header is None else header
+    )
     state = load_file(path) if tensors is None else tensors
     save_file(state, path, {"restore": json.dumps(values)} if values else None)
     return locate(str(path), None)
@@ -176,8 +185,30 @@ def test_stored_and_inferred_config_must_agree(tiny_weights):
 def test_weights_of_another_model_are_refused(tiny_weights):
     with pytest.raises(WeightsError, match="holds weights of 'mprnet-mscam', not of 'gfn'"):
         load_network(locate(str(tiny_weights), None), "gfn")
-    with pytest.raises(UsageError, match="model 'gfm' not found"):
+    with pytest.raises(WeightsError, match="of model 'gfm', which this version does not have"):
         load_network(rewritten(tiny_weights, model="gfm"))
+
+
+def test_a_file_that_changes_after_it_was_verified_is_not_used(tiny_weights):
+    file = locate(str(tiny_weights), None)
+    rewritten(tiny_weights, train_size=(8, 8))
+    with pytest.raises(WeightsError, match="changed after it was verified"):
+        load_network(file)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "./a.ckpt", "a.pt", "b.bin", "c.pkl"])
+def test_pickles_are_refused_by_name(name):
+    with pytest.raises(WeightsError, match="not safetensors"):
+        locate(name, None)
+
+
+def test_the_address_of_a_listed_checkpoint_is_the_checkpoint(monkeypatch, tiny_weights):
+    listed = next(iter(CHECKPOINTS.values())).model_copy(update={"source": HUB})
+    manifest = load_manifest().model_copy(update={"checkpoints": {"x": listed}})
+    monkeypatch.setattr(store, "load_manifest", lambda: manifest)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(tiny_weights))
+    with pytest.raises(WeightsError, match="expected"):
+        locate(HUB, None)
 
 
 def test_no_key_may_be_missing_or_left_over(tiny_weights):
@@ -207,4 +238,4 @@ def test_files_that_are_not_safetensors(tmp_path, capsys):
 def test_half_precision_is_stored_small_and_loaded_wide(tiny_weights):
     halves = {k: v.half() for k, v in load_file(tiny_weights).items()}
     rewritten(tiny_weights, tensors=halves)
-    assert {t.dtype for t in read_tensors(tiny_weights).values()} == {torch.float32}
+    assert {t.dtype for t in read_checkpoint(tiny_weights).tensors.values()} == {torch.float32}
