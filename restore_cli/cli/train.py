@@ -32,6 +32,10 @@ def train(
     validation: Annotated[
         Path | None, opt.option(help="Folder of other sharp photos, scored now and then.")
     ] = None,
+    weights: Annotated[
+        str | None,
+        opt.option("--weights", "-w", help="Begin with these instead of fresh ones: fine-tune."),
+    ] = None,
     resume: Annotated[bool, opt.option("--resume", help="Go on with the run in --output.")] = False,
     minutes: Annotated[
         float | None, opt.option(help="Stop after so long; --resume goes on.", min=0)
@@ -73,6 +77,7 @@ def train(
                 output,
                 device=opt.parse_device(device),
                 validation=validation,
+                weights=weights,
                 resume=resume,
                 minutes=minutes,
                 report=report,

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.errors import PictureError, RestoreError, UsageError, WeightsError
 from restore_cli.files import write_then_rename
+from restore_cli.inference.loading import load_network
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.training.data import Batch, DegradedCrops
@@ -25,6 +26,7 @@ from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
 from restore_cli.training.state import TrainingState, load_state, save_state
 from restore_cli.training.validation import ValidationSet
+from restore_cli.weights.store import locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def train(
     *,
     device: torch.device,
     validation: Path | None = None,
+    weights: str | None = None,
     resume: bool = False,
     minutes: float | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -65,6 +68,7 @@ def train(
         run: folder for `state.pt` and `metrics.jsonl`.
         device: where network and degradations run.
         validation: folder of other sharp photos, degraded by fixed seeds, or None.
+        weights: checkpoint to begin with, as `weights.store.locate` takes it; None for fresh ones.
         resume: go on from `run/state.pt`.
         minutes: stop after so much wall time; the rest is for another `resume`.
         report: called after each step.
@@ -84,6 +88,8 @@ def train(
         if not resume:
             raise UsageError(f"'{path}' exists", hint="add --resume, or choose another --output")
         learner.restore(path)
+    elif weights is not None:
+        learner.start_from(weights)
     elif resume:
         raise UsageError(f"nothing to resume: no '{path}'", hint="leave out --resume to begin")
     run.mkdir(parents=True, exist_ok=True)
@@ -175,6 +181,20 @@ class Learner:
         self.ema.update_parameters(self.network)
         self.step += 1
         return {name: float(term.detach()) for name, term in terms.items()}
+
+    def start_from(self, weights: str) -> None:
+        """Take the weights of a checkpoint, of the same model and config.
+
+        Raises:
+            WeightsError: not to be had, or of another model or config.
+        """
+        loaded = load_network(locate(weights, self.recipe.model), self.recipe.model)
+        if loaded.config != get_config(self.model, self.recipe.config):
+            raise WeightsError(
+                f"'{weights}' is not of config '{self.recipe.config}' of '{self.recipe.model}'"
+            )
+        self.network.load_state_dict(loaded.network.state_dict())
+        self.ema.module.load_state_dict(loaded.network.state_dict())
 
     def save(self, path: Path) -> None:
         """Write everything that `restore` needs, atomically."""

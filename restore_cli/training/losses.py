@@ -36,6 +36,14 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
     return 2 * filtered.abs().mean()
 
 
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """Negative PSNR in units of 10 dB, mean over the batch (Chen et al., NAFNet, arXiv:2204.04676).
+
+    Of each image by itself, so that an easy one counts as much as a hard one.
+    """
+    return ((output - target).square().mean((1, 2, 3)) + 1e-8).log10().mean()
+
+
 def laplacian(image: Tensor) -> Tensor:
     """Image minus G(U(G(image))).
 
@@ -58,4 +66,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "charbonnier": charbonnier,
     "edge": edge,
     "gradient": gradient,
+    "psnr": psnr,
 }

@@ -25,7 +25,7 @@ class LossTerm(BaseModel):
 
     output: str
     target: Literal["reference", "reference_small"]
-    loss: Literal["l1", "charbonnier", "edge", "gradient"]
+    loss: Literal["l1", "charbonnier", "edge", "gradient", "psnr"]
     weight: Positive
 
 

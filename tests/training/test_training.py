@@ -15,8 +15,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import NoInputError, PictureError, RecipeError, RestoreError, UsageError
+from restore_cli.errors import (
+    NoInputError,
+    PictureError,
+    RecipeError,
+    RestoreError,
+    UsageError,
+    WeightsError,
+)
 from restore_cli.inference.loading import load_network
+from restore_cli.metrics import psnr
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.training import losses
@@ -34,7 +42,10 @@ def test_losses_are_the_published_ones():
     b = load_file(GOLDEN / "losses_b.safetensors")["b"]
     expected = load_file(GOLDEN / "losses_expected.safetensors")
     names = {"l1": "l1", "charbonnier": "charbonnier", "edge": "edge", "gradient": "gradient_sobel"}
-    assert names.keys() == losses.LOSSES.keys()
+    assert names.keys() | {"psnr"} == losses.LOSSES.keys()
+    error = (a - b).square().mean((1, 2, 3))
+    assert float(losses.psnr(a, b)) == pytest.approx(float(error.log10().mean()), abs=1e-5)
+    assert float(losses.psnr(a, b)) == pytest.approx(-float(psnr(a, b).mean()) / 10, abs=1e-5)
     for ours, theirs in names.items():
         assert float(losses.LOSSES[ours](a, b)) == pytest.approx(float(expected[theirs]), rel=1e-6)
     laplacian = losses.laplacian(a)[:1, :, ::2, ::2]
@@ -140,6 +151,20 @@ def test_it_learns_and_the_export_runs(tmp_path, photos, recipe):
     assert loaded.train_size == (16, 16)
     ema = weights_of(path)["ema.module.activation.weight"]
     assert torch.allclose(loaded.network.activation.weight, ema, atol=1e-3)
+
+
+def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, photos, recipe, tiny_weights):
+    still = recipe.model_copy(
+        update={"steps": 1, "warm_up": 0, "learning_rate": 1e-12, "learning_rate_end": 1e-12}
+    )
+    run = train(still, photos, tmp_path / "run", device=CPU, weights=str(tiny_weights))
+    state, given = weights_of(run), load_file(tiny_weights)
+    for name, tensor in given.items():
+        assert torch.allclose(state[name], tensor, atol=1e-6)
+        assert torch.allclose(state[f"ema.module.{name}"], tensor, atol=1e-6)
+    lite = recipe.model_copy(update={"config": "lite", "patch": 64})
+    with pytest.raises(WeightsError, match="is not of config 'lite'"):
+        train(lite, ROOT / "examples/sharp", tmp_path / "o", device=CPU, weights=str(tiny_weights))
 
 
 def test_validation_measures_the_gain_over_bicubic(tmp_path, recipe):
