@@ -17,7 +17,7 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.weights.manifest import load_manifest
 from restore_cli.weights.store import fetch
 
-MEAN_FLOOR, WORST_FLOOR = 0.4, -0.1  # dB over bicubic
+MEAN_FLOOR, WORST_FLOOR = 0.35, -0.1  # dB over bicubic
 
 
 @pytest.mark.parametrize("name", sorted(load_manifest().checkpoints))
