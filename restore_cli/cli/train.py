@@ -21,6 +21,8 @@ Examples:
   restore train mprnet-mscam-lite --data photos/ -o runs/mine
 
   restore train mprnet-mscam-lite --data photos/ -o runs/mine --resume
+
+  restore train mprnet-mscam-lite-2 --data photos/ -w mprnet-mscam-lite.shake -o runs/tuned
 """
 
 

@@ -88,10 +88,10 @@ def train(
         if not resume:
             raise UsageError(f"'{path}' exists", hint="add --resume, or choose another --output")
         learner.restore(path)
-    elif weights is not None:
-        learner.start_from(weights)
     elif resume:
         raise UsageError(f"nothing to resume: no '{path}'", hint="leave out --resume to begin")
+    elif weights is not None:
+        learner.start_from(weights)
     run.mkdir(parents=True, exist_ok=True)
     log = MetricsLog(run / "metrics.jsonl", learner.step)
 
