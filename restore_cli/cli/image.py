@@ -235,7 +235,8 @@ def _run(job: RestoreJob, items: list[Item], restorer: Restorer, *, json: bool, 
                 show(outcome.error)
                 failed.append(outcome)
     if failed and len(items) > 1:
-        out.talk(f"{len(failed)} of {len(items)} pictures failed; the others are done")
+        others = "; the others are done" if len(failed) < len(items) else ""
+        out.talk(f"{len(failed)} of {len(items)} pictures failed{others}")
     if failed and len(failed) == len(items):  # then what failed is not the pictures
         codes = {outcome.error.exit_code for outcome in failed if outcome.error}
         return codes.pop() if len(codes) == 1 else 1

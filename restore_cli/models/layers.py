@@ -30,7 +30,7 @@ def conv(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Co
 def channels_last(network: nn.Module) -> nn.Module:
     """The network with its weights laid out for channels-last maps, in place.
 
-    Measured on 2 cores with one 64-channel 3x3 convolution: 4 times the speed of NCHW.
+    Measured on 2 cores with one 64-channel 3x3 convolution at 180x320: 2.7 times the speed of NCHW.
     """
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
