@@ -11,6 +11,7 @@ import torch
 
 from restore_cli.models.attentive_deblur import AttentiveDeblurConfig
 from restore_cli.models.gfn import GfnConfig
+from restore_cli.models.moadg import MoadgConfig
 from restore_cli.models.mprnet import MprnetConfig
 from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
 from restore_cli.models.msan import MsanConfig
@@ -36,6 +37,9 @@ TINY_CONFIGS = {
     "gfn": GfnConfig(width=8, deblur_blocks=1, sr_blocks=1, fusion_blocks=1),
     "attentive-deblur": AttentiveDeblurConfig(width=8, blocks=1, reduction=4),
     "msan": MsanConfig(width=4, blocks=1, stages=2),
+    "moadg": MoadgConfig(
+        width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4
+    ),
 }
 
 

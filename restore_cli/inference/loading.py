@@ -11,7 +11,7 @@ from torch import nn
 
 from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
-from restore_cli.models.spec import Model
+from restore_cli.models.spec import Model, Tiling
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import Checkpoint
 from restore_cli.weights.store import WeightsFile
@@ -30,7 +30,8 @@ class LoadedNetwork:
         network: float32, in eval mode.
         file: where the weights came from.
         train_size: height, width of training patches, or None where nobody wrote it down.
-        tlsc_base: window of local statistics, or None when TLSC must stay off.
+        tlsc_base: window of local statistics, or None where nobody knows it.
+        tlsc: whether statistics are local unless the user says otherwise.
         overlap: of tiles, input pixels.
     """
 
@@ -40,6 +41,7 @@ class LoadedNetwork:
     file: WeightsFile
     train_size: Size | None
     tlsc_base: Size | None
+    tlsc: bool
     overlap: int
 
 
@@ -88,6 +90,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         file=file,
         train_size=train_size,
         tlsc_base=_tlsc_base(listed, train_size),
+        tlsc=_tlsc(listed, model, train_size),
         overlap=listed.overlap if listed else DEFAULT_OVERLAP,
     )
 
@@ -112,6 +115,13 @@ def _agreed_config(
 
 def _tlsc_base(listed: Checkpoint | None, train_size: Size | None) -> Size | None:
     """The listed window, else 1.5 times the training size, as published for MPRNet and NAFNet."""
-    if listed:
+    if listed and listed.tlsc_base:
         return listed.tlsc_base
     return (train_size[0] * 3 // 2, train_size[1] * 3 // 2) if train_size else None
+
+
+def _tlsc(listed: Checkpoint | None, model: Model, train_size: Size | None) -> bool:
+    """As listed; for other files on, but where local statistics make another network of it."""
+    if listed:
+        return listed.tlsc_base is not None
+    return train_size is not None and model.tiling is Tiling.SUPPORTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import isqrt
 
 import psutil
@@ -15,11 +16,11 @@ from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.padding import pad
 from restore_cli.inference.tiling import Span, Tile, plan_axis, restore_rows
-from restore_cli.inference.tlsc import has_global_means, localise
+from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
-from restore_cli.models.spec import Placement, Tiling
+from restore_cli.models.spec import Placement
 
-_HALVING_HINT = "--tile 512 needs less memory and gives a slightly different result"
+_WHOLE_HINT = "--tlsc, where the model has it, or --tile 512 needs less; the result differs"
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "MPS backend out of memory")
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
 
@@ -34,6 +35,7 @@ class RestorerOptions:
         tlsc: local statistics; None for on where the checkpoint says how.
         tile: longest side of a tile in input pixels; None for automatic, 0 for never.
         overlap: of tiles in input pixels; None for the checkpoint's measured one.
+        self_ensemble: mean of the results for the eight flips and transpositions of a picture.
     """
 
     device: torch.device
@@ -41,6 +43,7 @@ class RestorerOptions:
     tlsc: bool | None = None
     tile: int | None = None
     overlap: int | None = None
+    self_ensemble: bool = False
 
 
 class Restorer:
@@ -62,21 +65,20 @@ class Restorer:
                 f"'{loaded.file.name}' does not say its training size, so TLSC has no window",
                 hint="use --no-tlsc",
             )
-        local = has_global_means(loaded.network)
+        local = has_global_statistics(loaded.network)
         if options.tlsc and not local:
             raise UsageError(
-                f"'{loaded.model.name}' has no global means, so TLSC changes nothing",
+                f"'{loaded.model.name}' has no global statistics, so TLSC changes nothing",
                 hint="leave out --tlsc",
             )
         self.model = loaded.model
         self.scale = loaded.model.scale
         self.options = options
-        wanted = loaded.tlsc_base is not None if options.tlsc is None else options.tlsc
-        self.tlsc = wanted and local
+        self.tlsc = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Tiles that see other statistics than the whole picture change it.
-        self._whole = loaded.model.tiling is Tiling.DISCOURAGED or (local and not self.tlsc)
+        self._whole_only = local and not self.tlsc and options.tile is None
         if options.tile:
             self._check_tile(options.tile)
         network = loaded.network
@@ -104,12 +106,14 @@ class Restorer:
             (1, 3, scale * H, scale * W) float32 in [0, 1] on the CPU.
 
         Raises:
-            DeviceError: out of memory even with the smallest tiles.
+            DeviceError: out of memory even with the smallest tiles, or, where the picture must be
+                restored whole, expected to be.
             PictureError: the network's output is not finite.
         """
         size = self.model.size
         height, width = (size.padded(side) for side in image.shape[-2:])
         tile = self.tile_side(height, width)
+        self._refuse_hopeless(height, width)
         while True:
             try:
                 return self._restore(image, tile, report)
@@ -121,7 +125,7 @@ class Restorer:
     def tile_side(self, height: int, width: int) -> int:
         """Longest side of a tile for a padded picture of that size; it may be the whole picture."""
         longest = max(height, width)
-        if self.options.tile == 0 or (self._whole and self.options.tile is None):
+        if self.options.tile == 0 or self._whole_only:
             return longest
         limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
         if limits:
@@ -141,6 +145,22 @@ class Restorer:
         )
 
     def _restore(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
+        """One picture, clamped; with self-ensemble the mean of its eight restored poses."""
+        if not self.options.self_ensemble:
+            return self._restore_once(image, tile, report).clamp_(0, 1)
+        poses = list(product((False, True), repeat=3))
+        total: Tensor | None = None
+        for n, pose in enumerate(poses):
+
+            def report_all(done: int, tiles: int, before: int = n) -> None:
+                report(before * tiles + done, len(poses) * tiles)
+
+            restored = _unposed(self._restore_once(_posed(image, pose), tile, report_all), pose)
+            total = restored.clone() if total is None else total.add_(restored)
+        assert total is not None
+        return total.div_(len(poses)).clamp_(0, 1)
+
+    def _restore_once(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
         height, width = (side * self.scale for side in image.shape[-2:])
         result = image.new_empty(1, 3, height, width, dtype=torch.float32)
         top = 0
@@ -148,7 +168,7 @@ class Restorer:
             wanted = rows[..., : height - top, :width]
             result[..., top : top + wanted.shape[-2], :] = wanted
             top += wanted.shape[-2]
-        return result.clamp_(0, 1)
+        return result
 
     def _rows(
         self, image: Tensor, tile: int, report: Callable[[int, int], None]
@@ -189,16 +209,26 @@ class Restorer:
             raise error
         multiple = self.model.size.multiple_of
         half = tile // 2 // multiple * multiple
-        fixed = self.options.tile == 0 or (self._whole and self.options.tile is None)
+        fixed = self.options.tile == 0 or self._whole_only
         if fixed or half < self._smallest_tile():
             place = self.options.device
             hint = "close other programs" if place.type == "cpu" else "use --device cpu"
             raise DeviceError(
                 f"out of memory on '{place}' with tiles of {tile} px",
-                hint=_HALVING_HINT if fixed else hint,
+                hint=_WHOLE_HINT if fixed else hint,
             ) from error
         self._limit = half
         return half
+
+    def _refuse_hopeless(self, height: int, width: int) -> None:
+        """A CPU that runs out of memory kills the process, so foresee it."""
+        needed, free = height * width * self._bytes_per_pixel, _free_bytes(self.options.device)
+        if self._whole_only and needed > free:
+            raise DeviceError(
+                f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB in one piece "
+                f"with '{self.model.name}'; {free / 1e9:.1f} GB are free",
+                hint=_WHOLE_HINT,
+            )
 
     def _check_tile(self, tile: int) -> None:
         if tile < self._smallest_tile():
@@ -211,6 +241,22 @@ class Restorer:
     def _smallest_tile(self) -> int:
         multiple = self.model.size.multiple_of
         return max(3 * -(-self.overlap // multiple) * multiple, multiple, self.model.size.minimum)
+
+
+def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
+    """Mirrored left-right, then upside down, then transposed, each if asked for."""
+    mirrored, upside_down, transposed = pose
+    image = image.flip(-1) if mirrored else image
+    image = image.flip(-2) if upside_down else image
+    return image.mT if transposed else image
+
+
+def _unposed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
+    """The inverse of `_posed`."""
+    mirrored, upside_down, transposed = pose
+    image = image.mT if transposed else image
+    image = image.flip(-2) if upside_down else image
+    return image.flip(-1) if mirrored else image
 
 
 def is_out_of_memory(error: BaseException) -> bool:

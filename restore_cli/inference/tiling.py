@@ -1,8 +1,9 @@
 """A large picture as overlapping tiles, put together row by row.
 
 Planning is integers only. Neighbouring tiles are cross-faded over their overlap, so a constant
-survives exactly and a value that is wrong near a tile's edge, where the tile does not see what the
-whole picture sees, gets little weight there. Finished rows are handed out as soon as no further
+survives exactly. A value near a tile's edge, where the tile does not see what the whole picture
+sees, is not used at all in the outer quarter of the overlap, and gets little weight next to it.
+Finished rows are handed out as soon as no further
 tile touches them.
 """
 
@@ -108,9 +109,10 @@ def _cross_fade(tiles: Iterator[Tensor], spans: list[Span], scale: int, dim: int
 
 
 def _fade(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    """`new`, whose first part along `dim` is faded in over `old`."""
+    """`new`, whose first part along `dim` is faded in over `old`, in the middle half of it."""
     shared = old.shape[dim]
-    weight = (torch.arange(shared, device=new.device, dtype=new.dtype) + 0.5) / shared
+    place = (torch.arange(shared, device=new.device, dtype=new.dtype) + 0.5) / shared
+    weight = (2 * place - 0.5).clamp(0, 1)
     weight = weight[:, None] if dim == -2 else weight
     head = torch.lerp(old, new.narrow(dim, 0, shared), weight)
     return torch.cat([head, new.narrow(dim, shared, new.shape[dim] - shared)], dim)

@@ -14,15 +14,14 @@ TensorFlow 1's bilinear without half-pixel centres, which for these factors is p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.models.layers import GlobalMean, conv
-from restore_cli.models.spec import Model, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
 
 SCALES = 3
 
@@ -53,7 +52,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, level: int) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
         y = y * self.spatial_expand(F.relu(self.spatial_squeeze(y))).sigmoid()
-        gate = self.channel_expand(F.relu(self.mean(y, self.channel_squeeze, level)))
+        gate = self.channel_expand(F.relu(self.mean(y, self.channel_squeeze, level=level)))
         return x + y * gate.sigmoid()
 
 
@@ -207,7 +206,14 @@ ATTENTIVE_DEBLUR = Model(
     build=AttentiveDeblur,
     detect=_detect,
     infer_config=_infer_config,
-    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=16, minimum=16),
+    published=(
+        PublishedFormat(
+            name="TensorFlow variables of RDAN",
+            recognises=lambda state: any(key.startswith("g_net/") for key in state),
+            convert=lambda state: renamed(from_tensorflow(state), _OFFICIAL_NAMES),
+            train_size=(256, 256),
+        ),
+    ),
 )

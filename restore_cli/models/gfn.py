@@ -4,7 +4,8 @@ Paper: X. Zhang et al., "Gated Fusion Network for Joint Image Deblurring and Sup
 BMVC 2018 (arXiv:1807.10806).
 Code: written from a description of the published network; no line of the authors' is used.
 Apache-2.0. Where paper and published network differ, the network is followed: ReLU in the
-deblurring and reconstruction blocks, 3x3 last convolutions, a gate without sigmoid.
+deblurring and reconstruction blocks, 3x3 last convolutions, a gate without sigmoid. The authors
+changed the network after August 2018; both are here.
 
 Data flow, (B, C, H, W) with H, W of the input:
 
@@ -23,9 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import conv
-from restore_cli.models.spec import Model, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.errors import WeightsError
+from restore_cli.models.layers import LearnedInterpolation, conv, start_at_zero
+from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, renamed
 
 SLOPE = 0.2  # of LeakyReLU, but for the first one after a pixel shuffle
 
@@ -38,6 +40,8 @@ class GfnConfig:
     deblur_blocks: int = 6  # residual blocks per size
     sr_blocks: int = 8
     fusion_blocks: int = 8
+    august_2018: bool = False  # as first published: 12,216,582 parameters, other activations
+    image_skip: bool = False  # add the interpolated input; not published
 
 
 class ResidualBlock(nn.Module):
@@ -57,6 +61,11 @@ def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width, slope) for _ in range(count)))
 
 
+def _first_slope(config: GfnConfig) -> float:
+    """Of the LeakyReLU after the first convolution of a branch; 1 is none."""
+    return 1.0 if config.august_2018 else SLOPE
+
+
 class Deblurring(nn.Module):
     """Encoder and decoder on the small image; its features go on, its image is for the loss."""
 
@@ -64,6 +73,7 @@ class Deblurring(nn.Module):
         super().__init__()
         w = config.width
         self.first = conv(3, w, 7, bias=True)
+        self.first_slope = _first_slope(config)
         self.blocks = nn.ModuleList(_blocks(config.deblur_blocks, w << n, 0.0) for n in range(3))
         self.downs = nn.ModuleList(
             nn.Conv2d(w << n, w << (n + 1), 3, stride=2, padding=1) for n in range(2)
@@ -77,7 +87,7 @@ class Deblurring(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> features that go on, shallow features; both (B, C, H, W)."""
-        shallow = x = F.leaky_relu(self.first(image), SLOPE)
+        shallow = x = F.leaky_relu(self.first(image), self.first_slope)
         x = x + self.blocks[0](x)
         for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
             x = F.relu(down(x))
@@ -97,12 +107,13 @@ class Features(nn.Module):
 
     def __init__(self, config: GfnConfig) -> None:
         super().__init__()
-        self.first = conv(3, config.width, 7, bias=True)
+        self.first = conv(3, config.width, 9 if config.august_2018 else 7, bias=True)
+        self.first_slope = _first_slope(config)
         self.blocks = _blocks(config.sr_blocks, config.width, SLOPE)
         self.last = conv(config.width, config.width, 3, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        shallow = F.leaky_relu(self.first(image), SLOPE)
+        shallow = F.leaky_relu(self.first(image), self.first_slope)
         return shallow + self.last(self.blocks(shallow))
 
 
@@ -125,7 +136,8 @@ class Reconstruction(nn.Module):
     def __init__(self, config: GfnConfig) -> None:
         super().__init__()
         w = config.width
-        self.blocks = _blocks(config.fusion_blocks, w, 0.0)
+        self.blocks = _blocks(config.fusion_blocks, w, SLOPE if config.august_2018 else 0.0)
+        self.up1_slope = SLOPE if config.august_2018 else 0.1
         self.up1 = conv(w, 4 * w, 3, bias=True)
         self.up2 = conv(w, 4 * w, 3, bias=True)
         self.conv = conv(w, w, 3, bias=True)
@@ -133,7 +145,7 @@ class Reconstruction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(x)
-        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), 0.1)
+        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
         x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), SLOPE)
         restored: Tensor = self.image(F.leaky_relu(self.conv(x), SLOPE))
         return restored
@@ -148,6 +160,9 @@ class Gfn(nn.Module):
         self.features = Features(config)
         self.gate = Gate(config.width)
         self.reconstruction = Reconstruction(config)
+        self.interpolation = LearnedInterpolation(4) if config.image_skip else None
+        if config.image_skip:
+            start_at_zero(self.reconstruction.image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
@@ -165,6 +180,8 @@ class Gfn(nn.Module):
         features = self.features(image)
         gate = self.gate(deblurring, image, features)
         restored: Tensor = self.reconstruction(features + gate * deblurring)
+        if self.interpolation is not None:
+            restored = restored + F.pixel_shuffle(self.interpolation(image), 4)
         return restored
 
 
@@ -180,6 +197,8 @@ def _infer_config(state: StateDict) -> GfnConfig:
         deblur_blocks=count_blocks(state, "deblurring.blocks.0"),
         sr_blocks=count_blocks(state, "features.blocks"),
         fusion_blocks=count_blocks(state, "reconstruction.blocks"),
+        august_2018=state["features.first.weight"].shape[-1] == 9,
+        image_skip="interpolation.phases.weight" in state,
     )
 
 
@@ -213,6 +232,50 @@ _OFFICIAL_NAMES = (
     (r"^reconstructMoudle\.0\.conv4\.", "reconstruction.image."),
 )
 
+
+def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
+    """The first published network's parameters, under our names.
+
+    Of that file only the names of its parts and the shapes inside them are known to us. Inside a
+    part, layers of one shape are taken in the order in which the network uses them; whatever does
+    not fit is left under the name that it has, and is an error of the importer.
+    """
+    parts = {
+        "ednet.": "deblurring.",
+        "residual1.": "features.blocks.",
+        "residual2.": "reconstruction.blocks.",
+        "attention_model.": "gate.",
+        "upscale4x.": "reconstruction.up",
+        "conv_output.": "reconstruction.",
+        "": "features.",  # the branch's first and last convolution
+    }
+    with torch.device("meta"):
+        wanted = {
+            name: tensor.shape
+            for name, tensor in Gfn(GfnConfig(august_2018=True)).state_dict().items()
+        }
+    result: dict[str, Tensor] = {}
+    left = dict(state)
+    for theirs, ours in parts.items():
+        layers = [key for key in left if key.startswith(theirs) and key.endswith(".weight")]
+        for name in (n for n in wanted if n.startswith(ours) and n.endswith(".weight")):
+            fits = (key for key in layers if key in left and left[key].shape == wanted[name])
+            if name in result or (key := next(fits, None)) is None:
+                continue
+            for kind in (".weight", ".bias"):
+                old, new = (text.removesuffix(".weight") + kind for text in (key, name))
+                if old in left:
+                    result[new] = left.pop(old)
+    gate = result.get("gate.conv1.weight")
+    if gate is None:
+        raise WeightsError("the weights are a GFN of August 2018 without its gate")
+    width = (gate.shape[1] - 3) // 2
+    # They concatenate image, deblurring, features; we deblurring, image, features.
+    image, deblurring, features = torch.split(gate, [3, width, width], 1)
+    result["gate.conv1.weight"] = torch.cat([deblurring, image, features], 1)
+    return result | left
+
+
 GFN = Model(
     name="gfn",
     task="motion deblurring and x4 super-resolution",
@@ -222,12 +285,26 @@ GFN = Model(
     config_type=GfnConfig,
     configs={
         "paper": GfnConfig(),
-        "lite": GfnConfig(width=32, deblur_blocks=2, sr_blocks=2, fusion_blocks=2),
+        "august-2018": GfnConfig(august_2018=True),
+        "lite": GfnConfig(width=32, deblur_blocks=2, sr_blocks=2, fusion_blocks=2, image_skip=True),
     },
     build=Gfn,
     detect=_detect,
     infer_config=_infer_config,
-    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=4, minimum=4),
+    published=(
+        PublishedFormat(
+            name="GFN_4x, current",
+            recognises=lambda state: "geteMoudle.0.conv1.weight" in state,
+            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            train_size=(64, 64),
+        ),
+        PublishedFormat(
+            name="GFN_4x, August 2018",
+            recognises=lambda state: any(key.startswith("attention_model.") for key in state),
+            convert=_from_august_2018,
+            train_size=(64, 64),
+        ),
+    ),
 )

@@ -6,20 +6,104 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Origin = tuple[int, int]  # row, column
+NORM_EPSILON = 1e-5
 
-class GlobalMean(nn.Module):
-    """Mean over the whole map, then a linear 1x1 projection of it.
 
-    At test time TLSC (`inference.tlsc`) puts a mean over a window of the training size in its
-    place. The projection is part of the call because the two linear maps commute: a local mean is
-    cheaper after the projection has cut the channels, a global one before. So is the level: a
-    network that runs the same weights at several sizes says at which it is, from 0 up.
+class GlobalStatistic(nn.Module):
+    """Base of the layers whose result at a position depends on the whole map.
+
+    They have no parameters. Their first argument is the map (B, C, H, W); at test time TLSC
+    (`inference.tlsc`) puts their local counterpart, a statistic of a window of the training size,
+    in their place. Two arguments are there for it: `level`, for networks that run the same weights
+    at several sizes, says at which, from 0 up; `origin` says where, in positions of the map, the
+    map's corner lies in the whole picture's map when the picture runs in tiles.
     """
 
-    def forward(self, x: Tensor, projection: nn.Module, level: int = 0) -> Tensor:
+
+class GlobalMean(GlobalStatistic):
+    """Mean over the whole map, then a linear 1x1 projection of it.
+
+    The projection is part of the call because the two linear maps commute: a local mean is cheaper
+    after the projection has cut the channels, a global one before.
+    """
+
+    def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
         """(B, C, H, W) -> (B, C', 1, 1)."""
         projected: Tensor = projection(x.mean((2, 3), keepdim=True))
         return projected
+
+
+class GlobalCovariance(GlobalStatistic):
+    """Second-order pooling: row means of the square root of the channels' covariance, projected.
+
+    Dai et al., "Second-order Attention Network for Single Image Super-Resolution", CVPR 2019.
+    """
+
+    def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
+        """(B, C, H, W) -> (B, C', 1, 1)."""
+        features = at_least_float32(x).flatten(2)
+        centred = features - features.mean(-1, keepdim=True)
+        covariance = centred @ centred.mT / centred.shape[-1]
+        pooled = square_root(covariance).mean(1)[..., None, None].to(x.dtype)
+        projected: Tensor = projection(pooled)
+        return projected
+
+
+class InstanceNorm(GlobalStatistic):
+    """(x - mean) / sqrt(variance + NORM_EPSILON) of each channel of each picture; no affine part.
+
+    Unlike torch's, it takes a map of one position (the result is 0).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        wide = at_least_float32(x)
+        variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
+        return ((wide - mean) * torch.rsqrt(variance + NORM_EPSILON)).to(x.dtype)
+
+
+class GlobalAttention(GlobalStatistic):
+    """Dot-product attention from every position to every position; scores are not scaled.
+
+    The fused kernel keeps memory linear in the number of positions.
+    """
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, origin: Origin = (0, 0)
+    ) -> Tensor:
+        """Three maps (B, C, H, W) -> (B, C, H, W)."""
+        return attend(query, key, value)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Every position of a map (B, C, h, w) attends to every position of two maps (B, C, H, W)."""
+    q, k, v = (x.flatten(2).mT[:, None] for x in (query, key, value))  # (B, 1, N, C)
+    attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return attended[:, 0].mT.reshape(query.shape)
+
+
+def square_root(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Square root of symmetric matrices (..., C, C) >= 0 by coupled Newton-Schulz iteration.
+
+    As published with `steps` 5 (Dai et al. 2019): far from converged for matrices of bad condition
+    (20 % off the exact root on the test matrix), but networks are trained with it, so it is the
+    operation. A zero matrix gives zero.
+    """
+    trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    scaled = matrix / trace.clamp_min(torch.finfo(matrix.dtype).tiny)
+    three = 3 * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    inverse = (three - scaled) / 2  # tends to the inverse of the root
+    root = scaled @ inverse
+    for _ in range(steps - 2):
+        step = (three - inverse @ root) / 2
+        root, inverse = root @ step, step @ inverse
+    return root @ (three - inverse @ root) / 2 * trace.sqrt()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision widened, for sums and squares over many positions."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Conv2d:
@@ -43,3 +127,38 @@ def halve(x: Tensor) -> Tensor:
 def double(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): bilinear x2, half-pixel centres."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def start_at_zero(layer: nn.Conv2d) -> None:
+    """Make the layer's output zero, so that a network that adds its input starts as that."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class LearnedInterpolation(nn.Module):
+    """x`scale` interpolation of an image by one learned 5x5 filter per output phase, equal for RGB.
+
+    Starts as Keys' bicubic (a = -1/2), so that a network that adds it starts as bicubic.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.phases = nn.Conv2d(1, scale**2, 5, bias=False)
+        taps = torch.arange(-2.0, 3.0)
+        phases = (torch.arange(scale) + 0.5) / scale - 0.5
+        t = (taps[None] - phases[:, None]).abs()  # (scale, 5)
+        near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+        line = torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+        plane = line[:, None, :, None] * line[None, :, None, :]  # (scale, scale, 5, 5)
+        with torch.no_grad():
+            self.phases.weight.copy_(plane.reshape(-1, 1, 5, 5))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
+        batch, channels, height, width = image.shape
+        planes = F.pad(image, (2, 2, 2, 2), mode="replicate").reshape(
+            batch * channels, 1, height + 4, width + 4
+        )
+        phases: Tensor = self.phases(planes)
+        return phases.reshape(batch, -1, height, width)

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.models.layers import GlobalMean, conv, double, halve
-from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, renamed
 
 LEVELS = 3
 
@@ -402,8 +402,17 @@ MPRNET = Model(
     build=Mprnet,
     detect=lambda state: has_deblurring_stages(state) and "upscaler.expand.weight" not in state,
     infer_config=infer_deblurring_config,
-    rename_official=partial(rename, rules=OFFICIAL_NAMES),
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8, minimum=8),
     placed=True,
+    published=(
+        PublishedFormat(
+            name="MPRNet_deblur of joint-motion-deblur-and-sr (phase 1)",
+            recognises=lambda state: (
+                "shallow_feat1.0.weight" in state and "SRNet_HRconv.weight" not in state
+            ),
+            convert=partial(renamed, rules=OFFICIAL_NAMES),
+            train_size=(64, 64),
+        ),
+    ),
 )

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv
+from restore_cli.models.layers import GlobalMean, LearnedInterpolation, conv, start_at_zero
 from restore_cli.models.mprnet import (
     OFFICIAL_NAMES,
     DeblurringStages,
@@ -37,8 +37,8 @@ from restore_cli.models.mprnet import (
     infer_deblurring_config,
     one_less,
 )
-from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,34 +127,6 @@ class Upscaler(nn.Module):
         return F.pixel_unshuffle(response, self.scale).transpose(0, 1).flip(2, 3)
 
 
-class LearnedInterpolation(nn.Module):
-    """x`scale` interpolation of an image by one learned 5x5 filter per output phase, equal for RGB.
-
-    Starts as Keys' bicubic (a = -1/2), so that a network that adds it starts as bicubic.
-    """
-
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.phases = nn.Conv2d(1, scale**2, 5, bias=False)
-        taps = torch.arange(-2.0, 3.0)
-        phases = (torch.arange(scale) + 0.5) / scale - 0.5
-        t = (taps[None] - phases[:, None]).abs()  # (scale, 5)
-        near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-        line = torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
-        plane = line[:, None, :, None] * line[None, :, None, :]  # (scale, scale, 5, 5)
-        with torch.no_grad():
-            self.phases.weight.copy_(plane.reshape(-1, 1, 5, 5))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
-        batch, channels, height, width = image.shape
-        planes = F.pad(image, (2, 2, 2, 2), mode="replicate").reshape(
-            batch * channels, 1, height + 4, width + 4
-        )
-        phases: Tensor = self.phases(planes)
-        return phases.reshape(batch, -1, height, width)
-
-
 # Network -------------------------------------------------------------------------------------
 
 
@@ -170,7 +142,7 @@ class MprnetMscam(DeblurringStages):
         self.upscaler = Upscaler(config)
         self.interpolation = LearnedInterpolation(config.scale) if config.image_skip else None
         if config.image_skip:
-            nn.init.zeros_(self.upscaler.image.weight)
+            start_at_zero(self.upscaler.image)
 
     def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, scale*H, scale*W), unclamped; no side image is made."""
@@ -250,8 +222,15 @@ MPRNET_MSCAM = Model(
     build=MprnetMscam,
     detect=lambda state: has_deblurring_stages(state) and "upscaler.expand.weight" in state,
     infer_config=_infer_config,
-    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8, minimum=8),
     placed=True,
+    published=(
+        PublishedFormat(
+            name="MPRNet_SR of joint-motion-deblur-and-sr",
+            recognises=lambda state: "SRNet_HRconv.weight" in state,
+            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            train_size=(64, 64),
+        ),
+    ),
 )

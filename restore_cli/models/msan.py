@@ -9,7 +9,8 @@ between encoder and decoder, and a hidden feature that each stage passes to the 
 Data flow: four encoder-decoders of the same layout, weights not shared. Each sees the image, the
 residual of the stage before it, and that stage's smallest features. The last residual is added to
 the image. The attention of a stage spans the whole frame at 1/8 of its size, so every output pixel
-depends on every input pixel: tiles change the result.
+depends on every input pixel: tiles change the result. TLSC makes the attention local; then
+`forward` must be told where a tile lies.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import conv
-from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.layers import GlobalAttention, Origin, conv
+from restore_cli.models.spec import (
+    Model,
+    Placement,
+    PublishedFormat,
+    SizeRequirement,
+    StateDict,
+    Tiling,
+)
+from restore_cli.models.state_dict import count_blocks, renamed
+
+MULTIPLE = 8  # input pixels per position of the attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,7 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every position attends to every other, at half the size of its input; added with a gain.
 
-    Scores are not scaled. The fused kernel keeps memory linear in the number of positions: at
-    1280x720 the matrix of scores would take 0.8 GB a stage.
+    At 1280x720 the matrix of scores, which the fused kernel never makes, would take 0.8 GB a stage.
     """
 
     def __init__(self, width: int) -> None:
@@ -60,17 +69,16 @@ class SelfAttention(nn.Module):
         self.query = conv(width, width, 1, bias=True)
         self.key = conv(width, width, 1, bias=True)
         self.value = conv(width, width, 1, bias=True)
+        self.attention = GlobalAttention()
         self.up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
         self.gain = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        small = self.down(x)  # (B, C, h, w)
-        height, width = small.shape[-2:]
-        query, key, value = (
-            layer(small).flatten(2).mT[:, None] for layer in (self.query, self.key, self.value)
-        )  # (B, 1, h * w, C)
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        attended = attended[:, 0].mT.reshape(*small.shape[:2], height, width)
+    def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
+        """(B, C, H, W) -> the same; `origin` in positions of the halved map."""
+        small = self.down(x)
+        attended = self.attention(
+            self.query(small), self.key(small), self.value(small), origin=origin
+        )
         return self.gain * self.up(attended) + x
 
 
@@ -94,7 +102,7 @@ class Stage(nn.Module):
         self.decode2, self.decode1 = group(2 * w), group(w)
         self.residual = conv(w, 3, 3, bias=True)
 
-    def forward(self, x: Tensor, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
         """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""
         level1 = self.encode1(self.first(x))
         level2 = self.encode2(self.down1(level1))
@@ -102,7 +110,7 @@ class Stage(nn.Module):
         if earlier is not None:
             smallest = smallest + earlier
         features = self.middle(smallest)
-        x = self.decode2(self.up2(self.attention(features)) + level2)
+        x = self.decode2(self.up2(self.attention(features, origin)) + level2)
         x = self.decode1(self.up1(x) + level1)
         return self.residual(x), features
 
@@ -114,23 +122,24 @@ class Msan(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
-        return image + self._residuals(image)[-1]
+        return image + self._residuals(image, placement)[-1]
 
     def outputs(self, image: Tensor) -> dict[str, Tensor]:
         """`restored`, and the image after each earlier stage as `stage1`, `stage2`, ..."""
-        images = [image + residual for residual in self._residuals(image)]
+        images = [image + residual for residual in self._residuals(image, None)]
         stages = {f"stage{n}": stage for n, stage in enumerate(images[:-1], start=1)}
         return stages | {"restored": images[-1]}
 
-    def _residuals(self, image: Tensor) -> list[Tensor]:
+    def _residuals(self, image: Tensor, placement: Placement | None) -> list[Tensor]:
+        origin = (placement.top // MULTIPLE, placement.left // MULTIPLE) if placement else (0, 0)
         centred = image - 0.5
         residuals: list[Tensor] = []
         features: Tensor | None = None
         for stage in self.stages:
             seen = torch.cat([centred, *residuals[-1:]], 1)
-            residual, features = stage(seen, features)
+            residual, features = stage(seen, features, origin)
             residuals.append(residual)
         return residuals
 
@@ -185,8 +194,17 @@ MSAN = Model(
     build=Msan,
     detect=_detect,
     infer_config=_infer_config,
-    rename_official=partial(rename, rules=_OFFICIAL_NAMES),
     bytes_per_pixel=_bytes_per_pixel,
-    size=SizeRequirement(multiple_of=8, minimum=8),
+    size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
     tiling=Tiling.DISCOURAGED,
+    tiling_note="its attention spans the frame; --tlsc makes it local, in windows",
+    placed=True,
+    published=(
+        PublishedFormat(
+            name="MSAN.pth",
+            recognises=lambda state: "edcoder1.sa.gamma" in state,
+            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            train_size=(256, 256),
+        ),
+    ),
 )

@@ -50,10 +50,31 @@ class SizeRequirement:
 
 
 class Tiling(Enum):
-    """Whether a picture may be restored tile by tile."""
+    """Whether a picture may be restored tile by tile as the network was published.
+
+    A network whose statistics are not local runs whole pictures only, whatever this says.
+    """
 
     SUPPORTED = "supported"  # with local statistics, tiled equals whole up to the measured decay
-    DISCOURAGED = "discouraged"  # every output pixel depends on the whole picture
+    DISCOURAGED = "discouraged"  # making its statistics local is another network: only on request
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFormat:
+    """How the authors' files of a network name and lay out its parameters.
+
+    Attributes:
+        name: for people.
+        recognises: whether a state dict, without wrappers and prefixes, is in this format.
+        convert: such a state dict -> ours; raises `WeightsError` where names that share a
+            parameter disagree. Whether keys and shapes are complete is checked afterwards.
+        train_size: height, width of the authors' training patches, input pixels.
+    """
+
+    name: str
+    recognises: Callable[[StateDict], bool]
+    convert: Callable[[StateDict], dict[str, Tensor]]
+    train_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +94,13 @@ class Model:
             its `outputs` returns every named output that a training loss may ask for.
         detect: whether a state dict is of this family; never a false negative.
         infer_config: config from the shapes of a state dict that `detect` accepted.
-        rename_official: the authors' name of a parameter -> ours; for the importer and the
-            parity tests only.
         bytes_per_pixel: config -> peak memory of one inference per input pixel, float32, roughly;
             for the automatic tile size.
         size: input sizes the network takes.
         tiling: whether it may run in tiles.
+        tiling_note: why tiling is discouraged, or "".
         placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
+        published: formats of the authors' files, for the importer and the parity tests.
     """
 
     name: str
@@ -92,11 +113,12 @@ class Model:
     build: Callable[[Any], nn.Module]
     detect: Callable[[StateDict], bool]
     infer_config: Callable[[StateDict], Any]
-    rename_official: Callable[[str], str]
     bytes_per_pixel: Callable[[Any], int]
     size: SizeRequirement = SizeRequirement()
     tiling: Tiling = Tiling.SUPPORTED
+    tiling_note: str = ""
     placed: bool = False
+    published: tuple[PublishedFormat, ...] = ()
 
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.

@@ -55,7 +55,7 @@ class Checkpoint(BaseModel):
         training_data: what was trained on.
         recipe: name of the training recipe.
         train_size: height, width of the training patches.
-        tlsc_base: window of local statistics at full resolution.
+        tlsc_base: window of local statistics at full resolution; None where they stay global.
         overlap: of tiles, input pixels; from the measured decay of the difference to untiled.
         default: whether `--model` alone means this checkpoint.
         scores: measured results.
@@ -75,7 +75,7 @@ class Checkpoint(BaseModel):
     training_data: str
     recipe: str
     train_size: tuple[Side, Side]
-    tlsc_base: tuple[Side, Side]
+    tlsc_base: tuple[Side, Side] | None = None
     overlap: Annotated[int, Field(ge=0)]
     default: bool = False
     scores: list[Score] = []

@@ -166,7 +166,7 @@ def test_automatic_tiles_follow_free_memory(tiny_weights, monkeypatch):
 
 def test_tlsc_needs_a_training_size(tiny_weights):
     loaded = load_network(locate(str(tiny_weights), None))
-    unknown = dataclasses.replace(loaded, train_size=None, tlsc_base=None)
+    unknown = dataclasses.replace(loaded, train_size=None, tlsc_base=None, tlsc=False)
     assert not Restorer(unknown, RestorerOptions(CPU)).tlsc
     with pytest.raises(UsageError, match="training size"):
         Restorer(unknown, RestorerOptions(CPU, tlsc=True))

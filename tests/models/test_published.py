@@ -14,7 +14,10 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(GOLDEN))
 import fill
 
+from restore_cli.inference.local_statistics import LocalInstanceNorm
 from restore_cli.models.attentive_deblur import resize_without_centres
+from restore_cli.models.layers import square_root
+from restore_cli.models.moadg import FirstOrderAttention, SecondOrderAttention
 from restore_cli.models.msan import SelfAttention
 from restore_cli.models.registry import detect, get_model
 
@@ -43,13 +46,9 @@ def test_equals_the_authors_network(name, dtype):
     tf = name == "attentive-deblur"
     filled = fill.fill(keys, 1, "tf" if tf else "torch")
     filled = {key: torch.from_numpy(values) for key, values in filled.items()}
-    state = {
-        # TensorFlow keeps (kh, kw, in, out), and (kh, kw, out, in) of transposed convolutions.
-        model.rename_official(key): tensor.permute(3, 2, 0, 1)
-        if tf and tensor.ndim == 4
-        else tensor
-        for key, tensor in filled.items()
-    }
+    published = model.published[0]
+    assert published.recognises(filled)
+    state = published.convert(filled)
     assert detect(state) is model
     network = model.build(model.infer_config(state)).eval()
     network.load_state_dict(state)
@@ -94,3 +93,40 @@ def test_self_attention_is_the_published_one():
     )
     with torch.inference_mode():
         assert torch.allclose(attention(unit["input"]), unit["output"], atol=1e-5)
+
+
+def attention(kind, unit):
+    layer = kind(64, 16)
+    layer.load_state_dict(
+        {
+            f"{ours}.{k}": unit[f"param.conv_du.{theirs}.{k}"]
+            for ours, theirs in (("squeeze", 0), ("expand", 2))
+            for k in ("weight", "bias")
+        }
+    )
+    return layer
+
+
+def test_first_order_attention_is_the_published_one():
+    unit = load_file(GOLDEN / "moadg_foca.safetensors")
+    with torch.inference_mode():
+        output = attention(FirstOrderAttention, unit)(unit["input"])
+    assert torch.allclose(output[..., ::4, ::4], unit["output"], atol=1e-6)
+
+
+def test_second_order_attention_is_the_published_one():
+    unit = load_file(GOLDEN / "moadg_soca.safetensors")
+    x = unit["input"].flatten(2)
+    x = x - x.mean(-1, keepdim=True)
+    root = square_root(x @ x.mT / x.shape[-1])
+    assert torch.allclose(root[:, ::2, ::2], unit["sqrt"], atol=1e-5)
+    with torch.inference_mode():
+        output = attention(SecondOrderAttention, unit)(unit["input"])
+    assert torch.allclose(output[..., ::2, ::2], unit["output"], atol=1e-5)
+
+
+def test_local_instance_norm_is_the_published_one():
+    unit = load_file(GOLDEN / "tlsc_instance_norm.safetensors")
+    output = LocalInstanceNorm(((10, 12),))(unit["input"])
+    output = output * unit["weight"][:, None, None] + unit["bias"][:, None, None]
+    assert torch.allclose(output, unit["output"], atol=1e-5)

@@ -91,6 +91,7 @@ PARAMETERS = {
     "mprnet-mscam": 34_116_641,
     "mprnet": 20_127_073,
     "gfn": 12_210_438,
+    "moadg": 25_907_233,
     "msan": 8_924_720,
     "attentive-deblur": 6_907_057,
 }
@@ -126,7 +127,25 @@ CHANGES = {
         "level_blocks": 2,
         "full_blocks": 3,
     },
-    "gfn": {"width": 16, "deblur_blocks": 2, "sr_blocks": 3, "fusion_blocks": 4},
+    "gfn": {
+        "width": 16,
+        "deblur_blocks": 2,
+        "sr_blocks": 3,
+        "fusion_blocks": 4,
+        "august_2018": True,
+        "image_skip": True,
+    },
+    "moadg": {
+        "width": 16,
+        "growth": 8,
+        "deblur_blocks": 2,
+        "sr_blocks": 3,
+        "fusion_blocks": 2,
+        "reduction": 2,
+        "third_order": False,
+        "gating": False,
+        "image_skip": True,
+    },
     "attentive-deblur": {"width": 16, "blocks": 2, "reduction": 2},
     "msan": {"width": 8, "blocks": 2, "stages": 4},
 }
@@ -151,6 +170,17 @@ def test_config_is_found_again_from_the_weights(name, field):
     assert detect(state) is model
     assert model.infer_config(state) == config
     assert model.config_from(dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [(n, c) for n, model in MODELS.items() for c in model.configs]
+)
+def test_named_configs_are_found_again_from_the_shapes_alone(name, config):
+    model = MODELS[name]
+    with torch.device("meta"):
+        state = model.build(model.configs[config]).state_dict()
+    assert detect(state) is model
+    assert model.infer_config(state) == model.configs[config]
 
 
 def test_foreign_weights_are_nobodys():

@@ -1,0 +1,381 @@
+"""moadg: decoupling and multi-order attention drop-out gating for deblurring with x4 enlargement.
+
+Paper: H. Chu, Y. Zhang, H. Liu, "Joint image deblurring and super-resolution by decoupling and
+multi-order attention drop-out gating", 2022.
+Code: the authors published none; written from the paper. Apache-2.0.
+
+Data flow, (B, C, H, W) with H, W of the input:
+
+    deblurring      conv, two halvings, residual blocks, two doublings -> features (-> small image)
+    enlarging       conv, residual dense blocks, conv -> features (-> large blurry image)
+    attention       of each branch's features: first order (mean), second order (covariance);
+                    third order: first order on both second orders
+    gate            five routes, in training each dropped with probability 1/2; concatenated
+    reconstruction  routes and image -> residual dense blocks -> x4 -> image
+
+What the paper leaves open, what is built here, and why:
+
+- Width 64, growth 64, five 3x3 convolutions a dense block as in ESRGAN (four LeakyReLU 0.2 and a
+  linear one, times 0.2, plus input): the text counts "five convolution operations with four
+  LeakyReLU layers", and 25.9 million parameters is the nearest natural fit to its 27 million.
+- First convolution 7x7 in the deblurring branch, transposed convolutions 4x4, instance norm without
+  affine part after every convolution but the image's: DeblurGAN's generator, which the paper names,
+  with 4x4 for 3x3 because 4 is a multiple of the stride. Zero padding, as everywhere else here.
+- Channel reduction 16 and biases in the attention: RCAN's and SAN's, which the paper builds on.
+- Second order: SAN's square root, five Newton-Schulz steps on the covariance of the centred
+  features, C x C, never N x N; and no centre crop to 1000 pixels, which local statistics replace.
+- The exponent of the covariance is 1/2, SAN's.
+- A 3x3 convolution cuts the concatenated routes back to the width before the dense blocks: without
+  it the network has 51.8 million parameters.
+- Gate: one draw a route and a picture, kept with probability 1/2, kept routes doubled, so that the
+  expected input of the reconstruction is the same in training as at test time, where all routes are
+  on. When all are off (1 in 32), the reconstruction sees the image alone: the image is not a route.
+- No long skips around the dense blocks, which the paper does not draw.
+
+The paper's ablations are configs: no third order, no drop-out, one branch alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore_cli.models.layers import (
+    GlobalCovariance,
+    GlobalMean,
+    InstanceNorm,
+    LearnedInterpolation,
+    Origin,
+    conv,
+    start_at_zero,
+)
+from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
+from restore_cli.models.state_dict import count_blocks
+
+SLOPE = 0.2  # of every LeakyReLU
+DENSE_SCALE = 0.2  # of what a dense block adds
+KEEP = 0.5  # probability that a route stays on in training
+MULTIPLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MoadgConfig:
+    """Shape of the network; the defaults are our reading of the paper (25,907,233 parameters)."""
+
+    width: int = 64  # channels at the input's size; doubled with each halving
+    growth: int = 64  # channels that each convolution of a dense block adds
+    deblur_blocks: int = 9  # residual blocks at a quarter of the size; 0: no deblurring branch
+    sr_blocks: int = 8  # dense blocks of the enlarging branch; 0: no such branch
+    fusion_blocks: int = 16  # dense blocks of the reconstruction
+    reduction: int = 16  # of every channel attention
+    third_order: bool = True  # needs both branches
+    gating: bool = True  # drop routes in training
+    image_skip: bool = False  # add the interpolated input; not in the paper
+
+
+# Blocks --------------------------------------------------------------------------------------
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each on everything before it; 0.2 times the last, + input."""
+
+    def __init__(self, width: int, growth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            conv(width + n * growth, growth if n < 4 else width, 3, bias=True) for n in range(5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x
+        for layer in self.convs[:-1]:
+            seen = torch.cat([seen, F.leaky_relu(layer(seen), SLOPE)], 1)
+        return x + DENSE_SCALE * self.convs[-1](seen)
+
+
+class ResidualBlock(nn.Module):
+    """conv, norm, LeakyReLU, conv, norm, + input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width, 3, bias=True)
+        self.norm1 = InstanceNorm()
+        self.conv2 = conv(width, width, 3, bias=True)
+        self.norm2 = InstanceNorm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
+        return x + self.norm2(self.conv2(y))
+
+
+class FirstOrderAttention(nn.Module):
+    """x * sigmoid(expand(relu(squeeze(mean of x)))), as in RCAN."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.mean = GlobalMean()
+        self.squeeze = conv(width, width // reduction, 1, bias=True)
+        self.expand = conv(width // reduction, width, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.expand(F.relu(self.mean(x, self.squeeze)))
+        return x * gate.sigmoid()
+
+
+class SecondOrderAttention(nn.Module):
+    """x * sigmoid(expand(relu(squeeze(rows of the covariance's root)))), as in SAN."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.covariance = GlobalCovariance()
+        self.squeeze = conv(width, width // reduction, 1, bias=True)
+        self.expand = conv(width // reduction, width, 1, bias=True)
+
+    def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
+        gate = self.expand(F.relu(self.covariance(x, self.squeeze, origin=origin)))
+        return x * gate.sigmoid()
+
+
+class Deblurring(nn.Module):
+    """Encoder and decoder on the small image, normalised throughout."""
+
+    output = "deblurred"
+
+    def __init__(self, config: MoadgConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.first = conv(3, w, 7, bias=True)
+        self.downs = nn.ModuleList(
+            nn.Conv2d(w << n, w << (n + 1), 3, stride=2, padding=1) for n in range(2)
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * w) for _ in range(config.deblur_blocks)))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(w << (n + 1), w << n, 4, stride=2, padding=1) for n in (1, 0)
+        )
+        self.norms = nn.ModuleList(InstanceNorm() for _ in range(5))
+        self.image1 = conv(w, w, 3, bias=True)
+        self.image2 = conv(w, 3, 3, bias=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H, W)."""
+        norms = iter(self.norms)
+        x = image
+        for layer in (self.first, *self.downs):
+            x = F.leaky_relu(next(norms)(layer(x)), SLOPE)
+        x = self.blocks(x)
+        for layer in self.ups:
+            x = F.leaky_relu(next(norms)(layer(x)), SLOPE)
+        return x
+
+    def image(self, features: Tensor) -> Tensor:
+        """The deblurred small image (B, 3, H, W)."""
+        deblurred: Tensor = self.image2(F.leaky_relu(self.image1(features), SLOPE))
+        return deblurred
+
+
+class Upscaler(nn.Module):
+    """Two pixel shuffles and two convolutions: (B, C, H, W) -> (B, 3, 4H, 4W)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up1 = conv(width, 4 * width, 3, bias=True)
+        self.up2 = conv(width, 4 * width, 3, bias=True)
+        self.conv = conv(width, width, 3, bias=True)
+        self.image = conv(width, 3, 3, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), SLOPE)
+        x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), SLOPE)
+        image: Tensor = self.image(F.leaky_relu(self.conv(x), SLOPE))
+        return image
+
+
+class Enlarging(nn.Module):
+    """Residual dense blocks on the small image, without any normalisation."""
+
+    output = "enlarged"
+
+    def __init__(self, config: MoadgConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.first = conv(3, w, 3, bias=True)
+        self.blocks = nn.Sequential(
+            *(DenseBlock(w, config.growth) for _ in range(config.sr_blocks))
+        )
+        self.last = conv(w, w, 3, bias=True)
+        self.upscaler = Upscaler(w)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H, W)."""
+        features: Tensor = self.last(self.blocks(self.first(image)))
+        return features
+
+    def image(self, features: Tensor) -> Tensor:
+        """The large blurry image (B, 3, 4H, 4W)."""
+        enlarged: Tensor = self.upscaler(features)
+        return enlarged
+
+
+class Reconstruction(nn.Module):
+    """Routes and image -> dense blocks -> large image."""
+
+    def __init__(self, config: MoadgConfig, inputs: int) -> None:
+        super().__init__()
+        self.reduce = conv(inputs, config.width, 3, bias=True)
+        self.blocks = nn.Sequential(
+            *(DenseBlock(config.width, config.growth) for _ in range(config.fusion_blocks))
+        )
+        self.upscaler = Upscaler(config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image: Tensor = self.upscaler(self.blocks(self.reduce(x)))
+        return image
+
+
+# Network -------------------------------------------------------------------------------------
+
+
+class Moadg(nn.Module):
+    """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4.
+
+    In training mode `forward` draws which routes are on from torch's generator of the device.
+    """
+
+    keep_probability: Tensor | None
+
+    def __init__(self, config: MoadgConfig) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: no branch, or a third order without both.
+        """
+        super().__init__()
+        branches: dict[str, Deblurring | Enlarging] = {}
+        if config.deblur_blocks:
+            branches["deblurring"] = Deblurring(config)
+        if config.sr_blocks:
+            branches["enlarging"] = Enlarging(config)
+        if len(branches) < 1 + config.third_order:
+            raise ValueError("moadg needs a branch, and both for its third order")
+        width, reduction = config.width, config.reduction
+        self.branches = nn.ModuleDict(branches)
+        self.first_order = nn.ModuleDict(
+            {name: FirstOrderAttention(width, reduction) for name in branches}
+        )
+        self.second_order = nn.ModuleDict(
+            {name: SecondOrderAttention(width, reduction) for name in branches}
+        )
+        self.third_order = FirstOrderAttention(2 * width, reduction) if config.third_order else None
+        routes = 2 * len(branches) + 2 * config.third_order  # in widths
+        self.reconstruction = Reconstruction(config, routes * config.width + 3)
+        # Stored, so that a file of weights says whether the network drops routes.
+        self.register_buffer("keep_probability", torch.tensor(KEEP) if config.gating else None)
+        self.interpolation = LearnedInterpolation(4) if config.image_skip else None
+        if config.image_skip:
+            start_at_zero(self.reconstruction.upscaler.image)
+
+    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
+        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
+        return self._restore(image, self._features(image), placement)
+
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """`restored`, the `deblurred` small image and the `enlarged` blurry one of its branches."""
+        features = self._features(image)
+        outputs = {"restored": self._restore(image, features, None)}
+        for name, x in features.items():
+            branch = self.branches[name]
+            outputs[str(branch.output)] = branch.image(x)  # type: ignore[operator]
+        return outputs
+
+    def _features(self, image: Tensor) -> dict[str, Tensor]:
+        return {name: branch(image) for name, branch in self.branches.items()}
+
+    def _restore(
+        self, image: Tensor, features: Mapping[str, Tensor], placement: Placement | None
+    ) -> Tensor:
+        origin = (placement.top, placement.left) if placement else (0, 0)
+        first = [self.first_order[name](x) for name, x in features.items()]
+        second = [self.second_order[name](x, origin) for name, x in features.items()]
+        third = []
+        if self.third_order is not None:
+            third = [self.third_order(torch.cat(second, 1))]
+        routes = self._gated([*first, *second, *third])
+        restored: Tensor = self.reconstruction(torch.cat([*routes, image], 1))
+        if self.interpolation is not None:
+            restored = restored + F.pixel_shuffle(self.interpolation(image), 4)
+        return restored
+
+    def _gated(self, routes: list[Tensor]) -> list[Tensor]:
+        """In training, each route of each picture dropped or scaled up; else all as they are."""
+        if not self.training or self.keep_probability is None:
+            return routes
+        keep = self.keep_probability
+        shape = (len(routes), len(routes[0]), 1, 1, 1)  # routes, pictures
+        gates = torch.bernoulli(keep.expand(shape)) / keep
+        return [route * gate for route, gate in zip(routes, gates, strict=True)]
+
+
+# Registry ------------------------------------------------------------------------------------
+
+
+def _detect(state: StateDict) -> bool:
+    return "reconstruction.reduce.weight" in state and any(
+        key.startswith("second_order.") for key in state
+    )
+
+
+def _infer_config(state: StateDict) -> MoadgConfig:
+    width = state["reconstruction.reduce.weight"].shape[0]
+    squeeze = next(key for key in state if re.fullmatch(r"first_order\..*\.squeeze\.weight", key))
+    return MoadgConfig(
+        width=width,
+        growth=state["reconstruction.blocks.0.convs.0.weight"].shape[0],
+        deblur_blocks=count_blocks(state, "branches.deblurring.blocks"),
+        sr_blocks=count_blocks(state, "branches.enlarging.blocks"),
+        fusion_blocks=count_blocks(state, "reconstruction.blocks"),
+        reduction=width // state[squeeze].shape[0],
+        third_order="third_order.squeeze.weight" in state,
+        gating="keep_probability" in state,
+        image_skip="interpolation.phases.weight" in state,
+    )
+
+
+def _bytes_per_pixel(config: MoadgConfig) -> int:
+    """Maps alive at the peak, at x4: the 4 * width channels before the last shuffle, and after."""
+    return 4 * 16 * 3 * config.width
+
+
+MOADG = Model(
+    name="moadg",
+    task="motion deblurring and x4 super-resolution",
+    scale=4,
+    paper="Chu, Zhang, Liu 2022: decoupling and multi-order attention drop-out gating",
+    code_license="Apache-2.0",
+    config_type=MoadgConfig,
+    configs={
+        "paper": MoadgConfig(),
+        "no-third-order": MoadgConfig(third_order=False),
+        "no-gating": MoadgConfig(gating=False),
+        "deblurring-alone": MoadgConfig(sr_blocks=0, third_order=False),
+        "enlarging-alone": MoadgConfig(deblur_blocks=0, third_order=False),
+        "lite": MoadgConfig(
+            width=32,
+            growth=16,
+            deblur_blocks=2,
+            sr_blocks=2,
+            fusion_blocks=3,
+            reduction=8,
+            image_skip=True,
+        ),
+    },
+    build=Moadg,
+    detect=_detect,
+    infer_config=_infer_config,
+    bytes_per_pixel=_bytes_per_pixel,
+    size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
+    placed=True,
+)
