@@ -17,7 +17,6 @@ from restore_cli.weights.manifest import Checkpoint
 from restore_cli.weights.store import WeightsFile
 
 Size = tuple[int, int]
-DEFAULT_OVERLAP = 64  # input pixels, for files whose decay nobody has measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         train_size=train_size,
         tlsc_base=_tlsc_base(listed, train_size),
         tlsc=_tlsc(listed, model, train_size),
-        overlap=listed.overlap if listed else DEFAULT_OVERLAP,
+        overlap=listed.overlap if listed else model.overlap,
     )
 
 

@@ -377,5 +377,9 @@ MOADG = Model(
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
+    # Each norm of a row of them sees one local window further. Random weights of `lite`, 320x800
+    # input: with 64 px 4 % of the values of the tiled picture are more than 1/255 off the whole
+    # one's, with 128 px 0.1 %, with 160 px 0.03 %, with 192 px 0.0003 %.
+    overlap=192,
     placed=True,
 )

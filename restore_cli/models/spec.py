@@ -98,6 +98,7 @@ class Model:
             for the automatic tile size.
         size: input sizes the network takes.
         tiling: whether it may run in tiles.
+        overlap: of tiles in input pixels, for checkpoints whose own nobody has measured.
         tiling_note: why tiling is discouraged, or "".
         placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
         published: formats of the authors' files, for the importer and the parity tests.
@@ -116,6 +117,7 @@ class Model:
     bytes_per_pixel: Callable[[Any], int]
     size: SizeRequirement = SizeRequirement()
     tiling: Tiling = Tiling.SUPPORTED
+    overlap: int = 64
     tiling_note: str = ""
     placed: bool = False
     published: tuple[PublishedFormat, ...] = ()
