@@ -10,7 +10,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
 
-app = typer.Typer(help="Checkpoints: list, fetch, verify.", invoke_without_command=True)
+app = typer.Typer(help="Checkpoints: list, fetch, verify, import.", invoke_without_command=True)
 NamesArg = Annotated[
     list[str] | None, typer.Argument(help="Checkpoint names. Default: all.", metavar="[NAME]")
 ]
@@ -18,7 +18,7 @@ NamesArg = Annotated[
 
 @app.callback()
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
-    """Checkpoints: list, fetch, verify. Without a command: list."""
+    """Checkpoints: list, fetch, verify, import. Without a command: list."""
     if context.invoked_subcommand is None:
         list_weights(json=json)
 
@@ -81,6 +81,46 @@ def fetch(names: NamesArg = None) -> None:
 def path(name: Annotated[str, typer.Argument(help="Checkpoint name.")]) -> None:
     """Print where a verified checkpoint lies on this disk."""
     _print_paths([name])
+
+
+@app.command("import")
+@reported
+def import_weights(
+    file: Annotated[
+        str, typer.Argument(help=".pth, .pkl, .npz, .safetensors or TensorFlow.", metavar="FILE")
+    ],
+    output: Annotated[
+        str, opt.option("--output", "-o", help="The .safetensors file to write.", metavar="PATH")
+    ],
+    model: Annotated[
+        str | None,
+        opt.option("--model", "-m", help="Default: recognised from the keys.", metavar="NAME"),
+    ] = None,
+    overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the output.")] = False,
+    verbose: opt.VerboseOpt = 0,
+) -> None:
+    """Convert a checkpoint that a paper's authors published; every key must fit.
+
+    Nothing in the file is executed. The result runs with `restore image --weights PATH`.
+    The authors' licence, if any, stays in force: most of these networks were published without one.
+    """
+    from restore_cli.errors import UsageError
+    from restore_cli.jobs import refuse_unwritable
+    from restore_cli.weights.importing import import_checkpoint
+
+    target = opt.parse_path(output)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"--output '{output}' is not a .safetensors file by its name")
+    if target.exists() and not overwrite:
+        raise UsageError(f"'{output}' exists", hint="add --overwrite, or choose another --output")
+    refuse_unwritable(target.parent)
+    found = import_checkpoint(opt.parse_path(file), target, model)
+    out.talk(
+        f"{found.model.name} ({found.published.name}), "
+        f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
+    )
+    out.talk("note: ask the authors before you pass these weights on")
+    out.data(str(target))
 
 
 def _print_paths(names: list[str] | None) -> None:

@@ -249,11 +249,10 @@ def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
         "conv_output.": "reconstruction.",
         "": "features.",  # the branch's first and last convolution
     }
+    width = next((t.shape[0] for t in state.values() if t.shape[-2:] == (9, 9)), 64)
     with torch.device("meta"):
-        wanted = {
-            name: tensor.shape
-            for name, tensor in Gfn(GfnConfig(august_2018=True)).state_dict().items()
-        }
+        network = Gfn(GfnConfig(width=width, august_2018=True))
+    wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
     result: dict[str, Tensor] = {}
     left = dict(state)
     for theirs, ours in parts.items():
@@ -269,7 +268,6 @@ def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
     gate = result.get("gate.conv1.weight")
     if gate is None:
         raise WeightsError("the weights are a GFN of August 2018 without its gate")
-    width = (gate.shape[1] - 3) // 2
     # They concatenate image, deblurring, features; we deblurring, image, features.
     image, deblurring, features = torch.split(gate, [3, width, width], 1)
     result["gate.conv1.weight"] = torch.cat([deblurring, image, features], 1)

@@ -61,7 +61,7 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
     if path.suffix in _OTHER_WEIGHTS:
         raise WeightsError(
             f"'{weights}' is not safetensors, and pickled files may hold programs",
-            hint="convert it to safetensors where you trust it",
+            hint=f"restore weights import {weights} -o NAME.safetensors reads the authors' files",
         )
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():

@@ -1,0 +1,151 @@
+"""The authors' checkpoints made ours: recognised, renamed, and refused unless every key fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restore_cli import __version__
+from restore_cli.errors import WeightsError
+from restore_cli.files import sha256
+from restore_cli.models.registry import MODELS, get_model
+from restore_cli.models.spec import Model, PublishedFormat, StateDict
+from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.foreign import read_foreign
+
+_SHOWN = 5  # keys of one kind that an error lists
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a file.
+
+    Attributes:
+        model: that it is of.
+        config: found from the shapes.
+        published: the authors' format it was in.
+        sha256: of the file that was read.
+        tensors: in our layout, float32.
+    """
+
+    model: Model
+    config: Any
+    published: PublishedFormat
+    sha256: str
+    tensors: dict[str, Tensor]
+
+
+def import_checkpoint(source: Path, target: Path, model: str | None = None) -> Imported:
+    """Convert an authors' file to a checkpoint of ours.
+
+    Args:
+        source: as `weights.foreign.read_foreign` takes it.
+        target: the `.safetensors` file to write.
+        model: its model, or None to recognise it.
+
+    Raises:
+        UsageError: no such model.
+        WeightsError: unreadable, of no or another model, or a key missing, unexpected or of another
+            shape; nothing is written then.
+    """
+    found = convert(read_foreign(source), source, get_model(model) if model else None)
+    header = Header(
+        model=found.model.name,
+        config=dataclasses.asdict(found.config),
+        train_size=found.published.train_size,
+        provenance={
+            "version": __version__,
+            "imported_from": source.name,
+            "format": found.published.name,
+            "sha256": found.sha256,
+        },
+    )
+    write_checkpoint(target, found.tensors, header)
+    return found
+
+
+def convert(state: StateDict, source: Path, model: Model | None = None) -> Imported:
+    """An authors' state dict under our names, complete and of the right shapes.
+
+    Args:
+        state: without wrappers and prefixes.
+        source: for messages and the digest.
+        model: that it must be of, or None for any.
+
+    Raises:
+        WeightsError: see `import_checkpoint`.
+    """
+    candidates = [
+        (one, published)
+        for one in MODELS.values()
+        for published in one.published
+        if published.recognises(state)
+    ]
+    if len(candidates) != 1:
+        names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
+        raise WeightsError(
+            f"'{source}' must be of exactly one published network; it fits {names or 'none'}",
+            hint=f"its keys begin with: {', '.join(list(state)[:3])}",
+        )
+    ((found, published),) = candidates
+    if model is not None and model.name != found.name:
+        raise WeightsError(
+            f"'{source}' holds weights of '{found.name}', not of '{model.name}'",
+            hint=f"use --model {found.name}",
+        )
+    tensors = published.convert(state)
+    config = _config(source, found, tensors)
+    _check(source, found, config, tensors)
+    return Imported(
+        model=found,
+        config=config,
+        published=published,
+        sha256=sha256(source) if source.is_file() else "",
+        tensors={name: tensor.float() for name, tensor in tensors.items()},
+    )
+
+
+def _config(source: Path, model: Model, tensors: StateDict) -> Any:
+    try:
+        if model.detect(tensors):
+            return model.infer_config(tensors)
+    except (KeyError, IndexError, ZeroDivisionError, StopIteration):
+        pass
+    # So much is missing that its size is not known: say what the published one lacks.
+    config = next(iter(model.configs.values()))
+    _check(source, model, config, tensors)
+    raise WeightsError(f"'{source}' does not fit '{model.name}'")
+
+
+def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
+    """Every key, every shape; the differences are listed."""
+    with torch.device("meta"):
+        wanted = {name: t.shape for name, t in model.build(config).state_dict().items()}
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = {
+        "missing": sorted(set(wanted) - set(tensors)),
+        "unexpected": sorted(set(tensors) - set(wanted)),
+        "of another shape": shapes,
+        "not of floating point": sorted(
+            name for name, tensor in tensors.items() if not tensor.is_floating_point()
+        ),
+    }
+    if any(problems.values()):
+        text = "; ".join(
+            f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', …' * (len(names) > _SHOWN)}"
+            for kind, names in problems.items()
+            if names
+        )
+        raise WeightsError(
+            f"'{source}' does not fit '{model.name}', and nothing is loaded in part: {text}",
+            hint="is the file whole, and of the published network?",
+        )

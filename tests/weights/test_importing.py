@@ -1,0 +1,412 @@
+"""The authors' files: every kind is read, nothing is executed, nothing is loaded in part."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN, picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from restore_cli.errors import UsageError, WeightsError
+from restore_cli.inference.loading import load_network
+from restore_cli.models.gfn import GFN, Gfn, GfnConfig
+from restore_cli.models.registry import get_model
+from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.foreign import read_foreign
+from restore_cli.weights.importing import import_checkpoint
+from restore_cli.weights.store import locate
+
+# Published sizes -> small ones in the same proportions.
+SMALL = {
+    "mprnet-mscam": {
+        **{96: 24, 144: 36, 192: 48, 128: 32, 24: 6, 36: 9, 48: 12, 32: 8},
+        **{64: 16, 8: 2, 1024: 256},
+    },
+    "gfn": {64: 8, 128: 16, 256: 32, 131: 19},
+    "msan": {32: 4, 64: 8, 128: 16},
+    "attentive-deblur": {32: 16, 64: 32, 128: 64, 2: 1, 4: 2, 8: 4},
+}
+
+
+def official(name: str) -> dict[str, torch.Tensor]:
+    """A small state dict under the authors' names, in their order and layout."""
+    keys = json.loads(
+        gzip.decompress(
+            (GOLDEN / f"{name.replace('mprnet-m', 'mprnet_m')}_keys.json.gz").read_bytes()
+        )
+    )
+    generator = torch.Generator().manual_seed(0)
+    tf = name == "attentive-deblur"
+    state = {}
+    for key, shape in keys:
+        kernel = len(shape) == 4
+        small = [
+            side if kernel and (n < 2 if tf else n > 1) else SMALL[name].get(side, side)
+            for n, side in enumerate(shape)
+        ]
+        state[key] = torch.randn(small, generator=generator) * 0.05
+        if small == [1] and not tf:
+            state[key] = torch.full((1,), 0.25)
+    return state
+
+
+def as_module(state, class_path="networks.GFN_4x"):
+    """A module tree with these parameters, of classes that only this process has."""
+    module_name, names = class_path, ("Net", "_DeblurringMoudle", "_SRMoudle")
+    fake = types.ModuleType(module_name)
+    sys.modules[module_name.partition(".")[0]] = types.ModuleType(module_name.partition(".")[0])
+    sys.modules[module_name] = fake
+    for name in names:
+        setattr(fake, name, type(name, (nn.Module,), {"__module__": module_name}))
+    root = fake.Net()
+    for key, tensor in state.items():
+        *path, last = key.split(".")
+        parent = root
+        for depth, part in enumerate(path):
+            if part not in parent._modules:
+                kind = nn.Sequential if depth % 2 else getattr(fake, names[1 + depth % 2])
+                parent.add_module(part, kind())
+            parent = parent._modules[part]
+        parent.register_parameter(last, nn.Parameter(tensor))
+    root.add_module("activation", nn.LeakyReLU(0.2))
+    return root
+
+
+def august_2018():
+    """A small network of August 2018 under names as that file groups them."""
+    torch.manual_seed(0)
+    network = Gfn(GfnConfig(width=8, august_2018=True))
+    theirs = {}
+    groups = {
+        "features.first": "conv_input",
+        "features.blocks": "residual1",
+        "features.last": "conv_mid",
+        "deblurring": "ednet.0",
+        "reconstruction.blocks": "residual2",
+        "reconstruction.up1": "upscale4x.0",
+        "reconstruction.up2": "upscale4x.3",
+        "reconstruction.conv": "conv_output.0",
+        "reconstruction.image": "conv_output.2",
+        "gate": "attention_model.0",
+    }
+    order = ("first", "blocks.0", "downs.0", "blocks.1", "downs.1", "blocks.2", "ups", "last")
+    state = network.state_dict()
+    deblurring = sorted(
+        (key for key in state if key.startswith("deblurring")),
+        key=lambda key: next(
+            (n for n, part in enumerate(order) if key.startswith(f"deblurring.{part}")), 99
+        ),
+    )
+    for key in [*deblurring, *(key for key in state if not key.startswith("deblurring"))]:
+        ours = next(group for group in groups if key.startswith(group))
+        tensor = state[key]
+        if key == "gate.conv1.weight":
+            deblurring_part, image, features = torch.split(tensor, [8, 3, 8], 1)
+            tensor = torch.cat([image, deblurring_part, features], 1)
+        theirs[groups[ours] + key.removeprefix(ours)] = tensor
+    return network, theirs
+
+
+@pytest.fixture(autouse=True)
+def forget_fake_classes():
+    yield
+    for name in ("networks", "networks.GFN_4x"):
+        sys.modules.pop(name, None)
+
+
+def save(kind, state, path):
+    """Write a state dict in one of the ways that authors do."""
+    if kind == "safetensors":
+        save_file({k: t.contiguous() for k, t in state.items()}, path)
+    elif kind == "npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in state.items()})
+    elif kind == "parallel":
+        torch.save({"epoch": 3, "state_dict": {f"module.{k}": t for k, t in state.items()}}, path)
+    elif kind == "legacy":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    else:
+        torch.save(state, path)
+
+
+@pytest.mark.parametrize("kind", ["pth", "legacy", "parallel", "safetensors", "npz"])
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_kind_of_every_system(tmp_path, name, kind):
+    state = official(name)
+    suffix = kind if kind in ("safetensors", "npz") else "pth"
+    save(kind, state, tmp_path / f"theirs.{suffix}")
+    target = tmp_path / "ours.safetensors"
+    found = import_checkpoint(tmp_path / f"theirs.{suffix}", target, name)
+    expected = get_model(name).published[0].convert(state)
+    written = read_checkpoint(target)
+    assert written.header.model == name
+    assert written.header.provenance["sha256"] == found.sha256
+    assert written.tensors.keys() == expected.keys()
+    assert all(torch.equal(written.tensors[key], expected[key]) for key in expected)
+    loaded = load_network(locate(str(target), name), name)
+    assert loaded.config == found.config
+    assert loaded.train_size == get_model(name).published[0].train_size
+    with torch.inference_mode():
+        assert loaded.network(picture(16, 32)).isfinite().all()
+
+
+def test_the_deblurring_part_alone_is_mprnet(tmp_path):
+    state = {k: t for k, t in official("mprnet-mscam").items() if not k.startswith("SRNet")}
+    torch.save({"state_dict": state}, tmp_path / "phase1.pth")
+    assert (
+        import_checkpoint(tmp_path / "phase1.pth", tmp_path / "o.safetensors").model.name
+        == "mprnet"
+    )
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_whole_pickled_modules(tmp_path, zipped, wrapped, parallel):
+    state = official("gfn")
+    module = as_module(state)
+    module = nn.DataParallel(module) if parallel else module
+    saved = {"model": module} if wrapped else module
+    torch.save(saved, tmp_path / "GFN.pkl", _use_new_zipfile_serialization=zipped)
+    sys.modules.pop("networks.GFN_4x")  # the reader has no such class
+    assert read_foreign(tmp_path / "GFN.pkl").keys() == state.keys()
+    found = import_checkpoint(tmp_path / "GFN.pkl", tmp_path / "gfn.safetensors", "gfn")
+    expected = GFN.published[0].convert(state)
+    assert all(torch.equal(found.tensors[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_the_network_of_august_2018(tmp_path, zipped):
+    network, theirs = august_2018()
+    saved = {"epoch": 30, "model": as_module(theirs)}
+    torch.save(saved, tmp_path / "GFN_4x.pth", _use_new_zipfile_serialization=zipped)
+    found = import_checkpoint(tmp_path / "GFN_4x.pth", tmp_path / "gfn.safetensors")
+    assert found.config.august_2018
+    assert found.published.name == "GFN_4x, August 2018"
+    loaded = load_network(locate(str(tmp_path / "gfn.safetensors"), None)).network
+    image = picture(16, 20)
+    with torch.inference_mode():
+        assert torch.equal(loaded(image), network(image))
+
+
+def test_tensorflow_checkpoint(tmp_path, monkeypatch):
+    state = official("attentive-deblur")
+    variables = {name: tensor.numpy() for name, tensor in state.items()}
+    for name in list(variables):
+        variables |= {f"{name}/Adam": variables[name], f"{name}/Adam_1": variables[name]}
+    variables |= {"beta1_power": np.float32(0.9), "beta2_power": np.float32(1)}
+    variables |= {"Variable": np.int32(675000)}
+
+    class Reader:
+        def get_variable_to_shape_map(self):
+            return {name: list(np.shape(value)) for name, value in variables.items()}
+
+        def get_tensor(self, name):
+            return variables[name]
+
+    asked = []
+    train = types.ModuleType("tensorflow.train")
+    train.load_checkpoint = lambda prefix: asked.append(prefix) or Reader()
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    monkeypatch.setitem(sys.modules, "tensorflow.train", train)
+    (tmp_path / "deblur.model-675000.index").write_bytes(b"")
+    prefix = tmp_path / "deblur.model-675000"
+    for given_path in (prefix, tmp_path / "deblur.model-675000.index"):
+        found = import_checkpoint(given_path, tmp_path / "o.safetensors", "attentive-deblur")
+        expected = get_model("attentive-deblur").published[0].convert(state)
+        assert found.tensors.keys() == expected.keys()
+    assert asked == [str(prefix)] * 2
+    np.savez(tmp_path / "dump.npz", **{f"{k}:0": v for k, v in variables.items()})
+    again = import_checkpoint(tmp_path / "dump.npz", tmp_path / "o.safetensors")
+    assert all(torch.equal(again.tensors[k], found.tensors[k]) for k in expected)
+
+
+def test_without_tensorflow_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    (tmp_path / "model.index").write_bytes(b"")
+    with pytest.raises(WeightsError, match="tensorflow is not installed") as caught:
+        read_foreign(tmp_path / "model.index")
+    assert "savez" in caught.value.hint
+
+
+def damage(state):
+    """Ways of not fitting, with what the message must say."""
+    first, last = next(iter(state)), list(state)[-1]
+    yield "missing", {k: t for k, t in state.items() if k != last}
+    yield "unexpected", {**state, "wings.weight": torch.zeros(2)}
+    yield "of another shape", {**state, last: torch.zeros(7, 7)}
+    yield "not of floating point", {**state, last: state[last].long()}
+    yield (
+        "missing",
+        {first: state[first], **dict(list(state.items())[len(state) // 2 :])},
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_nothing_is_loaded_in_part(tmp_path, name):
+    target = tmp_path / "o.safetensors"
+    state = official(name)
+    # The slope that mprnet-mscam stores under many names comes first, an ordinary tensor last.
+    for message, damaged in damage(dict(sorted(state.items(), key=lambda item: item[1].numel()))):
+        torch.save(damaged, tmp_path / "theirs.pth")
+        with pytest.raises(WeightsError, match=rf"(\d {message}|must be of exactly one)") as caught:
+            import_checkpoint(tmp_path / "theirs.pth", target)
+        assert "\n" not in str(caught.value)
+        assert not target.exists()
+
+
+def test_names_of_one_parameter_must_agree(tmp_path):
+    state = official("mprnet-mscam")
+    state["shallow_feat1.1.body.1.weight"] = torch.full((1,), 0.3)
+    torch.save(state, tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match="must equal the other names of the same parameter"):
+        import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors")
+
+
+def test_another_model_and_unknown_networks_are_refused(tmp_path):
+    torch.save(official("msan"), tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match="holds weights of 'msan', not of 'gfn'"):
+        import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors", "gfn")
+    with pytest.raises(UsageError, match="Did you mean 'msan'"):
+        import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors", "msam")
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="it fits none"):
+        import_checkpoint(tmp_path / "other.pth", tmp_path / "o.safetensors")
+
+
+# Hostile files ---------------------------------------------------------------------------------
+
+
+class Bomb:
+    """Unpickling it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def bombs(tmp_path):
+    proof = str(tmp_path / "executed")
+    yield Bomb(os.system, f"touch {proof}")
+    yield Bomb(eval, f"open({proof!r}, 'w')")
+    yield Bomb(exec, f"open({proof!r}, 'w')")
+    yield Bomb(open, proof, "w")
+    yield Bomb(getattr, "", "join")
+    yield {"state_dict": Bomb(os.mkdir, proof)}
+    yield {"model": [torch.zeros(1), Bomb(pickle.loads, b"")]}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_is_executed(tmp_path, zipped):
+    for n, bomb in enumerate(bombs(tmp_path)):
+        path = tmp_path / f"{n}.pth"
+        torch.save(bomb, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(WeightsError, match="more than weights") as caught:
+            read_foreign(path)
+        assert "weights_only" not in str(caught.value)  # never advise to switch the safety off
+        path.write_bytes(pickle.dumps(bomb))
+        with pytest.raises(WeightsError):
+            read_foreign(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_objects_in_npz_are_refused(tmp_path):
+    proof = tmp_path / "executed"
+    np.savez(tmp_path / "theirs.npz", a=np.array([Bomb(open, str(proof), "w")], dtype=object))
+    with pytest.raises(WeightsError, match=r"not a whole \.npz archive"):
+        read_foreign(tmp_path / "theirs.npz")
+    np.savez(tmp_path / "text.npz", a=np.array(["abc"]))
+    with pytest.raises(WeightsError, match="not numbers"):
+        read_foreign(tmp_path / "text.npz")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "holds no state dict"),
+        ([torch.zeros(1)], "holds no state dict"),
+        ({"a": torch.zeros(1), "b": 3}, "holds no state dict"),
+        ({"state_dict": 5}, "holds no state dict"),
+        ({"model": {"w": torch.zeros(2)}, "params": {"w": torch.ones(2)}}, "holds no state dict"),
+        ({"w": torch.zeros(3).to_sparse()}, "not a plain tensor"),
+        ({"w": torch.zeros(3, device="meta")}, "not a plain tensor"),
+    ],
+)
+def test_files_that_are_not_a_state_dict(tmp_path, content, message):
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=message):
+        read_foreign(tmp_path / "odd.pth")
+
+
+def test_tensors_cannot_claim_more_than_the_file_holds(tmp_path):
+    path = tmp_path / "huge.pth"
+    torch.save({"w": torch.zeros(4)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    claim = b"K\x04N"  # four numbers, no view
+    assert content.count(claim) == 1
+    path.write_bytes(content.replace(claim, b"J\xff\xff\xff\x7fN"))
+    with pytest.raises(WeightsError, match="larger than the file"):
+        read_foreign(path)
+    torch.save({"w": torch.zeros(1).expand(10**6)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="larger than its storage"):
+        read_foreign(path)
+
+
+def test_missing_empty_and_renamed_files(tmp_path):
+    with pytest.raises(WeightsError, match="no file"):
+        read_foreign(tmp_path / "absent.pth")
+    for name in ("empty.pth", "empty.npz", "empty.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(WeightsError):
+            read_foreign(tmp_path / name)
+    (tmp_path / "text.pth").write_text("not weights\n")
+    with pytest.raises(WeightsError):
+        read_foreign(tmp_path / "text.pth")
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(WeightsError, match="not a whole PyTorch file"):
+        read_foreign(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_files_end_in_one_line(tmp_path, zipped):
+    path = tmp_path / "whole.pth"
+    torch.save(
+        {"state_dict": {"a": torch.ones(3, 2), "b": torch.zeros(5)}},
+        path,
+        _use_new_zipfile_serialization=zipped,
+    )
+    whole = path.read_bytes()
+
+    @given(st.integers(0, len(whole) - 1), st.binary(max_size=4), st.booleans())
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def check(place, patch, cut):
+        path.write_bytes(whole[:place] + patch + (b"" if cut else whole[place + len(patch) :]))
+        message = ""
+        state = {}
+        try:
+            state = read_foreign(path)
+        except WeightsError as error:
+            message = str(error)
+        assert "\n" not in message
+        assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+
+    check()
