@@ -30,7 +30,8 @@ from restore_cli.image import (
     read_image,
     write_image,
 )
-from restore_cli.inference.restorer import Restorer, is_out_of_memory
+from restore_cli.inference.cascade import Stage
+from restore_cli.inference.restorer import is_out_of_memory
 from restore_cli.resample import resize_bicubic
 
 ON_EXISTS = ("error", "skip", "overwrite")
@@ -102,7 +103,7 @@ def plan(job: RestoreJob) -> list[Item]:
 def run(
     job: RestoreJob,
     items: list[Item],
-    restorer: Restorer,
+    restorer: Stage,
     report: Callable[[Item, int, int], None] = lambda item, done, tiles: None,
 ) -> Iterator[Outcome]:
     """Restore each picture; one that fails, for lack of memory too, does not stop the others.
@@ -110,7 +111,7 @@ def run(
     Args:
         job: as planned.
         items: from `plan`.
-        restorer: the network.
+        restorer: a network made ready, or several in a row.
         report: called with (item, tiles done, tiles in all).
     """
     for item in items:
@@ -173,7 +174,7 @@ def _plan(job: RestoreJob) -> list[Item]:
 def _restore(
     job: RestoreJob,
     item: Item,
-    restorer: Restorer,
+    restorer: Stage,
     report: Callable[[Item, int, int], None],
 ) -> tuple[str, ...]:
     picture = read_image(item.source, max_pixels=job.max_pixels)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,40 @@ def tiny_weights(tmp_path, tiny_network):
     header = Header("mprnet-mscam", dataclasses.asdict(TINY), (32, 32), {})
     write_checkpoint(path, tiny_network.state_dict(), header)
     return path
+
+
+# Published widths -> small ones in the same proportions.
+SMALL = {
+    "mprnet-mscam": {
+        **{96: 24, 144: 36, 192: 48, 128: 32, 24: 6, 36: 9, 48: 12, 32: 8},
+        **{64: 16, 8: 2, 1024: 256},
+    },
+    "gfn": {64: 8, 128: 16, 256: 32, 131: 19},
+    "msan": {32: 4, 64: 8, 128: 16},
+    "attentive-deblur": {32: 16, 64: 32, 128: 64, 2: 1, 4: 2, 8: 4},
+}
+
+
+def official(name: str) -> dict[str, torch.Tensor]:
+    """A small state dict under the authors' names, in their order and layout."""
+    keys = json.loads(
+        gzip.decompress(
+            (GOLDEN / f"{name.replace('mprnet-m', 'mprnet_m')}_keys.json.gz").read_bytes()
+        )
+    )
+    generator = torch.Generator().manual_seed(0)
+    tf = name == "attentive-deblur"
+    state = {}
+    for key, shape in keys:
+        kernel = len(shape) == 4
+        small = [
+            side if kernel and (n < 2 if tf else n > 1) else SMALL[name].get(side, side)
+            for n, side in enumerate(shape)
+        ]
+        state[key] = torch.randn(small, generator=generator) * 0.05
+        if small == [1] and not tf:
+            state[key] = torch.full((1,), 0.25)
+    return state
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
+
+if TYPE_CHECKING:
+    from restore_cli.models.spec import Model
 
 app = typer.Typer(help="What can be run.", invoke_without_command=True)
 
@@ -23,7 +26,10 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
 @app.command("list")
 @reported
 def list_models(json: opt.JsonOpt = False) -> None:
-    """List the models with their default checkpoints."""
+    """List the models with their default checkpoints.
+
+    GMACs: billions of multiply-adds that the published network needs for a 64x64 input.
+    """
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import load_manifest
 
@@ -32,8 +38,20 @@ def list_models(json: opt.JsonOpt = False) -> None:
         return
     defaults = {c.model: c.name for c in load_manifest().checkpoints.values() if c.default}
     out.table(
-        ("model", "scale", "task", "checkpoint"),
-        [(n, f"x{m.scale}", m.task, defaults.get(n, "-")) for n, m in MODELS.items()],
+        ("model", "task", "parameters", "GMACs", "checkpoint"),
+        [
+            *(
+                (
+                    name,
+                    f"deblurring, x{model.scale}" if model.scale > 1 else "deblurring",
+                    f"{model.parameters / 1e6:.1f} M",
+                    f"{model.macs / 1e9:.1f}",
+                    defaults.get(name, "-"),
+                )
+                for name, model in MODELS.items()
+            ),
+            ("bicubic", "interpolation", "-", "-", "needs none"),
+        ],
     )
 
 
@@ -48,7 +66,7 @@ def info(
         out.data_json(facts)
         return
     for key, value in facts.items():
-        if key not in ("configs", "checkpoints"):
+        if value and key not in ("configs", "checkpoints", "published_files"):
             out.data(f"{key.replace('_', ' ')}: {value}")
     for key, value in facts["configs"].items():
         out.data(
@@ -56,13 +74,27 @@ def info(
             f"{value['macs_64x64'] / 1e9:.2f} G multiply-adds for a 64x64 input"
         )
     for checkpoint in facts["checkpoints"]:
-        out.data(f"checkpoint: {checkpoint}")
+        out.data(
+            f"checkpoint: {checkpoint['name']}, licence of the weights {checkpoint['license']}"
+        )
+    for published in facts["published_files"]:
+        out.data(f"`restore weights import` reads: {published}")
 
 
-def _facts(name: str) -> dict[str, Any]:
+def _cost(model: Model, config: Any) -> tuple[int, int]:
+    """Parameters, and multiply-adds of restoring 64x64 pixels; nothing is computed."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    with torch.device("meta"):
+        network = model.build(config)
+        with FlopCounterMode(display=False) as counter:
+            network.eval()(torch.empty(1, 3, 64, 64))
+    flops: int = counter.get_total_flops()  # two per multiply-add
+    return sum(p.numel() for p in network.parameters()), flops // 2
+
+
+def _facts(name: str) -> dict[str, Any]:
     from restore_cli.models.registry import get_model
     from restore_cli.weights.manifest import load_manifest
 
@@ -70,14 +102,8 @@ def _facts(name: str) -> dict[str, Any]:
     checkpoints = [c for c in load_manifest().checkpoints.values() if c.model == name]
     configs = {}
     for key, config in model.configs.items():
-        with torch.device("meta"):
-            network = model.build(config)
-            with FlopCounterMode(display=False) as counter:
-                network.eval()(torch.empty(1, 3, 64, 64))
-        configs[key] = {
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "macs_64x64": counter.get_total_flops() // 2,  # it counts two per multiply-add
-        }
+        parameters, macs = _cost(model, config)
+        configs[key] = {"parameters": parameters, "macs_64x64": macs}
     return {
         "model": name,
         "task": model.task,
@@ -86,7 +112,12 @@ def _facts(name: str) -> dict[str, Any]:
         "code_license": model.code_license,
         "size_multiple": model.size.multiple_of,
         "tiling": model.tiling.value,
+        "tiling_note": model.tiling_note,
+        "overlap": model.overlap,
         "default_checkpoint": next((c.name for c in checkpoints if c.default), None),
         "configs": configs,
-        "checkpoints": [c.name for c in checkpoints],
+        "published_files": [published.name for published in model.published],
+        "checkpoints": [
+            {"name": c.name, "license": c.license, "train_size": c.train_size} for c in checkpoints
+        ],
     }

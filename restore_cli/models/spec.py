@@ -85,6 +85,8 @@ class Model:
         name: as typed on the command line.
         task: for people, e.g. "motion deblurring and x4 super-resolution".
         scale: output pixels per input pixel along one side.
+        parameters: of the published network.
+        macs: multiply-adds of the published network for a 64x64 input, without its side images.
         paper: where the network was published.
         code_license: SPDX licence of our implementation.
         config_type: frozen dataclass that fixes a network of this family.
@@ -107,6 +109,8 @@ class Model:
     name: str
     task: str
     scale: int
+    parameters: int
+    macs: int
     paper: str
     code_license: str
     config_type: type[Any]

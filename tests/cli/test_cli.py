@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, picture
+import torch
+from conftest import ROOT, official, picture
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -30,6 +31,11 @@ def make(path, height=20, width=24, seed=0):
     array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).byte().numpy()
     Image.fromarray(array).save(path)
     return path
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_the_line_on_the_tin(tmp_path, monkeypatch):
@@ -278,3 +284,48 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert restore(*arguments, "--resume", "--minutes", "0.0001").exit_code == 0
     source = make(tmp_path / "a.png")
     assert restore("image", source, "-w", weights).exit_code == 0
+
+
+def test_import_then_restore(tmp_path):
+    torch.save({"state_dict": official("gfn")}, tmp_path / "GFN.pth")
+    make(tmp_path / "a.png")
+    target = tmp_path / "gfn.safetensors"
+    refused = restore("image", tmp_path / "a.png", "-w", tmp_path / "GFN.pth", "-m", "gfn")
+    assert refused.exit_code == 4
+    assert "restore weights import" in refused.stderr
+    done = restore("weights", "import", tmp_path / "GFN.pth", "--model", "gfn", "-o", target)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(target)
+    assert "gfn (GFN_4x, current)" in done.stderr
+    again = restore("weights", "import", tmp_path / "GFN.pth", "-o", target)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+    assert (
+        restore("weights", "import", tmp_path / "GFN.pth", "-o", target, "--overwrite").exit_code
+        == 0
+    )
+    assert (
+        restore("weights", "import", tmp_path / "GFN.pth", "-o", tmp_path / "x.pt").exit_code == 2
+    )
+    restored = restore("image", tmp_path / "a.png", "-w", target)
+    assert restored.exit_code == 0, restored.stderr
+    assert size(tmp_path / "a_x4.png") == (96, 80)
+
+
+def test_cascades_and_self_ensemble(tmp_path, tiny_weights):
+    make(tmp_path / "a.png")
+    arguments = ("image", tmp_path / "a.png", "--on-exists", "overwrite")
+    cascade = restore(*arguments, "-m", "mprnet-mscam+bicubic", "-w", tiny_weights, "-x8")
+    assert cascade.exit_code == 0, cascade.stderr
+    assert cascade.stdout.strip() == str(tmp_path / "a_x8.png")
+    assert size(tmp_path / "a_x8.png") == (192, 160)
+    assert "bicubic x2" in cascade.stderr
+    plain = restore(*arguments, "-m", "bicubic")
+    assert plain.exit_code == 0, plain.stderr
+    assert size(tmp_path / "a_x4.png") == (96, 80)
+    ensemble = restore(*arguments, "-w", tiny_weights, "--self-ensemble")
+    assert ensemble.exit_code == 0, ensemble.stderr
+    assert "self-ensemble" in ensemble.stderr
+    assert restore(*arguments, "-w", tiny_weights, "-w", tiny_weights).exit_code == 2
+    assert restore(*arguments, "-m", "mprnet+gfn", "-w", tiny_weights).exit_code == 2
+    assert "no checkpoint yet" in restore(*arguments, "-m", "msan+bicubic").stderr

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, picture
+from conftest import ROOT, TINY_CONFIGS, picture
 
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.image import read_image
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.weights.store import locate
+from restore_cli.models.registry import MODELS
+from restore_cli.models.spec import Placement
+from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.store import WeightsFile, locate
 
 CPU = torch.device("cpu")
 TILE = 192
@@ -170,3 +174,86 @@ def test_tlsc_needs_a_training_size(tiny_weights):
     assert not Restorer(unknown, RestorerOptions(CPU)).tlsc
     with pytest.raises(UsageError, match="training size"):
         Restorer(unknown, RestorerOptions(CPU, tlsc=True))
+
+
+def tiny_restorer(name, **options) -> Restorer:
+    """Of any model, with random weights."""
+    model = MODELS[name]
+    torch.manual_seed(2)
+    network = model.build(TINY_CONFIGS[name]).eval()
+    file = WeightsFile(name, Path(name), "0" * 64, None)
+    loaded = LoadedNetwork(
+        model, TINY_CONFIGS[name], network, file, (32, 32), (48, 48), True, model.overlap
+    )
+    return Restorer(loaded, RestorerOptions(CPU, **options))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (181, 317)])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_any_size_with_any_model(name, size):
+    small = tiny_restorer(name)
+    restored = small(picture(*size))
+    assert restored.shape == (1, 3, small.scale * size[0], small.scale * size[1])
+    assert restored.isfinite().all()
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["mprnet", "msan"])
+def test_self_ensemble_is_its_definition(name):
+    """Flip along the width, along the height, transpose; undone in reverse; mean, then clamp."""
+    image = picture(24, 40)
+    plain = tiny_restorer(name)
+    seen = []
+    network = plain._network
+    total = 0
+    for mirrored in (False, True):
+        for upside_down in (False, True):
+            for transposed in (False, True):
+                x = image
+                if mirrored:
+                    x = torch.flip(x, [3])
+                if upside_down:
+                    x = torch.flip(x, [2])
+                if transposed:
+                    x = x.transpose(2, 3)
+                with torch.inference_mode():
+                    y = network(x.contiguous(), Placement(0, 0, *x.shape[-2:]))
+                if transposed:
+                    y = y.transpose(2, 3)
+                if upside_down:
+                    y = torch.flip(y, [2])
+                if mirrored:
+                    y = torch.flip(y, [3])
+                total = total + y
+    expected = (total / 8).clamp(0, 1)
+    ensemble = tiny_restorer(name, self_ensemble=True)
+    restored = ensemble(image, lambda done, tiles: seen.append((done, tiles)))
+    assert torch.allclose(restored, expected, atol=1e-5)
+    assert (restored - plain(image)).abs().max() > 1e-4
+    assert seen[-1] == (8, 8)
+
+
+def test_a_picture_that_must_be_whole_and_cannot_be_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr("restore_cli.inference.restorer._free_bytes", lambda device: 10**6)
+    whole = tiny_restorer("msan", tlsc=False)
+    with pytest.raises(DeviceError, match=r"needs about .* in one piece") as caught:
+        whole(picture(400, 400))
+    assert "--tlsc" in caught.value.hint
+    assert tiny_restorer("msan")(picture(400, 400)).shape[-1] == 400  # local: in tiles
+    assert tiny_restorer("msan", tlsc=False, tile=192)(picture(400, 400)).shape[-1] == 400
+
+
+def test_attention_over_the_frame_stays_published_unless_asked_for(tmp_path):
+    path = tmp_path / "msan.safetensors"
+    network = MODELS["msan"].build(TINY_CONFIGS["msan"])
+    header = Header("msan", dataclasses.asdict(TINY_CONFIGS["msan"]), (64, 64), {})
+    write_checkpoint(path, network.state_dict(), header)
+    loaded = load_network(locate(str(path), None))
+    assert not Restorer(loaded, RestorerOptions(CPU)).tlsc
+    assert Restorer(loaded, RestorerOptions(CPU, tlsc=True)).tlsc
+
+
+def test_a_network_without_global_statistics_cannot_be_made_local():
+    with pytest.raises(UsageError, match="no global statistics"):
+        tiny_restorer("gfn", tlsc=True)

@@ -1,0 +1,102 @@
+"""Models one after the other, as the papers' baselines do: `mprnet+gfn`, `msan+bicubic`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Protocol
+
+from torch import Tensor
+
+from restore_cli.errors import UsageError, unknown_name
+from restore_cli.models.registry import MODELS
+from restore_cli.resample import resize_bicubic
+
+BICUBIC = "bicubic"  # a stage without weights
+DEFAULT_FACTOR = 4  # of bicubic, where nothing else says
+
+Report = Callable[[int, int], None]  # (tiles done, tiles in all)
+
+
+class Stage(Protocol):
+    """What restores one picture: a `Restorer`, bicubic interpolation, or a cascade of them."""
+
+    scale: int
+
+    def __call__(self, image: Tensor, report: Report = ...) -> Tensor:
+        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
+
+
+class Bicubic:
+    """Bicubic enlargement as MATLAB's imresize: the baseline of every table."""
+
+    def __init__(self, scale: int = DEFAULT_FACTOR) -> None:
+        self.scale = scale
+
+    def __call__(self, image: Tensor, report: Report = lambda done, tiles: None) -> Tensor:
+        """See `Stage`."""
+        height, width = (self.scale * side for side in image.shape[-2:])
+        enlarged = resize_bicubic(image, height, width).clamp(0, 1)
+        report(1, 1)
+        return enlarged
+
+
+class Cascade:
+    """Stages in order. Between them pictures are float in [0, 1], not rounded to 8 bits."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+        self.scale = prod(stage.scale for stage in stages)
+
+    def __call__(self, image: Tensor, report: Report = lambda done, tiles: None) -> Tensor:
+        """See `Stage`. Each stage counts as an equal share of the work."""
+        whole = 1000  # parts in which a stage's tiles are counted
+        for n, stage in enumerate(self.stages):
+
+            def report_all(done: int, tiles: int, before: int = n) -> None:
+                report(before * whole + done * whole // tiles, len(self.stages) * whole)
+
+            image = stage(image, report_all)
+        return image
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The stages that `--model` names, in order.
+
+    Raises:
+        UsageError: an unknown name, or bicubic twice.
+    """
+    names = tuple(text.split("+"))
+    for name in names:
+        if name != BICUBIC and name not in MODELS:
+            raise unknown_name("model", name, [*MODELS, BICUBIC])
+    if names.count(BICUBIC) > 1:
+        raise UsageError(f"--model '{text}' names {BICUBIC} twice", hint="once enlarges enough")
+    return names
+
+
+def bicubic_factor(names: Sequence[str], scale: int | None) -> int:
+    """What bicubic must enlarge, so that the cascade reaches the scale that was asked for."""
+    others = prod(MODELS[name].scale for name in names if name != BICUBIC)
+    return scale // others if scale and scale % others == 0 else DEFAULT_FACTOR
+
+
+def own_scale(names: Sequence[str]) -> int:
+    """Enlargement of the cascade where none is asked for."""
+    return prod(DEFAULT_FACTOR if name == BICUBIC else MODELS[name].scale for name in names)
+
+
+def weights_of_stages(names: Sequence[str], weights: Sequence[str] | None) -> list[str | None]:
+    """The given weights, stage by stage; None for a model's own, and for bicubic.
+
+    Raises:
+        UsageError: not as many as there are models.
+    """
+    models = [name for name in names if name != BICUBIC]
+    if weights and len(weights) != len(models):
+        raise UsageError(
+            f"{len(weights)} --weights for {len(models)} models ({', '.join(models) or BICUBIC})",
+            hint="give one for each, in order, or none for the models' own",
+        )
+    given = iter(weights or ())
+    return [None if name == BICUBIC else next(given, None) for name in names]
