@@ -157,7 +157,11 @@ def _infer_config(state: StateDict) -> MsanConfig:
 
 
 def _bytes_per_pixel(config: MsanConfig) -> int:
-    """Maps alive at the peak, counted in full-size maps of `width` channels."""
+    """Maps of `width` channels alive at the peak.
+
+    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention), 7.8
+    (lite).
+    """
     return 4 * 10 * config.width
 
 
