@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -165,6 +166,10 @@ class Learner:
         Raises:
             RestoreError: a term is not finite; nothing was changed.
         """
+        # Networks may draw in training (moadg drops routes): a function of the step, like batches.
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.recipe.seed, self.step]).generate_state(1)[0])
+        )
         terms = losses(self.network, self.recipe.losses, batch)
         bad = [name for name, term in terms.items() if not torch.isfinite(term)]
         if bad:
