@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,8 @@ Examples:
   restore image shot.jpg -o shot.png -x2 --tile 256
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
+
+  restore image shot.jpg --model mprnet+gfn --weights a.safetensors+b.safetensors
 
 Exit status: 0 all done; 1 some failed, the others are done; 2 usage;
 3 no input; 4 weights; 5 device or memory; 130 interrupted.
@@ -54,13 +57,13 @@ def image(
         ),
     ] = None,
     weights: Annotated[
-        list[str] | None,
+        str | None,
         opt.option(
             "--weights",
             "-w",
             help="A checkpoint's name, FILE.safetensors, or "
             "hf://owner/repo/FILE.safetensors@revision. Default: the model's own. "
-            "For A+B once per model, in order.",
+            "For --model A+B: WEIGHTS+WEIGHTS.",
             metavar="WEIGHTS",
             rich_help_panel=_WEIGHTS,
         ),
@@ -175,7 +178,7 @@ def image(
     Prints the path of every picture that is done, one a line.
     """
     from restore_cli.image import MAX_PIXELS
-    from restore_cli.inference.cascade import own_scale, split_names, weights_of_stages
+    from restore_cli.inference.cascade import own_scale, split_names, split_weights
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs import RestoreJob, plan
@@ -195,7 +198,7 @@ def image(
     )
     first: LoadedNetwork | None = None
     if model is None:  # only the file knows its model, so it must be opened before planning
-        first = load_network(locate(_one(weights), None))
+        first = load_network(locate(weights, None))
         model = first.model.name
     names = split_names(model)
     job = RestoreJob(
@@ -207,25 +210,12 @@ def image(
         on_exists=on_exists,
         max_pixels=max_pixels or MAX_PIXELS,
     )
-    files = weights_of_stages(names, weights)
+    files = split_weights(names, weights)
     items = plan(job)
     restorer = _restorer(names, files, options, scale, first, quiet=quiet)
     failed = _run(job, items, restorer, json=json, quiet=quiet)
     if failed:
         raise typer.Exit(failed)
-
-
-def _one(weights: list[str] | None) -> str | None:
-    """The only weights.
-
-    Raises:
-        UsageError: several, which need the names of their models.
-    """
-    from restore_cli.errors import UsageError
-
-    if weights and len(weights) > 1:
-        raise UsageError("several --weights need --model A+B", hint="name the models in order")
-    return weights[0] if weights else None
 
 
 def _restorer(
@@ -241,6 +231,7 @@ def _restorer(
     from restore_cli.inference.cascade import BICUBIC, Bicubic, Cascade, bicubic_factor
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.restorer import Restorer
+    from restore_cli.inference.tlsc import has_global_statistics
     from restore_cli.weights.store import locate
 
     stages: list[Stage] = []
@@ -250,7 +241,10 @@ def _restorer(
             line = f"bicubic x{stages[-1].scale}"
         else:
             loaded = first or load_network(locate(file, name), expected_model=name)
-            restorer = Restorer(loaded, options)
+            own = options
+            if len(names) > 1 and not has_global_statistics(loaded.network):
+                own = dataclasses.replace(options, tlsc=None)  # meant for the others
+            restorer = Restorer(loaded, own)
             stages.append(restorer)
             line = _first_line(loaded, restorer)
         if not quiet:

@@ -111,6 +111,8 @@ def import_weights(
     target = opt.parse_path(output)
     if target.suffix != ".safetensors":
         raise UsageError(f"--output '{output}' is not a .safetensors file by its name")
+    if target.is_dir():
+        raise UsageError(f"--output '{output}' is a folder", hint="give a file's name")
     if target.exists() and not overwrite:
         raise UsageError(f"'{output}' exists", hint="add --overwrite, or choose another --output")
     refuse_unwritable(target.parent)

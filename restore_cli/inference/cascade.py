@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import ceil, prod
 from typing import Protocol
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
 
 BICUBIC = "bicubic"  # a stage without weights
-DEFAULT_FACTOR = 4  # of bicubic, where nothing else says
+DEFAULT_FACTOR = 4  # of a cascade in which only bicubic enlarges
 
 Report = Callable[[int, int], None]  # (tiles done, tiles in all)
 
@@ -66,7 +66,7 @@ def split_names(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: an unknown name, or bicubic twice.
     """
-    names = tuple(text.split("+"))
+    names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if name != BICUBIC and name not in MODELS:
             raise unknown_name("model", name, [*MODELS, BICUBIC])
@@ -75,28 +75,35 @@ def split_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def bicubic_factor(names: Sequence[str], scale: int | None) -> int:
-    """What bicubic must enlarge, so that the cascade reaches the scale that was asked for."""
-    others = prod(MODELS[name].scale for name in names if name != BICUBIC)
-    return scale // others if scale and scale % others == 0 else DEFAULT_FACTOR
-
-
-def own_scale(names: Sequence[str]) -> int:
-    """Enlargement of the cascade where none is asked for."""
-    return prod(DEFAULT_FACTOR if name == BICUBIC else MODELS[name].scale for name in names)
-
-
-def weights_of_stages(names: Sequence[str], weights: Sequence[str] | None) -> list[str | None]:
+def split_weights(names: Sequence[str], text: str | None) -> list[str | None]:
     """The given weights, stage by stage; None for a model's own, and for bicubic.
 
     Raises:
         UsageError: not as many as there are models.
     """
     models = [name for name in names if name != BICUBIC]
-    if weights and len(weights) != len(models):
+    if text is None:
+        return [None] * len(names)
+    weights = text.split("+") if len(models) > 1 else [text]  # a path may hold a plus
+    if not models:
+        raise UsageError(f"{BICUBIC} takes no weights", hint="leave out --weights")
+    if len(weights) != len(models):
         raise UsageError(
-            f"{len(weights)} --weights for {len(models)} models ({', '.join(models) or BICUBIC})",
-            hint="give one for each, in order, or none for the models' own",
+            f"--weights '{text}' names {len(weights)} files for {' and '.join(models)}",
+            hint="join one for each with +, in order, or give none for the models' own",
         )
-    given = iter(weights or ())
-    return [None if name == BICUBIC else next(given, None) for name in names]
+    given = iter(weights)
+    return [None if name == BICUBIC else next(given) for name in names]
+
+
+def own_scale(names: Sequence[str]) -> int:
+    """Enlargement where none is asked for: the models', or 4 where only bicubic enlarges."""
+    models = prod(MODELS[name].scale for name in names if name != BICUBIC)
+    return models * bicubic_factor(names, None) if BICUBIC in names else models
+
+
+def bicubic_factor(names: Sequence[str], scale: int | None) -> int:
+    """What bicubic must enlarge, so that the cascade reaches the scale that is asked for."""
+    others = prod(MODELS[name].scale for name in names if name != BICUBIC)
+    wanted = scale or max(DEFAULT_FACTOR, others)
+    return max(1, ceil(wanted / others))

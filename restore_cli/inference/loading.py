@@ -75,10 +75,10 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
             hint=f"use --model {model.name}",
         )
     config = _agreed_config(file, model, state, header.config if header else None)
-    network = model.build(config)
     try:
+        network = model.build(config)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise WeightsError(f"'{file.name}' does not fit '{model.name}': {error}") from error
     listed = file.checkpoint
     train_size = listed.train_size if listed else header.train_size if header else None
@@ -90,7 +90,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         train_size=train_size,
         tlsc_base=_tlsc_base(listed, train_size),
         tlsc=_tlsc(listed, model, train_size),
-        overlap=listed.overlap if listed else model.overlap,
+        overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
     )
 
 
@@ -101,7 +101,7 @@ def _agreed_config(
         raise WeightsError(f"'{file.name}' says it is '{model.name}', but its keys are not")
     try:
         config = model.infer_config(state)
-    except (KeyError, IndexError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
         raise WeightsError(f"'{file.name}' is an incomplete '{model.name}': {error!r}") from error
     listed = file.checkpoint.config if file.checkpoint else None
     claims: dict[str, Mapping[str, object] | None] = {"its header": stored, "the manifest": listed}
@@ -117,6 +117,17 @@ def _tlsc_base(listed: Checkpoint | None, train_size: Size | None) -> Size | Non
     if listed and listed.tlsc_base:
         return listed.tlsc_base
     return (train_size[0] * 3 // 2, train_size[1] * 3 // 2) if train_size else None
+
+
+def _overlap(model: Model, base: Size | None) -> int:
+    """The model's; for some it grows with the window.
+
+    Measured on `mprnet` lite: with a window of 384 px and an overlap of 64, 4 % of the values of a
+    tiled picture are more than 1/255 off, with a window of 96 px 0.005 %.
+    """
+    if base is None or not model.overlap_grows:
+        return model.overlap
+    return model.overlap * max(96, *base) // 96
 
 
 def _tlsc(listed: Checkpoint | None, model: Model, train_size: Size | None) -> bool:

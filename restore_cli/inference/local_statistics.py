@@ -100,7 +100,12 @@ class LocalCovariance(LocalStatistic):
         windows = windows.permute(0, 3, 4, 1, 2)
         windows = windows / windows[..., -1:, -1:]
         means = windows[..., :-1, -1:]
-        pooled = square_root(windows[..., :-1, :-1] - means @ means.mT).mean(-2)
+        squares = windows[..., :-1, :-1]
+        covariance = squares - means @ means.mT
+        # Where the map is flat, what is left is rounding, and may be negative.
+        variance, power = (m.diagonal(dim1=-2, dim2=-1).sum(-1) for m in (covariance, squares))
+        flat = variance <= 100 * torch.finfo(wide.dtype).eps * power
+        pooled = square_root(covariance.masked_fill(flat[..., None, None], 0)).mean(-2)
         lattice = projection(pooled.permute(0, 3, 1, 2).to(x.dtype))  # (B, C', rows, columns)
         size = (rows * block[0], columns * block[1])
         blended = F.interpolate(lattice, size, mode="bilinear", align_corners=False)

@@ -20,7 +20,6 @@ from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement
 
-_WHOLE_HINT = "--tlsc, where the model has it, or --tile 512 needs less; the result differs"
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "MPS backend out of memory")
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
 
@@ -76,6 +75,7 @@ class Restorer:
         self.options = options
         self.tlsc = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
+        self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Tiles that see other statistics than the whole picture change it.
         self._whole_only = local and not self.tlsc and options.tile is None
@@ -215,20 +215,29 @@ class Restorer:
             hint = "close other programs" if place.type == "cpu" else "use --device cpu"
             raise DeviceError(
                 f"out of memory on '{place}' with tiles of {tile} px",
-                hint=_WHOLE_HINT if fixed else hint,
+                hint=self._whole_hint() if fixed else hint,
             ) from error
         self._limit = half
         return half
 
     def _refuse_hopeless(self, height: int, width: int) -> None:
         """A CPU that runs out of memory kills the process, so foresee it."""
+        whole = self._whole_only or self.options.tile == 0
+        if self.options.device.type == "cuda" or not whole:
+            return
         needed, free = height * width * self._bytes_per_pixel, _free_bytes(self.options.device)
-        if self._whole_only and needed > free:
+        if needed > free:
             raise DeviceError(
                 f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB in one piece "
                 f"with '{self.model.name}'; {free / 1e9:.1f} GB are free",
-                hint=_WHOLE_HINT,
+                hint=self._whole_hint(),
             )
+
+    def _whole_hint(self) -> str:
+        """What needs less memory; with other statistics the result is another."""
+        tiles = f"--tile {max(512, self._smallest_tile())}"
+        local = self._whole_only and self._can_be_local
+        return f"--tlsc, or {tiles}; the result differs" if local else f"use {tiles}"
 
     def _check_tile(self, tile: int) -> None:
         if tile < self._smallest_tile():

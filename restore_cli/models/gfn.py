@@ -243,6 +243,11 @@ def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
     part, layers of one shape are taken in the order in which the network uses them; whatever does
     not fit is left under the name that it has, and is an error of the importer.
     """
+    if list(state) == sorted(state):
+        raise WeightsError(
+            "a GFN of August 2018 is read by the order of its layers, and this file has lost it",
+            hint="import the authors' own file",
+        )
     parts = {
         "ednet.": "deblurring.",
         "residual1.": "features.blocks.",

@@ -37,7 +37,6 @@ The paper's ablations are configs: no third order, no drop-out, one branch alone
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -330,7 +329,8 @@ def _detect(state: StateDict) -> bool:
 
 def _infer_config(state: StateDict) -> MoadgConfig:
     width = state["reconstruction.reduce.weight"].shape[0]
-    squeeze = next(key for key in state if re.fullmatch(r"first_order\..*\.squeeze\.weight", key))
+    branch = "deblurring" if "branches.deblurring.first.weight" in state else "enlarging"
+    squeeze = f"first_order.{branch}.squeeze.weight"
     return MoadgConfig(
         width=width,
         growth=state["reconstruction.blocks.0.convs.0.weight"].shape[0],
@@ -386,5 +386,6 @@ MOADG = Model(
     # input: with 64 px 4 % of the values of the tiled picture are more than 1/255 off the whole
     # one's, with 128 px 0.1 %, with 160 px 0.03 %, with 192 px 0.0003 %.
     overlap=192,
+    overlap_grows=True,
     placed=True,
 )

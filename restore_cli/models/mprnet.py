@@ -406,6 +406,7 @@ MPRNET = Model(
     infer_config=infer_deblurring_config,
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8, minimum=8),
+    overlap_grows=True,
     placed=True,
     published=(
         PublishedFormat(
@@ -415,6 +416,8 @@ MPRNET = Model(
             ),
             convert=partial(renamed, rules=OFFICIAL_NAMES),
             train_size=(64, 64),
+            caution="the original MPRNet (CVPR 2021) has the same keys but is another network, "
+            "whose weights give wrong pictures here",
         ),
     ),
 )

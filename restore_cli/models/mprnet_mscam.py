@@ -226,6 +226,7 @@ MPRNET_MSCAM = Model(
     infer_config=_infer_config,
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8, minimum=8),
+    overlap_grows=True,
     placed=True,
     published=(
         PublishedFormat(

@@ -69,12 +69,15 @@ class PublishedFormat:
         convert: such a state dict -> ours; raises `WeightsError` where names that share a
             parameter disagree. Whether keys and shapes are complete is checked afterwards.
         train_size: height, width of the authors' training patches, input pixels.
+        caution: what else has the same keys, so that only a user can know; then the model must be
+            named. Or "".
     """
 
     name: str
     recognises: Callable[[StateDict], bool]
     convert: Callable[[StateDict], dict[str, Tensor]]
     train_size: tuple[int, int]
+    caution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Model:
         size: input sizes the network takes.
         tiling: whether it may run in tiles.
         overlap: of tiles in input pixels, for checkpoints whose own nobody has measured.
+        overlap_grows: whether it must grow with the window of local statistics beyond 96 px.
         tiling_note: why tiling is discouraged, or "".
         placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
         published: formats of the authors' files, for the importer and the parity tests.
@@ -122,6 +126,7 @@ class Model:
     size: SizeRequirement = SizeRequirement()
     tiling: Tiling = Tiling.SUPPORTED
     overlap: int = 64
+    overlap_grows: bool = False
     tiling_note: str = ""
     placed: bool = False
     published: tuple[PublishedFormat, ...] = ()

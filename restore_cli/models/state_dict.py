@@ -23,11 +23,15 @@ def count_blocks(state: StateDict, prefix: str) -> int:
 
     >>> count_blocks({"body.0.weight": None, "body.1.weight": None, "tail.weight": None}, "body")
     2
+
+    Raises:
+        KeyError: a number is missing, or is none.
     """
-    found = {
-        int(key[len(prefix) + 1 :].split(".")[0]) for key in state if key.startswith(prefix + ".")
-    }
-    return max(found, default=-1) + 1
+    found = {key[len(prefix) + 1 :].split(".")[0] for key in state if key.startswith(prefix + ".")}
+    missing = next((n for n in range(len(found)) if str(n) not in found), None)
+    if missing is not None:
+        raise KeyError(f"{prefix}.{missing}")
+    return len(found)
 
 
 def rename(name: str, rules: Rules) -> str:
@@ -50,7 +54,10 @@ def renamed(state: StateDict, rules: Rules) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for old, tensor in state.items():
         new = rename(old, rules)
-        if new in result and not torch.equal(result[new], tensor):
+        same = new not in result or (
+            result[new].shape == tensor.shape and torch.equal(result[new], tensor)
+        )
+        if not same:
             raise WeightsError(f"'{old}' must equal the other names of the same parameter, '{new}'")
         result[new] = tensor
     return result

@@ -1,15 +1,13 @@
 """Checkpoints that others wrote: pickles of PyTorch, archives of NumPy, variables of TensorFlow.
 
-Nothing in a file is executed. Pickles are read by unpicklers that build tensors and containers, and
-refuse every other name: PyTorch's own for its zip format, `legacy_pickle` for the one before
-it. Whole pickled modules name classes; for torch's layers and the classes of the one author who
-shipped such files both are given a class that holds attributes and can do nothing.
+Nothing in a file is executed: `torch_pickle` builds tensors and containers and refuses every name
+it does not know; NumPy is told not to unpickle. A hostile file ends in one line, as a damaged one
+does.
 """
 
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,12 +20,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
-from restore_cli.weights.legacy_pickle import InertModule, module_classes, read_legacy
+from restore_cli.weights.torch_pickle import InertModule, read_torch
 
 StateDict = dict[str, Tensor]
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
 _DEEPEST = 50  # modules inside modules; real networks have fewer than 10 levels
+_MOST = 20_000  # modules and names of one file; the largest network has 1363 names
+_PARTS = ("parameters", "buffers", "modules")
+_LARGEST = 1 << 30  # bytes of an archive, unpacked
 
 
 def read_foreign(path: Path) -> StateDict:
@@ -40,6 +41,8 @@ def read_foreign(path: Path) -> StateDict:
     Raises:
         WeightsError: missing, unreadable, of no known kind, or holding anything but weights.
     """
+    if path.is_dir():
+        raise WeightsError(f"'{path}' is a folder", hint="give the checkpoint file in it")
     if path.suffix == ".index" or path.with_name(path.name + ".index").is_file():
         return _read_tensorflow(path.with_suffix("") if path.suffix == ".index" else path)
     if not path.is_file():
@@ -60,10 +63,22 @@ def _read_safetensors(path: Path) -> StateDict:
 
 def _read_npz(path: Path) -> StateDict:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _from_numpy(path, name, archive[name]) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"'{path}' is not a whole .npz archive of numbers: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            _refuse_large(path, sum(info.file_size for info in archive.infolist()))
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: _from_numpy(path, name, arrays[name]) for name in arrays.files}
+    except WeightsError:
+        raise
+    # Damaged archives fail as zlib.error, TypeError, MemoryError, RuntimeError, ...
+    except Exception as error:
+        raise WeightsError(
+            f"'{path}' is not a whole .npz archive of numbers: {_reason(error)}"
+        ) from error
+
+
+def _refuse_large(path: Path, size: int) -> None:
+    if size > _LARGEST:
+        raise WeightsError(f"'{path}' unpacks to {size / 1e9:.1f} GB, more than any network has")
 
 
 def _read_tensorflow(prefix: Path) -> StateDict:
@@ -94,9 +109,8 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
 def _read_pickle(path: Path) -> StateDict:
     if path.stat().st_size == 0:
         raise WeightsError(f"'{path}' is empty", hint="fetch it again")
-    read = _read_zip if zipfile.is_zipfile(path) else read_legacy
     try:
-        content = read(path)
+        content = read_torch(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"'{path}' holds more than weights, or is damaged: {_reason(error)}",
@@ -112,56 +126,60 @@ def _read_pickle(path: Path) -> StateDict:
     return {name: _plain(path, name, value) for name, value in _named(path, content).items()}
 
 
-def _read_zip(path: Path) -> object:
-    names = (f"{module}.{name}" for module, name in module_classes(path.read_bytes()))
-    inert: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-        (InertModule, name) for name in sorted(names)
-    ]
-    with torch.serialization.safe_globals(inert):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _reason(error: Exception) -> str:
-    """One line of what torch says, without its advice to switch the safety off."""
-    text = str(error)
-    if forbidden := re.search(r"GLOBAL ([\w.]+)", text):
-        return f"the name {forbidden[1]} is forbidden"
-    lines = (text.partition("WeightsUnpickler error:")[2] or text).splitlines()
-    return next((line for line in lines if line and "weights_only" not in line), repr(error))
+    """One line."""
+    return next((line for line in str(error).splitlines() if line), repr(error))
 
 
 def _named(path: Path, content: object) -> Mapping[str, object]:
     """The state dict inside what was saved."""
     for _ in range(_DEEPEST):
         if isinstance(content, InertModule):
-            found: dict[str, object] = {}
-            _collect(path, content, "", found, 0)
-            return found
+            return _collect(path, content)
         if not isinstance(content, Mapping):
             break
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items()}
-        inner = [content[name] for name in _WRAPPERS if name in content]
-        if len(inner) != 1:
+        inner = [name for name in _WRAPPERS if name in content]
+        if len(inner) > 1:
+            raise WeightsError(
+                f"'{path}' holds more than one set of weights: {', '.join(inner)}",
+                hint="save the one you want on its own",
+            )
+        if not inner:
             break
-        content = inner[0]
+        content = content[inner[0]]
     raise WeightsError(
         f"'{path}' holds no state dict", hint=f"looked for tensors and for {', '.join(_WRAPPERS)}"
     )
 
 
-def _collect(path: Path, module: object, prefix: str, found: dict[str, object], depth: int) -> None:
+def _collect(path: Path, root: InertModule) -> dict[str, object]:
     """Parameters and buffers of a pickled module, in its order."""
-    if not isinstance(module, InertModule) or depth > _DEEPEST:
-        raise WeightsError(f"'{path}': '{prefix.rstrip('.')}' is not a module")
-    parts = [vars(module).get(f"_{kind}") or {} for kind in ("parameters", "buffers", "modules")]
-    if not all(isinstance(part, Mapping) for part in parts):
-        raise WeightsError(f"'{path}': the module '{prefix.rstrip('.')}' is damaged")
-    for part in parts[:2]:
-        found |= {prefix + str(name): value for name, value in part.items() if value is not None}
-    for name, child in parts[2].items():
-        if child is not None:
-            _collect(path, child, f"{prefix}{name}.", found, depth + 1)
+    found: dict[str, object] = {}
+    visited = 0
+
+    def visit(module: object, prefix: str, depth: int) -> None:
+        nonlocal visited
+        visited += 1
+        if not isinstance(module, InertModule) or depth > _DEEPEST:
+            raise WeightsError(f"'{path}': '{prefix.rstrip('.')}' is not a module")
+        # The same module under many names makes trees that never end.
+        if visited > _MOST or len(found) > _MOST:
+            raise WeightsError(f"'{path}' holds more than {_MOST:,} modules or names")
+        parts = [vars(module).get(f"_{kind}") or {} for kind in _PARTS]
+        if not all(isinstance(part, Mapping) for part in parts):
+            raise WeightsError(f"'{path}': the module '{prefix.rstrip('.')}' is damaged")
+        for part in parts[:2]:
+            for name, value in part.items():
+                if value is not None:
+                    found[f"{prefix}{name}"] = value
+        for name, child in parts[2].items():
+            if child is not None:
+                visit(child, f"{prefix}{name}.", depth + 1)
+
+    visit(root, "", 0)
+    return found
 
 
 def _plain(path: Path, name: str, value: object) -> Tensor:
@@ -170,6 +188,8 @@ def _plain(path: Path, name: str, value: object) -> Tensor:
         raise WeightsError(f"'{path}': '{name}' is {type(value).__name__}, not a tensor")
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise WeightsError(f"'{path}': '{name}' is not a plain tensor")
+    if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        raise WeightsError(f"'{path}': '{name}' claims more numbers than it holds")
     return value.detach()
 
 

@@ -98,6 +98,11 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
             f"'{source}' holds weights of '{found.name}', not of '{model.name}'",
             hint=f"use --model {found.name}",
         )
+    if published.caution and model is None:
+        raise WeightsError(
+            f"'{source}' may be {published.name}; but {published.caution}",
+            hint=f"add --model {found.name} if you know that it is the former",
+        )
     tensors = published.convert(state)
     config = _config(source, found, tensors)
     _check(source, found, config, tensors)
@@ -105,16 +110,25 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
         model=found,
         config=config,
         published=published,
-        sha256=sha256(source) if source.is_file() else "",
-        tensors={name: tensor.float() for name, tensor in tensors.items()},
+        sha256=_digest(source),
+        # Copies: what shares memory in the file cannot be written.
+        tensors={name: tensor.float().clone() for name, tensor in tensors.items()},
     )
+
+
+def _digest(source: Path) -> str:
+    """Of the numbers: those of a TensorFlow checkpoint are beside its index."""
+    if source.is_file() and source.suffix != ".index":
+        return sha256(source)
+    prefix = source.with_suffix("") if source.suffix == ".index" else source
+    return sha256(next(iter(sorted(prefix.parent.glob(f"{prefix.name}.data-*"))), source))
 
 
 def _config(source: Path, model: Model, tensors: StateDict) -> Any:
     try:
         if model.detect(tensors):
             return model.infer_config(tensors)
-    except (KeyError, IndexError, ZeroDivisionError, StopIteration):
+    except (KeyError, IndexError, ZeroDivisionError, ValueError):
         pass
     # So much is missing that its size is not known: say what the published one lacks.
     config = next(iter(model.configs.values()))
@@ -124,8 +138,11 @@ def _config(source: Path, model: Model, tensors: StateDict) -> Any:
 
 def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
     """Every key, every shape; the differences are listed."""
-    with torch.device("meta"):
-        wanted = {name: t.shape for name, t in model.build(config).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            wanted = {name: t.shape for name, t in model.build(config).state_dict().items()}
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"'{source}' is of an impossible size: {config}") from error
     shapes = [
         f"{name} {tuple(tensors[name].shape)} for {tuple(shape)}"
         for name, shape in wanted.items()

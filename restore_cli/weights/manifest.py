@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from restore_cli.errors import UsageError, WeightsError, unknown_name
+from restore_cli.errors import WeightsError, unknown_name
 
 FILE = "weights_manifest.toml"
 Side = Annotated[int, Field(ge=1)]
@@ -136,11 +136,11 @@ def default_checkpoint(model: str) -> Checkpoint:
     """The checkpoint that `--model` alone means.
 
     Raises:
-        UsageError: the model has none.
+        WeightsError: the model has none.
     """
     for checkpoint in load_manifest().checkpoints.values():
         if checkpoint.model == model and checkpoint.default:
             return checkpoint
-    raise UsageError(
+    raise WeightsError(
         f"model '{model}' has no checkpoint yet", hint="give one with --weights FILE.safetensors"
     )

@@ -46,8 +46,8 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         model: a model's name; needed when `weights` is None.
 
     Raises:
-        UsageError: unknown checkpoint, or a model without one.
-        WeightsError: missing, unreachable, or not what the manifest says.
+        UsageError: unknown checkpoint.
+        WeightsError: a model without one, missing, unreachable, or not what the manifest says.
     """
     if weights is None:
         return fetch(default_checkpoint(str(model)))

@@ -13,7 +13,7 @@ from restore_cli.inference.cascade import (
     bicubic_factor,
     own_scale,
     split_names,
-    weights_of_stages,
+    split_weights,
 )
 from restore_cli.resample import resize_bicubic
 
@@ -38,16 +38,19 @@ def test_stages_run_in_order_and_report_as_one():
 
 
 def test_names_scales_and_weights():
-    names = split_names("msan+bicubic")
+    names = split_names("msan + bicubic")
     assert names == ("msan", "bicubic")
     assert own_scale(names) == 4
     assert bicubic_factor(names, 2) == 2
     assert bicubic_factor(("gfn", "bicubic"), 8) == 2
-    assert bicubic_factor(("gfn", "bicubic"), 2) == 4  # then the result is shrunk
+    assert bicubic_factor(("gfn", "bicubic"), 6) == 2  # then the result is shrunk
+    assert bicubic_factor(("gfn", "bicubic"), 2) == 1
+    assert own_scale(("gfn", "bicubic")) == 4
+    assert own_scale(("bicubic",)) == 4
     assert own_scale(("mprnet", "gfn")) == 4
-    assert weights_of_stages(names, ["a"]) == ["a", None]
-    assert weights_of_stages(("mprnet", "gfn"), ["a", "b"]) == ["a", "b"]
-    assert weights_of_stages(("mprnet", "gfn"), None) == [None, None]
+    assert split_weights(names, "a+b") == ["a+b", None]  # one model: a path with a plus
+    assert split_weights(("mprnet", "gfn"), "a+b") == ["a", "b"]
+    assert split_weights(("mprnet", "gfn"), None) == [None, None]
 
 
 @pytest.mark.parametrize("text", ["msan+", "+", "msna+bicubic", "bicubic+gfn+bicubic"])
@@ -56,7 +59,8 @@ def test_impossible_names_are_refused(text):
         split_names(text)
 
 
-@pytest.mark.parametrize(("names", "weights"), [(("msan", "gfn"), ["a"]), (("bicubic",), ["a"])])
-def test_weights_must_be_as_many_as_models(names, weights):
-    with pytest.raises(UsageError, match="--weights for"):
-        weights_of_stages(names, weights)
+def test_weights_must_be_as_many_as_models():
+    with pytest.raises(UsageError, match="names 1 files for msan and gfn"):
+        split_weights(("msan", "gfn"), "a")
+    with pytest.raises(UsageError, match="bicubic takes no weights"):
+        split_weights(("bicubic",), "a")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_CONFIGS
 
 from restore_cli.image import read_image
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.inference.tlsc import localise
 from restore_cli.models.registry import MODELS
+from restore_cli.models.spec import Placement
 from restore_cli.weights.store import WeightsFile
 
 CPU = torch.device("cpu")
@@ -34,11 +36,8 @@ class Scaled(torch.nn.Module):
         return 0.5 + self.gain * (self.network(image, *placement) - self.mean)
 
 
-def stressed(model, image):
-    """Weights that make the statistics count, of the size that training patches have."""
-    torch.manual_seed(0)
-    network = model.build(model.configs["lite"]).eval()
-    skip = getattr(network, "interpolation", None)
+def randomise(network):
+    """Weights that make the statistics count."""
     strong = ("squeeze", "expand", "query", "key")
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -51,6 +50,15 @@ def stressed(model, image):
                 weight.normal_(std=gain / weight[0].numel() ** 0.5)
             elif weight.numel() > 1:
                 weight.normal_(std=0.05)
+
+
+def stressed(model, image):
+    """Weights that make the statistics count, of the size that training patches have."""
+    torch.manual_seed(0)
+    network = model.build(model.configs["lite"]).eval()
+    skip = getattr(network, "interpolation", None)
+    randomise(network)
+    with torch.no_grad():
         if skip is None:
             return Scaled(network, image)
         bicubic = torch.nn.functional.pixel_shuffle(skip(image), model.scale)
@@ -83,6 +91,40 @@ def test_tiled_is_whole_on_a_real_picture(name):
     difference = ((tiled * 255).round() - (whole * 255).round()).abs()
     assert difference.max() <= 2
     assert (difference <= 1).float().mean() >= 0.9999
-    if name != "gfn":
-        # The statistics count, so the agreement is not for want of them.
+    if name != "gfn":  # the statistics do something
         assert (restored(tile=0, tlsc=False) - whole).abs().max() > 0.2 / 255
+
+
+@pytest.mark.parametrize("name", sorted(n for n, model in MODELS.items() if model.placed))
+def test_a_piece_is_computed_where_it_lies(name):
+    """Statistics on a grid, and lines that cut the picture, belong to the picture.
+
+    With small windows, so that the middle of a piece does not see its edges; in float64, so that
+    nothing but the place can make a difference.
+    """
+    model = MODELS[name]
+    unit = 2 if name == "msan" else 1  # its attention sees one position for 8 pixels
+    train = (32 * unit, 32 * unit)
+    base = (18, 18) if unit == 1 else (64, 64)
+    size, side, place = 256 * unit, 160 * unit, (40 * unit, 48 * unit)
+    image = read_image(ROOT / "examples" / "sharp" / "casa-mila.jpg").pixels.double()
+    image = image[..., 100 : 100 + size, 200 : 200 + size]
+    network = model.build(TINY_CONFIGS[name]).eval()
+    randomise(network)
+    network = localise(network.double(), train, base)
+    piece = image[..., place[0] : place[0] + side, place[1] : place[1] + side]
+    middle = slice(model.scale * 64 * unit, model.scale * 96 * unit)
+
+    with torch.inference_mode():
+        whole = network(image, Placement(0, 0, size, size))
+    rows, columns = (slice(model.scale * n, model.scale * (n + side)) for n in place)
+    wanted = whole[..., rows, columns]
+
+    def differs(top, left):
+        with torch.inference_mode():
+            there = network(piece, Placement(top, left, size, size))
+        return float((there - wanted)[..., middle, middle].abs().max())
+
+    here = differs(*place)
+    assert here < 0.2 * differs(0, 0)
+    assert here < 0.2 * differs(place[1], place[0])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import os
 import pickle
 import sys
 import types
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.importing import import_checkpoint
 from restore_cli.weights.store import locate
+from restore_cli.weights.torch_pickle import MAGIC_NUMBER, PROTOCOL_VERSION
 
 
 def as_module(state, class_path="networks.GFN_4x"):
@@ -130,7 +134,7 @@ def test_the_deblurring_part_alone_is_mprnet(tmp_path):
     state = {k: t for k, t in official("mprnet-mscam").items() if not k.startswith("SRNet")}
     torch.save({"state_dict": state}, tmp_path / "phase1.pth")
     assert (
-        import_checkpoint(tmp_path / "phase1.pth", tmp_path / "o.safetensors").model.name
+        import_checkpoint(tmp_path / "phase1.pth", tmp_path / "o.safetensors", "mprnet").model.name
         == "mprnet"
     )
 
@@ -142,7 +146,9 @@ def test_the_deblurring_part_alone_is_mprnet(tmp_path):
 def test_whole_pickled_modules(tmp_path, zipped, wrapped, parallel):
     state = official("gfn")
     module = as_module(state)
-    module = nn.DataParallel(module) if parallel else module
+    if parallel:
+        module = nn.DataParallel(module)
+        module.src_device_obj = torch.device("cuda:0")  # as on a machine with a GPU
     saved = {"model": module} if wrapped else module
     torch.save(saved, tmp_path / "GFN.pkl", _use_new_zipfile_serialization=zipped)
     sys.modules.pop("networks.GFN_4x")  # the reader has no such class
@@ -188,11 +194,13 @@ def test_tensorflow_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
     monkeypatch.setitem(sys.modules, "tensorflow.train", train)
     (tmp_path / "deblur.model-675000.index").write_bytes(b"")
+    (tmp_path / "deblur.model-675000.data-00000-of-00001").write_bytes(b"numbers")
     prefix = tmp_path / "deblur.model-675000"
     for given_path in (prefix, tmp_path / "deblur.model-675000.index"):
         found = import_checkpoint(given_path, tmp_path / "o.safetensors", "attentive-deblur")
         expected = get_model("attentive-deblur").published[0].convert(state)
         assert found.tensors.keys() == expected.keys()
+        assert found.sha256 == hashlib.sha256(b"numbers").hexdigest()
     assert asked == [str(prefix)] * 2
     np.savez(tmp_path / "dump.npz", **{f"{k}:0": v for k, v in variables.items()})
     again = import_checkpoint(tmp_path / "dump.npz", tmp_path / "o.safetensors")
@@ -308,15 +316,81 @@ def test_objects_in_npz_are_refused(tmp_path):
         ([torch.zeros(1)], "holds no state dict"),
         ({"a": torch.zeros(1), "b": 3}, "holds no state dict"),
         ({"state_dict": 5}, "holds no state dict"),
-        ({"model": {"w": torch.zeros(2)}, "params": {"w": torch.ones(2)}}, "holds no state dict"),
-        ({"w": torch.zeros(3).to_sparse()}, "not a plain tensor"),
-        ({"w": torch.zeros(3, device="meta")}, "not a plain tensor"),
+        ({"model": {"w": torch.zeros(2)}, "params": {"w": torch.ones(2)}}, "more than one set"),
+        ({"w": torch.zeros(3).to_sparse()}, "_rebuild_sparse_tensor is forbidden"),
+        ({"w": torch.zeros(3, device="meta")}, "is forbidden"),
     ],
 )
 def test_files_that_are_not_a_state_dict(tmp_path, content, message):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=message):
         read_foreign(tmp_path / "odd.pth")
+
+
+def legacy(path, pickled):
+    """A file of the legacy format around a hand-made pickle."""
+    parts = [MAGIC_NUMBER, PROTOCOL_VERSION, {"little_endian": True}]
+    head = b"".join(pickle.dumps(part, 2) for part in parts)
+    path.write_bytes(head + pickled + pickle.dumps([], 2))
+    return path
+
+
+STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01NtQ"
+)
+TENSOR = b"ctorch._utils\n_rebuild_tensor\n(" + STORAGE + b"K\x00(K\x01t(K\x01ttR"
+HOSTILE = {
+    "state of a tensor": b"\x80\x02"
+    + TENSOR
+    + b"("
+    + STORAGE
+    + b"K\x00(J\x50\xc3\x00\x00t(K\x01ttb.",
+    "state of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor\n}X\x01\x00\x00\x00aK\x07sb.",
+    "state of a class": b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x07sb.",
+    "deep tuple as a key": b"\x80\x02}N" + b"\x85" * 10**6 + b"K\x01s.",
+    "global of a module": b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR.",
+    "dotted name": b"\x80\x04\x8c\x05torch\x8c\x0bload.__call__\x93.",
+    "extension code": b"\x80\x02\x82\x01.",
+    "instance": b"\x80\x02(ios\nsystem\n.",
+}
+
+
+@pytest.mark.parametrize("pickled", HOSTILE.values(), ids=HOSTILE)
+def test_hand_made_pickles_are_refused(tmp_path, pickled):
+    with pytest.raises(WeightsError):
+        read_foreign(legacy(tmp_path / "h.pth", pickled))
+    with zipfile.ZipFile(tmp_path / "z.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    with pytest.raises(WeightsError):
+        read_foreign(tmp_path / "z.pth")
+
+
+def test_a_memo_index_costs_no_memory(tmp_path):
+    path = legacy(tmp_path / "m.pth", b"\x80\x02Nr\xff\xff\xff\x7f.")
+    with pytest.raises(WeightsError, match="no state dict"):
+        read_foreign(path)
+
+
+def test_modules_that_contain_each_other_often_end(tmp_path):
+    """Fifty levels of two references to the next: 2^50 paths in a file of a kilobyte."""
+    level = b"ctorch.nn.modules.container\nSequential\n)\x81"
+    inner = level
+    for n in range(50):
+        memo = b"q" + bytes([n])
+        children = (
+            b"}(X\x01\x00\x00\x00a" + b"h" + bytes([n]) + b"X\x01\x00\x00\x00bh" + bytes([n]) + b"u"
+        )
+        inner = inner + memo + b"0" + level + b"}X\x08\x00\x00\x00_modules" + children + b"sb"
+    with pytest.raises(WeightsError, match="more than 20,000 modules"):
+        read_foreign(legacy(tmp_path / "dag.pth", b"\x80\x02" + inner + b"."))
+
+
+def test_block_numbers_cost_no_time(tmp_path):
+    state = official("msan")
+    state["edcoder1.layer6.999999999.conv1.weight"] = torch.zeros(16, 16, 3, 3)
+    torch.save(state, tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match="does not fit 'msan'"):
+        import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors")
 
 
 def test_tensors_cannot_claim_more_than_the_file_holds(tmp_path):
@@ -328,9 +402,63 @@ def test_tensors_cannot_claim_more_than_the_file_holds(tmp_path):
     path.write_bytes(content.replace(claim, b"J\xff\xff\xff\x7fN"))
     with pytest.raises(WeightsError, match="larger than the file"):
         read_foreign(path)
-    torch.save({"w": torch.zeros(1).expand(10**6)}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(WeightsError, match="larger than its storage"):
-        read_foreign(path)
+    for zipped in (True, False):
+        many = torch.zeros(1).expand(10**6)
+        torch.save({"w": many}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(WeightsError, match="larger than its storage"):
+            read_foreign(path)
+
+
+def test_archives_cannot_unpack_to_much_more(tmp_path):
+    torch.save({"w": torch.zeros(1000)}, tmp_path / "stored.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pth") as stored,
+        zipfile.ZipFile(tmp_path / "z.pth", "w", zipfile.ZIP_DEFLATED) as deflated,
+    ):
+        for name in stored.namelist():
+            deflated.writestr(name, stored.read(name))
+    with pytest.raises(WeightsError, match="compressed"):
+        read_foreign(tmp_path / "z.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as stream,
+    ):
+        for _ in range(65):
+            stream.write(bytes(1 << 24))
+    with pytest.raises(WeightsError, match=r"unpacks to 1\.1 GB"):
+        read_foreign(tmp_path / "bomb.npz")
+
+
+def test_harmless_values_beside_the_weights(tmp_path):
+    state = official("msan")
+    beside = {
+        "epoch": 3,
+        "best_psnr": np.float64(31.2),
+        "args": argparse.Namespace(lr=1e-4),
+        "size": torch.Size([3, 4]),
+        "device": torch.device("cpu"),
+        "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 1e-4}]},
+    }
+    for zipped in (True, False):
+        saved = beside | {"state_dict": state}
+        torch.save(saved, tmp_path / "t.pth", _use_new_zipfile_serialization=zipped)
+        assert read_foreign(tmp_path / "t.pth").keys() == state.keys()
+
+
+def test_a_file_that_lost_the_order_of_its_layers(tmp_path):
+    _, theirs = august_2018()
+    save_file(
+        {name: tensor.contiguous() for name, tensor in theirs.items()}, tmp_path / "t.safetensors"
+    )
+    with pytest.raises(WeightsError, match="has lost it"):
+        import_checkpoint(tmp_path / "t.safetensors", tmp_path / "o.safetensors")
+
+
+def test_keys_that_two_networks_share_need_the_model(tmp_path):
+    state = {k: t for k, t in official("mprnet-mscam").items() if not k.startswith("SRNet")}
+    torch.save(state, tmp_path / "t.pth")
+    with pytest.raises(WeightsError, match="original MPRNet"):
+        import_checkpoint(tmp_path / "t.pth", tmp_path / "o.safetensors")
 
 
 def test_missing_empty_and_renamed_files(tmp_path):
@@ -345,18 +473,17 @@ def test_missing_empty_and_renamed_files(tmp_path):
         read_foreign(tmp_path / "text.pth")
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(WeightsError, match="not a whole PyTorch file"):
+    with pytest.raises(WeightsError, match="no PyTorch file"):
         read_foreign(tmp_path / "other.pth")
+    for folder in (tmp_path, Path()):
+        with pytest.raises(WeightsError, match="is a folder"):
+            read_foreign(folder)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_files_end_in_one_line(tmp_path, zipped):
-    path = tmp_path / "whole.pth"
-    torch.save(
-        {"state_dict": {"a": torch.ones(3, 2), "b": torch.zeros(5)}},
-        path,
-        _use_new_zipfile_serialization=zipped,
-    )
+@pytest.mark.parametrize("kind", ["pth", "legacy", "npz"])
+def test_damaged_files_end_in_one_line(tmp_path, kind):
+    path = tmp_path / ("whole.npz" if kind == "npz" else "whole.pth")
+    save(kind, {"a": torch.ones(3, 2), "b": torch.zeros(5)}, path)
     whole = path.read_bytes()
 
     @given(st.integers(0, len(whole) - 1), st.binary(max_size=4), st.booleans())

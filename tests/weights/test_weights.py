@@ -54,7 +54,7 @@ def test_the_default_model_has_a_default_checkpoint():
 def test_unknown_names():
     with pytest.raises(UsageError, match="checkpoint 'nope' not found"):
         get_checkpoint("nope")
-    with pytest.raises(UsageError, match="has no checkpoint yet"):
+    with pytest.raises(WeightsError, match="has no checkpoint yet"):
         default_checkpoint("other-model")
 
 

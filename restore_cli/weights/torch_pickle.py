@@ -1,0 +1,202 @@
+"""Files that `torch.save` wrote, zip and legacy. Builds tensors and containers; runs nothing.
+
+PyTorch's own safe reader takes state dicts, but not the whole modules that one of the papers'
+authors shipped in the legacy format; it can be made to crash, hang or fill the memory by a file of
+a few bytes; and it refuses weights for a harmless value beside them. This reader is an allow-list
+in pure Python: every name it knows is its own or immutable, and everything that grows is bounded by
+the size of the file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from types import NoneType
+from typing import IO, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+PROTOCOL_VERSION = 1001
+_CLASSES = re.compile(r"(networks\.GFN_4x|torch\.nn\.modules\.\w+|torch\.nn\.parallel\.\w+)\.\w+")
+_DEEPEST = 100  # tuples in tuples: hashing a deep one overflows the stack of the interpreter
+_TYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+class InertModule:
+    """Stands for a pickled object: attributes, no behaviour."""
+
+
+def read_torch(path: Path) -> Any:
+    """What was saved: containers, tensors, and `InertModule` for modules.
+
+    Raises:
+        pickle.UnpicklingError: a name that is not on the list, or numbers that do not add up.
+        Exception: damaged files fail in every way that unpickling can.
+    """
+    return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+
+
+def _read_zip(path: Path) -> Any:
+    """Since 1.6: an archive with one pickle, and a file of numbers per storage."""
+    with zipfile.ZipFile(path) as archive:
+        files = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if "data.pkl" not in files:
+            raise pickle.UnpicklingError("no PyTorch file")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in files.values()):
+            raise pickle.UnpicklingError("compressed, which PyTorch never does")
+        if "byteorder" in files and archive.read(files["byteorder"]) != b"little":
+            raise pickle.UnpicklingError("written on a big-endian machine")
+        with archive.open(files["data.pkl"]) as stream:
+            unpickler = _Unpickler(stream, path.stat().st_size)
+            content = unpickler.load()
+        for key in unpickler.storages:
+            with archive.open(files[f"data/{key}"]) as stream:
+                unpickler.fill(key, stream)
+    return content
+
+
+def _read_legacy(path: Path) -> Any:
+    """Before 1.6: pickles in a row, then the numbers of every storage."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if _Unpickler(stream, size).load() != MAGIC_NUMBER:
+            raise pickle.UnpicklingError("no PyTorch file")
+        if _Unpickler(stream, size).load() != PROTOCOL_VERSION:
+            raise pickle.UnpicklingError("a version of PyTorch's format that nobody wrote")
+        if not _Unpickler(stream, size).load()["little_endian"]:
+            raise pickle.UnpicklingError("written on a big-endian machine")
+        unpickler = _Unpickler(stream, size)
+        content = unpickler.load()
+        keys = _Unpickler(stream, size).load()
+        for key in keys:
+            count = int.from_bytes(stream.read(8), "little")
+            if count != unpickler.storages[key].numel():
+                raise pickle.UnpicklingError("the file is cut off")
+            unpickler.fill(key, stream)
+        if set(keys) != set(unpickler.storages):
+            raise pickle.UnpicklingError("the file lacks numbers of its tensors")
+    return content
+
+
+class _Unpickler(pickle._Unpickler):
+    """The allow-list. Storages come after the pickle: tensors are views of zeros, filled later."""
+
+    stack: list[Any]
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        # Python 2 wrote bytes; the source text of modules is among them, in any encoding.
+        super().__init__(stream, encoding="utf-8", errors="replace")
+        self.storages: dict[str, Tensor] = {}
+        self._left = size  # bytes that storages may still claim
+        self._depths: dict[int, int] = {}
+        self._kept: list[Any] = []
+        self._known: dict[str, Any] = {
+            "collections.OrderedDict": OrderedDict,
+            "builtins.set": set,
+            "__builtin__.set": set,
+            "torch._utils._rebuild_tensor": self._tensor,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": self._parameter,
+            "torch.nn.backends.thnn._get_thnn_function_backend": self._nothing,
+            "torch.device": self._nothing,
+            "torch.Size": self._nothing,
+            # What training scripts save beside the weights, and nobody here reads.
+            "argparse.Namespace": InertModule,
+            "numpy.dtype": self._nothing,
+            "numpy.core.multiarray.scalar": self._nothing,
+            "numpy._core.multiarray.scalar": self._nothing,
+            "_codecs.encode": self._nothing,
+            **{f"torch.{name}": dtype for name, dtype in _TYPES.items()},
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in of a name."""
+        full = f"{module}.{name}"
+        if _CLASSES.fullmatch(full):
+            return InertModule
+        if full not in self._known:
+            raise pickle.UnpicklingError(f"the name {full} is forbidden")
+        return self._known[full]
+
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage, or the class of a module that was saved with its source text."""
+        if pid[0] == "module":
+            return pid[1]
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or any(v for v in view):
+            raise pickle.UnpicklingError(f"the reference {kind!r} is forbidden")
+        key = str(key)
+        if key not in self.storages:
+            self._left -= int(count) * dtype.itemsize
+            if count < 0 or self._left < 0:
+                raise pickle.UnpicklingError("its tensors are larger than the file")
+            self.storages[key] = torch.zeros(int(count), dtype=dtype)
+        return self.storages[key]
+
+    def fill(self, key: str, stream: IO[bytes]) -> None:
+        """Read the numbers of one storage."""
+        storage = self.storages[key]
+        wanted = storage.numel() * storage.itemsize
+        content = stream.read(wanted)
+        if len(content) < wanted:
+            raise pickle.UnpicklingError("the file is cut off")
+        if wanted:
+            storage.copy_(torch.frombuffer(bytearray(content), dtype=storage.dtype))
+
+    def load_build(self) -> None:
+        """Attributes of stand-ins only; those of dictionaries are bookkeeping and go."""
+        state, holder = self.stack.pop(), self.stack[-1]
+        if type(holder) is InertModule and isinstance(state, dict):
+            holder.__dict__.update({str(name): value for name, value in state.items()})
+        elif not isinstance(holder, OrderedDict | NoneType):
+            raise pickle.UnpicklingError(f"a state for {type(holder).__name__}")
+
+    def append_tuple(self, before: Callable[[Any], None]) -> None:
+        """Let `before` build a tuple, and refuse one that is nested too deeply to be hashed."""
+        before(self)
+        made = self.stack[-1]
+        depth = 1 + max((self._depths.get(id(part), 0) for part in made), default=0)
+        if depth > _DEEPEST:
+            raise pickle.UnpicklingError("tuples are nested too deeply")
+        self._depths[id(made)] = depth
+        self._kept.append(made)  # so that no other object gets its id
+
+    def _tensor(self, storage: Tensor, offset: int, size: Any, stride: Any, *_: object) -> Tensor:
+        if prod(size) > storage.numel():  # repeated values; no network has them
+            raise pickle.UnpicklingError("a tensor is larger than its storage")
+        return storage.as_strided(tuple(size), tuple(stride), offset)
+
+    def _parameter(self, tensor: Tensor, *_: object) -> Tensor:
+        return tensor
+
+    def _nothing(self, *_: object) -> None:
+        """What is called for bookkeeping, or makes a value that nobody reads."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+
+
+def _guarded(before: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda unpickler: unpickler.append_tuple(before)
+
+
+_Unpickler.dispatch[pickle.BUILD[0]] = _Unpickler.load_build
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _Unpickler.dispatch[_code[0]] = _guarded(_Unpickler.dispatch[_code[0]])
