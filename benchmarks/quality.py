@@ -65,8 +65,8 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
         height, width = sharp.shape[-2:]
         rng = np.random.default_rng([arguments.seed, index])
         drawn = draw(recipe, rng, picture=(height, width), centre=(width / 2, height / 2))
-        small, reference = degrade(sharp, [drawn], recipe.scale)
-        row = {"photo": path.name, "length": round(drawn.trajectory.length, 2)}
+        small, reference = degrade(sharp, [drawn], recipe)
+        row = {"photo": path.name, "length": round(drawn[0]["length"] if drawn[0] else 0.0, 2)}
         row["moving_object"] = int(drawn.moving is not None)
         bicubic = resize_bicubic(small, *reference.shape[-2:])
         for prefix, image in (("", restorer(small)), ("bicubic_", bicubic)):

@@ -1,17 +1,38 @@
-"""Pairs of a degraded and a sharp picture; each is a function of (recipe, seed, index)."""
+"""Pairs of a degraded and a sharp picture; each is a function of (recipe, seed, index).
+
+Every pair has a JSON record with all that was drawn for it, which is written last: a pair with a
+record is whole. From the record the degraded picture can be made again.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
 
-from restore_cli.degradations.recipe import DegradationRecipe, degrade, draw
-from restore_cli.errors import NoInputError, PictureError, UsageError
-from restore_cli.files import write_then_rename
+from restore_cli import __version__
+from restore_cli.degradations.frames import VIDEO_SUFFIXES, average, read_frames
+from restore_cli.degradations.recipe import (
+    DegradationRecipe,
+    Parameters,
+    cut_patches,
+    degrade,
+    draw,
+    facts,
+)
+from restore_cli.errors import NoInputError, PictureError, UsageError, unknown_name
+from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import (
     FORMATS,
     OTHER_SUFFIXES,
@@ -22,6 +43,11 @@ from restore_cli.image import (
     write_image,
 )
 from restore_cli.jobs import refuse_unwritable
+from restore_cli.resample import rescale_bicubic
+
+LAYOUTS = ("plain", "reds", "gopro")
+REDS_SEQUENCE = 100  # frames of one of its sequences; stills are filed the same way
+_SMALLEST = 16  # pixels of a side of the degraded picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +55,50 @@ class DegradeJob:
     """What to degrade and where to put it.
 
     Attributes:
-        inputs: sharp pictures, in order; a picture's index is part of its seed.
-        output: a folder for `lr/`, `hr/` and `records/`, or, for one input, a picture file that
-            gets the degraded picture only.
+        inputs: sharp pictures, videos and, with `frames`, folders of frames, in order; an input's
+            index is part of its seed.
+        output: a folder, or, for one picture, a picture file that gets the degraded picture only.
         recipe: what to do to them.
         seed: of all random numbers.
+        layout: of the folder: plain (`lr/`, `hr/`), reds or gopro.
+        split: name of the split in the layouts that have one.
+        frames: whether folders are films rather than collections of stills.
+        resume: leave pairs that have a record.
+        device: where pixels are computed.
     """
 
     inputs: tuple[Path, ...]
     output: Path
     recipe: DegradationRecipe
     seed: int
+    layout: str = "plain"
+    split: str = "train"
+    frames: bool = False
+    resume: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of one input."""
+
+    source: Path
+    written: tuple[Path, ...] = ()  # degraded pictures
+    skipped: int = 0  # pairs that were there already
+    pixels: int = 0  # of sharp pictures that were degraded
+    error: PictureError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one pair goes, relative to the output, without suffix."""
+
+    degraded: Path
+    reference: Path
+
+    @property
+    def record(self) -> Path:
+        return Path("records", f"{self.degraded}.json")  # names have dots
 
 
 def plan_pairs(job: DegradeJob) -> None:
@@ -48,69 +107,354 @@ def plan_pairs(job: DegradeJob) -> None:
     Raises:
         NoInputError: no input.
         UsageError: one output file for several inputs, an output that exists or cannot be written,
-            inputs of one name.
+            inputs of one name, a film without a way to average it.
     """
+    if job.layout not in LAYOUTS:
+        raise unknown_name("layout", job.layout, LAYOUTS)
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES:
         raise UsageError(
             f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
         )
+    film = next((source for source in job.inputs if is_film(source)), None)
+    if film and job.recipe.frames is None:
+        raise UsageError(
+            f"recipe '{job.recipe.name}' does not say how to average the frames of '{film}'",
+            hint="use a recipe with [frames]: reds, gopro, gopro-gamma, gfn",
+        )
     refuse_unwritable(job.output.parent if _single(job) else job.output)
     if _single(job):
-        if len(job.inputs) > 1:
-            raise UsageError(f"--output '{job.output}' is one file for {len(job.inputs)} inputs")
+        if len(job.inputs) > 1 or film or job.recipe.patches:
+            raise UsageError(f"--output '{job.output}' is one file for more than one picture")
         if job.output.exists():
             raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
         return
     stems = [source.stem for source in job.inputs]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice:
+    if twice and job.layout == "plain":
         raise UsageError(
             f"two inputs are called '{twice}'", hint="pairs are named after their input"
         )
-    if (job.output / "lr").exists():
-        raise UsageError(f"'{job.output}/lr' exists", hint="choose another --output")
+    if (job.output / "records").exists() and not job.resume:
+        raise UsageError(
+            f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
+        )
 
 
-def make_pairs(job: DegradeJob) -> Iterator[tuple[Path, PictureError | None]]:
-    """Degrade every input; yields (degraded file or failed input, error or None)."""
-    for index, source in enumerate(job.inputs):
-        try:
-            yield _make_pair(job, index, source), None
-        except PictureError as error:
-            yield source, error
+def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
+    """Degrade every input, in any order; the result does not depend on the number of workers.
+
+    Args:
+        job: as planned.
+        workers: processes, each with one thread; more than one for the CPU only.
+    """
+    if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
+        yield from (_make(job, index) for index in range(len(job.inputs)))
+        return
+    # Fresh processes: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(job.inputs)), context)
+    try:
+        futures = [pool.submit(_make, job, index) for index in range(len(job.inputs))]
+        yield from (future.result() for future in as_completed(futures))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _make_pair(job: DegradeJob, index: int, source: Path) -> Path:
+def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
+    """Make one degraded picture again from its record.
+
+    Args:
+        record_file: the JSON file beside the pair.
+        output: picture file (`.npy` for values that were kept in 32 bits).
+        source: the sharp picture, or None for where the record says it was.
+
+    Raises:
+        UsageError: the record is broken, or of a film; the output exists.
+        PictureError: the source cannot be read or is not the one that was degraded.
+    """
+    try:
+        record = json.loads(record_file.read_text("utf-8"))
+        recipe = DegradationRecipe.model_validate_json(json.dumps(record["recipe"]), strict=True)
+        steps = zip(recipe.steps, record["steps"], strict=True)
+        parameters: Parameters = [drawn["drawn"] for _, drawn in steps]
+        path, digest = source or Path(record["source"]), record["sha256"]
+        size, patch, film = record["size"], record["patch"], record["frames"]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"'{record_file}' is not a record of a pair: {reason}") from error
+    if output.exists():
+        raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
+    if film is None and path.is_file() and sha256(path) != digest:
+        raise PictureError(
+            f"'{path}' is not the picture that '{record_file}' was made from",
+            hint="its sha256 is another; give the right one as INPUT",
+        )
+    with _one_thread():
+        if film is None:
+            picture = _read_sharp(path)
+            sharp, metadata = _cut(picture.pixels, size, patch, recipe), picture.metadata
+            blurred, reference = sharp, None
+        else:
+            frames = [frame for n, frame in enumerate(read_frames(path)) if n in range(*film)]
+            blurred, reference = _expose(frames, size, patch, recipe)
+            metadata = Metadata()
+        degraded, _ = _degrade(blurred, reference, parameters, recipe, "cpu")
+    _write(output, degraded, metadata, recipe.bits)
+
+
+def is_film(path: Path) -> bool:
+    """Whether an input is a video, or a folder, which only films are given as here."""
+    return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
+
+
+def _make(job: DegradeJob, index: int) -> Made:
+    """One input; a picture that fails does not stop the others."""
+    source = job.inputs[index]
+    try:
+        with _one_thread():
+            return _film(job, index) if is_film(source) else _still(job, index)
+    except PictureError as error:
+        return Made(source, error=error)
+
+
+def _still(job: DegradeJob, index: int) -> Made:
+    source, recipe = job.inputs[index], job.recipe
+    sharp = _read_sharp(source)
+    digest = sha256(source)
+    done = Made(source)
+    for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
+        pixels = _cut(sharp.pixels, size, patch, recipe)
+        place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
+        if job.resume and (job.output / place.record).exists():
+            done = _add(done, skipped=1)
+            continue
+        # Whole pictures draw from (seed, index), so that a picture does not change with its place
+        # in a dataset's layout; patches draw each on its own.
+        rng = np.random.default_rng([job.seed, index] + ([n] if recipe.patches else []))
+        height, width = pixels.shape[-2:]
+        _refuse_small(source, height, width, recipe)
+        whole = tuple(round(side * size) for side in sharp.pixels.shape[-2:])
+        top, left = patch or (0, 0)
+        parameters = draw(
+            recipe,
+            rng,
+            picture=(whole[0], whole[1]),
+            centre=(whole[1] / 2 - left, whole[0] / 2 - top),
+        )
+        record = _record(job, index, source, digest) | {"size": size, "patch": patch}
+        record |= {"frames": None} | facts(parameters, recipe)
+        pair = _degrade(pixels, None, parameters, recipe, job.device)
+        # The profile says what the values mean; nothing else of the file is true of the new one.
+        metadata = Metadata(icc_profile=sharp.metadata.icc_profile)
+        done = _add(done, written=_save(job, place, pair, metadata, record), pixels=height * width)
+    return done
+
+
+def _film(job: DegradeJob, index: int) -> Made:
+    """Windows of a film one after the other, each with a number of frames of its own."""
+    source, recipe = job.inputs[index], job.recipe
+    assert recipe.frames is not None
+    low, high = (count // 2 for count in recipe.frames.count)
+    digest = sha256(source) if source.is_file() else ""
+    done = Made(source)
+    held: list[Tensor] = []
+    start = window = 0
+    rng = np.random.default_rng([job.seed, index, window])
+    wanted = 2 * int(rng.integers(low, high + 1)) + 1
+    for frame in read_frames(source):
+        held.append(frame)
+        if len(held) < wanted:
+            continue
+        for n, (size, patch) in enumerate(
+            _views(job, index, held[wanted // 2][None].float() / 255)
+        ):
+            number = window if recipe.patches is None else window * 10_000 + n
+            place = _place(job, index, number, size, patch)
+            if job.resume and (job.output / place.record).exists():
+                done = _add(done, skipped=1)
+                continue
+            blurred, reference = _expose(held, size, patch, recipe)
+            height, width = blurred.shape[-2:]
+            _refuse_small(source, height, width, recipe)
+            own = np.random.default_rng([job.seed, index, window, n])
+            centre = (width / 2, height / 2)
+            parameters = draw(recipe, own, picture=(height, width), centre=centre, filmed=True)
+            record = _record(job, index, source, digest) | {"size": size, "patch": patch}
+            record |= {"frames": [start, start + wanted]} | facts(parameters, recipe)
+            pair = _degrade(blurred, reference, parameters, recipe, job.device)
+            saved = _save(job, place, pair, Metadata(), record)
+            done = _add(done, written=saved, pixels=height * width)
+        held, start, window = [], start + wanted, window + 1
+        rng = np.random.default_rng([job.seed, index, window])
+        wanted = 2 * int(rng.integers(low, high + 1)) + 1
+    if not window:
+        raise PictureError(
+            f"'{source}' has {len(held)} frames, and {wanted} were to be averaged",
+            hint="give a longer film, or a recipe with a smaller frames.count",
+        )
+    return done
+
+
+def _views(
+    job: DegradeJob, index: int, sharp: Tensor
+) -> list[tuple[float, tuple[int, int] | None]]:
+    """Sizes and patches of one picture: all of them, or one drawn size of the whole picture."""
+    recipe = job.recipe
+    if recipe.patches is None:
+        if len(recipe.sizes) == 1:
+            return [(recipe.sizes[0], None)]
+        rng = np.random.default_rng([job.seed, index, 0x512E])
+        return [(float(rng.choice(recipe.sizes)), None)]
+    return [
+        (size, place)
+        for size in recipe.sizes
+        for place in cut_patches(_resized(sharp, size), recipe.patches)
+    ]
+
+
+def _resized(sharp: Tensor, size: float) -> Tensor:
+    return sharp if size == 1 else rescale_bicubic(sharp, size).clamp(0, 1)
+
+
+def _cut(
+    sharp: Tensor, size: float, patch: tuple[int, int] | None, recipe: DegradationRecipe
+) -> Tensor:
+    """The view of a picture that is degraded."""
+    sharp = _resized(sharp, size)
+    if patch is None or recipe.patches is None:
+        return sharp
+    side = recipe.patches.side
+    return sharp[..., patch[0] : patch[0] + side, patch[1] : patch[1] + side]
+
+
+def _expose(
+    frames: list[Tensor], size: float, patch: tuple[int, int] | None, recipe: DegradationRecipe
+) -> tuple[Tensor, Tensor]:
+    """The mean of frames and the middle one, (1, 3, H, W)."""
+    between = recipe.frames.between if recipe.frames else 0
+    blurred = average(frames, recipe.response, between)[None]
+    reference = frames[len(frames) // 2][None].float() / 255
+    return _cut(blurred, size, patch, recipe), _cut(reference, size, patch, recipe)
+
+
+def _degrade(
+    image: Tensor,
+    reference: Tensor | None,
+    parameters: Parameters,
+    recipe: DegradationRecipe,
+    device: str,
+) -> tuple[Tensor, Tensor]:
+    degraded, sharp = degrade(
+        image.to(device),
+        [parameters],
+        recipe,
+        reference=None if reference is None else reference.to(device),
+    )
+    return degraded.cpu(), sharp.cpu()
+
+
+def _read_sharp(source: Path) -> Picture:
     sharp = read_image(source)
     if sharp.alpha is not None:
         raise PictureError(f"'{source}' has transparency", hint="flatten it first")
-    height, width = sharp.pixels.shape[-2:]
-    if min(height, width) < 16 * job.recipe.scale:
+    return sharp
+
+
+def _refuse_small(source: Path, height: int, width: int, recipe: DegradationRecipe) -> None:
+    if min(height, width) < _SMALLEST * recipe.scale:
         raise PictureError(
-            f"'{source}' is {width}x{height}, too small to shrink x{job.recipe.scale}",
-            hint=f"at least {16 * job.recipe.scale} px a side",
+            f"'{source}' is {width}x{height}, too small to shrink x{recipe.scale}",
+            hint=f"at least {_SMALLEST * recipe.scale} px a side",
         )
-    rng = np.random.default_rng([job.seed, index])
-    centre = (width / 2, height / 2)
-    parameters = draw(job.recipe, rng, picture=(height, width), centre=centre)
-    degraded, reference = degrade(sharp.pixels, [parameters], job.recipe.scale)
-    # The profile says what the values mean; nothing else of the file is true of the new picture.
-    profile = Metadata(icc_profile=sharp.metadata.icc_profile)
-    small = Picture(degraded, None, grey=False, format="png", metadata=profile)
+
+
+def _place(
+    job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
+) -> _Place:
+    """Names of a pair in the layout; `number` counts the pairs of one input."""
+    source, split = job.inputs[index], job.split
+    film = is_film(source)
+    sequence, frame = (index, number) if film else divmod(index, REDS_SEQUENCE)
+    if job.recipe.patches is not None and not film:
+        sequence, frame = index, number
+    if job.layout == "reds":
+        kind = (
+            f"{split}_blur_bicubic/X{job.recipe.scale}" if job.recipe.scale > 1 else f"{split}_blur"
+        )
+        name = f"{sequence:03d}/{frame:08d}"
+        return _Place(Path(split, kind, name), Path(split, f"{split}_sharp", name))
+    if job.layout == "gopro":
+        folder = Path(split, f"GOPR{sequence:04d}_00_00")
+        blur = "blur" if job.recipe.response == "linear" else "blur_gamma"
+        name = f"{frame + 1:06d}"
+        return _Place(folder / blur / name, folder / "sharp" / name)
+    name = source.stem
+    if film:
+        name += f"/{number:08d}"
+    elif patch is not None:
+        name += f"_{size:g}_{patch[0]}_{patch[1]}"
+    return _Place(Path("lr", name), Path("hr", name))
+
+
+def _record(job: DegradeJob, index: int, source: Path, digest: str) -> dict[str, Any]:
+    return {
+        "source": str(source),
+        "sha256": digest,
+        "seed": job.seed,
+        "index": index,
+        "version": __version__,
+        "recipe": job.recipe.model_dump(mode="json"),
+    }
+
+
+def _save(
+    job: DegradeJob,
+    place: _Place,
+    pair: tuple[Tensor, Tensor],
+    metadata: Metadata,
+    record: dict[str, Any],
+) -> tuple[Path, ...]:
+    degraded, reference = pair
     if _single(job):
-        write_image(job.output, small, format_key=SUFFIXES[job.output.suffix.lower()])
-        return job.output
-    name = f"{source.stem}.png"
-    target = job.output / "lr" / name
-    write_image(job.output / "hr" / name, small.with_pixels(reference, None), format_key="png")
-    record = {"source": source.name, "recipe": job.recipe.name, "seed": job.seed, "index": index}
-    with write_then_rename(job.output / "records" / f"{source.stem}.json") as temporary:
-        temporary.write_text(json.dumps(record | parameters.record()), "utf-8")
-    write_image(target, small, format_key="png")
-    return target
+        _write(job.output, degraded, metadata, job.recipe.bits)
+        return (job.output,)
+    suffix = ".npy" if job.recipe.bits == 32 else ".png"
+    target = job.output / f"{place.degraded}{suffix}"
+    _write(job.output / f"{place.reference}.png", reference, metadata, 8)
+    _write(target, degraded, metadata, job.recipe.bits)
+    with write_then_rename(job.output / place.record) as temporary:
+        temporary.write_text(json.dumps(record), "utf-8")
+    return (target,)
+
+
+def _write(path: Path, image: Tensor, metadata: Metadata, bits: int) -> None:
+    """A picture, or (H, W, 3) float32 numbers."""
+    if bits == 32:
+        content = io.BytesIO()
+        np.save(content, image[0].permute(1, 2, 0).contiguous().numpy())
+        with write_then_rename(path.with_suffix(".npy")) as temporary:
+            temporary.write_bytes(content.getvalue())
+        return
+    picture = Picture(image, None, grey=False, format="png", metadata=metadata)
+    write_image(path, picture, format_key=SUFFIXES[path.suffix.lower()])
+
+
+def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: int = 0) -> Made:
+    return Made(made.source, made.written + written, made.skipped + skipped, made.pixels + pixels)
 
 
 def _single(job: DegradeJob) -> bool:
     return job.output.suffix.lower() in SUFFIXES
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread inside: sums then have one order, whatever the number of cores and workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"weights"},
     {"inference"},
-    {"jobs", "pairs"},
+    {"jobs", "pairs", "pairs_check"},
     {"training"},
     {"cli"},
 )

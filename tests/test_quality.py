@@ -32,7 +32,7 @@ def test_gain_over_bicubic(name):
         for seed in (1, 2):
             rng = np.random.default_rng([seed, index])
             drawn = draw(recipe, rng, picture=(height, width), centre=(width / 2, height / 2))
-            small, reference = degrade(sharp, [drawn], 4)
+            small, reference = degrade(sharp, [drawn], recipe)
             restored, bicubic = restorer(small), resize_bicubic(small, *reference.shape[-2:])
             scores = [float(psnr(quantise(x), reference, crop=4)) for x in (restored, bicubic)]
             gains.append(scores[0] - scores[1])

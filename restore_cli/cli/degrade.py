@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,50 +12,243 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from restore_cli.degradations.recipe import DegradationRecipe
+    from restore_cli.pairs import DegradeJob
+
 EPILOG = """
 Examples:
 
   restore degrade sharp.png -o blurry.png --seed 7
 
-  restore degrade photos/*.jpg -o pairs/ --recipe shake-mixed
+  restore degrade photos/*.jpg -o pairs/ --recipe real
+
+  restore degrade film.mp4 -o dataset/ --recipe reds --layout reds
+
+  restore degrade sharp.png -o blurry.png --kernel psf.npy --scale 1
+
+  restore degrade --replay pairs/records/lr/a.json -o again.png
+
+  restore degrade --check pairs/
+
+Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mixed.
 """
+
+_WHAT, _WHERE = "What is done", "Output"
 
 
 @reported
 def degrade(
     inputs: Annotated[
-        list[str], typer.Argument(help="Sharp pictures, or folders of them.", metavar="INPUT")
-    ],
+        list[str] | None,
+        typer.Argument(help="Sharp pictures, folders of them, or videos.", metavar="INPUT"),
+    ] = None,
     output: Annotated[
+        str | None,
+        opt.option(
+            "--output",
+            "-o",
+            help="A folder for the pairs and their records, or a file for one picture.",
+            metavar="PATH",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    recipe: Annotated[
         str,
         opt.option(
-            "--output", "-o", help="A folder for lr/, hr/ and records/, or a file for one picture."
+            "--recipe",
+            help="A shipped recipe's name, or a .toml file.",
+            metavar="NAME",
+            rich_help_panel=_WHAT,
         ),
-    ],
-    recipe: Annotated[
-        str, opt.option("--recipe", help="A shipped recipe's name, or a .toml file.")
     ] = "shake",
-    seed: Annotated[int, opt.option(help="Same seed, same pictures.", min=0)] = 0,
+    seed: Annotated[
+        int, opt.option(help="Same seed, same pictures.", min=0, rich_help_panel=_WHAT)
+    ] = 0,
+    scale: Annotated[
+        int | None,
+        opt.option(
+            "--scale",
+            "-x",
+            help="Downscaling, 1 to 8. Default: the recipe's.",
+            min=1,
+            max=8,
+            metavar="N",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        opt.option(
+            "--kernel",
+            help="Blur with this .npy, .mat or picture in place of the recipe's motion; "
+            "of several, one a picture.",
+            metavar="FILE",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    frames: Annotated[
+        bool,
+        opt.option(
+            "--frames", help="Folders are films: average their pictures.", rich_help_panel=_WHAT
+        ),
+    ] = False,
+    replay_file: Annotated[
+        str | None,
+        opt.option(
+            "--replay",
+            help="Make one picture again from its record; INPUT: where the sharp one is now.",
+            metavar="RECORD",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    check: Annotated[
+        str | None,
+        opt.option(
+            "--check",
+            help="Only look for what is wrong with a folder of pairs.",
+            metavar="FOLDER",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    layout: Annotated[
+        str,
+        opt.option(help="plain (lr/, hr/), reds or gopro.", metavar="NAME", rich_help_panel=_WHERE),
+    ] = "plain",
+    split: Annotated[
+        str,
+        opt.option(
+            help="Split of the reds and gopro layouts.", metavar="NAME", rich_help_panel=_WHERE
+        ),
+    ] = "train",
+    resume: Annotated[
+        bool,
+        opt.option("--resume", help="Leave pairs that are done.", rich_help_panel=_WHERE),
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        opt.option(
+            "--jobs",
+            "-j",
+            help="Processes. Default: one a core. The pictures do not depend on it.",
+            min=1,
+            metavar="N",
+            rich_help_panel=opt.COMPUTE,
+        ),
+    ] = None,
+    device: opt.DeviceOpt = "cpu",
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Make blurry, small pictures out of sharp ones, with what was drawn for each as JSON."""
-    from restore_cli.degradations.recipe import load_degradation
-    from restore_cli.jobs import pictures
-    from restore_cli.pairs import DegradeJob, make_pairs, plan_pairs
+    """Make blurry, small pictures out of sharp ones, with what was drawn for each as JSON.
 
-    sources = [source for text in inputs for source in pictures(opt.parse_path(text))]
-    job = DegradeJob(tuple(sources), opt.parse_path(output), load_degradation(recipe), seed)
+    Prints the path of every degraded picture, one a line.
+    """
+    from restore_cli.degradations.recipe import load_degradation
+    from restore_cli.errors import UsageError
+    from restore_cli.pairs import DegradeJob, plan_pairs, replay
+
+    paths = [opt.parse_path(text) for text in inputs or []]
+    if check is not None:
+        _check(opt.parse_path(check))
+        return
+    if output is None:
+        raise UsageError("--output is missing", hint="a folder for pairs, or a picture file")
+    target = opt.parse_path(output)
+    if replay_file is not None:
+        if len(paths) > 1:
+            raise UsageError("--replay makes one picture", hint="give one INPUT or none")
+        replay(opt.parse_path(replay_file), target, paths[0] if paths else None)
+        out.data(str(target))
+        return
+    chosen = load_degradation(recipe)
+    if scale is not None:
+        chosen = chosen.at_scale(scale)
+    if kernel:
+        chosen = _with_kernels(chosen, kernel)
+    job = DegradeJob(
+        inputs=tuple(_sources(paths, frames=frames)),
+        output=target,
+        recipe=chosen,
+        seed=seed,
+        layout=layout,
+        split=split,
+        resume=resume,
+        device=str(opt.parse_device(device)),
+    )
     plan_pairs(job)
-    failed = 0
-    with out.progress_bar(quiet=quiet, unit="pictures") as bar:
-        task = bar.add_task(job.recipe.name, total=len(sources))
-        for path, error in make_pairs(job):
+    if not _run(job, jobs or os.cpu_count() or 1, quiet=quiet):
+        raise typer.Exit(1)
+
+
+def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
+    """Films as they are, pictures of the other folders."""
+    from restore_cli.jobs import pictures
+    from restore_cli.pairs import is_film
+
+    found: list[Path] = []
+    for path in paths:
+        film = is_film(path) and (frames or not path.is_dir())
+        found += [path] if film and path.exists() else pictures(path)
+    return found
+
+
+def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRecipe:
+    """The recipe with given kernels in place of its motion, or before everything else.
+
+    Raises:
+        UsageError: a kernel cannot be read, or does not sum to 1.
+    """
+    from pathlib import Path
+
+    from restore_cli.degradations.kernels import read_kernel
+    from restore_cli.degradations.recipe import DegradationRecipe
+
+    for file in files:
+        read_kernel(Path(file))
+    step = {"kind": "kernel", "files": files}
+    values = recipe.model_dump()
+    steps = [step if one["kind"] == "motion" else one for one in values["steps"]]
+    steps = steps if step in steps else [step, *steps]
+    return DegradationRecipe.model_validate(values | {"steps": steps})
+
+
+def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
+    """Make the pairs, print as they come; whether all went well."""
+    from restore_cli.pairs import make_pairs
+
+    started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
+    with out.progress_bar(quiet=quiet, unit="inputs") as bar:
+        task = bar.add_task(job.recipe.name, total=len(job.inputs))
+        for one in make_pairs(job, workers):
             bar.advance(task)
-            if error:
-                show(error)
+            pixels, made = pixels + one.pixels, made + len(one.written)
+            skipped += one.skipped
+            if one.error:
+                show(one.error)
                 failed += 1
-            else:
+            for path in one.written:
                 out.data(str(path))
-    if failed:
+    if not quiet:
+        seconds = max(time.monotonic() - started, 1e-9)
+        done = f", {skipped} were there already" if skipped else ""
+        out.talk(
+            f"{made} pairs in {seconds:.1f} s, {pixels / 1e6 / seconds:.1f} Mpx/s of sharp "
+            f"pictures{done}"
+        )
+    return not failed
+
+
+def _check(folder: Path) -> None:
+    """Print findings as kind, path and text; exit 1 if there is one."""
+    from restore_cli.pairs_check import check_pairs
+
+    findings = 0
+    for finding in check_pairs(folder):
+        out.data(f"{finding.kind}\t{finding.path}\t{finding.text}")
+        findings += 1
+    out.talk(f"{findings} findings" if findings else "nothing found")
+    if findings:
         raise typer.Exit(1)

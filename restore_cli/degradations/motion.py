@@ -1,15 +1,18 @@
 """Motion blur: random camera paths as homographies, and objects that move on their own.
 
-A path is the motion during one exposure: `samples` poses of a rotating camera, each a homography
-K R K^-1 (pure rotation, the dominant part of hand shake: Whyte et al., "Non-uniform deblurring for
-shaken images", CVPR 2010). Paths are centred: the mean pose is the identity, so that the sharp
-picture is the best answer to the blurred one rather than a shifted copy of it.
+A path is the motion during one exposure: `samples` poses of a camera, each a homography. With three
+degrees of freedom the camera rotates, K R K^-1, which is the dominant part of hand shake (Whyte et
+al., "Non-uniform deblurring for shaken images", CVPR 2010); with six it also moves in front of a
+scene of constant depth, K R (I + t n^T / d) K^-1. Paths are centred: the mean pose is the identity,
+so that the sharp picture is the best answer to the blurred one rather than a shifted copy of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,17 +29,50 @@ class Trajectory:
         roll: (T,) rotation about the optical axis in radians; mean zero.
         focal: focal length in pixels.
         centre: x, y of the optical axis in pixels of the image that is blurred (may lie outside).
+        translation: (T, 3) of the camera, in units of the scene's depth; mean zero. None: at rest.
     """
 
     shift: np.ndarray
     roll: np.ndarray
     focal: float
     centre: tuple[float, float]
+    translation: np.ndarray | None = None
+
+    @property
+    def path(self) -> np.ndarray:
+        """(T, 2) where the picture's centre goes, in pixels."""
+        if self.translation is None:
+            return self.shift
+        return np.asarray(self.shift - self.focal * self.translation[:, :2])
 
     @property
     def length(self) -> float:
         """Arc length of the centre's path in pixels."""
-        return float(np.hypot(*np.diff(self.shift, axis=0).T).sum())
+        return float(np.hypot(*np.diff(self.path, axis=0).T).sum())
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers and lists, for JSON; every digit is kept."""
+        moved = None if self.translation is None else self.translation.tolist()
+        return {
+            "shift": self.shift.tolist(),
+            "roll": self.roll.tolist(),
+            "focal": self.focal,
+            "centre": list(self.centre),
+            "translation": moved,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Trajectory:
+        """The inverse of `record`."""
+        moved = record["translation"]
+        x, y = record["centre"]
+        return cls(
+            np.array(record["shift"]),
+            np.array(record["roll"]),
+            record["focal"],
+            (x, y),
+            None if moved is None else np.array(moved),
+        )
 
     def homographies(self) -> np.ndarray:
         """(T, 3, 3) float64 maps from a pixel of the blurred picture to the sharp one's."""
@@ -54,6 +90,9 @@ class Trajectory:
             @ matrix(one, zero, zero, zero, cp, -sp, zero, sp, cp)
             @ matrix(cr, -sr, zero, sr, cr, zero, zero, zero, one)
         )
+        if self.translation is not None:
+            tx, ty, tz = self.translation.T
+            rotation = rotation @ matrix(one, zero, tx, zero, one, ty, zero, zero, one + tz)
         x, y = self.centre
         camera = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1]])
         return np.asarray(camera @ rotation @ np.linalg.inv(camera))
@@ -66,6 +105,7 @@ def draw_trajectory(
     samples: int,
     picture: tuple[int, int],
     centre: tuple[float, float],
+    freedom: int = 3,
 ) -> Trajectory:
     """A random smooth path of a hand-held camera.
 
@@ -78,6 +118,7 @@ def draw_trajectory(
         samples: poses T, at least 2.
         picture: height, width of the whole picture in pixels; fixes field of view and roll.
         centre: optical axis in the coordinates of the image that will be blurred.
+        freedom: 3 for a camera that turns, 6 for one that also moves.
     """
     height, width = picture
     angle = rng.uniform(0, 2 * np.pi)
@@ -92,7 +133,25 @@ def draw_trajectory(
     roll = np.cumsum(rng.uniform(-1, 1) + rng.uniform(0, 1) * walk[:, 2])
     roll *= rng.uniform(0, 0.5) * length / (np.hypot(height, width) / 2) / max(np.ptp(roll), 1e-12)
     focal = rng.uniform(0.7, 1.5) * max(height, width)
-    return Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
+    turned = Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
+    if freedom == 3 or length == 0:
+        return turned
+    # Sideways as far as the rotation goes at most; forwards, up to half of what the shake moves
+    # the corners. Then both together are scaled to the length that was asked for.
+    walk = np.cumsum(np.cumsum(rng.standard_normal((samples, 3)), axis=0), axis=0)
+    walk -= walk.mean(0)
+    walk /= np.ptp(walk, axis=0) + 1e-12
+    sideways = rng.uniform(0, 1) * length * walk[:, :2] / focal
+    forwards = rng.uniform(0, 0.5) * length * walk[:, 2:] / (np.hypot(height, width) / 2)
+    moved = dataclasses.replace(turned, translation=np.concatenate([sideways, forwards], 1))
+    ratio = length / moved.length
+    assert moved.translation is not None
+    return dataclasses.replace(
+        moved,
+        shift=ratio * moved.shift,
+        roll=ratio * moved.roll,
+        translation=ratio * moved.translation,
+    )
 
 
 def blur(light: Tensor, paths: list[Trajectory]) -> Tensor:
@@ -132,15 +191,21 @@ def blur_with_object(
     """
     layer = torch.cat([object_light * mask, mask], 1)
     total = torch.zeros_like(light)
-    both = [
-        Trajectory(path.shift + own.shift, path.roll + own.roll, path.focal, path.centre)
-        for path, own in zip(paths, object_paths, strict=True)
-    ]
+    both = [_together(path, own) for path, own in zip(paths, object_paths, strict=True)]
     for views, object_views in zip(_views(paths, light), _views(both, light), strict=True):
         behind = F.grid_sample(light, views, padding_mode="border", align_corners=False)
         front = F.grid_sample(layer, object_views, padding_mode="border", align_corners=False)
         total += front[:, :-1] + (1 - front[:, -1:]) * behind
     return total / len(paths[0].shift)
+
+
+def _together(path: Trajectory, own: Trajectory) -> Trajectory:
+    """An object's motion seen by a camera that moves too."""
+    moved = [t.translation for t in (path, own) if t.translation is not None]
+    translation = np.sum(moved, axis=0) if moved else None
+    return Trajectory(
+        path.shift + own.shift, path.roll + own.roll, path.focal, path.centre, translation
+    )
 
 
 def _views(paths: list[Trajectory], light: Tensor) -> Iterator[Tensor]:

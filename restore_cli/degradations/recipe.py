@@ -1,119 +1,124 @@
-"""A degradation recipe: which ranges parameters are drawn from, and the order they are applied in.
+"""A degradation recipe: steps in order, a camera response, and what is kept of each picture.
 
-Two steps, so that what was drawn can be written down and drawn parameters can be applied again:
-`draw` (random numbers, no pixels) and `degrade` (pixels, no random numbers).
+Two stages, so that what was drawn can be written down and applied again: `draw` (random numbers, no
+pixels) and `degrade` (pixels, no random numbers).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from restore_cli import toml_file
-from restore_cli.degradations.jpeg import compress_jpeg
-from restore_cli.degradations.motion import (
-    Trajectory,
-    blur,
-    blur_with_object,
-    draw_mask,
-    draw_trajectory,
-)
-from restore_cli.degradations.response import to_encoded, to_linear
-from restore_cli.degradations.sensor import add_noise, quantise
-from restore_cli.resample import resize_bicubic
+from restore_cli.degradations.response import Response, to_encoded, to_linear
+from restore_cli.degradations.sensor import quantise
+from restore_cli.degradations.steps import AnyStep, Downscale, Drawn, Images, Motion, Scene
 
-
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError(f"low {limits[0]} is above high {limits[1]}")
-    return limits
-
-
-def _positive(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] <= 0:
-        raise ValueError("a range drawn log-uniformly must lie above 0")
-    return limits
-
-
-def _jpeg_quality(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] < 1 or limits[1] > 100:
-        raise ValueError("JPEG quality is 1 to 100")
-    return limits
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-LogRange = Annotated[Range, AfterValidator(_positive)]
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
+Odd = Annotated[int, Field(ge=1)]
+
+
+class Frames(BaseModel):
+    """How the frames of a video become one blurry picture, in place of `motion` steps.
+
+    Attributes:
+        count: least and largest number of frames averaged, both odd; drawn per picture.
+        between: frames that are interpolated between two (by optical flow), before averaging.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: tuple[Odd, Odd]
+    between: Annotated[int, Field(ge=0, le=64)] = 0
+
+    @model_validator(mode="after")
+    def _odd(self) -> Frames:
+        if any(count % 2 == 0 for count in self.count) or self.count[0] > self.count[1]:
+            raise ValueError("count must be two odd numbers, low and high: the middle is sharp")
+        return self
+
+
+class Patches(BaseModel):
+    """Cut the sharp picture into patches before anything else.
+
+    Attributes:
+        side: of a square patch, pixels; a multiple of the recipe's scale.
+        stride: from patch to patch.
+        gradient: least mean gradient magnitude of a patch, for values in [0, 1]; flatter ones are
+            left out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    side: Annotated[int, Field(ge=16)]
+    stride: Annotated[int, Field(ge=1)]
+    gradient: Annotated[float, Field(ge=0)] = 0.0
 
 
 class DegradationRecipe(BaseModel):
-    """Ranges are [low, high], drawn log-uniformly; fractions are shares of the pictures."""
+    """What is done to a sharp picture.
+
+    Attributes:
+        name: of the recipe.
+        description: one line.
+        source: where the procedure is from.
+        scale: of the downscaling step; 1 where there is none.
+        response: between encoded values and light.
+        sizes: the sharp picture is first resized by one of these factors.
+        patches: or None for whole pictures.
+        frames: for videos and folders of frames; None where they make no sense.
+        bits: 8, or 32 for values as they come (float32, not clipped).
+        steps: in order.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
+    source: str
     scale: Annotated[int, Field(ge=1, le=8)] = 4
-    sharp: Fraction  # pictures taken with the camera at rest
-    length: LogRange  # path length in pixels of the sharp picture
-    samples: Annotated[int, Field(ge=2)]  # poses averaged
-    objects: Fraction  # pictures with an object that moves on its own
-    noise: Fraction
-    shot: LogRange  # variance per unit of linear light
-    read: LogRange  # standard deviation in linear light
-    jpeg: Fraction
-    quality: Annotated[Range, AfterValidator(_jpeg_quality)]  # uniform, libjpeg's
+    response: Response = "srgb"
+    sizes: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [1.0]
+    patches: Patches | None = None
+    frames: Frames | None = None
+    bits: Literal[8, 32] = 8
+    steps: list[AnyStep]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DegradationRecipe:
+        kinds = [step.kind for step in self.steps]
+        if kinds.count("downscale") > 1:
+            raise ValueError("more than one downscale step")
+        if (self.scale > 1) != ("downscale" in kinds):
+            raise ValueError(f"scale {self.scale} and a downscale step must go together")
+        if self.patches and self.patches.side % self.scale:
+            raise ValueError(f"patches of {self.patches.side} px cannot shrink x{self.scale}")
+        if "downscale" in kinds:
+            for step in self.steps[kinds.index("downscale") :]:
+                if isinstance(step, Motion) and step.objects:
+                    raise ValueError("moving objects must come before the downscale step")
+        return self
+
+    def at_scale(self, scale: int) -> DegradationRecipe:
+        """The same with another scale; the downscale step comes last among the blurs, or goes."""
+        values = self.model_dump()
+        steps = [step for step in values["steps"] if step["kind"] != "downscale" or scale > 1]
+        if scale > 1 and self.scale == 1:
+            spatial = [n for n, step in enumerate(self.steps) if step.spatial]
+            place = spatial[-1] + 1 if spatial else 0
+            steps.insert(place, {"kind": "downscale"})
+        if self.patches:
+            values["patches"]["side"] -= self.patches.side % scale
+        return DegradationRecipe.model_validate(values | {"scale": scale, "steps": steps})
 
 
-@dataclass(frozen=True, slots=True)
-class MovingObject:
-    """A blob of the mirrored picture that moves in front of the picture."""
-
-    trajectory: Trajectory
-    mask_seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """Everything that was drawn for one picture.
-
-    Attributes:
-        path: the camera's.
-        moving: an object that moves on its own, or None.
-        shot: variance of the noise per unit of linear light.
-        read: its standard deviation in the dark.
-        noise_seed: seed of the noise field.
-        quality: of the JPEG compression, or None.
-    """
-
-    trajectory: Trajectory
-    moving: MovingObject | None
-    shot: float
-    read: float
-    noise_seed: int
-    quality: float | None
-
-    def record(self) -> dict[str, object]:
-        """Plain numbers and lists, for JSON."""
-
-        def plain(value: object) -> object:
-            if isinstance(value, np.ndarray):
-                return value.tolist()
-            if isinstance(value, dict):
-                return {key: plain(item) for key, item in value.items()}
-            return value
-
-        return {"length": self.trajectory.length} | {
-            key: plain(value) for key, value in dataclasses.asdict(self).items()
-        }
+Parameters = list[Drawn | None]  # of one picture, one per step
 
 
 def load_degradation(name_or_path: str) -> DegradationRecipe:
@@ -126,12 +131,18 @@ def load_degradation(name_or_path: str) -> DegradationRecipe:
     return toml_file.load(DegradationRecipe, name_or_path, FOLDER, "degradation recipe")
 
 
+def shipped_degradations() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
 def draw(
     recipe: DegradationRecipe,
     rng: np.random.Generator,
     *,
     picture: tuple[int, int],
     centre: tuple[float, float],
+    filmed: bool = False,
 ) -> Parameters:
     """Draw one picture's parameters.
 
@@ -140,100 +151,110 @@ def draw(
         rng: source of all randomness.
         picture: height, width of the whole picture the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
+        filmed: the blur is already there, averaged from frames: no motion is drawn.
     """
-
-    def log_uniform(low: float, high: float) -> float:
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-    def trajectory(length: float) -> Trajectory:
-        return draw_trajectory(
-            rng, length=length, samples=recipe.samples, picture=picture, centre=centre
-        )
-
-    at_rest = rng.random() < recipe.sharp
-    camera = trajectory(0.0 if at_rest else log_uniform(*recipe.length))
-    moving = None
-    if not at_rest and rng.random() < recipe.objects:
-        own = trajectory(log_uniform(*recipe.length))
-        moving = MovingObject(own, mask_seed=int(rng.integers(2**32)))
-    noisy = rng.random() < recipe.noise
-    compressed = rng.random() < recipe.jpeg
-    return Parameters(
-        camera,
-        moving,
-        shot=log_uniform(*recipe.shot) if noisy else 0.0,
-        read=log_uniform(*recipe.read) if noisy else 0.0,
-        noise_seed=int(rng.integers(2**32)),
-        quality=float(rng.uniform(*recipe.quality)) if compressed else None,
-    )
+    parameters: Parameters = []
+    shrunk = 1
+    for step in recipe.steps:
+        drawn = step.draw(rng, Scene(picture, centre, recipe.scale, shrunk))
+        parameters.append(None if filmed and isinstance(step, Motion) else drawn)
+        if isinstance(step, Downscale):
+            shrunk = recipe.scale
+    return parameters
 
 
 def degrade(
-    sharp: Tensor, parameters: list[Parameters], scale: int, margin: int = 0
+    sharp: Tensor,
+    parameters: list[Parameters],
+    recipe: DegradationRecipe,
+    *,
+    margin: int = 0,
+    reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Blur in linear light, downscale in encoded values, add noise, compress, round to 8 bits.
+    """Apply the recipe's steps with drawn parameters.
 
     Args:
         sharp: (B, 3, H, W) encoded values in [0, 1].
         parameters: one per image.
-        scale: of the downscaling.
-        margin: pixels cut from each side after blur and downscaling, a multiple of `scale`, so
-            that a training crop sees real neighbours instead of a repeated edge.
+        recipe: that they were drawn from.
+        margin: pixels cut from each side after the last step that mixes neighbours, a multiple of
+            the scale, so that a training crop sees real neighbours instead of a repeated edge.
+        reference: what is sharp, where `sharp` is blurred already (averaged frames).
 
     Returns:
-        degraded (B, 3, h, w) on the 8-bit grid and its reference (B, 3, scale * h, scale * w),
-        with h = (H - 2 margin) // scale.
+        degraded (B, 3, h, w), on the 8-bit grid unless the recipe keeps 32, and its reference
+        (B, 3, scale * h, scale * w), with h = (H - 2 margin) // scale.
     """
+    scale = recipe.scale
     height, width = (side - side % scale for side in sharp.shape[-2:])
     sharp = sharp[..., :height, :width]
-    light, reference = _expose(sharp, parameters)
-    small = resize_bicubic(to_encoded(light), height // scale, width // scale)
-    if margin:
-        inner = slice(margin // scale, -margin // scale)
-        small, outer = small[..., inner, inner], slice(margin, -margin)
-        reference = reference[..., outer, outer]
-    small = _photograph(small, parameters)
-    return small, reference.contiguous()
+    reference = (sharp if reference is None else reference[..., :height, :width]).clone()
+    image, in_light = sharp, False
+    spatial = [n for n, step in enumerate(recipe.steps) if step.spatial]
+    for n, step in enumerate(recipe.steps):
+        chosen = [i for i, drawn in enumerate(parameters) if drawn[n] is not None]
+        if chosen:
+            if in_light != step.light:
+                convert = to_linear if step.light else to_encoded
+                image, in_light = convert(image, recipe.response), step.light
+            images = Images(
+                image[chosen], reference[chosen], partial(to_encoded, response=recipe.response)
+            )
+            step.apply(images, [_known(drawn[n]) for drawn in parameters if drawn[n] is not None])
+            if len(chosen) == len(parameters):
+                image, reference = images.image, images.reference
+            else:
+                image, reference = image.clone(), reference.clone()
+                image[chosen], reference[chosen] = images.image, images.reference
+        if margin and spatial and n == spatial[-1]:
+            image, reference = _without_margin(image, reference, margin, scale)
+    if in_light:
+        image = to_encoded(image, recipe.response)
+    if margin and not spatial:
+        image, reference = _without_margin(image, reference, margin, scale)
+    return (quantise(image) if recipe.bits == 8 else image), reference.contiguous()
 
 
-def _expose(sharp: Tensor, parameters: list[Parameters]) -> tuple[Tensor, Tensor]:
-    """Blurred linear light, and the sharp encoded picture at the mean pose."""
-    light, reference = to_linear(sharp), sharp.clone()
-    blurred = light.clone()
-    still = [n for n, p in enumerate(parameters) if p.moving is None and p.trajectory.length > 0]
-    if still:
-        blurred[still] = blur(light[still], [parameters[n].trajectory for n in still])
-    both = [(n, p.moving) for n, p in enumerate(parameters) if p.moving is not None]
-    if both:
-        chosen = [n for n, _ in both]
-        height, width = sharp.shape[-2:]
-        masks = [draw_mask(np.random.default_rng(m.mask_seed), height, width) for _, m in both]
-        mask = torch.from_numpy(np.stack(masks)[:, None]).to(sharp)
-        front, back = light[chosen].flip(-1), light[chosen]
-        blurred[chosen] = blur_with_object(
-            back,
-            [parameters[n].trajectory for n in chosen],
-            front,
-            mask,
-            [m.trajectory for _, m in both],
-        )
-        reference[chosen] = to_encoded(front * mask + back * (1 - mask))
-    return blurred, reference
+def _without_margin(
+    image: Tensor, reference: Tensor, margin: int, scale: int
+) -> tuple[Tensor, Tensor]:
+    inner, outer = slice(margin // scale, -margin // scale), slice(margin, -margin)
+    return image[..., inner, inner], reference[..., outer, outer]
 
 
-def _photograph(small: Tensor, parameters: list[Parameters]) -> Tensor:
-    """Noise, JPEG and rounding, each where it was drawn."""
-    noisy = [n for n, p in enumerate(parameters) if p.shot > 0]
-    small = small.clamp(0, 1)
-    if noisy:
-        chosen = [parameters[n] for n in noisy]
-        shot, read = (
-            small.new_tensor([getattr(p, key) for p in chosen]) for key in ("shot", "read")
-        )
-        seeds = [p.noise_seed for p in chosen]
-        small[noisy] = to_encoded(add_noise(to_linear(small[noisy]), shot, read, seeds))
-    lossy = [n for n, p in enumerate(parameters) if p.quality is not None]
-    if lossy:
-        quality = small.new_tensor([parameters[n].quality or 0 for n in lossy])
-        small[lossy] = compress_jpeg(small[lossy], quality)
-    return quantise(small)
+def _known(drawn: Drawn | None) -> Drawn:
+    assert drawn is not None
+    return drawn
+
+
+def cut_patches(sharp: Tensor, patches: Patches) -> list[tuple[int, int]]:
+    """Top, left of every patch of (1, 3, H, W) that has enough gradient.
+
+    The mean over pixels and channels of the length of MATLAB's `gradient` (central differences,
+    one-sided at the borders), as the authors of GFN select theirs.
+    """
+    height, width = sharp.shape[-2:]
+    places = [
+        (top, left)
+        for top in range(0, height - patches.side + 1, patches.stride)
+        for left in range(0, width - patches.side + 1, patches.stride)
+    ]
+    if not patches.gradient:
+        return places
+
+    def mean_gradient(top: int, left: int) -> float:
+        patch = sharp[..., top : top + patches.side, left : left + patches.side]
+        down, right = torch.gradient(patch, dim=(-2, -1))
+        return float(torch.hypot(down, right).mean())
+
+    return [place for place in places if mean_gradient(*place) >= patches.gradient]
+
+
+def facts(parameters: Parameters, recipe: DegradationRecipe) -> dict[str, Any]:
+    """For the record: the drawn parameters with the names of their steps."""
+    return {
+        "steps": [
+            {"kind": step.kind, "drawn": drawn}
+            for step, drawn in zip(recipe.steps, parameters, strict=True)
+        ]
+    }

@@ -1,17 +1,80 @@
-"""Camera response: between the encoded values of a file and linear light."""
+"""Camera responses: between the encoded values of a file and light.
+
+Blur is a mean of light, so it is computed there. Light is relative to white, which is 1.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
 from torch import Tensor
 
+Response = Literal["linear", "gamma2.2", "srgb", "reds"]
 
-def to_linear(image: Tensor) -> Tensor:
-    """sRGB-encoded values in [0, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
-    return (image / 12.92).where(image <= 0.04045, ((image.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+_REDS = Path(__file__).parent / "reds_response.csv"
 
 
-def to_encoded(light: Tensor) -> Tensor:
-    """Linear light -> sRGB-encoded values; light outside [0, 1] is clipped, as a sensor does."""
+def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
+    """Encoded values -> light in [0, 1].
+
+    Args:
+        image: (B, 3, H, W); clipped to [0, 1].
+        response: `linear`: none, as GoPro's `blur` was averaged; `gamma2.2`: as its `blur_gamma`;
+            `srgb`: IEC 61966-2-1; `reds`: the camera of REDS, as measured by its authors.
+    """
+    image = image.clamp(0, 1)
+    if response == "gamma2.2":
+        return image**2.2
+    if response == "srgb":
+        return (image / 12.92).where(image <= 0.04045, ((image + 0.055) / 1.055) ** 2.4)
+    if response == "reds":
+        return _look_up(image, *_reds_table())
+    return image
+
+
+def to_encoded(light: Tensor, response: Response = "srgb") -> Tensor:
+    """The inverse; light outside [0, 1] is clipped, as a sensor does."""
     light = light.clamp(0, 1)
-    bright = 1.055 * light.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
-    return (light * 12.92).where(light <= 0.0031308, bright)
+    if response == "gamma2.2":
+        return light ** (1 / 2.2)
+    if response == "srgb":
+        bright = 1.055 * light.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
+        return (light * 12.92).where(light <= 0.0031308, bright)
+    if response == "reds":
+        encoded, table = _reds_table()
+        return _look_up(light, table, encoded)
+    return light
+
+
+@cache
+def _reds_table() -> tuple[Tensor, Tensor]:
+    """(3, 256) encoded values and light, both rising.
+
+    The measured curve is noisy: where it does not reach its next value by rising (2 of 768 steps),
+    the line to the next value that does is taken.
+    """
+    exposure = np.loadtxt(_REDS, delimiter=",").T
+    codes = np.arange(256)
+    light = np.empty(exposure.shape)
+    for channel, curve in enumerate(exposure):
+        after = np.append(np.minimum.accumulate(curve[::-1])[::-1][1:], np.inf)
+        rising = curve < after
+        light[channel] = np.interp(codes, codes[rising], curve[rising]) / curve.max()
+    encoded = np.ascontiguousarray(np.broadcast_to(codes / 255, light.shape))
+    return torch.from_numpy(encoded), torch.from_numpy(light)
+
+
+def _look_up(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Linear interpolation in a table (3, N) per channel of (B, 3, H, W); ends are held."""
+    places, values = places.to(x.device), values.to(x.device)
+    channels = x.transpose(0, 1).reshape(3, -1).to(places.dtype)
+    high = torch.searchsorted(places, channels.contiguous()).clamp(1, places.shape[1] - 1)
+    low = high - 1
+    start, stop = places.gather(1, low), places.gather(1, high)
+    weight = ((channels - start) / (stop - start)).clamp(0, 1)
+    found = torch.lerp(values.gather(1, low), values.gather(1, high), weight).to(x.dtype)
+    return found.reshape(3, x.shape[0], *x.shape[2:]).transpose(0, 1).contiguous()

@@ -91,7 +91,7 @@ class DegradedCrops:
         drawn = [self._crop(int(index), rng) for index in chosen]
         sharp = torch.stack([crop for crop, _ in drawn]).to(self.device).float() / 255
         degraded, reference = degrade(
-            sharp, [p for _, p in drawn], self.degradation.scale, self.margin
+            sharp, [p for _, p in drawn], self.degradation, margin=self.margin
         )
         small = resize_bicubic(reference, *degraded.shape[-2:]).clamp(0, 1)
         return Batch(degraded, {"reference": reference, "reference_small": small})

@@ -134,16 +134,11 @@ class Learner:
         """Build everything from the recipe's seed.
 
         Raises:
-            UsageError: unknown names, or a degradation of another scale than the model's.
+            UsageError: unknown names, or patches of a size that the model does not take.
         """
         self.recipe = recipe
         self.model = get_model(recipe.model)
-        self.degradation = load_degradation(recipe.degradation)
-        if self.degradation.scale != self.model.scale:
-            raise UsageError(
-                f"degradation '{recipe.degradation}' shrinks x{self.degradation.scale}, "
-                f"model '{self.model.name}' enlarges x{self.model.scale}"
-            )
+        self.degradation = load_degradation(recipe.degradation).at_scale(self.model.scale)
         if recipe.patch % self.model.size.multiple_of:
             raise UsageError(
                 f"'{self.model.name}' takes patches of multiples of {self.model.size.multiple_of}, "

@@ -32,7 +32,7 @@ class ValidationSet:
     """
 
     def __init__(self, folder: Path, scale: int, device: torch.device) -> None:
-        recipe = load_degradation("shake").model_copy(update={"scale": scale})
+        recipe = load_degradation("shake").at_scale(scale)
         photos = Photos(folder, minimum=64 * scale)
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for index in range(min(PICTURES, len(photos))):
@@ -43,7 +43,7 @@ class ValidationSet:
             crop = photo[None, :, top : top + rows, left : left + columns].to(device).float() / 255
             rng = np.random.default_rng([0, index])
             drawn = draw(recipe, rng, picture=(height, width), centre=(columns / 2, rows / 2))
-            self.pairs.append(degrade(crop, [drawn], scale))
+            self.pairs.append(degrade(crop, [drawn], recipe))
         bicubic = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in self.pairs]
         self.baseline = torch.stack([self._psnr(x, n) for n, x in enumerate(bicubic)])
 

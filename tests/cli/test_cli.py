@@ -84,7 +84,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["missing.png"], 3, "no such file or folder: 'missing.png'"),
         (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
         (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
-        (["a.png", "-m", "gfn"], 2, "model 'gfn' has no checkpoint yet"),
+        (["a.png", "-m", "gfn"], 4, "model 'gfn' has no checkpoint yet"),
         (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
@@ -231,17 +231,29 @@ def test_degrade_is_reproducible(tmp_path):
     restore("degrade", *sharp, "-o", two, "--seed", 5)
     restore("degrade", *sharp, "-o", tmp_path / "other", "--seed", 6)
     stem = sharp[0].stem
-    for kind in (f"lr/{stem}.png", f"hr/{stem}.png", f"records/{stem}.json"):
+    for kind in (f"lr/{stem}.png", f"hr/{stem}.png", f"records/lr/{stem}.json"):
         assert (one / kind).read_bytes() == (two / kind).read_bytes()
     other = tmp_path / f"other/lr/{stem}.png"
     assert other.read_bytes() != (one / f"lr/{stem}.png").read_bytes()
     small, large = (read_image(one / kind / f"{stem}.png").pixels.shape for kind in ("lr", "hr"))
     assert (small[2] * 4, small[3] * 4) == large[2:]
-    record = json.loads((one / f"records/{stem}.json").read_text())
+    record = json.loads((one / f"records/lr/{stem}.json").read_text())
     assert record["seed"] == 5
-    assert record["length"] == pytest.approx(
-        np.hypot(*np.diff(record["trajectory"]["shift"], axis=0).T).sum()
-    )
+    motion = record["steps"][0]["drawn"]
+    length = np.hypot(*np.diff(motion["path"]["shift"], axis=0).T).sum()
+    assert motion["length"] == pytest.approx(length)
+    assert "1 pairs in" in first.stderr
+    again = ("--replay", one / f"records/lr/{stem}.json", "-o", tmp_path / "again.png")
+    assert restore("degrade", *again).stdout.strip() == str(tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (one / f"lr/{stem}.png").read_bytes()
+    assert restore("degrade", *again).exit_code == 2  # it exists
+    checked = restore("degrade", "--check", one)
+    assert checked.exit_code == 0, checked.stdout
+    assert "nothing found" in checked.stderr
+    (one / f"hr/{stem}.png").unlink()
+    checked = restore("degrade", "--check", one)
+    assert checked.exit_code == 1
+    assert checked.stdout.startswith("missing\t")
 
 
 def test_degrade_refusals(tmp_path):
@@ -255,6 +267,21 @@ def test_degrade_refusals(tmp_path):
     twice = restore("degrade", source, source, "-o", tmp_path / "p")
     assert "two inputs are called 'a'" in twice.stderr
     assert restore("degrade", source, "-o", tmp_path / "p", "--recipe", "nope").exit_code == 2
+    assert restore("degrade", source).exit_code == 2
+    assert restore("degrade", source, "-o", tmp_path / "p", "--layout", "imagenet").exit_code == 2
+    np.save(tmp_path / "k.npy", np.full((3, 3), 0.2))
+    heavy = restore("degrade", source, "-o", tmp_path / "p", "--kernel", tmp_path / "k.npy")
+    assert heavy.exit_code == 2
+    assert "sums to 1.8" in heavy.stderr
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    film = restore("degrade", tmp_path / "film.mp4", "-o", tmp_path / "p", "--recipe", "gopro")
+    assert film.exit_code == 1
+    assert "cannot read the video" in film.stderr
+    np.save(tmp_path / "k.npy", np.eye(3) / 3)
+    light = ("--kernel", tmp_path / "k.npy", "--scale", 1)
+    done = restore("degrade", source, "-o", tmp_path / "blurry.png", *light)
+    assert done.exit_code == 0, done.stderr
+    assert size(tmp_path / "blurry.png") == (40, 40)
 
 
 def test_the_shipped_examples_come_from_degrade(tmp_path):
@@ -326,6 +353,5 @@ def test_cascades_and_self_ensemble(tmp_path, tiny_weights):
     ensemble = restore(*arguments, "-w", tiny_weights, "--self-ensemble")
     assert ensemble.exit_code == 0, ensemble.stderr
     assert "self-ensemble" in ensemble.stderr
-    assert restore(*arguments, "-w", tiny_weights, "-w", tiny_weights).exit_code == 2
     assert restore(*arguments, "-m", "mprnet+gfn", "-w", tiny_weights).exit_code == 2
     assert "no checkpoint yet" in restore(*arguments, "-m", "msan+bicubic").stderr

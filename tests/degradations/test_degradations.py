@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from restore_cli.degradations.jpeg import compress_jpeg
-from restore_cli.degradations.motion import blur, draw_mask, draw_trajectory
-from restore_cli.degradations.recipe import FOLDER, degrade, draw, load_degradation
+from restore_cli.degradations.motion import Trajectory, blur, draw_mask, draw_trajectory
+from restore_cli.degradations.recipe import (
+    FOLDER,
+    degrade,
+    draw,
+    load_degradation,
+    shipped_degradations,
+)
 from restore_cli.degradations.response import to_encoded, to_linear
 from restore_cli.degradations.sensor import add_noise
 from restore_cli.errors import RecipeError, UsageError
@@ -47,10 +54,26 @@ def test_bicubic_keeps_constants(height, width, value):
     assert torch.allclose(resize_bicubic(image, height, width), torch.tensor(value).double())
 
 
-def test_response_is_its_own_inverse():
-    values = torch.linspace(0, 1, 256)
-    assert torch.allclose(to_encoded(to_linear(values)), values, atol=1e-6)
-    assert to_encoded(torch.tensor([-1.0, 2.0])).tolist() == pytest.approx([0, 1])
+@pytest.mark.parametrize("response", ["linear", "gamma2.2", "srgb", "reds"])
+def test_responses_are_invertible_rising_and_clip(response):
+    values = torch.linspace(0, 1, 256)[None, None, None].expand(2, 3, 1, 256)
+    light = to_linear(values, response)
+    assert light.shape == values.shape
+    assert (light.diff() > 0).all()
+    assert 0 <= light.min() <= light.max() <= 1
+    assert torch.allclose(to_encoded(light, response), values, atol=2e-5)
+    outside = torch.tensor([-1.0, 2.0]).expand(1, 3, 1, 2)
+    assert to_encoded(outside, response)[0, 0, 0].tolist() == pytest.approx([0, 1], abs=1e-6)
+
+
+def test_responses_are_the_ones_they_are_called_by():
+    half = torch.full((1, 3, 1, 1), 0.5)
+    assert to_linear(half, "linear").flatten().tolist() == [0.5] * 3
+    assert to_linear(half, "gamma2.2").flatten().tolist() == pytest.approx([0.5**2.2] * 3)
+    assert to_linear(half, "srgb").flatten().tolist() == pytest.approx([0.2140411] * 3)
+    # The camera of REDS: exposure 1 for the value 128 of each channel, 44.02 for red's 255.
+    middle = to_linear(torch.full((1, 3, 1, 1), 128 / 255), "reds").flatten().tolist()
+    assert middle == pytest.approx([1 / 44.017872, 1 / 34.551517, 1 / 46.282566], rel=1e-5)
 
 
 def trajectory(seed, length=30.0, samples=24):
@@ -148,7 +171,7 @@ def test_each_picture_has_its_own_quality_and_any_size():
     assert error[0] < 0.5 * error[1]
 
 
-def drawn(name, seed, size=(128, 160), count=1):
+def drawn(name, seed, size=(160, 192), count=1):
     recipe = load_degradation(name)
     centre = (size[1] / 2, size[0] / 2)
     return recipe, [
@@ -157,37 +180,80 @@ def drawn(name, seed, size=(128, 160), count=1):
     ]
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in FOLDER.glob("*.toml")))
-def test_shipped_recipes_work_and_keep_their_promises(name):
-    recipe, parameters = drawn(name, 0, count=400)
+def near(share, wanted, count):
+    """Whether a share of independent draws is within four standard deviations."""
+    return abs(share - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9
+
+
+@pytest.mark.parametrize("name", shipped_degradations())
+def test_shipped_recipes_draw_what_they_say(name):
+    count = 400
+    recipe, pictures = drawn(name, 0, count=count)
     assert recipe.name == name
-    lengths = [p.trajectory.length for p in parameters if p.trajectory.length > 0]
-    assert recipe.length[0] * 0.999 <= min(lengths)
-    assert max(lengths) <= recipe.length[1] * 1.001
-    assert np.median(lengths) == pytest.approx(np.sqrt(np.prod(recipe.length)), rel=0.2)
-    at_rest = np.mean([p.trajectory.length == 0 for p in parameters])
-    assert at_rest == pytest.approx(recipe.sharp, abs=0.06)
-    noisy = np.mean([p.shot > 0 for p in parameters])
-    assert noisy == pytest.approx(recipe.noise, abs=0.08)
-    compressed = np.mean([p.quality is not None for p in parameters])
-    assert compressed == pytest.approx(recipe.jpeg, abs=0.08)
-    moving = np.mean([p.moving is not None for p in parameters])
-    assert moving == pytest.approx(recipe.objects * (1 - recipe.sharp), abs=0.08)
+    assert recipe.source
+    for n, step in enumerate(recipe.steps):
+        found = [p[n] for p in pictures if p[n] is not None]
+        share = step.share * (1 - getattr(step, "sharp", 0))
+        assert near(len(found) / count, share, count), step.kind
+        for key, value in (found[0] or {}).items():
+            limits = getattr(step, key, None)
+            if isinstance(limits, tuple) and isinstance(value, float):
+                values = np.array([one[key] for one in found])
+                assert limits[0] * 0.999 <= values.min()
+                assert values.max() <= limits[1] * 1.001
+                if key not in ("quality", "amount"):  # the others are log-uniform
+                    off = np.log(np.median(values)) - np.log(limits).mean()
+                    assert abs(off) <= 4 * 0.5 * np.ptp(np.log(limits)) / np.sqrt(len(values))
+        if step.kind == "motion":
+            paths = [Trajectory.from_record(one["path"]) for one in found]
+            lengths = [path.length for path in paths]
+            assert lengths == pytest.approx([one["length"] for one in found])
+            objects = np.mean([one["object"] is not None for one in found])
+            assert near(objects, step.objects, len(found))
+            assert all((path.translation is None) == (step.freedom == 3) for path in paths)
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+@pytest.mark.parametrize("name", shipped_degradations())
+def test_drawn_numbers_survive_json_and_give_the_same_picture(name):
+    recipe, pictures = drawn(name, 3, count=3)
+    again = json.loads(json.dumps(pictures))
+    for seed, (one, other) in enumerate(zip(pictures, again, strict=True)):
+        sharp = picture(160, 192, seed)
+        first, reference = degrade(sharp, [one], recipe)
+        second, _ = degrade(sharp, [other], recipe)
+        assert torch.equal(first, second)
+        assert first.shape[-2:] == (160 // recipe.scale, 192 // recipe.scale)
+        assert reference.shape == sharp.shape
+        on_grid = torch.allclose((first * 255).round() / 255, first, atol=1e-7)
+        assert on_grid == (recipe.bits == 8)
+
+
+@pytest.mark.parametrize("name", shipped_degradations())
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_recipes_at_other_scales(name, scale):
+    recipe = load_degradation(name).at_scale(scale)
+    parameters = draw(recipe, np.random.default_rng(0), picture=(192, 192), centre=(96, 96))
+    small, reference = degrade(picture(193, 194), [parameters], recipe)
+    assert small.shape[-2:] == (193 // scale, 194 // scale)
+    assert reference.shape[-2:] == (193 - 193 % scale, 194 - 194 % scale)
+    if load_degradation(name).scale == scale:
+        assert recipe == load_degradation(name)
+
+
+@pytest.mark.parametrize("name", ["shake-mixed", "real", "lai-uniform"])
+def test_a_picture_does_not_depend_on_its_batch(name):
     sharp = torch.cat([picture(128, 160, seed) for seed in range(6)])
-    _, parameters = drawn("shake-mixed", 5, count=6)
-    together, references = degrade(sharp, parameters, 4)
+    recipe, parameters = drawn(name, 5, count=6)
+    together, references = degrade(sharp, parameters, recipe)
     for n, one in enumerate(parameters):
-        alone, reference = degrade(sharp[n : n + 1], [one], 4)
+        alone, reference = degrade(sharp[n : n + 1], [one], recipe)
         assert (alone - together[n]).abs().max() <= 1 / 255 + 1e-6
         assert torch.allclose(reference, references[n : n + 1], atol=1e-6)
 
 
 def test_degraded_pictures_are_on_the_8_bit_grid_and_small():
-    _, parameters = drawn("shake-mixed", 1, size=(130, 163))
-    small, reference = degrade(picture(130, 163), parameters, 4)
+    recipe, parameters = drawn("shake-mixed", 1, size=(130, 163))
+    small, reference = degrade(picture(130, 163), parameters, recipe)
     assert small.shape == (1, 3, 32, 40)
     assert reference.shape == (1, 3, 128, 160)
     assert torch.allclose((small * 255).round() / 255, small, atol=1e-7)
@@ -195,22 +261,26 @@ def test_degraded_pictures_are_on_the_8_bit_grid_and_small():
 
 
 def test_without_motion_the_degraded_picture_is_the_bicubic_one():
-    recipe = load_degradation("shake").model_copy(update={"sharp": 1.0})
-    one = draw(recipe, np.random.default_rng(0), picture=(128, 160), centre=(80, 64))
+    recipe, (one,) = drawn("shake", 0)
     sharp = picture(128, 160)
-    small, reference = degrade(sharp, [one], 4)
+    small, reference = degrade(sharp, [[None, one[1]]], recipe)
     assert torch.equal(reference, sharp)
     bicubic = resize_bicubic(sharp, 32, 40).clamp(0, 1)
     assert (small - bicubic).abs().max() <= 0.5 / 255 + 1e-5
 
 
 def test_margins_show_real_neighbours():
-    _, parameters = drawn("shake", 2)
+    recipe, parameters = drawn("shake", 2)
     sharp = picture(128, 160)
-    whole, _ = degrade(sharp, parameters, 4)
-    inner, reference = degrade(sharp, parameters, 4, margin=16)
+    whole, _ = degrade(sharp, parameters, recipe)
+    inner, reference = degrade(sharp, parameters, recipe, margin=16)
     assert torch.equal(inner, whole[..., 4:-4, 4:-4])
     assert reference.shape[-2:] == (96, 128)
+
+
+SHAKE = (FOLDER / "shake.toml").read_text()
+MIXED = (FOLDER / "shake-mixed.toml").read_text()
+DOWN = '[[steps]]\nkind = "downscale"\n'
 
 
 @pytest.mark.parametrize(
@@ -218,11 +288,19 @@ def test_margins_show_real_neighbours():
     [
         ("nam = 3", "nam"),
         ("name = 3\nx", "is not TOML"),
-        ((FOLDER / "shake.toml").read_text().replace("sharp = 0.0", "sharp = 1.5"), "sharp"),
-        ((FOLDER / "shake.toml").read_text().replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
-        ((FOLDER / "shake.toml").read_text().replace("[5.0, 60.0]", "[0.0, 5.0]"), "above 0"),
-        ((FOLDER / "shake.toml").read_text().replace("[95.0, 95.0]", "[0, 95]"), "1 to 100"),
-        ((FOLDER / "shake.toml").read_text().replace("samples = 24", 'samples = "24"'), "samples"),
+        (MIXED.replace("sharp = 0.15", "sharp = 1.5"), "sharp"),
+        (SHAKE.replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
+        (SHAKE.replace("[5.0, 60.0]", "[0.0, 5.0]"), "above 0"),
+        (MIXED.replace("[60.0, 98.0]", "[0, 95]"), "1 to 100"),
+        (SHAKE.replace("samples = 24", 'samples = "24"'), "samples"),
+        (SHAKE.replace('kind = "motion"', 'kind = "teleport"'), "teleport"),
+        (SHAKE.replace("samples = 24", "sample = 24"), "sample"),
+        (SHAKE.replace("scale = 4", "scale = 1"), "must go together"),
+        (SHAKE.replace(DOWN, ""), "must go together"),
+        (SHAKE + DOWN, "more than one downscale"),
+        (SHAKE.replace(DOWN, "").replace("[[steps]]", DOWN + "[[steps]]", 1), "must come before"),
+        (SHAKE + "[frames]\ncount = [4, 8]\n", "odd"),
+        (SHAKE + "[patches]\nside = 30\nstride = 8\n", "cannot shrink"),
         ("name = '\udcff'", "is not TOML"),
     ],
 )

@@ -1,0 +1,119 @@
+"""Blur from films: the mean of neighbouring frames in light, as REDS and GoPro were made.
+
+Nah et al., "Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017;
+equations 3 and 5 of Chu et al. 2022: the blurry picture is g(mean of g^-1(frames)), g the camera's
+response, and the middle frame is the sharp one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli.degradations.response import Response, to_encoded, to_linear
+from restore_cli.errors import PictureError
+from restore_cli.image import PHOTO_SUFFIXES, read_rgb8
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+
+
+def read_frames(path: Path) -> Iterator[Tensor]:
+    """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their names.
+
+    Raises:
+        PictureError: not a video that can be read, no frames, a frame that cannot be read or of
+            another size than the first.
+    """
+    frames = _folder(path) if path.is_dir() else _video(path)
+    first: torch.Size | None = None
+    for n, frame in enumerate(frames):
+        if first is not None and frame.shape != first:
+            raise PictureError(
+                f"'{path}': frame {n} is {frame.shape[2]}x{frame.shape[1]}, "
+                f"the first is {first[2]}x{first[1]}"
+            )
+        first = frame.shape
+        yield frame
+    if first is None:
+        raise PictureError(f"'{path}' has no frames")
+
+
+def _folder(path: Path) -> Iterator[Tensor]:
+    for file in sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES):
+        yield read_rgb8(file)
+
+
+def _video(path: Path) -> Iterator[Tensor]:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise PictureError(f"cannot read the video '{path}'", hint="is it a whole video file?")
+        while True:
+            there, frame = capture.read()
+            if not there:
+                return
+            yield torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
+    finally:
+        capture.release()
+
+
+def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> Tensor:
+    """(3, H, W) encoded mean of frames in light, float32 in [0, 1].
+
+    Args:
+        frames: (3, H, W) uint8, at least one.
+        response: of the camera.
+        between: frames interpolated between two, see `interpolate`.
+    """
+    total: Tensor | None = None
+    count = 0
+    before: Tensor | None = None
+    for frame in frames:
+        made = interpolate(before, frame, between) if before is not None and between else []
+        for view in (*made, frame.float() / 255):
+            light = to_linear(view[None].double(), response)
+            total = light if total is None else total + light
+            count += 1
+        before = frame
+    if total is None:
+        raise ValueError("no frames")
+    return to_encoded(total / count, response)[0].float()
+
+
+def interpolate(first: Tensor, second: Tensor, count: int) -> list[Tensor]:
+    """Views between two frames, by dense optical flow (DIS); float32 in [0, 1].
+
+    REDS used a network for this. With flow, what one frame hides and the other shows is blended.
+
+    Args:
+        first: (3, H, W) uint8.
+        second: likewise.
+        count: of views, evenly spaced in time, without the frames themselves.
+    """
+    a, b = (frame.permute(1, 2, 0).numpy() for frame in (first, second))
+    grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_RGB2GRAY) for x in (a, b)]
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    height, width = grey[0].shape
+    forth = dis.calc(grey[0], grey[1], np.zeros((height, width, 2), np.float32))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    views = []
+    for n in range(1, count + 1):
+        t = n / (count + 1)
+        seen = [
+            cv2.remap(
+                image.astype(np.float32) / 255,
+                x - share * forth[..., 0],
+                y - share * forth[..., 1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for image, share in ((a, t), (b, t - 1))
+        ]
+        mixed = (1 - t) * seen[0] + t * seen[1]
+        views.append(torch.from_numpy(mixed).permute(2, 0, 1).clamp(0, 1))
+    return views

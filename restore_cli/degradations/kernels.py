@@ -1,0 +1,135 @@
+"""Blur by a kernel, the same over the whole picture: given, random, Gaussian or a defocus disc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from restore_cli.errors import UsageError
+
+_DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
+_TOLERANCE = 1e-3  # of a kernel's sum; published kernels are rounded
+_OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
+
+
+def convolve(light: Tensor, kernels: list[np.ndarray]) -> Tensor:
+    """Each image with its own kernel; the edge is repeated outwards.
+
+    Args:
+        light: (B, C, H, W).
+        kernels: one per image, odd sides, each summing to 1. Convolution proper: a single bright
+            point becomes the kernel.
+    """
+    return torch.cat([_convolve(light[n : n + 1], k) for n, k in enumerate(kernels)])
+
+
+def _convolve(image: Tensor, kernel: np.ndarray) -> Tensor:
+    weights = torch.from_numpy(np.ascontiguousarray(kernel)).to(image)
+    rows, columns = weights.shape
+    padded = F.pad(image, (columns // 2, columns // 2, rows // 2, rows // 2), mode="replicate")
+    if max(rows, columns) <= _DIRECT:
+        channels = image.shape[1]
+        turned = weights.flip(0, 1).expand(channels, 1, rows, columns)
+        return F.conv2d(padded, turned, groups=channels)
+    size = padded.shape[-2:]
+    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(weights, size)
+    whole: Tensor = torch.fft.irfft2(spectrum, size)
+    return whole[..., rows - 1 :, columns - 1 :]  # the part that did not wrap around
+
+
+def gaussian_kernel(sigma: float) -> np.ndarray:
+    """Sampled Gaussian out to 3 sigma, sum 1."""
+    radius = max(1, int(np.ceil(3 * sigma)))
+    line = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    line /= line.sum()
+    return np.outer(line, line)
+
+
+def disc_kernel(radius: float) -> np.ndarray:
+    """Image of a point out of focus: a disc with antialiased edge, sum 1."""
+    side = int(np.ceil(radius))
+    grid = (np.arange((2 * side + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - side - 0.5
+    inside = (grid[:, None] ** 2 + grid[None] ** 2 <= radius**2).astype(np.float64)
+    cells = inside.reshape(2 * side + 1, _OVERSAMPLING, 2 * side + 1, _OVERSAMPLING).sum((1, 3))
+    return np.asarray(cells / cells.sum())
+
+
+def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
+    """A path drawn into a square kernel, as long as fits, sum 1.
+
+    Args:
+        path: (T, 2) points, x then y.
+        side: odd; the path's larger extent becomes side - 1 pixels.
+    """
+    middle = (path.min(0) + path.max(0)) / 2
+    extent = max(float(np.ptp(path, axis=0).max()), 1e-12)
+    points = (path - middle) * ((side - 1) / extent) + (side - 1) / 2
+    # Twice as many steps as pixels, so that the line has no gaps.
+    steps = np.linspace(0, len(points) - 1, 4 * side)
+    x, y = (np.interp(steps, np.arange(len(points)), points[:, axis]) for axis in (0, 1))
+    kernel = np.zeros((side + 1, side + 1))
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    for down in (0, 1):
+        for right in (0, 1):
+            weight = np.abs(1 - down - (y - top)) * np.abs(1 - right - (x - left))
+            np.add.at(kernel, (top + down, left + right), weight)
+    return np.asarray(kernel[:side, :side] / kernel[:side, :side].sum())
+
+
+def read_kernel(path: Path) -> np.ndarray:
+    """A kernel from `.npy`, `.mat` (its only matrix) or a picture (grey, scaled to sum 1).
+
+    Raises:
+        UsageError: unreadable, not a matrix, negative, of even side, or numbers that do not sum to
+            1. A picture's values are rounded, so only their proportions count.
+    """
+    picture = path.suffix.lower() not in (".npy", ".mat")
+    try:
+        kernel = _read_picture(path) if picture else _read_numbers(path)
+    except (OSError, ValueError, EOFError, NotImplementedError) as error:
+        raise UsageError(f"cannot read the kernel '{path}': {error}") from error
+    if kernel.ndim != 2 or min(kernel.shape) < 1:
+        raise UsageError(f"the kernel '{path}' is not a matrix: its shape is {kernel.shape}")
+    if not np.isfinite(kernel).all() or kernel.min() < 0:
+        raise UsageError(f"the kernel '{path}' has values below 0 or not finite")
+    if not all(side % 2 for side in kernel.shape):
+        raise UsageError(
+            f"the kernel '{path}' is {kernel.shape[1]}x{kernel.shape[0]}, without a middle",
+            hint="give it odd sides",
+        )
+    total = float(kernel.sum())
+    if total == 0 or not (picture or abs(total - 1) < _TOLERANCE):
+        raise UsageError(
+            f"the kernel '{path}' sums to {total:.6g}, not to 1", hint="divide it by its sum"
+        )
+    return np.asarray(kernel / total)
+
+
+def _read_numbers(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+    try:
+        from scipy.io import loadmat  # noqa: PLC0415  only for .mat
+        from scipy.io.matlab import MatReadError  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"reading '{path}' needs scipy", hint="pip install scipy, or save it as .npy"
+        ) from error
+    try:
+        found = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
+    except MatReadError as error:
+        raise ValueError(str(error)) from error
+    matrices = [v for v in found.values() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"]
+    if len(matrices) != 1:
+        raise ValueError(f"it holds {len(matrices)} matrices of numbers, and one is wanted")
+    return np.asarray(matrices[0], np.float64)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("I" if image.mode.startswith("I") else "L"), np.float64)

@@ -1,0 +1,431 @@
+"""The steps of a degradation recipe: what each draws for a picture, and what it does to a batch.
+
+A step draws plain numbers, strings and lists (they go into the picture's JSON record and come back
+from it), or None when the picture is spared. Drawing sees no pixels, applying no random numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from restore_cli.degradations.jpeg import compress_jpeg
+from restore_cli.degradations.kernels import (
+    convolve,
+    disc_kernel,
+    gaussian_kernel,
+    path_kernel,
+    read_kernel,
+)
+from restore_cli.degradations.motion import (
+    Trajectory,
+    blur,
+    blur_with_object,
+    draw_mask,
+    draw_trajectory,
+)
+from restore_cli.degradations.sensor import add_noise
+from restore_cli.resample import resize_bicubic
+
+Drawn = dict[str, Any]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"low {limits[0]} is above high {limits[1]}")
+    return limits
+
+
+def _positive(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] <= 0:
+        raise ValueError("a range drawn log-uniformly must lie above 0")
+    return limits
+
+
+def _jpeg_quality(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] < 1 or limits[1] > 100:
+        raise ValueError("JPEG quality is 1 to 100")
+    return limits
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+LogRange = Annotated[Range, AfterValidator(_positive)]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the drawing of a step may depend on.
+
+    Attributes:
+        picture: height, width of the whole sharp picture that the image is (a crop of).
+        centre: x, y of the picture's centre in pixels of the image.
+        scale: the recipe's.
+        shrunk: by what factor the image is smaller already when the step is applied.
+    """
+
+    picture: tuple[int, int]
+    centre: tuple[float, float]
+    scale: int
+    shrunk: int = 1
+
+
+@dataclass(slots=True)
+class Images:
+    """A batch on its way.
+
+    Attributes:
+        image: (B, 3, H, W), in the domain of the step that is applied.
+        reference: (B, 3, H', W') sharp, encoded; a step that moves what is seen moves it too.
+        to_encoded: light -> encoded values of the recipe's camera, for the reference.
+    """
+
+    image: Tensor
+    reference: Tensor
+    to_encoded: Callable[[Tensor], Tensor]
+
+
+class Step(BaseModel, ABC):
+    """One step.
+
+    Attributes:
+        share: of the pictures that it is applied to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    light: ClassVar[bool]  # whether it works on light rather than on encoded values
+    spatial: ClassVar[bool] = True  # whether it mixes pixels that lie apart
+
+    share: Fraction = 1.0
+
+    def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+        """The step's parameters for one picture, or None."""
+        if self.share < 1 and rng.random() >= self.share:
+            return None
+        return self.draw_own(rng, scene)
+
+    @abstractmethod
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+        """The parameters of a picture that is not spared."""
+
+    @abstractmethod
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        """Change `images`, which are those that were not spared."""
+
+
+class Motion(Step):
+    """Camera shake, and objects that move on their own in front of a moving background.
+
+    Attributes:
+        sharp: share of the pictures taken with the camera at rest.
+        length: of the path, pixels of the sharp picture, drawn log-uniformly.
+        samples: poses averaged.
+        objects: share of the other pictures with a moving object.
+        freedom: 3 for a camera that turns, 6 for one that also moves.
+    """
+
+    light = True
+
+    kind: Literal["motion"]
+    sharp: Fraction = 0.0
+    length: LogRange
+    samples: Annotated[int, Field(ge=2)] = 24
+    objects: Fraction = 0.0
+    freedom: Literal[3, 6] = 3
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+        def trajectory(length: float) -> Trajectory:
+            x, y = scene.centre
+            height, width = scene.picture
+            return draw_trajectory(
+                rng,
+                length=length / scene.shrunk,
+                samples=self.samples,
+                picture=(height // scene.shrunk, width // scene.shrunk),
+                centre=(x / scene.shrunk, y / scene.shrunk),
+                freedom=self.freedom,
+            )
+
+        at_rest = rng.random() < self.sharp
+        camera = trajectory(0.0 if at_rest else log_uniform(rng, self.length))
+        moving = None
+        if not at_rest and rng.random() < self.objects:
+            own = trajectory(log_uniform(rng, self.length))
+            moving = {"path": own.record(), "mask_seed": int(rng.integers(2**32))}
+        if at_rest:
+            return None
+        return {"length": camera.length, "path": camera.record(), "object": moving}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        still = [n for n, one in enumerate(drawn) if one["object"] is None]
+        moving = [n for n, one in enumerate(drawn) if one["object"] is not None]
+        paths = [Trajectory.from_record(one["path"]) for one in drawn]
+        light = images.image
+        blurred = torch.empty_like(light)
+        if still:
+            blurred[still] = blur(light[still], [paths[n] for n in still])
+        if moving:
+            objects = [drawn[n]["object"] for n in moving]
+            height, width = light.shape[-2:]
+            seeds = [np.random.default_rng(one["mask_seed"]) for one in objects]
+            masks = np.stack([draw_mask(seed, height, width) for seed in seeds])
+            mask = torch.from_numpy(masks[:, None]).to(light)
+            back, front = light[moving], light[moving].flip(-1)
+            blurred[moving] = blur_with_object(
+                back,
+                [paths[n] for n in moving],
+                front,
+                mask,
+                [Trajectory.from_record(one["path"]) for one in objects],
+            )
+            images.reference[moving] = images.to_encoded(front * mask + back * (1 - mask))
+        images.image = blurred
+
+
+class RandomKernel(Step):
+    """A random path as a kernel of stated side, the same over the whole picture (Lai et al.).
+
+    Attributes:
+        side: odd sides of the kernel, pixels; one of the odd numbers of the range, uniformly.
+    """
+
+    light = True
+
+    kind: Literal["random_kernel"]
+    side: tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=255)]]
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        low, high = (side // 2 for side in self.side)
+        side = 2 * int(rng.integers(low, high + 1)) + 1
+        path = draw_trajectory(rng, length=1.0, samples=64, picture=scene.picture, centre=(0, 0))
+        return {"side": side, "path": path.shift.tolist()}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        kernels = [path_kernel(np.array(one["path"]), one["side"]) for one in drawn]
+        images.image = convolve(images.image, kernels)
+
+
+class Kernel(Step):
+    """A given kernel: one of several files, each as likely.
+
+    Attributes:
+        files: `.npy`, `.mat` or pictures; relative to the working folder.
+    """
+
+    light = True
+
+    kind: Literal["kernel"]
+    files: Annotated[list[str], Field(min_length=1)]
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        file = self.files[int(rng.integers(len(self.files)))]
+        return {"file": file, "kernel": read_kernel(Path(file)).tolist()}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        images.image = convolve(images.image, [np.array(one["kernel"]) for one in drawn])
+
+
+class Gaussian(Step):
+    """Gaussian blur. `sigma` in pixels, drawn log-uniformly."""
+
+    light = True
+
+    kind: Literal["gaussian"]
+    sigma: LogRange
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"sigma": log_uniform(rng, self.sigma)}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        images.image = convolve(images.image, [gaussian_kernel(one["sigma"]) for one in drawn])
+
+
+class Defocus(Step):
+    """Out of focus: a disc. `radius` in pixels, drawn log-uniformly."""
+
+    light = True
+
+    kind: Literal["defocus"]
+    radius: LogRange
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"radius": log_uniform(rng, self.radius)}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        images.image = convolve(images.image, [disc_kernel(one["radius"]) for one in drawn])
+
+
+class Highlights(Step):
+    """Lamps and reflections brighter than the file can say: light above a threshold is raised.
+
+    Moved, they draw saturated streaks, which blurring clipped values cannot give.
+
+    Attributes:
+        gain: of white, drawn log-uniformly; from the threshold on it grows linearly.
+        threshold: in light.
+    """
+
+    light = True
+    spatial = False
+
+    kind: Literal["highlights"]
+    gain: LogRange
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.9
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"gain": log_uniform(rng, self.gain)}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        gain = images.image.new_tensor([one["gain"] for one in drawn])[:, None, None, None]
+        above = ((images.image - self.threshold) / (1 - self.threshold)).clamp_min(0)
+        images.image = images.image * (1 + (gain - 1) * above)
+
+
+class Downscale(Step):
+    """MATLAB's bicubic `imresize`, antialiased, in encoded values; the recipe says the factor."""
+
+    light = False
+
+    kind: Literal["downscale"]
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"factor": scene.scale}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        (factor,) = {one["factor"] for one in drawn}
+        height, width = (side // factor for side in images.image.shape[-2:])
+        images.image = resize_bicubic(images.image, height, width)
+
+
+class Noise(Step):
+    """Poisson-Gaussian noise of a sensor in light, each part drawn log-uniformly.
+
+    Attributes:
+        shot: variance per unit of light.
+        read: standard deviation in the dark.
+    """
+
+    light = True
+    spatial = False
+
+    kind: Literal["noise"]
+    shot: LogRange
+    read: LogRange
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        shot, read = log_uniform(rng, self.shot), log_uniform(rng, self.read)
+        return {"shot": shot, "read": read, "seed": int(rng.integers(2**32))}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        shot, read = (images.image.new_tensor([one[k] for one in drawn]) for k in ("shot", "read"))
+        images.image = add_noise(images.image, shot, read, [one["seed"] for one in drawn])
+
+
+class GaussianNoise(Step):
+    """White Gaussian noise in encoded values. `sigma` for values in [0, 1], log-uniform."""
+
+    light = False
+    spatial = False
+
+    kind: Literal["gaussian_noise"]
+    sigma: LogRange
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"sigma": log_uniform(rng, self.sigma), "seed": int(rng.integers(2**32))}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        read = images.image.new_tensor([one["sigma"] for one in drawn])
+        seeds = [one["seed"] for one in drawn]
+        images.image = add_noise(images.image, torch.zeros_like(read), read, seeds)
+
+
+class UniformNoise(Step):
+    """Uniform noise in [0, amplitude], encoded: never negative, as in Lai et al.'s synthesis."""
+
+    light = False
+    spatial = False
+
+    kind: Literal["uniform_noise"]
+    amplitude: Annotated[float, Field(gt=0, le=1)]
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"seed": int(rng.integers(2**32))}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        shape = tuple(images.image.shape[1:])
+        fields = [np.random.default_rng(one["seed"]).random(shape, np.float32) for one in drawn]
+        field = torch.from_numpy(np.stack(fields)).to(images.image)
+        images.image = images.image + self.amplitude * field
+
+
+class Sharpen(Step):
+    """What a camera adds to its own pictures: an unsharp mask.
+
+    Attributes:
+        amount: of the difference to the smoothed picture, drawn uniformly.
+        sigma: of the smoothing, pixels.
+    """
+
+    light = False
+
+    kind: Literal["sharpen"]
+    amount: Range
+    sigma: Annotated[float, Field(gt=0)] = 1.0
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"amount": float(rng.uniform(*self.amount))}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        amount = images.image.new_tensor([one["amount"] for one in drawn])[:, None, None, None]
+        kernel = gaussian_kernel(self.sigma)
+        smooth = convolve(images.image, [kernel] * len(drawn))
+        images.image = images.image + amount * (images.image - smooth)
+
+
+class Jpeg(Step):
+    """JPEG as libjpeg makes it. `quality` 1 to 100, drawn uniformly."""
+
+    light = False
+    spatial = False  # 8x8 blocks; where they lie is not a matter of the picture
+
+    kind: Literal["jpeg"]
+    quality: Annotated[Range, AfterValidator(_jpeg_quality)]
+
+    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+        return {"quality": float(rng.uniform(*self.quality))}
+
+    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+        quality = images.image.new_tensor([one["quality"] for one in drawn])
+        images.image = compress_jpeg(images.image.clamp(0, 1), quality)
+
+
+AnyStep = Annotated[
+    Motion
+    | RandomKernel
+    | Kernel
+    | Gaussian
+    | Defocus
+    | Highlights
+    | Downscale
+    | Noise
+    | GaussianNoise
+    | UniformNoise
+    | Sharpen
+    | Jpeg,
+    Field(discriminator="kind"),
+]
+
+
+def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """A number of a range, every ratio as likely."""
+    low, high = limits
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

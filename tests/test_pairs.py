@@ -1,0 +1,181 @@
+"""Datasets: layouts, records, replay, resume, workers, films."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+from restore_cli.degradations.recipe import load_degradation
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.image import read_image
+from restore_cli.pairs import DegradeJob, make_pairs, plan_pairs, replay
+
+
+def photo(path, height=96, width=128, seed=0):
+    array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(array).save(path)
+    return path
+
+
+def film(folder, count, height=96, width=128):
+    folder.mkdir()
+    wide = picture(height, width + 3 * count, 5)[0]
+    for n in range(count):
+        array = (wide[:, :, 3 * n : 3 * n + width].permute(1, 2, 0) * 255).round().byte().numpy()
+        Image.fromarray(array).save(folder / f"{n:03d}.png")
+    return folder
+
+
+def job(tmp_path, recipe="shake-mixed", inputs=None, **options):
+    inputs = inputs or tuple(photo(tmp_path / f"{n}.png", seed=n) for n in range(4))
+    options = {"output": tmp_path / "out", "seed": 7} | options
+    return DegradeJob(tuple(inputs), recipe=load_degradation(recipe), **options)
+
+
+def run(one, workers=1):
+    plan_pairs(one)
+    made = list(make_pairs(one, workers))
+    assert all(m.error is None for m in made), [str(m.error) for m in made]
+    return made
+
+
+def tree(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
+    one = job(tmp_path, "real")
+    run(one)
+    run(dataclasses.replace(one, output=tmp_path / "again"), workers=2)
+    assert tree(tmp_path / "out") == tree(tmp_path / "again")
+    other = dataclasses.replace(one, output=tmp_path / "other", seed=8)
+    run(other)
+    assert tree(tmp_path / "other")["lr/0.png"] != tree(tmp_path / "out")["lr/0.png"]
+
+
+@pytest.mark.parametrize("recipe", ["real", "lai-uniform", "gfn"])
+def test_a_record_makes_the_picture_again(tmp_path, recipe):
+    inputs = [photo(tmp_path / "a.png", 600, 640, seed=3)]
+    run(job(tmp_path, recipe, inputs))
+    records = sorted((tmp_path / "out" / "records").rglob("*.json"))
+    assert records
+    suffix = ".npy" if recipe == "gfn" else ".png"
+    for record in records[:3]:
+        replay(record, tmp_path / f"again{suffix}")
+        original = tmp_path / "out" / "lr" / f"{record.stem}{suffix}"
+        assert (tmp_path / f"again{suffix}").read_bytes() == original.read_bytes()
+        (tmp_path / f"again{suffix}").unlink()
+    moved = (tmp_path / "a.png").rename(tmp_path / "moved.png")
+    with pytest.raises(PictureError):
+        replay(records[0], tmp_path / f"again{suffix}")
+    replay(records[0], tmp_path / f"again{suffix}", moved)
+    photo(tmp_path / "other.png", seed=9)
+    with pytest.raises(PictureError, match="not the picture that"):
+        replay(records[0], tmp_path / f"more{suffix}", tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": {}}'])
+def test_broken_records(tmp_path, content):
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(UsageError, match="not a record of a pair"):
+        replay(tmp_path / "r.json", tmp_path / "o.png")
+
+
+def test_resuming_makes_only_what_is_missing(tmp_path):
+    one = job(tmp_path)
+    run(one)
+    before = tree(tmp_path / "out")
+    # Killed between the pair and its record: the pair is made again.
+    (tmp_path / "out" / "records" / "lr" / "2.json").unlink()
+    (tmp_path / "out" / "lr" / "3.png").unlink()
+    (tmp_path / "out" / "records" / "lr" / "3.json").unlink()
+    with pytest.raises(UsageError, match="records' exists"):
+        plan_pairs(one)
+    made = run(dataclasses.replace(one, resume=True))
+    assert [m.skipped for m in made] == [1, 1, 0, 0]
+    assert tree(tmp_path / "out") == before
+
+
+def test_layouts(tmp_path):
+    films = [film(tmp_path / "f0", 14), film(tmp_path / "f1", 14)]
+    run(job(tmp_path, "reds", films, layout="reds", frames=True, split="val"))
+    names = sorted(tree(tmp_path / "out"))
+    assert [n for n in names if n.endswith(".png")] == [
+        f"val/val_{kind}/{sequence:03d}/{frame:08d}.png"
+        for kind in ("blur_bicubic/X4", "sharp")
+        for sequence in (0, 1)
+        for frame in (0, 1)
+    ]
+    assert "records/val/val_blur_bicubic/X4/001/00000001.json" in names
+    blurry = tmp_path / "out/val/val_blur_bicubic/X4/000/00000001.png"
+    assert read_image(blurry).pixels.shape[-2:] == (24, 32)
+    for recipe, folder in (("gopro", "blur"), ("gopro-gamma", "blur_gamma")):
+        out = tmp_path / recipe
+        run(job(tmp_path, recipe, [films[0]], layout="gopro", frames=True, output=out))
+        assert {p.parent.name for p in out.rglob("*.png")} == {folder, "sharp"}
+        assert (out / "train/GOPR0000_00_00/sharp/000001.png").is_file()
+    stills = tmp_path / "stills"
+    run(job(tmp_path, layout="reds", output=stills))
+    assert (stills / "train/train_blur_bicubic/X4/000/00000003.png").is_file()
+
+
+def test_films_are_averaged_around_their_middle_frame(tmp_path):
+    folder = film(tmp_path / "f", 30)
+    run(job(tmp_path, "gopro", [folder], frames=True))
+    records = sorted((tmp_path / "out/records/lr/f").glob("*.json"))
+    spans = [json.loads(record.read_text())["frames"] for record in records]
+    assert all(7 <= stop - start <= 13 and (stop - start) % 2 for start, stop in spans)
+    assert [stop for _, stop in spans[:-1]] == [start for start, _ in spans[1:]]
+    start, stop = spans[0]
+    frames = [read_image(folder / f"{n:03d}.png").pixels for n in range(start, stop)]
+    sharp = read_image(tmp_path / "out/hr/f/00000000.png").pixels
+    assert torch.equal(sharp, frames[len(frames) // 2])
+    blurry = read_image(tmp_path / "out/lr/f/00000000.png").pixels
+    assert (blurry - torch.stack(frames).mean(0)).abs().max() <= 0.5 / 255 + 1e-5
+    replay(records[1], tmp_path / "again.png")
+    again = (tmp_path / "again.png").read_bytes()
+    assert again == (tmp_path / "out/lr/f/00000001.png").read_bytes()
+
+
+def test_films_that_cannot_be_averaged(tmp_path):
+    short = film(tmp_path / "short", 4)
+    (made,) = make_pairs(job(tmp_path, "gopro", [short], frames=True))
+    assert "has 4 frames" in str(made.error)
+    with pytest.raises(UsageError, match="does not say how to average"):
+        plan_pairs(job(tmp_path, "shake", [short], frames=True))
+
+
+def test_gfn_cuts_patches_at_three_sizes_and_shrinks_each_alone(tmp_path):
+    flat = Image.new("RGB", (512, 300), (90, 90, 90))
+    textured = Image.fromarray(
+        (picture(300, 512, 2)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    )
+    flat.paste(textured.crop((0, 0, 256, 300)), (0, 0))
+    flat.save(tmp_path / "half.png")
+    run(job(tmp_path, "gfn", [tmp_path / "half.png"]))
+    names = sorted(p.stem for p in (tmp_path / "out" / "lr").iterdir())
+    # At 1 and stride 128: columns 0, 128 and 256; the last is flat. At 0.7 it is 210 px high.
+    assert names == ["half_1_0_0", "half_1_0_128"]
+    small = np.load(tmp_path / "out/lr/half_1_0_0.npy")
+    assert small.shape == (64, 64, 3)
+    assert small.dtype == np.float32
+    assert np.abs(small * 255 - np.round(small * 255)).max() > 0.1
+    assert read_image(tmp_path / "out/hr/half_1_0_0.png").pixels.shape[-2:] == (256, 256)
+
+
+def test_a_bad_picture_does_not_stop_the_others(tmp_path):
+    good = photo(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(good.read_bytes()[:200])
+    small = photo(tmp_path / "small.png", 20, 20)
+    made = list(make_pairs(job(tmp_path, inputs=[tmp_path / "bad.png", small, good])))
+    assert [m.error is None for m in made] == [False, False, True]
+    assert "too small to shrink" in str(made[1].error)
+    assert sorted(tree(tmp_path / "out")) == ["hr/good.png", "lr/good.png", "records/lr/good.json"]

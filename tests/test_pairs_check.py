@@ -1,0 +1,95 @@
+"""The dataset lint finds what is wrong, and nothing in what is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from restore_cli.degradations.recipe import load_degradation
+from restore_cli.errors import NoInputError
+from restore_cli.pairs import DegradeJob, make_pairs
+from restore_cli.pairs_check import check_pairs
+
+
+def photo(n):
+    """Pieces of two real photographs, all of them different."""
+    name = ("casa-mila.jpg", "snowy-mountains.jpg")[n % 2]
+    with Image.open(ROOT / "examples" / "sharp" / name) as image:
+        left, top = 120 * (n // 2 % 4), 200 * (n // 8)
+        return image.crop((left, top, left + 480, top + 384))
+
+
+def dataset(folder, count=5, first=0, recipe="shake"):
+    sharp = folder.parent / f"sharp_{folder.name}"
+    sharp.mkdir()
+    for n in range(count):
+        photo(first + n).save(sharp / f"{n}.png")
+    inputs = tuple(sorted(sharp.iterdir()))
+    list(make_pairs(DegradeJob(inputs, folder, load_degradation(recipe), seed=1)))
+    return folder
+
+
+def kinds(folder):
+    return sorted((f.kind, f.path.relative_to(folder).as_posix()) for f in check_pairs(folder))
+
+
+def test_what_degrade_makes_is_right(tmp_path):
+    assert kinds(dataset(tmp_path / "a", count=8)) == []
+
+
+def test_everything_wrong_is_found(tmp_path):
+    folder = dataset(tmp_path / "a", count=7)
+    (folder / "hr" / "0.png").unlink()
+    (folder / "lr" / "1.png").unlink()
+    shifted = np.asarray(Image.open(folder / "lr" / "2.png"))
+    Image.fromarray(np.roll(shifted, 2, axis=1)).save(folder / "lr" / "2.png")
+    with Image.open(folder / "hr" / "3.png") as image:
+        image.resize((image.width // 2, image.height // 2)).save(folder / "hr" / "3.png")
+    with Image.open(folder / "hr" / "4.png") as image:
+        tags = Image.Exif()
+        tags[0x0112] = 6
+        image.save(folder / "hr" / "4.png", exif=tags)
+    whole = (folder / "lr" / "5.png").read_bytes()
+    (folder / "lr" / "5.png").write_bytes(whole[: len(whole) // 2])
+    found = kinds(folder)
+    assert found == [
+        ("missing", "hr/1.png"),
+        ("missing", "lr/0.png"),
+        ("rotated", "hr/4.png"),
+        ("scale", "lr/3.png"),
+        ("shifted", "lr/2.png"),
+        ("unreadable", "lr/5.png"),
+    ]
+    (shift,) = (f for f in check_pairs(folder) if f.kind == "shifted")
+    assert "+2" in shift.text or "+1.9" in shift.text
+
+
+def test_half_a_pixel_and_more_is_a_shift(tmp_path):
+    folder = dataset(tmp_path / "a", count=1)
+    sharp = Image.open(folder / "hr" / "0.png")
+    for pixels, wrong in ((1, False), (4, True)):  # of the large picture: 1/4 and 1 of the small
+        moved = np.roll(np.asarray(sharp), pixels, axis=0)
+        Image.fromarray(moved).resize((120, 96), Image.Resampling.BICUBIC).save(
+            folder / "lr" / "0.png"
+        )
+        assert [kind for kind, _ in kinds(folder)] == ["shifted"] * wrong
+
+
+def test_a_picture_in_two_splits(tmp_path):
+    (tmp_path / "d").mkdir()
+    dataset(tmp_path / "d" / "train", count=3, recipe="lai-uniform")
+    dataset(
+        tmp_path / "d" / "val", count=2, first=2, recipe="lai-uniform"
+    )  # its first is train's last
+    (finding,) = (f for f in check_pairs(tmp_path / "d") if f.kind == "duplicate")
+    assert finding.path.name == "2.png"
+    assert "is also in 'val'" in finding.text
+
+
+def test_folders_without_pairs(tmp_path):
+    with pytest.raises(NoInputError, match="no pairs below"):
+        list(check_pairs(tmp_path))
+    with pytest.raises(NoInputError, match="no folder"):
+        list(check_pairs(tmp_path / "absent"))
