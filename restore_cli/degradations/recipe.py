@@ -70,7 +70,8 @@ class DegradationRecipe(BaseModel):
         source: where the procedure is from.
         scale: of the downscaling step; 1 where there is none.
         response: between encoded values and light.
-        sizes: the sharp picture is first resized by one of these factors.
+        sizes: the sharp picture is first resized by one of these factors (with patches, by all).
+            Training ignores them, and patches: it cuts its own.
         patches: or None for whole pictures.
         frames: for videos and folders of frames; None where they make no sense.
         bits: 8, or 32 for values as they come (float32, not clipped).
