@@ -67,7 +67,7 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
         drawn = draw(recipe, rng, picture=(height, width), centre=(width / 2, height / 2))
         small, reference = degrade(sharp, [drawn], recipe)
         row = {"photo": path.name, "length": round(drawn[0]["length"] if drawn[0] else 0.0, 2)}
-        row["moving_object"] = int(drawn.moving is not None)
+        row["moving_object"] = int(bool(drawn[0] and drawn[0]["object"]))
         bicubic = resize_bicubic(small, *reference.shape[-2:])
         for prefix, image in (("", restorer(small)), ("bicubic_", bicubic)):
             image = quantise(image)  # noqa: PLW2901
