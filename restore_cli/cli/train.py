@@ -22,7 +22,7 @@ Examples:
 
   restore train mprnet-mscam-lite --data photos/ -o runs/mine --resume
 
-  restore train mprnet-mscam-lite-2 --data photos/ -w mprnet-mscam-lite.shake -o runs/tuned
+  restore train mprnet-mscam-lite-3 --data photos/ -w mprnet-mscam-lite.shake -o runs/tuned
 """
 
 
