@@ -55,14 +55,13 @@ class DegradeJob:
     """What to degrade and where to put it.
 
     Attributes:
-        inputs: sharp pictures, videos and, with `frames`, folders of frames, in order; an input's
-            index is part of its seed.
+        inputs: sharp pictures, videos and folders of frames, in order; an input's index is part of
+            its seed.
         output: a folder, or, for one picture, a picture file that gets the degraded picture only.
         recipe: what to do to them.
         seed: of all random numbers.
         layout: of the folder: plain (`lr/`, `hr/`), reds or gopro.
         split: name of the split in the layouts that have one.
-        frames: whether folders are films rather than collections of stills.
         resume: leave pairs that have a record.
         device: where pixels are computed.
     """
@@ -73,7 +72,6 @@ class DegradeJob:
     seed: int
     layout: str = "plain"
     split: str = "train"
-    frames: bool = False
     resume: bool = False
     device: str = "cpu"
 

@@ -106,7 +106,7 @@ def test_resuming_makes_only_what_is_missing(tmp_path):
 
 def test_layouts(tmp_path):
     films = [film(tmp_path / "f0", 14), film(tmp_path / "f1", 14)]
-    run(job(tmp_path, "reds", films, layout="reds", frames=True, split="val"))
+    run(job(tmp_path, "reds", films, layout="reds", split="val"))
     names = sorted(tree(tmp_path / "out"))
     assert [n for n in names if n.endswith(".png")] == [
         f"val/val_{kind}/{sequence:03d}/{frame:08d}.png"
@@ -119,7 +119,7 @@ def test_layouts(tmp_path):
     assert read_image(blurry).pixels.shape[-2:] == (24, 32)
     for recipe, folder in (("gopro", "blur"), ("gopro-gamma", "blur_gamma")):
         out = tmp_path / recipe
-        run(job(tmp_path, recipe, [films[0]], layout="gopro", frames=True, output=out))
+        run(job(tmp_path, recipe, [films[0]], layout="gopro", output=out))
         assert {p.parent.name for p in out.rglob("*.png")} == {folder, "sharp"}
         assert (out / "train/GOPR0000_00_00/sharp/000001.png").is_file()
     stills = tmp_path / "stills"
@@ -129,7 +129,7 @@ def test_layouts(tmp_path):
 
 def test_films_are_averaged_around_their_middle_frame(tmp_path):
     folder = film(tmp_path / "f", 30)
-    run(job(tmp_path, "gopro", [folder], frames=True))
+    run(job(tmp_path, "gopro", [folder]))
     records = sorted((tmp_path / "out/records/lr/f").glob("*.json"))
     spans = [json.loads(record.read_text())["frames"] for record in records]
     assert all(7 <= stop - start <= 13 and (stop - start) % 2 for start, stop in spans)
@@ -147,10 +147,10 @@ def test_films_are_averaged_around_their_middle_frame(tmp_path):
 
 def test_films_that_cannot_be_averaged(tmp_path):
     short = film(tmp_path / "short", 4)
-    (made,) = make_pairs(job(tmp_path, "gopro", [short], frames=True))
+    (made,) = make_pairs(job(tmp_path, "gopro", [short]))
     assert "has 4 frames" in str(made.error)
     with pytest.raises(UsageError, match="does not say how to average"):
-        plan_pairs(job(tmp_path, "shake", [short], frames=True))
+        plan_pairs(job(tmp_path, "shake", [short]))
 
 
 def test_gfn_cuts_patches_at_three_sizes_and_shrinks_each_alone(tmp_path):

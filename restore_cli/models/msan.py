@@ -10,7 +10,8 @@ Data flow: four encoder-decoders of the same layout, weights not shared. Each se
 residual of the stage before it, and that stage's smallest features. The last residual is added to
 the image. The attention of a stage spans the whole frame at 1/8 of its size, so every output pixel
 depends on every input pixel: tiles change the result. TLSC makes the attention local; then
-`forward` must be told where a tile lies.
+`forward` must be told where a tile lies. Local attention took 25.0 s for 24.2 s at 1280x720 (paper)
+and 22.9 s for 37.3 s at 2560x1440 (lite), two CPU cores, one run each.
 """
 
 from __future__ import annotations

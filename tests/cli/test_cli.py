@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli.cli.app import app
+from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
 from restore_cli.weights import store
 from restore_cli.weights.manifest import load_manifest
@@ -254,6 +255,14 @@ def test_degrade_is_reproducible(tmp_path):
     checked = restore("degrade", "--check", one)
     assert checked.exit_code == 1
     assert checked.stdout.startswith("missing\t")
+
+
+def test_the_help_of_degrade_names_every_recipe():
+    text = restore("degrade", "--help").stdout
+    named = text.partition("Recipes:")[2].replace(".", "").split()
+    assert sorted(name.strip(",") for name in named[: len(shipped_degradations())]) == (
+        shipped_degradations()
+    )
 
 
 def test_degrade_refusals(tmp_path):
