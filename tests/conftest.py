@@ -19,6 +19,7 @@ from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
 from restore_cli.models.msan import MsanConfig
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
+pytest_plugins = ("training_runs",)
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"weights"},
     {"inference"},
-    {"jobs", "pairs", "pairs_check"},
+    {"jobs", "layouts", "pairs", "pairs_check"},
     {"training"},
     {"cli"},
 )

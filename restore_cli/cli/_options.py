@@ -141,3 +141,22 @@ def parse_precision(text: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" and known[text] != torch.float32:
         raise UsageError(f"--precision {text} is for GPUs", hint="the CPU runs fp32")
     return known[text]
+
+
+def parse_training_precision(text: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 on GPUs that have it, else fp32.
+
+    Raises:
+        UsageError: unknown, or fp16 where its gradients cannot be scaled.
+    """
+    import torch
+
+    if text == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if text not in known:
+        raise UsageError(f"--precision '{text}' is not known", hint=f"auto, {', '.join(known)}")
+    if text == "fp16" and device.type != "cuda":
+        raise UsageError("--precision fp16 trains on CUDA only", hint="use fp32, or bf16")
+    return known[text]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +12,6 @@ from restore_cli.cli._messages import reported, show
 
 if TYPE_CHECKING:
     from restore_cli.inference.cascade import Stage
-    from restore_cli.inference.loading import LoadedNetwork
-    from restore_cli.inference.restorer import Restorer, RestorerOptions
     from restore_cli.jobs import Item, Outcome, RestoreJob
 
 EPILOG = """
@@ -178,8 +174,9 @@ def image(
     Prints the path of every picture that is done, one a line.
     """
     from restore_cli.image import MAX_PIXELS
+    from restore_cli.inference.assemble import assemble
     from restore_cli.inference.cascade import own_scale, split_names, split_weights
-    from restore_cli.inference.loading import load_network
+    from restore_cli.inference.loading import LoadedNetwork, load_network
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs import RestoreJob, plan
     from restore_cli.weights.manifest import load_manifest
@@ -212,54 +209,13 @@ def image(
     )
     files = split_weights(names, weights)
     items = plan(job)
-    restorer = _restorer(names, files, options, scale, first, quiet=quiet)
-    failed = _run(job, items, restorer, json=json, quiet=quiet)
+    line = assemble(names, files, options, scale, first)
+    if not quiet:
+        for description in line.describe():
+            out.talk(description)
+    failed = _run(job, items, line.stage, json=json, quiet=quiet)
     if failed:
         raise typer.Exit(failed)
-
-
-def _restorer(
-    names: Sequence[str],
-    files: Sequence[str | None],
-    options: RestorerOptions,
-    scale: int | None,
-    first: LoadedNetwork | None,
-    *,
-    quiet: bool,
-) -> Stage:
-    """Load what is named, say what it is, and put it in a row."""
-    from restore_cli.inference.cascade import BICUBIC, Bicubic, Cascade, bicubic_factor
-    from restore_cli.inference.loading import load_network
-    from restore_cli.inference.restorer import Restorer
-    from restore_cli.inference.tlsc import has_global_statistics
-    from restore_cli.weights.store import locate
-
-    stages: list[Stage] = []
-    for name, file in zip(names, files, strict=True):
-        if name == BICUBIC:
-            stages.append(Bicubic(bicubic_factor(names, scale)))
-            line = f"bicubic x{stages[-1].scale}"
-        else:
-            loaded = first or load_network(locate(file, name), expected_model=name)
-            own = options
-            if len(names) > 1 and not has_global_statistics(loaded.network):
-                own = dataclasses.replace(options, tlsc=None)  # meant for the others
-            restorer = Restorer(loaded, own)
-            stages.append(restorer)
-            line = _first_line(loaded, restorer)
-        if not quiet:
-            out.talk(line)
-    return stages[0] if len(stages) == 1 else Cascade(stages)
-
-
-def _first_line(loaded: LoadedNetwork, restorer: Restorer) -> str:
-    """Which weights, which device, and the state that decides the pixels."""
-    tlsc = "x".join(map(str, loaded.tlsc_base)) if restorer.tlsc and loaded.tlsc_base else "off"
-    return (
-        f"{loaded.file.name} (sha256 {loaded.file.sha256[:12]}) on {restorer.options.device}, "
-        f"tlsc {tlsc}, overlap {restorer.overlap}"
-        f"{', self-ensemble' * restorer.options.self_ensemble}"
-    )
 
 
 def _run(job: RestoreJob, items: list[Item], restorer: Stage, *, json: bool, quiet: bool) -> int:

@@ -125,6 +125,52 @@ def import_weights(
     out.data(str(target))
 
 
+@app.command("export")
+@reported
+def export_weights(
+    run: Annotated[str, typer.Argument(help="Folder of a training run.", metavar="RUN")],
+    output: Annotated[
+        str, opt.option("--output", "-o", help="Folder for the files.", metavar="PATH")
+    ],
+    name: Annotated[
+        str, opt.option(help="Of the checkpoint, as 'mprnet-mscam-lite.mine'.", metavar="NAME")
+    ],
+    weights_license: Annotated[
+        str, opt.option("--license", help="SPDX name of the weights' licence.", metavar="NAME")
+    ] = "CC-BY-SA-4.0",
+    push_to_hub: Annotated[
+        str | None,
+        opt.option(help="Upload to this repository as well.", metavar="OWNER/NAME"),
+    ] = None,
+    private: Annotated[
+        bool, opt.option("--private", help="If the repository is made, make it private.")
+    ] = False,
+    overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the files.")] = False,
+    verbose: opt.VerboseOpt = 0,
+) -> None:
+    """Make a training run's weights ready to be passed on: file, model card, manifest entry.
+
+    Prints the three paths; with --push-to-hub also the hf:// name that `--weights` takes anywhere.
+    """
+    from restore_cli.errors import UsageError
+    from restore_cli.training.export import package, write_entry
+    from restore_cli.weights.publish import push
+
+    folder = opt.parse_path(output)
+    there = [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")]
+    taken = next((path for path in there if path.exists()), None)
+    if taken and not overwrite:
+        raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
+    made = package(opt.parse_path(run), folder, name, weights_license)
+    for path in (made.weights, made.card, made.entry):
+        out.data(str(path))
+    if push_to_hub is not None:
+        commit = push(push_to_hub, [made.weights, made.card], private=private)
+        source = f"hf://{push_to_hub}/{made.weights.name}@{commit}"
+        write_entry(made, source, weights_license)
+        out.data(source)
+
+
 def _print_paths(names: list[str] | None) -> None:
     from restore_cli.weights.manifest import get_checkpoint, load_manifest
     from restore_cli.weights.store import fetch as fetch_file

@@ -106,6 +106,12 @@ class DegradationRecipe(BaseModel):
                     raise ValueError("moving objects must come before the downscale step")
         return self
 
+    def before_downscale(self) -> DegradationRecipe:
+        """The steps up to the downscale step, at scale 1: the blurry picture at full size."""
+        kinds = [step.kind for step in self.steps]
+        last = kinds.index("downscale") if "downscale" in kinds else len(kinds)
+        return self.model_copy(update={"scale": 1, "steps": self.steps[:last]})
+
     def at_scale(self, scale: int) -> DegradationRecipe:
         """The same with another scale; the downscale step comes last among the blurs, or goes."""
         values = self.model_dump()

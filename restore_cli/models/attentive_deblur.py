@@ -13,6 +13,7 @@ TensorFlow 1's bilinear without half-pixel centres, which for these factors is p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -90,7 +91,7 @@ class AttentiveDeblur(nn.Module):
         """Restore (B, 3, H, W) to the same size, unclamped."""
         return self.outputs(image)["restored"]
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`level0` at a quarter of the size, `level1` at half, and `restored`."""
         height, width = image.shape[-2:]
         images: list[Tensor] = []
@@ -101,7 +102,8 @@ class AttentiveDeblur(nn.Module):
             earlier = images[-1].detach() if images else image
             seen = [resize_without_centres(x, *size) for x in (image, earlier)]
             images.append(self._restore(torch.cat(seen, 1), level))
-        return {"level0": images[0], "level1": images[1], "restored": images[2]}
+        named = zip(("level0", "level1", "restored"), images, strict=True)
+        return {name: image for name, image in named if wanted is None or name in wanted}
 
     def _restore(self, x: Tensor, level: int) -> Tensor:
         """One pass of the encoder-decoder: (B, 6, h, w) -> (B, 3, h, w)."""

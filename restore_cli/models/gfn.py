@@ -17,6 +17,7 @@ Data flow, (B, C, H, W) with H, W of the input:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.errors import WeightsError
-from restore_cli.models.layers import LearnedInterpolation, conv, start_at_zero
+from restore_cli.models.layers import LearnedInterpolation, computed, conv, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
@@ -168,18 +169,23 @@ class Gfn(nn.Module):
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
         return self._reconstruct(image, self.deblurring(image)[0])
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
-        """`restored` and the `deblurred` small image."""
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+        """`restored`, the same `ungated` (features added as they are), the small `deblurred`."""
         deblurring, shallow = self.deblurring(image)
-        return {
-            "restored": self._reconstruct(image, deblurring),
-            "deblurred": self.deblurring.image(deblurring, shallow),
-        }
+        return computed(
+            {
+                "restored": lambda: self._reconstruct(image, deblurring),
+                "ungated": lambda: self._reconstruct(image, deblurring, gated=False),
+                "deblurred": lambda: self.deblurring.image(deblurring, shallow),
+            },
+            wanted,
+        )
 
-    def _reconstruct(self, image: Tensor, deblurring: Tensor) -> Tensor:
+    def _reconstruct(self, image: Tensor, deblurring: Tensor, *, gated: bool = True) -> Tensor:
         features = self.features(image)
-        gate = self.gate(deblurring, image, features)
-        restored: Tensor = self.reconstruction(features + gate * deblurring)
+        if gated:
+            deblurring = self.gate(deblurring, image, features) * deblurring
+        restored: Tensor = self.reconstruction(features + deblurring)
         if self.interpolation is not None:
             restored = restored + F.pixel_shuffle(self.interpolation(image), 4)
         return restored

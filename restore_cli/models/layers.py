@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -162,3 +164,15 @@ class LearnedInterpolation(nn.Module):
         )
         phases: Tensor = self.phases(planes)
         return phases.reshape(batch, -1, height, width)
+
+
+def computed(
+    makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
+) -> dict[str, Tensor]:
+    """Outputs by name, those among `wanted` only; names that nobody makes are left out.
+
+    Args:
+        makers: how to compute each output.
+        wanted: names, or None for all.
+    """
+    return {name: make() for name, make in makers.items() if wanted is None or name in wanted}

@@ -37,8 +37,9 @@ The paper's ablations are configs: no third order, no drop-out, one branch alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ from restore_cli.models.layers import (
     InstanceNorm,
     LearnedInterpolation,
     Origin,
+    computed,
     conv,
     start_at_zero,
 )
@@ -281,14 +283,17 @@ class Moadg(nn.Module):
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
         return self._restore(image, self._features(image), placement)
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, the `deblurred` small image and the `enlarged` blurry one of its branches."""
         features = self._features(image)
-        outputs = {"restored": self._restore(image, features, None)}
+        makers: dict[str, Callable[[], Tensor]] = {
+            "restored": lambda: self._restore(image, features, None)
+        }
         for name, x in features.items():
             branch = self.branches[name]
-            outputs[str(branch.output)] = branch.image(x)  # type: ignore[operator]
-        return outputs
+            image_of: Callable[[Tensor], Tensor] = branch.image  # type: ignore[assignment]
+            makers[str(branch.output)] = partial(image_of, x)
+        return computed(makers, wanted)
 
     def _features(self, image: Tensor) -> dict[str, Tensor]:
         return {name: branch(image) for name, branch in self.branches.items()}

@@ -19,7 +19,7 @@ which is why `forward` is told where the tile lies.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv, double, halve
+from restore_cli.models.layers import GlobalMean, computed, conv, double, halve
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
@@ -293,14 +293,17 @@ class Mprnet(DeblurringStages):
         restored: Tensor = self.stage3_image(self.deblur(image, placement).features)
         return restored
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, and the images of the first two stages."""
         deblurred = self.deblur(image, None)
-        return {
-            "restored": self.stage3_image(deblurred.features),
-            "stage1": deblurred.stage1,
-            "stage2": deblurred.stage2,
-        }
+        return computed(
+            {
+                "restored": lambda: self.stage3_image(deblurred.features),
+                "stage1": lambda: deblurred.stage1,
+                "stage2": lambda: deblurred.stage2,
+            },
+            wanted,
+        )
 
 
 def _split_lines(image: Tensor, placement: Placement | None) -> tuple[int | None, int | None]:

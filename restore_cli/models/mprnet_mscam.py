@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, LearnedInterpolation, conv, start_at_zero
+from restore_cli.models.layers import (
+    GlobalMean,
+    LearnedInterpolation,
+    computed,
+    conv,
+    start_at_zero,
+)
 from restore_cli.models.mprnet import (
     OFFICIAL_NAMES,
     DeblurringStages,
@@ -148,15 +154,18 @@ class MprnetMscam(DeblurringStages):
         """Restore (B, 3, H, W) to (B, 3, scale*H, scale*W), unclamped; no side image is made."""
         return self._upscale(self.deblur(image, placement).features, image)
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """Every output that a loss may name: `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
-        return {
-            "restored": self._upscale(deblurred.features, image),
-            "stage1": deblurred.stage1,
-            "stage2": deblurred.stage2,
-            "stage3": self.stage3_image(deblurred.features),
-        }
+        return computed(
+            {
+                "restored": lambda: self._upscale(deblurred.features, image),
+                "stage1": lambda: deblurred.stage1,
+                "stage2": lambda: deblurred.stage2,
+                "stage3": lambda: self.stage3_image(deblurred.features),
+            },
+            wanted,
+        )
 
     def _upscale(self, features: Tensor, image: Tensor) -> Tensor:
         x = self.activation(self.transform_conv(self.transform_block(features)))

@@ -16,6 +16,7 @@ and 22.9 s for 37.3 s at 2560x1440 (lite), two CPU cores, one run each.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -127,11 +128,12 @@ class Msan(nn.Module):
         """Restore (B, 3, H, W) to the same size, unclamped."""
         return image + self._residuals(image, placement)[-1]
 
-    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, and the image after each earlier stage as `stage1`, `stage2`, ..."""
         images = [image + residual for residual in self._residuals(image, None)]
-        stages = {f"stage{n}": stage for n, stage in enumerate(images[:-1], start=1)}
-        return stages | {"restored": images[-1]}
+        names = [*(f"stage{n}" for n in range(1, len(images))), "restored"]
+        named = zip(names, images, strict=True)
+        return {name: image for name, image in named if wanted is None or name in wanted}
 
     def _residuals(self, image: Tensor, placement: Placement | None) -> list[Tensor]:
         origin = (placement.top // MULTIPLE, placement.left // MULTIPLE) if placement else (0, 0)

@@ -96,7 +96,8 @@ class Model:
         configs: named configs; the first is the published one.
         build: config -> network, in training mode, with fresh weights. Its `forward` takes an image
             (B, 3, H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size;
-            its `outputs` returns every named output that a training loss may ask for.
+            its `outputs(image, wanted)` returns the outputs a training loss may ask for by name,
+            those among `wanted` only (None for all), and computes no others where that saves work.
         detect: whether a state dict is of this family; never a false negative.
         infer_config: config from the shapes of a state dict that `detect` accepted.
         bytes_per_pixel: config -> peak memory of one inference per input pixel, float32, roughly;

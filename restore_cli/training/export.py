@@ -1,43 +1,234 @@
-"""From a run's state to a checkpoint that `restore image` takes."""
+"""From a run to a checkpoint that `restore image` takes, with its card and its manifest entry."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from restore_cli import __version__
-from restore_cli.models.registry import get_config, get_model
+from restore_cli.errors import UsageError
+from restore_cli.files import sha256, write_then_rename
+from restore_cli.inference.loading import LoadedNetwork, load_network
+from restore_cli.training.learner import model_and_config
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.training.state import TrainingState, read_state
+from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
+from restore_cli.weights.manifest import parse_manifest
+from restore_cli.weights.store import locate
+
+AVERAGED = "module."  # AveragedModel wraps the network and counts its updates
 
 
-def export_checkpoint(state_file: Path, target: Path) -> None:
-    """Write the averaged weights as float16 safetensors with config and provenance.
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A checkpoint ready to be passed on.
+
+    Attributes:
+        weights: `NAME.safetensors`, float16.
+        card: `README.md`, as the Hub shows it.
+        entry: `manifest.toml`, the lines for `weights_manifest.toml`.
+    """
+
+    weights: Path
+    card: Path
+    entry: Path
+
+
+def average_of(state: TrainingState) -> dict[str, Tensor]:
+    """The averaged weights of a state."""
+    return {
+        name.removeprefix(AVERAGED): tensor
+        for name, tensor in state.ema.items()
+        if name.startswith(AVERAGED)
+    }
+
+
+def write_average(state: TrainingState, target: Path) -> None:
+    """Write the averaged weights of a state as float32, with config and provenance."""
+    write_checkpoint(target, average_of(state), _header(state, state.step))
+
+
+def export_checkpoint(run: Path, target: Path) -> None:
+    """Write a run's best averaged weights (the last, where nothing was validated) as float16.
 
     Args:
-        state_file: `state.pt` of a run.
+        run: folder of a run.
         target: the `.safetensors` file to write.
+
+    Raises:
+        UsageError: not a run.
     """
-    state = torch.load(state_file, map_location="cpu", weights_only=True)
-    recipe = TrainingRecipe.model_validate(state["recipe"])
-    config = get_config(get_model(recipe.model), recipe.config)
-    prefix = "module."  # AveragedModel wraps the network and counts its updates
-    weights = {
-        name.removeprefix(prefix): tensor.half()
-        for name, tensor in state["ema"].items()
-        if name.startswith(prefix)
+    state = read_state(_state_file(run))
+    best = run / "best.safetensors"
+    if state.best is not None and best.exists():
+        tensors, step = read_checkpoint(best).tensors, int(state.best["step"])
+    else:
+        tensors, step = average_of(state), state.step
+    halved = {name: tensor.half() for name, tensor in tensors.items()}
+    write_checkpoint(target, halved, _header(state, step))
+
+
+def package(run: Path, folder: Path, name: str, weights_license: str) -> Package:
+    """Write weights, model card and manifest entry of a run.
+
+    Args:
+        run: folder of a run.
+        folder: for the three files.
+        name: of the checkpoint, `model-config.training`.
+        weights_license: SPDX licence that the weights are given under.
+
+    Raises:
+        UsageError: not a run, or a name or licence that the manifest would not take.
+    """
+    if not re.fullmatch(r"[\w-]+\.[\w.-]+", name):
+        raise UsageError(f"checkpoint name '{name}' is not like 'mprnet-mscam-lite.mine'")
+    if not re.fullmatch(r"[A-Za-z0-9.+-]+", weights_license):
+        raise UsageError(f"licence '{weights_license}' is not an SPDX name like CC-BY-4.0")
+    state = read_state(_state_file(run))
+    made = Package(
+        weights=folder / f"{name}.safetensors",
+        card=folder / "README.md",
+        entry=folder / "manifest.toml",
+    )
+    export_checkpoint(run, made.weights)
+    loaded = load_network(locate(str(made.weights), None))
+    with write_then_rename(made.card) as temporary:
+        temporary.write_text(_card(name, weights_license, state, loaded), "utf-8")
+    write_entry(made, f"bundled:{made.weights.name}", weights_license)
+    return made
+
+
+def write_entry(made: Package, source: str, weights_license: str) -> None:
+    """Write the lines for `weights_manifest.toml`, and see that they are valid.
+
+    Args:
+        made: its weights are read.
+        source: where they will be had, as in the manifest.
+        weights_license: SPDX.
+    """
+    loaded = load_network(locate(str(made.weights), None))
+    header = read_checkpoint(made.weights).header
+    assert header is not None
+    assert loaded.train_size is not None
+    provenance: dict[str, Any] = header.provenance
+    values: dict[str, Any] = {
+        "model": loaded.model.name,
+        "source": source,
+        "sha256": sha256(made.weights),
+        "size": made.weights.stat().st_size,
+        "license": weights_license,
+        "training_data": _data_line(provenance.get("data", {})),
+        "recipe": str(provenance.get("recipe_name") or "in the header of the file"),
+        "train_size": list(loaded.train_size),
+        "overlap": loaded.overlap,
     }
-    header = Header(
-        model=recipe.model,
+    if loaded.tlsc and loaded.tlsc_base:
+        values["tlsc_base"] = list(loaded.tlsc_base)
+    config = ", ".join(
+        f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(loaded.config).items()
+    )
+    lines = [f"[{json.dumps(made.weights.stem)}]", f"config = {{ {config} }}"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    text = "\n".join(lines) + "\n"
+    parse_manifest(f"default_model = {json.dumps(loaded.model.name)}\n{text}")
+    with write_then_rename(made.entry) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def _state_file(run: Path) -> Path:
+    path = run / "state.pt"
+    if not path.is_file():
+        raise UsageError(f"'{run}' is not the folder of a run", hint=f"there is no '{path}'")
+    return path
+
+
+def _header(state: TrainingState, step: int) -> Header:
+    recipe = TrainingRecipe.model_validate(state.recipe)
+    model, config = model_and_config(recipe)
+    patch = max(recipe.phases[state.phase].patches)
+    return Header(
+        model=model.name,
         config=dataclasses.asdict(config),
-        train_size=(recipe.patch, recipe.patch),
+        train_size=(patch, patch),
         provenance={
             "version": __version__,
-            "recipe": recipe.model_dump(mode="json"),
-            "steps": state["step"],
-            "hours": round(state["seconds"] / 3600, 2),
+            "recipe": recipe.content(),
+            "phase": recipe.phases[state.phase].name,
+            "steps": step,
+            "hours": round(state.seconds / 3600, 2),
+            "validation": state.best,
+            **state.facts,
         },
     )
-    write_checkpoint(target, weights, header)
+
+
+def _data_line(data: dict[str, Any]) -> str:
+    if not data:
+        return "not recorded"
+    how = (
+        f", degraded by recipe {data['degradation']}"
+        if data["kind"] == "photos"
+        else f", layout {data['layout']}"
+    )
+    return f"{data['count']} {data['kind']}{how}; listing sha256 {data['listing_sha256'][:16]}"
+
+
+def _card(name: str, weights_license: str, state: TrainingState, loaded: LoadedNetwork) -> str:
+    recipe = TrainingRecipe.model_validate(state.recipe)
+    hardware = state.facts.get("hardware", {})
+    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
+    model = loaded.model
+    phases = "\n".join(
+        f"| {phase.name} | {phase.steps} | {phase.batch} x {phase.patch} px | "
+        f"{phase.learning_rate:g}, {phase.schedule.kind} | "
+        + ", ".join(f"{t.weight:g} {t.loss}({t.output}, {t.target})" for t in phase.losses)
+        + " |"
+        for phase in recipe.phases
+    )
+    scores = "None was measured: train with `--validation`, or run `restore benchmark`."
+    if state.best is not None:
+        scores = (
+            f"{state.best['psnr']:.2f} dB PSNR, {state.best['gain']:+.2f} dB over "
+            f"{'bicubic' if model.scale > 1 else 'the input'}, at step {state.best['step']}: a few "
+            "held-out crops during training, to choose the weights by; not a benchmark."
+        )
+    return f"""---
+license: {weights_license.lower()}
+library_name: restore-cli
+pipeline_tag: image-to-image
+tags: [deblurring{", super-resolution" if model.scale > 1 else ""}, {model.name}]
+---
+# {name}
+
+| | |
+|---|---|
+| model | `{model.name}` ({model.task}), {parameters:,} parameters; {model.paper} |
+| file | `{name}.safetensors`, float16, sha256 `{loaded.file.sha256}` |
+| licence of the weights | {weights_license} |
+| data | {_data_line(state.facts.get("data", {}))} |
+| seed, steps | {recipe.seed}, {state.step} of {recipe.steps} |
+| hardware, time | {hardware.get("device", "not recorded")}, {hardware.get("processes", 1)} \
+process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hours |
+
+    restore image photo.png --weights {name}.safetensors
+
+## Training
+
+| phase | steps | batch | rate | losses |
+|---|---|---|---|---|
+{phases}
+
+## Scores
+
+{scores}
+
+## Known failures
+
+Not looked for yet: restore a few pictures of your own, and write here what goes wrong.
+"""

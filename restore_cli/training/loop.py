@@ -2,296 +2,300 @@
 
 from __future__ import annotations
 
-import json
 import math
+import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
-from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import PictureError, RestoreError, UsageError, WeightsError
-from restore_cli.files import write_then_rename
-from restore_cli.inference.loading import load_network
-from restore_cli.models.layers import channels_last
-from restore_cli.models.registry import get_config, get_model
-from restore_cli.training.data import Batch, DegradedCrops
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.training.data import Loader, open_source
+from restore_cli.training.export import export_checkpoint, write_average
 from restore_cli.training.interrupt import deferred_interrupt
-from restore_cli.training.losses import LOSSES
-from restore_cli.training.recipe import LossTerm, TrainingRecipe
-from restore_cli.training.state import TrainingState, load_state, save_state
+from restore_cli.training.learner import Execution, Learner
+from restore_cli.training.recipe import TrainingRecipe, learning_rate
+from restore_cli.training.state import SaveError
+from restore_cli.training.team import Team, assemble
 from restore_cli.training.validation import ValidationSet
-from restore_cli.weights.store import locate
+from restore_cli.training.watch import MetricsLog, Progress, Sheet, TensorBoard, plot_curves
+
+AHEAD = 4  # batches that are read while a GPU computes
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What a watcher is told after each step.
+class TrainJob:
+    """What to train, on what, and where to put it.
 
-    `psnr` and `gain`, its difference to bicubic, are in dB, and None but where measured.
+    Attributes:
+        recipe: what decides the weights.
+        data: folder of sharp photos, or of pairs.
+        run: folder for everything that is written.
+        recipe_name: for the record.
+        validation: folder of other photos or pairs, or None.
+        weights: checkpoint to begin with, as `weights.store.locate` takes it; None for fresh ones.
+        resume: `no` refuses a run that exists, `must` one that does not, `auto` takes either.
+        minutes: stop after so much wall time; the rest is for another `resume`.
+        device: cpu, cuda or mps; in a team, the kind of device.
+        execution: precision, accumulation, compilation.
+        tensorboard: the class that writes event files, or None.
     """
 
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    psnr: float | None = None
-    gain: float | None = None
+    recipe: TrainingRecipe
+    data: Path
+    run: Path
+    recipe_name: str = ""
+    validation: Path | None = None
+    weights: str | None = None
+    resume: str = "no"
+    minutes: float | None = None
+    device: str = "cpu"
+    execution: Execution = field(default_factory=Execution)
+    tensorboard: Any = None
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on."""
+        return self.run / "state.pt"
+
+    @property
+    def best(self) -> Path:
+        """Averaged float32 weights of the best validation of the phase in progress."""
+        return self.run / "best.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """float16 weights for `restore image`."""
+        return self.run / "weights.safetensors"
 
 
 def train(
-    recipe: TrainingRecipe,
-    photos: Path,
-    run: Path,
-    *,
-    device: torch.device,
-    validation: Path | None = None,
-    weights: str | None = None,
-    resume: bool = False,
-    minutes: float | None = None,
+    job: TrainJob,
     report: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Train, or go on training, and return the file with the run's state.
+    """Train, or go on training, and return the file of weights.
 
     The state is saved every `recipe.save_every` steps and at the end, also after Ctrl-C. With the
-    same photos, recipe and machine, a run that was stopped and resumed ends as an undisturbed one:
-    batches are functions of (seed, step), and nothing else is random.
+    same data, recipe and machine, a run that was stopped or killed and resumed ends as an
+    undisturbed one: items of the data are functions of (seed, number), and nothing else is random.
 
     Args:
-        recipe: what to train and how.
-        photos: folder of sharp photos.
-        run: folder for `state.pt` and `metrics.jsonl`.
-        device: where network and degradations run.
-        validation: folder of other sharp photos, degraded by fixed seeds, or None.
-        weights: checkpoint to begin with, as `weights.store.locate` takes it; None for fresh ones.
-        resume: go on from `run/state.pt`.
-        minutes: stop after so much wall time; the rest is for another `resume`.
-        report: called after each step.
+        job: what to train.
+        report: called after each step, in the first process of a team.
+        note: called with what a person should know, likewise.
 
     Raises:
-        UsageError: the run exists and `resume` is False, it does not and `resume` is True, or it
-            was made with another recipe.
-        PictureError: a photo cannot be read; the steps before it are saved.
+        UsageError: the run exists and `resume` is "no", it does not and it is "must", or it was
+            made with another recipe.
+        PictureError: a picture cannot be read; the steps before it are saved.
+        SaveError: the disk was still full at the end; the last state that fitted is whole.
         RestoreError: the loss is not finite; the state of the last good save is kept.
         KeyboardInterrupt: after Ctrl-C, when the step in progress is done and saved.
     """
-    learner = Learner(recipe, device)
-    data = DegradedCrops(photos, recipe, learner.degradation, device)
-    held_out = ValidationSet(validation, learner.model.scale, device) if validation else None
-    path = run / "state.pt"
-    if path.exists():
-        if not resume:
-            raise UsageError(f"'{path}' exists", hint="add --resume, or choose another --output")
-        learner.restore(path)
-    elif resume:
-        raise UsageError(f"nothing to resume: no '{path}'", hint="leave out --resume to begin")
-    elif weights is not None:
-        learner.start_from(weights)
-    run.mkdir(parents=True, exist_ok=True)
-    log = MetricsLog(run / "metrics.jsonl", learner.step)
+    recipe = job.recipe
+    with ExitStack() as stack:
+        team = assemble(torch.device(job.device))
+        stack.callback(team.close)
+        learner = Learner(recipe, team, job.execution)
+        source = open_source(job.data, recipe, learner.degradation)
+        _begin(job, learner)
+        learner.facts = {"recipe_name": job.recipe_name} | _facts(team, source.facts)
+        loader = Loader(
+            source,
+            recipe.seed,
+            team.device,
+            rank=team.rank,
+            processes=team.size,
+            accumulate=job.execution.accumulate,
+        )
+        stack.callback(loader.close)
+        watcher = _Watcher(job, learner, report, note) if team.rank == 0 else None
+        deadline = time.monotonic() + 60 * job.minutes if job.minutes is not None else math.inf
+        interrupt = stack.enter_context(deferred_interrupt())
 
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
-    with deferred_interrupt() as interrupt:
-        while learner.step < recipe.steps and time.monotonic() < deadline:
-            try:
-                batch = data.batch(learner.step)
-            except PictureError:
-                learner.save(path)
-                raise
-            terms = learner.learn(batch)
-            score = None
-            due = learner.step % recipe.validate_every == 0 or learner.step == recipe.steps
-            if held_out and due:
-                score = held_out.score(learner.ema.module)
-            progress = Progress(
-                step=learner.step,
-                steps=recipe.steps,
-                loss=sum(terms.values()),
-                learning_rate=learning_rate(recipe, learner.step - 1),
-                psnr=score.psnr if score else None,
-                gain=score.gain if score else None,
-            )
-            log.add(progress, terms)
-            report(progress)
-            if learner.step % recipe.save_every == 0:
-                learner.save(path)
-            if interrupt.requested:
+        stopped = False
+        while not stopped:
+            phase = learner.phase
+            wanted = {term.target for term in phase.losses}
+            while learner.phase_step < phase.steps and not stopped:
+                begun, waited = time.monotonic(), loader.waited
+                _expect(loader, learner)
+                patch, count = phase.sizes(learner.phase_step)
+                try:
+                    batches = loader.batches(learner.seen, count, patch, wanted)
+                except PictureError:
+                    learner.save(job.state)
+                    raise
+                terms = learner.learn(batches)
+                late = time.monotonic() > deadline
+                if watcher is not None:
+                    spent = time.monotonic() - begun
+                    watcher.after_step(terms, spent, loader.waited - waited, score_now=late)
+                if learner.step % recipe.save_every == 0:
+                    _save_or_note(job, learner, note)
+                stopped = _any(team, late or interrupt.requested)
+            if stopped or learner.phase_index + 1 == len(recipe.phases):
                 break
-        learner.save(path)
-    return path
+            team.wait()
+            learner.advance(job.best)
+            # Before this phase writes its first best weights over those of the last one, from
+            # which a run that is killed now would have to begin it again.
+            learner.save(job.state)
+        learner.save(job.state)
+        if watcher is not None:
+            watcher.close()
+            export_checkpoint(job.run, job.result)
+        team.wait()
+    return job.result
 
 
-class Learner:
-    """Network, average of its weights and optimiser, with the step they stand at."""
-
-    def __init__(self, recipe: TrainingRecipe, device: torch.device) -> None:
-        """Build everything from the recipe's seed.
-
-        Raises:
-            UsageError: unknown names, or patches of a size that the model does not take.
-        """
-        self.recipe = recipe
-        self.model = get_model(recipe.model)
-        self.degradation = load_degradation(recipe.degradation).at_scale(self.model.scale)
-        if recipe.patch % self.model.size.multiple_of:
-            raise UsageError(
-                f"'{self.model.name}' takes patches of multiples of {self.model.size.multiple_of}, "
-                f"the recipe's are {recipe.patch}"
-            )
-        torch.manual_seed(recipe.seed)
-        network = self.model.build(get_config(self.model, recipe.config))
-        self.network = channels_last(network.to(device))
-        self.ema = AveragedModel(self.network, multi_avg_fn=averaging(recipe.ema))
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=recipe.learning_rate, betas=recipe.betas
+def _begin(job: TrainJob, learner: Learner) -> None:
+    """Fresh, from weights, or where the run stands."""
+    exists = learner.team.from_first(job.state.exists())
+    if exists and job.resume == "no":
+        raise UsageError(
+            f"'{job.state}' exists", hint="add --resume auto, or choose another --output"
         )
-        self.step = 0
-        self._before = 0.0  # seconds spent up to `_since`
-        self._since = time.monotonic()
-
-    def learn(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; returns the weighted loss terms.
-
-        Raises:
-            RestoreError: a term is not finite; nothing was changed.
-        """
-        # Networks may draw in training (moadg drops routes): a function of the step, like batches.
-        torch.manual_seed(
-            int(np.random.SeedSequence([self.recipe.seed, self.step]).generate_state(1)[0])
-        )
-        terms = losses(self.network, self.recipe.losses, batch)
-        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-        if bad:
-            raise RestoreError(
-                f"loss is not finite at step {self.step}: {', '.join(bad)}",
-                hint="the last saved state is kept; lower the learning rate and resume",
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.ema.update_parameters(self.network)
-        self.step += 1
-        return {name: float(term.detach()) for name, term in terms.items()}
-
-    def start_from(self, weights: str) -> None:
-        """Take the weights of a checkpoint, of the same model and config.
-
-        Raises:
-            WeightsError: not to be had, or of another model or config.
-        """
-        loaded = load_network(locate(weights, self.recipe.model), self.recipe.model)
-        if loaded.config != get_config(self.model, self.recipe.config):
-            raise WeightsError(
-                f"'{weights}' is not of config '{self.recipe.config}' of '{self.recipe.model}'"
-            )
-        self.network.load_state_dict(loaded.network.state_dict())
-        self.ema.module.load_state_dict(loaded.network.state_dict())
-
-    def save(self, path: Path) -> None:
-        """Write everything that `restore` needs, atomically."""
-        state = TrainingState(
-            step=self.step,
-            network=self.network.state_dict(),
-            ema=self.ema.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            recipe=self.recipe.model_dump(mode="json"),
-            seconds=self._before + time.monotonic() - self._since,
-        )
-        save_state(state, path)
-
-    def restore(self, path: Path) -> None:
-        """Go back to a saved step.
-
-        Raises:
-            UsageError: the state is of another recipe.
-        """
-        state = load_state(path, self.recipe.model_dump(mode="json"))
-        self.network.load_state_dict(state.network)
-        self.ema.load_state_dict(state.ema)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.step, self._before = state.step, state.seconds
-        self._since = time.monotonic()
+    if not exists and job.resume == "must":
+        raise UsageError(f"nothing to resume: no '{job.state}'", hint="use --resume auto to begin")
+    if exists:
+        learner.restore(job.state)
+    elif job.weights is not None:
+        learner.start_from(job.weights)
+    if learner.team.rank == 0:
+        job.run.mkdir(parents=True, exist_ok=True)
+        for leftover in job.run.glob(".*.part"):  # of a process that was killed while writing
+            leftover.unlink()
+        if not exists:
+            learner.save(job.state)  # a full disk is found now, not after the first hundred steps
 
 
-def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Exponential moving average that forgets the first, untrained weights quickly.
-
-    With a constant 0.998, 60 % of the average was still the initial weights after 250 steps.
-    """
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, new in zip(averaged, current, strict=True):
-            mean.lerp_(new, 1 - kept)
-
-    return update
+def _expect(loader: Loader, learner: Learner) -> None:
+    """Have the next batches of the phase read ahead."""
+    phase, first = learner.phase, learner.seen
+    for step in range(learner.phase_step, min(learner.phase_step + AHEAD, phase.steps)):
+        patch, count = phase.sizes(step)
+        loader.expect(first, count, patch)
+        first += count
 
 
-def losses(network: nn.Module, wanted: list[LossTerm], batch: Batch) -> dict[str, Tensor]:
-    """Weighted terms by name, e.g. `restored.l1`.
-
-    Raises:
-        UsageError: a term names an output that the network does not have.
-    """
-    degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
-    outputs: dict[str, Tensor] = network.outputs(degraded)  # type: ignore[operator]
-    terms = {}
-    for term in wanted:
-        if term.output not in outputs:
-            raise UsageError(
-                f"the recipe's loss names output '{term.output}'",
-                hint=f"this network has: {', '.join(sorted(outputs))}",
-            )
-        value = LOSSES[term.loss](outputs[term.output], batch.targets[term.target])
-        terms[f"{term.output}.{term.loss}"] = term.weight * value
-    return terms
-
-
-def learning_rate(recipe: TrainingRecipe, step: int) -> float:
-    """Linear warm-up, constant, then a half cosine over the last `decay` steps.
-
-    The constant part does not depend on `steps`, so a run can be prolonged or cut short.
-    """
-    if step < recipe.warm_up:
-        return recipe.learning_rate * (step + 1) / recipe.warm_up
-    left = max(recipe.steps - step, 0) / max(recipe.decay, 1)
-    fraction = (1 - math.cos(math.pi * min(left, 1.0))) / 2
-    return recipe.learning_rate_end + (recipe.learning_rate - recipe.learning_rate_end) * fraction
-
-
-class MetricsLog:
-    """`metrics.jsonl`: one line per step; on resuming, lines after the saved step are dropped."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self.path = path
-        kept = path.read_text("utf-8").splitlines() if path.exists() and first else []
-        with write_then_rename(path) as temporary:
-            whole = [line for line in kept if _step(line) <= first]
-            temporary.write_text("".join(line + "\n" for line in whole), "utf-8")
-
-    def add(self, progress: Progress, terms: dict[str, float]) -> None:
-        line: dict[str, Any] = {"step": progress.step, "loss": round(progress.loss, 6)}
-        line |= {name: round(term, 6) for name, term in terms.items()}
-        line["learning_rate"] = progress.learning_rate
-        if progress.psnr is not None:
-            line |= {"psnr": progress.psnr, "gain": progress.gain}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-
-
-def _step(line: str) -> float:
-    """Step of a line; infinite for one that was cut off by a crash."""
+def _save_or_note(job: TrainJob, learner: Learner, note: Callable[[str], None]) -> None:
+    """A disk that is full now may have room at the next save: going on loses nothing."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        learner.save(job.state)
+    except SaveError as error:
+        note(f"{error}; going on, the next try is in {job.recipe.save_every} steps")
+
+
+def _any(team: Team, flag: bool) -> bool:
+    """Whether any process wants to stop: all must do so at the same step."""
+    if team.size == 1:
+        return flag
+    wish: Tensor = torch.tensor([float(flag)], device=team.device)
+    return bool(team.mean(wish)[0] > 0)
+
+
+def _facts(team: Team, data: dict[str, Any]) -> dict[str, Any]:
+    cuda = team.device.type == "cuda"
+    name = torch.cuda.get_device_name(team.device) if cuda else platform.processor()
+    return {
+        "data": data,
+        "hardware": {
+            "device": name or platform.machine(),
+            "processes": team.size,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__.split("+")[0],
+        },
+    }
+
+
+class _Watcher:
+    """What the first process does beside learning: validate, log, draw, report."""
+
+    def __init__(
+        self,
+        job: TrainJob,
+        learner: Learner,
+        report: Callable[[Progress], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self.job, self.learner, self.report, self.note = job, learner, report, note
+        model, device = learner.model, learner.team.device
+        self.held_out: ValidationSet | None = None
+        self.sheet: Sheet | None = None
+        if job.validation is not None:
+            multiple = model.size.multiple_of
+            self.held_out = ValidationSet(job.validation, model.scale, multiple, device, job.recipe)
+            self.sheet = Sheet(job.run / "validation", self.held_out, job.run / "validation.png")
+        self.log = MetricsLog(job.run / "metrics.jsonl", learner.step)
+        self.board = (
+            TensorBoard(job.run / "tensorboard", job.tensorboard) if job.tensorboard else None
+        )
+
+    def after_step(
+        self, terms: dict[str, float], seconds: float, waited: float, *, score_now: bool
+    ) -> None:
+        """Validate where it is due, keep the best weights, tell everyone.
+
+        A score out of turn, when time is up, is told but does not count: where a run is stopped
+        must not decide which weights the next phase begins with.
+        """
+        learner = self.learner
+        phase, score = learner.phase, None
+        enlarged = learner.model.scale > 1 and phase.losses[0].target == "reference"
+        due = learner.step % learner.recipe.validate_every == 0
+        due = due or learner.phase_step == phase.steps
+        if self.held_out and (due or score_now):
+            score = self.held_out.score(learner.ema.module, phase.losses[0])
+            if due and (learner.best is None or score.psnr > learner.best["psnr"]):
+                self._keep_best(score.psnr, score.gain)
+        progress = Progress(
+            step=learner.step,
+            steps=learner.recipe.steps,
+            phase=phase.name,
+            loss=sum(terms.values()),
+            terms=terms,
+            learning_rate=learning_rate(phase, learner.phase_step - 1),
+            seconds=seconds,
+            waited=waited,
+            psnr=score.psnr if score else None,
+            gain=score.gain if score else None,
+            baseline="bicubic" if enlarged else "the input",
+        )
+        try:
+            self.log.add(progress)
+            if score and self.sheet:
+                self.sheet.add(learner.step, score.gain, score.restored)
+                plot_curves(self.log.rows(), self.job.run / "curves.png")
+        except OSError as error:
+            self.note(f"cannot write to '{self.job.run}': {error}; going on")
+        if self.board:
+            self.board.add(progress)
+        self.report(progress)
+
+    def close(self) -> None:
+        """Draw the curves a last time."""
+        if self.log.rows():
+            plot_curves(self.log.rows(), self.job.run / "curves.png")
+        if self.board:
+            self.board.close()
+
+    def _keep_best(self, psnr: float, gain: float) -> None:
+        learner = self.learner
+        try:
+            write_average(learner.state(), self.job.best)
+        except OSError as error:
+            self.note(f"cannot write '{self.job.best}': {error}; going on")
+            return
+        learner.best = {
+            "phase": learner.phase.name,
+            "step": learner.step,
+            "psnr": psnr,
+            "gain": gain,
+        }

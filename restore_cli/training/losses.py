@@ -1,4 +1,4 @@
-"""Loss terms on (B, 3, H, W) images; each is a mean, so its weight does not depend on the size."""
+"""Loss terms on (B, 3, H, W) float32 images; each is a mean, so its weight is of no size."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from restore_cli.metrics import ssim as structural_similarity
+
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference."""
     return (output - target).abs().mean()
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference."""
+    return (output - target).square().mean()
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
@@ -34,6 +41,33 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
     # Linear, so the difference is filtered once instead of each picture.
     filtered = F.conv2d(output - target, kernels, padding=1, groups=3)
     return 2 * filtered.abs().mean()
+
+
+def gray_gradient(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the differences of neighbours, along x plus along y, of luma.
+
+    Xu et al., CVIU 2021, as in their published code: luma .2989 R + .5870 G + .1140 B.
+    """
+    weights = output.new_tensor([0.2989, 0.5870, 0.1140]).reshape(1, 3, 1, 1)
+    gray = ((output - target) * weights).sum(1)
+    return gray.diff(dim=-1).square().mean() + gray.diff(dim=-2).square().mean()
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of -log(1 - |output - target|) (Guo et al., MSAN, Entropy 24(10), 2022).
+
+    Defined for differences below 1 only, and an unclamped output can be further off. From 1 - 1e-3
+    on the logarithm goes on as its tangent, so that such values still have a gradient.
+    """
+    near = 1 - 1e-3
+    difference = (output - target).abs()
+    inside = -torch.log1p(-difference.clamp(max=near))
+    return (inside + (difference - near).clamp(min=0) / (1 - near)).mean()
+
+
+def ssim(output: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM, 11x11 Gaussian (Wang et al. 2004); Chu et al. 2022 print it without the 1 -."""
+    return 1 - structural_similarity(output, target).mean()
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
@@ -63,8 +97,12 @@ def _smooth(image: Tensor) -> Tensor:
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": l1,
+    "mse": mse,
     "charbonnier": charbonnier,
     "edge": edge,
     "gradient": gradient,
+    "gray_gradient": gray_gradient,
+    "cross_entropy": cross_entropy,
+    "ssim": ssim,
     "psnr": psnr,
 }

@@ -1,58 +1,246 @@
-"""A training recipe: everything that decides the weights, but for the photos and the hardware."""
+"""A training recipe: everything that decides the weights, but for the data and the hardware."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restore_cli import toml_file
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=16)]
+Name = Annotated[str, Field(min_length=1)]
+
+Target = Literal[
+    "reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"
+]
 
 
 class LossTerm(BaseModel):
     """weight * loss(output, target).
 
-    `reference` is the sharp picture at the output's size, `reference_small` the same at the size
-    of the input, by bicubic downscaling.
+    Attributes:
+        output: of the network, by name.
+        target: `reference` is the sharp picture at full size; `reference_small` the same at the
+            size of the input, by bicubic downscaling; `reference_half` and `reference_quarter`
+            every second and fourth of its pixels; `degraded_large` the blurry picture before it was
+            shrunk.
+        loss: by name.
+        weight: of this term in the sum.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    output: str
-    target: Literal["reference", "reference_small"]
-    loss: Literal["l1", "charbonnier", "edge", "gradient", "psnr"]
-    weight: Positive
+    output: Name
+    target: Target
+    loss: Literal[
+        "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
+        "cross_entropy", "ssim", "psnr",
+    ]  # fmt: skip
+    weight: Positive = 1.0
+
+    @property
+    def name(self) -> str:
+        """As it is called in logs."""
+        return f"{self.output}.{self.loss}"
 
 
-class TrainingRecipe(BaseModel):
-    """Sizes in pixels of the degraded input; counts in optimiser steps."""
+class Cosine(BaseModel):
+    """Constant, then half a cosine over the last `steps` steps (None: all) down to `end`.
+
+    The constant part does not depend on the length of the phase: a run can be prolonged.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str
-    config: str
-    degradation: str
-    seed: int = 0
+    kind: Literal["cosine"] = "cosine"
+    end: NotNegative = 0.0
+    steps: Count | None = None
+
+
+class Stairs(BaseModel):
+    """Times `factor` every `every` steps, never below `end`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["stairs"]
+    every: Count
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    end: NotNegative = 0.0
+
+
+class Polynomial(BaseModel):
+    """end + (rate - end) * (1 - step / steps) ** power."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["polynomial"]
+    power: Positive
+    end: NotNegative = 0.0
+
+
+class Constant(BaseModel):
+    """The same rate throughout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["constant"]
+
+
+Schedule = Annotated[Cosine | Stairs | Polynomial | Constant, Field(discriminator="kind")]
+
+
+class Adam(BaseModel):
+    """Kingma and Ba, without weight decay."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["adam"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Sgd(BaseModel):
+    """Stochastic gradient descent with momentum."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["sgd"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class Larger(BaseModel):
+    """From this step of a phase on, patches and batches of other sizes (progressive training)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: Count
+    patch: Side
+    batch: Count
+
+
+class Phase(BaseModel):
+    """A part of the training with its own losses, parameters and schedule.
+
+    Attributes:
+        name: for logs.
+        steps: of the optimiser.
+        batch: patches a step, over all processes and accumulated parts.
+        patch: side of a degraded patch, pixels.
+        progressive: other sizes from some step on, in order.
+        learning_rate: after the warm-up.
+        schedule: of the learning rate after the warm-up.
+        warm_up: steps in which the rate grows linearly.
+        clip: largest norm of the gradient, or None.
+        trained: globs of the parameters that are; the others are frozen.
+        begin: weights of the phase before that this one starts from: its best by validation (of the
+            averaged ones; the last average where nothing was validated), the last average, or the
+            last as they were.
+        keep_optimizer: go on with the moments of the phase before; needs begin = "last".
+        losses: their sum is minimised. The first one's output is what validation scores.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
     steps: Count
     batch: Count
-    patch: Annotated[int, Field(ge=16)]
-    margin: Annotated[int, Field(ge=0)] = 8  # cut after degrading, so that crops see neighbours
-    halve: Annotated[float, Field(ge=0, le=1)] = 0.3  # photos halved first: cleaner than their JPEG
+    patch: Side
+    progressive: list[Larger] = []
     learning_rate: Positive
-    learning_rate_end: Positive
+    schedule: Schedule = Cosine()
     warm_up: Annotated[int, Field(ge=0)] = 0
-    decay: Annotated[int, Field(ge=0)] = 0  # steps of the final cosine
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip: Positive = 1.0  # norm of the gradient
+    clip: Positive | None = None
+    trained: Annotated[list[Name], Field(min_length=1)] = ["*"]
+    begin: Literal["best", "average", "last"] = "best"
+    keep_optimizer: bool = False
+    losses: Annotated[list[LossTerm], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Phase:
+        names = [term.name for term in self.losses]
+        if len(set(names)) < len(names):
+            raise ValueError("two losses of one kind on one output")
+        if self.losses[0].target not in {"reference", "reference_small"}:
+            raise ValueError("the first loss must be against reference or reference_small")
+        steps = [0, *(larger.step for larger in self.progressive)]
+        if sorted(set(steps)) != steps:
+            raise ValueError("progressive sizes must be in the order of their steps")
+        if self.keep_optimizer and self.begin != "last":
+            raise ValueError('keep_optimizer needs begin = "last"')
+        return self
+
+    def sizes(self, step: int) -> tuple[int, int]:
+        """Patch and batch at a step of this phase."""
+        reached = [larger for larger in self.progressive if larger.step <= step]
+        return (reached[-1].patch, reached[-1].batch) if reached else (self.patch, self.batch)
+
+    @property
+    def patches(self) -> set[int]:
+        """Every patch size of the phase."""
+        return {self.patch, *(larger.patch for larger in self.progressive)}
+
+
+class TrainingRecipe(BaseModel):
+    """Sizes in pixels of the degraded input; counts in optimiser steps.
+
+    Attributes:
+        model: as in the registry; None for that of the weights that are fine-tuned.
+        config: name of one of its configs, or its fields; None likewise.
+        degradation: name of the recipe for sharp photos; pairs are taken as they are.
+        validation_degradation: likewise, for sharp photos to validate on.
+        gopro_blur: which of GoPro's blurry frames pairs are made of.
+        seed: of everything random.
+        margin: pixels around a patch that are cut off after degrading, so that its border was made
+            from real neighbours.
+        halve: share of the photos that are halved first: cleaner than their JPEG.
+        ema: decay of the average of the weights; 0 for the weights themselves.
+        save_every: steps between saved states.
+        validate_every: steps between validations.
+        optimizer: of all phases.
+        phases: one after the other.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    config: str | dict[str, int | bool] | None = None
+    degradation: str = "shake-mixed"
+    validation_degradation: str = "shake"
+    gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
+    seed: Annotated[int, Field(ge=0)] = 0
+    margin: Annotated[int, Field(ge=0)] = 8
+    halve: Annotated[float, Field(ge=0, le=1)] = 0.3
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     save_every: Count = 100
     validate_every: Count = 500
-    losses: Annotated[list[LossTerm], Field(min_length=1)]
+    optimizer: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
+    phases: Annotated[list[Phase], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _named(self) -> TrainingRecipe:
+        if (self.model is None) != (self.config is None):
+            raise ValueError("model and config go together")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError("two phases of one name")
+        if self.phases[0].keep_optimizer:
+            raise ValueError("the first phase has no optimizer to keep")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def content(self) -> dict[str, Any]:
+        """As JSON values."""
+        return self.model_dump(mode="json")
 
 
 def load_recipe(name_or_path: str) -> TrainingRecipe:
@@ -63,3 +251,29 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
         RecipeError: unknown key, wrong type, value out of range.
     """
     return toml_file.load(TrainingRecipe, name_or_path, FOLDER, "training recipe")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def learning_rate(phase: Phase, step: int) -> float:
+    """Rate of a step of a phase: linear warm-up, then its schedule."""
+    rate, schedule = phase.learning_rate, phase.schedule
+    if step < phase.warm_up:
+        return rate * (step + 1) / phase.warm_up
+    past, length = step - phase.warm_up, max(phase.steps - phase.warm_up, 1)
+    match schedule:
+        case Cosine():
+            left = max(length - past, 0) / min(schedule.steps or length, length)
+            fraction = (1 - math.cos(math.pi * min(left, 1.0))) / 2
+            rate = schedule.end + (rate - schedule.end) * fraction
+        case Stairs():
+            rate = max(rate * float(schedule.factor ** (past // schedule.every)), schedule.end)
+        case Polynomial():
+            left = max(length - past, 0) / length
+            rate = schedule.end + (rate - schedule.end) * float(left**schedule.power)
+        case Constant():
+            pass
+    return rate

@@ -3,51 +3,114 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
+
+# A run may be prolonged, cut short or cooled down; anything else makes another run of it.
+CHANGEABLE = ("steps", "schedule")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Attributes: next step to run, state dicts, the recipe's content, seconds trained so far."""
+    """Everything that is not in the recipe and the data.
 
+    Attributes:
+        phase: index of the phase.
+        phase_step: steps done in it.
+        step: steps done in all.
+        seen: items of the data taken so far.
+        network: state dict.
+        ema: state dict of the averaged network.
+        optimizer: state dict.
+        scaler: state dict of the gradient scaler; empty but for float16.
+        best: phase, step, psnr and gain of the best validation of this phase; None before it.
+        recipe: its content.
+        facts: data and hardware, for people.
+        seconds: trained so far.
+    """
+
+    phase: int
+    phase_step: int
     step: int
+    seen: int
     network: dict[str, Any]
     ema: dict[str, Any]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    best: dict[str, Any] | None
     recipe: dict[str, Any]
+    facts: dict[str, Any]
     seconds: float
 
 
+class SaveError(RestoreError):
+    """The state cannot be written; the one before it is whole."""
+
+
 def save_state(state: TrainingState, path: Path) -> None:
-    """Write atomically; an earlier file of that name stays until the new one is whole."""
+    """Write atomically; an earlier file of that name stays until the new one is whole.
+
+    Raises:
+        SaveError: the disk is full, or gone.
+    """
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    with write_then_rename(path) as temporary:
-        torch.save(values, temporary)
+    try:
+        with write_then_rename(path) as temporary, temporary.open("wb") as stream:
+            torch.save(values, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # before the name: else a power cut may leave an empty file
+    except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
+        raise SaveError(
+            f"cannot save step {state.step} to '{path}': {error}",
+            hint="the state saved before it is whole; make room, then --resume auto",
+        ) from error
 
 
-def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
+def read_state(path: Path) -> TrainingState:
     """Read a state; nothing in the file is executed.
 
     Raises:
-        UsageError: the run was started with another recipe. `steps` may differ: a run may be
-            prolonged or cut short.
+        UsageError: not a state of this version.
     """
-    state = TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
-    changed = sorted(
-        key
-        for key in recipe.keys() | state.recipe.keys()
-        if key != "steps" and recipe.get(key) != state.recipe.get(key)
-    )
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        return TrainingState(**values)
+    except (TypeError, RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        raise UsageError(
+            f"'{path}' is not a state of this version's `restore train`: {error}",
+            hint="begin anew in another --output, with the run's weights.safetensors as --weights",
+        ) from error
+
+
+def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
+    """Read the state of a run of this recipe.
+
+    Raises:
+        UsageError: not a state, or the run was started with another recipe.
+    """
+    state = read_state(path)
+    before, now = _comparable(state.recipe), _comparable(recipe)
+    changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
     if changed:
         raise UsageError(
             f"'{path}' was trained with another recipe: {', '.join(changed)} differ",
             hint="choose another --output folder, or restore the recipe",
         )
     return state
+
+
+def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in recipe.items() if key != "phases"}
+    for phase in recipe["phases"]:
+        for key, value in phase.items():
+            if key not in CHANGEABLE:
+                flat[f"phases.{phase['name']}.{key}"] = value
+    return flat

@@ -1,4 +1,4 @@
-"""A few held-out photos, degraded by fixed seeds once, scored during training."""
+"""A few held-out pictures, degraded by fixed seeds once, scored during training."""
 
 from __future__ import annotations
 
@@ -11,48 +11,115 @@ from torch import Tensor, nn
 
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
 from restore_cli.degradations.sensor import quantise
+from restore_cli.image import read_rgb8
+from restore_cli.layouts import Pair, find_pairs
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
-from restore_cli.training.data import Photos
+from restore_cli.training.data import list_photos
+from restore_cli.training.recipe import LossTerm, TrainingRecipe
 
 PICTURES, SIDE, CROP = 12, 512, 4
 
 
 class Score(NamedTuple):
-    """Mean PSNR and its gain over bicubic, dB."""
+    """Mean PSNR, its gain over bicubic (at x1: over the input), dB; the restored pictures."""
 
     psnr: float
     gain: float
+    restored: list[Tensor]
 
 
 class ValidationSet:
-    """Centre crops under the `shake` degradation; PSNR on 8-bit RGB, 4 px cropped.
+    """Centre crops of photos, degraded as the recipe says, or of pairs; PSNR on 8-bit RGB.
 
-    Without TLSC: a crop is close to the training size, and this is a curve, not a result.
+    4 px are cropped. Without TLSC: a crop is close to the training size, and this is a curve, not a
+    result.
     """
 
-    def __init__(self, folder: Path, scale: int, device: torch.device) -> None:
-        recipe = load_degradation("shake").at_scale(scale)
-        photos = Photos(folder, minimum=64 * scale)
-        self.pairs: list[tuple[Tensor, Tensor]] = []
-        for index in range(min(PICTURES, len(photos))):
-            photo = photos.read(index)
-            height, width = photo.shape[1:]
-            rows, columns = (min(SIDE, side // (8 * scale) * 8 * scale) for side in (height, width))
-            top, left = (height - rows) // 2, (width - columns) // 2
-            crop = photo[None, :, top : top + rows, left : left + columns].to(device).float() / 255
-            rng = np.random.default_rng([0, index])
-            drawn = draw(recipe, rng, picture=(height, width), centre=(columns / 2, rows / 2))
-            self.pairs.append(degrade(crop, [drawn], recipe))
-        bicubic = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in self.pairs]
-        self.baseline = torch.stack([self._psnr(x, n) for n, x in enumerate(bicubic)])
+    def __init__(
+        self,
+        folder: Path,
+        scale: int,
+        multiple: int,
+        device: torch.device,
+        recipe: TrainingRecipe,
+    ) -> None:
+        """Read up to 12 pictures, spread over the folder.
 
-    def score(self, network: nn.Module) -> Score:
-        """Run the network on every crop."""
+        Args:
+            folder: of photos or of pairs, as for training.
+            scale: of the model.
+            multiple: sides of the degraded crops are multiples of it.
+            device: where they are kept.
+            recipe: how photos are degraded, and which of GoPro's blurs is meant.
+
+        Raises:
+            NoInputError: no picture that is large enough.
+        """
+        self.scale, self.multiple, self.device = scale, multiple, device
+        self.degradation = load_degradation(recipe.validation_degradation).at_scale(scale)
+        splits = ("val", "test", "validation", "train")
+        found = next(filter(None, (find_pairs(folder, s, recipe.gopro_blur) for s in splits)), None)
+        if found is None:
+            photos = list_photos(folder, minimum=64 * scale)
+            self.pairs = [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
+        else:
+            step = max(len(found.pairs) // PICTURES, 1)
+            self.pairs = [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
+
+    def score(self, network: nn.Module, term: LossTerm) -> Score:
+        """Run the network on every crop.
+
+        Args:
+            network: in any mode; it is run in eval mode.
+            term: its output is scored against its target.
+        """
+        training = network.training
+        network.eval()
         with torch.inference_mode():
-            restored = [network(degraded) for degraded, _ in self.pairs]
-        values = torch.stack([self._psnr(x, n) for n, x in enumerate(restored)])
-        return Score(float(values.mean()), float((values - self.baseline).mean()))
+            wanted = (term.output,)
+            restored = [
+                quantise(network.outputs(x, wanted)[term.output].float())  # type: ignore[operator]
+                for x, _ in self.pairs
+            ]
+        network.train(training)
+        scores, baselines = [], []
+        for image, (degraded, reference) in zip(restored, self.pairs, strict=True):
+            size = image.shape[-2:]
+            sharp = reference
+            if size != reference.shape[-2:]:
+                sharp = quantise(resize_bicubic(reference, *size))
+            bicubic = quantise(resize_bicubic(degraded, *size))
+            scores.append(psnr(image, sharp, crop=CROP))
+            baselines.append(psnr(bicubic, sharp, crop=CROP))
+        mean, baseline = torch.cat(scores).mean(), torch.cat(baselines).mean()
+        return Score(float(mean), float(mean - baseline), restored)
 
-    def _psnr(self, restored: Tensor, index: int) -> Tensor:
-        return psnr(quantise(restored), self.pairs[index][1], crop=CROP)[0]
+    def _photo(self, path: Path, index: int) -> tuple[Tensor, Tensor]:
+        recipe = self.degradation
+        photo = read_rgb8(path)
+        height, width = photo.shape[1:]
+        crop = self._centre(photo, self.scale)
+        rows, columns = crop.shape[-2:]
+        rng = np.random.default_rng([0, index])
+        drawn = draw(recipe, rng, picture=(height, width), centre=(columns / 2, rows / 2))
+        return degrade(crop, [drawn], recipe)
+
+    def _pair(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        degraded, sharp = read_rgb8(pair.degraded), read_rgb8(pair.reference)
+        same = degraded.shape == sharp.shape
+        crop = self._centre(degraded, self.scale if same else 1)
+        if same and self.scale > 1:
+            height, width = (side // self.scale for side in crop.shape[-2:])
+            crop = quantise(resize_bicubic(crop, height, width))
+        return crop, self._centre(sharp, self.scale)
+
+    def _centre(self, picture: Tensor, scale: int) -> Tensor:
+        """A crop of up to SIDE at full size; degraded sides are multiples of the model's."""
+        whole = self.multiple * scale
+        longest = SIDE if scale == self.scale else SIDE // self.scale
+        height, width = picture.shape[1:]
+        rows, columns = (max(min(longest, s) // whole, 1) * whole for s in (height, width))
+        top, left = (height - rows) // 2 // scale * scale, (width - columns) // 2 // scale * scale
+        crop = picture[None, :, top : top + rows, left : left + columns]
+        return crop.to(self.device).float() / 255

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from restore_cli.cli.app import app
 from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
+from restore_cli.training.recipe import shipped_recipes
 from restore_cli.weights import store
 from restore_cli.weights.manifest import load_manifest
 
@@ -316,10 +317,42 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     weights = tmp_path / "run/weights.safetensors"
     assert done.stdout.strip() == str(weights)
     assert restore(*arguments).exit_code == 2
-    assert restore(*arguments[:-1], tmp_path / "typo", "--resume").exit_code == 2
-    assert restore(*arguments, "--resume", "--minutes", "0.0001").exit_code == 0
+    assert restore(*arguments[:-1], tmp_path / "typo", "--resume", "must").exit_code == 2
+    assert restore(*arguments, "--resume", "auto", "--minutes", "0.0001").exit_code == 0
     source = make(tmp_path / "a.png")
     assert restore("image", source, "-w", weights).exit_code == 0
+
+
+def test_train_lists_rehearses_and_refuses(tmp_path):
+    listed = restore("train").stdout.splitlines()
+    assert [line.split("\t")[0] for line in listed] == shipped_recipes()
+    (tmp_path / "photos").mkdir()
+    make(tmp_path / "photos/0.png", 360, 340)
+    shipped = (ROOT / "restore_cli/recipes/train/mprnet-mscam-lite.toml").read_text()
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(shipped.replace("batch = 8", "batch = 2").replace("patch = 64", "patch = 16"))
+    arguments = ("train", recipe, "--data", tmp_path / "photos", "-o", tmp_path / "run")
+    dry = restore(*arguments, "--dry-run", "--json", "--accumulate", "2")
+    assert dry.exit_code == 0, dry.stderr
+    phases = [json.loads(line) for line in dry.stdout.splitlines()]
+    assert [phase["phase"] for phase in phases] == ["joint", "score", "score again"]
+    assert all(phase["hours"] > 0 for phase in phases)
+    assert not (tmp_path / "run").exists()
+    for wrong, said in (
+        (("--resume", "yes"), "--resume value 'yes' not found"),
+        (("--precision", "fp8"), "--precision 'fp8' is not known"),
+        (("--precision", "fp16", "-d", "cpu"), "fp16 trains on CUDA only"),
+        (("--accumulate", "3"), "a batch of 2 cannot be divided by 1 processes x 3"),
+    ):
+        refused = restore(*arguments, *wrong)
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+    assert restore("train", "gfn").exit_code == 2
+    tune = ("train", "finetune", "--data", tmp_path / "photos", "-o", tmp_path / "tuned")
+    assert restore(*tune).exit_code == 2
+    tuned = restore(*tune, "-w", "mprnet-mscam-lite.shake", "--minutes", "0.0001")
+    assert tuned.exit_code == 0, tuned.stderr
+    assert (tmp_path / "tuned/weights.safetensors").exists()
 
 
 def test_import_then_restore(tmp_path):

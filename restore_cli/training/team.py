@@ -1,0 +1,99 @@
+"""The processes that train together: as many as `torchrun` or `accelerate launch` started.
+
+Each has its part of every batch; gradients are averaged, so the number of processes changes the
+result by rounding only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from torch import Tensor, nn
+
+
+class Team(Protocol):
+    """What the loop asks of it."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose gradients are averaged over the team; its weights become the first's."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of each value over the team."""
+
+    def from_first(self, value: Any) -> Any:
+        """The first process' value, in all."""
+
+    def wait(self) -> None:
+        """Until all are here."""
+
+    def close(self) -> None:
+        """Part in order."""
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        return module
+
+    def mean(self, values: Tensor) -> Tensor:
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+    def wait(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Together:
+    """Several processes, by accelerate over torch.distributed (NCCL on GPUs, Gloo on CPUs)."""
+
+    def __init__(self, device: torch.device) -> None:
+        # Frozen parameters and outputs that a phase does not ask for get no gradient.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu", device_placement=False, kwargs_handlers=[unused]
+        )
+        self.rank, self.size = self._accelerator.process_index, self._accelerator.num_processes
+        self.device = self._accelerator.device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
+        return wrapped
+
+    def mean(self, values: Tensor) -> Tensor:
+        reduced: Tensor = self._accelerator.reduce(values, "mean")
+        return reduced
+
+    def from_first(self, value: Any) -> Any:
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        self._accelerator.end_training()
+
+
+def assemble(device: torch.device) -> Team:
+    """The team that this process was started in; each process of it gets a device of its kind."""
+    return Together(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(device)

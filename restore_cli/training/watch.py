@@ -1,0 +1,228 @@
+"""What people look at: a line a step, curves, and a sheet of restored pictures that grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from restore_cli.degradations.sensor import quantise
+from restore_cli.files import write_then_rename
+from restore_cli.resample import resize_bicubic
+from restore_cli.training.validation import ValidationSet
+
+ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations shown, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher is told after each step.
+
+    Attributes:
+        step: steps done.
+        steps: of all phases.
+        phase: name of the one in progress.
+        loss: sum of the weighted terms.
+        terms: each of them.
+        learning_rate: of this step.
+        seconds: that this step took.
+        waited: of these, for data to be read.
+        psnr: of the validation, dB; None but where measured.
+        gain: its difference to the baseline, dB.
+        baseline: bicubic, or the input itself where the scored output is of its size.
+    """
+
+    step: int
+    steps: int
+    phase: str
+    loss: float
+    terms: dict[str, float]
+    learning_rate: float
+    seconds: float
+    waited: float
+    psnr: float | None = None
+    gain: float | None = None
+    baseline: str = "bicubic"
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one line per step; on resuming, lines after the saved step are dropped."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        self.path = path
+        kept = path.read_text("utf-8").splitlines() if path.exists() and first else []
+        with write_then_rename(path) as temporary:
+            whole = [line for line in kept if _step(line) <= first]
+            temporary.write_text("".join(line + "\n" for line in whole), "utf-8")
+
+    def add(self, progress: Progress) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        line: dict[str, Any] = {"step": progress.step, "phase": progress.phase}
+        line["loss"] = round(progress.loss, 6)
+        line |= {name: round(term, 6) for name, term in progress.terms.items()}
+        line["learning_rate"] = progress.learning_rate
+        line |= {"seconds": round(progress.seconds, 4), "waited": round(progress.waited, 4)}
+        if progress.psnr is not None:
+            line |= {"psnr": progress.psnr, "gain": progress.gain}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole lines."""
+        lines = self.path.read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines if _step(line) < math.inf]
+
+
+class TensorBoard:
+    """Event files for TensorBoard."""
+
+    def __init__(self, folder: Path, writer: Any) -> None:
+        self._writer = writer(str(folder))
+
+    def add(self, progress: Progress) -> None:
+        """One step."""
+        scalars = {"loss": progress.loss, "learning_rate": progress.learning_rate}
+        scalars |= {f"terms/{name}": value for name, value in progress.terms.items()}
+        if progress.psnr is not None and progress.gain is not None:
+            scalars |= {"validation/psnr": progress.psnr, "validation/gain": progress.gain}
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, progress.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
+    """Loss (each step and smoothed), validation and learning rate over steps, as one PNG.
+
+    Args:
+        rows: of the metrics log, at least one.
+        target: the PNG.
+    """
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    steps = np.array([row["step"] for row in rows])
+    for phase in dict.fromkeys(row["phase"] for row in rows):
+        part = np.array([row["phase"] == phase for row in rows])
+        values = np.array([row["loss"] for row in rows])[part]
+        above.plot(steps[part], values, linewidth=0.5, alpha=0.3, color="tab:blue")
+        above.plot(steps[part], _smooth(values), label=phase)
+        if steps[part][0] > steps[0]:
+            for axis in (above, middle, below):
+                axis.axvline(steps[part][0], color="0.7", linewidth=0.8, linestyle="--")
+        scored = [row for row in rows if "gain" in row and row["phase"] == phase]
+        gains = [row["gain"] for row in scored]
+        middle.plot([row["step"] for row in scored], gains, marker="o", markersize=3)
+    above.set_ylabel("loss")
+    above.legend(fontsize="small")
+    middle.axhline(0, color="0.5", linewidth=0.8)
+    middle.set_ylabel("gain over the input\n(bicubic, if enlarged), dB")
+    below.plot(steps, [row["learning_rate"] for row in rows], color="tab:green")
+    below.set_ylabel("rate")
+    below.set_xlabel("step")
+    for axis in (above, middle, below):
+        axis.grid(visible=True, alpha=0.3)
+    with write_then_rename(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+class Sheet:
+    """`validation.png`: a row per picture; input, results of some validations, reference."""
+
+    def __init__(self, folder: Path, held_out: ValidationSet, target: Path) -> None:
+        """Tiles of earlier validations are kept in `folder`, so that the sheet survives a stop."""
+        self._folder, self._target = folder, target
+        pairs = held_out.pairs[:ROWS]
+        large = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in pairs]
+        self._before = _column(large)
+        self._after = _column([reference for _, reference in pairs])
+        self._sizes = [reference.shape[-2:] for _, reference in pairs]
+
+    def add(self, step: int, gain: float, restored: Sequence[Tensor]) -> None:
+        """Draw the sheet anew.
+
+        Args:
+            step: of this validation; tiles of later ones are of a past that was lost, and go.
+            gain: dB.
+            restored: its pictures.
+        """
+        shown = [
+            resize_bicubic(image, *size)
+            for image, size in zip(restored[:ROWS], self._sizes, strict=True)
+        ]
+        for file in self._folder.glob("[0-9]*.png"):
+            if int(file.name[:8]) >= step:
+                file.unlink()
+        with write_then_rename(self._folder / f"{step:08d}_{gain:+.2f}.png") as temporary:
+            _column(shown).save(temporary, "PNG")
+        files = sorted(self._folder.glob("[0-9]*.png"))
+        if len(files) > 2 * COLUMNS:
+            for file in files[1:-1:2]:
+                file.unlink()
+            files = sorted(self._folder.glob("[0-9]*.png"))
+        chosen = sorted({round(n) for n in np.linspace(0, len(files) - 1, COLUMNS)})
+        columns = [("input", self._before)]
+        for file in (files[n] for n in chosen):
+            number, dbs = file.stem.split("_")
+            with Image.open(file) as tiles:
+                columns.append((f"step {int(number)}: {dbs} dB", tiles.copy()))
+        columns.append(("reference", self._after))
+        with write_then_rename(self._target) as temporary:
+            _beside(columns).save(temporary, "PNG")
+
+
+def _column(images: Sequence[Tensor]) -> Image.Image:
+    """Centres of pictures, one below the other."""
+    tiles = []
+    for image in images:
+        height, width = image.shape[-2:]
+        top, left = max(height - TILE, 0) // 2, max(width - TILE, 0) // 2
+        tile = quantise(image)[0, :, top : top + TILE, left : left + TILE]
+        array = (tile * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        missing = [(0, TILE - side) for side in array.shape[:2]]
+        tiles.append(np.pad(array, [*missing, (0, 0)], constant_values=255))
+    return Image.fromarray(np.concatenate(tiles))
+
+
+def _beside(columns: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    gap, head = 4, 18
+    height = max(image.height for _, image in columns) + head
+    sheet = Image.new("RGB", (len(columns) * (TILE + gap) - gap, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for n, (title, image) in enumerate(columns):
+        left = n * (TILE + gap)
+        draw.text((left + 2, 3), title, fill="black")
+        sheet.paste(image, (left, head))
+    return sheet
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Exponential mean over about 50 steps, without the pull of the first one."""
+    mean, weight, out = 0.0, 0.0, []
+    for value in values:
+        mean, weight = 0.98 * mean + 0.02 * value, 0.98 * weight + 0.02
+        out.append(mean / weight)
+    return np.array(out)
+
+
+def _step(line: str) -> float:
+    """Step of a line; infinite for one that was cut off by a crash."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,92 @@
+"""Pairs as datasets lay them out, and what is said of trees that are not whole."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from restore_cli.errors import NoInputError
+from restore_cli.layouts import find_pairs
+
+
+def tree(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    return folder
+
+
+def names(found):
+    return [pair.name for pair in found.pairs]
+
+
+@pytest.mark.parametrize("sides", [("lr", "hr"), ("input", "target"), ("blur", "sharp")])
+def test_plain(tmp_path, sides):
+    degraded, reference = sides
+    for root in (tmp_path / "a", tmp_path / "b/train"):
+        tree(root, f"{degraded}/x/1.png", f"{degraded}/0.jpg")
+        tree(root, f"{reference}/x/1.webp", f"{reference}/0.png", f"{reference}/notes.bmp")
+    for folder in ("a", "b"):
+        found = find_pairs(tmp_path / folder)
+        assert found.layout == "plain"
+        assert names(found) == ["0", "x/1"]
+        assert found.pairs[1].degraded.name == "1.png"
+        assert found.pairs[1].reference.name == "1.webp"
+
+
+def test_reds_as_it_unpacks_and_as_it_is_written(tmp_path):
+    frame = "{}/00000009.png"
+    unpacked = tree(
+        tmp_path / "zips",
+        *(
+            f"train_blur_bicubic/train/train_blur_bicubic/X4/{frame.format(s)}"
+            for s in ("000", "001")
+        ),
+        *(f"train_sharp/train/train_sharp/{frame.format(s)}" for s in ("000", "001")),
+    )
+    one = tree(
+        tmp_path / "one",
+        *(f"train/train_blur_bicubic/X4/{frame.format(s)}" for s in ("000", "001")),
+        *(f"train/train_sharp/{frame.format(s)}" for s in ("000", "001")),
+    )
+    for folder in (unpacked, one, one / "train"):
+        found = find_pairs(folder)
+        assert found.layout == "reds"
+        assert names(found) == ["000/00000009", "001/00000009"]
+    assert find_pairs(one, "val") is None
+
+
+def test_gopro(tmp_path):
+    parts = [f"train/GOPR{n}/{kind}/000001.png" for n in (1, 2) for kind in ("blur", "blur_gamma")]
+    tree(tmp_path, *parts, "train/GOPR1/sharp/000001.png", "train/GOPR2/sharp/000001.png")
+    found = find_pairs(tmp_path)
+    assert found.layout == "gopro"
+    assert names(found) == ["GOPR1/000001", "GOPR2/000001"]
+    assert {pair.degraded.parent.name for pair in found.pairs} == {"blur_gamma"}
+    linear = find_pairs(tmp_path / "train", gopro_blur="blur")
+    assert {pair.degraded.parent.name for pair in linear.pairs} == {"blur"}
+
+
+def test_photos_are_no_pairs(tmp_path):
+    assert find_pairs(tree(tmp_path, "a.png", "lr/b.png", "more/sharp/c.jpg").parent) is None
+    assert find_pairs(tree(tmp_path / "hr_only", "hr/b.png")) is None
+
+
+def test_what_is_missing_is_named(tmp_path):
+    tree(tmp_path / "a", "lr/0.png", "lr/1.png", "hr/0.png")
+    with pytest.raises(NoInputError, match=r"lr' has 1 without a picture of the same name in .*hr"):
+        find_pairs(tmp_path / "a")
+    tree(tmp_path / "b", "lr/0.png", *(f"hr/{n}.png" for n in range(9)))
+    with pytest.raises(NoInputError, match=r"has 1, 2, 3 and 5 more without"):
+        find_pairs(tmp_path / "b")
+    tree(tmp_path / "c", "train/train_blur_bicubic/X4/000/00000000.png")
+    with pytest.raises(NoInputError, match="no sharp frames"):
+        find_pairs(tmp_path / "c")
+    tree(tmp_path / "d", "train/GOPR1/blur/1.png", "train/GOPR1/sharp/1.png")
+    with pytest.raises(NoInputError, match="no blur_gamma/"):
+        find_pairs(tmp_path / "d")
+    (tmp_path / "e/lr").mkdir(parents=True)
+    (tmp_path / "e/hr").mkdir()
+    with pytest.raises(NoInputError, match="no pictures in"):
+        find_pairs(tmp_path / "e")

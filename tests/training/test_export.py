@@ -1,0 +1,128 @@
+"""A run becomes a package: weights, card, manifest entry; and goes to the Hub and back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hub_server import Hub, serve
+from safetensors.torch import load_file
+from training_runs import make_recipe, weights_of
+
+from restore_cli.errors import UsageError
+from restore_cli.files import sha256
+from restore_cli.training.export import export_checkpoint, package
+from restore_cli.training.loop import train
+from restore_cli.training.state import read_state
+from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.manifest import parse_manifest
+
+
+def test_a_package_is_complete(tmp_path, job, held_out):
+    done = job(validation=held_out, recipe_name="tiny")
+    train(done)
+    made = package(done.run, tmp_path / "out", "mprnet-mscam-tiny.mine", "CC-BY-4.0")
+    manifest = parse_manifest(f'default_model = "mprnet-mscam"\n{made.entry.read_text()}')
+    entry = manifest.checkpoints["mprnet-mscam-tiny.mine"]
+    assert entry.sha256 == sha256(made.weights)
+    assert entry.source == "bundled:mprnet-mscam-tiny.mine.safetensors"
+    assert entry.recipe == "tiny"
+    assert entry.train_size == (16, 16)
+    card = made.card.read_text()
+    best = read_state(done.state).best
+    for fact in (entry.sha256, "CC-BY-4.0", "3 photos, degraded by recipe shake-mixed", "1, 6 of 6",
+                 f"{best['psnr']:.2f} dB", "1 l1(restored, reference)"):  # fmt: skip
+        assert fact in card
+    provenance = read_checkpoint(made.weights).header.provenance
+    assert provenance["recipe"] == done.recipe.content()
+    assert provenance["validation"] == best
+    assert provenance["data"]["count"] == 3
+
+
+def test_the_best_weights_are_exported_and_without_validation_the_last(tmp_path, job, held_out):
+    wild = make_recipe(
+        {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}, validate_every=1
+    )
+    done = job(recipe=wild, validation=held_out)
+    train(done)
+    best, state = load_file(done.best), read_state(done.state)
+    assert state.best["step"] < 6
+    for name, tensor in load_file(done.result).items():
+        assert torch.equal(tensor, best[name].half())
+    plain = job(run=tmp_path / "plain")
+    train(plain)
+    last = weights_of(plain.run)
+    for name, tensor in load_file(plain.result).items():
+        assert torch.equal(tensor, last[f"ema.module.{name}"].half())
+
+
+@pytest.mark.parametrize(
+    ("name", "license_name", "message"),
+    [
+        ("plain", "MIT", "is not like"),
+        ("../x.y", "MIT", "is not like"),
+        ("a.b", "do what you like", "is not an SPDX name"),
+    ],
+)
+def test_bad_names_are_refused(tmp_path, job, name, license_name, message):
+    train(job({"steps": 1}))
+    with pytest.raises(UsageError, match=message):
+        package(job().run, tmp_path / "out", name, license_name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="is not the folder of a run"):
+        export_checkpoint(tmp_path, tmp_path / "w.safetensors")
+
+
+def restore(*arguments, hub, cache, token="secret"):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    if token:
+        environment["HF_TOKEN"] = token
+    return subprocess.run(
+        [sys.executable, "-m", "restore_cli", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_weights_go_to_the_hub_and_come_back(tmp_path, job, photos):
+    train(job({"steps": 1}))
+    hub = Hub(token="secret")
+    server = serve(hub)
+    arguments = ("weights", "export", job().run, "--name", "tiny.mine", "-o", tmp_path / "out")
+    push = (*arguments, "--push-to-hub", "me/tiny", "--overwrite")
+    try:
+        refused = restore(*push, hub=hub, cache=tmp_path / "a", token="wrong")
+        assert refused.returncode == 4
+        assert "the Hub refused 'me/tiny': 401" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        done = restore(*push, hub=hub, cache=tmp_path / "a")
+        assert done.returncode == 0, done.stderr
+        source = done.stdout.splitlines()[-1]
+        commit, files = hub.resolve("me/tiny", "main")
+        assert source == f"hf://me/tiny/tiny.mine.safetensors@{commit}"
+        assert files.keys() == {"tiny.mine.safetensors", "README.md"}
+        assert (
+            files["tiny.mine.safetensors"] == (tmp_path / "out/tiny.mine.safetensors").read_bytes()
+        )
+        assert f'source = "{source}"' in (tmp_path / "out/manifest.toml").read_text()
+        # As a stranger with an empty cache:
+        image = ("image", photos / "0.png", "-w", source, "-x4", "-o", tmp_path / "back.png")
+        back = restore(*image, hub=hub, cache=tmp_path / "b", token="secret")
+        assert back.returncode == 0, back.stderr
+        assert (tmp_path / "back.png").exists()
+    finally:
+        server.shutdown()
+        server.server_close()
+    gone = restore(*push, hub=hub, cache=tmp_path / "a")
+    assert gone.returncode == 4
+    assert "cannot reach the Hub" in gone.stderr

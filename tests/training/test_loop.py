@@ -1,0 +1,398 @@
+"""A run learns, chains its phases, can be watched, and stops in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+import signal
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY_CONFIGS
+from PIL import Image
+from safetensors.torch import load_file
+from training_runs import DEBLURRING, PHASE, assert_same, make_recipe, rows, weights_of
+
+from restore_cli.errors import (
+    PictureError,
+    RestoreError,
+    UsageError,
+    WeightsError,
+)
+from restore_cli.inference.loading import load_network
+from restore_cli.training import losses
+from restore_cli.training.data import Loader, open_source
+from restore_cli.training.learner import Execution, Learner, averaging, for_weights
+from restore_cli.training.learner import losses as losses_of
+from restore_cli.training.loop import train
+from restore_cli.training.recipe import load_recipe
+from restore_cli.training.rehearsal import rehearse
+from restore_cli.training.state import SaveError, read_state
+from restore_cli.training.team import Alone
+from restore_cli.weights.store import locate
+
+CPU = torch.device("cpu")
+
+
+def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, job):
+    phases = (DEBLURRING, {})
+    train(job(*phases, run=tmp_path / "whole"))
+
+    def stop(progress):
+        if progress.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    parts = job(*phases, run=tmp_path / "parts", resume="auto")
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, stop)
+    assert read_state(parts.state).step == 4
+    assert parts.result.exists()
+    seen = []
+    with (parts.run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5, "lo')  # cut off by a crash
+    (parts.run / ".state.pt.xyz.part").write_bytes(b"half")
+    train(parts, seen.append)
+    assert [progress.step for progress in seen] == [5, 6, 7, 8, 9]
+    assert_same(weights_of(tmp_path / "whole"), weights_of(parts.run))
+    assert [row["step"] for row in rows(parts.run)] == list(range(1, 10))
+    assert not list(parts.run.glob(".*"))
+    seen.clear()
+    train(parts, seen.append)  # nothing is left to do, and that is no error
+    assert seen == []
+
+
+def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
+    train(job({"steps": 1}))
+    with pytest.raises(UsageError, match="exists"):
+        train(job({"steps": 1}))
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(job(run=tmp_path / "typo", resume="must"))
+    with pytest.raises(UsageError, match=r"phases\.0\.batch differ"):
+        train(job({"batch": 1}, resume="auto"))
+    train(job({"steps": 2}, resume="must"))  # longer is the same run
+    (tmp_path / "run/state.pt").write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match="is not a state"):
+        train(job({"steps": 2}, resume="auto"))
+
+
+def test_it_learns_and_the_result_runs(job):
+    longer = job({"steps": 30, "learning_rate": 4e-3})
+    learner = Learner(longer.recipe, Alone(CPU))
+    loader = Loader(open_source(longer.data, longer.recipe, learner.degradation), 1, CPU)
+
+    def loss():  # on items of later steps, the same for both
+        terms = learner.phase.losses
+        with torch.no_grad():
+            sums = [
+                sum(map(float, losses_of(learner._outputs, terms, batch).values()))
+                for n in range(200, 216, 2)
+                for batch in loader.batches(n, 2, 16, {"reference_small"})
+            ]
+        return np.mean(sums)
+
+    before = loss()
+    path = train(longer)
+    learner.restore(longer.state)
+    assert loss() < before
+    loaded = load_network(locate(str(path), None))
+    assert loaded.train_size == (16, 16)
+    average = weights_of(longer.run)["ema.module.activation.weight"]
+    assert torch.allclose(loaded.network.activation.weight, average, atol=1e-3)
+
+
+def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
+    """The second phase starts from the best weights of the first, which are not its last."""
+    sr = ["upscaler.*", "transform*", "interpolation.*"]
+    wild = DEBLURRING | {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}
+    fixed = {"trained": sr, "steps": 2, "learning_rate": 1e-3}
+    chained = job(recipe=make_recipe(wild, fixed, validate_every=2, ema=0.0), validation=held_out)
+    seen = []
+    best = {}
+
+    def watch(progress):
+        seen.append(progress)
+        if progress.phase == "deblurring" and progress.psnr is not None:
+            best[progress.psnr] = load_file(chained.best)
+
+    train(chained, watch)
+    assert [p.phase for p in seen] == ["deblurring"] * 6 + ["1"] * 2
+    scores = [p.psnr for p in seen if p.psnr is not None and p.phase == "deblurring"]
+    assert scores.index(max(scores)) < len(scores) - 1, "the last was the best: nothing to see"
+    after, kept = weights_of(chained.run), best[max(scores)]
+    for name, tensor in kept.items():
+        frozen = not any(name.startswith(part.rstrip(".*")) for part in sr)
+        assert torch.equal(after[name], tensor) == frozen, name
+    assert read_state(chained.state).best["phase"] == "1"
+
+
+def test_an_optimizer_can_be_kept(tmp_path, job):
+    one = {"schedule": {"kind": "constant"}, "warm_up": 0}
+    train(job(one | {"steps": 6}, run=tmp_path / "one"))
+    keep = {"begin": "last", "keep_optimizer": True}
+    train(job(one | {"steps": 3}, one | keep | {"steps": 3}, run=tmp_path / "two"))
+    assert_same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("pattern", ["upscaller.*", "", "*.bias"])
+def test_a_pattern_without_parameters_is_refused(job, pattern):
+    with pytest.raises(UsageError, match="which no parameter is called"):
+        train(job({"trained": [pattern or "nothing"]}))
+
+
+def test_accumulated_parts_give_the_same_result(tmp_path, job):
+    train(job({"batch": 4}, run=tmp_path / "one"))
+    split = Execution(accumulate=2)
+    train(job({"batch": 4}, run=tmp_path / "two", execution=split))
+    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    for name, tensor in one.items():
+        assert torch.allclose(torch.as_tensor(tensor), torch.as_tensor(two[name]), atol=2e-4), name
+    first = [row["loss"] for row in rows(tmp_path / "one")]
+    assert first == pytest.approx([row["loss"] for row in rows(tmp_path / "two")], rel=1e-3)
+
+
+def test_half_precision_keeps_weights_and_losses_in_float32(tmp_path, job):
+    path = train(job(execution=Execution(precision=torch.bfloat16)))
+    weights = [t for t in weights_of(path.parent).values() if torch.is_floating_point(t)]
+    assert {t.dtype for t in weights} == {torch.float32}
+    train(job(run=tmp_path / "full"))
+    half, full = ([row["loss"] for row in rows(run)] for run in (path.parent, tmp_path / "full"))
+    assert half[0] == pytest.approx(full[0], rel=0.01)
+    assert half == pytest.approx(full, rel=0.2)
+    assert half != full
+
+
+def test_other_outputs_and_optimisers(tmp_path, job):
+    recipe = load_recipe("gfn-lite").model_copy(
+        update={
+            "config": {"width": 8, "deblur_blocks": 1, "sr_blocks": 1, "fusion_blocks": 1,
+                       "image_skip": True},
+            "margin": 4,
+        }
+    )  # fmt: skip
+    small = [
+        phase.model_copy(update={"steps": 2, "batch": 2, "patch": 16}) for phase in recipe.phases
+    ]
+    recipe = recipe.model_copy(update={"phases": small})
+    gates = []
+
+    def watch(progress):
+        gates.append(
+            float(torch.load(tmp_path / "run/state.pt")["network"]["gate.conv1.bias"].sum())
+        )
+
+    gfn = job(recipe=recipe.model_copy(update={"save_every": 1}))
+    train(gfn, watch)
+    assert gates[0] == gates[4]  # saved before each report's step: the gate rests while ungated
+    assert weights_of(gfn.run)["gate.conv1.bias"].sum() != gates[0]
+    sgd = make_recipe(optimizer={"kind": "sgd", "momentum": 0.5})
+    train(job(recipe=sgd, run=tmp_path / "sgd"))
+    assert "momentum_buffer" in str(weights_of(tmp_path / "sgd").keys())
+
+
+def test_progressive_patches(job):
+    growing = job({"progressive": [{"step": 2, "patch": 24, "batch": 1}], "steps": 4})
+    train(growing)
+    assert read_state(growing.state).seen == 2 + 2 + 1 + 1
+
+
+def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_weights):
+    still = {"steps": 1, "warm_up": 0, "learning_rate": 1e-12, "schedule": {"kind": "constant"}}
+    done = job(still, weights=str(tiny_weights))
+    train(done)
+    state, given = weights_of(done.run), load_file(tiny_weights)
+    for name, tensor in given.items():
+        assert torch.allclose(state[name], tensor, atol=1e-6)
+        assert torch.allclose(state[f"ema.module.{name}"], tensor, atol=1e-6)
+    lite = make_recipe({"patch": 64}, config="lite")
+    with pytest.raises(WeightsError, match="is not of the config that the recipe trains"):
+        train(job(recipe=lite, data=ROOT / "examples/sharp", run=tmp_path / "o",
+                  weights=str(tiny_weights)))  # fmt: skip
+
+
+def test_the_finetune_recipe_takes_model_and_config_from_the_weights(tiny_weights, job):
+    recipe = load_recipe("finetune")
+    with pytest.raises(UsageError, match="takes model and config from weights"):
+        train(job(recipe=recipe))
+    resolved = for_weights(recipe, str(tiny_weights))
+    assert resolved.model == "mprnet-mscam"
+    assert resolved.config["features"] == 8
+
+
+def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
+    seen = []
+    done = job({"steps": 4}, validation=held_out)
+    train(done, seen.append)
+    assert [p.step for p in seen if p.psnr is not None] == [3, 4]
+    # After a few steps the network still is nearly the bicubic it starts as.
+    assert seen[-1].gain == pytest.approx(0, abs=0.5)
+    assert 10 < seen[-1].psnr < 40
+    with Image.open(done.run / "validation.png") as image:
+        sheet = image.copy()
+    assert sheet.size == (4 * 176 + 3 * 4, 2 * 176 + 18)  # input, two validations, reference
+    left, right = (np.asarray(sheet)[18:, at : at + 176] for at in (0, 3 * 180))
+    assert np.abs(left.astype(int) - right).mean() > 1
+    with Image.open(done.run / "curves.png") as curves:
+        assert curves.size == (900, 700)
+    assert len(list((done.run / "validation").iterdir())) == 2
+    assert load_file(done.best)["activation.weight"].dtype == torch.float32
+
+
+def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
+    seen = []
+    done = job(validation=held_out, minutes=0)
+    train(done, seen.append)
+    assert [p.step for p in seen] == [1]
+    assert seen[0].psnr is not None
+    assert read_state(done.state).best is None
+    assert not done.best.exists()
+
+
+def test_a_compiled_network_learns_the_same(tmp_path, job):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    terms = [{"output": "restored", "target": "reference", "loss": "l1"}]
+    # gfn: mprnet-mscam's many small parts take minutes to compile.
+    config = dataclasses.asdict(TINY_CONFIGS["gfn"])
+    small = make_recipe({"steps": 2, "losses": terms}, model="gfn", config=config)
+    train(job(recipe=small, run=tmp_path / "plain"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own making
+        train(job(recipe=small, run=tmp_path / "fused", execution=Execution(compile=True)))
+    plain, fused = ([row["loss"] for row in rows(tmp_path / run)] for run in ("plain", "fused"))
+    assert fused == pytest.approx(plain, rel=1e-3)
+
+
+def test_tensorboard(job):
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    done = job(tensorboard=tensorboard.SummaryWriter)
+    train(done)
+    assert len(list((done.run / "tensorboard").glob("events.*"))) == 1
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_save(job, monkeypatch):
+    train(job({"steps": 2}))
+    before = job().state.read_bytes()
+    monkeypatch.setitem(losses.LOSSES, "gradient", lambda a, b: a.mean() * float("nan"))
+    with pytest.raises(RestoreError, match=r"not finite at step 2: restored\.gradient"):
+        train(job(resume="auto"))
+    assert job().state.read_bytes() == before
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(job, monkeypatch):
+    class Root(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("inf")
+
+    monkeypatch.setitem(losses.LOSSES, "gradient", lambda a, b: Root.apply(a.mean()))
+    with pytest.raises(RestoreError, match="gradient"):
+        train(job({"steps": 6}))
+    state = read_state(job().state)
+    assert state.step == 0
+    assert all(torch.isfinite(t).all() for t in state.network.values())
+
+
+class FullDisk:
+    """`torch.save` on a disk that is full while `full` is set."""
+
+    def __init__(self):
+        self.full, self._save = True, torch.save
+
+    def __call__(self, values, stream):
+        if not self.full:
+            return self._save(values, stream)
+        whole = BytesIO()
+        self._save(values, whole)
+        stream.write(whole.getvalue()[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_loses_nothing(job, monkeypatch):
+    run = job({"steps": 2})
+    train(run)
+    disk = FullDisk()
+    monkeypatch.setattr(torch, "save", disk)
+    notes = []
+
+    def make_room(progress):
+        disk.full = progress.step < 6
+
+    train(job(resume="auto"), make_room, notes.append)
+    assert len(notes) == 1
+    assert "cannot save step 4" in notes[0]
+    assert "No space left" in notes[0]
+    assert read_state(run.state).step == 6
+
+
+def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, monkeypatch):
+    run = job({"steps": 2})
+    train(run)
+    before = run.state.read_bytes()
+    monkeypatch.setattr(torch, "save", FullDisk())
+    with pytest.raises(SaveError, match="No space left"):
+        train(job(resume="auto"))
+    assert run.state.read_bytes() == before
+    assert not list(run.run.glob(".*.part"))
+    with pytest.raises(SaveError):  # found before the first step
+        train(job(run=tmp_path / "new"))
+
+
+def test_a_photo_that_breaks_later_stops_the_run_with_its_steps_saved(job, photos):
+    def spoil(progress):
+        for path in photos.iterdir():
+            path.write_bytes(path.read_bytes()[:200])
+
+    lazy = job(recipe=make_recipe({"batch": 1}, save_every=100, seed=3))
+    with pytest.raises(PictureError):
+        train(lazy, spoil)
+    assert read_state(lazy.state).step >= 1
+
+
+def test_unknown_outputs_and_sizes(tmp_path, job):
+    with pytest.raises(UsageError, match="patches of multiples of 8"):
+        train(job({"patch": 20}))
+    wrong = [PHASE["losses"][0], PHASE["losses"][2] | {"output": "stage9"}]
+    with pytest.raises(UsageError, match="stage9"):
+        train(job({"losses": wrong}, run=tmp_path / "r"))
+
+
+def test_the_average_forgets_the_first_weights():
+    update = averaging(0.998)
+    mean = [torch.zeros(1)]
+    for count in range(1, 100):
+        update(mean, [torch.ones(1)], count)
+    assert mean[0] > 0.99
+
+
+def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
+    run = job(DEBLURRING, {"steps": 100}, validation=held_out)
+    done = list(rehearse(run))
+    assert [(part.phase, part.steps) for part in done] == [("deblurring", 3), ("1", 100)]
+    assert 0 < done[0].trained < done[1].trained
+    for part in done:
+        assert 0 < part.data < part.step
+        assert part.memory > 1e8
+        assert part.seconds(50) == pytest.approx(
+            part.steps * part.step + (part.steps // 50 + 1) * part.validation
+        )
+    assert not run.run.exists()
+    with pytest.raises(UsageError):
+        list(rehearse(job({"trained": ["nothing"]})))
+
+
+def test_only_the_folder_of_the_run_is_written(tmp_path, job, held_out):
+    before = {path for path in tmp_path.rglob("*") if "run" not in path.parts}
+    train(job(validation=held_out))
+    after = {path for path in tmp_path.rglob("*") if tmp_path / "run" not in [path, *path.parents]}
+    assert before == after
+    assert Path(tmp_path / "run/weights.safetensors").is_file()

@@ -1,0 +1,180 @@
+"""Recipes: whole, strict, faithful; their schedules and schemas."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tomllib
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+import jsonschema
+import pytest
+import torch
+from conftest import ROOT
+from training_runs import PHASE, RECIPE, inline, make_recipe, write_toml
+
+from restore_cli.degradations.recipe import load_degradation
+from restore_cli.errors import RecipeError, UsageError
+from restore_cli.training.data import Photos
+from restore_cli.training.learner import model_and_config
+from restore_cli.training.recipe import (
+    FOLDER,
+    Phase,
+    learning_rate,
+    load_recipe,
+    shipped_recipes,
+)
+
+SYSTEMS = ("mprnet-mscam", "gfn", "moadg", "msan", "attentive-deblur")
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_fit_their_networks(name):
+    recipe = load_recipe(name)
+    load_degradation(recipe.degradation)
+    if recipe.model is None:
+        return
+    model, config = model_and_config(recipe)
+    with torch.device("meta"):
+        network = model.build(config)
+    parameters = dict(network.named_parameters())
+    for phase in recipe.phases:
+        wanted = {term.output for term in phase.losses}
+        image = torch.empty(1, 3, phase.patch, phase.patch, device="meta")
+        outputs = network.outputs(image, wanted)
+        assert outputs.keys() == wanted
+        for term in phase.losses:
+            shrink = {"reference_half": 2, "reference_quarter": 4}.get(term.target, 1)
+            side = phase.patch
+            if term.target in {"reference", "degraded_large"}:
+                side *= model.scale
+            assert outputs[term.output].shape[-1] == side // shrink, term
+            assert term.target in Photos.targets
+        for pattern in phase.trained:
+            assert any(fnmatchcase(parameter, pattern) for parameter in parameters), pattern
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_headers_say_source_command_and_result(name):
+    head = (FOLDER / f"{name}.toml").read_text().split("\n\n")[0]
+    assert head.startswith("#:schema ./schema.json\n")
+    for word in ("# source: ", f"# command: restore train {name} ", "# hardware, hours", "result"):
+        assert word in head
+
+
+def test_every_system_has_both_sizes():
+    for system in SYSTEMS:
+        assert load_recipe(system).config == "paper"
+        assert load_recipe(f"{system}-lite").config == "lite"
+
+
+def test_published_losses():
+    """systems.md: weights, targets, frozen parts."""
+
+    def terms(name, phase):
+        losses = load_recipe(name).phases[phase].losses
+        return {(t.output, t.target, t.loss): t.weight for t in losses}
+
+    stages = {
+        (f"stage{n}", "reference_small", loss): weight
+        for n in (1, 2, 3)
+        for loss, weight in (("charbonnier", 1.0), ("edge", 0.05))
+    }
+    assert terms("mprnet-mscam", 0) == stages
+    sharp = {("restored", "reference", "l1"): 1.0, ("restored", "reference", "gradient"): 0.1}
+    assert terms("mprnet-mscam", 1) == sharp
+    halves = {key: weight / 2 for key, weight in stages.items() if key[0] != "stage3"}
+    assert terms("mprnet-mscam", 2) == sharp | halves
+    frozen = load_recipe("mprnet-mscam").phases[1].trained
+    assert not any(fnmatchcase("activation.weight", pattern) for pattern in frozen)
+    assert [len(phase.losses) for phase in load_recipe("gfn").phases] == [2, 2, 1]
+    assert [p.losses[0].output for p in load_recipe("gfn").phases] == [
+        "ungated",
+        "ungated",
+        "restored",
+    ]
+    assert all(phase.keep_optimizer for phase in load_recipe("gfn").phases[1:])
+    assert [t.loss for t in load_recipe("msan").phases[0].losses] == ["cross_entropy"]
+    assert terms("attentive-deblur", 0)["restored", "reference", "gray_gradient"] == 2.5
+    assert terms("moadg", 1)["restored", "reference", "ssim"] == 0.84
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batchsize": 3}, "batchsize"),
+        ({"seed": -1}, "seed"),
+        ({"phases": []}, "phases"),
+        ({"phases": [PHASE | {"patch": 8}]}, "patch"),
+        ({"phases": [PHASE, PHASE]}, "two phases of one name"),
+        ({"phases": [PHASE | {"losses": PHASE["losses"][:1] * 2}]}, "two losses of one kind"),
+        ({"phases": [PHASE | {"keep_optimizer": True}]}, "keep_optimizer"),
+        ({"phases": [PHASE | {"schedule": {"kind": "linear"}}]}, "schedule"),
+        ({"config": None}, "model and config go together"),
+    ],
+)
+def test_broken_recipes_are_refused(tmp_path, change, message):
+    values = {key: value for key, value in (RECIPE | change).items() if value is not None}
+    text = "\n".join(f"{key} = {inline(value)}" for key, value in values.items())
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(tmp_path / "a.toml"))
+
+
+def test_a_recipe_survives_its_toml(tmp_path):
+    recipe = make_recipe({"progressive": [{"step": 3, "patch": 32, "batch": 1}]})
+    assert load_recipe(str(write_toml(tmp_path / "a.toml", recipe))) == recipe
+    with pytest.raises(UsageError, match="Did you mean 'gfn-lite'"):
+        load_recipe("gfn-lit")
+
+
+def test_schemas_are_generated_and_hold():
+    spec = importlib.util.spec_from_file_location("schemas", ROOT / "tools/schemas.py")
+    schemas = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(schemas)
+    for path, kind in schemas.RECIPES.items():
+        assert path.read_text() == schemas.schema(kind), "run python tools/schemas.py"
+        schema = json.loads(path.read_text())
+        for recipe in path.parent.glob("*.toml"):
+            jsonschema.validate(tomllib.loads(recipe.read_text()), schema)
+            broken = tomllib.loads(recipe.read_text()) | {"unknown": 1}
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(broken, schema)
+
+
+def phase(**changes):
+    return Phase.model_validate(PHASE | {"steps": 100, "warm_up": 0} | changes)
+
+
+def rates(**changes):
+    one = phase(**changes)
+    return [learning_rate(one, step) for step in range(one.steps + 1)]
+
+
+def test_cosine():
+    schedule = {"kind": "cosine", "end": 1e-6, "steps": 40}
+    ours = rates(warm_up=10, schedule=schedule)
+    assert ours[0] == pytest.approx(2e-4)
+    assert ours[10] == ours[60] == 2e-3
+    assert ours[100] == pytest.approx(1e-6)
+    assert all(a >= b for a, b in pairwise(ours[60:]))
+    # The constant part does not know the end.
+    assert rates(warm_up=10, schedule=schedule, steps=200)[:60] == ours[:60]
+    whole = rates(schedule={"kind": "cosine"})
+    assert whole[50] == pytest.approx(1e-3)
+
+
+def test_stairs_polynomial_and_constant():
+    stairs = rates(schedule={"kind": "stairs", "every": 30, "factor": 0.5, "end": 4e-4})
+    assert [stairs[n] for n in (0, 29, 30, 60, 99)] == [2e-3, 2e-3, 1e-3, 5e-4, 4e-4]
+    power = rates(schedule={"kind": "polynomial", "power": 0.3})
+    assert power[50] == pytest.approx(2e-3 * 0.5**0.3)
+    assert power[100] == 0
+    assert set(rates(schedule={"kind": "constant"})) == {2e-3}
+
+
+def test_progressive_sizes():
+    one = phase(progressive=[{"step": 10, "patch": 32, "batch": 1}])
+    assert [one.sizes(step) for step in (0, 9, 10, 99)] == [(16, 2), (16, 2), (32, 1), (32, 1)]
+    assert one.patches == {16, 32}
