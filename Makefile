@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check miniature clean
 
 demo: $(READY)
 	$(BIN)/restore image examples/motorcycle.png --model mprnet-mscam -x4 -o demo --on-exists overwrite
@@ -17,6 +17,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The committed scores of every bundled checkpoint on the pictures that come with the package.
+miniature: $(READY)
+	$(BIN)/restore benchmark --dataset blurmini --model mprnet-mscam bicubic \
+		--formats md,csv -o benchmarks/blurmini
+	rm -r benchmarks/blurmini/pictures benchmarks/blurmini/rows.jsonl
 
 clean:
 	rm -rf $(VENV) demo

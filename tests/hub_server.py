@@ -152,6 +152,8 @@ def serve(hub: Hub) -> ThreadingHTTPServer:  # noqa: C901 - one handler for one 
                 return
             if parts[:2] == ["api", "models"]:
                 self._repository("/".join(parts[2:4]), parts[4:])
+            elif parts[0] == "datasets" and len(parts) > 5 and parts[3] == "resolve":
+                self._file("/".join(parts[:3]), parts[4], "/".join(parts[5:]))
             elif len(parts) > 4 and parts[2] == "resolve":
                 self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
             else:

@@ -20,7 +20,7 @@ LAYERS = (
     {"weights"},
     {"inference"},
     {"jobs", "layouts", "pairs", "pairs_check"},
-    {"training"},
+    {"training", "benchmarking"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -61,6 +61,7 @@ def test_imports_go_down_only(module):
         return
     for name in imports(modules()[module]):
         there = part(name)
+        assert {here, there} != {"training", "benchmarking"}, f"{module} imports {name}"
         if there in RANK and there != here:
             assert RANK[there] <= RANK[here], f"{module} imports {name}"
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from restore_cli import __version__
-from restore_cli.cli import degrade, image, models, train, weights
+from restore_cli.cli import benchmark, degrade, image, models, train, weights
 from restore_cli.cli._output import data
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command("image", epilog=image.EPILOG)(image.image)
 app.command("restore", hidden=True)(image.image)
 app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 

@@ -1,0 +1,1 @@
+"""Scores under the papers' own protocols, beside the papers' own numbers."""

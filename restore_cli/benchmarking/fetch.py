@@ -1,0 +1,92 @@
+"""Datasets from the Hub: archives by its client, of which only the wanted files are unpacked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from restore_cli.benchmarking.datasets import Dataset
+from restore_cli.errors import NoInputError, UsageError
+from restore_cli.files import write_then_rename
+
+
+def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
+    """Bring a dataset into a folder; files that are there and whole stay.
+
+    Args:
+        dataset: with a `hub` entry.
+        folder: of the dataset below the data root.
+        note: told what is fetched and under which licence.
+
+    Raises:
+        UsageError: its owners do not offer it on the Hub.
+        NoInputError: no connection, or an archive that is broken.
+    """
+    if dataset.hub is None:
+        raise UsageError(
+            f"dataset '{dataset.name}' cannot be fetched by restore",
+            hint=f"get it from {dataset.home}; expected {dataset.layout}",
+        )
+    hub = dataset.hub
+    note(f"fetching {dataset.name} from {hub.repository}@{hub.revision[:12]}: {hub.licence}")
+    try:
+        names = hub.archives or tuple(
+            name
+            for name in HfApi().list_repo_files(
+                hub.repository, repo_type="dataset", revision=hub.revision
+            )
+            if name.endswith(".zip")
+        )
+        for name in names:
+            archive = hf_hub_download(
+                hub.repository, name, repo_type="dataset", revision=hub.revision
+            )
+            unpack(Path(archive), folder / Path(name).stem, re.compile(hub.members))
+    except LocalEntryNotFoundError as error:
+        raise NoInputError(
+            f"cannot reach the Hub for '{hub.repository}'",
+            hint="check the connection and HF_HUB_OFFLINE; what was fetched so far is kept",
+        ) from error
+    except HfHubHTTPError as error:
+        raise NoInputError(f"the Hub does not give '{hub.repository}': {error}") from error
+
+
+def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
+    """Unpack the members that match; each file is written whole, those that are there stay.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        NoInputError: not a zip file, a member that is broken, or one that would leave the folder.
+    """
+    written = 0
+    try:
+        with zipfile.ZipFile(archive) as content:
+            for member in content.infolist():
+                if member.is_dir() or not members.fullmatch(member.filename):
+                    continue
+                place = PurePosixPath(member.filename)
+                if place.is_absolute() or ".." in place.parts:
+                    raise NoInputError(f"'{archive}' holds '{member.filename}', which leaves it")
+                target = folder.joinpath(*place.parts)
+                if target.exists() and target.stat().st_size == member.file_size:
+                    continue
+                with (
+                    write_then_rename(target) as temporary,
+                    content.open(member) as source,
+                    temporary.open("wb") as stream,
+                ):
+                    shutil.copyfileobj(source, stream)  # the checksum is verified at its end
+                written += 1
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise NoInputError(
+            f"'{archive}' is broken: {error}", hint="delete it and fetch again"
+        ) from error
+    return written

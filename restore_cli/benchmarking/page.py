@@ -1,0 +1,143 @@
+"""The report as one HTML page that needs nothing else: table, plot, and pictures under a slider."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+from torch import Tensor
+
+from restore_cli.benchmarking.report import (
+    COLUMNS,
+    PUBLISHED_COLUMNS,
+    Report,
+    heading,
+    published_table,
+    table,
+)
+from restore_cli.benchmarking.run import Benchmark, Row, image_path, load
+from restore_cli.degradations.sensor import quantise
+from restore_cli.image import read_image
+from restore_cli.resample import resize_bicubic
+
+TEMPLATE = Path(__file__).parent / "page.html.j2"
+SHOWN, SIDE = 3, 256  # worst and best pictures of an entry; pixels of a crop
+LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # of the plot
+
+
+def to_html(benchmark: Benchmark, report: Report) -> str:
+    """The page.
+
+    Args:
+        benchmark: its restored pictures must have been saved.
+        report: of it.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text("utf-8"))
+    points, ticks = _plot(report)
+    return template.render(
+        report=report,
+        heading=heading(report),
+        columns=COLUMNS,
+        rows=table(report),
+        published_columns=PUBLISHED_COLUMNS,
+        published=published_table(report),
+        points=points,
+        ticks=ticks,
+        groups=list(_groups(benchmark, report)),
+    )
+
+
+def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Points and ticks in the units of the drawing; cost on a logarithmic axis."""
+    entries = [e for e in report.entries if math.isfinite(e.psnr)]
+    if len(entries) < 2:
+        return [], {"x": [], "y": []}
+    costs = [max(e.facts["macs_64x64"] / 1e9, 0.01) for e in entries]
+    low, high = math.floor(math.log10(min(costs))), math.ceil(math.log10(max(costs)))
+    high = max(high, low + 1)
+    scores = [e.psnr for e in entries]
+    bottom, top = math.floor(min(scores) * 2) / 2, math.ceil(max(scores) * 2 + 0.2) / 2
+
+    def across(cost: float) -> float:
+        return round(LEFT + (RIGHT - 80 - LEFT) * (math.log10(cost) - low) / (high - low), 1)
+
+    def up(score: float) -> float:
+        return round(BOTTOM - (BOTTOM - TOP) * (score - bottom) / (top - bottom), 1)
+
+    points = [
+        {"x": across(cost), "y": up(e.psnr), "label": e.facts["name"]}
+        for cost, e in zip(costs, entries, strict=True)
+    ]
+    x = [{"at": across(10.0**n), "label": f"{10.0**n:g}"} for n in range(low, high + 1)]
+    count = round((top - bottom) / 0.5)
+    step = max(1, math.ceil(count / 6))
+    y = [
+        {"at": up(bottom + n / 2), "label": f"{bottom + n / 2:g}"}
+        for n in range(0, count + 1, step)
+    ]
+    return points, {"x": x, "y": y}
+
+
+def _groups(benchmark: Benchmark, report: Report) -> Any:
+    """Pictures of each entry that has a network, worst first, then best."""
+    samples = {sample.name: sample for sample in benchmark.samples}
+    baseline = {row.sample: row.psnr for row in report.rows if row.entry == "bicubic"}
+    for entry in benchmark.entries:
+        if not any(fact.weights for fact in entry.line.facts):
+            continue
+        rows = [row for row in report.rows if row.entry == entry.name and not row.error]
+        ordered = sorted(rows, key=lambda row: row.psnr - baseline.get(row.sample, 0.0))
+        for title, chosen in (
+            ("worst", ordered[:SHOWN]),
+            ("best", ordered[-1 : -1 - SHOWN : -1]),
+        ):
+            pairs = [
+                _pair(benchmark, entry.name, row, samples[row.sample], baseline) for row in chosen
+            ]
+            yield {"title": f"{entry.name}: {title}", "pairs": pairs}
+
+
+def _pair(
+    benchmark: Benchmark, name: str, row: Row, sample: Any, baseline: dict[str, float]
+) -> dict[str, str]:
+    degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
+    restored = read_image(image_path(benchmark, name, sample.name)).pixels
+    enlarged = resize_bicubic(degraded, *references[0].shape[-2:])
+    caption = f"{row.psnr:.2f} dB"
+    if row.sample in baseline:
+        caption += f", {row.psnr - baseline[row.sample]:+.2f} over bicubic"
+    crops = _crops([enlarged, restored, references[0]])
+    keys = ("input", "result", "reference")
+    return {"name": row.sample, "caption": caption} | dict(zip(keys, crops, strict=True))
+
+
+def _crops(images: Sequence[Tensor]) -> list[str]:
+    """The same crop of each, where the reference has most detail, as data URLs."""
+    reference = images[-1]
+    height, width = reference.shape[-2:]
+    side = min(SIDE, height, width)
+    grey = reference.mean(1)[0]
+    detail = grey.diff(dim=0)[:, :-1].abs() + grey.diff(dim=1)[:-1].abs()
+    places = [
+        (top, left)
+        for top in range(0, height - side + 1, max(side // 4, 1))
+        for left in range(0, width - side + 1, max(side // 4, 1))
+    ]
+    top, left = max(
+        places, key=lambda at: float(detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
+    )
+    return [_data_url(image[..., top : top + side, left : left + side]) for image in images]
+
+
+def _data_url(image: Tensor) -> str:
+    array = (quantise(image)[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "WEBP", quality=92)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,268 @@
+"""How a score is taken: every convention that the papers leave unsaid, one record each.
+
+Two numbers can be compared only if all of it agrees: what is cut off before and after, how the
+result becomes 8 bits, the colour, the kind of SSIM, and whether pictures are aligned first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli import metrics
+from restore_cli.errors import unknown_name
+
+BORDER = 5  # of an 11x11 window
+
+
+class Scores(NamedTuple):
+    """Of one picture: dB, and similarity, NaN where the protocol has none."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """All conventions of a score.
+
+    Attributes:
+        name: on the command line.
+        description: one line.
+        source: whose it is.
+        rows: first and last + 1 row of the reference that is used, cut before restoring; None: all.
+        rounding: of the result to 8 bits.
+        crop: pixels left out along each border of the result.
+        colour: rgb, y (BT.601 studio range) or luminance (.299, .587, .114).
+        ssim: `gaussian` per channel, valid region; `volume` as MATLAB takes an RGB array; `ms` of
+            five scales; `none`.
+        alignment: `none`; `ecc`: intensity and homography to the reference, as RealBlur's;
+            `trajectory`: best of many references after a shift by whole pixels, as Koehler's.
+    """
+
+    name: str
+    description: str
+    source: str
+    rows: tuple[int, int] | None = None
+    rounding: Literal["half-even", "half-up", "truncate"] = "half-even"
+    crop: int = 0
+    colour: Literal["rgb", "y", "luminance"] = "rgb"
+    ssim: Literal["gaussian", "volume", "ms", "none"] = "gaussian"
+    alignment: Literal["none", "ecc", "trajectory"] = "none"
+
+    def prepare(self, degraded: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut both pictures as the protocol does before it restores.
+
+        Args:
+            degraded: (1, 3, h, w).
+            reference: (1, 3, H, W), a multiple of it.
+        """
+        if self.rows is None:
+            return degraded, reference
+        scale = reference.shape[-2] // degraded.shape[-2]
+        first, last = self.rows
+        return degraded[..., first // scale : last // scale, :], reference[..., first:last, :]
+
+    def quantise(self, restored: Tensor) -> Tensor:
+        """The result as the authors' program saves it: clamped, on the 8-bit grid, in [0, 1]."""
+        scaled = restored.clamp(0, 1) * 255
+        if self.rounding == "half-even":
+            return scaled.round() / 255
+        return (scaled + (0.5 if self.rounding == "half-up" else 0)).floor() / 255
+
+    def score(self, restored: Tensor, references: Sequence[Tensor]) -> Scores:
+        """Scores of a quantised result.
+
+        Args:
+            restored: (1, 3, H, W) from `quantise`.
+            references: one of the same shape; many for a trajectory.
+        """
+        if self.alignment == "ecc":
+            return _score_aligned(restored, references[0])
+        if self.alignment == "trajectory":
+            return _score_trajectory(restored, references)
+        x, y = (self._coloured(image) for image in (restored, references[0]))
+        psnr = float(metrics.psnr(x, y, crop=self.crop))
+        similarity = _SIMILARITIES.get(self.ssim)
+        return Scores(psnr, float(similarity(x, y, self.crop)) if similarity else float("nan"))
+
+    def _coloured(self, image: Tensor) -> Tensor:
+        if self.colour == "rgb":
+            return image
+        return (metrics.luma if self.colour == "y" else metrics.luminance)(image.double())
+
+
+_SIMILARITIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "gaussian": lambda x, y, crop: metrics.ssim(x, y, crop=crop),
+    "volume": lambda x, y, crop: metrics.ssim_volume(x, y, crop=crop),
+    "ms": lambda x, y, crop: metrics.ms_ssim(x, y),
+}
+
+
+def _score_aligned(restored: Tensor, reference: Tensor) -> Scores:
+    """RealBlur's: scaled to the reference's intensity, warped by ECC's homography, scored inside.
+
+    100 iterations, Gaussian of 5; bicubic warp; PSNR over the pixels that have a counterpart; SSIM
+    per channel (Gaussian, population variance), 5 px of border left out, weighted by that mask.
+    """
+    z, x = _array(restored), _array(reference)
+    z = z * np.float32((x * z).sum() / max(float((z * z).sum()), 1e-12))
+    height, width = x.shape[:2]
+    found: Any = np.eye(3, dtype=np.float32)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 0.0)
+    grey: list[Any] = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (x, z)]
+    mask: Any = None
+    try:
+        _, found = cv2.findTransformECC(
+            grey[0], grey[1], found, cv2.MOTION_HOMOGRAPHY, stop, mask, 5
+        )
+    except cv2.error:  # it does not converge, e.g. on a flat picture: compared as it is
+        found = np.eye(3, dtype=np.float32)
+    back = cv2.WARP_INVERSE_MAP
+    size = (width, height)
+    z = cv2.warpPerspective(
+        z, found, size, flags=cv2.INTER_CUBIC + back, borderMode=cv2.BORDER_REFLECT
+    )
+    inside = cv2.warpPerspective(np.ones_like(x), found, size, flags=cv2.INTER_NEAREST + back)
+    z, x = z * inside, x * inside
+    error = float(((z.astype(np.float64) - x) ** 2).sum() / inside.sum())
+    tensors = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (z, x))
+    similarity = metrics.ssim_map(*tensors)[0].permute(1, 2, 0).numpy()
+    weights = inside[BORDER:-BORDER, BORDER:-BORDER].astype(np.float64)
+    ssim = float((similarity * weights).sum() / weights.sum())
+    return Scores(-10 * float(np.log10(max(error, 1e-12))), ssim)
+
+
+def _array(image: Tensor) -> Any:
+    return image[0].permute(1, 2, 0).cpu().numpy().astype(np.float32)
+
+
+def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
+    """Koehler's: the best PSNR and the best MS-SSIM of luminance over the frames of a trajectory.
+
+    For each frame the result is scaled to its intensity and shifted by whole pixels (peak of the
+    correlation of channel means); what the shift brings in from outside is black in both.
+    """
+    best = Scores(-float("inf"), -float("inf"))
+    for reference in references:
+        z, x = restored.double(), reference.double()
+        z = z * ((x * z).sum() / z.square().sum().clamp(min=1e-12))
+        rows, columns = _shift(z.mean(1)[0], x.mean(1)[0])
+        moved, mask = (_moved(image, rows, columns) for image in (z, torch.ones_like(z)))
+        a, b = metrics.luminance(moved * mask), metrics.luminance(x * mask)
+        best = Scores(
+            max(best.psnr, float(metrics.psnr(a, b))), max(best.ssim, float(metrics.ms_ssim(a, b)))
+        )
+    return best
+
+
+def _shift(image: Tensor, reference: Tensor) -> tuple[int, int]:
+    """Whole pixels, down and right, that bring the image onto the reference."""
+    correlation = torch.fft.ifft2(torch.fft.fft2(reference) * torch.fft.fft2(image).conj()).abs()
+    row, column = divmod(int(correlation.argmax()), image.shape[1])
+    height, width = image.shape
+    return (row if row <= height // 2 else row - height,
+            column if column <= width // 2 else column - width)  # fmt: skip
+
+
+def _moved(image: Tensor, rows: int, columns: int) -> Tensor:
+    """Shifted down and right, black where nothing comes in."""
+    moved = torch.zeros_like(image)
+    height, width = image.shape[-2:]
+    to = slice(max(rows, 0), height + min(rows, 0)), slice(max(columns, 0), width + min(columns, 0))
+    source = (
+        slice(max(-rows, 0), height + min(-rows, 0)),
+        slice(max(-columns, 0), width + min(-columns, 0)),
+    )
+    moved[..., to[0], to[1]] = image[..., source[0], source[1]]
+    return moved
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="rgb",
+            description="PSNR and SSIM over RGB, nothing cropped",
+            source="DeepDeblur-PyTorch, NTIRE REDS",
+        ),
+        Protocol(
+            name="y",
+            description="PSNR and SSIM of luma (BT.601), 4 px cropped: super-resolution's habit",
+            source="EDSR, RCAN and others",
+            crop=4,
+            colour="y",
+        ),
+        Protocol(
+            name="cnlrn",
+            description="RGB, 4 px cropped",
+            source="CNLRN (csbhr/CNLRN): inference.py, utils/util.py",
+            crop=4,
+        ),
+        Protocol(
+            name="shoyan",
+            description="RGB, frames cut to 704 rows before restoring, nothing cropped after",
+            source="misakshoyan/joint-motion-deblur-and-sr: test.py",
+            rows=(8, 712),
+        ),
+        Protocol(
+            name="gfn",
+            description="RGB, truncated to 8 bits, 6 px cropped, SSIM of the RGB volume",
+            source="jacquelinelala/GFN: MATLAB evaluation",
+            rounding="truncate",
+            crop=6,
+            ssim="volume",
+        ),
+        Protocol(
+            name="mprnet",
+            description="RGB, nothing cropped, SSIM of the RGB volume",
+            source="swz30/MPRNet: MATLAB evaluation, and those who follow it",
+            ssim="volume",
+        ),
+        Protocol(
+            name="msan",
+            description="RGB, rounded half up, nothing cropped, SSIM of the RGB volume",
+            source="CaiGuoHS/MSAN writes pictures; no evaluation code: MPRNet's is assumed",
+            rounding="half-up",
+            ssim="volume",
+        ),
+        Protocol(
+            name="attentive-deblur",
+            description="RGB, truncated to 8 bits, nothing cropped, SSIM of the RGB volume",
+            source="zhuyeye/Attentive-Deblurring: skimage PSNR; its MATLAB SSIM is not published",
+            rounding="truncate",
+            ssim="volume",
+        ),
+        Protocol(
+            name="realblur",
+            description="aligned to the reference by intensity and homography, RGB",
+            source="rimchang/RealBlur, swz30/MPRNet: ECC alignment",
+            alignment="ecc",
+        ),
+        Protocol(
+            name="kohler",
+            description="best of the frames of a camera path, luminance, MS-SSIM",
+            source="Koehler et al., ECCV 2012, as shipped in codeslake/PVDNet",
+            colour="luminance",
+            ssim="ms",
+            alignment="trajectory",
+        ),
+    )
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        UsageError: unknown; the nearest is suggested.
+    """
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]

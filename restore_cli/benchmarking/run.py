@@ -1,0 +1,322 @@
+"""Scoring: every entry on every sample, once; what is done stays done.
+
+A row is known by all that decides it (weights, options, protocol, the sample's bytes), so a report
+that was stopped goes on, and one that is asked for again costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from restore_cli.benchmarking.datasets import Dataset, Sample
+from restore_cli.benchmarking.protocol import Protocol
+from restore_cli.degradations.sensor import quantise
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.files import sha256
+from restore_cli.image import Metadata, Picture, read_image, write_image
+from restore_cli.inference.assemble import Line
+from restore_cli.resample import resize_bicubic
+
+COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is compared: a line of networks with its options.
+
+    Attributes:
+        name: as asked for, e.g. `mprnet-mscam` or `mprnet+gfn`.
+        line: made ready.
+    """
+
+    name: str
+    line: Line
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel."""
+        return math.prod(fact.scale for fact in self.line.facts)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its pixels."""
+        options = self.line.options
+        return {
+            "stages": [
+                {"model": f.model, "sha256": f.sha256, "tlsc": f.tlsc, "overlap": f.overlap}
+                for f in self.line.facts
+            ],
+            "precision": str(options.dtype).removeprefix("torch."),
+            "tile": options.tile,
+            "self_ensemble": options.self_ensemble,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """For the report: weights, cost, device and everything in `identity`."""
+        costs = [_macs(fact.network) for fact in self.line.facts if fact.network]
+        return {
+            "name": self.name,
+            "weights": "+".join(fact.weights or "-" for fact in self.line.facts),
+            "parameters": sum(fact.parameters for fact in self.line.facts),
+            "macs_64x64": sum(costs),
+            "device": str(self.line.options.device),
+            "tlsc": "+".join(fact.tlsc for fact in self.line.facts),
+            **self.identity,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry on one sample.
+
+    Attributes:
+        key: of everything that decides it.
+        entry: name.
+        sample: name.
+        psnr: dB; inf for a perfect picture.
+        ssim: NaN where the protocol has none.
+        seconds: of restoring, without reading and scoring.
+        memory: peak bytes of the GPU; on a CPU the process' growth, looked at 50 times a second.
+        width: of the degraded picture.
+        height: likewise.
+        error: what went wrong, or "".
+    """
+
+    key: str
+    entry: str
+    sample: str
+    psnr: float
+    ssim: float
+    seconds: float
+    memory: int
+    width: int
+    height: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What to score.
+
+    Attributes:
+        dataset: the samples' set.
+        samples: all, or the first of them.
+        protocol: how.
+        entries: what.
+        output: folder for `rows.jsonl`, reports and pictures.
+        save_images: whether restored pictures are kept, as PNG, in `output/images/ENTRY`.
+    """
+
+    dataset: Dataset
+    samples: Sequence[Sample]
+    protocol: Protocol
+    entries: Sequence[Entry]
+    output: Path
+    save_images: bool = False
+
+
+def check(benchmark: Benchmark) -> None:
+    """Refuse what cannot be compared, before anything runs.
+
+    Raises:
+        UsageError: an entry of another scale than the dataset, or two of one name.
+    """
+    names = [entry.name for entry in benchmark.entries]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"'{twice}' is asked for twice")
+    for entry in benchmark.entries:
+        if entry.scale != benchmark.dataset.scale:
+            raise UsageError(
+                f"'{entry.name}' enlarges x{entry.scale}, "
+                f"dataset '{benchmark.dataset.name}' is x{benchmark.dataset.scale}",
+                hint="compare models of one scale; `restore models` shows it",
+            )
+
+
+def run(
+    benchmark: Benchmark,
+    report: Callable[[Row, bool], None] = lambda row, kept: None,
+) -> list[Row]:
+    """Every row, in the order of entries and samples; those of an earlier run are not made again.
+
+    Args:
+        benchmark: what to score.
+        report: called with each row, and whether it was there already.
+    """
+    benchmark.output.mkdir(parents=True, exist_ok=True)
+    log = benchmark.output / "rows.jsonl"
+    known = {row.key: row for row in read_rows(log) if not row.error}
+    rows: list[Row] = []
+    with log.open("a", encoding="utf-8") as stream:
+        for row, kept in _rows(benchmark, known):
+            if not kept:
+                stream.write(json.dumps(asdict(row)) + "\n")
+                stream.flush()
+            rows.append(row)
+            report(row, kept)
+    return rows
+
+
+def read_rows(log: Path) -> list[Row]:
+    """Rows of an earlier run; a line that was cut off is left out."""
+    rows = []
+    for line in log.read_text("utf-8").splitlines() if log.exists() else ():
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return rows
+
+
+def image_path(benchmark: Benchmark, entry: str, sample: str) -> Path:
+    """Where a restored picture is kept."""
+    return benchmark.output / "images" / entry / f"{sample}.png"
+
+
+def content_hash(samples: Sequence[Sample]) -> str:
+    """Of the names and bytes of all samples: two reports with the same one saw the same data."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.name} {_sample_hash(sample)}\n".encode())
+    return digest.hexdigest()
+
+
+def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
+    """The degraded picture and its references, as the protocol wants them.
+
+    Raises:
+        PictureError: unreadable, or sizes that do not fit each other.
+    """
+    references = [read_image(path).pixels for path in sample.references]
+    degraded = read_image(sample.degraded).pixels
+    height, width = references[0].shape[-2:]
+    if dataset.shrink > 1 and degraded.shape == references[0].shape:
+        rows, columns = (side - side % dataset.whole for side in (height, width))
+        degraded, references = (
+            degraded[..., :rows, :columns],
+            [r[..., :rows, :columns] for r in references],
+        )
+        small = resize_bicubic(degraded, rows // dataset.shrink, columns // dataset.shrink)
+        degraded = quantise(small)
+    expected = tuple(side * dataset.scale for side in degraded.shape[-2:])
+    if any(tuple(r.shape[-2:]) != expected for r in references):
+        raise PictureError(
+            f"sample '{sample.name}': '{sample.degraded.name}' and "
+            f"'{sample.references[0].name}' do not fit at x{dataset.scale}"
+        )
+    prepared, first = protocol.prepare(degraded, references[0])
+    return prepared, [first, *(protocol.prepare(degraded, r)[1] for r in references[1:])]
+
+
+def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bool]]:
+    protocol = benchmark.protocol
+    for entry in benchmark.entries:
+        identity = json.dumps([entry.identity, asdict(protocol)], sort_keys=True)
+        for sample in benchmark.samples:
+            key = hashlib.sha256(f"{identity} {_sample_hash(sample)}".encode()).hexdigest()[:24]
+            image = image_path(benchmark, entry.name, sample.name)
+            if key in known and (image.exists() or not benchmark.save_images):
+                yield known[key], True
+            else:
+                target = image if benchmark.save_images else None
+                yield _score(benchmark, entry, sample, key, target), False
+
+
+def _score(
+    benchmark: Benchmark, entry: Entry, sample: Sample, key: str, target: Path | None
+) -> Row:
+    try:
+        degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
+    except PictureError as error:
+        nothing = float("nan")
+        return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
+    device = entry.line.options.device
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    with _Peak() as peak:
+        begun = time.monotonic()
+        restored = entry.line.stage(degraded)
+        if cuda:
+            torch.cuda.synchronize(device)
+        seconds = time.monotonic() - begun
+    memory = torch.cuda.max_memory_allocated(device) if cuda else peak.bytes
+    result = benchmark.protocol.quantise(restored.float().cpu())
+    scores = benchmark.protocol.score(result, references)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture = Picture(result, None, grey=False, format="png", metadata=Metadata())
+        write_image(target, picture, format_key="png")
+    height, width = degraded.shape[-2:]
+    return Row(
+        key=key,
+        entry=entry.name,
+        sample=sample.name,
+        psnr=scores.psnr,
+        ssim=scores.ssim,
+        seconds=seconds,
+        memory=memory,
+        width=width,
+        height=height,
+    )
+
+
+class _Peak:
+    """The largest growth of this process inside the block."""
+
+    def __enter__(self) -> _Peak:
+        self.bytes = 0
+        self._process = psutil.Process()
+        self._before = self._process.memory_info().rss
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
+            if self._over.wait(0.02):
+                return
+
+
+_HASHES: dict[tuple[Path, int, int], str] = {}
+
+
+def _sample_hash(sample: Sample) -> str:
+    return " ".join(_file_hash(path) for path in (sample.degraded, *sample.references))
+
+
+def _file_hash(path: Path) -> str:
+    facts = path.stat()
+    key = (path, facts.st_size, facts.st_mtime_ns)
+    if key not in _HASHES:
+        _HASHES[key] = sha256(path)
+    return _HASHES[key]
+
+
+def _macs(network: Any) -> int:
+    with torch.device("meta"):
+        built = network.model.build(network.config).eval()
+        with FlopCounterMode(display=False) as counter:
+            built(torch.empty(1, 3, COST_SIDE, COST_SIDE))
+    flops: int = counter.get_total_flops()
+    return flops // 2

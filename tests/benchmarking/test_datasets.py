@@ -1,0 +1,225 @@
+"""Datasets: every layout on a synthetic tree, what is missing, and fetching from a local Hub."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from hub_server import Hub, serve
+from PIL import Image
+
+from restore_cli.benchmarking.datasets import DATASETS, find_samples, get_dataset
+from restore_cli.benchmarking.fetch import fetch, unpack
+from restore_cli.benchmarking.miniature import MINIATURES, make
+from restore_cli.errors import NoInputError, UsageError
+
+REDS = [f"{s:03d}/{f:08d}.png" for s in (0, 1) for f in (8, 9, 19, 20)]
+TREES = {
+    "reds-val300": (
+        [f"val/val_blur_bicubic/X4/{name}" for name in REDS]
+        + [f"val/val_sharp/{name}" for name in REDS],
+        ["000_00000009", "000_00000019", "001_00000009", "001_00000019"],
+    ),
+    "reds-val": (
+        [f"val_blur_bicubic/val/val_blur_bicubic/X4/{name}" for name in REDS]
+        + [f"val_sharp/val/val_sharp/{name}" for name in REDS],
+        [name.replace("/", "_").removesuffix(".png") for name in REDS],
+    ),
+    "gopro": (
+        [f"GOPRO_Large/test/GOPR{n}/{k}/000001.png" for n in "12" for k in ("blur_gamma", "sharp")],
+        ["GOPR1_000001", "GOPR2_000001"],
+    ),
+    "gopro-linear": (
+        [f"test/GOPR1/{k}/000001.png" for k in ("blur", "blur_gamma", "sharp")],
+        ["GOPR1_000001"],
+    ),
+    "gopro-x4": (["Validation_4x/LR_Blur/0001.png", "Validation_4x/HR/0001.png"], ["0001"]),
+    "hide-1": (["HIDE_dataset/test/test-long-shot/a.png", "HIDE_dataset/GT/a.png"], ["a"]),
+    "hide-2": (["test/test-close-ups/b.png", "GT/b.png"], ["b"]),
+    "kohler": (
+        ["Blurry1_3.png", *(f"GroundTruth1_3_{n}.png" for n in (1, 2, 30)),
+         "Blurry2_1.png", "GroundTruth2_1_1.png"],
+        ["1_3", "2_1"],
+    ),
+    "lai": (
+        ["synthetic_dataset/ground_truth/text_01.png",
+         "synthetic_dataset/uniform/text_01_kernel_02.png",
+         "synthetic_dataset/nonuniform/text_01_gyro_02.png"],
+        ["text_01_kernel_02", "text_01_gyro_02"],
+    ),
+    "videodeblurring": (
+        ["quantitative_datasets/IMG_1/input/00000.jpg", "quantitative_datasets/IMG_1/GT/00000.jpg"],
+        ["IMG_1_00000"],
+    ),
+}  # fmt: skip
+
+
+def tree(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(TREES))
+def test_layouts(tmp_path, name):
+    files, expected = TREES[name]
+    samples = find_samples(DATASETS[name], tree(tmp_path, files))
+    assert [sample.name for sample in samples] == expected
+    assert all(sample.degraded != sample.references[0] for sample in samples)
+
+
+def test_realblur_reads_its_list(tmp_path):
+    folder = "RealBlur-J_ECC/scene244_reflect"
+    tree(tmp_path, [f"{folder}/blur/blur_1.png", f"{folder}/gt/gt_1.png"])
+    line = f"{folder}/gt/gt_1.png {folder}/blur/blur_1.png\n"
+    (tmp_path / "RealBlur_J_test_list.txt").write_text(line)
+    samples = find_samples(DATASETS["realblur-j"], tmp_path)
+    assert [sample.name for sample in samples] == ["scene244_reflect_blur_1"]
+    with pytest.raises(NoInputError, match="nothing of dataset 'realblur-r'"):
+        find_samples(DATASETS["realblur-r"], tmp_path)
+
+
+def test_the_prepared_val300s(tmp_path):
+    cnlrn = tree(
+        tmp_path / "a", [f"Val300/{k}/000_00000009.png" for k in ("blur_bicubic_X4", "sharp")]
+    )
+    shoyan = tree(
+        tmp_path / "b", [f"Val300/{k}/{n}.png" for k in ("input", "target") for n in (2, 10)]
+    )
+    dataset = DATASETS["reds-val300"]
+    assert [s.name for s in find_samples(dataset, cnlrn)] == ["000_00000009"]
+    assert [s.name for s in find_samples(dataset, shoyan)] == ["2", "10"]
+
+
+def test_kohler_leaves_the_broken_frame_out(tmp_path):
+    samples = find_samples(DATASETS["kohler"], tree(tmp_path, TREES["kohler"][0]))
+    assert [path.name for path in samples[0].references] == [
+        "GroundTruth1_3_1.png",
+        "GroundTruth1_3_2.png",
+    ]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    dataset = DATASETS["reds-val300"]
+    with pytest.raises(NoInputError, match="is not in") as caught:
+        find_samples(dataset, tmp_path / "nowhere")
+    assert "--fetch" in caught.value.hint
+    assert "val/val_blur_bicubic/X4/000/00000009.png" in caught.value.hint
+    files = TREES["reds-val300"][0]
+    partial = tree(
+        tmp_path / "partial", [f for f in files if not f.endswith("sharp/001/00000019.png")]
+    )
+    with pytest.raises(NoInputError, match=r"lacks val/val_sharp/001/00000019\.png"):
+        find_samples(dataset, partial)
+    blurry = tree(tmp_path / "blurry", [name for name in files if "blur" in name])
+    with pytest.raises(NoInputError, match=r"lacks .* and 1 more"):
+        find_samples(dataset, blurry)
+
+
+def test_names_and_folders(tmp_path):
+    with pytest.raises(UsageError, match="Did you mean 'reds-val300'"):
+        get_dataset("reds-val30", tmp_path / "reds-val30", 4)
+    pairs = tree(tmp_path / "mine", ["lr/a.png", "hr/a.png"])
+    dataset = get_dataset(str(pairs), pairs, 1)
+    assert [sample.name for sample in find_samples(dataset, pairs)] == ["a"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(NoInputError, match="nothing of dataset 'empty'"):
+        find_samples(get_dataset(str(empty), empty, 1), empty)
+
+
+def test_blurmini_is_made_from_a_seed(tmp_path):
+    dataset = MINIATURES["blurmini"]
+    make(dataset, tmp_path / "a")
+    make(dataset, tmp_path / "a")  # again: what is there stays
+    samples = find_samples(dataset, tmp_path / "a")
+    assert len(samples) == dataset.count
+    with Image.open(samples[0].degraded) as small, Image.open(samples[0].references[0]) as large:
+        assert (small.size, large.size) == ((96, 72), (384, 288))
+    make(dataset, tmp_path / "b")
+    for sample in samples:
+        other = tmp_path / "b/lr" / sample.degraded.name
+        assert other.read_bytes() == sample.degraded.read_bytes()
+
+
+def archive(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as content:
+        for name, data in members.items():
+            content.writestr(name, data)
+    return stream.getvalue()
+
+
+def png():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_only_wanted_members_are_unpacked_and_none_escapes(tmp_path):
+    dataset = DATASETS["reds-val300"]
+    path = tmp_path / "a.zip"
+    names = ["val/val_sharp/000/00000009.png", "val/val_sharp/000/00000010.png", "notes.txt"]
+    path.write_bytes(archive(dict.fromkeys(names, png())))
+    members = re.compile(dataset.hub.members)
+    assert unpack(path, tmp_path / "out", members) == 1
+    assert unpack(path, tmp_path / "out", members) == 0  # whole already
+    assert (tmp_path / "out" / names[0]).is_file()
+    path.write_bytes(archive({"../../00000009.png": png()}))
+    with pytest.raises(NoInputError, match="which leaves it"):
+        unpack(path, tmp_path / "out", members)
+    path.write_bytes(archive({names[0]: png()})[:-30])
+    with pytest.raises(NoInputError, match="is broken"):
+        unpack(path, tmp_path / "out2", members)
+
+
+def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):
+    with pytest.raises(UsageError, match="cannot be fetched") as caught:
+        fetch(DATASETS["hide-1"], tmp_path, lambda message: None)
+    assert "github.com/joanshen0508" in caught.value.hint
+
+
+def test_reds_comes_from_the_hub(tmp_path, tiny_weights):
+    """The real client, a server that speaks its HTTP: fetched, unpacked, scored; resumed."""
+    dataset = DATASETS["reds-val300"]
+    hub = Hub()
+    files = {}
+    for kind, side in (("val_blur_bicubic/X4", 24), ("val_sharp", 96)):
+        stream = io.BytesIO()
+        Image.effect_mandelbrot((side, side), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(
+            stream, "PNG"
+        )
+        members = {f"val/{kind}/{name}": stream.getvalue() for name in REDS}
+        files[f"{kind.split('/')[0]}.zip"] = archive(members)
+    hub.revisions["datasets/snah/REDS"] = {dataset.hub.revision: files}
+    server = serve(hub)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-m", "restore_cli", "benchmark", "--dataset", "reds-val300"]
+    command += ["--data-root", tmp_path, "--fetch", "-o", tmp_path / "out", "--formats", "json"]
+    command += ["--model", f"mprnet-mscam={tiny_weights}", "bicubic"]
+    command = list(map(str, command))
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "CC BY 4.0" in done.stderr
+        fetched = [line for line in hub.asked if line.startswith("GET") and ".zip" in line]
+        assert len(fetched) == 2
+        names = {p.name for p in (tmp_path / "reds-val300").rglob("*.png")}
+        assert names == {"00000009.png", "00000019.png"}
+    finally:
+        server.shutdown()
+        server.server_close()
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    again = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    alone = offline | {"HF_HOME": str(tmp_path / "empty")}
+    gone = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
+    assert gone.returncode == 3
+    assert "cannot reach the Hub for 'snah/REDS'" in gone.stderr

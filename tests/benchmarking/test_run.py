@@ -1,0 +1,198 @@
+"""A benchmark runs, resumes, compares and reports; what it cannot compare it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli.benchmarking.datasets import DATASETS
+from restore_cli.benchmarking.protocol import PROTOCOLS
+from restore_cli.benchmarking.published import all_published, why_different
+from restore_cli.cli.app import app
+from restore_cli.models.registry import MODELS
+
+
+def restore(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for n in range(3):
+        array = (picture(64, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        for kind, image in (("hr", array), ("lr", array[::4, ::4])):
+            (tmp_path / "pairs" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / f"pairs/{kind}/{n}.png")
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def arguments(tmp_path, pairs, tiny_weights):
+    common = ("benchmark", "--dataset", pairs, "-o", tmp_path / "out", "-d", "cpu")
+    return (*common, "--model", f"mprnet-mscam={tiny_weights}", "bicubic")
+
+
+def rows(tmp_path):
+    return (tmp_path / "out/rows.jsonl").read_text().splitlines()
+
+
+def report(tmp_path):
+    return json.loads((tmp_path / "out/report.json").read_text())
+
+
+def test_reports(tmp_path, arguments):
+    done = restore(*arguments)
+    assert done.exit_code == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(lines) == 2
+    assert lines[1][0] == "bicubic"
+    whole = report(tmp_path)
+    assert whole["count"] == 3
+    assert whole["protocol"]["name"] == "rgb"
+    mine, bicubic = whole["entries"]
+    for key in ("parameters", "macs_64x64", "device", "precision", "tlsc", "tile", "stages"):
+        assert key in mine["facts"]
+    mean = math.fsum(r["psnr"] for r in whole["rows"] if r["entry"] == "bicubic") / 3
+    assert bicubic["psnr"] == pytest.approx(mean)
+    assert mine["gain"] == pytest.approx(mine["psnr"] - bicubic["psnr"])
+    assert mine["worst"][1] <= mine["best"][1]
+    markdown = (tmp_path / "out/report.md").read_text()
+    assert f"{bicubic['psnr']:.3f}" in markdown
+    assert len((tmp_path / "out/report.csv").read_text().splitlines()) == 1 + 2 * 3
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count("<figure>") == 6  # three worst and three best of one network
+    assert page.count("data:image/webp;base64,") == 18
+    assert 'src="http' not in page
+
+
+def test_what_is_done_stays_done(tmp_path, arguments, pairs):
+    assert restore(*arguments).exit_code == 0
+    first = rows(tmp_path)
+    before = {
+        name: (tmp_path / f"out/report.{name}").read_bytes() for name in ("csv", "json", "html")
+    }
+    assert restore(*arguments).exit_code == 0
+    assert rows(tmp_path) == first
+    for name, content in before.items():  # the same again, seconds and all
+        assert (tmp_path / f"out/report.{name}").read_bytes() == content
+    # A line cut off by a crash is measured again; another option, and another picture, are new.
+    (tmp_path / "out/rows.jsonl").write_text("\n".join(first[:-1]) + "\n" + first[-1][:20])
+    assert restore(*arguments).exit_code == 0
+    assert len([r for r in rows(tmp_path) if r.endswith("}")]) == 5 + 1 - 0
+    assert restore(*arguments, "--no-tlsc", "--formats", "json").exit_code == 0
+    count = len(rows(tmp_path))
+    Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(pairs / "lr/0.png")
+    assert restore(*arguments, "--formats", "json").exit_code == 0
+    assert len(rows(tmp_path)) == count + 2
+    assert report(tmp_path)["data_sha256"] != json.loads(before["json"])["data_sha256"]
+
+
+def test_limit_images_and_protocol(tmp_path, arguments):
+    options = ("--limit", "2", "--save-images", "--protocol", "y", "--formats", "csv,json")
+    assert restore(*arguments, *options).exit_code == 0
+    assert report(tmp_path)["count"] == 2
+    assert report(tmp_path)["protocol"]["name"] == "y"
+    images = sorted((tmp_path / "out/images/bicubic").iterdir())
+    assert [path.name for path in images] == ["0.png", "1.png"]
+    assert not (tmp_path / "out/report.html").exists()
+
+
+def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, pairs):
+    (pairs / "lr/1.png").write_bytes(b"not a picture")
+    done = restore(*arguments, "--formats", "json,md")
+    assert done.exit_code == 1
+    assert "lr/1.png" in done.stderr
+    entries = report(tmp_path)["entries"]
+    assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (2, 1)]
+    assert "2 results are missing" in (tmp_path / "out/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("--model", "msan"), "has no checkpoint"),
+        (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is asked for twice"),
+        (("--model", "bicubic", "--formats", "pdf"), "format 'pdf' not found"),
+        (("--model", "bicubic", "--protocol", "cnrln"), "Did you mean 'cnlrn'"),
+        (("--dataset", "gopr", "--model", "bicubic"), "Did you mean 'gopro'"),
+        (("--dataset", "reds-val300", "--model", "bicubic"), "expected val/val_blur_bicubic"),
+        ((), "no --model"),
+    ],
+)
+def test_refusals(tmp_path, pairs, changed, message):
+    refused = restore("benchmark", "--dataset", pairs, "-o", tmp_path / "out", *changed)
+    assert refused.exit_code in (2, 3, 4)
+    assert message in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_of_another_scale_are_refused(tmp_path, tiny_weights):
+    done = restore("benchmark", "--dataset", "blurmini-x1", "--data-root", tmp_path,
+                   "-o", tmp_path / "o", "--model", f"mprnet-mscam={tiny_weights}")  # fmt: skip
+    assert done.exit_code == 2
+    assert "enlarges x4, dataset 'blurmini-x1' is x1" in done.stderr
+
+
+def test_bicubic_at_x1_is_the_input(tmp_path):
+    done = restore("benchmark", "--dataset", "blurmini-x1", "--data-root", tmp_path,
+                   "-o", tmp_path / "out", "--model", "bicubic", "--limit", "1",
+                   "--formats", "json")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert 15 < report(tmp_path)["entries"][0]["psnr"] < 40
+
+
+def test_the_list_names_everything():
+    listed = restore("benchmark").stdout
+    for name in (*DATASETS, *PROTOCOLS, "blurmini"):
+        assert any(line.startswith(f"{name}\t") for line in listed.splitlines()), name
+    for line in restore("benchmark", "--json").stdout.splitlines():
+        assert json.loads(line)["protocol"] in PROTOCOLS
+
+
+def test_datasets_protocols_and_published_rows_fit():
+    for dataset in DATASETS.values():
+        assert dataset.protocol in PROTOCOLS
+        assert dataset.hub is None or len(dataset.hub.revision) in (4, 40)
+    for row in all_published():
+        assert row.dataset in DATASETS
+        assert not row.model or row.model in MODELS
+        assert row.protocol in {*PROTOCOLS, "unstated"}
+        assert 10 < row.psnr < 45
+        assert row.ssim is None or 0.3 < row.ssim < 1
+        assert row.source
+
+
+def test_differences_are_explained():
+    by_method = {row.method: row for row in all_published()}
+    gfn = by_method["GFN, three steps"]
+    assert why_different(gfn, "gfn", whole=True, authors_weights=True) == ""
+    reason = why_different(gfn, "cnlrn", whole=False, authors_weights=False)
+    for part in (
+        "published by 'gfn'",
+        "4 px cropped here, 6 there",
+        "other weights",
+        "only a part",
+    ):
+        assert part in reason
+    assert "not stated" in why_different(by_method["Chu et al."], "gfn", True, True)
+
+
+def test_published_rows_stand_beside_measured_ones(tmp_path, tiny_weights):
+    frame = (picture(64, 96)[0].permute(1, 2, 0) * 255).byte().numpy()
+    for kind, image in (("val_blur_bicubic/X4", frame[::4, ::4]), ("val_sharp", frame)):
+        folder = tmp_path / "reds-val300/val" / kind / "000"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.ascontiguousarray(image)).save(folder / "00000009.png")
+    done = restore("benchmark", "--dataset", "reds-val300", "--data-root", tmp_path, "-o",
+                   tmp_path / "out", "--model", f"mprnet-mscam={tiny_weights}")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    published = done.stdout.splitlines()[-1].split("\t")
+    assert published[:3] == ["CNLRN", "27.77", "0.7784"]
+    assert "only a part of the pictures" in published[4]
+    assert "not all of its pictures: 1" in done.stderr
