@@ -152,6 +152,10 @@ def serve(hub: Hub) -> ThreadingHTTPServer:  # noqa: C901 - one handler for one 
                 return
             if parts[:2] == ["api", "models"]:
                 self._repository("/".join(parts[2:4]), parts[4:])
+            elif parts[:2] == ["api", "datasets"] and parts[4:5] == ["tree"]:
+                files = hub.resolve("/".join(parts[1:4]), parts[5])[1]
+                entries = [{"type": "file", "path": n, "size": len(c)} for n, c in files.items()]
+                self.answer([entry | {"oid": "0" * 40} for entry in entries])
             elif parts[0] == "datasets" and len(parts) > 5 and parts[3] == "resolve":
                 self._file("/".join(parts[:3]), parts[4], "/".join(parts[5:]))
             elif len(parts) > 4 and parts[2] == "resolve":

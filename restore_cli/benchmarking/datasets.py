@@ -39,8 +39,8 @@ class HubFiles:
 
     Attributes:
         repository: `owner/name`.
-        revision: 40 hex digits.
-        archives: to fetch.
+        revision: commit, or branch where no commit is known.
+        archives: to fetch; none for every zip file there.
         members: regular expression of the files in them that are unpacked.
         licence: of the pictures, with whom to credit.
     """
@@ -68,6 +68,7 @@ class Dataset:
         home: of the dataset.
         shrink: the degraded pictures are shrunk by this, bicubic, to 8 bits, before restoring.
         whole: sides of the reference are cut to multiples of this.
+        shared: folder below the data root that several names look into, or "".
     """
 
     name: str
@@ -81,6 +82,12 @@ class Dataset:
     hub: HubFiles | None = None
     shrink: int = 1
     whole: int = 1
+    shared: str = ""
+
+    def folder(self, root: Path) -> Path:
+        """Where it lies, or is to be put: a folder of its own name, else the shared one."""
+        own = root / self.name
+        return root / self.shared if self.shared and not own.is_dir() else own
 
 
 def find_samples(dataset: Dataset, folder: Path) -> list[Sample]:
@@ -139,7 +146,8 @@ def _reds(frames: re.Pattern[str]) -> Callable[[Path], Iterator[Sample]]:
 
 def _gopro(blur: str) -> Callable[[Path], Iterator[Sample]]:
     def find(folder: Path) -> Iterator[Sample]:
-        root = _first(folder, "GOPRO_Large/test", "test") or folder
+        nested = "GOPRO_Large/GOPRO_Large/test"  # as the zip file unpacks
+        root = _first(folder, nested, "GOPRO_Large/test", "test") or folder
         if (root / "input").is_dir():  # flattened, as for MPRNet
             yield from _beside(root / "input", root / "target")
             return
@@ -242,6 +250,7 @@ _REDS_REVISION = "62dc25d16e6f43d2214f1b365023abda86f7a0ae"
 _GOPRO_LAYOUT = "GOPRO_Large/test/GOPR0384_11_00/{blur,blur_gamma,sharp}/000001.png"
 _GOPRO_HOME = "https://seungjunnah.github.io/Datasets/gopro"
 _CREDIT = "CC BY 4.0, Nah et al."
+_GOPRO_HUB = HubFiles("snah/GOPRO_Large", "main", (), r"(.*/)?test/.*\.png", _CREDIT)
 
 
 def _reds_hub(members: str) -> HubFiles:
@@ -261,6 +270,7 @@ DATASETS: dict[str, Dataset] = {
             find=_reds(re.compile(r"\d{6}\d9")),
             layout=_REDS_LAYOUT,
             home=_REDS_HOME,
+            shared="REDS",
             hub=_reds_hub(r".*\d{7}9\.png"),
         ),
         Dataset(
@@ -272,6 +282,7 @@ DATASETS: dict[str, Dataset] = {
             find=_reds(re.compile(r"\d{8}")),
             layout=_REDS_LAYOUT,
             home=_REDS_HOME,
+            shared="REDS",
             hub=_reds_hub(r".*\.png"),
         ),
         Dataset(
@@ -283,6 +294,8 @@ DATASETS: dict[str, Dataset] = {
             find=_gopro("blur_gamma"),
             layout=_GOPRO_LAYOUT,
             home=_GOPRO_HOME,
+            hub=_GOPRO_HUB,
+            shared="GOPRO_Large",
         ),
         Dataset(
             name="gopro-linear",
@@ -293,6 +306,8 @@ DATASETS: dict[str, Dataset] = {
             find=_gopro("blur"),
             layout=_GOPRO_LAYOUT,
             home=_GOPRO_HOME,
+            hub=_GOPRO_HUB,
+            shared="GOPRO_Large",
         ),
         Dataset(
             name="gopro-x4",
@@ -303,6 +318,8 @@ DATASETS: dict[str, Dataset] = {
             find=_gfn_x4,
             layout=_GOPRO_LAYOUT + ", or GFN's Validation_4x/{LR_Blur,HR}/0001.png",
             home=_GOPRO_HOME,
+            hub=_GOPRO_HUB,
+            shared="GOPRO_Large",
             shrink=4,
             whole=16,
         ),

@@ -199,7 +199,7 @@ def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     if name in MINIATURES:
         return MINIATURES[name], None
     found = get_dataset(name, Path(name), scale)
-    return found, Path(name) if Path(name).is_dir() and found.home == "your own" else root / name
+    return found, Path(name) if found.home == "your own" else found.folder(root)
 
 
 def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list:  # type: ignore[type-arg]

@@ -211,7 +211,7 @@ def test_reds_comes_from_the_hub(tmp_path, tiny_weights):
         assert "CC BY 4.0" in done.stderr
         fetched = [line for line in hub.asked if line.startswith("GET") and ".zip" in line]
         assert len(fetched) == 2
-        names = {p.name for p in (tmp_path / "reds-val300").rglob("*.png")}
+        names = {p.name for p in (tmp_path / "REDS").rglob("*.png")}
         assert names == {"00000009.png", "00000019.png"}
     finally:
         server.shutdown()
@@ -223,3 +223,33 @@ def test_reds_comes_from_the_hub(tmp_path, tiny_weights):
     gone = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
     assert gone.returncode == 3
     assert "cannot reach the Hub for 'snah/REDS'" in gone.stderr
+
+
+def test_gopro_comes_from_whatever_zips_its_repository_holds(tmp_path):
+    hub = Hub()
+    kinds = ("blur", "blur_gamma", "sharp")
+    names = [f"GOPRO_Large/{s}/GOPR1/{k}/000001.png" for s in ("train", "test") for k in kinds]
+    files = {"GOPRO_Large.zip": archive(dict.fromkeys(names, png())), "README.md": b"hello"}
+    hub.revisions["datasets/snah/GOPRO_Large"] = {"a" * 40: files}
+    server = serve(hub)
+    code = (
+        "import sys; from pathlib import Path; from restore_cli.benchmarking.fetch import fetch;"
+        "from restore_cli.benchmarking.datasets import DATASETS;"
+        "fetch(DATASETS['gopro'], Path(sys.argv[1]), print)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+    folder = tmp_path / "GOPRO_Large"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    for name in ("gopro", "gopro-linear", "gopro-x4"):
+        assert DATASETS[name].folder(tmp_path) == folder
+        assert [sample.name for sample in find_samples(DATASETS[name], folder)] == ["GOPR1_000001"]
+    assert not list(folder.rglob("train"))
