@@ -38,7 +38,7 @@ def ssim(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
     Returns:
         (B,) float64.
     """
-    x, y = _inner(restored, crop).double(), _inner(reference, crop).double()
+    x, y = (_wide(_inner(image, crop)) for image in (restored, reference))
     return _similarity(x, y, _smooth_valid).mean((1, 2, 3))
 
 
@@ -130,9 +130,9 @@ def _similarity(
 
 
 def _gaussian(like: Tensor) -> Tensor:
-    t = torch.arange(-5, 6, dtype=torch.float64, device=like.device)
+    t = torch.arange(-5, 6, dtype=torch.float64)
     line = torch.exp(-(t**2) / (2 * 1.5**2))
-    return line / line.sum()
+    return (line / line.sum()).to(like.device, like.dtype)
 
 
 def _smooth_valid(image: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def _smooth_valid(image: Tensor) -> Tensor:
 
 def _smooth_volume(image: Tensor) -> Tensor:
     line = _gaussian(image)
-    kernel = torch.einsum("i,j,k->ijk", line, line, line).to(image.dtype)[None, None]
+    kernel = torch.einsum("i,j,k->ijk", line, line, line)[None, None]
     volume = image.permute(0, 2, 3, 1)[:, None]  # (B, 1, H, W, C)
     padded = F.pad(volume, (5, 5, 5, 5, 5, 5), mode="replicate")
     return F.conv3d(padded, kernel)[:, 0].permute(0, 3, 1, 2)
@@ -161,6 +161,11 @@ def _halved(image: Tensor) -> Tensor:
         image = torch.cat([first.flip(dim), image, last.flip(dim)], dim)
     smooth = F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
     return smooth[..., ::2, ::2]
+
+
+def _wide(image: Tensor) -> Tensor:
+    """float64, but where a device has none (mps)."""
+    return image.float() if image.device.type == "mps" else image.double()
 
 
 def _inner(image: Tensor, crop: int) -> Tensor:

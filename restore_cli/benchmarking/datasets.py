@@ -91,10 +91,10 @@ class Dataset:
 
 
 def find_samples(dataset: Dataset, folder: Path) -> list[Sample]:
-    """All samples, complete.
+    """All samples that are there; `Dataset.count` says how many there should be.
 
     Raises:
-        NoInputError: a folder or a file is missing, or there are fewer than the set has.
+        NoInputError: a folder, or a file of a pair, is missing.
     """
     if not folder.is_dir():
         raise NoInputError(
@@ -118,17 +118,20 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Sample]:
     return samples
 
 
+def _val300(folder: Path) -> Iterator[Sample]:
+    """As CNLRN and Shoyan prepare it, else among all frames."""
+    prepared = folder / "Val300"
+    if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
+        yield from _beside(prepared / "blur_bicubic_X4", prepared / "sharp")
+    elif (prepared / "input").is_dir():  # Shoyan's: 0.png to 299.png
+        samples = list(_beside(prepared / "input", prepared / "target"))
+        yield from sorted(samples, key=lambda sample: (len(sample.name), sample.name))
+    else:
+        yield from _reds(re.compile(r"\d{6}\d9"))(folder)
+
+
 def _reds(frames: re.Pattern[str]) -> Callable[[Path], Iterator[Sample]]:
     def find(folder: Path) -> Iterator[Sample]:
-        prepared = folder / "Val300"
-        if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
-            for path in _pictures(prepared / "blur_bicubic_X4"):
-                yield Sample(path.stem, path, (prepared / "sharp" / path.name,))
-            return
-        if (prepared / "input").is_dir():  # Shoyan's: 0.png to 299.png
-            for path in sorted(_pictures(prepared / "input"), key=lambda p: int(p.stem)):
-                yield Sample(path.stem, path, (prepared / "target" / path.name,))
-            return
         blurry = _first(
             folder,
             "val_blur_bicubic/val/val_blur_bicubic/X4",
@@ -182,7 +185,9 @@ def _realblur(kind: str) -> Callable[[Path], Iterator[Sample]]:
         if not listing.is_file():
             return
         for line in listing.read_text("utf-8").splitlines():
-            reference, degraded = line.split()
+            reference, _, degraded = line.strip().partition(" ")
+            if not degraded:
+                continue
             path = folder / degraded
             yield Sample(f"{path.parent.parent.name}_{path.stem}", path, (folder / reference,))
 
@@ -267,7 +272,7 @@ DATASETS: dict[str, Dataset] = {
             scale=4,
             protocol="cnlrn",
             count=300,
-            find=_reds(re.compile(r"\d{6}\d9")),
+            find=_val300,
             layout=_REDS_LAYOUT,
             home=_REDS_HOME,
             shared="REDS",

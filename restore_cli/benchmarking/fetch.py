@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from restore_cli.benchmarking.datasets import Dataset
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import write_then_rename
+from restore_cli.weights.publish import TRANSPORT_ERROR
 
 
 def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
@@ -55,6 +57,11 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
         ) from error
     except HfHubHTTPError as error:
         raise NoInputError(f"the Hub does not give '{hub.repository}': {error}") from error
+    except (TRANSPORT_ERROR, ConnectionError) as error:
+        raise NoInputError(
+            f"cannot reach the Hub for '{hub.repository}': {error}",
+            hint="check the connection and HF_HUB_OFFLINE; what was fetched so far is kept",
+        ) from error
 
 
 def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
@@ -85,7 +92,9 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                 ):
                     shutil.copyfileobj(source, stream)  # the checksum is verified at its end
                 written += 1
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except OSError as error:
+        raise NoInputError(f"cannot unpack to '{folder}': {error}", hint="make room") from error
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise NoInputError(
             f"'{archive}' is broken: {error}", hint="delete it and fetch again"
         ) from error

@@ -98,17 +98,15 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
             ("worst", ordered[:SHOWN]),
             ("best", ordered[-1 : -1 - SHOWN : -1]),
         ):
-            pairs = [
-                _pair(benchmark, entry.name, row, samples[row.sample], baseline) for row in chosen
-            ]
+            pairs = [_pair(benchmark, row, samples[row.sample], baseline) for row in chosen]
             yield {"title": f"{entry.name}: {title}", "pairs": pairs}
 
 
 def _pair(
-    benchmark: Benchmark, name: str, row: Row, sample: Any, baseline: dict[str, float]
+    benchmark: Benchmark, row: Row, sample: Any, baseline: dict[str, float]
 ) -> dict[str, str]:
     degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
-    restored = read_image(image_path(benchmark, name, sample.name)).pixels
+    restored = read_image(image_path(benchmark.output, row)).pixels
     enlarged = resize_bicubic(degraded, *references[0].shape[-2:])
     caption = f"{row.psnr:.2f} dB"
     if row.sample in baseline:

@@ -56,6 +56,12 @@ class Protocol:
     ssim: Literal["gaussian", "volume", "ms", "none"] = "gaussian"
     alignment: Literal["none", "ecc", "trajectory"] = "none"
 
+    @property
+    def smallest(self) -> int:
+        """Least pixels a side that it can score."""
+        window = 2 * BORDER + 1
+        return (16 * window if self.ssim == "ms" else window) + 2 * self.crop
+
     def prepare(self, degraded: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Cut both pictures as the protocol does before it restores.
 

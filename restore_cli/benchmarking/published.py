@@ -50,7 +50,15 @@ def published_on(dataset: str) -> list[Published]:
     return [row for row in all_published() if row.dataset == dataset]
 
 
-def why_different(row: Published, protocol: str, whole: bool, authors_weights: bool) -> str:
+def why_different(
+    row: Published,
+    protocol: str,
+    *,
+    whole: bool,
+    authors_weights: bool = False,
+    ensemble: bool = False,
+    precision: str = "float32",
+) -> str:
     """What stands between a published number and one measured here; "" if nothing is known to.
 
     Args:
@@ -58,6 +66,8 @@ def why_different(row: Published, protocol: str, whole: bool, authors_weights: b
         protocol: name of the one measured with.
         whole: whether the whole dataset was measured.
         authors_weights: whether the weights measured are the authors' own.
+        ensemble: whether the mean of eight poses was measured.
+        precision: of the network measured.
     """
     reasons = []
     if row.protocol == UNSTATED:
@@ -67,8 +77,14 @@ def why_different(row: Published, protocol: str, whole: bool, authors_weights: b
         theirs, ours = PROTOCOLS[row.protocol], PROTOCOLS[protocol]
         if theirs.crop != ours.crop:
             reasons.append(f"{ours.crop} px cropped here, {theirs.crop} there")
-    if not authors_weights:
+    if row.model and not authors_weights:
         reasons.append("other weights")
+    if not row.model:
+        reasons.append("a network that is not here")
+    if ensemble:
+        reasons.append("self-ensemble here")
+    if precision != "float32":
+        reasons.append(f"{precision} here")
     if not whole:
         reasons.append("only a part of the pictures")
     return "; ".join(reasons)

@@ -58,7 +58,8 @@ class Report:
         whole: whether that is all that the dataset has.
         protocol: every convention.
         entries: in the order asked for.
-        published: rows of papers with what stands between.
+        published: rows of papers; the entry of the same network, or ""; what stands between; its
+            PSNR minus the published one.
         rows: every entry on every sample.
         version: of restore.
     """
@@ -70,7 +71,7 @@ class Report:
     whole: bool
     protocol: dict[str, Any]
     entries: list[Summary]
-    published: list[tuple[Published, str, float | None]]
+    published: list[tuple[Published, str, str, float | None]]
     rows: list[Row]
     version: str = __version__
 
@@ -86,31 +87,47 @@ def summarise(benchmark: Benchmark, rows: Sequence[Row]) -> Report:
         for entry in benchmark.entries
     ]
     dataset, count = benchmark.dataset, len(benchmark.samples)
-    whole = dataset.count is not None and count == dataset.count
-    measured = {
-        fact.model: summary.psnr
-        for entry, summary in zip(benchmark.entries, summaries, strict=True)
-        for fact in entry.line.facts[-1:]
-    }
     published = [
-        (
-            row,
-            why_different(row, benchmark.protocol.name, whole, authors_weights=False),
-            measured[row.model] - row.psnr if row.model in measured else None,
-        )
-        for row in published_on(dataset.name)
+        line for row in published_on(dataset.name) for line in _beside(row, benchmark, summaries)
     ]
     return Report(
         dataset=dataset.name,
         description=dataset.description,
         data_sha256=content_hash(benchmark.samples),
         count=count,
-        whole=whole,
+        whole=benchmark.whole,
         protocol=asdict(benchmark.protocol),
         entries=summaries,
         published=published,
         rows=list(rows),
     )
+
+
+def _beside(
+    row: Published, benchmark: Benchmark, summaries: Sequence[Summary]
+) -> list[tuple[Published, str, str, float | None]]:
+    """A published row beside each entry that is the same network alone; else by itself."""
+    same = [
+        (entry, summary)
+        for entry, summary in zip(benchmark.entries, summaries, strict=True)
+        if [fact.model for fact in entry.line.facts] == [row.model] and math.isfinite(summary.psnr)
+    ]
+    protocol, whole = benchmark.protocol.name, benchmark.whole
+    if not same:
+        return [(row, "", why_different(row, protocol, whole=whole), None)]
+    lines: list[tuple[Published, str, str, float | None]] = []
+    for entry, summary in same:
+        network = entry.line.facts[0].network
+        reason = why_different(
+            row,
+            protocol,
+            whole=whole,
+            authors_weights=network is not None and network.imported,
+            ensemble=entry.line.options.self_ensemble,
+            precision=entry.identity["precision"],
+        )
+        lines.append((row, entry.name, reason, summary.psnr - row.psnr))
+    return lines
 
 
 def _summary(facts: dict[str, Any], rows: Sequence[Row], baseline: dict[str, Row]) -> Summary:
@@ -167,7 +184,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
     return cells
 
 
-PUBLISHED_COLUMNS = ("published", "PSNR", "SSIM", "here - there", "what differs", "source")
+PUBLISHED_COLUMNS = ("published", "PSNR", "SSIM", "here", "here - there", "what differs", "source")
 
 
 def published_table(report: Report) -> list[tuple[str, ...]]:
@@ -177,17 +194,18 @@ def published_table(report: Report) -> list[tuple[str, ...]]:
             row.method,
             f"{row.psnr:.2f}",
             f"{row.ssim:.4f}" if row.ssim is not None else "-",
+            entry or "-",
             f"{difference:+.2f}" if difference is not None else "-",
             reason or "nothing known",
             row.source,
         )
-        for row, reason, difference in report.published
+        for row, entry, reason, difference in report.published
     ]
 
 
 def heading(report: Report) -> list[str]:
     """What was measured, and how, in a few lines."""
-    part = "all" if report.whole else "not all of its pictures:"
+    part = "all" if report.whole else "a part of its pictures,"
     lines = [
         f"{report.dataset}: {report.description}; {part} {report.count} pictures, "
         f"sha256 {report.data_sha256[:16]}",
@@ -236,8 +254,8 @@ def to_json(report: Report) -> str:
     """Everything."""
     values = asdict(report)
     values["published"] = [
-        row.model_dump() | {"what_differs": reason, "here_minus_there": difference}
-        for row, reason, difference in report.published
+        row.model_dump() | {"entry": entry, "what_differs": reason, "here_minus_there": difference}
+        for row, entry, reason, difference in report.published
     ]
     return json.dumps(_plain(values), indent=1) + "\n"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,20 @@ class Entry:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its pixels."""
+        """What decides its pixels, its seconds and its memory."""
         options = self.line.options
         return {
             "stages": [
-                {"model": f.model, "sha256": f.sha256, "tlsc": f.tlsc, "overlap": f.overlap}
+                {
+                    "model": f.model,
+                    "scale": f.scale,
+                    "sha256": f.sha256,
+                    "tlsc": f.tlsc,
+                    "overlap": f.overlap,
+                }
                 for f in self.line.facts
             ],
+            "device": str(options.device),  # of the seconds and the memory
             "precision": str(options.dtype).removeprefix("torch."),
             "tile": options.tile,
             "self_ensemble": options.self_ensemble,
@@ -72,7 +80,6 @@ class Entry:
             "weights": "+".join(fact.weights or "-" for fact in self.line.facts),
             "parameters": sum(fact.parameters for fact in self.line.facts),
             "macs_64x64": sum(costs),
-            "device": str(self.line.options.device),
             "tlsc": "+".join(fact.tlsc for fact in self.line.facts),
             **self.identity,
         }
@@ -118,6 +125,9 @@ class Benchmark:
         entries: what.
         output: folder for `rows.jsonl`, reports and pictures.
         save_images: whether restored pictures are kept, as PNG, in `output/images/ENTRY`.
+        whole: whether `samples` is all there is.
+        shard: (i, n): only every n-th sample from the i-th on, counted from 1, with a log of its
+            own, so that n processes can share the work; a run without it puts them together.
     """
 
     dataset: Dataset
@@ -126,6 +136,15 @@ class Benchmark:
     entries: Sequence[Entry]
     output: Path
     save_images: bool = False
+    whole: bool = False
+    shard: tuple[int, int] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where this process writes its rows."""
+        return self.output / (
+            "rows-{}-of-{}.jsonl".format(*self.shard) if self.shard else "rows.jsonl"
+        )
 
 
 def check(benchmark: Benchmark) -> None:
@@ -158,10 +177,10 @@ def run(
         report: called with each row, and whether it was there already.
     """
     benchmark.output.mkdir(parents=True, exist_ok=True)
-    log = benchmark.output / "rows.jsonl"
-    known = {row.key: row for row in read_rows(log) if not row.error}
+    logs = sorted(benchmark.output.glob("rows*.jsonl"))
+    known = {row.key: row for log in logs for row in read_rows(log) if not row.error}
     rows: list[Row] = []
-    with log.open("a", encoding="utf-8") as stream:
+    with benchmark.log.open("a", encoding="utf-8") as stream:
         for row, kept in _rows(benchmark, known):
             if not kept:
                 stream.write(json.dumps(asdict(row)) + "\n")
@@ -182,9 +201,12 @@ def read_rows(log: Path) -> list[Row]:
     return rows
 
 
-def image_path(benchmark: Benchmark, entry: str, sample: str) -> Path:
-    """Where a restored picture is kept."""
-    return benchmark.output / "images" / entry / f"{sample}.png"
+def image_path(output: Path, row: Row) -> Path:
+    """Where a restored picture is kept: a name that no other weights, options or pictures share."""
+    entry, sample = (
+        re.sub(r"[^\w.+=-]+", "_", text).lstrip(".") for text in (row.entry, row.sample)
+    )
+    return output / "images" / entry / f"{sample}.{row.key[:8]}.png"
 
 
 def content_hash(samples: Sequence[Sample]) -> str:
@@ -204,6 +226,10 @@ def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, 
     references = [read_image(path).pixels for path in sample.references]
     degraded = read_image(sample.degraded).pixels
     height, width = references[0].shape[-2:]
+    if min(height, width) < protocol.smallest:
+        raise PictureError(
+            f"sample '{sample.name}' is {width}x{height}, too small for protocol '{protocol.name}'"
+        )
     if dataset.shrink > 1 and degraded.shape == references[0].shape:
         rows, columns = (side - side % dataset.whole for side in (height, width))
         degraded, references = (
@@ -225,20 +251,21 @@ def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, 
 def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bool]]:
     protocol = benchmark.protocol
     for entry in benchmark.entries:
-        identity = json.dumps([entry.identity, asdict(protocol)], sort_keys=True)
+        dataset = benchmark.dataset
+        task = [dataset.scale, dataset.shrink, dataset.whole]
+        identity = json.dumps([entry.identity, asdict(protocol), task], sort_keys=True)
         for sample in benchmark.samples:
             key = hashlib.sha256(f"{identity} {_sample_hash(sample)}".encode()).hexdigest()[:24]
-            image = image_path(benchmark, entry.name, sample.name)
-            if key in known and (image.exists() or not benchmark.save_images):
-                yield known[key], True
-            else:
-                target = image if benchmark.save_images else None
-                yield _score(benchmark, entry, sample, key, target), False
+            if key in known:
+                # It may have been called otherwise then.
+                row = replace(known[key], entry=entry.name, sample=sample.name)
+                if not benchmark.save_images or image_path(benchmark.output, row).exists():
+                    yield row, True
+                    continue
+            yield _score(benchmark, entry, sample, key), False
 
 
-def _score(
-    benchmark: Benchmark, entry: Entry, sample: Sample, key: str, target: Path | None
-) -> Row:
+def _score(benchmark: Benchmark, entry: Entry, sample: Sample, key: str) -> Row:
     try:
         degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
     except PictureError as error:
@@ -257,12 +284,8 @@ def _score(
     memory = torch.cuda.max_memory_allocated(device) if cuda else peak.bytes
     result = benchmark.protocol.quantise(restored.float().cpu())
     scores = benchmark.protocol.score(result, references)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        picture = Picture(result, None, grey=False, format="png", metadata=Metadata())
-        write_image(target, picture, format_key="png")
     height, width = degraded.shape[-2:]
-    return Row(
+    row = Row(
         key=key,
         entry=entry.name,
         sample=sample.name,
@@ -273,6 +296,10 @@ def _score(
         width=width,
         height=height,
     )
+    if benchmark.save_images:
+        picture = Picture(result, None, grey=False, format="png", metadata=Metadata())
+        write_image(image_path(benchmark.output, row), picture, format_key="png")
+    return row
 
 
 class _Peak:

@@ -160,3 +160,15 @@ def parse_training_precision(text: str, device: torch.device) -> torch.dtype:
     if text == "fp16" and device.type != "cuda":
         raise UsageError("--precision fp16 trains on CUDA only", hint="use fp32, or bf16")
     return known[text]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`I/N` -> (I, N), from 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    first, slash, count = text.partition("/")
+    if not (slash and first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise UsageError(f"--shard '{text}' is not a part", hint="e.g. 1/8 to 8/8")
+    return int(first), int(count)

@@ -32,6 +32,8 @@ Examples:
 
   restore benchmark --dataset pairs/ --model msan=weights.safetensors bicubic --limit 20
 
+  restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8     # one of eight processes
+
 Without --dataset, the datasets and protocols are listed. Reports go to --output; what has been
 scored with the same weights, options and pictures is not scored again.
 """
@@ -80,6 +82,14 @@ def benchmark(
         str,
         opt.option("--formats", help="Of the reports.", metavar="LIST", rich_help_panel=WHERE),
     ] = "html,md,csv,json",
+    shard: Annotated[
+        str | None,
+        opt.option(
+            help="Score only part I of N; a run without it puts the parts together.",
+            metavar="I/N",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     save_images: Annotated[
         bool,
         opt.option("--save-images", help="Keep every result as PNG.", rich_help_panel=WHERE),
@@ -121,7 +131,7 @@ def benchmark(
         raise unknown_name("format", wrong, FORMATS)
     from restore_cli.benchmarking.protocol import get_protocol
     from restore_cli.benchmarking.report import summarise
-    from restore_cli.benchmarking.run import Benchmark, check, run
+    from restore_cli.benchmarking.run import Benchmark, check
     from restore_cli.inference.restorer import RestorerOptions
 
     target = opt.parse_device(device)
@@ -133,7 +143,7 @@ def benchmark(
         self_ensemble=self_ensemble,
     )
     named = get_protocol(protocol) if protocol else None
-    scale = _scale(names[0])
+    scale = _scale(names)
     chosen, folder = _dataset(dataset, data_root, scale)
     place = output or Path(f"benchmark-{chosen.name}")
     folder = folder or place / "pictures"
@@ -147,28 +157,37 @@ def benchmark(
         save_images=save_images or "html" in wanted,
     )
     check(job)
-    samples = _samples(chosen, folder, fetch=fetch, quiet=quiet)[:limit]
-    job = dataclasses.replace(job, samples=samples)
-    failed = 0
-    with out.progress_bar(quiet=quiet, unit="pictures") as bar:
-        task = bar.add_task("", total=len(samples) * len(entries))
+    found = _samples(chosen, folder, fetch=fetch, quiet=quiet)
+    whole = len(found) == (chosen.count or len(found))
+    if not whole and not quiet:
+        out.talk(f"warning: {len(found)} of the {chosen.count} pictures of {chosen.name} are there")
+    part = opt.parse_shard(shard) if shard else None
+    first, step = part or (1, 1)
+    samples = found[:limit][first - 1 :: step]
+    whole = whole and len(samples) == len(found)
+    job = dataclasses.replace(job, samples=samples, shard=part, whole=whole)
+    rows = _run(job, quiet=quiet)
+    report = summarise(job, rows)
+    _show(report, as_json=as_json, quiet=quiet)
+    if part is None:
+        _write(job, report, wanted, quiet=quiet)
+    if any(row.error for row in rows):
+        raise typer.Exit(1)
 
-        def report_row(row: Row, kept: bool) -> None:
-            nonlocal failed
-            failed += bool(row.error)
+
+def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
+    """Score everything under a progress bar."""
+    from restore_cli.benchmarking.run import run
+
+    with out.progress_bar(quiet=quiet, unit="pictures") as bar:
+        task = bar.add_task("", total=len(job.samples) * len(job.entries))
+
+        def report(row: Row, kept: bool) -> None:
             bar.update(task, advance=1, description=f"{row.entry}: {row.sample}")
             if row.error:
                 out.talk(f"error: {row.error}")
 
-        rows = run(job, report_row)
-    report = summarise(job, rows)
-    _write(job, report, wanted)
-    _show(report, as_json=as_json, quiet=quiet)
-    if not quiet:
-        for name in wanted:
-            out.talk(f"written: {place / f'report.{name}'}")
-    if failed:
-        raise typer.Exit(1)
+        return run(job, report)
 
 
 def _entry(text: str, options: RestorerOptions, scale: int) -> Entry:
@@ -184,11 +203,12 @@ def _entry(text: str, options: RestorerOptions, scale: int) -> Entry:
     return Entry(text if weights else name, line)
 
 
-def _scale(text: str) -> int:
-    """Of the first model, for a folder of pairs; bicubic alone says nothing."""
-    from restore_cli.inference.cascade import own_scale, split_names
+def _scale(entries: list[str]) -> int:
+    """Of the first that has a network, for a folder of pairs: bicubic alone says nothing."""
+    from restore_cli.inference.cascade import BICUBIC, own_scale, split_names
 
-    return own_scale(split_names(text.partition("=")[0]))
+    lines = [split_names(text.partition("=")[0]) for text in entries]
+    return own_scale(next((names for names in lines if names != (BICUBIC,)), lines[0]))
 
 
 def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
@@ -214,7 +234,7 @@ def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> lis
     return find_samples(dataset, folder)
 
 
-def _write(job: Benchmark, report: Report, formats: list[str]) -> None:
+def _write(job: Benchmark, report: Report, formats: list[str], *, quiet: bool) -> None:
     from restore_cli.benchmarking.page import to_html
     from restore_cli.benchmarking.report import to_csv, to_json, to_markdown
     from restore_cli.files import write_then_rename
@@ -228,6 +248,8 @@ def _write(job: Benchmark, report: Report, formats: list[str]) -> None:
     for name in formats:
         with write_then_rename(job.output / f"report.{name}") as temporary:
             temporary.write_text(makers[name](), "utf-8")
+        if not quiet:
+            out.talk(f"written: {job.output / f'report.{name}'}")
 
 
 def _show(report: Report, *, as_json: bool, quiet: bool) -> None:

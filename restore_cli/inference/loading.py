@@ -32,6 +32,7 @@ class LoadedNetwork:
         tlsc_base: window of local statistics, or None where nobody knows it.
         tlsc: whether statistics are local unless the user says otherwise.
         overlap: of tiles, input pixels.
+        imported: whether the weights are the authors' own, imported.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class LoadedNetwork:
     tlsc_base: Size | None
     tlsc: bool
     overlap: int
+    imported: bool = False
 
 
 def load_network(file: WeightsFile, expected_model: str | None = None) -> LoadedNetwork:
@@ -91,6 +93,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         tlsc_base=_tlsc_base(listed, train_size),
         tlsc=_tlsc(listed, model, train_size),
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
+        imported=header is not None and "imported_from" in header.provenance,
     )
 
 

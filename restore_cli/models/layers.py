@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +45,11 @@ class GlobalCovariance(GlobalStatistic):
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
         """(B, C, H, W) -> (B, C', 1, 1)."""
-        features = at_least_float32(x).flatten(2)
-        centred = features - features.mean(-1, keepdim=True)
-        covariance = centred @ centred.mT / centred.shape[-1]
-        pooled = square_root(covariance).mean(1)[..., None, None].to(x.dtype)
+        with without_autocast(x):
+            features = at_least_float32(x).flatten(2)
+            centred = features - features.mean(-1, keepdim=True)
+            covariance = centred @ centred.mT / centred.shape[-1]
+            pooled = square_root(covariance).mean(1)[..., None, None].to(x.dtype)
         projected: Tensor = projection(pooled)
         return projected
 
@@ -101,6 +103,13 @@ def square_root(matrix: Tensor, steps: int = 5) -> Tensor:
         step = (three - inverse @ root) / 2
         root, inverse = root @ step, step @ inverse
     return root @ (three - inverse @ root) / 2 * trace.sqrt()
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A block in which autocast does not make products of widened values half precision again."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:

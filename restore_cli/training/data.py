@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from restore_cli.layouts import Pair, find_pairs
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.recipe import TrainingRecipe
 
-CACHE_BYTES = 4 << 30  # of decoded pictures, in each process
+CACHE_BYTES = 4 << 30  # of decoded pictures, at most, by all processes of a host together
 READERS = 8  # threads that read and crop for a GPU
 
 
@@ -71,11 +72,13 @@ class Source(Protocol):
 
 
 class Pictures:
-    """Decoded pictures, kept while they fit in `CACHE_BYTES`."""
+    """Decoded pictures, kept while they fit in a quarter of the free memory."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, Tensor] = {}
         self._bytes = 0
+        room = min(CACHE_BYTES, psutil.virtual_memory().available // 4)
+        self._room = room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def read(self, path: Path) -> Tensor:
         """(3, H, W) uint8.
@@ -86,7 +89,7 @@ class Pictures:
         if path in self._kept:
             return self._kept[path]
         picture = read_rgb8(path)
-        if self._bytes + picture.numel() <= CACHE_BYTES:
+        if self._bytes + picture.numel() <= self._room:
             self._kept[path] = picture
             self._bytes += picture.numel()
         return picture
@@ -131,16 +134,14 @@ class Photos:
 
     def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
         photo, side = self.pictures.read(self.paths[index]), self._side(patch)
-        if rng.random() < self.halve and min(photo.shape[1:]) >= 2 * side:
-            height, width = photo.shape[1] // 2, photo.shape[2] // 2
-            halved = resize_bicubic(photo[None].float(), height, width)[0]
-            photo = halved.round().clamp(0, 255).byte()
-        height, width = photo.shape[1:]
+        halved = rng.random() < self.halve and min(photo.shape[1:]) >= 2 * side
+        height, width = (length // (1 + halved) for length in photo.shape[1:])
         if min(height, width) < side:
             raise PictureError(f"'{self.paths[index]}' has shrunk since the run began")
         top = int(rng.integers(height - side + 1))
         left = int(rng.integers(width - side + 1))
-        sharp = photo[:, top : top + side, left : left + side]
+        cut = _cut_halved if halved else _cut
+        sharp = cut(photo, top, left, side)
         # Where the crop lies in its picture decides how much roll turns into displacement; flips
         # and turns only mirror that, so the drawn place stands for the turned one.
         turned = _turn([sharp], rng)[0]
@@ -163,7 +164,7 @@ class Photos:
 class PairedPictures:
     """Pairs as they are; where both pictures are of one size, the degraded one is shrunk bicubic.
 
-    As GFN and Chu et al. do with GoPro.
+    As GFN and Chu et al. make LR-GoPro.
     """
 
     def __init__(self, folder: Path, pairs: Sequence[Pair], layout: str, scale: int) -> None:
@@ -225,7 +226,7 @@ class PairedPictures:
         large = degraded if self.shrink else None
         if self.shrink:
             height, width = (side // self.scale for side in degraded.shape[-2:])
-            # To 8 bits, as it would be in a file.
+            # To 8 bits, as it would be in a file; GFN's authors trained on unrounded values.
             small = resize_bicubic(degraded, height, width).clamp(0, 1)
             degraded = (small * 255).round() / 255
         return Batch(degraded, _targets(wanted, degraded, reference, large))
@@ -294,6 +295,16 @@ class Loader:
         size, start = count // parts, first + self.rank * count // self.processes
         return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
 
+    def refuse_indivisible(self, recipe: TrainingRecipe) -> None:
+        """See now, not after the first phase, that every batch can be divided.
+
+        Raises:
+            UsageError: one cannot.
+        """
+        for phase in recipe.phases:
+            for batch in (phase.batch, *(larger.batch for larger in phase.progressive)):
+                self.share(0, batch)
+
     def expect(self, first: int, count: int, patch: int) -> None:
         """Begin to read a later batch."""
         if self._pool is not None:
@@ -350,6 +361,22 @@ def list_photos(folder: Path, minimum: int) -> list[Path]:
             hint="give a folder of sharp photos or pairs, or choose a smaller patch in the recipe",
         )
     return paths
+
+
+def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:
+    return photo[:, top : top + side, left : left + side]
+
+
+def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
+    """What `_cut` gives of the photo at half its size, without halving all of it."""
+    rows, columns = (length // 2 for length in photo.shape[1:])
+    border = 4  # halved pixels: more than the bicubic kernel reaches
+    first = max(top - border, 0), max(left - border, 0)
+    last = min(top + side + border, rows), min(left + side + border, columns)
+    window = photo[:, 2 * first[0] : 2 * last[0], 2 * first[1] : 2 * last[1]]
+    half = resize_bicubic(window[None].float(), last[0] - first[0], last[1] - first[1])[0]
+    half = half.round().clamp(0, 255).byte()
+    return _cut(half, top - first[0], left - first[1], side)
 
 
 def _turn(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:

@@ -22,7 +22,7 @@ from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkp
 from restore_cli.weights.manifest import parse_manifest
 from restore_cli.weights.store import locate
 
-AVERAGED = "module."  # AveragedModel wraps the network and counts its updates
+AVERAGED = "module."  # `learner.Average` wraps the network and counts its updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,12 @@ def export_checkpoint(run: Path, target: Path) -> None:
     """
     state = read_state(_state_file(run))
     best = run / "best.safetensors"
+    tensors, step = average_of(state), state.step
     if state.best is not None and best.exists():
-        tensors, step = read_checkpoint(best).tensors, int(state.best["step"])
-    else:
-        tensors, step = average_of(state), state.step
+        found = read_checkpoint(best)
+        # The file may be of a later validation than the state, if the run was killed in between.
+        made: dict[str, Any] = found.header.provenance if found.header else {}
+        tensors, step = found.tensors, int(made.get("steps", state.best["step"]))
     halved = {name: tensor.half() for name, tensor in tensors.items()}
     write_checkpoint(target, halved, _header(state, step))
 
@@ -123,7 +125,7 @@ def write_entry(made: Package, source: str, weights_license: str) -> None:
         "sha256": sha256(made.weights),
         "size": made.weights.stat().st_size,
         "license": weights_license,
-        "training_data": _data_line(provenance.get("data", {})),
+        "training_data": _data_line(provenance),
         "recipe": str(provenance.get("recipe_name") or "in the header of the file"),
         "train_size": list(loaded.train_size),
         "overlap": loaded.overlap,
@@ -168,7 +170,9 @@ def _header(state: TrainingState, step: int) -> Header:
     )
 
 
-def _data_line(data: dict[str, Any]) -> str:
+def _data_line(facts: dict[str, Any]) -> str:
+    """The data, and the weights that were begun with."""
+    data, base = facts.get("data", {}), facts.get("base", {})
     if not data:
         return "not recorded"
     how = (
@@ -176,7 +180,13 @@ def _data_line(data: dict[str, Any]) -> str:
         if data["kind"] == "photos"
         else f", layout {data['layout']}"
     )
-    return f"{data['count']} {data['kind']}{how}; listing sha256 {data['listing_sha256'][:16]}"
+    line = f"{data['count']} {data['kind']}{how}; listing sha256 {data['listing_sha256'][:16]}"
+    if base:
+        line += (
+            f"; fine-tuned from {base['weights']} (sha256 {base['sha256'][:16]}, "
+            f"licence {base['license']})"
+        )
+    return line
 
 
 def _card(name: str, weights_license: str, state: TrainingState, loaded: LoadedNetwork) -> str:
@@ -211,7 +221,7 @@ tags: [deblurring{", super-resolution" if model.scale > 1 else ""}, {model.name}
 | model | `{model.name}` ({model.task}), {parameters:,} parameters; {model.paper} |
 | file | `{name}.safetensors`, float16, sha256 `{loaded.file.sha256}` |
 | licence of the weights | {weights_license} |
-| data | {_data_line(state.facts.get("data", {}))} |
+| data | {_data_line(state.facts)} |
 | seed, steps | {recipe.seed}, {state.step} of {recipe.steps} |
 | hardware, time | {hardware.get("device", "not recorded")}, {hardware.get("processes", 1)} \
 process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hours |

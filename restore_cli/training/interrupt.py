@@ -1,4 +1,4 @@
-"""Ctrl-C between steps, never in the middle of one."""
+"""Ctrl-C, and the SIGTERM of a scheduler, between steps, never in the middle of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed."""
+    """Whether a stop was asked for."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -17,25 +17,31 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Note the first Ctrl-C instead of raising, so that a step ends whole; a second one raises.
+    """Note the first SIGINT or SIGTERM, so that a step ends whole; a second one acts as usual.
 
     Raises:
-        KeyboardInterrupt: at the end of the block, if Ctrl-C was pressed.
+        KeyboardInterrupt: at the end of the block, if there was one.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # only the main thread receives signals
         return
-    previous = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
         interrupt.requested = True
-        signal.signal(signal.SIGINT, previous)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    for number in numbers:
+        signal.signal(number, note)
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()
     if interrupt.requested:
         raise KeyboardInterrupt

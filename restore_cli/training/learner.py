@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RestoreError, UsageError, WeightsError
@@ -57,6 +57,32 @@ class Outputs(nn.Module):
         """(B, 3, H, W) -> the wanted outputs by name."""
         outputs: dict[str, Tensor] = self.network.outputs(image, wanted)  # type: ignore[operator]
         return outputs
+
+
+class Average(nn.Module):
+    """Exponential moving average of a network's weights, which forgets the first ones quickly.
+
+    With a constant 0.998, 60 % of the average was still the initial weights after 250 steps.
+    (torch's AveragedModel reads its count from the GPU at every step, and so waits for it.)
+    """
+
+    count: Tensor
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(network)
+        self.decay = decay
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64, device="cpu"))
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take one more step's weights in."""
+        count = int(self.count)
+        kept = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        pairs = zip(self.module.parameters(), network.parameters(), strict=True)
+        averaged, current = zip(*((mean, new.detach()) for mean, new in pairs), strict=True)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - kept)
+        self.count += 1
 
 
 class Learner:
@@ -134,7 +160,7 @@ class Learner:
         self._norm = nn.utils.clip_grad_norm_(trained, limit)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.ema.update_parameters(self.network)
+        self.ema.update(self.network)
         self.step, self.phase_step = self.step + 1, self.phase_step + 1
         self.seen += self.phase.sizes(self.phase_step - 1)[1]
         return sums
@@ -169,6 +195,12 @@ class Learner:
                 hint="recipe `finetune` takes model and config from the weights",
             )
         self._take(loaded.network.state_dict())
+        listed = loaded.file.checkpoint
+        self.facts["base"] = {
+            "weights": Path(loaded.file.name).name,
+            "sha256": loaded.file.sha256,
+            "license": listed.license if listed else "unknown: ask its makers",
+        }
 
     def advance(self, best: Path) -> None:
         """Go to the next phase.
@@ -178,7 +210,7 @@ class Learner:
         """
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
-            found = self.phase.begin == "best" and self.best is not None
+            found = self.phase.begin == "best" and self.best is not None and best.is_file()
             tensors = read_checkpoint(best).tensors if found and self.team.rank == 0 else None
             self._take(tensors or self.ema.module.state_dict())
         self.best = None
@@ -237,7 +269,7 @@ class Learner:
         self._average_anew()
 
     def _average_anew(self) -> None:
-        self.ema = AveragedModel(self.network, multi_avg_fn=averaging(self.recipe.ema))
+        self.ema = Average(self.network, self.recipe.ema)
 
     def _enter_phase(self) -> None:
         """Freeze what the phase does not train; a fresh optimiser unless it keeps the last."""
@@ -306,20 +338,6 @@ def freeze(network: nn.Module, phase: Phase) -> None:
         chosen |= matching
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen)
-
-
-def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Exponential moving average that forgets the first, untrained weights quickly.
-
-    With a constant 0.998, 60 % of the average was still the initial weights after 250 steps.
-    """
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(averaged), list(current), 1 - kept)
-
-    return update
 
 
 def losses(

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.errors import PictureError, UsageError
-from restore_cli.training.data import Loader, open_source
+from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
+from restore_cli.training.data import Batch, Loader, open_source
 from restore_cli.training.export import export_checkpoint, write_average
 from restore_cli.training.interrupt import deferred_interrupt
 from restore_cli.training.learner import Execution, Learner
@@ -104,8 +104,6 @@ def train(
         stack.callback(team.close)
         learner = Learner(recipe, team, job.execution)
         source = open_source(job.data, recipe, learner.degradation)
-        _begin(job, learner)
-        learner.facts = {"recipe_name": job.recipe_name} | _facts(team, source.facts)
         loader = Loader(
             source,
             recipe.seed,
@@ -115,6 +113,9 @@ def train(
             accumulate=job.execution.accumulate,
         )
         stack.callback(loader.close)
+        loader.refuse_indivisible(recipe)
+        _begin(job, learner)
+        learner.facts |= {"recipe_name": job.recipe_name} | _facts(team, source.facts)
         watcher = _Watcher(job, learner, report, note) if team.rank == 0 else None
         deadline = time.monotonic() + 60 * job.minutes if job.minutes is not None else math.inf
         interrupt = stack.enter_context(deferred_interrupt())
@@ -127,12 +128,15 @@ def train(
                 begun, waited = time.monotonic(), loader.waited
                 _expect(loader, learner)
                 patch, count = phase.sizes(learner.phase_step)
+                broken: PictureError | None = None
                 try:
                     batches = loader.batches(learner.seen, count, patch, wanted)
-                except PictureError:
+                except PictureError as error:
+                    broken = error
+                if _any(team, broken is not None):
                     learner.save(job.state)
-                    raise
-                terms = learner.learn(batches)
+                    raise broken or PictureError("another process could not read a picture")
+                terms = _learn(learner, batches)
                 late = time.monotonic() > deadline
                 if watcher is not None:
                     spent = time.monotonic() - begun
@@ -153,6 +157,16 @@ def train(
             export_checkpoint(job.run, job.result)
         team.wait()
     return job.result
+
+
+def _learn(learner: Learner, batches: list[Batch]) -> dict[str, float]:
+    try:
+        return learner.learn(batches)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"out of memory on {learner.team.device} at step {learner.step}",
+            hint="compute a batch in parts: --accumulate 2, and --resume auto",
+        ) from error
 
 
 def _begin(job: TrainJob, learner: Learner) -> None:
@@ -233,9 +247,14 @@ class _Watcher:
             multiple = model.size.multiple_of
             self.held_out = ValidationSet(job.validation, model.scale, multiple, device, job.recipe)
             self.sheet = Sheet(job.run / "validation", self.held_out, job.run / "validation.png")
-        self.log = MetricsLog(job.run / "metrics.jsonl", learner.step)
+        try:
+            self.log = MetricsLog(job.run / "metrics.jsonl", learner.step)
+        except OSError as error:
+            raise SaveError(f"cannot write to '{job.run}': {error}", hint="make room") from error
         self.board = (
-            TensorBoard(job.run / "tensorboard", job.tensorboard) if job.tensorboard else None
+            TensorBoard(job.run / "tensorboard", job.tensorboard, learner.step)
+            if job.tensorboard
+            else None
         )
 
     def after_step(
@@ -270,28 +289,31 @@ class _Watcher:
         )
         try:
             self.log.add(progress)
+            if self.board:
+                self.board.add(progress)
             if score and self.sheet:
                 self.sheet.add(learner.step, score.gain, score.restored)
-                plot_curves(self.log.rows(), self.job.run / "curves.png")
+                plot_curves(self.log.rows, self.job.run / "curves.png")
         except OSError as error:
             self.note(f"cannot write to '{self.job.run}': {error}; going on")
-        if self.board:
-            self.board.add(progress)
         self.report(progress)
 
     def close(self) -> None:
         """Draw the curves a last time."""
-        if self.log.rows():
-            plot_curves(self.log.rows(), self.job.run / "curves.png")
-        if self.board:
-            self.board.close()
+        try:
+            if self.log.rows:
+                plot_curves(self.log.rows, self.job.run / "curves.png")
+            if self.board:
+                self.board.close()
+        except OSError as error:
+            self.note(f"cannot write to '{self.job.run}': {error}")
 
     def _keep_best(self, psnr: float, gain: float) -> None:
         learner = self.learner
         try:
             write_average(learner.state(), self.job.best)
-        except OSError as error:
-            self.note(f"cannot write '{self.job.best}': {error}; going on")
+        except RestoreError as error:
+            self.note(f"{error}; going on")
             return
         learner.best = {
             "phase": learner.phase.name,

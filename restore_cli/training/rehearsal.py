@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from restore_cli.errors import RestoreError
+from restore_cli.errors import RestoreError, UsageError
 from restore_cli.training.data import Loader, open_source
 from restore_cli.training.export import write_average
 from restore_cli.training.learner import Learner
@@ -55,20 +56,24 @@ def rehearse(job: TrainJob) -> Iterator[Rehearsed]:
     Raises:
         RestoreError: what would stop the training, or a state that does not come back as it was.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a dry run is of one process", hint="leave out torchrun")
     device = torch.device(job.device)
     learner = Learner(job.recipe, Alone(device), job.execution)
     source = open_source(job.data, job.recipe, learner.degradation)
     if job.weights is not None:
         learner.start_from(job.weights)
     accumulate = job.execution.accumulate
-    loader = Loader(source, job.recipe.seed, device, accumulate=accumulate, readers=0)
+    loader = Loader(source, job.recipe.seed, device, accumulate=accumulate)
+    loader.refuse_indivisible(job.recipe)
     held_out = None
     if job.validation is not None:
         model = learner.model
         held_out = ValidationSet(
             job.validation, model.scale, model.size.multiple_of, device, job.recipe
         )
-    with tempfile.TemporaryDirectory() as folder:
+    place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
+    with tempfile.TemporaryDirectory(dir=place, prefix=".rehearsal.") as folder:
         for index in range(len(job.recipe.phases)):
             if index:
                 learner.advance(Path(folder, "best.safetensors"))
@@ -90,6 +95,7 @@ def _phase(
         batches = loader.batches(learner.seen, count, patch, wanted)
         _settle(device)
         read = time.monotonic() - begun
+        loader.expect(learner.seen + count, count, patch)  # as the loop does
         learner.learn(batches)
         _settle(device)
         return read, time.monotonic() - begun

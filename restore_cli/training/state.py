@@ -14,8 +14,8 @@ import torch
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 
-# A run may be prolonged, cut short or cooled down; anything else makes another run of it.
-CHANGEABLE = ("steps", "schedule")
+# A run may be prolonged, cut short, cooled down or calmed; anything else makes another run of it.
+CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
 
 
 @dataclass(frozen=True, slots=True)

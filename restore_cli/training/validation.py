@@ -90,8 +90,9 @@ class ValidationSet:
             if size != reference.shape[-2:]:
                 sharp = quantise(resize_bicubic(reference, *size))
             bicubic = quantise(resize_bicubic(degraded, *size))
-            scores.append(psnr(image, sharp, crop=CROP))
-            baselines.append(psnr(bicubic, sharp, crop=CROP))
+            sharp = sharp.cpu()  # scores are float64, which not every device has
+            scores.append(psnr(image.cpu(), sharp, crop=CROP))
+            baselines.append(psnr(bicubic.cpu(), sharp, crop=CROP))
         mean, baseline = torch.cat(scores).mean(), torch.cat(baselines).mean()
         return Score(float(mean), float(mean - baseline), restored)
 

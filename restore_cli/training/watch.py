@@ -20,6 +20,7 @@ from restore_cli.files import write_then_rename
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.validation import ValidationSet
 
+POINTS = 4000  # of a curve
 ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations shown, pixels
 
 
@@ -63,6 +64,7 @@ class MetricsLog:
         with write_then_rename(path) as temporary:
             whole = [line for line in kept if _step(line) <= first]
             temporary.write_text("".join(line + "\n" for line in whole), "utf-8")
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole]
 
     def add(self, progress: Progress) -> None:
         """Append a line.
@@ -77,20 +79,17 @@ class MetricsLog:
         line |= {"seconds": round(progress.seconds, 4), "waited": round(progress.waited, 4)}
         if progress.psnr is not None:
             line |= {"psnr": progress.psnr, "gain": progress.gain}
+        self.rows.append(line)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All whole lines."""
-        lines = self.path.read_text("utf-8").splitlines()
-        return [json.loads(line) for line in lines if _step(line) < math.inf]
 
 
 class TensorBoard:
     """Event files for TensorBoard."""
 
-    def __init__(self, folder: Path, writer: Any) -> None:
-        self._writer = writer(str(folder))
+    def __init__(self, folder: Path, writer: Any, first: int) -> None:
+        # Steps after the saved one are of a past that was lost.
+        self._writer = writer(str(folder), purge_step=first + 1)
 
     def add(self, progress: Progress) -> None:
         """One step."""
@@ -116,6 +115,8 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    thin = max(len(rows) // POINTS, 1)
+    rows = [row for n, row in enumerate(rows) if n % thin == 0 or "gain" in row]
     steps = np.array([row["step"] for row in rows])
     for phase in dict.fromkeys(row["phase"] for row in rows):
         part = np.array([row["phase"] == phase for row in rows])

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from restore_cli.errors import WeightsError
+from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import write_then_rename
 
 if TYPE_CHECKING:
@@ -89,13 +89,20 @@ def _parse_header(path: Path, content: bytes) -> Header | None:
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header) -> None:
-    """Write atomically."""
+    """Write atomically.
+
+    Raises:
+        RestoreError: the disk is full, or gone.
+    """
     values = {
         "model": header.model,
         "config": header.config,
         "train_size": header.train_size,
         "provenance": header.provenance,
     }
-    with write_then_rename(path) as temporary:
-        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, {_KEY: json.dumps(values, sort_keys=True)})
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    try:
+        with write_then_rename(path) as temporary:
+            save_file(plain, temporary, {_KEY: json.dumps(values, sort_keys=True)})
+    except (SafetensorError, OSError) as error:
+        raise RestoreError(f"cannot write '{path}': {error}", hint="make room") from error

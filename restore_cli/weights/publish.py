@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-from restore_cli.errors import WeightsError
+from restore_cli.errors import UsageError, WeightsError
 
 # The client under the Hub's client has changed its name twice; its errors keep this ancestor.
 TRANSPORT_ERROR: type[BaseException] = next(
@@ -27,6 +27,7 @@ def push(repository: str, files: list[Path], *, private: bool) -> str:
         The commit, 40 hex digits: a revision that stays.
 
     Raises:
+        UsageError: not the name of a repository.
         WeightsError: no token, no right to write, or no connection.
     """
     api = HfApi()
@@ -45,6 +46,8 @@ def push(repository: str, files: list[Path], *, private: bool) -> str:
             f"the Hub refused '{repository}': {status}",
             hint="check that the token may write there: `hf auth whoami`",
         ) from error
+    except HFValidationError as error:
+        raise UsageError(f"'{repository}' is no name for the Hub: {error}") from error
     except (TRANSPORT_ERROR, OSError) as error:
         raise WeightsError(
             f"cannot reach the Hub: {error}", hint="the files are written; push again later"

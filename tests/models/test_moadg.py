@@ -106,3 +106,11 @@ def test_ablations_leave_out_what_they_say():
 def test_impossible_configs_are_refused(config):
     with pytest.raises(ValueError, match="needs a branch"):
         Moadg(config)
+
+
+def test_second_order_statistics_stay_float32_under_autocast():
+    x = torch.randn(1, 8, 40, 40) + 3
+    pooling, identity = GlobalCovariance(), torch.nn.Identity()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = pooling(x, identity)
+    assert torch.equal(half, pooling(x, identity))

@@ -12,7 +12,7 @@ from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.image import read_rgb8
 from restore_cli.resample import resize_bicubic
-from restore_cli.training.data import Loader, Photos, open_source
+from restore_cli.training.data import Loader, Photos, _cut, _cut_halved, open_source
 
 CPU = torch.device("cpu")
 ALL = Photos.targets
@@ -162,3 +162,11 @@ def test_facts_name_the_data(photos):
     before = facts["listing_sha256"]
     Image.fromarray(read_rgb8(photos / "0.png").permute(1, 2, 0).numpy()).save(photos / "9.png")
     assert loader_of(photos).source.facts["listing_sha256"] != before
+
+
+def test_a_crop_of_a_halved_photo_is_that_of_the_whole_photo_halved():
+    photo = torch.randint(0, 256, (3, 61, 74), dtype=torch.uint8)
+    even = photo[:, :60].float()[None]
+    whole = resize_bicubic(even, 30, 37).round().clamp(0, 255).byte()[0]
+    for top, left in ((0, 0), (14, 21), (5, 9)):
+        assert torch.equal(_cut_halved(photo, top, left, 16), _cut(whole, top, left, 16))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import shutil
 import signal
-import warnings
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY_CONFIGS
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from training_runs import DEBLURRING, PHASE, assert_same, make_recipe, rows, weights_of
 
@@ -28,13 +28,15 @@ from restore_cli.errors import (
 from restore_cli.inference.loading import load_network
 from restore_cli.training import losses
 from restore_cli.training.data import Loader, open_source
-from restore_cli.training.learner import Execution, Learner, averaging, for_weights
+from restore_cli.training.export import package
+from restore_cli.training.learner import Average, Execution, Learner, for_weights
 from restore_cli.training.learner import losses as losses_of
 from restore_cli.training.loop import train
 from restore_cli.training.recipe import load_recipe
 from restore_cli.training.rehearsal import rehearse
 from restore_cli.training.state import SaveError, read_state
 from restore_cli.training.team import Alone
+from restore_cli.weights import checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -209,6 +211,12 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_wei
     for name, tensor in given.items():
         assert torch.allclose(state[name], tensor, atol=1e-6)
         assert torch.allclose(state[f"ema.module.{name}"], tensor, atol=1e-6)
+    base = read_state(done.state).facts["base"]
+    assert base["weights"] == "tiny.safetensors"
+    assert (
+        "fine-tuned from tiny.safetensors"
+        in package(done.run, tmp_path / "out", "a.b", "CC0-1.0").card.read_text()
+    )
     lite = make_recipe({"patch": 64}, config="lite")
     with pytest.raises(WeightsError, match="is not of the config that the recipe trains"):
         train(job(recipe=lite, data=ROOT / "examples/sharp", run=tmp_path / "o",
@@ -253,17 +261,14 @@ def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     assert not done.best.exists()
 
 
-def test_a_compiled_network_learns_the_same(tmp_path, job):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_learns_the_same(tmp_path, job, monkeypatch):
+    """Traced and differentiated by torch.compile; its C++ backend takes half a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     terms = [{"output": "restored", "target": "reference", "loss": "l1"}]
-    # gfn: mprnet-mscam's many small parts take minutes to compile.
     config = dataclasses.asdict(TINY_CONFIGS["gfn"])
     small = make_recipe({"steps": 2, "losses": terms}, model="gfn", config=config)
     train(job(recipe=small, run=tmp_path / "plain"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own making
-        train(job(recipe=small, run=tmp_path / "fused", execution=Execution(compile=True)))
+    train(job(recipe=small, run=tmp_path / "fused", execution=Execution(compile=True)))
     plain, fused = ([row["loss"] for row in rows(tmp_path / run)] for run in ("plain", "fused"))
     assert fused == pytest.approx(plain, rel=1e-3)
 
@@ -367,11 +372,57 @@ def test_unknown_outputs_and_sizes(tmp_path, job):
 
 
 def test_the_average_forgets_the_first_weights():
-    update = averaging(0.998)
-    mean = [torch.zeros(1)]
-    for count in range(1, 100):
-        update(mean, [torch.ones(1)], count)
-    assert mean[0] > 0.99
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    average = Average(network, 0.998)
+    average.update(network)
+    torch.nn.init.ones_(network.weight)
+    for _ in range(100):
+        average.update(network)
+    assert average.module.weight.item() > 0.99
+    assert int(average.count) == 101
+
+
+def test_batches_that_cannot_be_divided_are_found_before_the_first_step(job):
+    phases = ({"batch": 4}, {"batch": 3})
+    with pytest.raises(UsageError, match="batch of 3 cannot be divided"):
+        train(job(*phases, execution=Execution(accumulate=2)))
+    assert not job().run.exists()
+    with pytest.raises(UsageError, match="batch of 3 cannot be divided"):
+        list(rehearse(job(*phases, execution=Execution(accumulate=2))))
+
+
+def test_a_lower_rate_is_the_same_run(job):
+    train(job({"steps": 2}))
+    train(job({"steps": 4, "learning_rate": 1e-4, "clip": 0.5}, resume="must"))
+    assert read_state(job().state).step == 4
+
+
+def test_sigterm_saves_and_ends(job):
+    def stop(progress):
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job(), stop)
+    assert read_state(job().state).step == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monkeypatch):
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    notes = []
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(RestoreError, match=r"cannot write .*weights\.safetensors"):
+            train(job(validation=held_out), note=notes.append)  # only the export has no choice
+    assert len(notes) == 2
+    assert "best.safetensors" in notes[0]
+    assert read_state(job().state).step == 6
+    train(job(validation=held_out, resume="auto"))
+    assert job().result.exists()
 
 
 def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):

@@ -78,33 +78,23 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path, photos, he
     }
 
 
-def test_two_processes_give_the_result_of_one(tmp_path, photos):
-    recipe = make_recipe({"steps": 5, "batch": 4}, save_every=5)
-    toml = write_toml(tmp_path / "tiny.toml", recipe)
-    finish(start((toml, "--data", photos, "-o", tmp_path / "one", "-d", "cpu")))
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0")
-    launcher = (*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")
-    out, err = finish(
-        start((toml, "--data", photos, "-o", tmp_path / "two", "-d", "cpu"), launcher)
-    )
+def test_two_processes_give_the_result_of_one_also_when_resumed(tmp_path, photos):
+    toml = write_toml(tmp_path / "tiny.toml", make_recipe({"steps": 5, "batch": 4}))
+    shorter = write_toml(tmp_path / "shorter.toml", make_recipe({"steps": 3, "batch": 4}))
+    alone = start((toml, "--data", photos, "-o", tmp_path / "one", "-d", "cpu"))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ("--data", photos, "-o", tmp_path / "two", "-d", "cpu", "--resume", "auto")
+    finish(start((shorter, *arguments), launcher))
+    out, err = finish(start((toml, *arguments), launcher))
+    finish(alone)
     assert out.strip() == str(tmp_path / "two/weights.safetensors"), err  # only the first speaks
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         if not name.startswith("optimizer"):
             # Sums in another order; Adam's first steps make 2e-4 of a sign that flips near zero.
-            assert torch.allclose(tensor.float(), two[name].float(), atol=5e-4), name
+            assert torch.allclose(tensor.float(), two[name].float(), atol=1e-3), name
     losses = [[row["loss"] for row in rows(tmp_path / run)] for run in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+    assert len(losses[1]) == 5
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
     assert losses[0][0] == pytest.approx(losses[1][0], abs=2e-6)  # the same data, seen once
-
-
-def test_a_team_resumes(tmp_path, photos):
-    recipe = make_recipe({"steps": 3, "batch": 4})
-    toml = write_toml(tmp_path / "tiny.toml", recipe)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    arguments = ("--data", photos, "-o", tmp_path / "run", "-d", "cpu", "--resume", "auto")
-    finish(start((toml, *arguments), launcher))
-    longer = write_toml(tmp_path / "longer.toml", make_recipe({"steps": 5, "batch": 4}))
-    finish(start((longer, *arguments), launcher))
-    assert steps(tmp_path / "run") == 5
