@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from restore_cli.errors import RestoreError
 
 
 @contextmanager
@@ -28,6 +31,24 @@ def write_then_rename(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def write_to_stdout(data: bytes) -> None:
+    """Write bytes to stdout; when the next program in the pipe has gone, in silence.
+
+    Raises:
+        RestoreError: stdout cannot be written to, e.g. its disk is full.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # So that neither the next write nor Python's last flush complains again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def sha256(path: Path) -> str:

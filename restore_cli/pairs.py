@@ -33,16 +33,9 @@ from restore_cli.degradations.recipe import (
 )
 from restore_cli.errors import NoInputError, PictureError, UsageError, unknown_name
 from restore_cli.files import sha256, write_then_rename
-from restore_cli.image import (
-    FORMATS,
-    OTHER_SUFFIXES,
-    SUFFIXES,
-    Metadata,
-    Picture,
-    read_image,
-    write_image,
-)
-from restore_cli.jobs import refuse_unwritable
+from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
+from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES
+from restore_cli.jobs.outputs import refuse_unwritable
 from restore_cli.resample import rescale_bicubic
 
 LAYOUTS = ("plain", "reds", "gopro")
@@ -111,7 +104,7 @@ def plan_pairs(job: DegradeJob) -> None:
         raise unknown_name("layout", job.layout, LAYOUTS)
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
-    if job.output.suffix.lower() in OTHER_SUFFIXES:
+    if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
         raise UsageError(
             f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
         )
@@ -192,14 +185,13 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     with _one_thread():
         if film is None:
             picture = _read_sharp(path)
-            sharp, metadata = _cut(picture.pixels, size, patch, recipe), picture.metadata
+            sharp = _cut(picture.pixels, size, patch, recipe)
             blurred, reference = sharp, None
         else:
             frames = [frame for n, frame in enumerate(read_frames(path)) if n in range(*film)]
             blurred, reference = _expose(frames, size, patch, recipe)
-            metadata = Metadata()
         degraded, _ = _degrade(blurred, reference, parameters, recipe, "cpu")
-    _write(output, degraded, metadata, recipe.bits)
+    _write(output, degraded, recipe.bits)
 
 
 def is_film(path: Path) -> bool:
@@ -244,9 +236,7 @@ def _still(job: DegradeJob, index: int) -> Made:
         record = _record(job, index, source, digest) | {"size": size, "patch": patch}
         record |= {"frames": None} | facts(parameters, recipe)
         pair = _degrade(pixels, None, parameters, recipe, job.device)
-        # The profile says what the values mean; nothing else of the file is true of the new one.
-        metadata = Metadata(icc_profile=sharp.metadata.icc_profile)
-        done = _add(done, written=_save(job, place, pair, metadata, record), pixels=height * width)
+        done = _add(done, written=_save(job, place, pair, record), pixels=height * width)
     return done
 
 
@@ -282,7 +272,7 @@ def _film(job: DegradeJob, index: int) -> Made:
             record = _record(job, index, source, digest) | {"size": size, "patch": patch}
             record |= {"frames": [start, start + wanted]} | facts(parameters, recipe)
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
-            saved = _save(job, place, pair, Metadata(), record)
+            saved = _save(job, place, pair, record)
             done = _add(done, written=saved, pixels=height * width)
         held, start, window = [], start + wanted, window + 1
         rng = np.random.default_rng([job.seed, index, window])
@@ -354,7 +344,7 @@ def _degrade(
 
 
 def _read_sharp(source: Path) -> Picture:
-    sharp = read_image(source)
+    sharp = read_image(source, icc="strip")  # pairs are sRGB
     if sharp.alpha is not None:
         raise PictureError(f"'{source}' has transparency", hint="flatten it first")
     return sharp
@@ -411,23 +401,22 @@ def _save(
     job: DegradeJob,
     place: _Place,
     pair: tuple[Tensor, Tensor],
-    metadata: Metadata,
     record: dict[str, Any],
 ) -> tuple[Path, ...]:
     degraded, reference = pair
     if _single(job):
-        _write(job.output, degraded, metadata, job.recipe.bits)
+        _write(job.output, degraded, job.recipe.bits)
         return (job.output,)
     suffix = ".npy" if job.recipe.bits == 32 else ".png"
     target = job.output / f"{place.degraded}{suffix}"
-    _write(job.output / f"{place.reference}.png", reference, metadata, 8)
-    _write(target, degraded, metadata, job.recipe.bits)
+    _write(job.output / f"{place.reference}.png", reference, 8)
+    _write(target, degraded, job.recipe.bits)
     with write_then_rename(job.output / place.record) as temporary:
         temporary.write_text(json.dumps(record), "utf-8")
     return (target,)
 
 
-def _write(path: Path, image: Tensor, metadata: Metadata, bits: int) -> None:
+def _write(path: Path, image: Tensor, bits: int) -> None:
     """A picture, or (H, W, 3) float32 numbers."""
     if bits == 32:
         content = io.BytesIO()
@@ -435,8 +424,8 @@ def _write(path: Path, image: Tensor, metadata: Metadata, bits: int) -> None:
         with write_then_rename(path.with_suffix(".npy")) as temporary:
             temporary.write_bytes(content.getvalue())
         return
-    picture = Picture(image, None, grey=False, format="png", metadata=metadata)
-    write_image(path, picture, format_key=SUFFIXES[path.suffix.lower()])
+    picture = Picture(image, None, grey=False, format="png")
+    write_image(path, picture, Encoding(SUFFIXES[path.suffix.lower()]))
 
 
 def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: int = 0) -> Made:

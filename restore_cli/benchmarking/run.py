@@ -27,7 +27,7 @@ from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
-from restore_cli.image import Metadata, Picture, read_image, write_image
+from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.inference.assemble import Line
 from restore_cli.resample import resize_bicubic
 
@@ -297,8 +297,8 @@ def _score(benchmark: Benchmark, entry: Entry, sample: Sample, key: str) -> Row:
         height=height,
     )
     if benchmark.save_images:
-        picture = Picture(result, None, grey=False, format="png", metadata=Metadata())
-        write_image(image_path(benchmark.output, row), picture, format_key="png")
+        picture = Picture(result, None, grey=False, format="png")
+        write_image(image_path(benchmark.output, row), picture, Encoding("png"))
     return row
 
 

@@ -122,6 +122,31 @@ def parse_overlap(text: str) -> int | None:
     return int(text)
 
 
+def parse_bit_depth(text: str) -> int | None:
+    """`auto` -> None, or 8, or 16.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text not in ("auto", "8", "16"):
+        raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
+    return None if text == "auto" else int(text)
+
+
+def unused_gpu() -> str:
+    """A remark where a GPU is there that this torch cannot use, else ""."""
+    import shutil
+
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None and shutil.which("nvidia-smi"):
+        return (
+            "there is an NVIDIA GPU, but this torch is built for the CPU only; "
+            "see https://pytorch.org/get-started"
+        )
+    return ""
+
+
 def parse_precision(text: str, device: torch.device) -> torch.dtype:
     """`auto` is fp32.
 

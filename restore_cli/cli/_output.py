@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from restore_cli.errors import RestoreError
+from restore_cli.files import write_to_stdout
 
 
 def talk(message: str) -> None:
@@ -32,16 +31,7 @@ def data(line: str) -> None:
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
     """
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # So that neither the next line nor Python's last flush complains again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
+    write_to_stdout((line + "\n").encode(errors="surrogateescape"))
 
 
 def data_json(value: object) -> None:

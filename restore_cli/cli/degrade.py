@@ -186,7 +186,7 @@ def degrade(
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
     """Films as they are, pictures of the other folders."""
-    from restore_cli.jobs import pictures
+    from restore_cli.jobs.inputs import pictures
     from restore_cli.pairs import is_film
 
     found: list[Path] = []

@@ -2,46 +2,121 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from json import dumps as json_text
+from json import loads as json_value
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self, TextIO
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
+from restore_cli.errors import NoInputError, UsageError
 
 if TYPE_CHECKING:
-    from restore_cli.inference.cascade import Stage
-    from restore_cli.jobs import Item, Outcome, RestoreJob
+    from restore_cli.inference.assemble import Line
+    from restore_cli.jobs.plan import Item, RestoreJob
+    from restore_cli.jobs.restoring import Settings
+    from restore_cli.jobs.run import Outcome
 
 EPILOG = """
 Examples:
 
   restore image blurry.png --model mprnet-mscam -x4
 
-  restore image holiday/ -o sharp/ --on-exists skip
+  restore image holiday/ -r -o sharp/ --resume
 
-  restore image shot.jpg -o shot.png -x2 --tile 256
+  restore image "shots/*.tif" -o "{dir}/{name}_{model}.{ext}" -f jpeg
+
+  cat blurry.png | restore image - > sharp.png
+
+  find . -name "*.jpg" -print0 | restore image --files-from - -0 -o sharp/
+
+  restore image shot.jpg -o shot.png -x2 --tile 256 --compare shot.html
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
-  restore image shot.jpg --model mprnet+gfn --weights a.safetensors+b.safetensors
-
-Exit status: 0 all done; 1 some failed, the others are done; 2 usage;
-3 no input; 4 weights; 5 device or memory; 130 interrupted.
+Exit status: 0 all done or skipped; 1 some failed, the others are done;
+2 usage; 3 no input; 4 weights; 5 device or memory; 130 interrupted.
 
 Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
 
-_WEIGHTS, _OUTPUT, _COMPUTE = "Model and weights", "Output", opt.COMPUTE
+_INPUT, _WEIGHTS, _OUTPUT, _FILE, _COMPUTE = (
+    "Which pictures",
+    "Model and weights",
+    "Where to, and what is there already",
+    "What the files hold",
+    opt.COMPUTE,
+)
 
 
 @reported
 def image(
     inputs: Annotated[
-        list[str], typer.Argument(help="Pictures, or folders of pictures.", metavar="INPUT")
-    ],
+        list[str] | None,
+        typer.Argument(help="Files, folders, quoted globs, or - for stdin.", metavar="INPUT"),
+    ] = None,
+    recursive: Annotated[
+        bool,
+        opt.option(
+            "--recursive",
+            "-r",
+            help="Folders with all folders in them; --output mirrors the tree.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        opt.option(
+            help="Of folders, only names like this.", metavar="GLOB", rich_help_panel=_INPUT
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        opt.option(
+            help="Of folders, no names or paths like this.",
+            metavar="GLOB",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        opt.option(
+            help="More inputs, one a line of a file, or of - for stdin.",
+            metavar="FILE",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        opt.option(
+            "--null",
+            "-0",
+            help="In --files-from they end with NUL, as from find -print0.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = False,
+    shard: Annotated[
+        str,
+        opt.option(
+            help="Only part I of N of the pictures, for job arrays.",
+            metavar="I/N",
+            rich_help_panel=_INPUT,
+        ),
+    ] = "1/1",
+    max_pixels: Annotated[
+        int | None,
+        opt.option(
+            help="Refuse larger inputs. Default: 268 million.",
+            min=1,
+            metavar="N",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         opt.option(
@@ -69,8 +144,47 @@ def image(
         opt.option(
             "--output",
             "-o",
-            help="A file or a folder. Default: {name}_x4.{ext} beside the input.",
+            help="A file, a folder, a template with {dir} {name} {scale} {model} {ext}, or - for "
+            "stdout. Default: {name}_x4.{ext} beside the input; stdin to stdout.",
             metavar="PATH",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    on_exists: Annotated[
+        str,
+        opt.option(
+            help="error, skip, overwrite or rename, when an output is there already.",
+            metavar="POLICY",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "error",
+    resume: Annotated[
+        bool,
+        opt.option(
+            "--resume",
+            help="Leave out what the same model, weights and options made of the same input; do "
+            "again what others made.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        opt.option(
+            "--dry-run",
+            "-n",
+            help="Only say what would be done: names, sizes, tiles, memory, time.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        opt.option("--fail-fast", help="Stop at the first that fails.", rich_help_panel=_OUTPUT),
+    ] = False,
+    manifest: Annotated[
+        str | None,
+        opt.option(
+            help="Append a line of JSON for every picture: hashes of input and weights, options.",
+            metavar="FILE",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -84,7 +198,7 @@ def image(
             min=1,
             max=8,
             metavar="N",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=_FILE,
         ),
     ] = None,
     format_: Annotated[
@@ -92,29 +206,53 @@ def image(
         opt.option(
             "--format",
             "-f",
-            help="png, jpeg or webp. Default: the input's.",
+            help="png, jpeg, webp, tiff or avif. Default: the input's.",
             metavar="NAME",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=_FILE,
         ),
     ] = None,
     quality: Annotated[
         int | None,
         opt.option(
-            help="Of JPEG and WebP, 1 to 100. Default: 95 with full chroma; lossless.",
+            help="Of JPEG, WebP and AVIF, 1 to 100. Default: 95, lossless, 90; full chroma.",
             min=1,
             max=100,
             metavar="N",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=_FILE,
         ),
     ] = None,
-    on_exists: Annotated[
+    lossless: Annotated[
+        bool, opt.option("--lossless", help="WebP and AVIF exactly.", rich_help_panel=_FILE)
+    ] = False,
+    bit_depth: Annotated[
+        str,
+        opt.option(help="auto (the input's), 8 or 16.", metavar="BITS", rich_help_panel=_FILE),
+    ] = "auto",
+    alpha: Annotated[
         str,
         opt.option(
-            help="error, skip or overwrite, when an output is there already.",
-            metavar="POLICY",
-            rich_help_panel=_OUTPUT,
+            help="Transparency: resize, restore (by the network) or drop.",
+            metavar="HOW",
+            rich_help_panel=_FILE,
         ),
-    ] = "error",
+    ] = "resize",
+    icc: Annotated[
+        str,
+        opt.option(
+            help="Colour profile: convert (to sRGB for the network, and back), keep (its values as "
+            "they are) or strip (write sRGB).",
+            metavar="HOW",
+            rich_help_panel=_FILE,
+        ),
+    ] = "convert",
+    metadata: Annotated[
+        str,
+        opt.option(
+            help="all, safe (without the embedded preview) or none.",
+            metavar="WHAT",
+            rich_help_panel=_FILE,
+        ),
+    ] = "safe",
     device: opt.DeviceOpt = "auto",
     precision: Annotated[
         str,
@@ -156,11 +294,15 @@ def image(
             rich_help_panel=_COMPUTE,
         ),
     ] = False,
-    max_pixels: Annotated[
+    jobs: Annotated[
         int | None,
         opt.option(
-            help="Refuse larger inputs. Default: 268 million.",
-            min=1,
+            "--jobs",
+            "-j",
+            help="Pictures read ahead and written behind by other threads; 0 for none. "
+            "Default: 0 on a CPU, whose cores the network needs; else 4.",
+            min=0,
+            max=64,
             metavar="N",
             rich_help_panel=_COMPUTE,
         ),
@@ -178,10 +320,12 @@ def image(
     from restore_cli.inference.cascade import own_scale, split_names, split_weights
     from restore_cli.inference.loading import LoadedNetwork, load_network
     from restore_cli.inference.restorer import RestorerOptions
-    from restore_cli.jobs import RestoreJob, plan
+    from restore_cli.jobs.inputs import STREAM
+    from restore_cli.jobs.plan import RestoreJob, plan
     from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.store import locate
 
+    paths = _inputs(inputs or [], files_from, null=null)
     if not weights:
         model = model or load_manifest().default_model
     chosen = opt.parse_device(device)
@@ -199,58 +343,222 @@ def image(
         model = first.model.name
     names = split_names(model)
     job = RestoreJob(
-        inputs=tuple(opt.parse_path(text) for text in inputs),
-        output=opt.parse_path(output) if output is not None else None,
+        inputs=paths,
+        output=_output(output, paths),
         scale=scale or own_scale(names),
+        model=model,
         format=format_,
         quality=quality,
+        lossless=lossless,
+        depth=opt.parse_bit_depth(bit_depth),
+        alpha=alpha,
+        icc=icc,
+        metadata=metadata,
         on_exists=on_exists,
+        resume=resume,
+        recursive=recursive,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        shard=opt.parse_shard(shard),
         max_pixels=max_pixels or MAX_PIXELS,
     )
     files = split_weights(names, weights)
     items = plan(job)
+    piped = any(item.target == STREAM for item in items)
+    if piped and json:
+        raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
     line = assemble(names, files, options, scale, first)
     if not quiet:
         for description in line.describe():
             out.talk(description)
-    failed = _run(job, items, line.stage, json=json, quiet=quiet)
+        if chosen.type == "cpu" and (remark := opt.unused_gpu()):
+            out.talk(f"note: {remark}")
+    if dry_run:
+        _say_plan(job, items, line, json=json)
+        return
+    printer = _Printer(json=json, silent=piped, quiet=quiet, manifest=manifest)
+    ahead = jobs if jobs is not None else 0 if chosen.type == "cpu" else 4
+    failed = _run(job, items, line, printer, ahead=ahead, fail_fast=fail_fast)
     if failed:
         raise typer.Exit(failed)
 
 
-def _run(job: RestoreJob, items: list[Item], restorer: Stage, *, json: bool, quiet: bool) -> int:
-    """Restore everything, print as it comes, and return the exit status."""
-    from restore_cli.jobs import run
+def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
+    """Every path that was given, by name or in a list."""
+    from restore_cli.jobs.inputs import STREAM, read_list
 
+    paths = [STREAM if text == "-" else opt.parse_path(text) for text in given]
+    if files_from is not None:
+        if files_from == "-":
+            if STREAM in paths:
+                raise UsageError("stdin is both a picture and the list of pictures")
+            text = sys.stdin.buffer.read()
+        else:
+            try:
+                text = opt.parse_path(files_from).read_bytes()
+            except OSError as error:
+                raise UsageError(f"cannot read '{files_from}': {error.strerror}") from error
+        paths += read_list(text, separator=b"\0" if null else b"\n")
+    if not paths:
+        hint = "restore image --help shows examples"
+        if files_from is None:
+            raise UsageError("no pictures were given", hint=hint)
+        raise NoInputError(f"no pictures in the list '{files_from}'", hint=hint)
+    if STREAM in paths and sys.stdin.isatty():
+        raise UsageError("stdin is the terminal", hint="cat a.png | restore image - > b.png")
+    return tuple(paths)
+
+
+def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
+    """Where to; what came from stdin goes to stdout, but not onto a terminal."""
+    from restore_cli.jobs.inputs import STREAM
+
+    if text is None:
+        return STREAM if inputs == (STREAM,) and not sys.stdout.isatty() else None
+    if text == "-":
+        if sys.stdout.isatty():
+            raise UsageError("stdout is the terminal", hint="restore image a.png -o - > b.png")
+        return STREAM
+    return opt.parse_path(text)
+
+
+def _run(
+    job: RestoreJob,
+    items: list[Item],
+    line: Line,
+    printer: _Printer,
+    *,
+    ahead: int,
+    fail_fast: bool,
+) -> int:
+    """Restore everything, print as it comes, and return the exit status."""
+    from restore_cli.jobs.restoring import settings_of
+    from restore_cli.jobs.run import run
+
+    settings = settings_of(job, line)
     failed: list[Outcome] = []
-    with out.progress_bar(quiet=quiet, unit="pictures") as bar:
+    done = 0
+    with out.progress_bar(quiet=printer.quiet, unit="pictures") as bar, printer:
         task = bar.add_task("", total=len(items))
-        done = 0
 
         def report(item: Item, tiles_done: int, tiles: int) -> None:
             bar.update(task, description=item.source.name, completed=done + tiles_done / tiles)
 
-        for done, outcome in enumerate(run(job, items, restorer, report), start=1):
+        outcomes = run(job, items, line.stage, settings, report, ahead=ahead)
+        for done, outcome in enumerate(outcomes, start=1):
             bar.update(task, completed=done)
-            _print(outcome, json=json)
-            for note in outcome.notes if not quiet else ():
-                out.talk(f"note: '{outcome.item.source}': {note}")
+            printer.outcome(outcome, settings, line)
             if outcome.error:
-                show(outcome.error)
                 failed.append(outcome)
-    if failed and len(items) > 1:
-        others = "; the others are done" if len(failed) < len(items) else ""
+                if fail_fast:
+                    outcomes.close()
+                    break
+    left = len(items) - done
+    if (failed and len(items) > 1) or left:
+        others = "; the others are done" if len(failed) < len(items) and not left else ""
+        others = f"; {left} were not begun" if left else others
         out.talk(f"{len(failed)} of {len(items)} pictures failed{others}")
+    printer.summary(done, failed)
     if failed and len(failed) == len(items):  # then what failed is not the pictures
         codes = {outcome.error.exit_code for outcome in failed if outcome.error}
         return codes.pop() if len(codes) == 1 else 1
     return 1 if failed else 0
 
 
-def _print(outcome: Outcome, *, json: bool) -> None:
-    source, target = str(outcome.item.source), str(outcome.item.target)
+class _Printer:
+    """Says what became of every picture: stdout for programs, stderr for people, the manifest."""
+
+    def __init__(self, *, json: bool, silent: bool, quiet: bool, manifest: str | None) -> None:
+        self.quiet = quiet
+        self._json, self._silent = json, silent
+        self._path = opt.parse_path(manifest) if manifest is not None else None
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a", encoding="utf-8", errors="surrogateescape")
+            except OSError as error:
+                raise UsageError(f"cannot write '{self._path}': {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def outcome(self, outcome: Outcome, settings: Settings, line: Line) -> None:
+        record = _record(outcome, settings, line)
+        if self._file is not None:
+            # A line is written at once, so that a run that is killed leaves whole lines.
+            self._file.write(json_text(record) + "\n")
+            self._file.flush()
+        if self._json:
+            out.data_json(record)
+        elif not outcome.error and not self._silent:
+            out.data(str(outcome.item.target))
+        for note in outcome.notes if not self.quiet else ():
+            out.talk(f"note: '{outcome.item.source}': {note}")
+        if outcome.error:
+            show(outcome.error)
+
+    def summary(self, done: int, failed: list[Outcome]) -> None:
+        if self._json:
+            out.data_json({"summary": {"done": done - len(failed), "failed": len(failed)}})
+
+
+def _record(outcome: Outcome, settings: Settings, line: Line) -> dict[str, object]:
+    height, width = outcome.size or (None, None)
+    return {
+        "input": str(outcome.item.source),
+        "output": str(outcome.item.target),
+        "status": outcome.status,
+        "error": str(outcome.error) if outcome.error else None,
+        "notes": list(outcome.notes),
+        "input_sha256": outcome.sha256 or None,
+        "model": settings.model,
+        "weights": [name for name, _ in settings.weights],
+        "weights_sha256": [digest for _, digest in settings.weights],
+        "options": json_value(settings.options),
+        "key": settings.key,
+        "device": str(line.options.device),
+        "width": width,
+        "height": height,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _say_plan(job: RestoreJob, items: list[Item], line: Line, *, json: bool) -> None:
+    """The plan as a table, or a line of JSON a picture."""
+    from restore_cli.jobs.estimate import estimate
+
+    estimates = estimate(job, items, list(line.stages))
     if json:
-        error = str(outcome.error) if outcome.error else None
-        out.data_json({"input": source, "output": target, "status": outcome.status, "error": error})
-    elif not outcome.error:
-        out.data(target)
+        for one in estimates:
+            height, width = one.size or (None, None)
+            out.data_json(
+                {
+                    "input": str(one.item.source),
+                    "output": str(one.item.target),
+                    "done": one.item.done,
+                    "width": width,
+                    "height": height,
+                    "tiles": one.tiles,
+                    "bytes": one.bytes,
+                    "seconds": round(one.seconds, 2),
+                }
+            )
+        return
+    rows = []
+    for one in estimates:
+        size = "?"
+        if one.size is not None:
+            height, width = one.size
+            size = f"{width}x{height} -> {width * job.scale}x{height * job.scale}"
+        cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", f"{one.seconds:.0f} s"]
+        cost = ["", "", "is there"] if one.item.done else cost
+        rows.append([str(one.item.source), str(one.item.target), size, *cost])
+    out.table(["Input", "Output", "Size", "Tiles", "Memory", "Time"], rows)
+    to_do = [one for one in estimates if not one.item.done]
+    seconds = sum(one.seconds for one in to_do)
+    out.talk(f"{len(to_do)} pictures to do, about {seconds / 60:.1f} minutes; nothing was written")

@@ -105,7 +105,7 @@ def import_weights(
     The authors' licence, if any, stays in force: most of these networks were published without one.
     """
     from restore_cli.errors import UsageError
-    from restore_cli.jobs import refuse_unwritable
+    from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.importing import import_checkpoint
 
     target = opt.parse_path(output)

@@ -44,11 +44,13 @@ class Line:
 
     Attributes:
         stage: to be called with pictures.
+        stages: it is made of, in order.
         facts: of each stage in order.
         options: they were made with.
     """
 
     stage: Stage
+    stages: tuple[Stage, ...]
     facts: tuple[StageFacts, ...]
     options: RestorerOptions
 
@@ -113,4 +115,4 @@ def assemble(
             )
         )
     stage = stages[0] if len(stages) == 1 else Cascade(stages)
-    return Line(stage, tuple(facts), options)
+    return Line(stage, tuple(stages), tuple(facts), options)

@@ -81,16 +81,9 @@ class Restorer:
         self._whole_only = local and not self.tlsc and options.tile is None
         if options.tile:
             self._check_tile(options.tile)
-        network = loaded.network
-        if options.device.type != "cpu" or options.dtype != torch.float32:
-            network = copy.deepcopy(network)  # what was loaded stays as it was
-        if self.tlsc and loaded.train_size and loaded.tlsc_base:
-            network = localise(network, loaded.train_size, loaded.tlsc_base)
-        try:
-            network = network.to(options.device, options.dtype)
-            self._network: nn.Module = channels_last(network)
-        except (RuntimeError, AssertionError) as error:
-            raise DeviceError(f"cannot use device '{options.device}': {error}") from error
+        self._loaded = loaded
+        self._network = self._ready(options.dtype)
+        self._exact: nn.Module | None = None  # in float32, made when half precision fails
         self._limit: int | None = None  # a tile side at which memory did not run out
 
     def __call__(
@@ -144,6 +137,14 @@ class Restorer:
             plan_axis(width, tile, self.overlap, multiple),
         )
 
+    def cost(self, height: int, width: int) -> tuple[int, int, int]:
+        """Tiles, input pixels worked on (overlaps count twice), and bytes of features."""
+        size = self.model.size
+        height, width = size.padded(height), size.padded(width)
+        rows, columns = self.plan(height, width, self.tile_side(height, width))
+        areas = [(r.stop - r.start) * (c.stop - c.start) for r in rows for c in columns]
+        return len(areas), sum(areas), max(areas) * self._bytes_per_pixel
+
     def _restore(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
         """One picture, clamped; with self-ensemble the mean of its eight restored poses."""
         if not self.options.self_ensemble:
@@ -191,17 +192,36 @@ class Restorer:
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
         """One tile through the network: float32 on the CPU, every value finite."""
-        x = piece.to(self.options.device, self.options.dtype)
+        dtype = self.options.dtype
+        restored = self._forward(self._network, piece.to(self.options.device, dtype), placement)
+        if dtype != torch.float32 and not restored.isfinite().all():
+            # fp16 ends at 65504, which few tiles reach; all others keep their speed.
+            if self._exact is None:
+                self._exact = self._ready(torch.float32)
+            restored = self._forward(self._exact, piece.to(self.options.device), placement)
+        if not restored.isfinite().all():
+            raise PictureError(f"'{self.model.name}' gave values that are not finite")
+        return restored.clone()
+
+    def _forward(self, network: nn.Module, x: Tensor, placement: Placement) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         arguments = (x, placement) if self.model.placed else (x,)
         with torch.inference_mode():
-            restored: Tensor = self._network(*arguments).float().cpu().contiguous()
-        if not restored.isfinite().all():
-            raise PictureError(
-                f"'{self.model.name}' gave values that are not finite",
-                hint="use --precision fp32" if self.options.dtype != torch.float32 else "",
-            )
-        return restored.clone()
+            restored: Tensor = network(*arguments).float().cpu().contiguous()
+        return restored
+
+    def _ready(self, dtype: torch.dtype) -> nn.Module:
+        """The network with local statistics, on the device, in channels_last."""
+        loaded, device = self._loaded, self.options.device
+        network = loaded.network
+        if device.type != "cpu" or dtype != torch.float32:
+            network = copy.deepcopy(network)  # what was loaded stays as it was
+        if self.tlsc and loaded.train_size and loaded.tlsc_base:
+            network = localise(network, loaded.train_size, loaded.tlsc_base)
+        try:
+            return channels_last(network.to(device, dtype))
+        except (RuntimeError, AssertionError) as error:
+            raise DeviceError(f"cannot use device '{device}': {error}") from error
 
     def _smaller(self, tile: int, error: Exception) -> int:
         """Half the tile after running out of memory; any other error goes on its way."""

@@ -77,6 +77,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
     assert "exists" in again.stderr
     skipped = restore(*arguments, "--on-exists", "skip", "--json")
     lines = [json.loads(line) for line in skipped.stdout.splitlines()]
+    assert lines.pop() == {"summary": {"done": 3, "failed": 1}}
     assert [line["status"] for line in lines] == ["skipped"] * 3 + ["failed"]
 
 

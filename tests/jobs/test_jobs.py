@@ -12,10 +12,11 @@ from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import read_image
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.assemble import assemble
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.jobs import Item, RestoreJob, plan, run
-from restore_cli.weights.store import locate
+from restore_cli.jobs.plan import Item, RestoreJob, plan
+from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.run import run
 
 
 def make(path: Path, size=(12, 9), mode="RGB") -> Path:
@@ -84,8 +85,9 @@ def test_an_output_is_never_an_input(tmp_path):
     ("output", "options", "message"),
     [
         ("b.png", {"format": "jpeg"}, "is not a jpeg file by its name"),
-        ("c.tiff", {}, "cannot write"),
-        ("-", {}, "does not write to a pipe"),
+        ("c.psd", {}, "cannot write"),
+        ("c.gif", {}, "cannot write"),
+        ("{name}_{size}.png", {}, "has {size}"),
     ],
 )
 def test_names_that_would_lie_are_refused(tmp_path, output, options, message):
@@ -132,57 +134,60 @@ def test_unwritable_folders(tmp_path):
 
 
 @pytest.fixture
-def restorer(tiny_weights):
-    loaded = load_network(locate(str(tiny_weights), None))
-    return Restorer(loaded, RestorerOptions(torch.device("cpu")))
+def line(tiny_weights):
+    return assemble(["mprnet-mscam"], [str(tiny_weights)], RestorerOptions(torch.device("cpu")))
 
 
-def test_one_bad_picture_does_not_stop_the_others(tmp_path, restorer):
+def outcomes_of(job, line, **options):
+    return list(run(job, plan(job), line.stage, settings_of(job, line), **options))
+
+
+def test_one_bad_picture_does_not_stop_the_others(tmp_path, line):
     make(tmp_path / "in/a.png")
     (tmp_path / "in/b.png").write_text("not a picture")
     make(tmp_path / "in/c.png")
     batch = job(tmp_path / "in", output=tmp_path / "out")
-    outcomes = list(run(batch, plan(batch), restorer))
+    outcomes = outcomes_of(batch, line)
     assert [outcome.status for outcome in outcomes] == ["restored", "failed", "restored"]
     assert "b.png" in str(outcomes[1].error)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x4.png", "c_x4.png"]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_mode_is_kept_and_the_size_is_the_scale(tmp_path, restorer, mode):
+def test_mode_is_kept_and_the_size_is_the_scale(tmp_path, line, mode):
     source = make(tmp_path / "a.png", mode=mode)
     one = job(source)
-    (outcome,) = run(one, plan(one), restorer)
+    (outcome,) = outcomes_of(one, line)
     with Image.open(outcome.item.target) as image:
         assert image.mode == mode
         assert image.size == (48, 36)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 6])
-def test_other_scales_are_resampled(tmp_path, restorer, scale):
+def test_other_scales_are_resampled(tmp_path, line, scale):
     source = make(tmp_path / "a.png")
     one = RestoreJob((source,), None, scale=scale)
-    (outcome,) = run(one, plan(one), restorer)
+    (outcome,) = outcomes_of(one, line)
     assert read_image(outcome.item.target).pixels.shape[-2:] == (9 * scale, 12 * scale)
 
 
-def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, restorer):
+def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, line):
     source = make(tmp_path / "a.png", mode="RGBA")
     one = job(source, format="jpeg")
-    (outcome,) = run(one, plan(one), restorer)
+    (outcome,) = outcomes_of(one, line)
     assert outcome.status == "failed"
     assert "transparency" in str(outcome.error)
 
 
-def test_what_a_format_cannot_hold_is_refused_before_restoring(tmp_path, restorer, monkeypatch):
+def test_what_a_format_cannot_hold_is_refused_before_restoring(tmp_path, line, monkeypatch):
     source = make(tmp_path / "a.webp", size=(4200, 2))
     monkeypatch.setattr(Restorer, "__call__", lambda *a: pytest.fail("restored"))
     one = job(source)
-    (outcome,) = run(one, plan(one), restorer)
+    (outcome,) = outcomes_of(one, line)
     assert "larger than webp can hold" in str(outcome.error)
 
 
-def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, restorer, monkeypatch):
+def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, line, monkeypatch):
     make(tmp_path / "in/a.png", size=(40, 40))
     make(tmp_path / "in/b.png", size=(12, 9))
 
@@ -193,16 +198,16 @@ def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, resto
 
     monkeypatch.setattr(Restorer, "__call__", starved)
     batch = job(tmp_path / "in", output=tmp_path / "out")
-    outcomes = list(run(batch, plan(batch), restorer))
+    outcomes = outcomes_of(batch, line)
     assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
     assert outcomes[0].error.exit_code == 5
 
 
-def test_skipped_pictures_are_not_touched(tmp_path, restorer):
+def test_skipped_pictures_are_not_touched(tmp_path, line):
     source = make(tmp_path / "a.png")
     target = tmp_path / "a_x4.png"
     target.write_bytes(b"mine")
     one = job(source, on_exists="skip")
-    (outcome,) = run(one, plan(one), restorer)
+    (outcome,) = outcomes_of(one, line)
     assert outcome.status == "skipped"
     assert target.read_bytes() == b"mine"

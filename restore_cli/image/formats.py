@@ -1,0 +1,72 @@
+"""What each file format is called, looks like and can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_PIXELS = 268_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that is read and written.
+
+    Attributes:
+        suffixes: of names, the usual one first.
+        longest_side: pixels.
+        depth: most bits a channel.
+        alpha: whether transparency fits.
+        cmyk: whether four inks fit.
+    """
+
+    suffixes: tuple[str, ...]
+    longest_side: int
+    depth: int
+    alpha: bool
+    cmyk: bool = False
+
+
+FORMATS = {
+    "png": Format((".png",), 2**31 - 1, 16, alpha=True),
+    "jpeg": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, 8, alpha=False, cmyk=True),
+    "webp": Format((".webp",), 16_383, 8, alpha=True),
+    "tiff": Format((".tif", ".tiff"), 2**31 - 1, 16, alpha=True, cmyk=True),
+    "avif": Format((".avif",), 16_384, 12, alpha=True),
+}
+SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
+READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}
+PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # of what is taken from a folder
+OTHER_SUFFIXES = frozenset(
+    [".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"]
+)  # pictures, but not ours to write
+
+# How files begin. HEIF's brands come after the length of the first box.
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"BM": "bmp",
+}
+_BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys(
+    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "heic"
+)
+
+
+def recognise(head: bytes) -> str | None:
+    """The format of a file by its first 32 bytes, whatever its name; None if it is no picture."""
+    for magic, key in _MAGIC.items():
+        if head.startswith(magic):
+            return key
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        # The general brand may stand first; what is inside then comes among the compatible ones.
+        brands = [head[8:12], *(head[n : n + 4] for n in range(16, 32, 4))]
+        known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+        return "avif" if "avif" in known else known[0] if known else None
+    return None

@@ -1,0 +1,161 @@
+"""EXIF, XMP, IPTC and text: what is kept from one file for another."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image as Pillow
+
+from restore_cli.image.picture import Metadata
+from restore_cli.image.vips import INTEGER, VipsError
+
+_EXIF, _XMP, _IPTC, _PHOTOSHOP = "exif-data", "xmp-data", "iptc-data", "photoshop-data"
+_COMMENT = "png-comment-"
+_PNG_XMP = "XML:com.adobe.xmp"
+_ORIENTATION = "exif-ifd0-Orientation"
+MM_PER_INCH = 25.4
+_KEEP = {_EXIF: 1, _XMP: 2, _IPTC: 4, "icc": 8, "other": 16}  # VipsForeignKeep
+
+
+def read_metadata(header: Any, data: bytes, key: str) -> tuple[Metadata, tuple[str, ...]]:
+    """What a file says besides pixels, and notes on what cannot be kept.
+
+    Args:
+        header: libvips image, not decoded.
+        data: the file's bytes.
+        key: its format.
+    """
+    names = header.get_fields()
+    notes: list[str] = []
+    fields: list[tuple[str, int, Any]] = []
+    text: list[tuple[str, str]] = []
+    for name in names:
+        kept = name.startswith(("exif-", "iptc-")) or name in (_XMP, _PHOTOSHOP)
+        if not kept or name == _ORIENTATION:
+            continue
+        try:
+            value = header.get(name)
+        except (UnicodeDecodeError, VipsError):
+            notes.append(f"its {name} cannot be read and was left out")
+            continue
+        fields.append((name, header.get_typeof(name), _upright(name, value)))
+    profile = header.get("icc-profile-data") if "icc-profile-data" in names else None
+    if any(name.startswith(_COMMENT) for name in names):
+        text = _png_text(data)
+    comment = _jpeg_comment(data) if key == "jpeg" else None
+    metadata = Metadata(tuple(fields), profile, _dpi(header, names), tuple(text), comment)
+    return metadata, tuple(notes)
+
+
+def attach(image: Any, metadata: Metadata, *, level: str, xmp: bool) -> tuple[Any, int]:
+    """A copy of a libvips image that carries the metadata, and what of it is to be saved.
+
+    Args:
+        image: to be saved.
+        metadata: to be kept.
+        level: "all"; "safe" for all but the embedded preview, which shows the picture as it was;
+            "none".
+        xmp: whether libvips writes it; else `png_text` does.
+
+    Returns:
+        The copy, and libvips' flags for saving.
+    """
+    dpi = metadata.dpi or (72.0, 72.0)  # libvips writes some number in any case; viewers assume 72
+    image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)
+    flags = _KEEP["icc"]
+    if level == "none":
+        return image, flags
+    for name, kind, value in metadata.fields:
+        if name == _XMP and not xmp:
+            continue
+        kept = _without_preview(value) if name == _EXIF and level == "safe" else value
+        if kept is not None:
+            image.set_type(kind, name, kept)
+        if name == _EXIF:
+            image.set_type(INTEGER, "orientation", 1)
+        if name in (_EXIF, _XMP, _IPTC):
+            flags |= _KEEP[name]
+    if any(name == _PHOTOSHOP for name, _, _ in metadata.fields):
+        flags |= _KEEP["other"]
+    return image, flags
+
+
+def png_text(data: bytes, metadata: Metadata) -> bytes:
+    """A PNG with text and XMP after its header.
+
+    libvips writes UTF-8 into chunks that are Latin-1 by the PNG specification (11.3.3.2); iTXt
+    (11.3.3.4) is the one for UTF-8, and the only one in which other programs look for XMP.
+    """
+    head = 8 + 25  # signature, IHDR
+    text = [(key, value.encode()) for key, value in metadata.text]
+    text += [(_PNG_XMP, bytes(value)) for name, _, value in metadata.fields if name == _XMP]
+    chunks = b"".join(_chunk(b"iTXt", _itxt(key, value)) for key, value in text)
+    return data[:head] + chunks + data[head:]
+
+
+def jpeg_comment(data: bytes, comment: bytes) -> bytes:
+    """A JPEG with a comment behind its first marker segment; libvips does not write any."""
+    if data[2:4] not in (b"\xff\xe0", b"\xff\xe1"):
+        first = 2
+    else:
+        first = 4 + int.from_bytes(data[4:6], "big")
+    segment = b"\xff\xfe" + struct.pack(">H", min(len(comment), 65_533) + 2) + comment[:65_533]
+    return data[:first] + segment + data[first:]
+
+
+def _upright(name: str, value: Any) -> Any:
+    """XMP repeats the orientation, and some viewers believe it rather than EXIF."""
+    if name != _XMP:
+        return value
+    return re.sub(rb'(tiff:Orientation(?:="|>))[2-8]', rb"\g<1>1", value)
+
+
+def _without_preview(exif: bytes) -> bytes | None:
+    """EXIF without its second directory, which holds the preview; None where it is broken."""
+    try:
+        tags = Pillow.Exif()
+        tags.load(exif)
+        for directory in (0x8769, 0x8825):
+            tags.get_ifd(directory)
+        return tags.tobytes()
+    except (struct.error, OSError, SyntaxError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
+    unknown = "resolution-unit" not in names and abs(header.xres - 1) < 1e-6
+    if unknown or header.xres <= 0:
+        return None
+    return header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
+
+
+def _png_text(data: bytes) -> list[tuple[str, str]]:
+    """By Pillow, since libvips takes Latin-1 chunks for UTF-8; XMP comes another way."""
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("PNG",)) as image:
+            found = dict(getattr(image, "text", {}))
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError):
+        return []
+    return [(str(k), str(v)) for k, v in found.items() if k != _PNG_XMP]
+
+
+def _jpeg_comment(data: bytes) -> bytes | None:
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            comment = image.info.get("comment")
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError):
+        return None
+    return comment if isinstance(comment, bytes) else None
+
+
+def _itxt(key: str, value: bytes) -> bytes:
+    """Keyword, no compression, no language, no translation, text."""
+    return key.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,0 +1,75 @@
+"""A decoded picture and what its file said besides pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from restore_cli.image.formats import FORMATS
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says besides its pixels. Orientation is applied on reading and not kept.
+
+    Attributes:
+        fields: EXIF, XMP and IPTC as libvips names and types them: (name, type, value).
+        icc_profile: colour profile that belongs to the pixels as they will be written.
+        dpi: pixels an inch, horizontal and vertical; None where the file does not say.
+        text: keys and values of PNG.
+        comment: of JPEG.
+    """
+
+    fields: tuple[tuple[str, int, Any], ...] = ()
+    icc_profile: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    comment: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (1, 3, H, W) float32 in [0, 1]; sRGB where the profile was converted.
+        alpha: (1, 1, H, W) float32 in [0, 1], or None.
+        grey: whether the file has one colour channel.
+        format: key of `formats.FORMATS`, or `bmp`, `gif`, `heic`, which are only read.
+        depth: bits a channel, 8 or 16.
+        colours: "rgb" for values as they are, "profile" where they were converted to sRGB and go
+            back to the profile on writing, "cmyk" the same with inks.
+        excess: (1, 3, H, W), what lies outside of sRGB, to be added after restoring; or None.
+        metadata: kept for writing.
+        notes: what had to be left out, for people.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None
+    grey: bool
+    format: str
+    depth: int = 8
+    colours: str = "rgb"
+    excess: Tensor | None = None
+    metadata: Metadata = Metadata()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def own_format(self) -> str:
+        """The format to write it in where none is asked for."""
+        return self.format if self.format in FORMATS else "png"
+
+    def with_alpha(self, alpha: Tensor | None) -> Picture:
+        """The same picture with other transparency."""
+        return replace(self, alpha=alpha)
+
+    def with_pixels(self, pixels: Tensor, alpha: Tensor | None) -> Picture:
+        """The same picture with other pixels, of any size, that hold all colours."""
+        return replace(self, pixels=pixels, alpha=alpha, excess=None)

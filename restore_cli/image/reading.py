@@ -1,0 +1,351 @@
+"""From bytes to pixels."""
+
+from __future__ import annotations
+
+import io
+import stat
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+
+from restore_cli.errors import PictureError
+from restore_cli.image.colour import is_srgb, profile_state, to_srgb
+from restore_cli.image.formats import MAX_PIXELS, recognise
+from restore_cli.image.metadata import read_metadata
+from restore_cli.image.picture import Metadata, Picture
+from restore_cli.image.vips import VipsError, VipsImage, first_line
+
+Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
+
+_KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
+_INTERPRETATION = {  # libvips' names, by kind and type of the values
+    ("grey", "uint8"): "b-w",
+    ("grey", "uint16"): "grey16",
+    ("rgb", "uint8"): "srgb",
+    ("rgb", "uint16"): "rgb16",
+    ("cmyk", "uint8"): "cmyk",
+    ("cmyk", "uint16"): "cmyk",
+}
+_BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
+_HALF_STEP = 0.5 / 255
+_HEAD = 32  # bytes by which a format is recognised
+
+
+def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
+    """The content of a file or a named pipe.
+
+    Args:
+        path: to read.
+        most: bytes; more is refused.
+
+    Raises:
+        PictureError: missing, a folder, a device, not readable, or too large.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise PictureError(f"'{path}' is a folder, whatever its name")
+        if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+            raise PictureError(f"'{path}' is a device, not a file")
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
+    if len(data) > most:
+        raise PictureError(f"'{path}' has more than {most:,} bytes")
+    return data
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
+    """Decode a picture.
+
+    Args:
+        path: of a format recognised by content, whatever its name.
+        max_pixels: larger pictures are refused before they are decoded.
+        icc: "convert" to sRGB for the network and back for the file, "keep" the profile's own
+            values, or "strip": to sRGB, and written so.
+
+    Raises:
+        PictureError: unreadable, truncated, too large, animated, or of a kind that would be
+            decoded wrongly.
+    """
+    return decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
+
+
+def decode(
+    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
+) -> Picture:
+    """`read_image` of bytes that are here already.
+
+    Args:
+        data: the file.
+        name: for messages.
+        max_pixels: see `read_image`.
+        icc: see `read_image`.
+
+    Raises:
+        PictureError: see `read_image`.
+    """
+    header = open_header(data, name, max_pixels=max_pixels)
+    image, notes = header.image, header.notes
+    try:
+        if _field(image, "orientation", 1) > 1:  # turning needs more than one pass
+            image = image.copy_memory()
+        picture = _pixels(image.autorot(), header, icc)
+    except VipsError as error:
+        raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
+    if header.format == "jpeg" and b"MPF\0" in data[:200_000]:
+        notes = (*notes, "only the first picture in the file was taken")
+    return replace(picture, notes=(*notes, *picture.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A picture that is not decoded yet.
+
+    Attributes:
+        image: of libvips; decodes when its values are asked for, once.
+        format: by content.
+        width: pixels, upright.
+        height: pixels, upright.
+        depth: bits a channel, 8 or 16.
+        kind: "grey", "rgb" or "cmyk".
+        alpha: whether there is transparency.
+        metadata: of the file.
+        notes: on what of it cannot be kept.
+    """
+
+    image: Any
+    format: str
+    width: int
+    height: int
+    depth: int
+    kind: str
+    alpha: bool
+    metadata: Metadata
+    notes: tuple[str, ...]
+
+
+def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Recognise a file and read everything but its pixels.
+
+    Args:
+        data: the file.
+        name: for messages.
+        max_pixels: see `read_image`.
+
+    Raises:
+        PictureError: see `read_image`.
+    """
+    key = recognise(data[:_HEAD])
+    if key is None:
+        what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
+        raise PictureError(f"'{name}' {what}")
+    try:
+        image, content = _open(data, key, name, max_pixels)
+        metadata, notes = read_metadata(image, content, key)
+    except VipsError as error:
+        raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
+    turned = _field(image, "orientation", 1) >= 5
+    width, height = (image.height, image.width) if turned else (image.width, image.height)
+    depth = 8 if image.format == "uchar" else 16
+    kind, alpha = _kind(image, name), bool(image.hasalpha())
+    return Header(image, key, width, height, depth, kind, alpha, metadata, notes)
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of the upright picture by its header, or None where it is no picture."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            key = recognise(stream.read(_HEAD))
+        if key in (None, "bmp", "heic"):
+            with Pillow.open(path) as image:
+                return (image.height, image.width) if key else None
+        header = VipsImage.new_from_file(str(path), access="sequential")
+    except (OSError, SyntaxError, ValueError, VipsError):
+        return None
+    turned = _field(header, "orientation", 1) >= 5
+    return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def read_rgb8(path: Path) -> Tensor:
+    """(3, H, W) uint8 sRGB of an opaque photo; alpha is ignored.
+
+    Raises:
+        PictureError: as `read_image`.
+    """
+    return (read_image(path).pixels[0] * 255).round().byte()
+
+
+def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes]:
+    """The header as a libvips image whose pixels are not decoded yet, and the bytes behind it."""
+    if key in ("bmp", "heic"):
+        data = _as_png(data, key, name, max_pixels)
+    loader = {"avif": "heif"}.get(key, "png" if key in ("bmp", "heic") else key)
+    # `fail_on` as it is: a picture with a grey half is worse than none.
+    load = getattr(VipsImage, f"{loader}load_buffer")
+    header = load(data, access="sequential", fail_on="error")
+    _refuse(header, data, key, name, max_pixels)
+    return header, data
+
+
+def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
+    """Errors for what would be decoded wrongly, too large, or only in part."""
+    _refuse_size(header.width, header.height, name, max_pixels)
+    frames = _field(header, "n-pages", 1)
+    if key == "png" and 0 <= data.find(b"acTL") < data.find(b"IDAT"):
+        frames = max(2, frames)
+    if frames > 1 and key != "avif":
+        raise PictureError(
+            f"'{name}' has several pictures ({key}, {frames} frames or pages)",
+            hint="give them one by one",
+        )
+    if header.format not in ("uchar", "ushort"):
+        raise PictureError(
+            f"'{name}' has values of type {header.format}", hint="save it with 8 or 16 bits"
+        )
+
+
+def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise PictureError(
+            f"'{name}' has {width}x{height} = {width * height:,} pixels, the limit is "
+            f"{max_pixels:,}",
+            hint="raise --max-pixels if you trust it",
+        )
+
+
+def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
+    """What libvips does not read, through Pillow."""
+    if key == "heic":
+        try:
+            import pillow_heif  # noqa: PLC0415 — an extra
+        except ImportError:
+            raise PictureError(
+                f"'{name}' is HEIC", hint="pip install 'restore-cli[heif]' reads it"
+            ) from None
+        pillow_heif.register_heif_opener()
+    try:
+        with warnings.catch_warnings(), Pillow.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            _refuse_size(*image.size, name, max_pixels)
+            kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
+            buffer = io.BytesIO()
+            mode = image.mode if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
+            image.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise PictureError(f"cannot read '{name}': {error}") from error
+    return buffer.getvalue()
+
+
+def _pixels(image: Any, header: Header, icc: str) -> Picture:
+    """Decode, split off alpha, convert colours."""
+    kind, depth = header.kind, header.depth
+    values = image.numpy().reshape(image.height, image.width, image.bands)
+    alpha = None
+    if header.alpha:
+        values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:], depth)
+    srgb, metadata, colours, notes = _colours(values, kind, icc, header.metadata)
+    excess: Tensor | None = None
+    if srgb is None:
+        pixels = _tensor(values, depth)
+    else:
+        unbounded = torch.from_numpy(srgb).permute(2, 0, 1)[None]
+        if kind == "grey":
+            unbounded = unbounded.mean(1, keepdim=True)
+        pixels = unbounded.clamp(0, 1)
+        excess = unbounded - pixels
+        excess = excess if excess.abs().max() > _HALF_STEP else None
+    pixels = pixels.expand(-1, 3, -1, -1).contiguous()
+    if alpha is not None:
+        pixels = _fill_transparent(pixels, alpha)
+    return Picture(
+        pixels, alpha, kind == "grey", header.format, depth, colours, excess, metadata, tuple(notes)
+    )
+
+
+def _colours(
+    values: NDArray[Any], kind: str, icc: str, metadata: Metadata
+) -> tuple[NDArray[np.float32] | None, Metadata, str, list[str]]:
+    """Values as sRGB, or None to take them as they are; the profile to write; notes."""
+    profile, notes = metadata.icc_profile, []
+    if profile is not None and profile_state(profile) == "broken":
+        notes.append("its colour profile is broken and was left out")
+        profile, metadata = None, replace(metadata, icc_profile=None)
+    unconverted = profile is None or icc == "keep" or is_srgb(profile, values.shape[-1])
+    if unconverted and kind != "cmyk":
+        stripped = icc == "strip"
+        return None, replace(metadata, icc_profile=None) if stripped else metadata, "rgb", notes
+    image = VipsImage.new_from_array(values)
+    image = image.copy(interpretation=_INTERPRETATION[kind, values.dtype.name])
+    try:
+        srgb = to_srgb(image, profile or "cmyk")
+    except VipsError:
+        notes.append("its colour profile does not fit its values and was left out")
+        metadata = replace(metadata, icc_profile=None)
+        if kind != "cmyk":
+            return None, metadata, "rgb", notes
+        profile, srgb = None, to_srgb(image, "cmyk")
+    if kind == "cmyk" and profile is None:
+        notes.append("it has inks without a profile; it was read as common CMYK, written as RGB")
+    if profile is not None and icc != "strip" and profile_state(profile) == "in":
+        notes.append("its colour profile works in one direction only; written as sRGB")
+        profile = None
+    if icc == "strip" or profile is None:
+        return srgb, replace(metadata, icc_profile=None), "rgb", notes
+    return srgb, metadata, "cmyk" if kind == "cmyk" else "profile", notes
+
+
+def _kind(image: Any, name: str) -> str:
+    """grey, rgb or cmyk.
+
+    Raises:
+        PictureError: something else.
+    """
+    bands = image.bands - bool(image.hasalpha())
+    for (kind, _), interpretation in _INTERPRETATION.items():
+        if image.interpretation == interpretation and bands == _BANDS[kind]:
+            return kind
+    raise PictureError(
+        f"'{name}' is {image.interpretation} with {image.bands} channels",
+        hint="convert it to RGB first",
+    )
+
+
+def _tensor(values: NDArray[Any], depth: int) -> Tensor:
+    """(H, W, C) integers -> (1, C, H, W) float32 in [0, 1]."""
+    as_float = values.astype(np.float32)
+    as_float *= np.float32(1 / (2**depth - 1))
+    return torch.from_numpy(as_float).permute(2, 0, 1)[None]
+
+
+def _fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
+    """Give fully transparent pixels the colour of the nearest visible one.
+
+    What lies under alpha 0 is arbitrary, often black, and would bleed into the edge as a fringe.
+    """
+    hidden = (alpha[0, 0] == 0).numpy()
+    if not hidden.any() or hidden.all():
+        return pixels
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, columns = np.nonzero(~hidden)
+    nearest = np.zeros(labels.max() + 1, np.int64)
+    nearest[labels[rows, columns]] = np.arange(len(rows))
+    source = nearest[labels]
+    return pixels[:, :, rows[source], columns[source]]
+
+
+def _field(image: Any, name: str, default: int) -> int:
+    return int(image.get(name)) if image.get_typeof(name) else default

@@ -1,0 +1,176 @@
+"""From pixels to bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restore_cli.errors import PictureError
+from restore_cli.files import write_then_rename
+from restore_cli.image.colour import from_srgb, with_profile
+from restore_cli.image.formats import FORMATS
+from restore_cli.image.metadata import attach, jpeg_comment, png_text
+from restore_cli.image.picture import Picture
+from restore_cli.image.provenance import add_to_xmp
+from restore_cli.image.vips import VipsError, VipsImage, first_line
+
+JPEG_QUALITY, AVIF_QUALITY = 95, 90
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How to write a picture.
+
+    Attributes:
+        format: key of `formats.FORMATS`.
+        quality: 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 with full chroma, lossless
+            WebP, AVIF 90 with full chroma.
+        lossless: WebP and AVIF exactly, whatever the quality.
+        depth: bits a channel, 8 or 16; None for the picture's own.
+        metadata: "all", "safe" (without the embedded preview) or "none".
+        provenance: facts about how the picture was made, for XMP.
+    """
+
+    format: str
+    quality: int | None = None
+    lossless: bool = False
+    depth: int | None = None
+    metadata: str = "safe"
+    provenance: tuple[tuple[str, str], ...] = ()
+
+
+def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, ...]:
+    """Encode a picture and put it at `path`, whole or not at all; its folder is made.
+
+    Returns:
+        Notes on what the format could not hold.
+
+    Raises:
+        PictureError: the format cannot hold the picture, or the disk cannot take it.
+    """
+    data, notes = encode(picture, encoding, str(path))
+    try:
+        with write_then_rename(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise PictureError(f"cannot write '{path}': {error.strerror or error}") from error
+    return notes
+
+
+def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of a file.
+
+    Args:
+        picture: values outside [0, 1] are clipped after conversion to the profile, then rounded.
+        encoding: how.
+        name: for messages.
+
+    Returns:
+        The bytes, and notes on what the format could not hold.
+
+    Raises:
+        PictureError: the format cannot hold the picture.
+    """
+    refuse_impossible(name, *picture.size, encoding.format, alpha=picture.alpha is not None)
+    key, kind = encoding.format, FORMATS[encoding.format]
+    wanted = encoding.depth or picture.depth
+    depth = 16 if min(wanted, kind.depth) > 8 else 8
+    notes = []
+    if wanted > kind.depth and encoding.depth is None:
+        notes.append(f"{key} holds {kind.depth} bits a channel, not {wanted}")
+    if picture.colours == "cmyk" and not kind.cmyk:
+        notes.append(f"{key} cannot hold CMYK; written as sRGB")
+        metadata = replace(picture.metadata, icc_profile=None)
+        picture = replace(picture, colours="rgb", metadata=metadata)
+    if key == "tiff" and any(name == "exif-data" for name, _, _ in picture.metadata.fields):
+        notes.append("its EXIF data were left out: they are not written into TIFF")
+    try:
+        image = _image(picture, depth)
+        fields = picture.metadata
+        if encoding.provenance and encoding.metadata != "none":
+            fields = add_to_xmp(fields, encoding.provenance)
+        image, keep = attach(image, fields, level=encoding.metadata, xmp=key != "png")
+        data = _save(image, key, encoding, keep, depth)
+    except VipsError as error:
+        raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
+    if encoding.metadata != "none":
+        if key == "png":
+            data = png_text(data, fields)
+        if key == "jpeg" and fields.comment:
+            data = jpeg_comment(data, fields.comment)
+    return data, tuple(notes)
+
+
+def refuse_impossible(name: str, height: int, width: int, key: str, *, alpha: bool) -> None:
+    """Refuse a picture that a format cannot hold.
+
+    Raises:
+        PictureError: a side is too long, or transparency has no place.
+    """
+    if max(height, width) > FORMATS[key].longest_side:
+        raise PictureError(
+            f"'{name}': {width}x{height} is larger than {key} can hold", hint="use --format png"
+        )
+    if alpha and not FORMATS[key].alpha:
+        raise PictureError(
+            f"'{name}' has transparency, which {key} cannot hold",
+            hint="use --format png or webp, or --alpha drop",
+        )
+
+
+def _image(picture: Picture, depth: int) -> Any:
+    """Rounded values as a libvips image, in the colours of the profile."""
+    profile = picture.metadata.icc_profile
+    if picture.colours == "rgb" or profile is None:
+        pixels = picture.pixels.mean(1, keepdim=True) if picture.grey else picture.pixels
+        image = VipsImage.new_from_array(_integers(pixels, depth))
+        grey, deep = picture.grey, depth == 16
+        image = image.copy(
+            interpretation=("grey16" if deep else "b-w") if grey else "rgb16" if deep else "srgb"
+        )
+        if profile is not None:
+            image = with_profile(image, profile)
+    else:
+        values = picture.pixels[0].permute(1, 2, 0).numpy()
+        image = from_srgb(values, profile, depth)
+        if picture.grey and image.bands == 3:  # a grey picture under a profile for RGB
+            image = image.extract_band(1)
+            image = image.copy(interpretation="grey16" if depth == 16 else "b-w")
+    if picture.alpha is None:
+        return image
+    return image.bandjoin(VipsImage.new_from_array(_integers(picture.alpha, depth)))
+
+
+def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
+    """(1, C, H, W) in [0, 1] -> (H, W, C), rounded to the nearest."""
+    scaled = pixels[0].permute(1, 2, 0).clamp(0, 1).mul(2**depth - 1).round_()
+    whole = scaled.to(torch.uint8) if depth == 8 else scaled.to(torch.int32)
+    array = whole.contiguous().numpy()
+    return array if depth == 8 else array.astype(np.uint16)
+
+
+def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> bytes:
+    quality = encoding.quality
+    options: dict[str, Any] = {"keep": keep}
+    if key == "png":
+        options |= {"compression": 6}
+    elif key == "jpeg":
+        options |= {"Q": quality or JPEG_QUALITY, "subsample_mode": "off", "optimize_coding": True}
+    elif key == "webp":
+        lossy = quality is not None and not encoding.lossless
+        options |= {"Q": quality, "effort": 4} if lossy else {"lossless": True, "exact": True}
+    elif key == "tiff":
+        big = image.width * image.height * image.bands * depth // 8 > 3_900_000_000
+        options |= {"compression": "deflate", "predictor": "horizontal", "bigtiff": big}
+    else:
+        options |= {"compression": "av1", "subsample_mode": "off", "bitdepth": min(depth, 12)}
+        options |= {"lossless": True} if encoding.lossless else {"Q": quality or AVIF_QUALITY}
+    saver = {"avif": "heif"}.get(key, key)
+    data: bytes = getattr(image, f"{saver}save_buffer")(**options)
+    return data

@@ -1,0 +1,1 @@
+"""One run over many pictures: every refusal first, then picture after picture."""

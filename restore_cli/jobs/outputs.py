@@ -1,0 +1,139 @@
+"""Where outputs go: their names, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import string
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from restore_cli.errors import UsageError
+from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES
+from restore_cli.jobs.inputs import STREAM, Source
+
+FIELDS = ("dir", "name", "scale", "model", "ext")
+
+
+def refuse_name(output: Path | None, format_key: str | None) -> None:
+    """Names of outputs that say one thing and would be another.
+
+    Raises:
+        UsageError: the suffix is of a format that is not written, or of another than asked for;
+            a template with unknown fields.
+    """
+    if output is None or output == STREAM:
+        return
+    suffix = output.suffix.lower()
+    if is_template(output):
+        fields = {field for _, field, _, _ in string.Formatter().parse(str(output)) if field}
+        unknown = sorted(fields - set(FIELDS))
+        if unknown:
+            known = ", ".join(f"{{{field}}}" for field in FIELDS)
+            raise UsageError(f"--output '{output}' has {{{unknown[0]}}}", hint=f"known: {known}")
+    if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
+        raise UsageError(
+            f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
+        )
+    if format_key and SUFFIXES.get(suffix, format_key) != format_key:
+        raise UsageError(f"--output '{output}' is not a {format_key} file by its name")
+
+
+def target(
+    output: Path | None, source: Source, *, format_key: str | None, scale: int, model: str
+) -> Path:
+    """Where one output goes.
+
+    Args:
+        output: a file, a folder (it exists as one, or has no picture's suffix), a template with
+            `FIELDS`, `STREAM`, or None for beside the input.
+        source: the input.
+        format_key: asked for, or None for the input's.
+        scale: pixels per input pixel, for the name.
+        model: for the name.
+    """
+    if output == STREAM:
+        return STREAM
+    extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
+    if extension.lower() not in SUFFIXES:
+        extension = ".png"
+    stem = "stdin" if source.path == STREAM else source.path.stem
+    if output is not None and is_template(output):
+        values = {"dir": source.path.parent, "name": stem, "scale": scale, "model": model}
+        return Path(str(output).format(**values, ext=extension[1:]))
+    if output is not None and is_file_name(output):
+        return output
+    name = f"{stem}_x{scale}{extension}"
+    return (source.path.parent if output is None else output / source.relative) / name
+
+
+def is_file_name(output: Path) -> bool:
+    """Whether an output names one picture rather than a folder."""
+    return output.suffix.lower() in SUFFIXES and not output.is_dir()
+
+
+def is_template(output: Path) -> bool:
+    """Whether an output has fields to fill in."""
+    return "{" in str(output)
+
+
+def renamed(path: Path, taken: set[Path]) -> Path:
+    """The first of `a.png`, `a-1.png`, `a-2.png`, … that is free."""
+    candidate, n = path, 0
+    while candidate.exists() or candidate in taken:
+        n += 1
+        candidate = path.with_stem(f"{path.stem}-{n}")
+    return candidate
+
+
+def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Every output belongs to one input, and is none of them.
+
+    Args:
+        pairs: (input, output).
+
+    Raises:
+        UsageError: two inputs share an output, or an output is an input.
+    """
+    pairs = [pair for pair in pairs if pair[1] != STREAM]
+    inputs = {source.resolve() for source, _ in pairs if source != STREAM}
+    by_target: dict[str, Path] = {}
+    for source, output in pairs:
+        if output.resolve() in inputs:
+            raise UsageError(
+                f"the output '{output}' of '{source}' is one of the inputs",
+                hint="write into another folder with --output",
+            )
+        key = str(output.absolute())
+        key = key.casefold() if sys.platform in ("darwin", "win32") else key
+        if key in by_target:
+            raise UsageError(
+                f"'{by_target[key]}' and '{source}' would both become '{output}'",
+                hint="restore them into different folders with --output, or name them by a "
+                "template",
+            )
+        by_target[key] = source
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise a `UsageError` when nothing can be written into a folder, existing or to be made."""
+    nearest = existing(folder)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
+
+
+def refuse_full(folder: Path, needed: int) -> None:
+    """Raise a `UsageError` when a folder's disk has less than the bytes that are needed."""
+    free = shutil.disk_usage(existing(folder)).free
+    if needed > free:
+        raise UsageError(
+            f"the pictures need about {needed / 1e9:.1f} GB in '{folder}', and {free / 1e9:.1f} GB "
+            "are free",
+            hint="choose another --output, or a smaller --format such as jpeg",
+        )
+
+
+def existing(folder: Path) -> Path:
+    """The nearest folder above, or itself, that is there."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

@@ -1,0 +1,209 @@
+"""Picture after picture: read, restore, write; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from restore_cli.errors import DeviceError, PictureError, RestoreError
+from restore_cli.files import write_then_rename, write_to_stdout
+from restore_cli.image import Picture, read_bytes
+from restore_cli.image.formats import SUFFIXES
+from restore_cli.image.info import provenance_of
+from restore_cli.inference.cascade import Stage
+from restore_cli.jobs.inputs import STREAM
+from restore_cli.jobs.plan import Item, RestoreJob
+from restore_cli.jobs.restoring import Settings, load, restore, save
+
+Report = Callable[["Item", int, int], None]  # (item, tiles done, tiles in all)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one picture.
+
+    Attributes:
+        item: it was.
+        status: restored, skipped or failed.
+        error: None unless it failed.
+        notes: what had to be left out.
+        sha256: of the input; "" where it was not read.
+        size: height and width of the output; None where there is no new one.
+        seconds: in the network.
+    """
+
+    item: Item
+    status: str
+    error: RestoreError | None = None
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+    size: tuple[int, int] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Step:
+    """A picture on its way; `outcome` as soon as it is known."""
+
+    item: Item
+    sha256: str = ""
+    picture: Picture | None = None
+    seconds: float = 0.0
+    outcome: Outcome | None = field(default=None)
+
+    def failed(self, error: RestoreError) -> _Step:
+        self.outcome = Outcome(self.item, "failed", error, sha256=self.sha256)
+        return self
+
+
+def run(
+    job: RestoreJob,
+    items: list[Item],
+    stage: Stage,
+    settings: Settings,
+    report: Report = lambda item, done, tiles: None,
+    *,
+    ahead: int = 0,
+) -> Generator[Outcome, None, None]:
+    """Restore every picture, in order.
+
+    Args:
+        job: as planned.
+        items: from `plan`.
+        stage: a network made ready, or several in a row.
+        settings: of the job.
+        report: called from this thread while a picture is restored.
+        ahead: pictures read before their turn, and written after it, by two more threads; 0 to do
+            all in this one.
+    """
+    if not ahead:
+        for item in items:
+            yield _write(
+                _restore(_read(item, job, settings), stage, settings, report), job, settings
+            )
+        return
+    reads: deque[Future[_Step]] = deque()
+    writes: deque[Future[Outcome]] = deque()
+    waiting = deque(items)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        try:
+            while True:
+                while waiting and len(reads) < ahead:
+                    reads.append(reader.submit(_read, waiting.popleft(), job, settings))
+                if not reads:
+                    break
+                step = _restore(reads.popleft().result(), stage, settings, report)
+                writes.append(writer.submit(_write, step, job, settings))
+                while writes and (writes[0].done() or len(writes) > ahead):
+                    yield writes.popleft().result()
+            while writes:
+                yield writes.popleft().result()
+        finally:  # also when nobody wants the rest
+            for read in reads:
+                read.cancel()
+            for write in writes:
+                write.cancel()
+
+
+def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
+    step = _Step(item)
+    if item.done:
+        step.outcome = Outcome(item, "skipped")
+        return step
+    try:
+        data = sys.stdin.buffer.read() if item.source == STREAM else read_bytes(item.source)
+        step.sha256 = hashlib.sha256(data).hexdigest()
+        if job.resume and _is_done(item, step.sha256, job, settings):
+            step.outcome = Outcome(item, "skipped", sha256=step.sha256)
+            return step
+        step.picture = load(data, _name(item), settings, _format(item, job))
+    except PictureError as error:
+        return step.failed(error)
+    except MemoryError:
+        return step.failed(DeviceError(f"'{item.source}': out of memory", hint="close programs"))
+    return step
+
+
+def _restore(step: _Step, stage: Stage, settings: Settings, report: Report) -> _Step:
+    if step.picture is None:
+        return step
+
+    def report_tiles(done: int, tiles: int) -> None:
+        report(step.item, done, tiles)
+
+    begun = time.monotonic()
+    try:
+        step.picture = restore(step.picture, stage, settings, _name(step.item), report_tiles)
+    except (PictureError, DeviceError) as error:
+        return step.failed(error)
+    step.seconds = time.monotonic() - begun
+    return step
+
+
+def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
+    if step.outcome is not None:
+        return step.outcome
+    item, picture = step.item, step.picture
+    assert picture is not None
+    try:
+        data, notes = save(picture, step.sha256, settings, _format(item, job), str(item.target))
+        put(item.target, data)
+    except PictureError as error:
+        step.failed(error)
+        assert step.outcome is not None
+        return step.outcome
+    return Outcome(
+        item,
+        "restored",
+        notes=(*picture.notes, *notes),
+        sha256=step.sha256,
+        size=picture.size,
+        seconds=step.seconds,
+    )
+
+
+def put(target: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, or to stdout.
+
+    Raises:
+        PictureError: the disk cannot take it.
+    """
+    if target == STREAM:
+        write_to_stdout(data)
+        return
+    try:
+        with write_then_rename(target) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
+
+
+def _is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> bool:
+    """Whether the output is there already, from this input by these settings.
+
+    Raises:
+        PictureError: it is there, and `restore` did not make it.
+    """
+    if item.target == STREAM or not item.target.exists():
+        return False
+    made = provenance_of(item.target)
+    if not made and job.on_exists == "error":
+        raise PictureError(
+            f"'{item.target}' exists and does not say that it was restored",
+            hint="use --on-exists overwrite, or another --output",
+        )
+    return made.get("inputSha256") == sha256 and made.get("key") == settings.key
+
+
+def _format(item: Item, job: RestoreJob) -> str | None:
+    return SUFFIXES.get(item.target.suffix.lower(), job.format)
+
+
+def _name(item: Item) -> str:
+    return "stdin" if item.source == STREAM else str(item.source)
