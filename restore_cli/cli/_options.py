@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ VerboseOpt = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+OfflineOpt = Annotated[
+    bool, option("--offline", help="Fetch nothing.", rich_help_panel="Model and weights")
+]
 COMPUTE = "How it is computed"
 DeviceOpt = Annotated[
     str,
@@ -48,6 +52,24 @@ DeviceOpt = Annotated[
         rich_help_panel=COMPUTE,
     ),
 ]
+
+
+def go_offline(*, offline: bool) -> None:
+    """Fetch nothing from here on; huggingface_hub reads this when it is imported."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def parse_frame_size(text: str) -> tuple[int, int]:
+    """`WIDTHxHEIGHT` -> (height, width).
+
+    Raises:
+        UsageError: anything else.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
+    return int(height), int(width)
 
 
 def parse_device(text: str) -> torch.device:

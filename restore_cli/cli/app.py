@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from restore_cli import __version__
-from restore_cli.cli import benchmark, degrade, image, models, train, weights
+from restore_cli.cli import _options as opt
+from restore_cli.cli import benchmark, degrade, doctor, image, info, models, train, weights
 from restore_cli.cli._output import data
 
 app = typer.Typer(
@@ -41,8 +42,12 @@ def root(
             callback=lambda value: _version(wanted=value),
         ),
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Fetch nothing.", show_envvar=False)
+    ] = False,
 ) -> None:
     """Give back the sharp, large picture behind a motion-blurred, small one."""
+    opt.go_offline(offline=offline)
 
 
 app.command("image", epilog=image.EPILOG)(image.image)
@@ -50,6 +55,8 @@ app.command("restore", hidden=True)(image.image)
 app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
+app.command("info", epilog=info.EPILOG)(info.info)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 

@@ -34,7 +34,10 @@ Examples:
 
   find . -name "*.jpg" -print0 | restore image --files-from - -0 -o sharp/
 
-  restore image shot.jpg -o shot.png -x2 --tile 256 --compare shot.html
+  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore image --raw 320x180 |
+  ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
+
+  restore image shot.jpg -o shot.png -x2 --tile 256
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
@@ -117,6 +120,14 @@ def image(
             rich_help_panel=_INPUT,
         ),
     ] = None,
+    raw: Annotated[
+        str | None,
+        opt.option(
+            help="stdin and stdout are frames of rgb24 of that size, as of ffmpeg -f rawvideo.",
+            metavar="WxH",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         opt.option(
@@ -139,6 +150,7 @@ def image(
             rich_help_panel=_WEIGHTS,
         ),
     ] = None,
+    offline: opt.OfflineOpt = False,
     output: Annotated[
         str | None,
         opt.option(
@@ -325,7 +337,9 @@ def image(
     from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.store import locate
 
-    paths = _inputs(inputs or [], files_from, null=null)
+    opt.go_offline(offline=offline)
+    frame = opt.parse_frame_size(raw) if raw is not None else None
+    paths = (STREAM,) if frame else _inputs(inputs or [], files_from, null=null)
     if not weights:
         model = model or load_manifest().default_model
     chosen = opt.parse_device(device)
@@ -363,16 +377,16 @@ def image(
         max_pixels=max_pixels or MAX_PIXELS,
     )
     files = split_weights(names, weights)
-    items = plan(job)
+    items = [] if frame else plan(job)
     piped = any(item.target == STREAM for item in items)
     if piped and json:
         raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
     line = assemble(names, files, options, scale, first)
     if not quiet:
-        for description in line.describe():
-            out.talk(description)
-        if chosen.type == "cpu" and (remark := opt.unused_gpu()):
-            out.talk(f"note: {remark}")
+        _introduce(line)
+    if frame:
+        _run_frames(frame, line, job.scale, quiet=quiet)
+        return
     if dry_run:
         _say_plan(job, items, line, json=json)
         return
@@ -381,6 +395,14 @@ def image(
     failed = _run(job, items, line, printer, ahead=ahead, fail_fast=fail_fast)
     if failed:
         raise typer.Exit(failed)
+
+
+def _introduce(line: Line) -> None:
+    """The first lines: which weights, on which device, and what would be faster."""
+    for description in line.describe():
+        out.talk(description)
+    if line.options.device.type == "cpu" and (remark := opt.unused_gpu()):
+        out.talk(f"note: {remark}")
 
 
 def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
@@ -463,6 +485,16 @@ def _run(
         codes = {outcome.error.exit_code for outcome in failed if outcome.error}
         return codes.pop() if len(codes) == 1 else 1
     return 1 if failed else 0
+
+
+def _run_frames(frame: tuple[int, int], line: Line, scale: int, *, quiet: bool) -> None:
+    """Frames from stdin to stdout; how many there are, only the stream knows."""
+    from restore_cli.jobs.frames import restore_frames
+
+    with out.progress_bar(quiet=quiet, unit="frames") as bar:
+        task = bar.add_task("frames", total=None)
+        for done in restore_frames(sys.stdin.buffer, *frame, line.stage, scale):
+            bar.update(task, completed=done)
 
 
 class _Printer:

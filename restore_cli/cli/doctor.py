@@ -1,0 +1,128 @@
+"""`restore doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+from restore_cli import __version__
+from restore_cli.cli import _options as opt
+from restore_cli.cli import _output as out
+from restore_cli.cli._messages import reported
+from restore_cli.errors import RestoreError
+
+PACKAGES = (
+    *("torch", "numpy", "pyvips", "pillow", "opencv-python-headless", "safetensors"),
+    *("huggingface-hub", "typer", "rich", "accelerate"),
+)
+EXTRAS = {"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"}
+EPILOG = """
+Examples:
+
+  restore doctor
+
+  restore doctor --json > report.json
+"""
+
+
+@reported
+def doctor(json: opt.JsonOpt = False) -> None:
+    """Versions, devices, caches; what is wrong, and how to mend it. Exit 1 if something is."""
+    facts, problems = _software(), []
+    hardware, remarks = _hardware()
+    facts |= hardware
+    problems += remarks
+    facts["weights"], remarks = _weights()
+    problems += remarks
+    facts["cache"], remarks = _cache()
+    problems += remarks
+    if json:
+        out.data_json({"facts": facts, "problems": problems})
+    else:
+        out.table(("what", "found"), [(name, str(value)) for name, value in facts.items()])
+        for problem in problems:
+            out.talk(f"problem: {problem}")
+        if not problems:
+            out.talk("no problems found")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _software() -> dict[str, object]:
+    facts: dict[str, object] = {
+        "restore": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+    }
+    for package in PACKAGES:
+        facts[package] = _version(package) or "missing"
+    for package, extra in EXTRAS.items():
+        facts[package] = _version(package) or f"not installed: restore-cli[{extra}]"
+    return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hardware() -> tuple[dict[str, object], list[str]]:
+    import psutil
+    import torch
+
+    from restore_cli.cli._options import parse_device, unused_gpu
+
+    cuda = torch.version.cuda
+    devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    memory = psutil.virtual_memory()
+    facts: dict[str, object] = {
+        "torch build": f"CUDA {cuda}" if cuda else "CPU" if sys.platform != "darwin" else "MPS",
+        "GPUs": ", ".join(devices) or "none that torch can use",
+        "device by default": str(parse_device("auto")),
+        "processors": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
+        "memory": f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
+    }
+    problems = [text for text in (unused_gpu(),) if text]
+    if cuda and not devices:
+        problems.append("this torch is built for CUDA, and no GPU answers; see nvidia-smi")
+    return facts, problems
+
+
+def _weights() -> tuple[str, list[str]]:
+    from restore_cli.weights.manifest import load_manifest
+    from restore_cli.weights.store import fetch
+
+    good, problems = [], []
+    for checkpoint in load_manifest().checkpoints.values():
+        if not checkpoint.source.startswith("bundled:"):
+            continue
+        try:
+            fetch(checkpoint)
+        except RestoreError as error:
+            problems.append(f"{error}; {error.hint}")
+        else:
+            good.append(checkpoint.name)
+    return f"verified: {', '.join(good) or 'none'}", problems
+
+
+def _cache() -> tuple[str, list[str]]:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(nearest).free
+    offline = ", offline" if constants.HF_HUB_OFFLINE else ""
+    problems = []
+    if not os.access(nearest, os.W_OK):
+        problems.append(f"'{folder}' cannot be written to; set HF_HOME to another folder")
+    if free < 1e9:
+        problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")
+    return f"{folder} ({free / 1e9:.0f} GB free{offline}), {constants.ENDPOINT}", problems

@@ -1,0 +1,172 @@
+"""Pictures through pipes, lists of them, runs that are killed: as a shell would do it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COMMAND = [sys.executable, "-m", "restore_cli", "image"]
+
+
+def make(path, seed=0, size=(16, 12)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def shell(*arguments, stdin=b"", **options):
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, **options)
+
+
+def test_a_picture_through_a_pipe(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    done = shell("-", "-w", tiny_weights, "-x2", stdin=source.read_bytes())
+    assert done.returncode == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert (image.format, image.size) == ("PNG", (32, 24))
+    named = shell("-", "-o", "-", "-w", tiny_weights, "-f", "jpeg", stdin=source.read_bytes())
+    assert named.stdout.startswith(b"\xff\xd8\xff")
+    broken = shell("-", "-w", tiny_weights, stdin=b"no picture")
+    assert broken.returncode == 1
+    assert broken.stdout == b""
+    assert b"'stdin' is not a picture" in broken.stderr
+
+
+def test_lists_of_files(tmp_path, tiny_weights):
+    paths = [make(tmp_path / name, seed) for seed, name in enumerate(("a b.png", "ü\nx.png"))]
+    text = b"\0".join(os.fsencode(path) for path in paths)
+    out = tmp_path / "out"
+    log = tmp_path / "log/m.jsonl"
+    arguments = ("--files-from", "-", "-0", "-o", out, "-w", tiny_weights, "--manifest", log)
+    done = shell(*arguments, stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert len(list(out.iterdir())) == 2
+    records = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert [record["input_sha256"] for record in records] == digests
+    empty = shell("--files-from", "-", "-w", tiny_weights, stdin=b"")
+    assert empty.returncode == 3
+
+
+def test_frames(tiny_weights):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), np.uint8)
+    done = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames.tobytes())
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == 3 * 48 * 64 * 3
+    one = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames[1].tobytes())
+    assert done.stdout[48 * 64 * 3 :][: 48 * 64 * 3] == one.stdout
+    cut = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames.tobytes()[:-1])
+    assert cut.returncode == 1
+    assert b"frame 3" in cut.stderr
+
+
+def hashes(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+@pytest.mark.parametrize("ahead", [0, 4])
+def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights, ahead):
+    for n in range(200):
+        make(tmp_path / f"in/{n:03}.png", n, size=(9, 8))
+    arguments = [*COMMAND, str(tmp_path / "in"), "-w", str(tiny_weights), "-j", str(ahead)]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*arguments, "-o", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not killed.exists() or len(list(killed.glob("*_x4.png"))) < 60:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = hashes(killed)
+    assert 60 <= len([name for name in before if name.endswith("_x4.png")]) < 200
+    resumed = subprocess.run(
+        [*arguments, "-o", str(killed), "--resume", "--json"], capture_output=True, check=True
+    )
+    statuses = [json.loads(line).get("status") for line in resumed.stdout.splitlines()]
+    assert statuses.count("skipped") == len([n for n in before if n.endswith("_x4.png")])
+    subprocess.run([*arguments, "-o", str(whole)], capture_output=True, check=True)
+    left = {name: digest for name, digest in hashes(killed).items() if not name.endswith(".part")}
+    assert left == hashes(whole)
+    assert len(left) == 200
+
+
+def test_resume_goes_by_content(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    arguments = (source, "-w", tiny_weights, "--json", "--resume")
+
+    def status(*more):
+        done = shell(*arguments, *more)
+        return json.loads(done.stdout.splitlines()[0])["status"], done
+
+    assert status()[0] == "restored"
+    assert status()[0] == "skipped"
+    os.utime(source)
+    assert status()[0] == "skipped"  # a date is not content
+    make(source, seed=1)
+    assert status()[0] == "restored"  # another picture of the same name
+    assert status("--self-ensemble")[0] == "restored"  # other options
+    make(tmp_path / "a_x4.png")
+    outcome, done = status()
+    assert outcome == "failed"  # not ours to overwrite
+    assert b"does not say that it was restored" in done.stderr
+    assert status("--on-exists", "overwrite")[0] == "restored"
+
+
+def test_the_reader_goes_away(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png", size=(200, 200))
+    command = [*COMMAND, str(source), "-o", "-", "-w", str(tiny_weights)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert b"Traceback" not in errors
+    assert b"rror" not in errors
+
+
+def test_what_cannot_be(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    for arguments, message in (
+        ((source, "-o", "-", "--json"), b"cannot both go to stdout"),
+        ((), b"no pictures were given"),
+        ((source, source.with_name("b.png"), "-o", "-"), b"no such file"),
+        (("-", "--files-from", "-"), b"both a picture and the list"),
+        ((source, "--raw", "3"), b"is not a size"),
+        ((source, "--bit-depth", "12"), b"is not known"),
+    ):
+        done = shell(*arguments, "-w", tiny_weights)
+        assert done.returncode in (2, 3)
+        assert message in done.stderr
+
+
+def test_the_plan(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png", size=(100, 80))
+    done = shell(source, "-n", "-w", tiny_weights, "--tile", "64", "--overlap", "8")
+    assert done.returncode == 0, done.stderr
+    assert b"100x80 -> 400x320\t4\t" in done.stdout
+    assert not (tmp_path / "a_x4.png").exists()
+    plan = json.loads(shell(source, "-n", "-w", tiny_weights, "--json").stdout)
+    assert (plan["width"], plan["tiles"]) == (100, 1)
+
+
+def test_fail_fast(tmp_path, tiny_weights):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_text("no")
+    done = shell(tmp_path, "-w", tiny_weights, "--fail-fast")
+    assert done.returncode == 1
+    assert b"1 of 2 pictures failed; 1 were not begun" in done.stderr
+    assert b"b.png" not in done.stderr

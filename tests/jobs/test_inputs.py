@@ -1,0 +1,138 @@
+"""Which pictures: folders, trees, globs, lists; each once, never around a loop of links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from restore_cli.errors import NoInputError, UsageError
+from restore_cli.jobs.inputs import find, read_list
+from restore_cli.jobs.plan import RestoreJob, plan
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("a.png", "b.JPG", "sub/a.png", "sub/deep/c.tiff", "notes.txt", ".hidden.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "in"
+
+
+def names(sources, tree):
+    return [str(source.path.relative_to(tree)) for source in sources]
+
+
+def test_folders_and_trees(tree):
+    assert names(find([tree]), tree) == ["a.png", "b.JPG"]
+    found = find([tree], recursive=True)
+    assert names(found, tree) == ["a.png", "b.JPG", "sub/a.png", "sub/deep/c.tiff"]
+    assert found[-1].relative == Path("sub/deep")
+
+
+def test_loops_of_links_end(tree):
+    (tree / "sub/loop").symlink_to(tree)
+    (tree / "self.png").symlink_to(tree / "self.png")
+    assert len(find([tree], recursive=True)) == 4
+
+
+def test_include_and_exclude(tree):
+    assert names(find([tree], recursive=True, include=["*.png"]), tree) == ["a.png", "sub/a.png"]
+    found = find([tree], recursive=True, exclude=["sub/*", "*.JPG"])
+    assert names(found, tree) == ["a.png"]
+    # What was named itself is wanted, whatever it is called.
+    assert len(find([tree / "notes.txt"], include=["*.png"])) == 1
+
+
+def test_quoted_globs(tree):
+    assert names(find([tree / "*.png"]), tree) == ["a.png"]
+    assert names(find([tree / "**/*.png"]), tree) == ["a.png", "sub/a.png"]
+    with pytest.raises(NoInputError, match="no pictures match"):
+        find([tree / "*.webp"])
+    (tree / "[x].png").touch()  # a name with magic characters is a name first
+    assert names(find([tree / "[x].png"]), tree) == ["[x].png"]
+
+
+def test_each_picture_once(tree):
+    (tree / "link.png").symlink_to(tree / "a.png")
+    assert names(find([tree / "a.png", tree, tree / "sub" / ".." / "a.png"]), tree) == [
+        "a.png",
+        "b.JPG",
+    ]
+
+
+def test_lists():
+    assert read_list("a b.png\r\nü.png\n\n".encode(), separator=b"\n") == [
+        Path("a b.png"),
+        Path("ü.png"),
+    ]
+    assert read_list(b"a\nb.png\0c.png\0", separator=b"\0") == [Path("a\nb.png"), Path("c.png")]
+    with pytest.raises(UsageError, match="NUL"):
+        read_list(b"a.png\0b.png\0", separator=b"\n")
+
+
+def targets(*inputs, output, **options):
+    job = RestoreJob(tuple(inputs), output, scale=4, model="gfn", **options)
+    return [str(item.target) for item in plan(job)]
+
+
+def test_the_tree_is_mirrored(tree, tmp_path):
+    out = tmp_path / "out"
+    assert targets(tree, output=out, recursive=True) == [
+        str(out / name) for name in ("a_x4.png", "b_x4.JPG", "sub/a_x4.png", "sub/deep/c_x4.tiff")
+    ]
+
+
+def test_templates(tree):
+    assert targets(tree / "b.JPG", output=Path("{dir}/{name}-{model}@{scale}.{ext}")) == [
+        str(tree / "b-gfn@4.JPG")
+    ]
+    assert targets(tree / "b.JPG", output=Path("{dir}/x/{name}.{ext}"), format="webp") == [
+        str(tree / "x/b.webp")
+    ]
+    with pytest.raises(UsageError, match="would both become"):
+        targets(tree, output=tree / "{scale}.png")
+    with pytest.raises(UsageError, match="is not a jpeg file"):
+        targets(tree / "a.png", output=Path("{name}.png"), format="jpeg")
+
+
+def test_rename_finds_free_names(tree):
+    for name in ("a_x4.png", "a_x4-1.png"):
+        (tree / name).touch()
+    assert targets(tree / "a.png", output=None, on_exists="rename") == [str(tree / "a_x4-2.png")]
+
+
+def test_shards_are_all_and_disjoint(tree, tmp_path):
+    parts = [
+        targets(tree, output=tmp_path / "out", recursive=True, shard=(part, 3))
+        for part in (1, 2, 3)
+    ]
+    assert sorted(name for part in parts for name in part) == sorted(
+        targets(tree, output=tmp_path / "out", recursive=True)
+    )
+
+
+def test_a_full_disk_is_found_before_the_model_loads(tree, tmp_path, monkeypatch):
+    Image.new("RGB", (1000, 1000)).save(tree / "a.png")
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UsageError, match=r"need about 0\.0 GB|are free"):
+        targets(tree / "a.png", output=tmp_path / "out")
+    assert targets(tree / "a.png", output=tmp_path / "o.avif")  # 1 MB is enough for that
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": "keep"}, "alpha choice"),
+        ({"icc": "no"}, "icc choice"),
+        ({"metadata": "some"}, "metadata choice"),
+        ({"resume": True, "metadata": "none"}, "--resume knows"),
+        ({"depth": 16, "format": "jpeg"}, "jpeg holds 8 bits"),
+    ],
+)
+def test_choices_that_cannot_be(tree, options, message):
+    with pytest.raises(UsageError, match=message):
+        targets(tree / "a.png", output=None, **options)
