@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -24,12 +25,17 @@ class Hub:
         objects: content by sha256, as LFS uploads it.
         asked: method and path of every request.
         token: that is wanted, or None for none.
+        fault: of the next downloads: "" for none, "cut" (half of the bytes, then the connection
+            ends), "hang" (nothing for a while), or a status such as "503".
+        faults: how many downloads have it; -1 for all.
     """
 
     revisions: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     token: str | None = None
+    fault: str = ""
+    faults: int = -1
     url: str = ""
 
     def commit(self, repository: str, files: dict[str, bytes]) -> str:
@@ -192,7 +198,26 @@ def serve(hub: Hub) -> ThreadingHTTPServer:  # noqa: C901 - one handler for one 
                 "Accept-Ranges": "bytes",
                 "Content-Type": "application/octet-stream",
             }
+            if self.command == "GET" and hub.fault and hub.faults:
+                hub.faults -= 1
+                self._fail(headers, content)
+                return
+            start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
+            if self.command == "GET" and int(start):
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.answer(status=206, headers=headers, body=content[int(start) :])
+                return
             self.answer(headers=headers, body=content)
+
+        def _fail(self, headers, content):
+            if hub.fault == "hang":
+                time.sleep(4)
+            if hub.fault in ("cut", "hang"):
+                headers["Content-Length"] = str(len(content))
+                self.answer(headers=headers, body=content[: len(content) // 2])
+                self.close_connection = True
+            else:
+                self.refuse(int(hub.fault), "out of order")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -8,11 +8,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
 from restore_cli.errors import UsageError, WeightsError
+from restore_cli.weights.store import transport_error
 
-# The client under the Hub's client has changed its name twice; its errors keep this ancestor.
-TRANSPORT_ERROR: type[BaseException] = next(
-    kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"
-)
+TRANSPORT_ERROR = transport_error()
 
 
 def push(repository: str, files: list[Path], *, private: bool) -> str:

@@ -115,8 +115,23 @@ def _download(uri: str) -> Path:
             hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(
             f"cannot fetch '{uri}': {reason}",
             hint="check owner, repo, file and revision; private repos need HF_TOKEN",
         ) from error
+    except transport_error() as error:
+        raise WeightsError(
+            f"the download of '{uri}' broke off: {error}",
+            hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
+        ) from error
+
+
+def transport_error() -> type[BaseException]:
+    """What the Hub's client raises for a network that fails.
+
+    The client under it has changed its name twice; its errors keep this ancestor.
+    """
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415  as above
+
+    return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")

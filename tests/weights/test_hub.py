@@ -1,0 +1,196 @@
+"""Weights from the Hub: the real client against a server that misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hub_server import Hub, serve
+
+REPOSITORY, FILE = "someone/weights", "net.safetensors"
+# What `restore` does with weights, without the second that importing torch takes.
+SCRIPT = """
+import sys
+from restore_cli.errors import RestoreError
+from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.store import fetch, locate
+uri, digest = sys.argv[1:]
+try:
+    if digest:
+        some = next(iter(load_manifest().checkpoints.values()))
+        found = fetch(some.model_copy(update={"source": uri, "sha256": digest, "name": "listed"}))
+    else:
+        found = locate(uri, None)
+except RestoreError as error:
+    print(f"{error} | {error.hint}")
+    sys.exit(error.exit_code)
+print(found.path)
+"""
+
+
+@dataclass
+class Client:
+    """A user's machine: its own cache, and what it is told of the Hub."""
+
+    hub: Hub
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, revision: str, digest: str = "", file: str = FILE, repository=REPOSITORY):
+        uri = f"hf://{repository}/{file}@{revision}"
+        return [sys.executable, "-c", SCRIPT, uri, digest]
+
+    def settings(self):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        return kept | {
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HOME": str(self.home),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+            "HF_HUB_ETAG_TIMEOUT": "1",
+            **self.environment,
+        }
+
+    def fetch(self, *arguments, **options):
+        done = subprocess.run(
+            self.command(*arguments, **options),
+            capture_output=True,
+            text=True,
+            env=self.settings(),
+            check=False,
+        )
+        return done.returncode, done.stdout.strip(), done.stderr
+
+
+@pytest.fixture
+def hub():
+    hub = Hub()
+    server = serve(hub)
+    yield hub
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def client(hub, tmp_path):
+    return Client(hub, tmp_path / "home")
+
+
+CONTENT = b"weights" * 20_000
+
+
+def test_good_weights_come_once(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    for _ in range(2):
+        code, path, _ = client.fetch(commit, digest)
+        assert code == 0
+        assert Path(path).read_bytes() == CONTENT
+    assert len([line for line in hub.asked if line.startswith(f"GET /{REPOSITORY}")]) == 1
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    hub.fault, hub.faults = "cut", 1
+    code, path, errors = client.fetch(commit)
+    if code:  # the client gave up; the next call takes up what is there
+        code, path, errors = client.fetch(commit)
+    assert code == 0, (path, errors)
+    assert Path(path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("cut", "broke off"), ("503", "cannot fetch"), ("hang", "broke off")],
+)
+def test_a_hub_out_of_order(hub, client, fault, message):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    hub.fault = fault
+    code, text, errors = client.fetch(commit)
+    assert code == 4, errors
+    assert message in text
+    assert "|" in text
+    assert text.rpartition("|")[2].strip()  # a remedy
+    assert "\n" not in text
+    hub.fault = ""
+    assert client.fetch(commit)[0] == 0  # nothing broken was left in the cache
+
+
+def test_another_content_than_listed_is_refused(hub, client):
+    hub.commit(REPOSITORY, {FILE: b"others"})
+    code, text, _ = client.fetch("main", hashlib.sha256(CONTENT).hexdigest())
+    assert code == 4
+    assert "is not 'listed'" in text
+
+
+def test_a_branch_that_moved_is_noticed(hub, client):
+    first = hub.commit(REPOSITORY, {FILE: CONTENT})
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert client.fetch("main", digest)[0] == 0
+    hub.commit(REPOSITORY, {FILE: b"newer"})
+    assert client.fetch("main", digest)[0] == 4
+    assert client.fetch(first, digest)[0] == 0  # a commit stays what it is
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"revision": "0" * 40}, "Revision"),
+        ({"file": "other.safetensors"}, "Entry"),
+        ({"repository": "someone/else"}, "Repository"),
+    ],
+)
+def test_what_is_not_there(hub, client, change, words):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    code, text, _ = client.fetch(**({"revision": commit} | change))
+    assert code == 4
+    assert "HF_TOKEN" in text
+    assert words in text or "404" in text
+
+
+def test_a_private_repository(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    hub.token = "hf_secret"
+    code, text, _ = client.fetch(commit)
+    assert code == 4
+    assert "HF_TOKEN" in text
+    client.environment["HF_TOKEN"] = "hf_secret"
+    assert client.fetch(commit)[0] == 0
+
+
+def test_offline_with_and_without_a_cache(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    client.environment["HF_HUB_OFFLINE"] = "1"
+    code, text, _ = client.fetch(commit)
+    assert code == 4
+    assert "HF_HUB_OFFLINE" in text
+    assert hub.asked == []
+    del client.environment["HF_HUB_OFFLINE"]
+    assert client.fetch(commit)[0] == 0
+    client.environment["HF_HUB_OFFLINE"] = "1"
+    asked = len(hub.asked)
+    assert client.fetch(commit)[0] == 0
+    assert len(hub.asked) == asked
+
+
+def test_two_processes_at_once(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    results = []
+
+    def fetch():
+        results.append(client.fetch(commit, hashlib.sha256(CONTENT).hexdigest()))
+
+    threads = [threading.Thread(target=fetch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [code for code, _, _ in results] == [0, 0]
+    assert results[0][1] == results[1][1]
+    assert Path(results[0][1]).read_bytes() == CONTENT
