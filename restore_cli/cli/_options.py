@@ -47,7 +47,7 @@ DeviceOpt = Annotated[
     option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps.",
+        help="auto, cpu, cuda, cuda:N or mps; of `image` also several: cuda:0,1 or cpu,cpu.",
         metavar="DEVICE",
         rich_help_panel=COMPUTE,
     ),
@@ -101,6 +101,24 @@ def parse_device(text: str) -> torch.device:
     if not there[device.type]():
         raise DeviceError(f"device '{text}' is not there", hint="use --device cpu")
     return device
+
+
+def parse_devices(text: str) -> list[torch.device]:
+    """One device, or several: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
+
+    Raises:
+        UsageError: not a device.
+        DeviceError: a device that is not there.
+    """
+    import torch
+
+    if text == "auto" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
+    first, *others = text.split(",")
+    kind = first.partition(":")[0]
+    return [parse_device(first)] + [
+        parse_device(f"{kind}:{other}" if other.isdecimal() else other) for other in others
+    ]
 
 
 def parse_path(text: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from json import dumps as json_text
 from json import loads as json_value
 from pathlib import Path
@@ -13,13 +14,18 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
-from restore_cli.errors import NoInputError, UsageError
+from restore_cli.errors import NoInputError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import torch
+
     from restore_cli.inference.assemble import Line
     from restore_cli.jobs.plan import Item, RestoreJob
     from restore_cli.jobs.restoring import Settings
-    from restore_cli.jobs.run import Outcome
+    from restore_cli.jobs.run import Outcome, Report
+    from restore_cli.jobs.workers import LinePlan
 
 EPILOG = """
 Examples:
@@ -48,6 +54,7 @@ Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
 
+ENGINES = ("local", "ray")
 _INPUT, _WEIGHTS, _OUTPUT, _FILE, _COMPUTE = (
     "Which pictures",
     "Model and weights",
@@ -319,6 +326,27 @@ def image(
             rich_help_panel=_COMPUTE,
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        opt.option(
+            help="local, or ray: the same over the machines of a Ray cluster.",
+            metavar="NAME",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = "local",
+    address: Annotated[
+        str,
+        opt.option(help="Of the Ray cluster.", metavar="ADDRESS", rich_help_panel=_COMPUTE),
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        opt.option(
+            help="Processes of the cluster. Default: one a GPU, else one a machine.",
+            min=1,
+            metavar="N",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
@@ -328,12 +356,12 @@ def image(
     Prints the path of every picture that is done, one a line.
     """
     from restore_cli.image import MAX_PIXELS
-    from restore_cli.inference.assemble import assemble
     from restore_cli.inference.cascade import own_scale, split_names, split_weights
     from restore_cli.inference.loading import LoadedNetwork, load_network
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.plan import RestoreJob, plan
+    from restore_cli.jobs.workers import LinePlan
     from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.store import locate
 
@@ -342,10 +370,13 @@ def image(
     paths = (STREAM,) if frame else _inputs(inputs or [], files_from, null=null)
     if not weights:
         model = model or load_manifest().default_model
-    chosen = opt.parse_device(device)
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    devices = opt.parse_devices(device)
+    here = devices[0]
     options = RestorerOptions(
-        device=chosen,
-        dtype=opt.parse_precision(precision, chosen),
+        device=here,
+        dtype=opt.parse_precision(precision, here),
         tlsc=tlsc,
         tile=opt.parse_tile(tile),
         overlap=opt.parse_overlap(overlap),
@@ -378,30 +409,37 @@ def image(
     )
     files = split_weights(names, weights)
     items = [] if frame else plan(job)
-    piped = any(item.target == STREAM for item in items)
+    piped = any(STREAM in (item.source, item.target) for item in items)
     if piped and json:
         raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
-    line = assemble(names, files, options, scale, first)
+    spread = engine == "ray" or (len(devices) > 1 and len(items) > 1 and not piped)
+    recipe = LinePlan(names, tuple(files), options, scale)
+    # When others restore, this process needs the facts of the line only.
+    line = recipe.assemble(opt.parse_device("cpu") if spread else here, first)
     if not quiet:
-        _introduce(line)
+        where = "the Ray cluster" if engine == "ray" else ", ".join(map(str, devices))
+        _introduce(line, where if spread else "")
     if frame:
         _run_frames(frame, line, job.scale, quiet=quiet)
         return
     if dry_run:
         _say_plan(job, items, line, json=json)
         return
-    printer = _Printer(json=json, silent=piped, quiet=quiet, manifest=manifest)
-    ahead = jobs if jobs is not None else 0 if chosen.type == "cpu" else 4
-    failed = _run(job, items, line, printer, ahead=ahead, fail_fast=fail_fast)
-    if failed:
-        raise typer.Exit(failed)
+    chosen = _Engine("here", "", None, (here,), jobs)
+    if spread:
+        chosen = _Engine(engine, address, workers, tuple(devices), jobs)
+    start = _starter(job, items, line, recipe, chosen, piped=piped)
+    printer = _Printer(job, line, json=json, silent=piped, quiet=quiet, manifest=manifest)
+    status = _run(start, len(items), printer, fail_fast=fail_fast)
+    if status:
+        raise typer.Exit(status)
 
 
-def _introduce(line: Line) -> None:
+def _introduce(line: Line, where: str) -> None:
     """The first lines: which weights, on which device, and what would be faster."""
-    for description in line.describe():
+    for description in line.describe(where):
         out.talk(description)
-    if line.options.device.type == "cpu" and (remark := opt.unused_gpu()):
+    if not where and line.options.device.type == "cpu" and (remark := opt.unused_gpu()):
         out.talk(f"note: {remark}")
 
 
@@ -444,44 +482,83 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     return opt.parse_path(text)
 
 
-def _run(
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """What runs the job: `here` in this process, `local` in one a device, `ray` in a cluster."""
+
+    name: str
+    address: str
+    workers: int | None
+    devices: tuple[torch.device, ...]
+    jobs: int | None
+
+
+def _starter(
     job: RestoreJob,
     items: list[Item],
     line: Line,
+    plan: LinePlan,
+    engine: _Engine,
+    *,
+    piped: bool,
+) -> Callable[[Report], Generator[Outcome, None, None]]:
+    """What begins the work, given whom to tell of tiles."""
+    from restore_cli.jobs.restoring import settings_of
+    from restore_cli.jobs.run import run
+    from restore_cli.jobs.workers import DeviceWorkers, run_on
+
+    settings = settings_of(job, line)
+    if engine.name == "here":
+        ahead = engine.jobs
+        if ahead is None:
+            ahead = 0 if engine.devices[0].type == "cpu" else 4
+        return lambda report: run(job, items, line.stage, settings, report, ahead=ahead)
+    if engine.name == "local":
+        devices = engine.devices[: len(items)]
+        return lambda report: run_on(DeviceWorkers(plan, settings, devices), job, items, settings)
+    if piped:
+        raise UsageError("--engine ray takes files, not pipes", hint="leave out --engine")
+    try:
+        from restore_cli.jobs.ray_workers import RayWorkers
+    except ImportError:
+        hint = "pip install 'restore-cli[ray]'"
+        raise UsageError("--engine ray needs Ray, which is not installed", hint=hint) from None
+    workers = RayWorkers(plan, settings, engine.address, engine.workers)
+    return lambda report: run_on(workers, job, items, settings)
+
+
+def _run(
+    start: Callable[[Report], Generator[Outcome, None, None]],
+    total: int,
     printer: _Printer,
     *,
-    ahead: int,
     fail_fast: bool,
 ) -> int:
     """Restore everything, print as it comes, and return the exit status."""
-    from restore_cli.jobs.restoring import settings_of
-    from restore_cli.jobs.run import run
-
-    settings = settings_of(job, line)
     failed: list[Outcome] = []
     done = 0
     with out.progress_bar(quiet=printer.quiet, unit="pictures") as bar, printer:
-        task = bar.add_task("", total=len(items))
+        task = bar.add_task("", total=total)
 
         def report(item: Item, tiles_done: int, tiles: int) -> None:
             bar.update(task, description=item.source.name, completed=done + tiles_done / tiles)
 
-        outcomes = run(job, items, line.stage, settings, report, ahead=ahead)
+        outcomes = start(report)
         for done, outcome in enumerate(outcomes, start=1):
             bar.update(task, completed=done)
-            printer.outcome(outcome, settings, line)
+            printer.outcome(outcome)
             if outcome.error:
                 failed.append(outcome)
                 if fail_fast:
                     outcomes.close()
                     break
-    left = len(items) - done
-    if (failed and len(items) > 1) or left:
-        others = "; the others are done" if len(failed) < len(items) and not left else ""
+    left = total - done
+    if (failed and total > 1) or left:
+        others = "; the others are done" if len(failed) < total and not left else ""
         others = f"; {left} were not begun" if left else others
-        out.talk(f"{len(failed)} of {len(items)} pictures failed{others}")
+        out.talk(f"{len(failed)} of {total} pictures failed{others}")
     printer.summary(done, failed)
-    if failed and len(failed) == len(items):  # then what failed is not the pictures
+    if failed and len(failed) == total:  # then what failed is not the pictures
         codes = {outcome.error.exit_code for outcome in failed if outcome.error}
         return codes.pop() if len(codes) == 1 else 1
     return 1 if failed else 0
@@ -500,8 +577,20 @@ def _run_frames(frame: tuple[int, int], line: Line, scale: int, *, quiet: bool) 
 class _Printer:
     """Says what became of every picture: stdout for programs, stderr for people, the manifest."""
 
-    def __init__(self, *, json: bool, silent: bool, quiet: bool, manifest: str | None) -> None:
+    def __init__(
+        self,
+        job: RestoreJob,
+        line: Line,
+        *,
+        json: bool,
+        silent: bool,
+        quiet: bool,
+        manifest: str | None,
+    ) -> None:
+        from restore_cli.jobs.restoring import settings_of
+
         self.quiet = quiet
+        self._settings, self._line = settings_of(job, line), line
         self._json, self._silent = json, silent
         self._path = opt.parse_path(manifest) if manifest is not None else None
         self._file: TextIO | None = None
@@ -519,8 +608,8 @@ class _Printer:
         if self._file is not None:
             self._file.close()
 
-    def outcome(self, outcome: Outcome, settings: Settings, line: Line) -> None:
-        record = _record(outcome, settings, line)
+    def outcome(self, outcome: Outcome) -> None:
+        record = _record(outcome, self._settings, self._line)
         if self._file is not None:
             # A line is written at once, so that a run that is killed leaves whole lines.
             self._file.write(json_text(record) + "\n")

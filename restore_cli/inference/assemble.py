@@ -54,11 +54,15 @@ class Line:
     facts: tuple[StageFacts, ...]
     options: RestorerOptions
 
-    def describe(self) -> list[str]:
-        """A line for people per stage: which weights, which device, what decides the pixels."""
+    def describe(self, where: str = "") -> list[str]:
+        """A line for people per stage: which weights, which device, what decides the pixels.
+
+        Args:
+            where: it runs, if not on the options' device.
+        """
         ensemble = ", self-ensemble" * self.options.self_ensemble
         return [
-            f"{fact.weights} (sha256 {fact.sha256[:12]}) on {self.options.device}, "
+            f"{fact.weights} (sha256 {fact.sha256[:12]}) on {where or self.options.device}, "
             f"tlsc {fact.tlsc}, overlap {fact.overlap}{ensemble}"
             if fact.weights
             else f"{fact.model} x{fact.scale}"

@@ -119,10 +119,10 @@ def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
     try:
         data = sys.stdin.buffer.read() if item.source == STREAM else read_bytes(item.source)
         step.sha256 = hashlib.sha256(data).hexdigest()
-        if job.resume and _is_done(item, step.sha256, job, settings):
+        if job.resume and is_done(item, step.sha256, job, settings):
             step.outcome = Outcome(item, "skipped", sha256=step.sha256)
             return step
-        step.picture = load(data, _name(item), settings, _format(item, job))
+        step.picture = load(data, _name(item), settings, output_format(item, job))
     except PictureError as error:
         return step.failed(error)
     except MemoryError:
@@ -152,7 +152,9 @@ def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
     item, picture = step.item, step.picture
     assert picture is not None
     try:
-        data, notes = save(picture, step.sha256, settings, _format(item, job), str(item.target))
+        data, notes = save(
+            picture, step.sha256, settings, output_format(item, job), str(item.target)
+        )
         put(item.target, data)
     except PictureError as error:
         step.failed(error)
@@ -184,8 +186,8 @@ def put(target: Path, data: bytes) -> None:
         raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
 
 
-def _is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> bool:
-    """Whether the output is there already, from this input by these settings.
+def is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> bool:
+    """Whether the output is there already, made from this input by these settings.
 
     Raises:
         PictureError: it is there, and `restore` did not make it.
@@ -201,7 +203,8 @@ def _is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> bo
     return made.get("inputSha256") == sha256 and made.get("key") == settings.key
 
 
-def _format(item: Item, job: RestoreJob) -> str | None:
+def output_format(item: Item, job: RestoreJob) -> str | None:
+    """The format of an output: of its name, else what was asked for, else None."""
     return SUFFIXES.get(item.target.suffix.lower(), job.format)
 
 

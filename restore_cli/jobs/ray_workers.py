@@ -1,0 +1,111 @@
+"""Pictures over a Ray cluster: an actor loads the networks once, pictures are streamed to it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RaySystemError
+
+from restore_cli.errors import DeviceError, RestoreError
+from restore_cli.jobs.restoring import Settings
+from restore_cli.jobs.workers import Finished, LinePlan, Task, materialise, place, restore_task
+
+
+class RayWorkers:
+    """Actors of a cluster: one a GPU, or one a machine where there are none.
+
+    An actor that dies, with its machine or alone, is not waited for: its pictures go to others.
+    """
+
+    lost: tuple[type[BaseException], ...] = (RayActorError, RaySystemError)
+
+    def __init__(self, plan: LinePlan, settings: Settings, address: str, count: int | None) -> None:
+        """Connect and load the networks everywhere.
+
+        Raises:
+            DeviceError: no cluster at that address, or no actor could start.
+        """
+        self._owns = not ray.is_initialized()
+        if self._owns:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise DeviceError(
+                    f"no Ray cluster at '{address}': {str(error).splitlines()[0]}",
+                    hint="start one with `ray start --head`",
+                ) from error
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        wanted = count or gpus or nodes
+        files = materialise(plan.files)
+        remote: Any = _Actor
+        actor = remote.options(num_cpus=1, num_gpus=1 if gpus else 0, scheduling_strategy="SPREAD")
+        actors = [actor.remote(plan, files, settings, gpu=bool(gpus)) for _ in range(wanted)]
+        self._actors = self._ready(actors)
+        self.count = len(self._actors)
+        self._busy: Counter[Any] = Counter()
+
+    def submit(self, task: Task) -> Future[Finished]:
+        """See `workers.Workers`: to the actor with the fewest pictures."""
+        alive = [actor for actor in self._actors if actor is not None]
+        if not alive:
+            raise DeviceError("every process of the cluster has died", hint="see `ray status`")
+        actor = min(alive, key=lambda one: self._busy[one])
+        self._busy[actor] += 1
+        future: Future[Finished] = actor.restore.remote(task).future()
+        future.add_done_callback(lambda done: self._done(actor, done))
+        return future
+
+    def close(self) -> None:
+        """See `workers.Workers`."""
+        if self._owns:
+            ray.shutdown()
+            return
+        for actor in self._actors:
+            if actor is not None:
+                ray.kill(actor)
+
+    def _done(self, actor: Any, future: Future[Finished]) -> None:
+        self._busy[actor] -= 1
+        if not future.cancelled() and isinstance(future.exception(), self.lost):
+            self._actors = [None if one is actor else one for one in self._actors]
+
+    def _ready(self, actors: list[Any]) -> list[Any]:
+        """The actors that have loaded; those that found no room are left."""
+        waits = {actor.ready.remote(): actor for actor in actors}
+        done, _ = ray.wait(list(waits), num_returns=len(waits), timeout=120)
+        errors: list[BaseException] = []
+        good = []
+        for reference in done:
+            try:
+                ray.get(reference)
+                good.append(waits[reference])
+            except (RestoreError, RayActorError, RaySystemError) as error:
+                errors.append(error)
+        if not good:
+            why = errors[0] if errors else "no machine had a processor free within two minutes"
+            raise DeviceError(f"no process of the cluster could start: {why}")
+        return good
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class _Actor:
+    """One process of the cluster."""
+
+    def __init__(self, plan: LinePlan, files: Any, settings: Settings, *, gpu: bool) -> None:
+        self._plan, self._files, self._settings = plan, files, settings
+        self._device = torch.device("cuda" if gpu else "cpu")
+
+    def ready(self) -> None:
+        """Load the networks."""
+        plan = LinePlan(self._plan.names, place(self._files), self._plan.options, self._plan.scale)
+        self._line = plan.assemble(self._device)
+
+    def restore(self, task: Task) -> Finished:
+        """Restore one picture."""
+        return restore_task(task, self._line, self._settings)

@@ -1,0 +1,75 @@
+"""A real Ray cluster of two machines, both here, one of them killed in the middle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restore_cli.errors import DeviceError
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.plan import RestoreJob, plan
+from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.workers import LinePlan, run_on
+
+ray_workers = pytest.importorskip("restore_cli.jobs.ray_workers")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    cluster = cluster_utils.Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False},
+    )
+    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=10**8)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights):
+    (tmp_path / "in").mkdir()
+    for n in range(60):
+        values = np.random.default_rng(n).integers(0, 256, (16, 18, 3), np.uint8)
+        Image.fromarray(values).save(tmp_path / f"in/{n:02}.png")
+    (tmp_path / "in/bad.png").write_text("no picture")
+    job = RestoreJob((tmp_path / "in",), tmp_path / "out", scale=4, model="mprnet-mscam")
+    options = RestorerOptions(torch.device("cpu"))
+    recipe = LinePlan(("mprnet-mscam",), (str(tiny_weights),), options, None)
+    settings = settings_of(job, recipe.assemble(torch.device("cpu")))
+    workers = ray_workers.RayWorkers(recipe, settings, cluster.address, None)
+    assert workers.count == 2
+    outcomes = []
+    for outcome in run_on(workers, job, plan(job), settings):
+        outcomes.append(outcome)
+        if len(outcomes) == 5:
+            cluster.remove_node(cluster.second, allow_graceful=False)
+    names = [outcome.item.source.name for outcome in outcomes]
+    assert len(names) == len(set(names)) == 61  # each once
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert ["not a picture" in str(outcome.error) for outcome in failed] == [True]
+    assert len(list((tmp_path / "out").iterdir())) == 60
+    whole = tmp_path / "whole"
+    command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "in")]
+    subprocess.run(
+        [*command, "-o", str(whole), "-w", str(tiny_weights)], capture_output=True, check=False
+    )
+    for path in whole.iterdir():
+        with Image.open(path) as one, Image.open(tmp_path / "out" / path.name) as other:
+            assert np.abs(np.array(one).astype(int) - np.array(other)).max() <= 1
+
+
+def test_no_cluster_is_an_error_not_a_wait(tiny_weights):
+    options = RestorerOptions(torch.device("cpu"))
+    recipe = LinePlan(("mprnet-mscam",), (str(tiny_weights),), options, None)
+    job = RestoreJob((tiny_weights,), None, scale=4)
+    settings = settings_of(job, recipe.assemble(torch.device("cpu")))
+    with pytest.raises(DeviceError, match="no Ray cluster"):
+        ray_workers.RayWorkers(recipe, settings, "auto", None)

@@ -1,0 +1,132 @@
+"""Several processes: the same pictures as one, each once, also when a process dies under them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restore_cli.errors import DeviceError, PictureError
+from restore_cli.inference.assemble import assemble
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.plan import RestoreJob, plan
+from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.workers import materialise, place, restore_task, run_on
+
+COMMAND = [sys.executable, "-m", "restore_cli", "image"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for n in range(12):
+        values = np.random.default_rng(n).integers(0, 256, (8, 9, 3), np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / f"in/{n:02}.png")
+    (tmp_path / "in/bad.png").write_text("no picture")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def line(tiny_weights):
+    return assemble(["mprnet-mscam"], [str(tiny_weights)], RestorerOptions(torch.device("cpu")))
+
+
+class Fragile:
+    """Workers in this process that die when told to."""
+
+    lost = (OSError,)
+    count = 2
+
+    def __init__(self, line, settings, deaths):
+        self.line, self.settings, self.deaths = line, settings, dict(deaths)
+        self.asked, self.closed = [], False
+
+    def submit(self, task):
+        future = Future()
+        name = Path(task.name).name
+        self.asked.append(name)
+        if self.deaths.get(name, 0):
+            self.deaths[name] -= 1
+            future.set_exception(OSError("gone"))
+            return future
+        try:
+            future.set_result(restore_task(task, self.line, self.settings))
+        except (PictureError, DeviceError) as error:
+            future.set_exception(error)
+        return future
+
+    def close(self):
+        self.closed = True
+
+
+def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, line):
+    job = RestoreJob((folder,), tmp_path / "out", scale=4)
+    settings = settings_of(job, line)
+    workers = Fragile(line, settings, {"00.png": 2, "05.png": 99})
+    outcomes = {o.item.source.name: o for o in run_on(workers, job, plan(job), settings)}
+    assert len(outcomes) == 13
+    assert outcomes["00.png"].status == "restored"
+    assert outcomes["05.png"].error.exit_code == 5
+    assert "3 processes died of it" in str(outcomes["05.png"].error)
+    assert "not a picture" in str(outcomes["bad.png"].error)
+    assert len(list((tmp_path / "out").iterdir())) == 11
+    assert workers.asked.count("00.png") == 3
+    assert workers.closed
+
+
+def hashes(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_a_process_a_device(folder, tmp_path, tiny_weights):
+    arguments = [*COMMAND, str(folder), "-w", str(tiny_weights), "--json"]
+    one = subprocess.run(
+        [*arguments, "-o", str(tmp_path / "one")], capture_output=True, check=False
+    )
+    two = subprocess.run(
+        [*arguments, "-o", str(tmp_path / "two"), "--device", "cpu,cpu"],
+        capture_output=True,
+        check=False,
+    )
+    assert one.returncode == two.returncode == 1, two.stderr
+    assert b"on cpu, cpu, tlsc" in two.stderr
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert json.loads(two.stdout.splitlines()[-1]) == {"summary": {"done": 12, "failed": 1}}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
+    for n in range(12, 150):
+        (folder / f"{n}.png").write_bytes((folder / "01.png").read_bytes())
+    (folder / "bad.png").unlink()
+    out = tmp_path / "out"
+    command = [*COMMAND, str(folder), "-w", str(tiny_weights), "-o", str(out), "-d", "cpu,cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()  # one is done, so both processes are there
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+            break
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(output.splitlines()) == 149  # and the first
+    assert len(list(out.iterdir())) == 150
+
+
+def test_weights_travel(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    sent = materialise([str(tmp_path / "a.safetensors"), None, "name"])
+    here = place(sent)
+    assert Path(here[0]).read_bytes() == b"1"
+    assert here[1:] == (None, "name")
