@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from restore_cli import __version__
-from restore_cli.degradations.frames import VIDEO_SUFFIXES, average, read_frames
+from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
     DegradationRecipe,
     Parameters,
@@ -34,7 +34,7 @@ from restore_cli.degradations.recipe import (
 from restore_cli.errors import NoInputError, PictureError, UsageError, unknown_name
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
-from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES
+from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_unwritable
 from restore_cli.resample import rescale_bicubic
 

@@ -19,8 +19,6 @@ from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.errors import PictureError
 from restore_cli.image import PHOTO_SUFFIXES, read_rgb8
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
-
 
 def read_frames(path: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their names.

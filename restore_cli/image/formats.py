@@ -35,6 +35,7 @@ FORMATS = {
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
 READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # of what is taken from a folder
 OTHER_SUFFIXES = frozenset(
     [".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"]

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from restore_cli.errors import UsageError
-from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES
+from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.inputs import STREAM, Source
+from restore_cli.jobs.video import CONTAINERS
 
 FIELDS = ("dir", "name", "scale", "model", "ext")
 
@@ -36,6 +37,8 @@ def refuse_name(output: Path | None, format_key: str | None) -> None:
         raise UsageError(
             f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
         )
+    if suffix in VIDEO_SUFFIXES and suffix not in CONTAINERS:
+        raise UsageError(f"cannot write '{output}'", hint=f"films: {', '.join(CONTAINERS)}")
     if format_key and SUFFIXES.get(suffix, format_key) != format_key:
         raise UsageError(f"--output '{output}' is not a {format_key} file by its name")
 
@@ -56,7 +59,10 @@ def target(
     if output == STREAM:
         return STREAM
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
-    if extension.lower() not in SUFFIXES:
+    if source.path.suffix.lower() in VIDEO_SUFFIXES:
+        kept = source.path.suffix.lower() in CONTAINERS
+        extension = source.path.suffix if kept else ".mkv"
+    elif extension.lower() not in SUFFIXES:
         extension = ".png"
     stem = "stdin" if source.path == STREAM else source.path.stem
     if output is not None and is_template(output):
@@ -68,9 +74,23 @@ def target(
     return (source.path.parent if output is None else output / source.relative) / name
 
 
+def refuse_film(source: Path, output: Path) -> None:
+    """Raise a `UsageError` when a film would become a picture, or the other way round."""
+    if STREAM not in (output, source):
+        film = source.suffix.lower() in VIDEO_SUFFIXES
+        if film != (output.suffix.lower() in CONTAINERS):
+            raise UsageError(
+                f"'{source}' cannot become '{output}'",
+                hint="films become .mp4, .mov or .mkv, pictures become pictures",
+            )
+    elif source.suffix.lower() in VIDEO_SUFFIXES:
+        raise UsageError("a film cannot go to stdout", hint="--raw takes and gives frames")
+
+
 def is_file_name(output: Path) -> bool:
     """Whether an output names one picture rather than a folder."""
-    return output.suffix.lower() in SUFFIXES and not output.is_dir()
+    known = output.suffix.lower() in SUFFIXES or output.suffix.lower() in CONTAINERS
+    return known and not output.is_dir()
 
 
 def is_template(output: Path) -> bool:

@@ -108,6 +108,8 @@ def _plan(job: RestoreJob) -> list[Item]:
             hint="give a folder",
         )
     items = [Item(source.path, _target(job, source)) for source in sources]
+    for item in items:
+        outputs.refuse_film(item.source, item.target)
     listed = {path.resolve() for path in job.inputs}
     results = {item.target.resolve() for item in items}
     # In a folder that was restored before, the results are not inputs.

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
-from restore_cli.files import write_then_rename, write_to_stdout
+from restore_cli.files import sha256, write_then_rename, write_to_stdout
 from restore_cli.image import Picture, read_bytes
-from restore_cli.image.formats import SUFFIXES
+from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.cascade import Stage
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item, RestoreJob
 from restore_cli.jobs.restoring import Settings, load, restore, save
+from restore_cli.jobs.video import read_comment, restore_video
 
 Report = Callable[["Item", int, int], None]  # (item, tiles done, tiles in all)
 
@@ -85,7 +86,7 @@ def run(
     if not ahead:
         for item in items:
             yield _write(
-                _restore(_read(item, job, settings), stage, settings, report), job, settings
+                _restore(_read(item, job, settings), job, stage, settings, report), job, settings
             )
         return
     reads: deque[Future[_Step]] = deque()
@@ -98,7 +99,7 @@ def run(
                     reads.append(reader.submit(_read, waiting.popleft(), job, settings))
                 if not reads:
                     break
-                step = _restore(reads.popleft().result(), stage, settings, report)
+                step = _restore(reads.popleft().result(), job, stage, settings, report)
                 writes.append(writer.submit(_write, step, job, settings))
                 while writes and (writes[0].done() or len(writes) > ahead):
                     yield writes.popleft().result()
@@ -116,6 +117,8 @@ def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
     if item.done:
         step.outcome = Outcome(item, "skipped")
         return step
+    if is_film(item):
+        return step
     try:
         data = sys.stdin.buffer.read() if item.source == STREAM else read_bytes(item.source)
         step.sha256 = hashlib.sha256(data).hexdigest()
@@ -130,7 +133,11 @@ def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
     return step
 
 
-def _restore(step: _Step, stage: Stage, settings: Settings, report: Report) -> _Step:
+def _restore(
+    step: _Step, job: RestoreJob, stage: Stage, settings: Settings, report: Report
+) -> _Step:
+    if is_film(step.item) and step.outcome is None:
+        step.outcome = _film(step.item, job, stage, settings, report)
     if step.picture is None:
         return step
 
@@ -186,7 +193,36 @@ def put(target: Path, data: bytes) -> None:
         raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
 
 
-def is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> bool:
+def _film(item: Item, job: RestoreJob, stage: Stage, settings: Settings, report: Report) -> Outcome:
+    """A film from beginning to end; its frames are not held."""
+    begun, digest = time.monotonic(), ""
+    try:
+        digest = sha256(item.source)
+        if job.resume and is_done(item, digest, job, settings):
+            return Outcome(item, "skipped", sha256=digest)
+        size, notes = restore_video(
+            item.source,
+            item.target,
+            stage,
+            settings.scale,
+            dict(settings.provenance(digest)) if settings.metadata != "none" else {},
+            lambda done, frames: report(item, done, max(frames, done)),
+        )
+    except OSError as error:
+        failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")
+        return Outcome(item, "failed", failure, sha256=digest)
+    except RestoreError as error:
+        return Outcome(item, "failed", error, sha256=digest)
+    seconds = time.monotonic() - begun
+    return Outcome(item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
+
+
+def is_film(item: Item) -> bool:
+    """Whether an item is a film by its name."""
+    return item.source.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_done(item: Item, digest: str, job: RestoreJob, settings: Settings) -> bool:
     """Whether the output is there already, made from this input by these settings.
 
     Raises:
@@ -194,13 +230,13 @@ def is_done(item: Item, sha256: str, job: RestoreJob, settings: Settings) -> boo
     """
     if item.target == STREAM or not item.target.exists():
         return False
-    made = provenance_of(item.target)
+    made = read_comment(item.target) if is_film(item) else provenance_of(item.target)
     if not made and job.on_exists == "error":
         raise PictureError(
             f"'{item.target}' exists and does not say that it was restored",
             hint="use --on-exists overwrite, or another --output",
         )
-    return made.get("inputSha256") == sha256 and made.get("key") == settings.key
+    return made.get("inputSha256") == digest and made.get("key") == settings.key
 
 
 def output_format(item: Item, job: RestoreJob) -> str | None:

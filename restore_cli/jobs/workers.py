@@ -22,14 +22,14 @@ from typing import Protocol
 
 import torch
 
-from restore_cli.errors import DeviceError, PictureError, RestoreError
+from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
 from restore_cli.image import read_bytes
 from restore_cli.inference.assemble import Line, assemble
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import Item, RestoreJob
 from restore_cli.jobs.restoring import Settings, load, restore, save
-from restore_cli.jobs.run import Outcome, is_done, output_format, put
+from restore_cli.jobs.run import Outcome, is_done, is_film, output_format, put
 
 _MOST_DEATHS = 3  # of processes under one picture, before it is called the cause
 
@@ -234,6 +234,9 @@ def _restore_here(task: Task) -> Finished:
 def _task(item: Item, job: RestoreJob, settings: Settings) -> Task | Outcome:
     if item.done:
         return Outcome(item, "skipped")
+    if is_film(item):
+        failure = UsageError(f"'{item.source}' is a film", hint="name one --device")
+        return Outcome(item, "failed", failure)
     digest = ""
     try:
         data = read_bytes(item.source)
