@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from restore_cli.inference.assemble import Line
+    from restore_cli.inference.loading import LoadedNetwork
     from restore_cli.jobs.plan import Item, RestoreJob
     from restore_cli.jobs.restoring import Settings
     from restore_cli.jobs.run import Outcome, Report
@@ -43,7 +44,7 @@ Examples:
   ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore image --raw 320x180 |
   ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
 
-  restore image shot.jpg -o shot.png -x2 --tile 256
+  restore image shot.jpg -o shot.png -x2 --compare shot.html
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
@@ -207,6 +208,14 @@ def image(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    compare: Annotated[
+        str | None,
+        opt.option(
+            help="Before and after: side by side as .png, under a slider as .html.",
+            metavar="FILE",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     scale: Annotated[
         int | None,
         opt.option(
@@ -326,6 +335,14 @@ def image(
             rich_help_panel=_COMPUTE,
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        opt.option(
+            "--check/--no-check",
+            help="Say when an input is sharp already, out of focus, noisy, blocky or large.",
+            rich_help_panel=opt.REPORT,
+        ),
+    ] = True,
     engine: Annotated[
         str,
         opt.option(
@@ -357,7 +374,7 @@ def image(
     """
     from restore_cli.image import MAX_PIXELS
     from restore_cli.inference.cascade import own_scale, split_names, split_weights
-    from restore_cli.inference.loading import LoadedNetwork, load_network
+    from restore_cli.inference.loading import load_network
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.plan import RestoreJob, plan
@@ -366,12 +383,9 @@ def image(
     from restore_cli.weights.store import locate
 
     opt.go_offline(offline=offline)
-    frame = opt.parse_frame_size(raw) if raw is not None else None
-    paths = (STREAM,) if frame else _inputs(inputs or [], files_from, null=null)
+    paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     if not weights:
         model = model or load_manifest().default_model
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
     devices = opt.parse_devices(device)
     here = devices[0]
     options = RestorerOptions(
@@ -382,7 +396,7 @@ def image(
         overlap=opt.parse_overlap(overlap),
         self_ensemble=self_ensemble,
     )
-    first: LoadedNetwork | None = None
+    first = None
     if model is None:  # only the file knows its model, so it must be opened before planning
         first = load_network(locate(weights, None))
         model = first.model.name
@@ -404,35 +418,87 @@ def image(
         recursive=recursive,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
+        check=check,
         shard=opt.parse_shard(shard),
         max_pixels=max_pixels or MAX_PIXELS,
     )
-    files = split_weights(names, weights)
-    items = [] if frame else plan(job)
-    piped = any(STREAM in (item.source, item.target) for item in items)
-    if piped and json:
-        raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
-    spread = engine == "ray" or (len(devices) > 1 and len(items) > 1 and not piped)
-    recipe = LinePlan(names, tuple(files), options, scale)
-    # When others restore, this process needs the facts of the line only.
-    line = recipe.assemble(opt.parse_device("cpu") if spread else here, first)
-    if not quiet:
-        where = "the Ray cluster" if engine == "ray" else ", ".join(map(str, devices))
-        _introduce(line, where if spread else "")
-    if frame:
-        _run_frames(frame, line, job.scale, quiet=quiet)
+    recipe = LinePlan(names, tuple(split_weights(names, weights)), options, scale)
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    request = _Request(job, recipe, first, _Engine(engine, address, workers, devices, jobs))
+    told = _Told(json=json, quiet=quiet, fail_fast=fail_fast, manifest=manifest, compare=compare)
+    if raw is not None:
+        _run_frames(opt.parse_frame_size(raw), request, quiet=quiet)
         return
-    if dry_run:
-        _say_plan(job, items, line, json=json)
-        return
-    chosen = _Engine("here", "", None, (here,), jobs)
-    if spread:
-        chosen = _Engine(engine, address, workers, tuple(devices), jobs)
-    start = _starter(job, items, line, recipe, chosen, piped=piped)
-    printer = _Printer(job, line, json=json, silent=piped, quiet=quiet, manifest=manifest)
-    status = _run(start, len(items), printer, fail_fast=fail_fast)
+    items = plan(job)
+    status = _say_plan(request, items, told) if dry_run else _restore(request, items, told)
     if status:
         raise typer.Exit(status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """What runs the job: `local` in one process a device, `ray` in a cluster."""
+
+    name: str
+    address: str
+    workers: int | None
+    devices: list[torch.device]
+    jobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is to be restored, by what, and where; `first`: the only network, if it is here."""
+
+    job: RestoreJob
+    recipe: LinePlan
+    first: LoadedNetwork | None
+    engine: _Engine
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What people and programs are told of it."""
+
+    json: bool
+    quiet: bool
+    fail_fast: bool
+    manifest: str | None
+    compare: str | None
+
+
+def _restore(request: _Request, items: list[Item], told: _Told) -> int:
+    """Load the networks, restore everything, and return the exit status."""
+    from restore_cli.jobs.compare import refuse_compare
+    from restore_cli.jobs.inputs import STREAM
+
+    piped = any(STREAM in (item.source, item.target) for item in items)
+    if piped and told.json:
+        raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
+    if told.compare is not None:
+        refuse_compare(opt.parse_path(told.compare), len(items))
+    engine = request.engine
+    spread = engine.name == "ray" or (len(engine.devices) > 1 and len(items) > 1 and not piped)
+    # When others restore, this process needs the facts of the line only.
+    line = _assemble(request, told, "cpu" if spread else "")
+    start = _starter(request, items, line, spread=spread, piped=piped)
+    printer = _Printer(request.job, line, told, silent=piped)
+    status = _run(start, len(items), printer, fail_fast=told.fail_fast)
+    if told.compare is not None:
+        _compare(opt.parse_path(told.compare), printer.restored, line)
+    return status
+
+
+def _assemble(request: _Request, told: _Told, elsewhere: str = "") -> Line:
+    """The line on its device, or on another one for its facts; introduced to people."""
+    engine = request.engine
+    device = opt.parse_device(elsewhere) if elsewhere else engine.devices[0]
+    line = request.recipe.assemble(device, request.first)
+    if not told.quiet:
+        where = "the Ray cluster" if engine.name == "ray" else ", ".join(map(str, engine.devices))
+        _introduce(line, where if elsewhere else "")
+    return line
 
 
 def _introduce(line: Line, where: str) -> None:
@@ -482,40 +548,25 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     return opt.parse_path(text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """What runs the job: `here` in this process, `local` in one a device, `ray` in a cluster."""
-
-    name: str
-    address: str
-    workers: int | None
-    devices: tuple[torch.device, ...]
-    jobs: int | None
-
-
 def _starter(
-    job: RestoreJob,
-    items: list[Item],
-    line: Line,
-    plan: LinePlan,
-    engine: _Engine,
-    *,
-    piped: bool,
+    request: _Request, items: list[Item], line: Line, *, spread: bool, piped: bool
 ) -> Callable[[Report], Generator[Outcome, None, None]]:
     """What begins the work, given whom to tell of tiles."""
     from restore_cli.jobs.restoring import settings_of
     from restore_cli.jobs.run import run
     from restore_cli.jobs.workers import DeviceWorkers, run_on
 
+    job, engine = request.job, request.engine
     settings = settings_of(job, line)
-    if engine.name == "here":
+    if not spread:
         ahead = engine.jobs
         if ahead is None:
             ahead = 0 if engine.devices[0].type == "cpu" else 4
         return lambda report: run(job, items, line.stage, settings, report, ahead=ahead)
     if engine.name == "local":
         devices = engine.devices[: len(items)]
-        return lambda report: run_on(DeviceWorkers(plan, settings, devices), job, items, settings)
+        pool = DeviceWorkers(request.recipe, settings, devices)
+        return lambda report: run_on(pool, job, items, settings)
     if piped:
         raise UsageError("--engine ray takes files, not pipes", hint="leave out --engine")
     try:
@@ -523,7 +574,7 @@ def _starter(
     except ImportError:
         hint = "pip install 'restore-cli[ray]'"
         raise UsageError("--engine ray needs Ray, which is not installed", hint=hint) from None
-    workers = RayWorkers(plan, settings, engine.address, engine.workers)
+    workers = RayWorkers(request.recipe, settings, engine.address, engine.workers)
     return lambda report: run_on(workers, job, items, settings)
 
 
@@ -564,35 +615,48 @@ def _run(
     return 1 if failed else 0
 
 
-def _run_frames(frame: tuple[int, int], line: Line, scale: int, *, quiet: bool) -> None:
+def _run_frames(frame: tuple[int, int], request: _Request, *, quiet: bool) -> None:
     """Frames from stdin to stdout; how many there are, only the stream knows."""
     from restore_cli.jobs.frames import restore_frames
 
+    told = _Told(json=False, quiet=quiet, fail_fast=True, manifest=None, compare=None)
+    line = _assemble(request, told)
     with out.progress_bar(quiet=quiet, unit="frames") as bar:
         task = bar.add_task("frames", total=None)
-        for done in restore_frames(sys.stdin.buffer, *frame, line.stage, scale):
+        frames = restore_frames(sys.stdin.buffer, *frame, line.stage, request.job.scale)
+        for done in frames:
             bar.update(task, completed=done)
+
+
+def _compare(path: Path, restored: list[Outcome], line: Line) -> None:
+    """The page or the picture of before and after, of what is a picture and a file."""
+    from restore_cli.jobs.compare import write_comparison
+    from restore_cli.jobs.inputs import STREAM
+    from restore_cli.jobs.run import is_film
+
+    shown = [
+        outcome
+        for outcome in restored
+        if STREAM not in (outcome.item.source, outcome.item.target) and not is_film(outcome.item)
+    ]
+    if not shown:
+        out.talk(f"note: nothing to compare, so '{path}' was not written")
+        return
+    write_comparison(path, shown, f"Restored by {'; '.join(line.describe())}.")
+    out.talk(f"before and after: {path}")
 
 
 class _Printer:
     """Says what became of every picture: stdout for programs, stderr for people, the manifest."""
 
-    def __init__(
-        self,
-        job: RestoreJob,
-        line: Line,
-        *,
-        json: bool,
-        silent: bool,
-        quiet: bool,
-        manifest: str | None,
-    ) -> None:
+    def __init__(self, job: RestoreJob, line: Line, told: _Told, *, silent: bool) -> None:
         from restore_cli.jobs.restoring import settings_of
 
-        self.quiet = quiet
+        self.quiet = told.quiet
+        self.restored: list[Outcome] = []  # for --compare
         self._settings, self._line = settings_of(job, line), line
-        self._json, self._silent = json, silent
-        self._path = opt.parse_path(manifest) if manifest is not None else None
+        self._json, self._silent = told.json, silent
+        self._path = opt.parse_path(told.manifest) if told.manifest is not None else None
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -609,6 +673,8 @@ class _Printer:
             self._file.close()
 
     def outcome(self, outcome: Outcome) -> None:
+        if outcome.status == "restored":
+            self.restored.append(outcome)
         record = _record(outcome, self._settings, self._line)
         if self._file is not None:
             # A line is written at once, so that a run that is killed leaves whole lines.
@@ -649,12 +715,13 @@ def _record(outcome: Outcome, settings: Settings, line: Line) -> dict[str, objec
     }
 
 
-def _say_plan(job: RestoreJob, items: list[Item], line: Line, *, json: bool) -> None:
+def _say_plan(request: _Request, items: list[Item], told: _Told) -> int:
     """The plan as a table, or a line of JSON a picture."""
     from restore_cli.jobs.estimate import estimate
 
+    job, line = request.job, _assemble(request, told)
     estimates = estimate(job, items, list(line.stages))
-    if json:
+    if told.json:
         for one in estimates:
             height, width = one.size or (None, None)
             out.data_json(
@@ -669,7 +736,7 @@ def _say_plan(job: RestoreJob, items: list[Item], line: Line, *, json: bool) -> 
                     "seconds": round(one.seconds, 2),
                 }
             )
-        return
+        return 0
     rows = []
     for one in estimates:
         size = "?"
@@ -683,3 +750,4 @@ def _say_plan(job: RestoreJob, items: list[Item], line: Line, *, json: bool) -> 
     to_do = [one for one in estimates if not one.item.done]
     seconds = sum(one.seconds for one in to_do)
     out.talk(f"{len(to_do)} pictures to do, about {seconds / 60:.1f} minutes; nothing was written")
+    return 0

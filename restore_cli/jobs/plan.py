@@ -44,6 +44,7 @@ class RestoreJob:
         recursive: folders with what is in their folders.
         include: patterns of names in folders.
         exclude: patterns of names in folders to leave out.
+        check: whether to look at inputs for what limits the result; see `preflight`.
         shard: part I of N of the pictures, from 1.
         max_pixels: larger inputs are refused.
     """
@@ -64,6 +65,7 @@ class RestoreJob:
     recursive: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    check: bool = True
     shard: tuple[int, int] = (1, 1)
     max_pixels: int = MAX_PIXELS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from restore_cli.inference.assemble import Line
 from restore_cli.inference.cascade import Report, Stage
 from restore_cli.inference.restorer import is_out_of_memory
 from restore_cli.jobs.plan import RestoreJob
+from restore_cli.jobs.preflight import remarks
 from restore_cli.resample import resize_bicubic
 
 
@@ -35,6 +36,7 @@ class Settings:
         model: names joined by +.
         weights: names and sha256 of the weights of each model.
         options: JSON of what was asked for, for people.
+        check: whether to look at inputs for what limits the result.
         key: stands for all of the above; equal keys and equal inputs give equal pictures.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     model: str
     weights: tuple[tuple[str, str], ...]
     options: str
+    check: bool
     key: str
 
     def provenance(self, input_sha256: str) -> tuple[tuple[str, str], ...]:
@@ -101,6 +104,7 @@ def settings_of(job: RestoreJob, line: Line) -> Settings:
         model=model,
         weights=weights,
         options=text,
+        check=job.check,
         key=hashlib.sha256(identity.encode()).hexdigest(),
     )
 
@@ -124,6 +128,9 @@ def load(data: bytes, name: str, settings: Settings, format_key: str | None) -> 
     height, width = (side * settings.scale for side in picture.size)
     key = format_key or picture.own_format
     refuse_impossible(name, height, width, key, alpha=picture.alpha is not None)
+    if settings.check:
+        found = tuple(remarks(picture.pixels, settings.scale))
+        picture = replace(picture, notes=(*picture.notes, *found))
     return picture
 
 

@@ -257,3 +257,30 @@ def test_attention_over_the_frame_stays_published_unless_asked_for(tmp_path):
 def test_a_network_without_global_statistics_cannot_be_made_local():
     with pytest.raises(UsageError, match="no global statistics"):
         tiny_restorer("gfn", tlsc=True)
+
+
+class Overflows(torch.nn.Module):
+    """Gives infinities in half precision where the picture is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, image, placement=None):
+        seen = self.weight.dtype
+        type(self).seen.append(seen)
+        large = torch.nn.functional.interpolate(image * self.weight, scale_factor=4)
+        overflow = seen != torch.float32 and bool((image > 0.9).any())
+        return large / 0 if overflow else large
+
+
+def test_a_tile_that_overflows_is_done_again_in_fp32(tiny_weights, monkeypatch):
+    Overflows.seen = []
+    half = restorer(tiny_weights, Overflows(), dtype=torch.bfloat16, tlsc=False, tile=96, overlap=8)
+    image = torch.full((1, 3, 64, 160), 0.5)
+    image[..., 120:] = 1
+    restored = half(image)
+    assert restored.isfinite().all()
+    assert (restored - torch.nn.functional.interpolate(image, scale_factor=4)).abs().max() < 0.01
+    assert Overflows.seen.count(torch.float32) == 1  # the bright tile, and no other
+    assert Overflows.seen.count(torch.bfloat16) == 2

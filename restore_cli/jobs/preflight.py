@@ -1,0 +1,117 @@
+"""A look at the input before the work: what a network trained on motion blur can expect of it.
+
+Thresholds by 24 held-out photos at three quarters of their size; shares that were warned of:
+
+| remark | of these | of sharp ones | of shaken ones |
+|---|---|---|---|
+| hardly blurred | | 83 % | 4 % of `handheld`, 25 % of `shake`, 0 % of lines of 9 and 17 px |
+| out of focus | 92 % of discs of radius 4 and 8 | 0 % | 0 % |
+| blocks of JPEG | 100 % of quality 20, 96 % of 40, 13 % of 85 | 0 % | 0 % |
+| noise | 96 % with sigma 6/255 added | 8 % | 0 % |
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float32]
+
+_SIDE = 640  # pixels of the middle that are looked at
+_SMALLEST = 96
+_SHARP = 0.26  # blur in the most blurred direction
+_DEFOCUSED, _EVEN = 0.45, 0.22  # mean blur; spread over directions, as a share of the mean
+_BLOCKS = 1.12  # steps across the borders of 8x8 blocks over steps elsewhere
+_NOISE = 3.5  # of 255
+_LARGE = 4_000_000  # pixels, for a network that enlarges
+
+
+def remarks(pixels: Tensor, scale: int) -> list[str]:
+    """What a person should know before expecting much; empty where all is well.
+
+    Args:
+        pixels: (1, 3, H, W) in [0, 1].
+        scale: of the network.
+    """
+    found = []
+    height, width = pixels.shape[-2:]
+    if scale > 1 and height * width > _LARGE:
+        found.append(
+            f"{width}x{height} is more than the small pictures that x{scale} models are trained "
+            "on; make it smaller first, or use a model that keeps the size"
+        )
+    if min(height, width) < _SMALLEST:
+        return found
+    luma = _middle(pixels)
+    noise, blocks = noise_level(luma), blockiness(luma)
+    directions = blur_by_direction(luma)
+    worst, mean = max(directions), sum(directions) / len(directions)
+    if worst < _SHARP:
+        found.append("it is hardly blurred, so there is little to restore")
+    elif mean > _DEFOCUSED and worst - min(directions) < _EVEN * mean:
+        found.append("it looks out of focus rather than moved, which models here do not undo")
+    if blocks > _BLOCKS:
+        found.append("it shows the blocks of strong JPEG compression, which may be sharpened too")
+    if noise > _NOISE:
+        found.append(f"it is noisy (about {noise:.0f} of 255), which hides what blur has left")
+    return found
+
+
+def blur_by_direction(luma: Array) -> tuple[float, ...]:
+    """Blur along 0, 90, 45 and 135 degrees: 0 for none, 1 for a flat picture.
+
+    How much of the steps between neighbours survives another blur: Crete et al., "The blur effect:
+    perception and estimation with a new no-reference perceptual blur metric", HVEI 2007.
+    """
+    height, width = luma.shape
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 45, 1)
+    side = int(min(height, width) / 1.5)  # what lies inside after turning
+    turned: Array = cv2.warpAffine(luma, turn, (width, height)).astype(np.float32)
+    top, left = (height - side) // 2, (width - side) // 2
+    inside = np.ascontiguousarray(turned[top : top + side, left : left + side])
+    pairs: list[tuple[Array, int]] = [(luma, 1), (luma, 0), (inside, 1), (inside, 0)]
+    return tuple(_blur(image, axis) for image, axis in pairs)
+
+
+def noise_level(luma: Array) -> float:
+    """Standard deviation of noise, of 255, in the quietest tenth of 16x16 blocks.
+
+    Immerkaer, "Fast noise variance estimation", CVIU 1996.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+    response = np.abs(cv2.filter2D(luma, -1, kernel)[1:-1, 1:-1])
+    rows, columns = (side // 16 for side in response.shape)
+    blocks = response[: rows * 16, : columns * 16].reshape(rows, 16, columns, 16).mean((1, 3))
+    return float(np.sqrt(np.pi / 2) * np.percentile(blocks, 10) * 255)
+
+
+def blockiness(luma: Array) -> float:
+    """Mean step across the borders of 8x8 blocks over the mean step inside; 1 where none show."""
+    return min(_border_ratio(luma), _border_ratio(luma.T))
+
+
+def _blur(image: Array, axis: int) -> float:
+    size = (11, 1) if axis == 1 else (1, 11)
+    again = cv2.blur(image, size, borderType=cv2.BORDER_REFLECT)
+    steps = np.abs(np.diff(image, axis=axis))
+    lost = np.maximum(0, steps - np.abs(np.diff(again, axis=axis)))
+    total = float(steps.sum())
+    return 1.0 if total < 1e-6 else 1 - float(lost.sum()) / total
+
+
+def _border_ratio(luma: Array) -> float:
+    steps = np.abs(np.diff(luma, axis=1)).mean(0)
+    inside = np.concatenate([steps[n::8] for n in range(1, 6)])  # neighbours of borders ring too
+    return float(steps[7::8].mean() / max(float(inside.mean()), 1e-6))
+
+
+def _middle(pixels: Tensor) -> Array:
+    """Luma of the middle, cut where blocks of JPEG begin."""
+    height, width = pixels.shape[-2:]
+    top = max(0, height - _SIDE) // 2 // 8 * 8
+    left = max(0, width - _SIDE) // 2 // 8 * 8
+    cut = pixels[0, :, top : top + _SIDE, left : left + _SIDE].numpy()
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    return np.ascontiguousarray(np.tensordot(weights, cut, 1))
