@@ -20,7 +20,7 @@ check: $(READY)
 
 # The committed scores of every bundled checkpoint on the pictures that come with the package.
 miniature: $(READY)
-	$(BIN)/restore benchmark --dataset blurmini --model mprnet-mscam bicubic \
+	$(BIN)/restore benchmark --dataset blurmini --model mprnet-mscam gfn bicubic \
 		--formats md,csv -o benchmarks/blurmini
 	rm -r benchmarks/blurmini/pictures benchmarks/blurmini/rows.jsonl
 

@@ -223,8 +223,8 @@ def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, 
     Raises:
         PictureError: unreadable, or sizes that do not fit each other.
     """
-    references = [read_image(path).pixels for path in sample.references]
-    degraded = read_image(sample.degraded).pixels
+    references = [read_image(path, icc="keep").pixels for path in sample.references]
+    degraded = read_image(sample.degraded, icc="keep").pixels
     height, width = references[0].shape[-2:]
     if min(height, width) < protocol.smallest:
         raise PictureError(
