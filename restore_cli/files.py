@@ -21,7 +21,8 @@ def write_then_rename(path: Path) -> Iterator[Path]:
     removed and `path` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+    prefix = temporary_prefix(path)
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,22 +34,29 @@ def write_then_rename(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_to_stdout(data: bytes) -> None:
-    """Write bytes to stdout; when the next program in the pipe has gone, in silence.
+def temporary_prefix(path: Path) -> str:
+    """How the temporary files of `write_then_rename` begin; they end in `.part`."""
+    return f".{path.name[:40]}."
+
+
+def write_to_stdout(data: bytes) -> bool:
+    """Write bytes to stdout; False when the next program in the pipe has gone.
 
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
     """
     if sys.stdout is None:
-        return
+        return False
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     except BrokenPipeError:
         # So that neither the next write nor Python's last flush complains again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
     except OSError as error:
         raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_LARGEST_MATRIX = 2_000_000  # entries, of 8 bytes
+
 
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
     """Antialiased bicubic (Keys, a = -1/2) with half-sample symmetric borders, not clamped.
@@ -34,14 +36,44 @@ def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
 
 def _resize(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
     x = image if image.dtype == torch.float64 else image.float()
-    rows = _weights(image.shape[-2], size[0], scales[0]).to(x)
-    columns = _weights(image.shape[-1], size[1], scales[1]).to(x)
-    return (rows @ x @ columns.mT).to(image.dtype)
+    for dim, after, scale in ((-2, size[0], scales[0]), (-1, size[1], scales[1])):
+        x = _along(x, dim, after, scale)
+    return x.to(image.dtype)
 
 
-@lru_cache(maxsize=64)
-def _weights(before: int, after: int, scale: float) -> Tensor:
+def _along(x: Tensor, dim: int, after: int, scale: float) -> Tensor:
+    """One axis: by a dense matrix while that is small, tap by tap where it is not.
+
+    The matrix of an axis of 4000 pixels would take 0.5 GB.
+    """
+    before = x.shape[dim]
+    if before * after <= _LARGEST_MATRIX:
+        matrix = _matrix(before, after, scale).to(x)
+        return matrix @ x if dim == -2 else x @ matrix.mT
+    index, weight = (
+        torch.from_numpy(values).to(x.device) for values in _taps(before, after, scale)
+    )
+    shape = (-1, 1) if dim == -2 else (-1,)
+    total: Tensor | None = None
+    for n in range(index.shape[1]):
+        part = x.index_select(dim, index[:, n]) * weight[:, n].to(x.dtype).reshape(shape)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
+@lru_cache(maxsize=32)
+def _matrix(before: int, after: int, scale: float) -> Tensor:
     """(after, before) float64 matrix of one axis; rows sum to 1."""
+    index, weight = _taps(before, after, scale)
+    matrix = np.zeros((after, before))
+    np.add.at(matrix, (np.arange(after)[:, None], index), weight)
+    return torch.from_numpy(matrix)
+
+
+@lru_cache(maxsize=32)
+def _taps(before: int, after: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which positions make each of the new ones, (after, taps), and with which weights."""
     stretch = min(scale, 1.0)  # a wider kernel when shrinking: antialiasing
     centre = (np.arange(after) + 0.5) / scale - 0.5
     taps = math.ceil(4 / stretch) + 2
@@ -49,10 +81,7 @@ def _weights(before: int, after: int, scale: float) -> Tensor:
     weight = _keys((centre[:, None] - index) * stretch)
     weight /= weight.sum(1, keepdims=True)
     mirrored = index % (2 * before)
-    mirrored = np.where(mirrored < before, mirrored, 2 * before - 1 - mirrored)
-    matrix = np.zeros((after, before))
-    np.add.at(matrix, (np.arange(after)[:, None], mirrored), weight)
-    return torch.from_numpy(matrix)
+    return np.where(mirrored < before, mirrored, 2 * before - 1 - mirrored), weight
 
 
 def _keys(x: np.ndarray) -> np.ndarray:

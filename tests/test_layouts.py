@@ -26,7 +26,7 @@ def test_plain(tmp_path, sides):
     degraded, reference = sides
     for root in (tmp_path / "a", tmp_path / "b/train"):
         tree(root, f"{degraded}/x/1.png", f"{degraded}/0.jpg")
-        tree(root, f"{reference}/x/1.webp", f"{reference}/0.png", f"{reference}/notes.bmp")
+        tree(root, f"{reference}/x/1.webp", f"{reference}/0.png", f"{reference}/notes.ppm")
     for folder in ("a", "b"):
         found = find_pairs(tmp_path / folder)
         assert found.layout == "plain"

@@ -17,7 +17,8 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.weights.manifest import load_manifest
 from restore_cli.weights.store import fetch
 
-MEAN_FLOOR, WORST_FLOOR = 0.35, -0.1  # dB over bicubic
+# dB over bicubic on the examples, two seeds: mean, worst picture.
+FLOORS = {"mprnet-mscam-lite.shake": (0.35, -0.1), "gfn-lite.shake": (0.2, -0.1)}
 
 
 @pytest.mark.parametrize("name", sorted(load_manifest().checkpoints))
@@ -36,5 +37,6 @@ def test_gain_over_bicubic(name):
             restored, bicubic = restorer(small), resize_bicubic(small, *reference.shape[-2:])
             scores = [float(psnr(quantise(x), reference, crop=4)) for x in (restored, bicubic)]
             gains.append(scores[0] - scores[1])
-    assert np.mean(gains) >= MEAN_FLOOR, gains
-    assert min(gains) >= WORST_FLOOR, gains
+    mean, worst = FLOORS[name]
+    assert np.mean(gains) >= mean, gains
+    assert min(gains) >= worst, gains

@@ -129,7 +129,8 @@ def parse_path(text: str) -> Path:
     """
     if not text:
         raise UsageError("an empty path was given", hint="is a shell variable unset?")
-    return Path(text)
+    path = Path(text)
+    return path.absolute() if str(path) == "-" else path  # `./-` is a file
 
 
 def parse_tile(text: str) -> int | None:

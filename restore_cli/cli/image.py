@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps as json_text
 from json import loads as json_value
 from pathlib import Path
@@ -383,6 +383,8 @@ def image(
     from restore_cli.weights.store import locate
 
     opt.go_offline(offline=offline)
+    if raw is not None:
+        _refuse_with_raw(inputs, output)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     if not weights:
         model = model or load_manifest().default_model
@@ -468,16 +470,36 @@ class _Told:
     compare: str | None
 
 
+def _no_pipe() -> str:
+    """What stdout is where no picture can go."""
+    if sys.stdout is None:
+        return "closed"
+    return "the terminal" if sys.stdout.isatty() else ""
+
+
+def _refuse_with_raw(inputs: list[str] | None, output: str | None) -> None:
+    """Frames come from stdin and go to stdout, whatever else was asked for."""
+    if inputs not in (None, [], ["-"]) or output not in (None, "-"):
+        raise UsageError("--raw takes stdin and gives stdout", hint="use < FILE and > FILE")
+    if sys.stdin is None or sys.stdin.isatty() or _no_pipe():
+        raise UsageError("--raw needs pipes on both sides", hint="see restore image --help")
+
+
 def _restore(request: _Request, items: list[Item], told: _Told) -> int:
     """Load the networks, restore everything, and return the exit status."""
-    from restore_cli.jobs.compare import refuse_compare
+    from restore_cli.jobs.compare import refuse_compare, refuse_own
     from restore_cli.jobs.inputs import STREAM
+    from restore_cli.jobs.outputs import remove_leftovers
 
+    if request.job.resume:
+        remove_leftovers(item.target for item in items)
     piped = any(STREAM in (item.source, item.target) for item in items)
     if piped and told.json:
         raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
     if told.compare is not None:
-        refuse_compare(opt.parse_path(told.compare), len(items))
+        refuse_compare(opt.parse_path(told.compare), items, request.job.on_exists)
+    if told.manifest is not None:
+        refuse_own(opt.parse_path(told.manifest), items, "--manifest")
     engine = request.engine
     spread = engine.name == "ray" or (len(engine.devices) > 1 and len(items) > 1 and not piped)
     # When others restore, this process needs the facts of the line only.
@@ -511,6 +533,7 @@ def _introduce(line: Line, where: str) -> None:
 
 def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
     """Every path that was given, by name or in a list."""
+    from restore_cli.image import read_stdin
     from restore_cli.jobs.inputs import STREAM, read_list
 
     paths = [STREAM if text == "-" else opt.parse_path(text) for text in given]
@@ -518,7 +541,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
         if files_from == "-":
             if STREAM in paths:
                 raise UsageError("stdin is both a picture and the list of pictures")
-            text = sys.stdin.buffer.read()
+            text = read_stdin()
         else:
             try:
                 text = opt.parse_path(files_from).read_bytes()
@@ -530,8 +553,9 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
         if files_from is None:
             raise UsageError("no pictures were given", hint=hint)
         raise NoInputError(f"no pictures in the list '{files_from}'", hint=hint)
-    if STREAM in paths and sys.stdin.isatty():
-        raise UsageError("stdin is the terminal", hint="cat a.png | restore image - > b.png")
+    if STREAM in paths and (sys.stdin is None or sys.stdin.isatty()):
+        what = "closed" if sys.stdin is None else "the terminal"
+        raise UsageError(f"stdin is {what}", hint="cat a.png | restore image - > b.png")
     return tuple(paths)
 
 
@@ -540,10 +564,10 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     from restore_cli.jobs.inputs import STREAM
 
     if text is None:
-        return STREAM if inputs == (STREAM,) and not sys.stdout.isatty() else None
+        return STREAM if inputs == (STREAM,) and not _no_pipe() else None
     if text == "-":
-        if sys.stdout.isatty():
-            raise UsageError("stdout is the terminal", hint="restore image a.png -o - > b.png")
+        if what := _no_pipe():
+            raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
         return STREAM
     return opt.parse_path(text)
 
@@ -606,7 +630,7 @@ def _run(
     left = total - done
     if (failed and total > 1) or left:
         others = "; the others are done" if len(failed) < total and not left else ""
-        others = f"; {left} were not begun" if left else others
+        others = f"; {left} are left" if left else others
         out.talk(f"{len(failed)} of {total} pictures failed{others}")
     printer.summary(done, failed)
     if failed and len(failed) == total:  # then what failed is not the pictures
@@ -718,8 +742,13 @@ def _record(outcome: Outcome, settings: Settings, line: Line) -> dict[str, objec
 def _say_plan(request: _Request, items: list[Item], told: _Told) -> int:
     """The plan as a table, or a line of JSON a picture."""
     from restore_cli.jobs.estimate import estimate
+    from restore_cli.jobs.restoring import settings_of
+    from restore_cli.jobs.run import was_done
 
     job, line = request.job, _assemble(request, told)
+    settings = settings_of(job, line)
+    if job.resume:
+        items = [replace(item, done=item.done or was_done(item, job, settings)) for item in items]
     estimates = estimate(job, items, list(line.stages))
     if told.json:
         for one in estimates:

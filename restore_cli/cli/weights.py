@@ -83,6 +83,21 @@ def path(name: Annotated[str, typer.Argument(help="Checkpoint name.")]) -> None:
     _print_paths([name])
 
 
+@app.command()
+@reported
+def remove(
+    names: Annotated[
+        list[str], typer.Argument(help="Checkpoint names, or hf://… as fetched.", metavar="NAME")
+    ],
+) -> None:
+    """Delete fetched checkpoints from the Hub's cache."""
+    from restore_cli.weights.store import remove as remove_from_cache
+
+    for name in names:
+        freed = remove_from_cache(name)
+        out.talk(f"{name}: {freed / 1e6:.1f} MB freed")
+
+
 @app.command("import")
 @reported
 def import_weights(

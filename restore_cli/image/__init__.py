@@ -7,7 +7,14 @@ orientation 1. What a format cannot hold is noted or refused, never dropped in s
 
 from restore_cli.image.formats import FORMATS, MAX_PIXELS, PHOTO_SUFFIXES
 from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.reading import decode, read_bytes, read_image, read_rgb8, read_size
+from restore_cli.image.reading import (
+    decode,
+    read_bytes,
+    read_image,
+    read_rgb8,
+    read_size,
+    read_stdin,
+)
 from restore_cli.image.writing import Encoding, encode, write_image
 
 __all__ = [
@@ -23,5 +30,6 @@ __all__ = [
     "read_image",
     "read_rgb8",
     "read_size",
+    "read_stdin",
     "write_image",
 ]

@@ -91,7 +91,10 @@ def is_srgb(profile: bytes, bands: int) -> bool:
     image = image.copy(interpretation="b-w" if bands == 1 else "srgb")
     try:
         values = to_srgb(image, profile)
-        back = from_srgb(values, profile, 8).numpy().reshape(grid.shape)
+        there = from_srgb(values, profile, 8)
+        if there.bands != bands:  # a grey picture under a profile for RGB
+            there = there.extract_band(1)
+        back = there.numpy().reshape(grid.shape)
     except VipsError:
         return False
     converted = values * 255

@@ -71,7 +71,8 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
 def provenance_of(path: Path) -> dict[str, str]:
     """How `restore` made a file; empty where it did not, or where it is no picture."""
     try:
-        return read_provenance(open_header(read_bytes(path), str(path)).metadata)
+        header = open_header(read_bytes(path), str(path), max_pixels=2**62)  # of the header only
+        return read_provenance(header.metadata)
     except PictureError:
         return {}
 

@@ -11,13 +11,22 @@ from typing import Any
 from PIL import Image as Pillow
 
 from restore_cli.image.picture import Metadata
-from restore_cli.image.vips import INTEGER, VipsError
+from restore_cli.image.vips import INTEGER, TEXT, VipsError
 
 _EXIF, _XMP, _IPTC, _PHOTOSHOP = "exif-data", "xmp-data", "iptc-data", "photoshop-data"
 _COMMENT = "png-comment-"
 _PNG_XMP = "XML:com.adobe.xmp"
 _ORIENTATION = "exif-ifd0-Orientation"
 MM_PER_INCH = 25.4
+_TIFF_TAGS = {
+    270: "ImageDescription",
+    271: "Make",
+    272: "Model",
+    305: "Software",
+    306: "DateTime",
+    315: "Artist",
+    33432: "Copyright",
+}
 _KEEP = {_EXIF: 1, _XMP: 2, _IPTC: 4, "icc": 8, "other": 16}  # VipsForeignKeep
 
 
@@ -43,6 +52,8 @@ def read_metadata(header: Any, data: bytes, key: str) -> tuple[Metadata, tuple[s
             notes.append(f"its {name} cannot be read and was left out")
             continue
         fields.append((name, header.get_typeof(name), _upright(name, value)))
+    if key == "tiff":
+        fields += _tiff_tags(data)
     profile = header.get("icc-profile-data") if "icc-profile-data" in names else None
     if any(name.startswith(_COMMENT) for name in names):
         text = _png_text(data)
@@ -77,8 +88,10 @@ def attach(image: Any, metadata: Metadata, *, level: str, xmp: bool) -> tuple[An
             image.set_type(kind, name, kept)
         if name == _EXIF:
             image.set_type(INTEGER, "orientation", 1)
-        if name in (_EXIF, _XMP, _IPTC):
+        if name in (_XMP, _IPTC):
             flags |= _KEEP[name]
+        if name.startswith("exif-"):
+            flags |= _KEEP[_EXIF]
     if any(name == _PHOTOSHOP for name, _, _ in metadata.fields):
         flags |= _KEEP["other"]
     return image, flags
@@ -115,15 +128,20 @@ def _upright(name: str, value: Any) -> Any:
 
 
 def _without_preview(exif: bytes) -> bytes | None:
-    """EXIF without its second directory, which holds the preview; None where it is broken."""
+    """EXIF that ends after its first directory: the second holds the preview. None if it is broken.
+
+    Nothing else is touched: to write it anew would cost text that is not ASCII.
+    """
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
     try:
-        tags = Pillow.Exif()
-        tags.load(exif)
-        for directory in (0x8769, 0x8825):
-            tags.get_ifd(directory)
-        return tags.tobytes()
-    except (struct.error, OSError, SyntaxError, ValueError, TypeError, KeyError, AttributeError):
+        (first,) = struct.unpack_from(f"{order}I", exif, start + 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start + first)
+        place = start + first + 2 + 12 * count
+        struct.unpack_from(f"{order}I", exif, place)
+    except struct.error:
         return None
+    return exif[:place] + bytes(4) + exif[place + 4 :]
 
 
 def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
@@ -133,12 +151,43 @@ def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
     return header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
 
 
+def _tiff_tags(data: bytes) -> list[tuple[str, int, Any]]:
+    """Who took a TIFF, with what and when, by Pillow, as EXIF for other formats."""
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            tags = image.getexif()
+            found = {name: tags.get(tag) for tag, name in _TIFF_TAGS.items()}
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, TypeError, KeyError):
+        return []
+    return [
+        (f"exif-ifd0-{name}", TEXT, f"{value} ({value}, ASCII, 1 components, 1 bytes)")
+        for name, value in found.items()
+        if isinstance(value, str) and value.strip("\0 ")
+    ]
+
+
+def lost(metadata: Metadata, key: str) -> list[str]:
+    """What of the metadata a format has no place for, as notes."""
+    names = {name for name, _, _ in metadata.fields}
+    notes = []
+    if key == "tiff" and any(name.startswith("exif-") for name in names):
+        notes.append("its EXIF data were left out: they are not written into TIFF")
+    if key not in ("jpeg", "tiff") and _IPTC in names:
+        notes.append(f"its IPTC data were left out: {key} has no place for them")
+    if key != "png" and metadata.text:
+        notes.append(f"its text was left out: {key} has no place for it")
+    if key != "jpeg" and metadata.comment:
+        notes.append(f"its comment was left out: {key} has no place for it")
+    return notes
+
+
 def _png_text(data: bytes) -> list[tuple[str, str]]:
     """By Pillow, since libvips takes Latin-1 chunks for UTF-8; XMP comes another way."""
     try:
         with Pillow.open(io.BytesIO(data), formats=("PNG",)) as image:
-            found = dict(getattr(image, "text", {}))
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError):
+            # `.text` would decode the pixels first.
+            found = dict(image.png.im_text)  # type: ignore[attr-defined]
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, AttributeError):
         return []
     return [(str(k), str(v)) for k, v in found.items() if k != _PNG_XMP]
 

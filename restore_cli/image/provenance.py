@@ -17,26 +17,41 @@ _PACKET = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + _RDF + '">'
     '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
+_SEGMENT = 60_000  # bytes, of 65,535 that also hold a name
 _OURS = re.compile(r"<rdf:Description[^>]*xmlns:restore=[^>]*/>")
 
 
-def add_to_xmp(metadata: Metadata, facts: tuple[tuple[str, str], ...]) -> Metadata:
+def add_to_xmp(
+    metadata: Metadata, facts: tuple[tuple[str, str], ...], *, small: bool = False
+) -> tuple[Metadata, bool]:
     """Metadata whose XMP says how the picture was made, in place of what it said before.
 
     Args:
         metadata: of the picture that was restored.
         facts: names of XML attributes and their values.
+        small: whether the packet must fit into one segment of a JPEG.
+
+    Returns:
+        The metadata, and whether the XMP that was there had to go.
     """
     before = next((value for name, _, value in metadata.fields if name == "xmp-data"), b"")
-    packet = bytes(before).decode("utf-8", "replace") or _PACKET
-    packet = _OURS.sub("", packet)
-    if "</rdf:RDF>" not in packet:  # broken, or of another prefix: not to be mended here
-        packet = _PACKET
-    attributes = " ".join(f"restore:{name}={quoteattr(value)}" for name, value in facts)
-    ours = f'<rdf:Description rdf:about="" xmlns:restore="{NAMESPACE}" {attributes}/>'
-    packet = packet.replace("</rdf:RDF>", f"{ours}</rdf:RDF>", 1)
+    packet = _OURS.sub("", bytes(before).decode("utf-8", "replace"))
+    attributes = " ".join(f"restore:{name}={quoteattr(_printable(text))}" for name, text in facts)
+    ours = f'<rdf:Description rdf:about="" xmlns:restore="{NAMESPACE}" {attributes}/></rdf:RDF>'
+    whole = packet.replace("</rdf:RDF>", ours, 1)
+    # Broken, of another prefix or in UTF-16: not to be mended here.
+    replaced = bool(before) and ("</rdf:RDF>" not in packet or (small and len(whole) > _SEGMENT))
+    if replaced or not before:
+        whole = _PACKET.replace("</rdf:RDF>", ours, 1)
     others = tuple(field for field in metadata.fields if field[0] != "xmp-data")
-    return replace(metadata, fields=(*others, ("xmp-data", BLOB, packet.encode())))
+    fields = (*others, ("xmp-data", BLOB, whole.encode()))
+    return replace(metadata, fields=fields), replaced
+
+
+def _printable(text: str) -> str:
+    """Without what XML cannot hold: control characters, bytes of names that are not UTF-8."""
+    whole = text.encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in whole)
 
 
 def read_provenance(metadata: Metadata) -> dict[str, str]:
@@ -45,7 +60,7 @@ def read_provenance(metadata: Metadata) -> dict[str, str]:
     try:
         # Expat refuses entities that grow; nothing outside of the packet is fetched.
         root = ElementTree.fromstring(bytes(packet).strip(b"\0 \n"))
-    except (ElementTree.ParseError, ValueError):
+    except (ElementTree.ParseError, ValueError, LookupError):
         return {}
     prefix = f"{{{NAMESPACE}}}"
     return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from restore_cli.errors import PictureError
@@ -64,6 +67,23 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
     return data
 
 
+def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
+    """What comes through stdin, to its end.
+
+    Args:
+        most: bytes; more is refused.
+
+    Raises:
+        PictureError: it is closed, or there is too much.
+    """
+    if sys.stdin is None:
+        raise PictureError("stdin is closed")
+    data = sys.stdin.buffer.read(most + 1)
+    if len(data) > most:
+        raise PictureError(f"stdin has more than {most:,} bytes")
+    return data
+
+
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
     """Decode a picture.
 
@@ -102,7 +122,8 @@ def decode(
         picture = _pixels(image.autorot(), header, icc)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
-    if header.format == "jpeg" and b"MPF\0" in data[:200_000]:
+    several = header.format == "jpeg" and b"MPF\0" in data[:200_000]
+    if several or (header.format == "avif" and _field(header.image, "n-pages", 1) > 1):
         notes = (*notes, "only the first picture in the file was taken")
     return replace(picture, notes=(*notes, *picture.notes))
 
@@ -168,11 +189,13 @@ def read_size(path: Path) -> tuple[int, int] | None:
             return None
         with path.open("rb") as stream:
             key = recognise(stream.read(_HEAD))
-        if key in (None, "bmp", "heic"):
+        if key is None:
+            return None
+        if key in ("bmp", "heic"):
             with Pillow.open(path) as image:
-                return (image.height, image.width) if key else None
+                return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
-    except (OSError, SyntaxError, ValueError, VipsError):
+    except (OSError, SyntaxError, ValueError, RuntimeError, struct.error, EOFError, VipsError):
         return None
     turned = _field(header, "orientation", 1) >= 5
     return (header.width, header.height) if turned else (header.height, header.width)
@@ -238,12 +261,15 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     try:
         with warnings.catch_warnings(), Pillow.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")
-            _refuse_size(*image.size, name, max_pixels)
+            _refuse_size(*image.size, name, min(max_pixels, MAX_PIXELS))  # it is decoded here
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
+            if xmp := image.info.get("xmp"):
+                kept["pnginfo"] = PngInfo()
+                kept["pnginfo"].add_itxt("XML:com.adobe.xmp", bytes(xmp).decode("utf-8", "replace"))
             buffer = io.BytesIO()
             mode = image.mode if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
             image.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     return buffer.getvalue()
 
@@ -253,6 +279,11 @@ def _pixels(image: Any, header: Header, icc: str) -> Picture:
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None
+    if header.format == "avif" and depth == 16:
+        # libvips moves 10 and 12 bits up and leaves zeros below, so that white is not 65535.
+        bits = _field(header.image, "bits-per-sample", 16)
+        low = 16 - min(16, max(8, bits))
+        values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
         values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:], depth)
     srgb, metadata, colours, notes = _colours(values, kind, icc, header.metadata)

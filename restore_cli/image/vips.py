@@ -22,6 +22,7 @@ _log.propagate = False
 
 VipsImage = pyvips.Image
 BLOB: int = pyvips.GValue.blob_type
+TEXT: int = pyvips.GValue.gstr_type
 INTEGER: int = pyvips.GValue.gint_type
 VipsError = pyvips.Error
 

@@ -15,7 +15,7 @@ from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
-from restore_cli.image.metadata import attach, jpeg_comment, png_text
+from restore_cli.image.metadata import attach, jpeg_comment, lost, png_text
 from restore_cli.image.picture import Picture
 from restore_cli.image.provenance import add_to_xmp
 from restore_cli.image.vips import VipsError, VipsImage, first_line
@@ -81,21 +81,21 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     key, kind = encoding.format, FORMATS[encoding.format]
     wanted = encoding.depth or picture.depth
     depth = 16 if min(wanted, kind.depth) > 8 else 8
-    notes = []
-    if wanted > kind.depth and encoding.depth is None:
-        notes.append(f"{key} holds {kind.depth} bits a channel, not {wanted}")
+    notes = _limits(picture, encoding, wanted)
     if picture.colours == "cmyk" and not kind.cmyk:
-        notes.append(f"{key} cannot hold CMYK; written as sRGB")
         metadata = replace(picture.metadata, icc_profile=None)
         picture = replace(picture, colours="rgb", metadata=metadata)
-    if key == "tiff" and any(name == "exif-data" for name, _, _ in picture.metadata.fields):
-        notes.append("its EXIF data were left out: they are not written into TIFF")
     try:
         image = _image(picture, depth)
         fields = picture.metadata
         if encoding.provenance and encoding.metadata != "none":
-            fields = add_to_xmp(fields, encoding.provenance)
+            fields, replaced = add_to_xmp(fields, encoding.provenance, small=key == "jpeg")
+            notes += ["its XMP could not be kept: it is too large or not understood"] * replaced
         image, keep = attach(image, fields, level=encoding.metadata, xmp=key != "png")
+        if key == "avif" and depth == 16:  # libvips cuts the low bits off, it does not round
+            image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
+                interpretation=image.interpretation
+            )
         data = _save(image, key, encoding, keep, depth)
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
@@ -105,6 +105,20 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
         if key == "jpeg" and fields.comment:
             data = jpeg_comment(data, fields.comment)
     return data, tuple(notes)
+
+
+def _limits(picture: Picture, encoding: Encoding, wanted: int) -> list[str]:
+    """What was asked for or is there, and has no place in the format, as notes."""
+    key, kind, notes = encoding.format, FORMATS[encoding.format], []
+    if wanted > kind.depth:
+        notes.append(f"{key} holds {kind.depth} bits a channel, not {wanted}")
+    if picture.colours == "cmyk" and not kind.cmyk:
+        notes.append(f"{key} cannot hold CMYK; written as sRGB")
+    if encoding.lossless and key == "jpeg":
+        notes.append("jpeg has no lossless form")
+    if encoding.quality is not None and key in ("png", "tiff"):
+        notes.append(f"{key} is lossless, so --quality says nothing to it")
+    return notes + (lost(picture.metadata, key) if encoding.metadata != "none" else [])
 
 
 def refuse_impossible(name: str, height: int, width: int, key: str, *, alpha: bool) -> None:

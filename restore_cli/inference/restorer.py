@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt
+from pathlib import Path
 
 import psutil
 import torch
@@ -20,7 +21,7 @@ from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement
 
-_ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "MPS backend out of memory")
+_ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
 
 
@@ -300,4 +301,15 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    return min(free, _free_in_container(free))
+
+
+def _free_in_container(otherwise: int) -> int:
+    """What the limit of a container leaves (control groups, version 2), if there is one."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # none, or "max"
+        return otherwise
+    return max(0, limit - used)

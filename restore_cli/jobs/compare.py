@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.files import write_then_rename
 from restore_cli.image import Encoding, Picture, encode, read_image, write_image
-from restore_cli.jobs.run import Outcome
+from restore_cli.jobs.outputs import refuse_unwritable
+from restore_cli.jobs.plan import Item
+from restore_cli.jobs.run import Outcome, put
 from restore_cli.resample import resize_bicubic
 
 _LONGEST = 1600  # pixels of a side in the page; larger ones are shown smaller
@@ -34,13 +35,32 @@ class _Pair:
     height: int
 
 
-def refuse_compare(path: Path, count: int) -> None:
-    """Raise a `UsageError` for a name that is neither a page nor a picture of one pair."""
+def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
+    """Refuse a name for the comparison before anything is restored.
+
+    Raises:
+        UsageError: neither a page nor a picture of one pair; an input or an output; there already;
+            not to be written.
+    """
     if path.suffix.lower() not in (".png", ".html"):
         raise UsageError(f"--compare '{path}' is neither .png nor .html")
-    if path.suffix.lower() == ".png" and count > 1:
+    if path.suffix.lower() == ".png" and len(items) > 1:
         raise UsageError(
-            f"--compare '{path}' is one picture, but there are {count} inputs", hint="use .html"
+            f"--compare '{path}' is one picture, but there are {len(items)} inputs",
+            hint="use .html",
+        )
+    refuse_own(path, items, "--compare")
+    if path.exists() and on_exists != "overwrite":
+        raise UsageError(f"'{path}' exists", hint="use --on-exists overwrite, or another --compare")
+    refuse_unwritable(path.parent)
+
+
+def refuse_own(path: Path, items: Sequence[Item], option: str) -> None:
+    """Raise a `UsageError` for a file that is one of the job's inputs or outputs."""
+    own = {place.resolve() for item in items for place in (item.source, item.target)}
+    if path.resolve() in own:
+        raise UsageError(
+            f"{option} '{path}' is one of the inputs or outputs", hint="choose another"
         )
 
 
@@ -67,14 +87,14 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], made: str) -> None
         made += f" The first {_MOST} of {len(outcomes)} pictures."
     pages = Environment(loader=PackageLoader("restore_cli.jobs", "."), autoescape=True)
     text = pages.get_template("compare.html.j2").render(title=title, made=made, pairs=pairs)
-    with write_then_rename(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    put(path, text.encode("utf-8", "replace"))  # names need not be UTF-8
 
 
 def _both(outcome: Outcome) -> tuple[Tensor, Tensor]:
     """The input, enlarged by bicubic, and the output; both on white."""
     before, after = (
-        _on_white(read_image(path)) for path in (outcome.item.source, outcome.item.target)
+        _on_white(read_image(path, max_pixels=2**62))
+        for path in (outcome.item.source, outcome.item.target)
     )
     return resize_bicubic(before, *after.shape[-2:]).clamp(0, 1), after
 

@@ -56,5 +56,6 @@ def _estimate(job: RestoreJob, item: Item, stages: list[Stage], per_pixel: float
     network = next((stage for stage in stages if isinstance(stage, Restorer)), None)
     if network is not None:
         tiles, worked, features = network.cost(height, width)
-    pictures = height * width * (1 + job.scale**2) * 3 * 4  # float32
+    # float32, and what stands beside them at the peak: measured 3.1 times for 1200x1000, x4.
+    pictures = int(height * width * (1 + job.scale**2) * 3 * 4 * 3.1)
     return Estimate(item, size, tiles, pictures + features, worked * per_pixel)

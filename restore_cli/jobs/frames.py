@@ -45,6 +45,7 @@ def restore_frames(
         if restored.shape[-2:] != wanted:
             restored = resize_bicubic(restored, *wanted)
         frame = (restored[0].clamp(0, 1) * 255).round_().byte()
-        write_to_stdout(frame.permute(1, 2, 0).contiguous().numpy().tobytes())
+        if not write_to_stdout(frame.permute(1, 2, 0).contiguous().numpy().tobytes()):
+            return  # nobody reads on
         done += 1
         yield done

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import has_magic, iglob
+from itertools import takewhile
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError
@@ -48,7 +49,7 @@ def find(
     """
     found: dict[Path, Source] = {}
     for given in inputs:
-        for source in _expand(given, recursive=recursive):
+        for source in _expand(given, recursive=recursive, exclude=exclude):
             name = str(source.relative / source.path.name)
             if source.path != given and not _wanted(name, include, exclude):
                 continue
@@ -74,21 +75,27 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
     if separator != b"\0" and b"\0" in text:
         raise UsageError("the list of files has NUL characters", hint="use -0")
     names = (name.rstrip(b"\r") if separator == b"\n" else name for name in text.split(separator))
-    return [Path(os.fsdecode(name)) for name in names if name]
+    paths = [Path(os.fsdecode(name)) for name in names if name]
+    return [path.absolute() if path == STREAM else path for path in paths]  # a file of that name
 
 
-def _expand(given: Path, *, recursive: bool) -> Iterator[Source]:
+def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Iterator[Source]:
     if given == STREAM:
         yield Source(given)
     elif given.is_dir():
-        yield from _folder(given, recursive=recursive)
+        yield from _folder(given, recursive=recursive, exclude=exclude)
     elif given.exists() or given.is_symlink():
         yield Source(given)
     elif has_magic(str(given)):
         # A pattern that the shell did not expand, because it was quoted.
         names = iglob(str(given), recursive=True)  # noqa: PTH207 — of absolute patterns too
         matches = sorted(map(Path, names))
-        sources = [Source(match) for match in matches if match.is_file() and _is_picture(match)]
+        root = Path(*takewhile(lambda piece: not has_magic(piece), given.parts))
+        sources = [
+            Source(match, match.parent.relative_to(root))
+            for match in matches
+            if match.is_file() and _is_picture(match)
+        ]
         if not sources:
             raise NoInputError(f"no pictures match '{given}'")
         yield from sources
@@ -96,15 +103,15 @@ def _expand(given: Path, *, recursive: bool) -> Iterator[Source]:
         raise NoInputError(f"no such file or folder: '{given}'")
 
 
-def _folder(folder: Path, *, recursive: bool) -> Iterator[Source]:
+def _folder(folder: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
     if not recursive:
         for path in sorted(folder.iterdir()):
             if _is_picture(path) and path.is_file():
                 yield Source(path)
         return
     for parent, folders, names in os.walk(folder, onerror=_unreadable):  # no links: no loops
-        folders.sort()
         relative = Path(parent).relative_to(folder)
+        folders[:] = sorted(n for n in folders if _wanted(str(relative / n), (), exclude))
         for name in sorted(names):
             path = Path(parent, name)
             if _is_picture(path) and path.is_file():
@@ -112,7 +119,10 @@ def _folder(folder: Path, *, recursive: bool) -> Iterator[Source]:
 
 
 def _unreadable(error: OSError) -> None:
-    raise UsageError(f"cannot look into '{error.filename}': {error.strerror}", hint="or --exclude")
+    raise UsageError(
+        f"cannot look into '{error.filename}': {error.strerror}",
+        hint="or leave it out with --exclude NAME",
+    )
 
 
 def _is_picture(path: Path) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import string
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from restore_cli.errors import UsageError
+from restore_cli.files import temporary_prefix
 from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.inputs import STREAM, Source
 from restore_cli.jobs.video import CONTAINERS
@@ -28,11 +29,12 @@ def refuse_name(output: Path | None, format_key: str | None) -> None:
         return
     suffix = output.suffix.lower()
     if is_template(output):
-        fields = {field for _, field, _, _ in string.Formatter().parse(str(output)) if field}
-        unknown = sorted(fields - set(FIELDS))
-        if unknown:
-            known = ", ".join(f"{{{field}}}" for field in FIELDS)
-            raise UsageError(f"--output '{output}' has {{{unknown[0]}}}", hint=f"known: {known}")
+        known = ", ".join(f"{{{field}}}" for field in FIELDS)
+        try:
+            str(output).format(**dict.fromkeys(FIELDS, "x"))
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            hint = f"known: {known}; {{{{ and }}}} stand for braces"
+            raise UsageError(f"--output '{output}' is no template: {error}", hint=hint) from error
     if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
         raise UsageError(
             f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
@@ -76,15 +78,14 @@ def target(
 
 def refuse_film(source: Path, output: Path) -> None:
     """Raise a `UsageError` when a film would become a picture, or the other way round."""
-    if STREAM not in (output, source):
-        film = source.suffix.lower() in VIDEO_SUFFIXES
-        if film != (output.suffix.lower() in CONTAINERS):
-            raise UsageError(
-                f"'{source}' cannot become '{output}'",
-                hint="films become .mp4, .mov or .mkv, pictures become pictures",
-            )
-    elif source.suffix.lower() in VIDEO_SUFFIXES:
+    film = source.suffix.lower() in VIDEO_SUFFIXES
+    if film and output == STREAM:
         raise UsageError("a film cannot go to stdout", hint="--raw takes and gives frames")
+    if output != STREAM and film != (output.suffix.lower() in CONTAINERS):
+        raise UsageError(
+            f"'{source}' cannot become '{output}'",
+            hint="films become .mp4, .mov or .mkv, pictures become pictures",
+        )
 
 
 def is_file_name(output: Path) -> bool:
@@ -95,7 +96,7 @@ def is_file_name(output: Path) -> bool:
 
 def is_template(output: Path) -> bool:
     """Whether an output has fields to fill in."""
-    return "{" in str(output)
+    return "{" in str(output) or "}" in str(output)
 
 
 def renamed(path: Path, taken: set[Path]) -> Path:
@@ -152,6 +153,17 @@ def refuse_full(folder: Path, needed: int) -> None:
             "are free",
             hint="choose another --output, or a smaller --format such as jpeg",
         )
+
+
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Delete the temporary files that a run which was killed left beside its outputs."""
+    by_folder: dict[Path, set[str]] = defaultdict(set)
+    for output in targets:
+        by_folder[output.parent].add(temporary_prefix(output))
+    for folder, prefixes in by_folder.items():
+        for path in folder.glob(".*.part"):
+            if path.name.rsplit(".", 2)[0] + "." in prefixes:
+                path.unlink(missing_ok=True)
 
 
 def existing(folder: Path) -> Path:

@@ -196,6 +196,8 @@ def _refuse_choices(job: RestoreJob) -> None:
             "leaves out",
             hint="use --on-exists skip",
         )
+    if job.resume and job.on_exists == "rename":
+        raise UsageError("--resume finds what is done by its name, so --on-exists rename hides it")
     if job.depth == 16 and job.format and FORMATS[job.format].depth < 16:
         raise UsageError(
             f"--bit-depth 16: {job.format} holds {FORMATS[job.format].depth} bits a channel",

@@ -9,7 +9,13 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RaySystemError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RaySystemError,
+)
 
 from restore_cli.errors import DeviceError, RestoreError
 from restore_cli.jobs.restoring import Settings
@@ -22,7 +28,13 @@ class RayWorkers:
     An actor that dies, with its machine or alone, is not waited for: its pictures go to others.
     """
 
-    lost: tuple[type[BaseException], ...] = (RayActorError, RaySystemError)
+    lost: tuple[type[BaseException], ...] = (
+        RayActorError,
+        RaySystemError,
+        NodeDiedError,
+        ObjectLostError,
+        OutOfMemoryError,
+    )
 
     def __init__(self, plan: LinePlan, settings: Settings, address: str, count: int | None) -> None:
         """Connect and load the networks everywhere.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from torch import Tensor
 
@@ -59,7 +62,7 @@ class Settings:
         return (
             ("version", __version__),
             ("model", self.model),
-            ("weights", "+".join(name for name, _ in self.weights)),
+            ("weights", "+".join(_public(name) for name, _ in self.weights)),
             ("weightsSha256", "+".join(digest for _, digest in self.weights)),
             ("options", self.options),
             ("inputSha256", input_sha256),
@@ -67,17 +70,23 @@ class Settings:
         )
 
 
+def _public(weights: str) -> str:
+    """A name for pictures that others will see: no path of this machine."""
+    return weights if weights.startswith("hf://") else PurePath(weights).name
+
+
 def settings_of(job: RestoreJob, line: Line) -> Settings:
     """The settings of a job, with the networks' weights and options in its key.
 
-    The size of tiles is not among them: it follows free memory, and results differ by less than
-    rounding shows.
+    The automatic size of tiles is not among them: it follows free memory, and results differ by
+    less than rounding shows.
     """
     options = {
         "scale": job.scale,
         "tlsc": [fact.tlsc for fact in line.facts],
         "overlap": [fact.overlap for fact in line.facts],
         "precision": str(line.options.dtype).removeprefix("torch."),
+        "tile": line.options.tile,  # without TLSC it decides what statistics see
         "self_ensemble": line.options.self_ensemble,
         "format": job.format,
         "quality": job.quality,
@@ -121,6 +130,11 @@ def load(data: bytes, name: str, settings: Settings, format_key: str | None) -> 
     Raises:
         PictureError: see `image.read_image` and `image.encode`.
     """
+    with memory_errors(name):
+        return _load(data, name, settings, format_key)
+
+
+def _load(data: bytes, name: str, settings: Settings, format_key: str | None) -> Picture:
     picture = decode(data, name, max_pixels=settings.max_pixels, icc=settings.icc)
     if settings.alpha == "drop":
         picture = picture.with_alpha(None)
@@ -147,12 +161,8 @@ def restore(
         PictureError: the network's output is not finite.
         DeviceError: out of memory.
     """
-    try:
+    with memory_errors(name):
         return _restore(picture, stage, settings, report)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(f"'{name}': out of memory", hint="close other programs") from error
 
 
 def save(
@@ -171,7 +181,19 @@ def save(
         metadata=settings.metadata,
         provenance=settings.provenance(input_sha256),
     )
-    return encode(restored, encoding, name)
+    with memory_errors(name):
+        return encode(restored, encoding, name)
+
+
+@contextmanager
+def memory_errors(name: str) -> Iterator[None]:
+    """Raise a `DeviceError` when memory runs out inside."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(f"'{name}': out of memory", hint="close other programs") from error
 
 
 def _restore(picture: Picture, stage: Stage, settings: Settings, report: Report) -> Picture:

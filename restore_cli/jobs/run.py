@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
 from restore_cli.files import sha256, write_then_rename, write_to_stdout
-from restore_cli.image import Picture, read_bytes
+from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.cascade import Stage
@@ -120,16 +119,14 @@ def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
     if is_film(item):
         return step
     try:
-        data = sys.stdin.buffer.read() if item.source == STREAM else read_bytes(item.source)
+        data = read_stdin() if item.source == STREAM else read_bytes(item.source)
         step.sha256 = hashlib.sha256(data).hexdigest()
         if job.resume and is_done(item, step.sha256, job, settings):
             step.outcome = Outcome(item, "skipped", sha256=step.sha256)
             return step
         step.picture = load(data, _name(item), settings, output_format(item, job))
-    except PictureError as error:
+    except (PictureError, DeviceError) as error:
         return step.failed(error)
-    except MemoryError:
-        return step.failed(DeviceError(f"'{item.source}': out of memory", hint="close programs"))
     return step
 
 
@@ -163,7 +160,7 @@ def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
             picture, step.sha256, settings, output_format(item, job), str(item.target)
         )
         put(item.target, data)
-    except PictureError as error:
+    except (PictureError, DeviceError) as error:
         step.failed(error)
         assert step.outcome is not None
         return step.outcome
@@ -225,18 +222,30 @@ def is_film(item: Item) -> bool:
 def is_done(item: Item, digest: str, job: RestoreJob, settings: Settings) -> bool:
     """Whether the output is there already, made from this input by these settings.
 
+    What is there and was made by others is kept with the policy "skip", so it counts as done.
+
     Raises:
         PictureError: it is there, and `restore` did not make it.
     """
     if item.target == STREAM or not item.target.exists():
         return False
     made = read_comment(item.target) if is_film(item) else provenance_of(item.target)
-    if not made and job.on_exists == "error":
+    if not made and job.on_exists == "skip":
+        return True
+    if not made and job.on_exists != "overwrite":
         raise PictureError(
             f"'{item.target}' exists and does not say that it was restored",
             hint="use --on-exists overwrite, or another --output",
         )
     return made.get("inputSha256") == digest and made.get("key") == settings.key
+
+
+def was_done(item: Item, job: RestoreJob, settings: Settings) -> bool:
+    """`is_done` for a plan: reads the input, and takes what cannot be read for not done."""
+    try:
+        return is_done(item, sha256(item.source), job, settings)
+    except (OSError, RestoreError):
+        return False
 
 
 def output_format(item: Item, job: RestoreJob) -> str | None:

@@ -19,6 +19,7 @@ from restore_cli.resample import resize_bicubic
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
+_BT709, _LIMITED = 1, 1  # of ITU-T H.273
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -83,10 +84,24 @@ def _copy(
         raise PictureError(f"'{reader.name}' has no pictures")
     source = reader.streams.video[0]
     source.thread_count = 1  # decoding must not fight the network for the cores
-    height, width = source.height * scale, source.width * scale
+    first = next(reader.decode(source), None)
+    if first is None:
+        raise PictureError(f"'{reader.name}' has no frames")
+    reader.seek(0)
+    turns = round(first.rotation / 90) % 4  # phones write sideways and say so
+    height, width = (side * scale for side in (source.height, source.width))
+    if turns % 2:
+        height, width = width, height
     image = writer.add_stream("libx264", rate=source.average_rate or Fraction(25))
     image.width, image.height = width - width % 2, height - height % 2
     image.pix_fmt = "yuv420p"
+    # Said and meant: players take large films for BT.709, whatever was meant.
+    context = image.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED
+    if source.sample_aspect_ratio:
+        ratio = source.sample_aspect_ratio
+        context.sample_aspect_ratio = 1 / ratio if turns % 2 else ratio
     image.options = {"crf": _RATE_FACTOR}
     image.codec_context.time_base = source.time_base
     image.codec_context.thread_count = 1
@@ -99,14 +114,16 @@ def _copy(
                 writer.mux(packet)
             continue
         for frame in packet.decode():
-            restored = _frame(frame.to_ndarray(format="rgb24"), stage, height, width)
-            new = av.VideoFrame.from_ndarray(restored[: image.height, : image.width], "rgb24")
+            upright = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            restored = _frame(upright, stage, height, width)
+            restored = np.ascontiguousarray(restored[: image.height, : image.width])
+            new = av.VideoFrame.from_ndarray(restored, "rgb24").reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
             new.pts, new.time_base = frame.pts, frame.time_base
             writer.mux(image.encode(new))
             done += 1
             report(done, source.frames)
-    if not done:
-        raise PictureError(f"'{reader.name}' has no frames")
     writer.mux(image.encode())
     if (image.height, image.width) != (height, width):
         notes.append("one row or column was cut off: H.264 needs even sides")

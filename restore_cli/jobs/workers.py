@@ -134,33 +134,52 @@ def run_on(
         settings: of the job.
     """
     waiting = deque(items)
+    suspects: deque[tuple[Item, Task, int]] = deque()
     flying: dict[Future[Finished], tuple[Item, Task, int]] = {}
     try:
-        while waiting or flying:
-            while waiting and len(flying) < 2 * workers.count:  # one done, one ready, each
+        while waiting or flying or suspects:
+            if suspects:
+                # Under which of them a process died shows only when each runs alone.
+                if not flying:
+                    suspect = suspects.popleft()
+                    flying[workers.submit(suspect[1])] = suspect
+            elif waiting and len(flying) < 2 * workers.count:  # one done, one ready, each
                 item = waiting.popleft()
                 task = _task(item, job, settings)
                 if isinstance(task, Outcome):
                     yield task
                 else:
                     flying[workers.submit(task)] = item, task, 0
-            for future in wait(flying, return_when=FIRST_COMPLETED).done if flying else ():
-                item, task, deaths = flying.pop(future)
-                try:
-                    yield _finish(item, task, future.result())
-                except workers.lost as error:
-                    if deaths + 1 >= _MOST_DEATHS:
-                        failure = DeviceError(
-                            f"'{item.source}': {deaths + 1} processes died of it: {error}",
-                            hint="memory may be short: use a smaller --tile",
-                        )
-                        yield Outcome(item, "failed", failure, sha256=task.sha256)
-                    else:
-                        flying[workers.submit(task)] = item, task, deaths + 1
-                except RestoreError as error:
-                    yield Outcome(item, "failed", error, sha256=task.sha256)
+                continue
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                outcome = _landed(workers, future, flying.pop(future), suspects)
+                if outcome is not None:
+                    yield outcome
     finally:
         workers.close()
+
+
+def _landed(
+    workers: Workers,
+    future: Future[Finished],
+    what: tuple[Item, Task, int],
+    suspects: deque[tuple[Item, Task, int]],
+) -> Outcome | None:
+    """The outcome of a picture, or None if its process died and it is to be tried again."""
+    item, task, deaths = what
+    try:
+        return _finish(item, task, future.result())
+    except workers.lost as error:
+        if deaths + 1 < _MOST_DEATHS:
+            suspects.append((item, task, deaths + 1))
+            return None
+        failure: RestoreError = DeviceError(
+            f"'{item.source}': {deaths + 1} processes died of it: {error}",
+            hint="memory may be short: use a smaller --tile",
+        )
+    except RestoreError as error:
+        failure = error
+    return Outcome(item, "failed", failure, sha256=task.sha256)
 
 
 def restore_task(task: Task, line: Line, settings: Settings) -> Finished:
@@ -214,7 +233,7 @@ class DeviceWorkers:
         )
 
 
-_line: Line
+_line: Line | RestoreError
 _settings: Settings
 
 
@@ -228,6 +247,8 @@ def _begin(plan: LinePlan, settings: Settings, queue: Queue[torch.device], count
 
 
 def _restore_here(task: Task) -> Finished:
+    if isinstance(_line, RestoreError):
+        raise _line
     return restore_task(task, _line, _settings)
 
 

@@ -127,6 +127,45 @@ def _download(uri: str) -> Path:
         ) from error
 
 
+def remove(source: str) -> int:
+    """Delete fetched weights from the Hub's cache.
+
+    Args:
+        source: a checkpoint's name, or `hf://owner/repo/file@revision`; the whole revision goes.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        UsageError: unknown checkpoint.
+        WeightsError: bundled, or not in the cache.
+    """
+    from huggingface_hub import scan_cache_dir  # noqa: PLC0415  as above
+    from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415
+
+    uri = source if source.startswith("hf://") else get_checkpoint(source).source
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise WeightsError(f"'{source}' is part of the installation", hint="it cannot be removed")
+    try:
+        cache = scan_cache_dir()
+    except CacheNotFound:
+        repositories = []
+    else:
+        repositories = [repo for repo in cache.repos if repo.repo_id == match["repo"]]
+    commits = [
+        revision.commit_hash
+        for repository in repositories
+        for revision in repository.revisions
+        if match["revision"] in (revision.commit_hash, *revision.refs)
+    ]
+    if not commits:
+        raise WeightsError(f"'{source}' is not in the cache", hint="nothing was removed")
+    strategy = cache.delete_revisions(*commits)
+    strategy.execute()
+    return int(strategy.expected_freed_size)
+
+
 def transport_error() -> type[BaseException]:
     """What the Hub's client raises for a network that fails.
 

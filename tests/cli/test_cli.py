@@ -87,7 +87,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["missing.png"], 3, "no such file or folder: 'missing.png'"),
         (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
         (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
-        (["a.png", "-m", "gfn"], 4, "model 'gfn' has no checkpoint yet"),
+        (["a.png", "-m", "moadg"], 4, "model 'moadg' has no checkpoint yet"),
         (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
@@ -209,7 +209,7 @@ def test_models_and_weights():
     assert f"{name}\tok\t" in verified.stdout
     path = restore("weights", "path", name).stdout.strip()
     assert path.endswith(".safetensors")
-    assert restore("weights", "fetch").stdout.splitlines() == [path]
+    assert path in restore("weights", "fetch").stdout.splitlines()
 
 
 def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):

@@ -10,10 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli.cli.app import app
 
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
 
@@ -25,23 +29,23 @@ def make(path, seed=0, size=(16, 12)):
     return path
 
 
-def shell(*arguments, stdin=b"", **options):
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False, **options)
+def shell(*arguments, stdin=b""):
+    """As in a pipe, but in this process, which has imported torch already."""
+    return CliRunner().invoke(app, ["image", *map(str, arguments)], input=stdin)
 
 
 def test_a_picture_through_a_pipe(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png")
     done = shell("-", "-w", tiny_weights, "-x2", stdin=source.read_bytes())
-    assert done.returncode == 0, done.stderr
-    with Image.open(io.BytesIO(done.stdout)) as image:
+    assert done.exit_code == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout_bytes)) as image:
         assert (image.format, image.size) == ("PNG", (32, 24))
     named = shell("-", "-o", "-", "-w", tiny_weights, "-f", "jpeg", stdin=source.read_bytes())
-    assert named.stdout.startswith(b"\xff\xd8\xff")
+    assert named.stdout_bytes.startswith(b"\xff\xd8\xff")
     broken = shell("-", "-w", tiny_weights, stdin=b"no picture")
-    assert broken.returncode == 1
-    assert broken.stdout == b""
-    assert b"'stdin' is not a picture" in broken.stderr
+    assert broken.exit_code == 1
+    assert broken.stdout_bytes == b""
+    assert "'stdin' is not a picture" in broken.stderr
 
 
 def test_lists_of_files(tmp_path, tiny_weights):
@@ -51,25 +55,25 @@ def test_lists_of_files(tmp_path, tiny_weights):
     log = tmp_path / "log/m.jsonl"
     arguments = ("--files-from", "-", "-0", "-o", out, "-w", tiny_weights, "--manifest", log)
     done = shell(*arguments, stdin=text)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert len(list(out.iterdir())) == 2
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert [record["input_sha256"] for record in records] == digests
     empty = shell("--files-from", "-", "-w", tiny_weights, stdin=b"")
-    assert empty.returncode == 3
+    assert empty.exit_code == 3
 
 
 def test_frames(tiny_weights):
     frames = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), np.uint8)
     done = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames.tobytes())
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) == 3 * 48 * 64 * 3
+    assert done.exit_code == 0, done.stderr
+    assert len(done.stdout_bytes) == 3 * 48 * 64 * 3
     one = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames[1].tobytes())
-    assert done.stdout[48 * 64 * 3 :][: 48 * 64 * 3] == one.stdout
+    assert done.stdout_bytes[48 * 64 * 3 :][: 48 * 64 * 3] == one.stdout_bytes
     cut = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames.tobytes()[:-1])
-    assert cut.returncode == 1
-    assert b"frame 3" in cut.stderr
+    assert cut.exit_code == 1
+    assert "frame 3" in cut.stderr
 
 
 def hashes(folder):
@@ -77,11 +81,10 @@ def hashes(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
-@pytest.mark.parametrize("ahead", [0, 4])
-def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights, ahead):
+def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights):
     for n in range(200):
         make(tmp_path / f"in/{n:03}.png", n, size=(9, 8))
-    arguments = [*COMMAND, str(tmp_path / "in"), "-w", str(tiny_weights), "-j", str(ahead)]
+    arguments = [*COMMAND, str(tmp_path / "in"), "-w", str(tiny_weights), "-j", "4"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(
         [*arguments, "-o", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -91,6 +94,7 @@ def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights, a
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (killed / ".000_x4.png.abc.part").write_text("as a run that is killed leaves it")
     before = hashes(killed)
     assert 60 <= len([name for name in before if name.endswith("_x4.png")]) < 200
     resumed = subprocess.run(
@@ -99,9 +103,8 @@ def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights, a
     statuses = [json.loads(line).get("status") for line in resumed.stdout.splitlines()]
     assert statuses.count("skipped") == len([n for n in before if n.endswith("_x4.png")])
     subprocess.run([*arguments, "-o", str(whole)], capture_output=True, check=True)
-    left = {name: digest for name, digest in hashes(killed).items() if not name.endswith(".part")}
-    assert left == hashes(whole)
-    assert len(left) == 200
+    assert hashes(killed) == hashes(whole)  # temporary files included
+    assert len(hashes(whole)) == 200
 
 
 def test_resume_goes_by_content(tmp_path, tiny_weights):
@@ -110,7 +113,7 @@ def test_resume_goes_by_content(tmp_path, tiny_weights):
 
     def status(*more):
         done = shell(*arguments, *more)
-        return json.loads(done.stdout.splitlines()[0])["status"], done
+        return json.loads(done.stdout_bytes.splitlines()[0])["status"], done
 
     assert status()[0] == "restored"
     assert status()[0] == "skipped"
@@ -122,7 +125,10 @@ def test_resume_goes_by_content(tmp_path, tiny_weights):
     make(tmp_path / "a_x4.png")
     outcome, done = status()
     assert outcome == "failed"  # not ours to overwrite
-    assert b"does not say that it was restored" in done.stderr
+    assert "does not say that it was restored" in done.stderr
+    assert status("--on-exists", "skip")[0] == "skipped"
+    with Image.open(tmp_path / "a_x4.png") as foreign:
+        assert foreign.size == (16, 12)  # still the other's
     assert status("--on-exists", "overwrite")[0] == "restored"
 
 
@@ -141,23 +147,24 @@ def test_the_reader_goes_away(tmp_path, tiny_weights):
 def test_what_cannot_be(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png")
     for arguments, message in (
-        ((source, "-o", "-", "--json"), b"cannot both go to stdout"),
-        ((), b"no pictures were given"),
-        ((source, source.with_name("b.png"), "-o", "-"), b"no such file"),
-        (("-", "--files-from", "-"), b"both a picture and the list"),
-        ((source, "--raw", "3"), b"is not a size"),
-        ((source, "--bit-depth", "12"), b"is not known"),
+        ((source, "-o", "-", "--json"), "cannot both go to stdout"),
+        ((), "no pictures were given"),
+        ((source, source.with_name("b.png"), "-o", "-"), "no such file"),
+        (("-", "--files-from", "-"), "both a picture and the list"),
+        (("--raw", "3"), "is not a size"),
+        ((source, "--raw", "3x3"), "--raw takes stdin"),
+        ((source, "--bit-depth", "12"), "is not known"),
     ):
         done = shell(*arguments, "-w", tiny_weights)
-        assert done.returncode in (2, 3)
+        assert done.exit_code in (2, 3)
         assert message in done.stderr
 
 
 def test_the_plan(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png", size=(100, 80))
     done = shell(source, "-n", "-w", tiny_weights, "--tile", "64", "--overlap", "8")
-    assert done.returncode == 0, done.stderr
-    assert b"100x80 -> 400x320\t4\t" in done.stdout
+    assert done.exit_code == 0, done.stderr
+    assert b"100x80 -> 400x320\t4\t" in done.stdout_bytes
     assert not (tmp_path / "a_x4.png").exists()
     plan = json.loads(shell(source, "-n", "-w", tiny_weights, "--json").stdout)
     assert (plan["width"], plan["tiles"]) == (100, 1)
@@ -167,6 +174,60 @@ def test_fail_fast(tmp_path, tiny_weights):
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_text("no")
     done = shell(tmp_path, "-w", tiny_weights, "--fail-fast")
-    assert done.returncode == 1
-    assert b"1 of 2 pictures failed; 1 were not begun" in done.stderr
-    assert b"b.png" not in done.stderr
+    assert done.exit_code == 1
+    assert "1 of 2 pictures failed; 1 are left" in done.stderr
+    assert "b.png" not in done.stderr
+
+
+def test_a_file_called_minus(tmp_path, tiny_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.png").rename("-")
+    done = shell("./-", "-w", tiny_weights, "-o", "b.png")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "b.png").exists()
+    wrong = shell("-", "-w", tiny_weights, "-o", "b.mp4", stdin=(tmp_path / "-").read_bytes())
+    assert wrong.exit_code == 2
+
+
+def test_own_files_are_not_overwritten(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    before = source.read_bytes()
+    for option in ("--compare", "--manifest"):
+        for target in (source, tmp_path / "b.png"):
+            done = shell(source, "-w", tiny_weights, "-o", tmp_path / "b.png", option, target)
+            assert done.exit_code == 2
+            assert "is one of the inputs or outputs" in done.stderr
+    assert source.read_bytes() == before
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_closed_streams(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    line = f"{sys.executable} -m restore_cli image -w {tiny_weights}"
+    for shell_line, message in (
+        (f"{line} - <&-", "stdin is closed"),
+        (f"{line} {source} -o - >&-", "stdout is closed"),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", shell_line], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_frames_stop_when_nobody_reads(tiny_weights):
+    command = [*COMMAND, "--raw", "16x12", "-w", str(tiny_weights)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    with suppress(BrokenPipeError):
+        for _ in range(100_000):  # without an end it would take minutes
+            process.stdin.write(bytes(16 * 12 * 3))
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in errors

@@ -6,10 +6,12 @@ import io
 import os
 import struct
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import pyvips
 import torch
 from files import SRGB, jpeg, load16, save, values, wide_profile
 from hypothesis import given, settings
@@ -17,7 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from restore_cli.errors import PictureError
-from restore_cli.image import FORMATS, Encoding, Picture, encode, read_image, read_rgb8, write_image
+from restore_cli.image import (
+    FORMATS,
+    Encoding,
+    Metadata,
+    Picture,
+    encode,
+    read_image,
+    read_rgb8,
+    write_image,
+)
 from restore_cli.image.info import describe, provenance_of
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -127,6 +138,35 @@ def test_cmyk_without_a_profile_becomes_rgb_and_says_so(tmp_path):
         assert image.mode == "RGB"
 
 
+def test_cmyk_with_a_profile_goes_back_to_its_inks(tmp_path):
+    grey = pyvips.Image.new_from_array((values(3) // 2 + 64).astype(np.uint8))
+    inks = grey.copy(interpretation="srgb").icc_transform("cmyk", input_profile="srgb")
+    before = inks.numpy()
+    (tmp_path / "in.tif").write_bytes(inks.tiffsave_buffer(compression="deflate"))
+    picture = read_image(tmp_path / "in.tif")
+    assert (picture.colours, picture.notes) == ("cmyk", ())
+    assert write_image(tmp_path / "out.tif", whole(picture), Encoding("tiff")) == ()
+    after = pyvips.Image.new_from_file(str(tmp_path / "out.tif"))
+    assert after.interpretation == "cmyk"
+    # Inks mix in more than one way; what is seen is the same.
+    seen = [
+        image.icc_transform("srgb", embedded=True).numpy().astype(int)
+        for image in (after, pyvips.Image.new_from_file(str(tmp_path / "in.tif")))
+    ]
+    assert np.abs(seen[0] - seen[1]).mean() < 1.5
+    assert before.shape == after.numpy().shape
+    (note,) = write_image(tmp_path / "out.png", whole(picture), Encoding("png"))
+    assert note == "png cannot hold CMYK; written as sRGB"
+
+
+def test_a_picture_that_cannot_be_seen(tmp_path):
+    array = values(4)
+    array[..., 3] = 0
+    picture = read_image(save(tmp_path / "a.png", array))
+    write_image(tmp_path / "b.png", picture, Encoding("png"))
+    assert np.array_equal(load16(tmp_path / "b.png"), array)
+
+
 def littlecms(array: np.ndarray, profile: bytes) -> np.ndarray:
     """The same conversion by Pillow's littleCMS, with 8 bits."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -202,6 +242,14 @@ def test_a_grey_picture_with_a_profile_stays_grey(tmp_path):
         assert np.abs(np.array(image).astype(int) - array[..., 0]).max() <= 1
 
 
+@pytest.mark.parametrize("profile", [SRGB, wide_profile()], ids=["srgb", "wide"])
+def test_a_grey_jpeg_with_a_profile_for_rgb(tmp_path, profile):
+    Image.new("L", (12, 12), 90).save(tmp_path / "a.jpg", icc_profile=profile)
+    picture = read_image(tmp_path / "a.jpg")
+    assert picture.grey
+    assert abs(float(picture.pixels.mean()) * 255 - 90) < 5
+
+
 def test_srgb_under_another_name_is_not_converted(tmp_path):
     Image.fromarray(values(3)).save(tmp_path / "in.png", icc_profile=SRGB)
     picture = read_image(tmp_path / "in.png")
@@ -216,6 +264,76 @@ def test_a_broken_profile_is_left_out_with_a_note(tmp_path):
     with Image.open(tmp_path / "out.png") as image:
         assert "icc_profile" not in image.info
     assert picture.notes == ("its colour profile is broken and was left out",)
+
+
+def test_words_that_are_not_ascii_survive(tmp_path):
+    exif = Image.Exif()
+    exif[0x013B] = "Artist"
+    data = jpeg(values(3), exif=exif).replace(b"Artist", "Jörg".encode() + b"\0")
+    (tmp_path / "a.jpg").write_bytes(data)
+    for key in ("jpeg", "png", "webp", "avif"):
+        write_image(tmp_path / "out", read_image(tmp_path / "a.jpg"), Encoding(key))
+        assert "Jörg".encode() in (tmp_path / "out").read_bytes()
+
+
+def test_who_took_a_tiff(tmp_path):
+    Image.fromarray(values(3)).save(
+        tmp_path / "a.tif", tiffinfo={271: "Maker", 315: "Somebody", 33432: "CC0"}
+    )
+    picture = read_image(tmp_path / "a.tif")
+    write_image(tmp_path / "a.jpg", picture, Encoding("jpeg"))
+    with Image.open(tmp_path / "a.jpg") as image:
+        kept = image.getexif()
+        assert (kept[271], kept[315], kept[33432]) == ("Maker", "Somebody", "CC0")
+    (note,) = write_image(tmp_path / "b.tif", picture, Encoding("tiff"))
+    assert "EXIF" in note
+
+
+@pytest.mark.parametrize(
+    ("key", "encoding", "note"),
+    [
+        ("jpeg", {}, "its text was left out"),
+        ("jpeg", {"lossless": True}, "no lossless form"),
+        ("jpeg", {"depth": 16}, "holds 8 bits"),
+        ("png", {"quality": 50}, "is lossless"),
+    ],
+)
+def test_what_is_asked_for_and_cannot_be_is_said(tmp_path, key, encoding, note):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("Author", "somebody")
+    save(tmp_path / "a.png", values(3), pnginfo=chunks)
+    notes = write_image(tmp_path / "b", read_image(tmp_path / "a.png"), Encoding(key, **encoding))
+    assert any(note in one for one in notes), notes
+
+
+def test_white_is_white_in_avif(tmp_path):
+    white = read_image(save(tmp_path / "a.png", np.full((8, 8, 3), 65535, np.uint16)))
+    write_image(tmp_path / "a.avif", white, Encoding("avif", lossless=True))
+    again = read_image(tmp_path / "a.avif")
+    assert again.depth == 16
+    assert again.pixels.min() == 1
+
+
+def test_xmp_that_is_large_or_odd(tmp_path):
+    facts = (("model", "m\udcff\x07"),)
+    large = b"<x:xmpmeta><rdf:RDF>" + b" " * 70_000 + b"</rdf:RDF></x:xmpmeta>"
+    odd = b'<?xml version="1.0" encoding="foo"?><a/>'
+    for packet, replaced in ((large, True), (odd, True), (XMP_OTHER, False)):
+        picture = read_image(save(tmp_path / "a.png", values(3)))
+        fields = (("xmp-data", pyvips.GValue.blob_type, packet),)
+        picture = replace(picture, metadata=Metadata(fields=fields))
+        notes = write_image(tmp_path / "b", picture, Encoding("jpeg", provenance=facts))
+        assert any("XMP" in note for note in notes) == replaced
+        assert provenance_of(tmp_path / "b") == {"model": "m??"}
+    write_image(tmp_path / "c", picture, Encoding("png"))
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes().replace(XMP_OTHER, odd))
+    assert provenance_of(tmp_path / "c") == {}
+
+
+XMP_OTHER = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
+)
 
 
 def test_provenance_comes_back_from_every_format(tmp_path):

@@ -92,6 +92,12 @@ def test_templates(tree):
     assert targets(tree / "b.JPG", output=Path("{dir}/x/{name}.{ext}"), format="webp") == [
         str(tree / "x/b.webp")
     ]
+    assert targets(tree / "**/*.png", output=tree / "out") == [
+        str(tree / "out" / name) for name in ("a_x4.png", "sub/a_x4.png")
+    ]
+    for broken in ("{name", "a{.png", "{name}}.png", "{}", "{name:d}", "{name!x}", "{scale:{x}}"):
+        with pytest.raises(UsageError, match="is no template"):
+            targets(tree / "a.png", output=Path(broken))
     with pytest.raises(UsageError, match="would both become"):
         targets(tree, output=tree / "{scale}.png")
     with pytest.raises(UsageError, match="is not a jpeg file"):
@@ -130,6 +136,7 @@ def test_a_full_disk_is_found_before_the_model_loads(tree, tmp_path, monkeypatch
         ({"icc": "no"}, "icc choice"),
         ({"metadata": "some"}, "metadata choice"),
         ({"resume": True, "metadata": "none"}, "--resume knows"),
+        ({"resume": True, "on_exists": "rename"}, "rename hides it"),
         ({"depth": 16, "format": "jpeg"}, "jpeg holds 8 bits"),
     ],
 )

@@ -87,7 +87,7 @@ def test_an_output_is_never_an_input(tmp_path):
         ("b.png", {"format": "jpeg"}, "is not a jpeg file by its name"),
         ("c.psd", {}, "cannot write"),
         ("c.gif", {}, "cannot write"),
-        ("{name}_{size}.png", {}, "has {size}"),
+        ("{name}_{size}.png", {}, "is no template"),
     ],
 )
 def test_names_that_would_lie_are_refused(tmp_path, output, options, message):

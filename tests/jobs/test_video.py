@@ -71,6 +71,25 @@ def test_a_film_without_sound_through_a_network(tmp_path, tiny_weights):
     assert (len(images), images[0].shape, sound) == (2, (96, 128, 3), [])
 
 
+def test_colours_and_rotation(tmp_path):
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("libx264", rate=10, options={"crf": "1"})
+        image.width, image.height, image.pix_fmt = 64, 32, "yuv420p"
+        values = np.zeros((32, 64, 3), np.uint8)
+        values[:] = 200, 60, 30
+        values[:16, :32] = 20, 200, 90  # upper left
+        for _ in range(2):
+            writer.mux(image.encode(av.VideoFrame.from_ndarray(values, "rgb24")))
+        writer.mux(image.encode())
+    assert restore("image", source, "--model", "bicubic", "-x2").exit_code == 0
+    frames, _, _ = contents(tmp_path / "a_x2.mp4")
+    assert np.abs(frames[0][50, 100].astype(int) - (200, 60, 30)).max() <= 6
+    assert np.abs(frames[0][10, 10].astype(int) - (20, 200, 90)).max() <= 6
+    with av.open(str(tmp_path / "a_x2.mp4")) as reader:
+        assert reader.streams.video[0].codec_context.colorspace == 1  # BT.709, and said
+
+
 def test_what_is_no_film(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"no film" * 100)
     done = restore("image", tmp_path / "a.mp4", "--model", "bicubic")

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock, Timer
 
 import numpy as np
 import pytest
@@ -82,6 +84,52 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, line):
     assert len(list((tmp_path / "out").iterdir())) == 11
     assert workers.asked.count("00.png") == 3
     assert workers.closed
+
+
+class OneProcess:
+    """One process that does its queue in order; one picture kills it, with all that wait."""
+
+    lost = (OSError,)
+    count = 2
+
+    def __init__(self, line, settings, killer):
+        self.line, self.settings, self.killer = line, settings, killer
+        self.queue, self.asked, self.lock = deque(), [], Lock()
+
+    def submit(self, task):
+        future = Future()
+        with self.lock:
+            again = Path(task.name).name in self.asked
+            assert not (again and self.queue)  # what is suspected comes alone
+            self.asked.append(Path(task.name).name)
+            self.queue.append((future, task))
+        Timer(0.05, self.work).start()
+        return future
+
+    def work(self):
+        with self.lock:
+            if not self.queue:
+                return
+            future, task = self.queue.popleft()
+            if Path(task.name).name != self.killer:
+                future.set_result(restore_task(task, self.line, self.settings))
+                return
+            for dead in (future, *(waiting for waiting, _ in self.queue)):
+                dead.set_exception(OSError("the process ended"))
+            self.queue.clear()
+
+    def close(self):
+        pass
+
+
+def test_neighbours_are_not_blamed(folder, tmp_path, line):
+    job = RestoreJob((folder,), tmp_path / "out", scale=4, exclude=("bad.png",))
+    settings = settings_of(job, line)
+    workers = OneProcess(line, settings, "03.png")
+    outcomes = {o.item.source.name: o for o in run_on(workers, job, plan(job), settings)}
+    assert [name for name, o in outcomes.items() if o.status == "failed"] == ["03.png"]
+    assert len(outcomes) == 12
+    assert workers.asked.count("03.png") == 3
 
 
 def hashes(folder):

@@ -194,3 +194,23 @@ def test_two_processes_at_once(hub, client):
     assert [code for code, _, _ in results] == [0, 0]
     assert results[0][1] == results[1][1]
     assert Path(results[0][1]).read_bytes() == CONTENT
+
+
+def test_what_was_fetched_can_be_removed(hub, client):
+    commit = hub.commit(REPOSITORY, {FILE: CONTENT})
+    path = Path(client.fetch(commit)[1])
+    command = [sys.executable, "-m", "restore_cli", "weights", "remove"]
+
+    def remove(name):
+        return subprocess.run(
+            [*command, name], capture_output=True, text=True, env=client.settings(), check=False
+        )
+
+    done = remove(f"hf://{REPOSITORY}/{FILE}@{commit}")
+    assert done.returncode == 0, done.stderr
+    assert "0.1 MB freed" in done.stderr
+    assert not path.exists()
+    again = remove(f"hf://{REPOSITORY}/{FILE}@{commit}")
+    assert again.returncode == 4
+    assert "is not in the cache" in again.stderr
+    assert remove("mprnet-mscam-lite.shake").returncode == 4

@@ -1,0 +1,284 @@
+"""Where the time goes: ratios inside one run, so that a slow day cancels out.
+
+    python benchmarks/speed.py [--quick] [--output benchmarks/speed]
+
+Prints a table and writes it with the date. Run it on an idle machine: `make bench`.
+
+| row | what is divided by what |
+|---|---|
+| plain | the network as published (NCHW, every output, means over integral images) / ours |
+| roofline | ours / its operations at the rate of a 3x3 convolution, 96 channels, channels_last |
+| tlsc | with local statistics / without |
+| folder | `restore image` on 32 pictures, from the first to the last / the network's time alone |
+| start | `restore image` on a 64x64 picture, whole process / `import torch` alone |
+| memory | growth of the process on 12x the pixels, with the pictures' own bytes taken off / on 1x |
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `restore` does
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.inference.tlsc import windows
+from restore_cli.models.layers import GlobalMean
+from restore_cli.models.registry import MODELS
+from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.store import locate
+
+CPU = torch.device("cpu")
+HEIGHT, WIDTH = 176, 320
+
+
+class PublishedMean(nn.Module):
+    """The published converter: an integral image of the full map, the projection after it."""
+
+    def __init__(self, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        height, width = x.shape[-2:]
+        rows, columns = min(self.window[0], height), min(self.window[1], width)
+        if rows == height and columns == width:
+            projected: Tensor = projection(x.mean((2, 3), keepdim=True))
+            return projected
+        total = F.pad(x.cumsum(-1).cumsum_(-2), (1, 0, 1, 0))
+        mean = (
+            total[..., :-rows, :-columns]
+            - total[..., :-rows, columns:]
+            - total[..., rows:, :-columns]
+            + total[..., rows:, columns:]
+        ) / (rows * columns)
+        left, top = (columns - 1) // 2, (rows - 1) // 2
+        mean = F.pad(mean, (left, columns - 1 - left, top, rows - 1 - top), mode="replicate")
+        projected = projection(mean)
+        return projected
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="lite instead of paper size")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "speed")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    rows = network_rows("lite" if arguments.quick else "paper", arguments.repeat)
+    rows += [start_row(arguments.repeat), folder_row(), memory_row()]
+    lines = ["| ratio | measured | target | what was measured |", "|---|---|---|---|"]
+    lines += [f"| {name} | {ratio:.2f} | {target} | {what} |" for name, ratio, target, what in rows]
+    today = datetime.datetime.now(datetime.UTC).date()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    text = "\n".join([f"# Speed, {today}", "", machine, "", *lines, ""])
+    print(text)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / f"{today}.md").write_text(text, "utf-8")
+
+
+def network_rows(config: str, repeat: int) -> list[tuple[str, float, str, str]]:
+    """plain, roofline, tlsc."""
+    network = MODELS["mprnet-mscam"].build(MODELS["mprnet-mscam"].configs[config]).eval()
+    image = torch.rand(1, 3, HEIGHT, WIDTH)
+    plain = published(network)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.safetensors"
+        shape = asdict(MODELS["mprnet-mscam"].configs[config])
+        write_checkpoint(path, network.state_dict(), Header("mprnet-mscam", shape, (64, 64), {}))
+        loaded = load_network(locate(str(path), None))
+    ours = Restorer(loaded, RestorerOptions(CPU, tile=0))
+    off = Restorer(loaded, RestorerOptions(CPU, tile=0, tlsc=False))
+    with FlopCounterMode(display=False) as counter:
+        ours(image)
+    flops = counter.get_total_flops()
+    x = torch.rand(1, 96, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
+    one = nn.Conv2d(96, 96, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+
+    def convolve() -> None:
+        for _ in range(10):
+            one(x)
+
+    calls: dict[str, Callable[[], object]] = {
+        "plain": lambda: plain(image),
+        "ours": lambda: ours(image),
+        "off": lambda: off(image),
+        "conv": convolve,
+    }
+    seconds = interleaved(calls, repeat)
+    rate = 10 * 2 * 96 * 96 * 9 * HEIGHT * WIDTH / seconds["conv"]
+    size = f"mprnet-mscam {config}, {WIDTH}x{HEIGHT}"
+    return [
+        (
+            "plain / ours",
+            seconds["plain"] / seconds["ours"],
+            ">= 1.7",
+            f"{size}: {seconds['plain']:.2f} s, {seconds['ours']:.2f} s",
+        ),
+        (
+            "ours / roofline",
+            seconds["ours"] * rate / flops,
+            "<= 1.2",
+            f"{flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s: {flops / rate:.2f} s",
+        ),
+        (
+            "TLSC on / off",
+            seconds["ours"] / seconds["off"],
+            "<= 1.06",
+            f"{seconds['ours']:.2f} s, {seconds['off']:.2f} s",
+        ),
+    ]
+
+
+def published(network: nn.Module) -> Callable[[Tensor], object]:
+    """The network as it was published: NCHW, every stage's image, its own tail."""
+    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    sizes = windows(plain, (64, 64), (96, 96))
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, GlobalMean):
+            parent, _, child = name.rpartition(".")
+            setattr(plain.get_submodule(parent), child, PublishedMean(sizes[name][0]))
+    upscaler = plain.upscaler
+
+    def tail(x: Tensor) -> Tensor:
+        x = F.leaky_relu(upscaler.conv(x + upscaler.groups(x)), 0.1)
+        image: Tensor = upscaler.image(F.pixel_shuffle(upscaler.expand(x), upscaler.scale))
+        return F.pixel_unshuffle(image, upscaler.scale)  # what the network shuffles again
+
+    upscaler.forward = tail
+
+    def run(image: Tensor) -> object:
+        with torch.no_grad():
+            return plain.outputs(image)
+
+    return run
+
+
+def start_row(repeat: int) -> tuple[str, float, str, str]:
+    """The first picture, from nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "a.png"
+        Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(picture)
+        command = [sys.executable, "-m", "restore_cli", "image", str(picture), "-q"]
+        command += ["--on-exists", "overwrite"]
+        seconds = interleaved(
+            {
+                "restore": lambda: subprocess.run(command, check=True, capture_output=True),
+                "torch": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
+            },
+            repeat,
+        )
+    ratio = seconds["restore"] / seconds["torch"]
+    return ("start / import torch", ratio, "<= 1.3", f"{seconds['restore']:.2f} s, 64x64, lite")
+
+
+def folder_row() -> tuple[str, float, str, str]:
+    """32 pictures: reading and writing beside the network."""
+    script = """
+import sys, time
+from pathlib import Path
+import torch
+from restore_cli.inference.assemble import assemble
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.image import read_image
+from restore_cli.jobs.plan import RestoreJob, plan
+from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.run import run
+folder, out, ahead = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+line = assemble(["mprnet-mscam"], [None], RestorerOptions(torch.device("cpu")))
+job = RestoreJob((folder,), out, scale=4)
+items = plan(job)
+images = [read_image(item.source).pixels for item in items]
+line.stage(images[0])
+begun = time.monotonic()
+for image in images:
+    line.stage(image)
+pure = time.monotonic() - begun
+begun = time.monotonic()
+assert len(list(run(job, items, line.stage, settings_of(job, line), ahead=ahead))) == 32
+print(time.monotonic() - begun, pure)
+"""
+    best: dict[int, tuple[float, float]] = {}
+    for ahead in (0, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "in"
+            source.mkdir()
+            rng = np.random.default_rng(0)
+            for n in range(32):
+                smooth = rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+                large = Image.fromarray(smooth).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+                large.save(source / f"{n:02}.png")
+            command = [sys.executable, "-c", script, str(source), f"{folder}/out", str(ahead)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            whole, pure = map(float, done.stdout.split())
+            best[ahead] = whole, pure
+    ratios = {ahead: whole / pure for ahead, (whole, pure) in best.items()}
+    ahead = min(ratios, key=lambda n: ratios[n])
+    other = 4 - ahead
+    what = (
+        f"32 of {WIDTH}x{HEIGHT}, lite: {best[ahead][0]:.1f} s, {best[ahead][1]:.1f} s "
+        f"(-j {ahead}; with -j {other} {ratios[other]:.2f})"
+    )
+    return ("folder / forward", ratios[ahead], "<= 1.08", what)
+
+
+def memory_row() -> tuple[str, float, str, str]:
+    """Peak memory of the process on 3 and on 0.25 million pixels."""
+    script = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "restore_cli", "image", *sys.argv[1:]], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in ((580, 432), (2008, 1496)):
+            path = Path(folder) / f"{width}.png"
+            Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(path)
+            command = [sys.executable, "-c", script, str(path), "-q", "--tile", "512", "-o"]
+            done = subprocess.run(
+                [*command, f"{folder}/out_{width}.png"], capture_output=True, text=True, check=True
+            )
+            peaks.append(int(done.stdout.split()[-1]))
+    small, large = peaks
+    pictures = 17 * 3 * (2008 * 1496 - 580 * 432)  # values more, in and out
+    each = (large - small) / pictures
+    what = f"{small / 1e9:.2f} GB, {large / 1e9:.2f} GB: {each:.1f} bytes a value"
+    return ("memory, 3 Mpx / 0.25 Mpx", large / small, "-", what)
+
+
+def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
+    """Seconds of each call, the median; they take turns, so that a slow minute hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeat):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
