@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check miniature clean
+.PHONY: demo test check miniature bench clean
 
 demo: $(READY)
 	$(BIN)/restore image examples/motorcycle.png --model mprnet-mscam -x4 -o demo --on-exists overwrite
@@ -23,6 +23,10 @@ miniature: $(READY)
 	$(BIN)/restore benchmark --dataset blurmini --model mprnet-mscam gfn bicubic \
 		--formats md,csv -o benchmarks/blurmini
 	rm -r benchmarks/blurmini/pictures benchmarks/blurmini/rows.jsonl
+
+# Ratios of times on this machine; leave it alone meanwhile.
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -69,7 +69,8 @@ def test_gopro(tmp_path):
 
 
 def test_photos_are_no_pairs(tmp_path):
-    assert find_pairs(tree(tmp_path, "a.png", "lr/b.png", "more/sharp/c.jpg").parent) is None
+    photos = tree(tmp_path / "photos/x", "a.png", "lr/b.png", "more/sharp/c.jpg")
+    assert find_pairs(photos.parent) is None
     assert find_pairs(tree(tmp_path / "hr_only", "hr/b.png")) is None
 
 

@@ -188,8 +188,8 @@ def unused_gpu() -> str:
     return ""
 
 
-def parse_precision(text: str, device: torch.device) -> torch.dtype:
-    """`auto` is fp32.
+def parse_precision(text: str, device: torch.device | None) -> torch.dtype:
+    """`auto` is fp32; the device is None where only others know it.
 
     Raises:
         UsageError: unknown, or half precision on a CPU, where it is slow and was never wanted.
@@ -204,7 +204,7 @@ def parse_precision(text: str, device: torch.device) -> torch.dtype:
     }
     if text not in known:
         raise UsageError(f"--precision '{text}' is not known", hint=", ".join(known))
-    if device.type == "cpu" and known[text] != torch.float32:
+    if device and device.type == "cpu" and known[text] != torch.float32:
         raise UsageError(f"--precision {text} is for GPUs", hint="the CPU runs fp32")
     return known[text]
 

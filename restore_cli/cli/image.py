@@ -392,7 +392,7 @@ def image(
     here = devices[0]
     options = RestorerOptions(
         device=here,
-        dtype=opt.parse_precision(precision, here),
+        dtype=opt.parse_precision(precision, None if engine == "ray" else here),
         tlsc=tlsc,
         tile=opt.parse_tile(tile),
         overlap=opt.parse_overlap(overlap),
@@ -493,8 +493,9 @@ def _restore(request: _Request, items: list[Item], told: _Told) -> int:
 
     if request.job.resume:
         remove_leftovers(item.target for item in items)
-    piped = any(STREAM in (item.source, item.target) for item in items)
-    if piped and told.json:
+    to_stdout = any(item.target == STREAM for item in items)
+    piped = to_stdout or any(item.source == STREAM for item in items)
+    if to_stdout and told.json:
         raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
     if told.compare is not None:
         refuse_compare(opt.parse_path(told.compare), items, request.job.on_exists)
@@ -505,7 +506,7 @@ def _restore(request: _Request, items: list[Item], told: _Told) -> int:
     # When others restore, this process needs the facts of the line only.
     line = _assemble(request, told, "cpu" if spread else "")
     start = _starter(request, items, line, spread=spread, piped=piped)
-    printer = _Printer(request.job, line, told, silent=piped)
+    printer = _Printer(request.job, line, told, silent=to_stdout)
     status = _run(start, len(items), printer, fail_fast=told.fail_fast)
     if told.compare is not None:
         _compare(opt.parse_path(told.compare), printer.restored, line)

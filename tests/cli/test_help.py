@@ -67,6 +67,8 @@ def test_there_are_examples():
 def test_completion_is_offered():
     done = subprocess.run(
         [sys.executable, "-m", "restore_cli", "--show-completion", "bash"],
+        # Else it asks which shell runs the tests, which may be one without completion.
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         text=True,
         check=False,

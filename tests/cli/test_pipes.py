@@ -35,13 +35,15 @@ def shell(*arguments, stdin=b""):
 
 
 def test_a_picture_through_a_pipe(tmp_path, tiny_weights):
-    source = make(tmp_path / "a.png")
-    done = shell("-", "-w", tiny_weights, "-x2", stdin=source.read_bytes())
+    data = make(tmp_path / "a.png").read_bytes()
+    done = shell("-", "-w", tiny_weights, "-x2", stdin=data)
     assert done.exit_code == 0, done.stderr
     with Image.open(io.BytesIO(done.stdout_bytes)) as image:
         assert (image.format, image.size) == ("PNG", (32, 24))
-    named = shell("-", "-o", "-", "-w", tiny_weights, "-f", "jpeg", stdin=source.read_bytes())
+    named = shell("-", "-o", "-", "-w", tiny_weights, "-f", "jpeg", stdin=data)
     assert named.stdout_bytes.startswith(b"\xff\xd8\xff")
+    filed = shell("-", "-w", tiny_weights, "-o", tmp_path / "b.png", "--json", stdin=data)
+    assert json.loads(filed.stdout_bytes.splitlines()[0])["status"] == "restored"
     broken = shell("-", "-w", tiny_weights, stdin=b"no picture")
     assert broken.exit_code == 1
     assert broken.stdout_bytes == b""

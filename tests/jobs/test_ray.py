@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from restore_cli.cli.app import app
 from restore_cli.errors import DeviceError
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import RestoreJob, plan
@@ -64,6 +67,14 @@ def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights
     for path in whole.iterdir():
         with Image.open(path) as one, Image.open(tmp_path / "out" / path.name) as other:
             assert np.abs(np.array(one).astype(int) - np.array(other)).max() <= 1
+
+    # And by the command, on the machine that is left.
+    arguments = ["image", str(tmp_path / "in"), "-w", str(tiny_weights), "--engine", "ray"]
+    arguments += ["--address", cluster.address, "-o", str(tmp_path / "again"), "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1  # of the one that is no picture
+    assert json.loads(done.stdout.splitlines()[-1]) == {"summary": {"done": 60, "failed": 1}}
+    assert "the Ray cluster" in done.stderr
 
 
 def test_no_cluster_is_an_error_not_a_wait(tiny_weights):
