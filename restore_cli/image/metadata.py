@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image as Pillow
@@ -18,6 +21,11 @@ _COMMENT = "png-comment-"
 _PNG_XMP = "XML:com.adobe.xmp"
 _ORIENTATION = "exif-ifd0-Orientation"
 MM_PER_INCH = 25.4
+# What Pillow raises on headers that somebody bent on purpose.
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError),
+    *(ArithmeticError, RuntimeError, struct.error),
+)
 _TIFF_TAGS = {
     270: "ImageDescription",
     271: "Make",
@@ -154,10 +162,10 @@ def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
 def _tiff_tags(data: bytes) -> list[tuple[str, int, Any]]:
     """Who took a TIFF, with what and when, by Pillow, as EXIF for other formats."""
     try:
-        with Pillow.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        with _by_pillow(data, "TIFF") as image:
             tags = image.getexif()
             found = {name: tags.get(tag) for tag, name in _TIFF_TAGS.items()}
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, TypeError, KeyError):
+    except _BROKEN:
         return []
     return [
         (f"exif-ifd0-{name}", TEXT, f"{value} ({value}, ASCII, 1 components, 1 bytes)")
@@ -181,22 +189,31 @@ def lost(metadata: Metadata, key: str) -> list[str]:
     return notes
 
 
+@contextmanager
+def _by_pillow(data: bytes, kind: str) -> Iterator[Any]:
+    """The header of a picture as Pillow reads it, without its warnings on what is broken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Pillow.open(io.BytesIO(data), formats=(kind,)) as image:
+            yield image
+
+
 def _png_text(data: bytes) -> list[tuple[str, str]]:
     """By Pillow, since libvips takes Latin-1 chunks for UTF-8; XMP comes another way."""
     try:
-        with Pillow.open(io.BytesIO(data), formats=("PNG",)) as image:
+        with _by_pillow(data, "PNG") as image:
             # `.text` would decode the pixels first.
-            found = dict(image.png.im_text)  # type: ignore[attr-defined]
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, AttributeError):
+            found = dict(image.png.im_text)
+    except _BROKEN:
         return []
     return [(str(k), str(v)) for k, v in found.items() if k != _PNG_XMP]
 
 
 def _jpeg_comment(data: bytes) -> bytes | None:
     try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        with _by_pillow(data, "JPEG") as image:
             comment = image.info.get("comment")
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError):
+    except _BROKEN:
         return None
     return comment if isinstance(comment, bytes) else None
 
