@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -33,8 +34,10 @@ def cluster(monkeypatch):
     )
     cluster.second = cluster.add_node(num_cpus=1, object_store_memory=10**8)
     cluster.wait_for_nodes()
+    before = signal.getsignal(signal.SIGTERM)
     yield cluster
     cluster.shutdown()
+    signal.signal(signal.SIGTERM, before)  # Ray leaves its own
 
 
 def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights):

@@ -403,10 +403,11 @@ def test_sigterm_saves_and_ends(job):
         if progress.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         train(job(), stop)
     assert read_state(job().state).step == 2
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monkeypatch):
