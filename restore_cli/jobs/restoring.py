@@ -96,7 +96,8 @@ def settings_of(job: RestoreJob, line: Line) -> Settings:
         "icc": job.icc,
         "metadata": job.metadata,
     }
-    used = {name: value for name, value in options.items() if value not in (None, False)}
+    # Not `in (None, False)`: 0 would be among them, which is --tile off.
+    used = {k: value for k, value in options.items() if value is not None and value is not False}
     text = json.dumps(used, separators=(",", ":"), sort_keys=True)
     weights = tuple((fact.weights, fact.sha256) for fact in line.facts)
     model = "+".join(fact.model for fact in line.facts)
