@@ -116,8 +116,10 @@ def _weights() -> tuple[str, list[str]]:
 def _cache() -> tuple[str, list[str]]:
     from huggingface_hub import constants
 
+    from restore_cli.jobs.outputs import existing
+
     folder = Path(constants.HF_HUB_CACHE)
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    nearest = existing(folder)
     free = shutil.disk_usage(nearest).free
     offline = ", offline" if constants.HF_HUB_OFFLINE else ""
     problems = []

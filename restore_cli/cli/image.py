@@ -487,9 +487,8 @@ def _refuse_with_raw(inputs: list[str] | None, output: str | None) -> None:
 
 def _restore(request: _Request, items: list[Item], told: _Told) -> int:
     """Load the networks, restore everything, and return the exit status."""
-    from restore_cli.jobs.compare import refuse_compare, refuse_own
     from restore_cli.jobs.inputs import STREAM
-    from restore_cli.jobs.outputs import remove_leftovers
+    from restore_cli.jobs.outputs import refuse_own, remove_leftovers
 
     if request.job.resume:
         remove_leftovers(item.target for item in items)
@@ -498,9 +497,12 @@ def _restore(request: _Request, items: list[Item], told: _Told) -> int:
     if to_stdout and told.json:
         raise UsageError("--json and the picture cannot both go to stdout", hint="use --manifest")
     if told.compare is not None:
+        from restore_cli.jobs.compare import refuse_compare  # and the templates of its page
+
         refuse_compare(opt.parse_path(told.compare), items, request.job.on_exists)
     if told.manifest is not None:
-        refuse_own(opt.parse_path(told.manifest), items, "--manifest")
+        pairs = ((item.source, item.target) for item in items)
+        refuse_own(opt.parse_path(told.manifest), pairs, "--manifest")
     engine = request.engine
     spread = engine.name == "ray" or (len(engine.devices) > 1 and len(items) > 1 and not piped)
     # When others restore, this process needs the facts of the line only.

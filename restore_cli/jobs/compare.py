@@ -13,9 +13,10 @@ from torch import Tensor
 
 from restore_cli.errors import UsageError
 from restore_cli.image import Encoding, Picture, encode, read_image, write_image
-from restore_cli.jobs.outputs import refuse_unwritable
+from restore_cli.image.writing import put
+from restore_cli.jobs.outputs import refuse_own, refuse_unwritable
 from restore_cli.jobs.plan import Item
-from restore_cli.jobs.run import Outcome, put
+from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
 
 _LONGEST = 1600  # pixels of a side in the page; larger ones are shown smaller
@@ -49,19 +50,10 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
             f"--compare '{path}' is one picture, but there are {len(items)} inputs",
             hint="use .html",
         )
-    refuse_own(path, items, "--compare")
+    refuse_own(path, ((i.source, i.target) for i in items), "--compare")
     if path.exists() and on_exists != "overwrite":
         raise UsageError(f"'{path}' exists", hint="use --on-exists overwrite, or another --compare")
     refuse_unwritable(path.parent)
-
-
-def refuse_own(path: Path, items: Sequence[Item], option: str) -> None:
-    """Raise a `UsageError` for a file that is one of the job's inputs or outputs."""
-    own = {place.resolve() for item in items for place in (item.source, item.target)}
-    if path.resolve() in own:
-        raise UsageError(
-            f"{option} '{path}' is one of the inputs or outputs", hint="choose another"
-        )
 
 
 def write_comparison(path: Path, outcomes: Sequence[Outcome], made: str) -> None:

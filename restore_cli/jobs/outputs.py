@@ -137,6 +137,13 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         by_target[key] = source
 
 
+def refuse_own(path: Path, pairs: Iterable[tuple[Path, Path]], option: str) -> None:
+    """Raise a `UsageError` for a file of an option that is one of the job's inputs or outputs."""
+    own = {place.resolve() for pair in pairs for place in pair}
+    if path.resolve() in own:
+        raise UsageError(f"{option} '{path}' is one of the inputs or outputs", hint="name another")
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Raise a `UsageError` when nothing can be written into a folder, existing or to be made."""
     nearest = existing(folder)

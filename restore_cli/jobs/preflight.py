@@ -1,6 +1,7 @@
 """A look at the input before the work: what a network trained on motion blur can expect of it.
 
-Thresholds by 24 held-out photos at three quarters of their size; shares that were warned of:
+Thresholds by 24 held-out photos, sharp at three quarters of their size, shaken by the recipes; the
+shares that were warned of:
 
 | remark | of these | of sharp ones | of shaken ones |
 |---|---|---|---|

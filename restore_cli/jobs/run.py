@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
-from restore_cli.files import sha256, write_then_rename, write_to_stdout
+from restore_cli.files import sha256, write_to_stdout
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
+from restore_cli.image.writing import put
 from restore_cli.inference.cascade import Stage
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item, RestoreJob
@@ -111,19 +111,31 @@ def run(
                 write.cancel()
 
 
-def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
-    step = _Step(item)
+def read_input(item: Item, job: RestoreJob, settings: Settings) -> tuple[bytes, str] | Outcome:
+    """The bytes of an input and their sha256, or its outcome if there is nothing to do."""
     if item.done:
-        step.outcome = Outcome(item, "skipped")
-        return step
-    if is_film(item):
-        return step
+        return Outcome(item, "skipped")
+    digest = ""
     try:
         data = read_stdin() if item.source == STREAM else read_bytes(item.source)
-        step.sha256 = hashlib.sha256(data).hexdigest()
-        if job.resume and is_done(item, step.sha256, job, settings):
-            step.outcome = Outcome(item, "skipped", sha256=step.sha256)
-            return step
+        digest = hashlib.sha256(data).hexdigest()
+        if job.resume and is_done(item, digest, job, settings):
+            return Outcome(item, "skipped", sha256=digest)
+    except PictureError as error:
+        return Outcome(item, "failed", error, sha256=digest)
+    return data, digest
+
+
+def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
+    step = _Step(item)
+    if is_film(item) and not item.done:
+        return step
+    found = read_input(item, job, settings)
+    if isinstance(found, Outcome):
+        step.outcome = found
+        return step
+    data, step.sha256 = found
+    try:
         step.picture = load(data, _name(item), settings, output_format(item, job))
     except (PictureError, DeviceError) as error:
         return step.failed(error)
@@ -159,7 +171,10 @@ def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
         data, notes = save(
             picture, step.sha256, settings, output_format(item, job), str(item.target)
         )
-        put(item.target, data)
+        if item.target == STREAM:
+            write_to_stdout(data)
+        else:
+            put(item.target, data)
     except (PictureError, DeviceError) as error:
         step.failed(error)
         assert step.outcome is not None
@@ -172,22 +187,6 @@ def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
         size=picture.size,
         seconds=step.seconds,
     )
-
-
-def put(target: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, or to stdout.
-
-    Raises:
-        PictureError: the disk cannot take it.
-    """
-    if target == STREAM:
-        write_to_stdout(data)
-        return
-    try:
-        with write_then_rename(target) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
 
 
 def _film(item: Item, job: RestoreJob, stage: Stage, settings: Settings, report: Report) -> Outcome:

@@ -6,7 +6,6 @@ dies is given to another, and every output is written once, by this process.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import time
@@ -22,14 +21,14 @@ from typing import Protocol
 
 import torch
 
-from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
-from restore_cli.image import read_bytes
+from restore_cli.errors import DeviceError, RestoreError, UsageError
+from restore_cli.image.writing import put
 from restore_cli.inference.assemble import Line, assemble
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import Item, RestoreJob
 from restore_cli.jobs.restoring import Settings, load, restore, save
-from restore_cli.jobs.run import Outcome, is_done, is_film, output_format, put
+from restore_cli.jobs.run import Outcome, is_film, output_format, read_input
 
 _MOST_DEATHS = 3  # of processes under one picture, before it is called the cause
 
@@ -253,19 +252,13 @@ def _restore_here(task: Task) -> Finished:
 
 
 def _task(item: Item, job: RestoreJob, settings: Settings) -> Task | Outcome:
-    if item.done:
-        return Outcome(item, "skipped")
-    if is_film(item):
+    if is_film(item) and not item.done:
         failure = UsageError(f"'{item.source}' is a film", hint="name one --device")
         return Outcome(item, "failed", failure)
-    digest = ""
-    try:
-        data = read_bytes(item.source)
-        digest = hashlib.sha256(data).hexdigest()
-        if job.resume and is_done(item, digest, job, settings):
-            return Outcome(item, "skipped", sha256=digest)
-    except PictureError as error:
-        return Outcome(item, "failed", error, sha256=digest)
+    found = read_input(item, job, settings)
+    if isinstance(found, Outcome):
+        return found
+    data, digest = found
     return Task(data, str(item.source), output_format(item, job), str(item.target), digest)
 
 
