@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv
+from restore_cli.models.layers import GlobalMean, conv, plus_gated
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
 
@@ -51,10 +51,10 @@ class AttentionBlock(nn.Module):
         self.channel_expand = conv(narrow, width, 1, bias=True)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        y = self.conv2(F.relu(self.conv1(x)))
-        y = y * self.spatial_expand(F.relu(self.spatial_squeeze(y))).sigmoid()
-        gate = self.channel_expand(F.relu(self.mean(y, self.channel_squeeze, level=level)))
-        return x + y * gate.sigmoid()
+        y = self.conv2(F.relu_(self.conv1(x)))
+        y = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
+        gate = self.channel_expand(F.relu_(self.mean(y, self.channel_squeeze, level=level)))
+        return plus_gated(x, y, gate)
 
 
 class Blocks(nn.ModuleList):
@@ -107,11 +107,11 @@ class AttentiveDeblur(nn.Module):
 
     def _restore(self, x: Tensor, level: int) -> Tensor:
         """One pass of the encoder-decoder: (B, 6, h, w) -> (B, 3, h, w)."""
-        level1 = self.encode1(F.relu(self.first(x)), level)
-        level2 = self.encode2(F.relu(self.down1(_pad_same(level1))), level)
-        x = self.middle(F.relu(self.down2(_pad_same(level2))), level)
-        x = self.decode2(F.relu(self.up2(x)) + level2, level)
-        x = self.decode1(F.relu(self.up1(x)) + level1, level)
+        level1 = self.encode1(F.relu_(self.first(x)), level)
+        level2 = self.encode2(F.relu_(self.down1(_pad_same(level1))), level)
+        x = self.middle(F.relu_(self.down2(_pad_same(level2))), level)
+        x = self.decode2(F.relu_(self.up2(x)) + level2, level)
+        x = self.decode1(F.relu_(self.up1(x)) + level1, level)
         restored: Tensor = self.image(x)
         return restored
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.errors import WeightsError
-from restore_cli.models.layers import LearnedInterpolation, computed, conv, start_at_zero
+from restore_cli.models.layers import LearnedInterpolation, computed, conv, plus, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.leaky_relu(self.conv1(x), self.slope))
+        return plus(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
 
 
 def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
@@ -88,18 +88,18 @@ class Deblurring(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> features that go on, shallow features; both (B, C, H, W)."""
-        shallow = x = F.leaky_relu(self.first(image), self.first_slope)
-        x = x + self.blocks[0](x)
+        shallow = x = F.leaky_relu_(self.first(image), self.first_slope)
+        x = plus(x, self.blocks[0](x))
         for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
-            x = F.relu(down(x))
-            x = x + blocks(x)
+            x = F.relu_(down(x))
+            x = plus(x, blocks(x))
         for up in self.ups:
-            x = F.relu(up(x))
+            x = F.relu_(up(x))
         return self.last(x), shallow
 
     def image(self, features: Tensor, shallow: Tensor) -> Tensor:
         """The deblurred image (B, 3, H, W)."""
-        deblurred: Tensor = self.image2(F.relu(self.image1(features + shallow)))
+        deblurred: Tensor = self.image2(F.relu_(self.image1(features + shallow)))
         return deblurred
 
 
@@ -114,8 +114,8 @@ class Features(nn.Module):
         self.last = conv(config.width, config.width, 3, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        shallow = F.leaky_relu(self.first(image), self.first_slope)
-        return shallow + self.last(self.blocks(shallow))
+        shallow = F.leaky_relu_(self.first(image), self.first_slope)
+        return plus(shallow, self.last(self.blocks(shallow)))
 
 
 class Gate(nn.Module):
@@ -128,7 +128,7 @@ class Gate(nn.Module):
 
     def forward(self, deblurring: Tensor, image: Tensor, features: Tensor) -> Tensor:
         x = torch.cat([deblurring, image, features], 1)
-        return self.conv2(F.leaky_relu(self.conv1(x), SLOPE))
+        return self.conv2(F.leaky_relu_(self.conv1(x), SLOPE))
 
 
 class Reconstruction(nn.Module):
@@ -146,9 +146,9 @@ class Reconstruction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(x)
-        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
-        x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), SLOPE)
-        restored: Tensor = self.image(F.leaky_relu(self.conv(x), SLOPE))
+        x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
+        x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
+        restored: Tensor = self.image(F.leaky_relu_(self.conv(x), SLOPE))
         return restored
 
 

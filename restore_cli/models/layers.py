@@ -130,6 +130,23 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def plus(x: Tensor, branch: Tensor) -> Tensor:
+    """`x` + `branch`, in the memory of `branch`, which nobody else may hold.
+
+    Where their types differ, as under autocast, the sum has the wider one and memory of its own.
+    """
+    ours = branch.dtype == x.dtype and branch is not x  # a row of no blocks is its input
+    return branch.add_(x) if ours else x + branch
+
+
+def plus_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+    """`x` + `branch` * sigmoid(`gate`), in the memory of `gate` and one map more.
+
+    Measured at 64x176x320 on 2 cores: 2.9 ms; sigmoid, product and sum one by one take 6.1 ms.
+    """
+    return torch.addcmul(x, branch, gate.sigmoid_())
+
+
 def halve(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H/2, W/2): bilinear x0.5, which for even sizes is the 2x2 mean."""
     return F.avg_pool2d(x, 2)
@@ -172,7 +189,7 @@ class LearnedInterpolation(nn.Module):
             batch * channels, 1, height + 4, width + 4
         )
         phases: Tensor = self.phases(planes)
-        return phases.reshape(batch, -1, height, width)
+        return phases.reshape(batch, channels * phases.shape[1], height, width)
 
 
 def computed(

@@ -53,6 +53,7 @@ from restore_cli.models.layers import (
     Origin,
     computed,
     conv,
+    plus,
     start_at_zero,
 )
 from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
@@ -94,8 +95,8 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = x
         for layer in self.convs[:-1]:
-            seen = torch.cat([seen, F.leaky_relu(layer(seen), SLOPE)], 1)
-        return x + DENSE_SCALE * self.convs[-1](seen)
+            seen = torch.cat([seen, F.leaky_relu_(layer(seen), SLOPE)], 1)
+        return torch.add(x, self.convs[-1](seen), alpha=DENSE_SCALE)
 
 
 class ResidualBlock(nn.Module):
@@ -109,8 +110,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
-        return x + self.norm2(self.conv2(y))
+        y = F.leaky_relu_(self.norm1(self.conv1(x)), SLOPE)
+        return plus(x, self.norm2(self.conv2(y)))
 
 
 class FirstOrderAttention(nn.Module):
@@ -123,8 +124,8 @@ class FirstOrderAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.expand(F.relu(self.mean(x, self.squeeze)))
-        return x * gate.sigmoid()
+        gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
+        return x * gate.sigmoid_()
 
 
 class SecondOrderAttention(nn.Module):
@@ -137,8 +138,8 @@ class SecondOrderAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        gate = self.expand(F.relu(self.covariance(x, self.squeeze, origin=origin)))
-        return x * gate.sigmoid()
+        gate = self.expand(F.relu_(self.covariance(x, self.squeeze, origin=origin)))
+        return x * gate.sigmoid_()
 
 
 class Deblurring(nn.Module):
@@ -166,15 +167,15 @@ class Deblurring(nn.Module):
         norms = iter(self.norms)
         x = image
         for layer in (self.first, *self.downs):
-            x = F.leaky_relu(next(norms)(layer(x)), SLOPE)
+            x = F.leaky_relu_(next(norms)(layer(x)), SLOPE)
         x = self.blocks(x)
         for layer in self.ups:
-            x = F.leaky_relu(next(norms)(layer(x)), SLOPE)
+            x = F.leaky_relu_(next(norms)(layer(x)), SLOPE)
         return x
 
     def image(self, features: Tensor) -> Tensor:
         """The deblurred small image (B, 3, H, W)."""
-        deblurred: Tensor = self.image2(F.leaky_relu(self.image1(features), SLOPE))
+        deblurred: Tensor = self.image2(F.leaky_relu_(self.image1(features), SLOPE))
         return deblurred
 
 
@@ -189,9 +190,9 @@ class Upscaler(nn.Module):
         self.image = conv(width, 3, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), SLOPE)
-        x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), SLOPE)
-        image: Tensor = self.image(F.leaky_relu(self.conv(x), SLOPE))
+        x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), SLOPE)
+        x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
+        image: Tensor = self.image(F.leaky_relu_(self.conv(x), SLOPE))
         return image
 
 

@@ -29,7 +29,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, computed, conv, double, halve
+from restore_cli.models.layers import (
+    GlobalMean,
+    computed,
+    conv,
+    double,
+    halve,
+    plus,
+    plus_gated,
+)
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
@@ -65,7 +73,7 @@ class Deblurred(NamedTuple):
 
 
 class ChannelAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(mean(x))))), Zamir et al. fig. 3."""
+    """input + x * sigmoid(expand(relu(squeeze(mean(x))))), Zamir et al. fig. 3."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -73,9 +81,9 @@ class ChannelAttention(nn.Module):
         self.squeeze = conv(width, width // reduction, 1)
         self.expand = conv(width // reduction, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.expand(F.relu(self.mean(x, self.squeeze)))
-        return x * gate.sigmoid()
+    def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
+        gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
+        return plus_gated(block_input, x, gate)
 
 
 class AttentionBlock(nn.Module):
@@ -90,7 +98,7 @@ class AttentionBlock(nn.Module):
         self._activation = (activation,)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.attention(self.conv2(self._activation[0](self.conv1(x))))
+        return self.attention(self.conv2(self._activation[0](self.conv1(x))), x)
 
 
 class ResidualGroup(nn.Module):
@@ -102,7 +110,7 @@ class ResidualGroup(nn.Module):
         self.conv = conv(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(self.blocks(x))
+        return plus(x, self.conv(self.blocks(x)))
 
 
 class SupervisedAttention(nn.Module):
@@ -117,7 +125,7 @@ class SupervisedAttention(nn.Module):
     def forward(self, x: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W), (B, 3, H, W) -> gated features, image."""
         image = self.image(x) + degraded
-        return x + self.features(x) * self.gate(image).sigmoid(), image
+        return plus_gated(x, self.features(x), self.gate(image)), image
 
 
 BlockMaker = Callable[[int], AttentionBlock]
@@ -144,8 +152,8 @@ class Encoder(nn.Module):
         for index, blocks in enumerate(self.levels):
             x = blocks(self.downs[index - 1](halve(x)) if index else x)
             if self.cross_encoder:
-                x = x + self.cross_encoder[index](encoded[index])
-                x = x + self.cross_decoder[index](decoded[index])
+                x = plus(x, self.cross_encoder[index](encoded[index]))
+                x = plus(x, self.cross_decoder[index](decoded[index]))
             levels.append(x)
         return levels
 
@@ -167,7 +175,7 @@ class Decoder(nn.Module):
         levels = [self.levels[-1](encoded[-1])]
         for index in reversed(range(LEVELS - 1)):
             # The 1x1 goes before the interpolation: they commute, and it is 4 times less work.
-            x = double(self.ups[index](levels[0])) + self.skips[index](encoded[index])
+            x = plus(double(self.ups[index](levels[0])), self.skips[index](encoded[index]))
             levels.insert(0, self.levels[index](x))
         return levels
 
@@ -195,10 +203,10 @@ class FullResolution(nn.Module):
     def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
         for level, group in enumerate(self.groups):
             lifted = self.from_encoder[level](encoded[level])
-            lifted = lifted + self.from_decoder[level](decoded[level])
+            lifted = plus(lifted, self.from_decoder[level](decoded[level]))
             for _ in range(level):
                 lifted = double(lifted)
-            x = group(x) + lifted
+            x = plus(lifted, group(x))
         return x
 
 

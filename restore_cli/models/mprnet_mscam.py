@@ -31,6 +31,8 @@ from restore_cli.models.layers import (
     LearnedInterpolation,
     computed,
     conv,
+    plus,
+    plus_gated,
     start_at_zero,
 )
 from restore_cli.models.mprnet import (
@@ -63,20 +65,27 @@ class MprnetMscamConfig(MprnetConfig):
 
 
 class MultiScaleAttention(nn.Module):
-    """MS-CAM: x * sigmoid(local(x) + global(mean(x))); no bias, no normalisation."""
+    """MS-CAM: input + x * sigmoid(local(x) + global(mean(x))); no bias, no normalisation.
+
+    Both ways are narrow 1x1 convolutions of the same maps, so they run as one, side by side.
+    """
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
         self.mean = GlobalMean()
+        self.as_they_are = nn.Identity()
         self.local_squeeze = conv(width, width // reduction, 1)
         self.local_expand = conv(width // reduction, width, 1)
         self.global_squeeze = conv(width, width // reduction, 1)
         self.global_expand = conv(width // reduction, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        local = self.local_expand(F.relu(self.local_squeeze(x)))
-        whole = self.global_expand(F.relu(self.mean(x, self.global_squeeze)))
-        return x * (local + whole).sigmoid()
+    def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
+        squeeze = torch.cat([self.local_squeeze.weight, self.global_squeeze.weight])
+        expand = torch.cat([self.local_expand.weight, self.global_expand.weight], 1)
+        local, whole = F.conv2d(x, squeeze).chunk(2, 1)
+        whole = self.mean(whole, self.as_they_are).expand_as(local)
+        gate = F.conv2d(torch.cat([local, whole], 1).relu_(), expand)
+        return plus_gated(block_input, x, gate)
 
 
 class MultiScaleBlock(nn.Module):
@@ -89,7 +98,7 @@ class MultiScaleBlock(nn.Module):
         self.attention = MultiScaleAttention(width, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.attention(self.conv2(F.relu(self.conv1(x))))
+        return self.attention(self.conv2(F.relu_(self.conv1(x))), x)
 
 
 class Upscaler(nn.Module):
@@ -120,7 +129,7 @@ class Upscaler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
-        x = F.leaky_relu(self.conv(x + self.groups(x)), 0.1)
+        x = F.leaky_relu_(self.conv(plus(x, self.groups(x))), 0.1)
         return F.conv2d(x, self._phase_kernel(), padding=1)
 
     def _phase_kernel(self) -> Tensor:
@@ -213,7 +222,7 @@ MPRNET_MSCAM = Model(
     task="motion deblurring and x4 super-resolution",
     scale=4,
     parameters=34_116_641,
-    macs=103_365_288_576,
+    macs=104_078_146_176,
     paper="Shoyan 2022; MPRNet: arXiv:2102.02808; MS-CAM: arXiv:2009.14082",
     code_license="Apache-2.0",
     config_type=MprnetMscamConfig,

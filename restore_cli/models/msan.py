@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, conv
+from restore_cli.models.layers import GlobalAttention, Origin, conv, plus
 from restore_cli.models.spec import (
     Model,
     Placement,
@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv(width, width, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return plus(x, self.conv2(F.relu_(self.conv1(x))))
 
 
 class SelfAttention(nn.Module):
