@@ -14,7 +14,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "restore_cli"
 LAYERS = (
     {"errors"},
-    {"files", "toml_file", "resample", "metrics"},
+    {"files", "toml_file", "resample", "rounding", "metrics"},
     {"image", "degradations"},
     {"models"},
     {"weights"},

@@ -355,9 +355,9 @@ def _kind(image: Any, name: str) -> str:
 
 def _tensor(values: NDArray[Any], depth: int) -> Tensor:
     """(H, W, C) integers -> (1, C, H, W) float32 in [0, 1]."""
-    as_float = values.astype(np.float32)
-    as_float *= np.float32(1 / (2**depth - 1))
-    return torch.from_numpy(as_float).permute(2, 0, 1)[None]
+    whole = torch.from_numpy(values).permute(2, 0, 1)[None]
+    as_float = whole.to(torch.float32, memory_format=torch.contiguous_format)
+    return as_float.mul_(float(np.float32(1 / (2**depth - 1))))
 
 
 def _fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from restore_cli.errors import UsageError, unknown_name
 from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 
 BICUBIC = "bicubic"  # a stage without weights
 DEFAULT_FACTOR = 4  # of a cascade in which only bicubic enlarges
@@ -23,8 +24,11 @@ class Stage(Protocol):
 
     scale: int
 
-    def __call__(self, image: Tensor, report: Report = ...) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
+    def __call__(self, image: Tensor, report: Report = ..., depth: int | None = ...) -> Tensor:
+        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W).
+
+        In [0, 1]; with a depth of 8 or 16 bits in whole numbers, uint8 or uint16.
+        """
 
 
 class Bicubic:
@@ -33,12 +37,17 @@ class Bicubic:
     def __init__(self, scale: int = DEFAULT_FACTOR) -> None:
         self.scale = scale
 
-    def __call__(self, image: Tensor, report: Report = lambda done, tiles: None) -> Tensor:
+    def __call__(
+        self,
+        image: Tensor,
+        report: Report = lambda done, tiles: None,
+        depth: int | None = None,
+    ) -> Tensor:
         """See `Stage`."""
         height, width = (self.scale * side for side in image.shape[-2:])
-        enlarged = resize_bicubic(image, height, width).clamp(0, 1)
+        enlarged = resize_bicubic(image, height, width)
         report(1, 1)
-        return enlarged
+        return enlarged.clamp(0, 1) if depth is None else rounded(enlarged, depth)
 
 
 class Cascade:
@@ -48,7 +57,12 @@ class Cascade:
         self.stages = tuple(stages)
         self.scale = prod(stage.scale for stage in stages)
 
-    def __call__(self, image: Tensor, report: Report = lambda done, tiles: None) -> Tensor:
+    def __call__(
+        self,
+        image: Tensor,
+        report: Report = lambda done, tiles: None,
+        depth: int | None = None,
+    ) -> Tensor:
         """See `Stage`. Each stage counts as an equal share of the work."""
         whole = 1000  # parts in which a stage's tiles are counted
         for n, stage in enumerate(self.stages):
@@ -56,7 +70,8 @@ class Cascade:
             def report_all(done: int, tiles: int, before: int = n) -> None:
                 report(before * whole + done * whole // tiles, len(self.stages) * whole)
 
-            image = stage(image, report_all)
+            last = n == len(self.stages) - 1
+            image = stage(image, report_all, depth if last else None)
         return image
 
 

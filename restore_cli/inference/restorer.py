@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.inference.loading import LoadedNetwork
+from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import pad
-from restore_cli.inference.tiling import Span, Tile, plan_axis, restore_rows
+from restore_cli.inference.tiling import Block, Span, Tile, plan_axis, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement
+from restore_cli.rounding import rounded
 
-_ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
 
 
@@ -88,16 +87,21 @@ class Restorer:
         self._limit: int | None = None  # a tile side at which memory did not run out
 
     def __call__(
-        self, image: Tensor, report: Callable[[int, int], None] = lambda done, tiles: None
+        self,
+        image: Tensor,
+        report: Callable[[int, int], None] = lambda done, tiles: None,
+        depth: int | None = None,
     ) -> Tensor:
         """Restore one picture.
 
         Args:
             image: (1, 3, H, W) float in [0, 1], any size.
             report: called with (tiles done, tiles in all).
+            depth: bits a channel, 8 or 16, to round to; None for no rounding.
 
         Returns:
-            (1, 3, scale * H, scale * W) float32 in [0, 1] on the CPU.
+            (1, 3, scale * H, scale * W) on the CPU: float32 in [0, 1], or with a depth uint8 or
+            uint16, which are never held as float at that size.
 
         Raises:
             DeviceError: out of memory even with the smallest tiles, or, where the picture must be
@@ -110,7 +114,7 @@ class Restorer:
         self._refuse_hopeless(height, width)
         while True:
             try:
-                return self._restore(image, tile, report)
+                return self._restore(image, tile, report, depth)
             except (MemoryError, RuntimeError) as error:
                 tile = self._smaller(tile, error)
             if self.options.device.type == "cuda":
@@ -124,7 +128,7 @@ class Restorer:
         limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
         if limits:
             return min(longest, *limits)
-        pixels = _free_bytes(self.options.device) // 2 // self._bytes_per_pixel
+        pixels = free_bytes(self.options.device) // 2 // self._bytes_per_pixel
         if height * width <= min(pixels, _LARGEST_TILE**2):
             return longest
         side = min(isqrt(pixels), _LARGEST_TILE)
@@ -146,10 +150,13 @@ class Restorer:
         areas = [(r.stop - r.start) * (c.stop - c.start) for r in rows for c in columns]
         return len(areas), sum(areas), max(areas) * self._bytes_per_pixel
 
-    def _restore(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
-        """One picture, clamped; with self-ensemble the mean of its eight restored poses."""
+    def _restore(
+        self, image: Tensor, tile: int, report: Callable[[int, int], None], depth: int | None
+    ) -> Tensor:
+        """One picture; with self-ensemble the mean of its eight restored poses."""
         if not self.options.self_ensemble:
-            return self._restore_once(image, tile, report).clamp_(0, 1)
+            restored = self._restore_once(image, tile, report, depth)
+            return restored.clamp_(0, 1) if depth is None else restored
         poses = list(product((False, True), repeat=3))
         total: Tensor | None = None
         for n, pose in enumerate(poses):
@@ -157,24 +164,29 @@ class Restorer:
             def report_all(done: int, tiles: int, before: int = n) -> None:
                 report(before * tiles + done, len(poses) * tiles)
 
-            restored = _unposed(self._restore_once(_posed(image, pose), tile, report_all), pose)
+            posed = self._restore_once(_posed(image, pose), tile, report_all, None)
+            restored = _unposed(posed, pose)
             total = restored.clone() if total is None else total.add_(restored)
         assert total is not None
-        return total.div_(len(poses)).clamp_(0, 1)
+        total.div_(len(poses))
+        return total.clamp_(0, 1) if depth is None else rounded(total, depth)
 
-    def _restore_once(self, image: Tensor, tile: int, report: Callable[[int, int], None]) -> Tensor:
+    def _restore_once(
+        self, image: Tensor, tile: int, report: Callable[[int, int], None], depth: int | None
+    ) -> Tensor:
+        """One picture: with a depth rounded block by block, else not even clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
-        result = image.new_empty(1, 3, height, width, dtype=torch.float32)
-        top = 0
-        for rows in self._rows(pad(image, self.model.size), tile, report):
-            wanted = rows[..., : height - top, :width]
-            result[..., top : top + wanted.shape[-2], :] = wanted
-            top += wanted.shape[-2]
+        result = _canvas(height, width, depth)
+        for block in self._blocks(pad(image, self.model.size), tile, report):
+            top, left = block.top, block.left
+            wanted = block.pixels[..., : height - top, : width - left]
+            below, right = top + wanted.shape[-2], left + wanted.shape[-1]
+            result[..., top:below, left:right] = wanted if depth is None else rounded(wanted, depth)
         return result
 
-    def _rows(
+    def _blocks(
         self, image: Tensor, tile: int, report: Callable[[int, int], None]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Block]:
         height, width = image.shape[-2:]
         spans = self.plan(height, width, tile)
         tiles, done = len(spans[0]) * len(spans[1]), 0
@@ -189,7 +201,7 @@ class Restorer:
             report(done, tiles)
             return restored
 
-        return restore_rows(height, width, self.scale, spans, restore)
+        return restore_blocks(height, width, self.scale, spans, restore)
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
         """One tile through the network: float32 on the CPU, every value finite."""
@@ -246,7 +258,7 @@ class Restorer:
         whole = self._whole_only or self.options.tile == 0
         if self.options.device.type == "cuda" or not whole:
             return
-        needed, free = height * width * self._bytes_per_pixel, _free_bytes(self.options.device)
+        needed, free = height * width * self._bytes_per_pixel, free_bytes(self.options.device)
         if needed > free:
             raise DeviceError(
                 f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB in one piece "
@@ -273,6 +285,14 @@ class Restorer:
         return max(3 * -(-self.overlap // multiple) * multiple, multiple, self.model.size.minimum)
 
 
+def _canvas(height: int, width: int, depth: int | None) -> Tensor:
+    """Room for (1, 3, H, W); whole numbers lie in memory as files hold them, pixel by pixel."""
+    if depth is None:
+        return torch.empty(1, 3, height, width)
+    whole = torch.empty(height, width, 3, dtype=torch.uint8 if depth == 8 else torch.uint16)
+    return whole.permute(2, 0, 1)[None]
+
+
 def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
     """Mirrored left-right, then upside down, then transposed, each if asked for."""
     mirrored, upside_down, transposed = pose
@@ -287,29 +307,3 @@ def _unposed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
     image = image.mT if transposed else image
     image = image.flip(-2) if upside_down else image
     return image.flip(-1) if mirrored else image
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, as Python, CUDA, the CPU allocator and MPS say it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        text in str(error) for text in _ALLOCATION_FAILED
-    )
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Memory that a tile may use."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + cached
-    free = int(psutil.virtual_memory().available)
-    return min(free, _free_in_container(free))
-
-
-def _free_in_container(otherwise: int) -> int:
-    """What the limit of a container leaves (control groups, version 2), if there is one."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # none, or "max"
-        return otherwise
-    return max(0, limit - used)

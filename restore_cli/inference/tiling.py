@@ -1,10 +1,9 @@
-"""A large picture as overlapping tiles, put together row by row.
+"""A large picture as overlapping tiles, put together tile by tile.
 
 Planning is integers only. Neighbouring tiles are cross-faded over their overlap, so a constant
 survives exactly. A value near a tile's edge, where the tile does not see what the whole picture
 sees, is not used at all in the outer quarter of the overlap, and gets little weight next to it.
-Finished rows are handed out as soon as no further
-tile touches them.
+What is finished is handed out as soon as no further tile touches it.
 """
 
 from __future__ import annotations
@@ -32,6 +31,15 @@ class Tile:
 
     rows: Span
     columns: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A finished part of a restored picture: (B, C, h, w), and where its corner lies."""
+
+    top: int
+    left: int
+    pixels: Tensor
 
 
 def plan_axis(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
@@ -65,54 +73,53 @@ def plan_axis(length: int, tile: int, overlap: int, multiple: int) -> list[Span]
     return [Span(start, start + side) for start in starts]
 
 
-def restore_rows(
+def restore_blocks(
     height: int,
     width: int,
     scale: int,
     spans: tuple[list[Span], list[Span]],
     restore: Callable[[Tile], Tensor],
-) -> Iterator[Tensor]:
-    """Finished rows of the restored picture, from the top down.
+) -> Iterator[Block]:
+    """Finished parts of the restored picture, a tile each, row by row.
+
+    What is held meanwhile is a tile and the overlaps that wait for their other side: along the
+    bottom of a row of tiles, and along the right of one tile.
 
     Args:
         height: of the input, pixels.
         width: of the input.
         scale: output pixels per input pixel.
         spans: of the rows and of the columns.
-        restore: tile -> (B, C, scale * rows, scale * columns).
+        restore: tile -> (B, C, scale * rows, scale * columns), which is written to.
 
     Yields:
-        (B, C, n, scale * width); together all scale * height rows.
+        Blocks that together are the picture (B, C, scale * height, scale * width).
     """
     rows, columns = spans
-    waiting: Tensor | None = None  # rows that the next row of tiles still overlaps
-    for band, following in zip(rows, [*rows[1:], None], strict=True):
-        strips = (restore(Tile(band, span)) for span in columns)
-        joined = _cross_fade(strips, columns, scale, dim=-1)
-        if waiting is not None:
-            joined = _fade(waiting, joined, dim=-2)
-        done = (following.start if following else band.stop) - band.start
-        # A copy, so that the next band does not keep this one's memory.
-        waiting = joined[..., done * scale :, :].clone()
-        yield joined[..., : done * scale, :]
+    below: list[Tensor | None] = [None] * len(columns)  # lower edges of the row of tiles above
+    for band, next_band in zip(rows, [*rows[1:], None], strict=True):
+        tall = ((next_band.start if next_band else band.stop) - band.start) * scale
+        beside: Tensor | None = None
+        for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
+            left = span.start * scale
+            wide = (next_span.start if next_span else span.stop) * scale - left
+            tile = restore(Tile(band, span))
+            if beside is not None:
+                _fade_in(beside, tile, dim=-1)
+            beside = tile[..., wide:].clone() if next_span else None
+            done = tile[..., :wide]
+            edge = below[n]
+            if edge is not None:
+                _fade_in(edge, done, dim=-2)
+            below[n] = done[..., tall:, :].clone() if next_band else None
+            yield Block(band.start * scale, left, done[..., :tall, :])
 
 
-def _cross_fade(tiles: Iterator[Tensor], spans: list[Span], scale: int, dim: int) -> Tensor:
-    """Tiles side by side along `dim`, faded into each other where their spans overlap."""
-    joined = next(tiles)
-    for tile, span, before in zip(tiles, spans[1:], spans, strict=False):
-        shared = (before.stop - span.start) * scale
-        kept = joined.shape[dim] - shared
-        faded = _fade(joined.narrow(dim, kept, shared), tile, dim)
-        joined = torch.cat([joined.narrow(dim, 0, kept), faded], dim)
-    return joined
-
-
-def _fade(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    """`new`, whose first part along `dim` is faded in over `old`, in the middle half of it."""
+def _fade_in(old: Tensor, new: Tensor, dim: int) -> None:
+    """Fade the first part of `new` along `dim` in over `old`, in the middle half of it."""
     shared = old.shape[dim]
     place = (torch.arange(shared, device=new.device, dtype=new.dtype) + 0.5) / shared
     weight = (2 * place - 0.5).clamp(0, 1)
     weight = weight[:, None] if dim == -2 else weight
-    head = torch.lerp(old, new.narrow(dim, 0, shared), weight)
-    return torch.cat([head, new.narrow(dim, shared, new.shape[dim] - shared)], dim)
+    head = new.narrow(dim, 0, shared)
+    head.copy_(torch.lerp(old, head, weight))

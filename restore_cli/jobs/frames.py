@@ -1,4 +1,4 @@
-"""Raw frames through a pipe, as ffmpeg speaks them: rgb24, one frame after the other."""
+"""A frame of 8 bits, and raw frames through a pipe, as ffmpeg speaks them: rgb24, in a row."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_to_stdout
 from restore_cli.inference.cascade import Stage
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 
 
 def restore_frames(
@@ -39,13 +41,35 @@ def restore_frames(
                 f"the stream ended after {len(data)} of {size} bytes of frame {done + 1}",
                 hint=f"is it rgb24 of {width}x{height}?",
             )
-        values = np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.float32)
-        restored = stage(torch.from_numpy(values / 255).permute(2, 0, 1)[None])
-        wanted = (height * scale, width * scale)
-        if restored.shape[-2:] != wanted:
-            restored = resize_bicubic(restored, *wanted)
-        frame = (restored[0].clamp(0, 1) * 255).round_().byte()
-        if not write_to_stdout(frame.permute(1, 2, 0).contiguous().numpy().tobytes()):
+        values = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        frame = restore_frame(values, stage, height * scale, width * scale)
+        if not write_to_stdout(frame.tobytes()):
             return  # nobody reads on
         done += 1
         yield done
+
+
+def restore_frame(
+    values: NDArray[np.uint8], stage: Stage, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Restore one frame.
+
+    Args:
+        values: (H, W, 3).
+        stage: a network made ready.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        (height, width, 3), contiguous.
+
+    Raises:
+        PictureError: the network's output is not finite.
+    """
+    image = torch.from_numpy(values.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    enlarged = tuple(side * stage.scale for side in values.shape[:2])
+    if enlarged == (height, width):
+        restored = stage(image, depth=8)
+    else:
+        restored = rounded(resize_bicubic(stage(image), height, width), 8)
+    return np.ascontiguousarray(restored[0].permute(1, 2, 0).numpy())

@@ -14,10 +14,10 @@ from torch import Tensor
 from restore_cli import __version__
 from restore_cli.errors import DeviceError
 from restore_cli.image import Encoding, Picture, decode, encode
-from restore_cli.image.writing import refuse_impossible
+from restore_cli.image.writing import refuse_impossible, stored_depth
 from restore_cli.inference.assemble import Line
 from restore_cli.inference.cascade import Report, Stage
-from restore_cli.inference.restorer import is_out_of_memory
+from restore_cli.inference.memory import is_out_of_memory
 from restore_cli.jobs.plan import RestoreJob
 from restore_cli.jobs.preflight import remarks
 from restore_cli.resample import resize_bicubic
@@ -153,17 +153,37 @@ def restore(
     picture: Picture,
     stage: Stage,
     settings: Settings,
+    format_key: str | None,
     name: str,
     report: Report = lambda done, tiles: None,
 ) -> Picture:
-    """Through the network, to the asked-for scale, in float before any rounding.
+    """Through the network, to the asked-for scale.
+
+    Pixels that go into the file as they are become whole numbers tile by tile: a byte a value
+    instead of four. All others stay float until they are encoded.
+
+    Args:
+        picture: decoded.
+        stage: a network made ready.
+        settings: of the job.
+        format_key: of the output; None for the input's.
+        name: for messages.
+        report: called with (tiles done, tiles in all).
 
     Raises:
         PictureError: the network's output is not finite.
         DeviceError: out of memory.
     """
+    as_they_are = (
+        picture.colours == "rgb"
+        and picture.excess is None
+        and not picture.grey
+        and stage.scale == settings.scale
+    )
+    key = format_key or picture.own_format
+    depth = stored_depth(settings.depth or picture.depth, key) if as_they_are else None
     with memory_errors(name):
-        return _restore(picture, stage, settings, report)
+        return _restore(picture, stage, settings, report, depth)
 
 
 def save(
@@ -197,9 +217,11 @@ def memory_errors(name: str) -> Iterator[None]:
         raise DeviceError(f"'{name}': out of memory", hint="close other programs") from error
 
 
-def _restore(picture: Picture, stage: Stage, settings: Settings, report: Report) -> Picture:
+def _restore(
+    picture: Picture, stage: Stage, settings: Settings, report: Report, depth: int | None
+) -> Picture:
     height, width = (side * settings.scale for side in picture.size)
-    restored = _resized(stage(picture.pixels, report), height, width)
+    restored = _resized(stage(picture.pixels, report, depth), height, width)
     if picture.excess is not None:
         # Networks know sRGB only; what lies outside of it is enlarged by itself and added.
         restored = restored + _resized(picture.excess, height, width)

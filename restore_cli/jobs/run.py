@@ -155,7 +155,10 @@ def _restore(
 
     begun = time.monotonic()
     try:
-        step.picture = restore(step.picture, stage, settings, _name(step.item), report_tiles)
+        format_key = output_format(step.item, job)
+        step.picture = restore(
+            step.picture, stage, settings, format_key, _name(step.item), report_tiles
+        )
     except (PictureError, DeviceError) as error:
         return step.failed(error)
     step.seconds = time.monotonic() - begun

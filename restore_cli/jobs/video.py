@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.inference.cascade import Stage
-from restore_cli.resample import resize_bicubic
+from restore_cli.jobs.frames import restore_frame
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
@@ -115,7 +113,7 @@ def _copy(
             continue
         for frame in packet.decode():
             upright = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-            restored = _frame(upright, stage, height, width)
+            restored = restore_frame(upright, stage, height, width)
             restored = np.ascontiguousarray(restored[: image.height, : image.width])
             new = av.VideoFrame.from_ndarray(restored, "rgb24").reformat(
                 format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
@@ -142,15 +140,6 @@ def _sounds(av: Any, reader: Any, writer: Any) -> tuple[dict[Any, Any], list[str
         elif stream is not reader.streams.video[0]:
             notes.append(f"its stream {stream.index} ({stream.type}) was left out")
     return sounds, notes
-
-
-def _frame(values: Any, stage: Stage, height: int, width: int) -> Any:
-    image = torch.from_numpy(values.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    restored: Tensor = stage(image)
-    if restored.shape[-2:] != (height, width):
-        restored = resize_bicubic(restored, height, width)
-    whole = (restored[0].clamp(0, 1) * 255).round_().byte()
-    return whole.permute(1, 2, 0).contiguous().numpy()
 
 
 def _library() -> Any:

@@ -25,6 +25,7 @@ from restore_cli.errors import DeviceError, RestoreError, UsageError
 from restore_cli.image.writing import put
 from restore_cli.inference.assemble import Line, assemble
 from restore_cli.inference.loading import LoadedNetwork
+from restore_cli.inference.memory import keep_freed_memory
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import Item, RestoreJob
 from restore_cli.jobs.restoring import Settings, load, restore, save
@@ -190,7 +191,7 @@ def restore_task(task: Task, line: Line, settings: Settings) -> Finished:
     """
     picture = load(task.data, task.name, settings, task.format)
     begun = time.monotonic()
-    restored = restore(picture, line.stage, settings, task.name)
+    restored = restore(picture, line.stage, settings, task.format, task.name)
     seconds = time.monotonic() - begun
     data, notes = save(restored, task.sha256, settings, task.format, task.target)
     return Finished(data, (*picture.notes, *notes), restored.size, seconds)
@@ -239,6 +240,7 @@ _settings: Settings
 def _begin(plan: LinePlan, settings: Settings, queue: Queue[torch.device], count: int) -> None:
     """In the new process: take a device and load the networks once."""
     global _line, _settings
+    keep_freed_memory()
     device = queue.get()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))

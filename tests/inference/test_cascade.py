@@ -24,7 +24,7 @@ def test_stages_run_in_order_and_report_as_one():
     class Half:
         scale = 1
 
-        def __call__(self, image, report):
+        def __call__(self, image, report, depth):
             for done in range(4):
                 report(done + 1, 4)
             return image / 2

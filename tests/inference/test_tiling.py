@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restore_cli.errors import UsageError
 from restore_cli.inference.padding import pad
-from restore_cli.inference.tiling import plan_axis, restore_rows
+from restore_cli.inference.tiling import plan_axis, restore_blocks
 from restore_cli.models.spec import SizeRequirement
 
 MULTIPLES = st.sampled_from([1, 4, 8])
@@ -53,7 +53,13 @@ def run(image, tile, overlap, scale, operation):
         rows, columns = place.rows, place.columns
         return operation(image[..., rows.start : rows.stop, columns.start : columns.stop])
 
-    return torch.cat(list(restore_rows(height, width, scale, spans, restore)), -2)
+    result = torch.full((1, 3, height * scale, width * scale), torch.nan)
+    for block in restore_blocks(height, width, scale, spans, restore):
+        below, right = block.top + block.pixels.shape[-2], block.left + block.pixels.shape[-1]
+        place = result[..., block.top : below, block.left : right]
+        assert place.isnan().all()  # every pixel is handed out once
+        place.copy_(block.pixels)
+    return result
 
 
 def enlarge(scale):

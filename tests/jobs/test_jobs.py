@@ -191,10 +191,10 @@ def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, line,
     make(tmp_path / "in/a.png", size=(40, 40))
     make(tmp_path / "in/b.png", size=(12, 9))
 
-    def starved(self, image, report):
+    def starved(self, image, report, depth):
         if image.shape[-1] > 20:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return torch.zeros(1, 3, 4 * image.shape[-2], 4 * image.shape[-1])
+        return torch.zeros(1, 3, 4 * image.shape[-2], 4 * image.shape[-1], dtype=torch.uint8)
 
     monkeypatch.setattr(Restorer, "__call__", starved)
     batch = job(tmp_path / "in", output=tmp_path / "out")

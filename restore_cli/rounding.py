@@ -1,0 +1,25 @@
+"""Pixels as whole numbers, the way every file holds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rounded(pixels: Tensor, depth: int) -> Tensor:
+    """Clipped to [0, 1] and rounded to the nearest of 2^depth - 1 steps.
+
+    Args:
+        pixels: float of any shape.
+        depth: bits a channel, 8 or 16.
+
+    Returns:
+        uint8, or uint16 for 16 bits, of the same shape.
+    """
+    whole = pixels.clamp(0, 1).mul_(2**depth - 1).round_()
+    return whole.to(torch.uint8 if depth == 8 else torch.uint16)
+
+
+def is_rounded(pixels: Tensor) -> bool:
+    """Whether pixels are whole numbers already."""
+    return not pixels.is_floating_point()
