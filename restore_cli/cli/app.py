@@ -12,6 +12,7 @@ from restore_cli import __version__
 from restore_cli.cli import _options as opt
 from restore_cli.cli import benchmark, degrade, doctor, image, info, models, train, weights
 from restore_cli.cli._output import data
+from restore_cli.cli._process import leave
 
 app = typer.Typer(
     name="restore",
@@ -67,4 +68,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file name that is not UTF-8 is printed as it is, not with a traceback.
             stream.reconfigure(errors="surrogateescape")
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            leave(end.code or 0)
+        raise

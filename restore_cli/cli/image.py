@@ -14,6 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
+from restore_cli.cli._process import importing, spin_briefly
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -372,16 +373,20 @@ def image(
 
     Prints the path of every picture that is done, one a line.
     """
-    from restore_cli.image import MAX_PIXELS
-    from restore_cli.inference.cascade import own_scale, split_names, split_weights
-    from restore_cli.inference.loading import load_network
-    from restore_cli.inference.restorer import RestorerOptions
-    from restore_cli.jobs.inputs import STREAM
-    from restore_cli.jobs.plan import RestoreJob, plan
-    from restore_cli.jobs.workers import LinePlan
-    from restore_cli.weights.manifest import load_manifest
-    from restore_cli.weights.store import locate
+    spin_briefly()
+    with importing():
+        from restore_cli.image import MAX_PIXELS
+        from restore_cli.inference.cascade import own_scale, split_names, split_weights
+        from restore_cli.inference.loading import load_network
+        from restore_cli.inference.memory import keep_freed_memory
+        from restore_cli.inference.restorer import RestorerOptions
+        from restore_cli.jobs.inputs import STREAM
+        from restore_cli.jobs.plan import RestoreJob, plan
+        from restore_cli.jobs.workers import LinePlan
+        from restore_cli.weights.manifest import load_manifest
+        from restore_cli.weights.store import locate
 
+    keep_freed_memory()
     opt.go_offline(offline=offline)
     if raw is not None:
         _refuse_with_raw(inputs, output)
