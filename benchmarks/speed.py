@@ -1,17 +1,20 @@
 """Where the time goes: ratios inside one run, so that a slow day cancels out.
 
-    python benchmarks/speed.py [--quick] [--output benchmarks/speed]
+    python benchmarks/speed.py [--quick] [--rows network start folder memory]
 
 Prints a table and writes it with the date. Run it on an idle machine: `make bench`.
 
 | row | what is divided by what |
 |---|---|
-| plain | the network as published (NCHW, every output, means over integral images) / ours |
+| plain | the network as published: NCHW, every output, means over integral images / ours |
 | roofline | ours / its operations at the rate of a 3x3 convolution, 96 channels, channels_last |
 | tlsc | with local statistics / without |
 | folder | `restore image` on 32 pictures, from the first to the last / the network's time alone |
 | start | `restore image` on a 64x64 picture, whole process / `import torch` alone |
-| memory | growth of the process on 12x the pixels, with the pictures' own bytes taken off / on 1x |
+| memory | growth of the process's peak from a small to a large input, a byte of the pictures |
+
+Times are taken in turns. A ratio is the median of the turns' ratios. What is published runs in a
+process as Python starts it, ours in one as `restore` starts it (threads, memory).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
+import functools
 import os
 import platform
 import statistics
@@ -30,7 +34,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `restore` does
+from restore_cli.cli._process import spin_briefly
+
+if "--plain" not in sys.argv:
+    spin_briefly()  # as `restore` does
 
 import numpy as np
 import torch
@@ -40,15 +47,20 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.inference.loading import load_network
+from restore_cli.inference.memory import keep_freed_memory
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.tlsc import windows
 from restore_cli.models.layers import GlobalMean
+from restore_cli.models.mprnet import ChannelAttention
+from restore_cli.models.mprnet_mscam import MultiScaleAttention
 from restore_cli.models.registry import MODELS
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 176, 320
+CONVOLUTION = 2 * 96 * 96 * 9 * HEIGHT * WIDTH  # operations of the one that is the measure
+Row = tuple[str, float, str, str]
 
 
 class PublishedMean(nn.Module):
@@ -83,11 +95,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="lite instead of paper size")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", default=["network", "start", "folder", "memory"])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "speed")
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    rows = network_rows("lite" if arguments.quick else "paper", arguments.repeat)
-    rows += [start_row(arguments.repeat), folder_row(), memory_row()]
+    config = "lite" if arguments.quick else "paper"
+    if arguments.plain:
+        serve_plain(config)
+        return
+    keep_freed_memory()
+    makers: dict[str, Callable[[], list[Row]]] = {
+        "network": lambda: network_rows(config, arguments.repeat),
+        "start": lambda: [start_row(arguments.repeat)],
+        "folder": lambda: [folder_row()],
+        "memory": lambda: [memory_row()],
+    }
+    rows = [row for name in arguments.rows for row in makers[name]()]
     lines = ["| ratio | measured | target | what was measured |", "|---|---|---|---|"]
     lines += [f"| {name} | {ratio:.2f} | {target} | {what} |" for name, ratio, target, what in rows]
     today = datetime.datetime.now(datetime.UTC).date()
@@ -98,11 +121,27 @@ def main() -> None:
     (arguments.output / f"{today}.md").write_text(text, "utf-8")
 
 
-def network_rows(config: str, repeat: int) -> list[tuple[str, float, str, str]]:
-    """plain, roofline, tlsc."""
-    network = MODELS["mprnet-mscam"].build(MODELS["mprnet-mscam"].configs[config]).eval()
+def make_network(config: str) -> nn.Module:
+    """The same weights in every process."""
+    torch.manual_seed(0)
+    model = MODELS["mprnet-mscam"]
+    return model.build(model.configs[config]).eval()
+
+
+def serve_plain(config: str) -> None:
+    """The network as published, once a line of stdin; prints its seconds."""
+    plain = published(make_network(config))
     image = torch.rand(1, 3, HEIGHT, WIDTH)
-    plain = published(network)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        plain(image)
+        print(time.perf_counter() - begun, flush=True)
+
+
+def network_rows(config: str, repeat: int) -> list[Row]:
+    """plain, roofline, tlsc."""
+    network = make_network(config)
+    image = torch.rand(1, 3, HEIGHT, WIDTH)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"
         shape = asdict(MODELS["mprnet-mscam"].configs[config])
@@ -115,45 +154,83 @@ def network_rows(config: str, repeat: int) -> list[tuple[str, float, str, str]]:
     flops = counter.get_total_flops()
     x = torch.rand(1, 96, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
     one = nn.Conv2d(96, 96, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    # As long as half of the network, so that both meet the same good and bad moments.
+    times = max(1, flops // (2 * CONVOLUTION))
 
     def convolve() -> None:
-        for _ in range(10):
-            one(x)
+        with torch.inference_mode():
+            for _ in range(times):
+                one(x)
 
-    calls: dict[str, Callable[[], object]] = {
-        "plain": lambda: plain(image),
-        "ours": lambda: ours(image),
-        "off": lambda: off(image),
-        "conv": convolve,
-    }
-    seconds = interleaved(calls, repeat)
-    rate = 10 * 2 * 96 * 96 * 9 * HEIGHT * WIDTH / seconds["conv"]
+    command = [sys.executable, __file__, "--plain", *(["--quick"] if config == "lite" else [])]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as plain:
+        assert plain.stdin is not None
+        assert plain.stdout is not None
+        to, answers = plain.stdin, plain.stdout
+
+        def ask() -> None:
+            to.write("\n")
+            answers.readline()
+
+        calls: dict[str, Callable[[], object]] = {
+            "plain": ask,
+            "conv": convolve,
+            "ours": lambda: ours(image),
+            "conv again": convolve,
+            "off": lambda: off(image),
+        }
+        turns = interleaved(calls, repeat)
+        to.close()
+    turns["conv"] = [a + b for a, b in zip(turns["conv"], turns["conv again"], strict=True)]
+    turns["best"] = [conv * flops / (2 * times * CONVOLUTION) for conv in turns["conv"]]
+    seconds = {name: statistics.median(turn) for name, turn in turns.items()}
     size = f"mprnet-mscam {config}, {WIDTH}x{HEIGHT}"
     return [
         (
             "plain / ours",
-            seconds["plain"] / seconds["ours"],
+            ratio(turns, "plain", "ours"),
             ">= 1.7",
             f"{size}: {seconds['plain']:.2f} s, {seconds['ours']:.2f} s",
         ),
         (
             "ours / roofline",
-            seconds["ours"] * rate / flops,
+            ratio(turns, "ours", "best"),
             "<= 1.2",
-            f"{flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s: {flops / rate:.2f} s",
+            f"{flops / 1e9:.0f} GFLOP at {flops / seconds['best'] / 1e9:.0f} GFLOP/s: "
+            f"{seconds['best']:.2f} s",
         ),
         (
             "TLSC on / off",
-            seconds["ours"] / seconds["off"],
+            ratio(turns, "ours", "off"),
             "<= 1.06",
             f"{seconds['ours']:.2f} s, {seconds['off']:.2f} s",
         ),
     ]
 
 
+def attend_channels(self: ChannelAttention, x: Tensor, block_input: Tensor) -> Tensor:
+    """`ChannelAttention` an operation at a time."""
+    gate = self.expand(F.relu(self.mean(x, self.squeeze)))
+    return block_input + x * gate.sigmoid()
+
+
+def attend_scales(self: MultiScaleAttention, x: Tensor, block_input: Tensor) -> Tensor:
+    """`MultiScaleAttention` an operation at a time."""
+    local = self.local_expand(F.relu(self.local_squeeze(x)))
+    whole = self.global_expand(F.relu(self.mean(x, self.global_squeeze)))
+    return block_input + x * (local + whole).sigmoid()
+
+
 def published(network: nn.Module) -> Callable[[Tensor], object]:
-    """The network as it was published: NCHW, every stage's image, its own tail."""
+    """The network as it was published: NCHW, every stage's image, its own tail, nothing fused."""
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    for module in plain.modules():
+        if isinstance(module, ChannelAttention):
+            module.forward = functools.partial(attend_channels, module)
+        elif isinstance(module, MultiScaleAttention):
+            module.forward = functools.partial(attend_scales, module)
     sizes = windows(plain, (64, 64), (96, 96))
     for name, module in list(plain.named_modules()):
         if isinstance(module, GlobalMean):
@@ -175,49 +252,58 @@ def published(network: nn.Module) -> Callable[[Tensor], object]:
     return run
 
 
-def start_row(repeat: int) -> tuple[str, float, str, str]:
+def start_row(repeat: int) -> Row:
     """The first picture, from nothing."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "a.png"
         Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(picture)
         command = [sys.executable, "-m", "restore_cli", "image", str(picture), "-q"]
         command += ["--on-exists", "overwrite"]
-        seconds = interleaved(
+        turns = interleaved(
             {
                 "restore": lambda: subprocess.run(command, check=True, capture_output=True),
                 "torch": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
             },
             repeat,
         )
-    ratio = seconds["restore"] / seconds["torch"]
-    return ("start / import torch", ratio, "<= 1.3", f"{seconds['restore']:.2f} s, 64x64, lite")
+    seconds = statistics.median(turns["restore"])
+    start = ratio(turns, "restore", "torch")
+    return ("start / import torch", start, "<= 1.3", f"{seconds:.2f} s, 64x64, lite")
 
 
-def folder_row() -> tuple[str, float, str, str]:
+def folder_row() -> Row:
     """32 pictures: reading and writing beside the network."""
     script = """
 import sys, time
 from pathlib import Path
+from restore_cli.cli._process import spin_briefly
+spin_briefly()
 import torch
-from restore_cli.inference.assemble import assemble
-from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.image import read_image
+from restore_cli.inference.assemble import assemble
+from restore_cli.inference.memory import keep_freed_memory
+from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import RestoreJob, plan
 from restore_cli.jobs.restoring import settings_of
 from restore_cli.jobs.run import run
+keep_freed_memory()
 folder, out, ahead = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 line = assemble(["mprnet-mscam"], [None], RestorerOptions(torch.device("cpu")))
 job = RestoreJob((folder,), out, scale=4)
 items = plan(job)
 images = [read_image(item.source).pixels for item in items]
 line.stage(images[0])
-begun = time.monotonic()
-for image in images:
-    line.stage(image)
-pure = time.monotonic() - begun
-begun = time.monotonic()
-assert len(list(run(job, items, line.stage, settings_of(job, line), ahead=ahead))) == 32
-print(time.monotonic() - begun, pure)
+whole = pure = 0.0
+for n in range(0, 32, 8):  # in turns
+    begun = time.monotonic()
+    for image in images[n : n + 8]:
+        line.stage(image)
+    pure += time.monotonic() - begun
+    begun = time.monotonic()
+    some = items[n : n + 8]
+    assert len(list(run(job, some, line.stage, settings_of(job, line), ahead=ahead))) == 8
+    whole += time.monotonic() - begun
+print(whole, pure)
 """
     best: dict[int, tuple[float, float]] = {}
     for ahead in (0, 4):
@@ -243,32 +329,36 @@ print(time.monotonic() - begun, pure)
     return ("folder / forward", ratios[ahead], "<= 1.08", what)
 
 
-def memory_row() -> tuple[str, float, str, str]:
-    """Peak memory of the process on 3 and on 0.25 million pixels."""
+def memory_row() -> Row:
+    """Peak memory of the process on 3 and on 0.06 million pixels, tiles of one size."""
     script = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "restore_cli", "image", *sys.argv[1:]], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 """
     peaks = []
+    sizes = ((256, 240), (2008, 1496))
+    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        for width, height in ((580, 432), (2008, 1496)):
+        for width, height in sizes:
             path = Path(folder) / f"{width}.png"
-            Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(path)
-            command = [sys.executable, "-c", script, str(path), "-q", "--tile", "512", "-o"]
+            smooth = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+            large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
+            large.save(path)
+            command = [sys.executable, "-c", script, str(path), "-q", "--tile", "256", "-o"]
             done = subprocess.run(
                 [*command, f"{folder}/out_{width}.png"], capture_output=True, text=True, check=True
             )
             peaks.append(int(done.stdout.split()[-1]))
-    small, large = peaks
-    pictures = 17 * 3 * (2008 * 1496 - 580 * 432)  # values more, in and out
-    each = (large - small) / pictures
-    what = f"{small / 1e9:.2f} GB, {large / 1e9:.2f} GB: {each:.1f} bytes a value"
-    return ("memory, 3 Mpx / 0.25 Mpx", large / small, "-", what)
+    small, large_peak = peaks
+    pixels = sizes[1][0] * sizes[1][1] - sizes[0][0] * sizes[0][1]
+    pictures = 3 * (4 * pixels + 16 * pixels)  # input in float, output in 8 bits
+    what = f"{small / 1e9:.2f} GB, {large_peak / 1e9:.2f} GB; input and output {pictures / 1e9:.2f}"
+    return ("memory growth / pictures", (large_peak - small) / pictures, "<= 1", what)
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Seconds of each call, the median; they take turns, so that a slow minute hits all."""
+def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str, list[float]]:
+    """Seconds of each call; they take turns, so that a slow minute hits all."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -277,7 +367,12 @@ def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str
             begun = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def ratio(turns: dict[str, list[float]], above: str, below: str) -> float:
+    """The median of the turns' ratios."""
+    return statistics.median(a / b for a, b in zip(turns[above], turns[below], strict=True))
 
 
 if __name__ == "__main__":
