@@ -31,7 +31,7 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) demo
 
-$(READY): pyproject.toml constraints.txt restore_cli/__init__.py
+$(READY): pyproject.toml constraints.txt restore_cli/version.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

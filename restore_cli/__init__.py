@@ -1,3 +1,27 @@
-"""Give back the sharp, large picture behind a motion-blurred, small one."""
+"""Give back the sharp, large picture behind a motion-blurred, small one.
 
-__version__ = "0.1.0"
+from restore_cli import restore
+sharp = restore(blurry, model="mprnet-mscam", scale=4)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from restore_cli.version import __version__
+
+if TYPE_CHECKING:
+    from restore_cli.api import LoadedModel, list_models, load_model, restore
+
+__all__ = ["LoadedModel", "__version__", "list_models", "load_model", "restore"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # on demand: the command line must not import torch for --help
+        return getattr(importlib.import_module("restore_cli.api"), name)
+    raise AttributeError(f"module 'restore_cli' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -21,7 +21,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from restore_cli import __version__
 from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
     DegradationRecipe,
@@ -37,6 +36,7 @@ from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_imag
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_unwritable
 from restore_cli.resample import rescale_bicubic
+from restore_cli.version import __version__
 
 LAYOUTS = ("plain", "reds", "gopro")
 REDS_SEQUENCE = 100  # frames of one of its sequences; stills are filed the same way

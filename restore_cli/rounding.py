@@ -20,6 +20,14 @@ def rounded(pixels: Tensor, depth: int) -> Tensor:
     return whole.to(torch.uint8 if depth == 8 else torch.uint16)
 
 
+def as_float(whole: Tensor) -> Tensor:
+    """The opposite of `rounded`: uint8 or uint16 of any layout -> contiguous float32 in [0, 1]."""
+    steps = 255 if whole.dtype == torch.uint8 else 65535
+    # The nearest float32 of 1 / steps, on every way into the networks, so that all agree.
+    factor = torch.tensor(1 / steps, dtype=torch.float32, device=whole.device)
+    return whole.to(torch.float32, memory_format=torch.contiguous_format).mul_(factor)
+
+
 def is_rounded(pixels: Tensor) -> bool:
     """Whether pixels are whole numbers already."""
     return not pixels.is_floating_point()

@@ -13,13 +13,13 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "restore_cli"
 LAYERS = (
-    {"errors"},
+    {"errors", "version"},
     {"files", "toml_file", "resample", "rounding", "metrics"},
     {"image", "degradations"},
     {"models"},
     {"weights"},
     {"inference"},
-    {"jobs", "layouts", "pairs", "pairs_check"},
+    {"api", "jobs", "layouts", "pairs", "pairs_check"},
     {"training", "benchmarking"},
     {"cli"},
 )

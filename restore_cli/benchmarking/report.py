@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from restore_cli import __version__
 from restore_cli.benchmarking.published import Published, published_on, why_different
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
+from restore_cli.version import __version__
 
 BASELINE = "bicubic"
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restore_cli.errors import DeviceError, UsageError
+from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -79,28 +78,9 @@ def parse_device(text: str) -> torch.device:
         UsageError: not a device.
         DeviceError: a device that is not there.
     """
-    import torch
+    from restore_cli.inference.devices import get_device
 
-    if text == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(text)
-    except RuntimeError as error:
-        raise UsageError(
-            f"device '{text}' is not known", hint="auto, cpu, cuda, cuda:N, mps"
-        ) from error
-    there: dict[str, Callable[[], bool]] = {
-        "cpu": lambda: True,
-        "mps": torch.backends.mps.is_available,
-        "cuda": lambda: torch.cuda.device_count() > (device.index or 0),
-    }
-    if device.type not in there:
-        raise UsageError(f"device '{text}' is not supported", hint="auto, cpu, cuda, cuda:N, mps")
-    if not there[device.type]():
-        raise DeviceError(f"device '{text}' is not there", hint="use --device cpu")
-    return device
+    return get_device(text)
 
 
 def parse_devices(text: str) -> list[torch.device]:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from restore_cli import __version__
 from restore_cli.cli import _options as opt
 from restore_cli.cli import benchmark, degrade, doctor, image, info, models, train, weights
 from restore_cli.cli._output import data
 from restore_cli.cli._process import leave
+from restore_cli.version import __version__
 
 app = typer.Typer(
     name="restore",

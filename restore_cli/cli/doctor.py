@@ -11,11 +11,11 @@ from pathlib import Path
 
 import typer
 
-from restore_cli import __version__
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
 from restore_cli.errors import RestoreError
+from restore_cli.version import __version__
 
 PACKAGES = (
     *("torch", "numpy", "pyvips", "pillow", "opencv-python-headless", "safetensors"),

@@ -25,6 +25,7 @@ from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.vips import VipsError, VipsImage, first_line
+from restore_cli.rounding import as_float
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
@@ -285,11 +286,11 @@ def _pixels(image: Any, header: Header, icc: str) -> Picture:
         low = 16 - min(16, max(8, bits))
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
-        values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:], depth)
+        values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:])
     srgb, metadata, colours, notes = _colours(values, kind, icc, header.metadata)
     excess: Tensor | None = None
     if srgb is None:
-        pixels = _tensor(values, depth)
+        pixels = _tensor(values)
     else:
         unbounded = torch.from_numpy(srgb).permute(2, 0, 1)[None]
         if kind == "grey":
@@ -353,11 +354,9 @@ def _kind(image: Any, name: str) -> str:
     )
 
 
-def _tensor(values: NDArray[Any], depth: int) -> Tensor:
+def _tensor(values: NDArray[Any]) -> Tensor:
     """(H, W, C) integers -> (1, C, H, W) float32 in [0, 1]."""
-    whole = torch.from_numpy(values).permute(2, 0, 1)[None]
-    as_float = whole.to(torch.float32, memory_format=torch.contiguous_format)
-    return as_float.mul_(float(np.float32(1 / (2**depth - 1))))
+    return as_float(torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None])
 
 
 def _fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:

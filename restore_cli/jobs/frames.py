@@ -13,7 +13,7 @@ from restore_cli.errors import PictureError
 from restore_cli.files import write_to_stdout
 from restore_cli.inference.cascade import Stage
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 
 
 def restore_frames(
@@ -66,7 +66,8 @@ def restore_frame(
     Raises:
         PictureError: the network's output is not finite.
     """
-    image = torch.from_numpy(values.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns of others
+    image = as_float(whole.permute(2, 0, 1)[None])
     enlarged = tuple(side * stage.scale for side in values.shape[:2])
     if enlarged == (height, width):
         restored = stage(image, depth=8)

@@ -11,7 +11,6 @@ from pathlib import PurePath
 
 from torch import Tensor
 
-from restore_cli import __version__
 from restore_cli.errors import DeviceError
 from restore_cli.image import Encoding, Picture, decode, encode
 from restore_cli.image.writing import refuse_impossible, stored_depth
@@ -21,6 +20,7 @@ from restore_cli.inference.memory import is_out_of_memory
 from restore_cli.jobs.plan import RestoreJob
 from restore_cli.jobs.preflight import remarks
 from restore_cli.resample import resize_bicubic
+from restore_cli.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

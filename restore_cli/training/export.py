@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from restore_cli import __version__
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.training.learner import model_and_config
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.training.state import TrainingState, read_state
+from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import parse_manifest
 from restore_cli.weights.store import locate

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli import __version__
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
 from restore_cli.models.registry import MODELS, get_model
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
+from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 

@@ -1,0 +1,162 @@
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restore_cli
+from restore_cli import LoadedModel, list_models, load_model, restore
+from restore_cli.errors import PictureError, UsageError, WeightsError
+from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.weights.store import locate
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def gfn():
+    return load_model("gfn", device="cpu")
+
+
+def test_it_gives_the_pixels_of_the_command_line(colours, tmp_path):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
+    subprocess.run([*command, "--device", "cpu"], check=True, capture_output=True)
+    with Image.open(tmp_path / "a_x4.png") as written:
+        assert np.array_equal(restore(colours, device="cpu"), np.asarray(written))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_pil_keeps_its_mode_and_profile(mode, colours, gfn):
+    image = Image.fromarray(colours).convert(mode)
+    image.info["icc_profile"] = b"a profile"
+    restored = gfn(image)
+    assert (restored.mode, restored.size) == (mode, (112, 80))
+    assert restored.info["icc_profile"] == b"a profile"
+
+
+def test_palettes_become_colours(colours, gfn):
+    assert gfn(Image.fromarray(colours).convert("P")).mode == "RGB"
+    assert gfn(Image.fromarray(colours).convert("1")).mode == "L"
+    with pytest.raises(UsageError, match="mode CMYK"):
+        gfn(Image.fromarray(colours).convert("CMYK"))
+
+
+@pytest.mark.parametrize("shape", [(20, 28), (20, 28, 1), (20, 28, 3), (20, 28, 4)])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "float64"])
+def test_arrays_keep_their_type_and_shape(shape, kind, gfn):
+    values = np.random.default_rng(1).random(shape)
+    peak = {"uint8": 255, "uint16": 65535}.get(kind, 1)
+    restored = gfn((values * peak).astype(kind))
+    assert restored.dtype == kind
+    assert restored.shape == (80, 112, *shape[2:])
+    assert 0 <= restored.min() <= restored.max() <= peak
+    assert abs(restored.mean() / peak - values.mean()) < 0.05  # not dark, not upside down
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.float64])
+def test_tensors_keep_their_type_and_shape(dtype, gfn):
+    batch = torch.rand(2, 3, 20, 28)
+    given = (batch * 255).round().byte() if dtype == torch.uint8 else batch.to(dtype)
+    restored = gfn(given)
+    assert (restored.dtype, tuple(restored.shape)) == (dtype, (2, 3, 80, 112))
+    assert torch.equal(gfn(given[1]), restored[1])
+
+
+def test_it_is_the_restorer(gfn):
+    image = torch.rand(1, 3, 20, 28)
+    stage = Restorer(load_network(locate(None, "gfn")), RestorerOptions(torch.device("cpu")))
+    assert torch.equal(gfn(image), stage(image))
+
+
+def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
+    assert gfn(colours, scale=2).shape == (40, 56, 3)
+    assert gfn(colours, scale=1).shape == colours.shape
+    with pytest.raises(UsageError, match="scale 0"):
+        gfn(colours, scale=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "a.png",
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.int32),
+        torch.zeros(4, 4, 3),
+        torch.zeros(3, 4, 4, dtype=torch.int32),
+        torch.full((3, 4, 4), torch.nan),
+    ],
+)
+def test_what_is_no_picture_is_refused(wrong, gfn):
+    with pytest.raises(UsageError):
+        gfn(wrong)
+
+
+def test_names_and_weights():
+    assert "mprnet-mscam" in list_models()
+    assert load_model("bicubic").scale == 4
+    assert load_model(weights="gfn-lite.shake", device="cpu").name == "gfn"
+    with pytest.raises(UsageError, match="Did you mean 'gfn'"):
+        load_model("gfm")
+    with pytest.raises(WeightsError):
+        load_model(weights="nothing.safetensors")
+    with pytest.raises(UsageError, match="precision"):
+        load_model("gfn", precision="int4")
+
+
+def test_a_model_is_loaded_once(colours, monkeypatch):
+    restore(colours, "bicubic", 2)
+    monkeypatch.setattr("restore_cli.api.assemble", None)
+    restore(colours, "bicubic", 2)
+
+
+def test_threads_share_a_model(gfn):
+    images = [torch.rand(3, 16 + 4 * n, 24) for n in range(6)]
+    alone = [gfn(image) for image in images]
+    together = [None] * len(images)
+
+    def work(n):
+        together[n] = gfn(images[n])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_the_package_imports_nothing_until_it_is_asked():
+    code = "import sys, restore_cli; assert 'torch' not in sys.modules; restore_cli.restore"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(restore_cli.__all__) <= set(dir(restore_cli))
+    assert restore_cli.LoadedModel is LoadedModel
+    with pytest.raises(AttributeError, match="no attribute 'restored'"):
+        _ = restore_cli.restored
+
+
+def test_errors_are_ours():
+    assert issubclass(PictureError, restore_cli.errors.RestoreError)
+
+
+def test_the_page_about_it_runs(tmp_path, monkeypatch, capsys):
+    root = Path(__file__).parent.parent
+    blocks = re.findall(r"```python\n(.*?)```", (root / "docs/python.md").read_text("utf-8"), re.S)
+    assert len(blocks) > 1
+    (tmp_path / "examples").symlink_to(root / "examples")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert (tmp_path / "casa-mila_x4.png").exists()
+    assert "mprnet-mscam" in capsys.readouterr().out
