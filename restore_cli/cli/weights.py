@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -143,13 +144,35 @@ def import_weights(
 @app.command("export")
 @reported
 def export_weights(
-    run: Annotated[str, typer.Argument(help="Folder of a training run.", metavar="RUN")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a training run; with --to a checkpoint's name, path or hf://….",
+            metavar="SOURCE",
+        ),
+    ],
     output: Annotated[
         str, opt.option("--output", "-o", help="Folder for the files.", metavar="PATH")
     ],
     name: Annotated[
-        str, opt.option(help="Of the checkpoint, as 'mprnet-mscam-lite.mine'.", metavar="NAME")
-    ],
+        str | None,
+        opt.option(help="Of the checkpoint of a run, as 'mprnet-mscam-lite.mine'.", metavar="NAME"),
+    ] = None,
+    to: Annotated[
+        str | None,
+        opt.option(
+            "--to",
+            help="A graph that needs no restore: onnx, torchscript or pt2 (torch.export).",
+            metavar="FORMAT",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, opt.option("--check", help="Run the graph, and compare it with our own result.")
+    ] = False,
+    tlsc: Annotated[
+        bool | None,
+        opt.option("--tlsc/--no-tlsc", help="Local statistics in the graph.", show_default=False),
+    ] = None,
     weights_license: Annotated[
         str, opt.option("--license", help="SPDX name of the weights' licence.", metavar="NAME")
     ] = "CC-BY-SA-4.0",
@@ -163,27 +186,75 @@ def export_weights(
     overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the files.")] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Make a training run's weights ready to be passed on: file, model card, manifest entry.
+    """Make weights ready to be passed on, or a graph that runs without restore.
 
-    Prints the three paths; with --push-to-hub also the hf:// name that `--weights` takes anywhere.
+    A training run: its weights, model card and manifest entry; prints the three paths, with
+    --push-to-hub also the hf:// name that `--weights` takes anywhere.
+
+    With --to: one file for onnxruntime, libtorch or torch.export that takes a picture of any size
+    (1, 3, H, W) in [0, 1] and gives the restored one; TLSC is inside, tiles are not.
     """
     from restore_cli.errors import UsageError
+
+    folder = opt.parse_path(output)
+    if to is not None:
+        if name or push_to_hub:
+            raise UsageError("--name and --push-to-hub are for runs, not for --to")
+        _export_graph(source, folder, to, tlsc, check=check, overwrite=overwrite)
+        return
+    if check or tlsc is not None:
+        raise UsageError("--check and --tlsc need --to", hint="as in --to onnx --check")
+    if name is None:
+        raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'; or use --to onnx")
     from restore_cli.training.export import package, write_entry
     from restore_cli.weights.publish import push
 
-    folder = opt.parse_path(output)
-    there = [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")]
-    taken = next((path for path in there if path.exists()), None)
-    if taken and not overwrite:
-        raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
-    made = package(opt.parse_path(run), folder, name, weights_license)
+    _refuse_existing(
+        [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")],
+        overwrite=overwrite,
+    )
+    made = package(opt.parse_path(source), folder, name, weights_license)
     for path in (made.weights, made.card, made.entry):
         out.data(str(path))
     if push_to_hub is not None:
         commit = push(push_to_hub, [made.weights, made.card], private=private)
-        source = f"hf://{push_to_hub}/{made.weights.name}@{commit}"
-        write_entry(made, source, weights_license)
-        out.data(source)
+        pushed = f"hf://{push_to_hub}/{made.weights.name}@{commit}"
+        write_entry(made, pushed, weights_license)
+        out.data(pushed)
+
+
+def _export_graph(
+    source: str, folder: Path, to: str, tlsc: bool | None, *, check: bool, overwrite: bool
+) -> None:
+    from restore_cli.errors import unknown_name
+    from restore_cli.inference.export import SUFFIXES, Format, export
+    from restore_cli.inference.loading import load_network
+    from restore_cli.jobs.outputs import refuse_unwritable
+    from restore_cli.weights.store import locate
+
+    if to not in list(Format):
+        raise unknown_name("format", to, list(Format))
+    kind = Format(to)
+    loaded = load_network(locate(source, None))
+    stem = Path(loaded.file.name).name.partition("@")[0].removesuffix(".safetensors")
+    target = folder / f"{stem}{SUFFIXES[kind]}"
+    _refuse_existing([target], overwrite=overwrite)
+    refuse_unwritable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = export(loaded, target, kind, tlsc=tlsc, check=check)
+    sides = f"any size from {made.facts['smallest_side']} px"
+    out.talk(f"{made.facts['model']}, tlsc {made.facts['tlsc_window']}, {sides}")
+    for (height, width), worst in made.differences.items():
+        out.talk(f"{width}x{height}: at most {worst:.1e} off")
+    out.data(str(target))
+
+
+def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
+    from restore_cli.errors import UsageError
+
+    taken = next((path for path in files if path.exists()), None)
+    if taken and not overwrite:
+        raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
 
 
 def _print_paths(names: list[str] | None) -> None:

@@ -83,7 +83,7 @@ class LocalCovariance(LocalStatistic):
         if self.covers(x):
             return GlobalCovariance.forward(self, x, projection)  # type: ignore[arg-type]
         height, width = x.shape[-2:]
-        block = tuple(max(1, side // 3) for side in self.windows[0])
+        block = self.block
         above, before = origin[0] % block[0], origin[1] % block[1]
         wide = at_least_float32(x)
         # The covariance does not know of a common offset, which would cost it digits.
@@ -92,11 +92,23 @@ class LocalCovariance(LocalStatistic):
         counted = torch.cat([wide, ones], 1)  # its products hold sums and counts as well
         below, after = -(above + height) % block[0], -(before + width) % block[1]
         padded = F.pad(counted, (before, after, above, below))
-        rows, columns = padded.shape[-2] // block[0], padded.shape[-1] // block[1]
-        blocks = padded.reshape(*padded.shape[:2], rows, block[0], columns, block[1])
+        blended = self.blended(padded, projection, x.dtype)
+        return blended[..., above : above + height, before : before + width]
+
+    @property
+    def block(self) -> Size:
+        """A third of the window."""
+        height, width = self.windows[0]
+        return max(1, height // 3), max(1, width // 3)
+
+    def blended(self, counted: Tensor, projection: nn.Module, dtype: torch.dtype) -> Tensor:
+        """Projected statistics of whole blocks (B, C + 1, H, W), the last channel being counts."""
+        block = self.block
+        rows, columns = counted.shape[-2] // block[0], counted.shape[-1] // block[1]
+        blocks = counted.reshape(*counted.shape[:2], rows, block[0], columns, block[1])
         blocks = blocks.permute(0, 2, 4, 1, 3, 5).flatten(4)  # (B, rows, columns, C + 1, positions)
         products = (blocks @ blocks.mT).permute(0, 3, 4, 1, 2)  # (B, C + 1, C + 1, rows, columns)
-        windows = box_mean(products.flatten(1, 2), (3, 3)).view_as(products)
+        windows = self.over_blocks(products.flatten(1, 2)).view_as(products)
         windows = windows.permute(0, 3, 4, 1, 2)
         windows = windows / windows[..., -1:, -1:]
         means = windows[..., :-1, -1:]
@@ -104,12 +116,15 @@ class LocalCovariance(LocalStatistic):
         covariance = squares - means @ means.mT
         # Where the map is flat, what is left is rounding, and may be negative.
         variance, power = (m.diagonal(dim1=-2, dim2=-1).sum(-1) for m in (covariance, squares))
-        flat = variance <= 100 * torch.finfo(wide.dtype).eps * power
+        flat = variance <= 100 * torch.finfo(counted.dtype).eps * power
         pooled = square_root(covariance.masked_fill(flat[..., None, None], 0)).mean(-2)
-        lattice = projection(pooled.permute(0, 3, 1, 2).to(x.dtype))  # (B, C', rows, columns)
+        lattice = projection(pooled.permute(0, 3, 1, 2).to(dtype))  # (B, C', rows, columns)
         size = (rows * block[0], columns * block[1])
-        blended = F.interpolate(lattice, size, mode="bilinear", align_corners=False)
-        return blended[..., above : above + height, before : before + width]
+        return F.interpolate(lattice, size, mode="bilinear", align_corners=False)
+
+    def over_blocks(self, x: Tensor) -> Tensor:
+        """Mean over three by three blocks around each, (B, C, rows, columns) -> the same."""
+        return box_mean(x, (3, 3))
 
 
 class LocalAttention(LocalStatistic):

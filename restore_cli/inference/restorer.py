@@ -82,7 +82,7 @@ class Restorer:
         if options.tile:
             self._check_tile(options.tile)
         self._loaded = loaded
-        self._network = self._ready(options.dtype)
+        self._network = self.ready(options.dtype)
         self._exact: nn.Module | None = None  # in float32, made when half precision fails
         self._limit: int | None = None  # a tile side at which memory did not run out
 
@@ -210,7 +210,7 @@ class Restorer:
         if dtype != torch.float32 and not restored.isfinite().all():
             # fp16 ends at 65504, which few tiles reach; all others keep their speed.
             if self._exact is None:
-                self._exact = self._ready(torch.float32)
+                self._exact = self.ready(torch.float32)
             restored = self._forward(self._exact, piece.to(self.options.device), placement)
         if not restored.isfinite().all():
             raise PictureError(f"'{self.model.name}' gave values that are not finite")
@@ -223,7 +223,7 @@ class Restorer:
             restored: Tensor = network(*arguments).float().cpu().contiguous()
         return restored
 
-    def _ready(self, dtype: torch.dtype) -> nn.Module:
+    def ready(self, dtype: torch.dtype) -> nn.Module:
         """The network with local statistics, on the device, in channels_last."""
         loaded, device = self._loaded, self.options.device
         network = loaded.network

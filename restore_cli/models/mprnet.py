@@ -229,7 +229,7 @@ def _map(
         [x for part in parts for x in (part if isinstance(part, list) else [part])]
         for parts in zip(*arguments, strict=True)
     ]
-    if len({call[0].shape for call in calls}) > 1:
+    if any(call[0].shape != calls[0][0].shape for call in calls):
         return [function(*call) for call in calls]
     batched = function(*(torch.cat(tensors) for tensors in zip(*calls, strict=True)))
     return [list(levels) for levels in zip(*(x.chunk(len(calls)) for x in batched), strict=True)]
