@@ -13,13 +13,22 @@ from restore_cli.version import __version__
 
 if TYPE_CHECKING:
     from restore_cli.api import LoadedModel, list_models, load_model, restore
+    from restore_cli.models.zoo import add_to_spandrel
 
-__all__ = ["LoadedModel", "__version__", "list_models", "load_model", "restore"]
+__all__ = [
+    "LoadedModel",
+    "__version__",
+    "add_to_spandrel",
+    "list_models",
+    "load_model",
+    "restore",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # on demand: the command line must not import torch for --help
-        return getattr(importlib.import_module("restore_cli.api"), name)
+        home = "models.zoo" if name == "add_to_spandrel" else "api"
+        return getattr(importlib.import_module(f"restore_cli.{home}"), name)
     raise AttributeError(f"module 'restore_cli' has no attribute '{name}'")
 
 

@@ -216,7 +216,9 @@ def load_model(
     if model is None and weights is not None:
         first = load_network(locate(weights, None))
         model = first.model.name
-    names = split_names(model or load_manifest().default_model)
+        names: tuple[str, ...] = (model,)
+    else:
+        names = split_names(model or load_manifest().default_model)
     chosen = RestorerOptions(
         device=get_device(device),
         dtype=_PRECISIONS[precision],
@@ -226,7 +228,8 @@ def load_model(
         self_ensemble=self_ensemble,
     )
     files = split_weights(names, weights)
-    line = assemble(names, files, chosen, own_scale(names), first)
+    scale = first.model.scale if first else own_scale(names)
+    line = assemble(names, files, chosen, scale, first)
     return LoadedModel("+".join(names), line)
 
 

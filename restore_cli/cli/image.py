@@ -407,11 +407,11 @@ def image(
     if model is None:  # only the file knows its model, so it must be opened before planning
         first = load_network(locate(weights, None))
         model = first.model.name
-    names = split_names(model)
+    names = (model,) if first else split_names(model)
     job = RestoreJob(
         inputs=paths,
         output=_output(output, paths),
-        scale=scale or own_scale(names),
+        scale=scale or (first.model.scale if first else own_scale(names)),
         model=model,
         format=format_,
         quality=quality,

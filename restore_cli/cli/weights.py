@@ -118,6 +118,7 @@ def import_weights(
     """Convert a checkpoint that a paper's authors published; every key must fit.
 
     Nothing in the file is executed. The result runs with `restore image --weights PATH`.
+    With the extra `zoo`, files of the forty networks that spandrel knows are taken as well.
     The authors' licence, if any, stays in force: most of these networks were published without one.
     """
     from restore_cli.errors import UsageError
@@ -134,7 +135,7 @@ def import_weights(
     refuse_unwritable(target.parent)
     found = import_checkpoint(opt.parse_path(file), target, model)
     out.talk(
-        f"{found.model.name} ({found.published.name}), "
+        f"{found.model.name} ({found.published.name if found.published else 'by spandrel'}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
     )
     out.talk("note: ask the authors before you pass these weights on")

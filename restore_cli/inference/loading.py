@@ -12,6 +12,7 @@ from torch import nn
 from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model, Tiling
+from restore_cli.models.zoo import recognise
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import Checkpoint
 from restore_cli.weights.store import WeightsFile
@@ -32,7 +33,7 @@ class LoadedNetwork:
         tlsc_base: window of local statistics, or None where nobody knows it.
         tlsc: whether statistics are local unless the user says otherwise.
         overlap: of tiles, input pixels.
-        imported: whether the weights are the authors' own, imported.
+        imported: whether the weights are the authors' own, imported or as spandrel reads them.
     """
 
     model: Model
@@ -71,11 +72,10 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
             hint=f"known: {', '.join(sorted(MODELS))}",
         )
     model = get_model(header.model) if header else detect(state)
+    if model is None:
+        return _of_the_zoo(file, state, expected_model)
     if expected_model is not None and model.name != expected_model:
-        raise WeightsError(
-            f"'{file.name}' holds weights of '{model.name}', not of '{expected_model}'",
-            hint=f"use --model {model.name}",
-        )
+        raise _other_model(file, model, expected_model, f"use --model {model.name}")
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
         network = model.build(config)
@@ -94,6 +94,32 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         tlsc=_tlsc(listed, model, train_size),
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
         imported=header is not None and "imported_from" in header.provenance,
+    )
+
+
+def _of_the_zoo(
+    file: WeightsFile, state: dict[str, Any], expected_model: str | None
+) -> LoadedNetwork:
+    """A network of others: what is not known of its training is left out."""
+    model, config, network = recognise(state, file.name)
+    if expected_model is not None and model.name != expected_model:
+        raise _other_model(file, model, expected_model, "leave out --model")
+    return LoadedNetwork(
+        model=model,
+        config=config,
+        network=network,
+        file=file,
+        train_size=None,
+        tlsc_base=None,
+        tlsc=False,
+        overlap=model.overlap,
+        imported=True,
+    )
+
+
+def _other_model(file: WeightsFile, model: Model, expected: str, hint: str) -> WeightsError:
+    return WeightsError(
+        f"'{file.name}' holds weights of '{model.name}', not of '{expected}'", hint=hint
     )
 
 

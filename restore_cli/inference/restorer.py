@@ -18,7 +18,7 @@ from restore_cli.inference.padding import pad
 from restore_cli.inference.tiling import Block, Span, Tile, plan_axis, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
-from restore_cli.models.spec import Placement
+from restore_cli.models.spec import Placement, Tiling
 from restore_cli.rounding import rounded
 
 _LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
@@ -70,6 +70,11 @@ class Restorer:
                 f"'{loaded.model.name}' has no global statistics, so TLSC changes nothing",
                 hint="leave out --tlsc",
             )
+        if options.dtype not in loaded.model.dtypes:
+            raise UsageError(
+                f"'{loaded.model.name}' does not run in {options.dtype}",
+                hint="use --precision fp32",
+            )
         self.model = loaded.model
         self.scale = loaded.model.scale
         self.options = options
@@ -78,7 +83,8 @@ class Restorer:
         self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Tiles that see other statistics than the whole picture change it.
-        self._whole_only = local and not self.tlsc and options.tile is None
+        whole = not self.tlsc if local else loaded.model.tiling is not Tiling.SUPPORTED
+        self._whole_only = whole and options.tile is None
         if options.tile:
             self._check_tile(options.tile)
         self._loaded = loaded

@@ -55,17 +55,17 @@ def get_config(model: Model, name: str) -> Any:
     return model.configs[name]
 
 
-def detect(state: StateDict) -> Model:
-    """The one model whose state dict this is.
+def detect(state: StateDict) -> Model | None:
+    """The one model whose state dict this is, or None.
 
     Raises:
-        WeightsError: none, or more than one, recognises it.
+        WeightsError: more than one recognises it.
     """
     found = [model for model in MODELS.values() if model.detect(state)]
-    if len(found) != 1:
-        names = ", ".join(model.name for model in found) or "none"
+    if len(found) > 1:
+        names = ", ".join(model.name for model in found)
         raise WeightsError(
             f"the weights' keys must fit exactly one model; they fit {names}",
             hint=f"first keys: {', '.join(sorted(state)[:3])}",
         )
-    return found[0]
+    return found[0] if found else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import WeightsError
@@ -109,6 +110,7 @@ class Model:
         tiling_note: why tiling is discouraged, or "".
         placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
         published: formats of the authors' files, for the importer and the parity tests.
+        dtypes: that its weights and features may have.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Model:
     tiling_note: str = ""
     placed: bool = False
     published: tuple[PublishedFormat, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
 
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.

@@ -88,21 +88,24 @@ def _parse_header(path: Path, content: bytes) -> Header | None:
         raise WeightsError(f"'{path}' has a broken header: {error!r}") from error
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header) -> None:
-    """Write atomically.
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:
+    """Write atomically; None for networks that are not ours, of which no header is known.
 
     Raises:
         RestoreError: the disk is full, or gone.
     """
-    values = {
-        "model": header.model,
-        "config": header.config,
-        "train_size": header.train_size,
-        "provenance": header.provenance,
-    }
+    metadata = None
+    if header is not None:
+        values = {
+            "model": header.model,
+            "config": header.config,
+            "train_size": header.train_size,
+            "provenance": header.provenance,
+        }
+        metadata = {_KEY: json.dumps(values, sort_keys=True)}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         with write_then_rename(path) as temporary:
-            save_file(plain, temporary, {_KEY: json.dumps(values, sort_keys=True)})
+            save_file(plain, temporary, metadata)
     except (SafetensorError, OSError) as error:
         raise RestoreError(f"cannot write '{path}': {error}", hint="make room") from error

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
-from restore_cli.models.registry import MODELS, get_model
+from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
+from restore_cli.models.zoo import recognise
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
@@ -28,20 +29,22 @@ class Imported:
     Attributes:
         model: that it is of.
         config: found from the shapes.
-        published: the authors' format it was in.
+        published: the authors' format it was in; None for a network of the zoo.
         sha256: of the file that was read.
         tensors: in our layout, float32.
     """
 
     model: Model
     config: Any
-    published: PublishedFormat
+    published: PublishedFormat | None
     sha256: str
     tensors: dict[str, Tensor]
 
 
 def import_checkpoint(source: Path, target: Path, model: str | None = None) -> Imported:
-    """Convert an authors' file to a checkpoint of ours.
+    """Convert an authors' file to a checkpoint of ours, or of the zoo.
+
+    A network that only spandrel knows keeps its names and numbers, and becomes safetensors.
 
     Args:
         source: as `weights.foreign.read_foreign` takes it.
@@ -53,7 +56,14 @@ def import_checkpoint(source: Path, target: Path, model: str | None = None) -> I
         WeightsError: unreadable, of no or another model, or a key missing, unexpected or of another
             shape; nothing is written then.
     """
-    found = convert(read_foreign(source), source, get_model(model) if model else None)
+    state = read_foreign(source)
+    if model is None and not _formats_of(state) and detect(state) is None:
+        found = _of_the_zoo(source, state)
+    else:
+        found = convert(state, source, get_model(model) if model else None)
+    if found.published is None:
+        write_checkpoint(target, found.tensors, None)
+        return found
     header = Header(
         model=found.model.name,
         config=dataclasses.asdict(found.config),
@@ -69,6 +79,22 @@ def import_checkpoint(source: Path, target: Path, model: str | None = None) -> I
     return found
 
 
+def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
+    return [
+        (one, published)
+        for one in MODELS.values()
+        for published in one.published
+        if published.recognises(state)
+    ]
+
+
+def _of_the_zoo(source: Path, state: dict[str, Tensor]) -> Imported:
+    model, config, _ = recognise(state, str(source))
+    # Copies: what shares memory in the file cannot be written.
+    tensors = {name: tensor.clone() for name, tensor in state.items()}
+    return Imported(model, config, None, _digest(source), tensors)
+
+
 def convert(state: StateDict, source: Path, model: Model | None = None) -> Imported:
     """An authors' state dict under our names, complete and of the right shapes.
 
@@ -80,12 +106,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
     Raises:
         WeightsError: see `import_checkpoint`.
     """
-    candidates = [
-        (one, published)
-        for one in MODELS.values()
-        for published in one.published
-        if published.recognises(state)
-    ]
+    candidates = _formats_of(state)
     if len(candidates) != 1:
         names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
         raise WeightsError(
