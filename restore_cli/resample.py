@@ -29,7 +29,7 @@ def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
-    """The same by a factor, as in MATLAB's `imresize(image, scale)`: sides are rounded up."""
+    """(B, C, H, W) by a factor, as in MATLAB's `imresize(image, scale)`: sides are rounded up."""
     height, width = (math.ceil(side * scale) for side in image.shape[-2:])
     return _resize(image, (height, width), (scale, scale))
 

@@ -76,7 +76,7 @@ class Protocol:
         return degraded[..., first // scale : last // scale, :], reference[..., first:last, :]
 
     def quantise(self, restored: Tensor) -> Tensor:
-        """The result as the authors' program saves it: clamped, on the 8-bit grid, in [0, 1]."""
+        """The result (1, 3, H, W) as the authors' program saves it: clamped, on the 8-bit grid."""
         scaled = restored.clamp(0, 1) * 255
         if self.rounding == "half-even":
             return scaled.round() / 255

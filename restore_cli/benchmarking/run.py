@@ -218,7 +218,7 @@ def content_hash(samples: Sequence[Sample]) -> str:
 
 
 def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
-    """The degraded picture and its references, as the protocol wants them.
+    """The degraded picture and its references (1, 3, H, W), as the protocol wants them.
 
     Raises:
         PictureError: unreadable, or sizes that do not fit each other.

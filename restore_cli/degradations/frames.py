@@ -67,6 +67,9 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
         frames: (3, H, W) uint8, at least one.
         response: of the camera.
         between: frames interpolated between two, see `interpolate`.
+
+    Raises:
+        ValueError: no frame.
     """
     total: Tensor | None = None
     count = 0

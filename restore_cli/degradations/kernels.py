@@ -43,7 +43,7 @@ def _convolve(image: Tensor, kernel: np.ndarray) -> Tensor:
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """Sampled Gaussian out to 3 sigma, sum 1."""
+    """Sampled Gaussian (N, N) out to 3 sigma, sum 1."""
     radius = max(1, int(np.ceil(3 * sigma)))
     line = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     line /= line.sum()
@@ -51,7 +51,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 
 def disc_kernel(radius: float) -> np.ndarray:
-    """Image of a point out of focus: a disc with antialiased edge, sum 1."""
+    """Image (N, N) of a point out of focus: a disc with antialiased edge, sum 1."""
     side = int(np.ceil(radius))
     grid = (np.arange((2 * side + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - side - 0.5
     inside = (grid[:, None] ** 2 + grid[None] ** 2 <= radius**2).astype(np.float64)
@@ -60,7 +60,7 @@ def disc_kernel(radius: float) -> np.ndarray:
 
 
 def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
-    """A path drawn into a square kernel, as long as fits, sum 1.
+    """A path (N, 2) drawn into a kernel (side, side), as long as fits, sum 1.
 
     Args:
         path: (T, 2) points, x then y.
@@ -82,7 +82,7 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
 
 
 def read_kernel(path: Path) -> np.ndarray:
-    """A kernel from `.npy`, `.mat` (its only matrix) or a picture (grey, scaled to sum 1).
+    """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a picture (grey, sum made 1).
 
     Raises:
         UsageError: unreadable, not a matrix, negative, of even side, or numbers that do not sum to

@@ -37,7 +37,7 @@ def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
 
 
 def to_encoded(light: Tensor, response: Response = "srgb") -> Tensor:
-    """The inverse; light outside [0, 1] is clipped, as a sensor does."""
+    """The inverse, for any shape; light outside [0, 1] is clipped, as a sensor does."""
     light = light.clamp(0, 1)
     if response == "gamma2.2":
         return light ** (1 / 2.2)

@@ -27,5 +27,5 @@ def add_noise(light: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Te
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Clip to [0, 1] and round to the 8-bit grid."""
+    """Clip to [0, 1] and round to the 8-bit grid; any shape."""
     return (image.clamp(0, 1) * 255).round() / 255

@@ -230,7 +230,11 @@ class Restorer:
         return restored
 
     def ready(self, dtype: torch.dtype) -> nn.Module:
-        """The network with local statistics, on the device, in channels_last."""
+        """The network with local statistics, on the device, in channels_last.
+
+        Raises:
+            DeviceError: the device is not there.
+        """
         loaded, device = self._loaded, self.options.device
         network = loaded.network
         if device.type != "cpu" or dtype != torch.float32:

@@ -61,7 +61,7 @@ def remarks(pixels: Tensor, scale: int) -> list[str]:
 
 
 def blur_by_direction(luma: Array) -> tuple[float, ...]:
-    """Blur along 0, 90, 45 and 135 degrees: 0 for none, 1 for a flat picture.
+    """Blur of luma (H, W) along 0, 90, 45 and 135 degrees: 0 for none, 1 for a flat picture.
 
     How much of the steps between neighbours survives another blur: Crete et al., "The blur effect:
     perception and estimation with a new no-reference perceptual blur metric", HVEI 2007.
@@ -77,7 +77,7 @@ def blur_by_direction(luma: Array) -> tuple[float, ...]:
 
 
 def noise_level(luma: Array) -> float:
-    """Standard deviation of noise, of 255, in the quietest tenth of 16x16 blocks.
+    """Noise of luma (H, W), of 255: deviation in the quietest tenth of 16x16 blocks.
 
     Immerkaer, "Fast noise variance estimation", CVIU 1996.
     """
@@ -89,7 +89,7 @@ def noise_level(luma: Array) -> float:
 
 
 def blockiness(luma: Array) -> float:
-    """Mean step across the borders of 8x8 blocks over the mean step inside; 1 where none show."""
+    """Steps of luma (H, W) across the borders of 8x8 blocks over those inside; 1 for none."""
     return min(_border_ratio(luma), _border_ratio(luma.T))
 
 

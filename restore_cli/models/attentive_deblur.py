@@ -51,6 +51,7 @@ class AttentionBlock(nn.Module):
         self.channel_expand = conv(narrow, width, 1, bias=True)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, C, H, W) -> the same; `level` 0 is the full size."""
         y = self.conv2(F.relu_(self.conv1(x)))
         y = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
         gate = self.channel_expand(F.relu_(self.mean(y, self.channel_squeeze, level=level)))
@@ -64,6 +65,7 @@ class Blocks(nn.ModuleList):
         super().__init__(AttentionBlock(width, reduction) for _ in range(count))
 
     def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, C, H, W) -> the same; `level` 0 is the full size."""
         for block in self:
             x = block(x, level)
         return x
@@ -92,7 +94,7 @@ class AttentiveDeblur(nn.Module):
         return self.outputs(image)["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`level0` at a quarter of the size, `level1` at half, and `restored`."""
+        """From (B, 3, H, W): `level0` at a quarter of the size, `level1` at half, `restored`."""
         height, width = image.shape[-2:]
         images: list[Tensor] = []
         for level in range(SCALES):

@@ -55,6 +55,7 @@ class ResidualBlock(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return plus(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
 
 
@@ -114,6 +115,7 @@ class Features(nn.Module):
         self.last = conv(config.width, config.width, 3, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Image (B, 3, H, W) -> features (B, C, H, W)."""
         shallow = F.leaky_relu_(self.first(image), self.first_slope)
         return plus(shallow, self.last(self.blocks(shallow)))
 
@@ -127,6 +129,7 @@ class Gate(nn.Module):
         self.conv2 = conv(width, width, 1, bias=True)
 
     def forward(self, deblurring: Tensor, image: Tensor, features: Tensor) -> Tensor:
+        """Features, image, features, each (B, C or 3, H, W) -> weights (B, C, H, W)."""
         x = torch.cat([deblurring, image, features], 1)
         return self.conv2(F.leaky_relu_(self.conv1(x), SLOPE))
 
@@ -145,6 +148,7 @@ class Reconstruction(nn.Module):
         self.image = conv(w, 3, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
         x = self.blocks(x)
         x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
         x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
@@ -170,7 +174,7 @@ class Gfn(nn.Module):
         return self._reconstruct(image, self.deblurring(image)[0])
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored`, the same `ungated` (features added as they are), the small `deblurred`."""
+        """From (B, 3, H, W): `restored`, the same `ungated` (no gate), the small `deblurred`."""
         deblurring, shallow = self.deblurring(image)
         return computed(
             {

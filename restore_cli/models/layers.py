@@ -106,14 +106,14 @@ def square_root(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """A block in which autocast does not make products of widened values half precision again."""
+    """A block in which autocast makes no products of widened `x`, any shape, half again."""
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened, for sums and squares over many positions."""
+    """Half precision widened, any shape: for sums and squares over many positions."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -131,7 +131,7 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def plus(x: Tensor, branch: Tensor) -> Tensor:
-    """`x` + `branch`, in the memory of `branch`, which nobody else may hold.
+    """`x` + `branch` of one shape, in the memory of `branch`, which nobody else may hold.
 
     Where their types differ, as under autocast, the sum has the wider one and memory of its own.
     """
@@ -140,7 +140,7 @@ def plus(x: Tensor, branch: Tensor) -> Tensor:
 
 
 def plus_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
-    """`x` + `branch` * sigmoid(`gate`), in the memory of `gate` and one map more.
+    """`x` + `branch` * sigmoid(`gate`), (B, C, H, W), in the memory of `gate` and a map more.
 
     Measured at 64x176x320 on 2 cores: 2.9 ms; sigmoid, product and sum one by one take 6.1 ms.
     """

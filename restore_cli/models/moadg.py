@@ -93,6 +93,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         seen = x
         for layer in self.convs[:-1]:
             seen = torch.cat([seen, F.leaky_relu_(layer(seen), SLOPE)], 1)
@@ -110,6 +111,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         y = F.leaky_relu_(self.norm1(self.conv1(x)), SLOPE)
         return plus(x, self.norm2(self.conv2(y)))
 
@@ -124,6 +126,7 @@ class FirstOrderAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
         return x * gate.sigmoid_()
 
@@ -138,6 +141,7 @@ class SecondOrderAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
+        """(B, C, H, W) -> the same; `origin` of the map in the picture's."""
         gate = self.expand(F.relu_(self.covariance(x, self.squeeze, origin=origin)))
         return x * gate.sigmoid_()
 
@@ -190,6 +194,7 @@ class Upscaler(nn.Module):
         self.image = conv(width, 3, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
         x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), SLOPE)
         x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
         image: Tensor = self.image(F.leaky_relu_(self.conv(x), SLOPE))
@@ -234,6 +239,7 @@ class Reconstruction(nn.Module):
         self.upscaler = Upscaler(config.width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Routes and image (B, inputs, H, W) -> image (B, 3, 4H, 4W)."""
         image: Tensor = self.upscaler(self.blocks(self.reduce(x)))
         return image
 
@@ -285,7 +291,7 @@ class Moadg(nn.Module):
         return self._restore(image, self._features(image), placement)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored`, the `deblurred` small image and the `enlarged` blurry one of its branches."""
+        """From (B, 3, H, W): `restored`, the `deblurred` small image, the `enlarged` blurry one."""
         features = self._features(image)
         makers: dict[str, Callable[[], Tensor]] = {
             "restored": lambda: self._restore(image, features, None)

@@ -82,6 +82,7 @@ class ChannelAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1)
 
     def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
+        """Two maps (B, C, H, W) -> the gated first plus the second, the same size."""
         gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
         return plus_gated(block_input, x, gate)
 
@@ -98,6 +99,7 @@ class AttentionBlock(nn.Module):
         self._activation = (activation,)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return self.attention(self.conv2(self._activation[0](self.conv1(x))), x)
 
 
@@ -110,6 +112,7 @@ class ResidualGroup(nn.Module):
         self.conv = conv(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return plus(x, self.conv(self.blocks(x)))
 
 
@@ -171,7 +174,7 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(conv(b, a, 1) for a, b in pairwise(widths))
 
     def forward(self, *encoded: Tensor) -> list[Tensor]:
-        """Features at H, H/2, H/4 -> the same sizes and widths."""
+        """Features (B, C, H, W), at H / 2 and H / 4 -> the same sizes and widths."""
         levels = [self.levels[-1](encoded[-1])]
         for index in reversed(range(LEVELS - 1)):
             # The 1x1 goes before the interpolation: they commute, and it is 4 times less work.
@@ -201,6 +204,7 @@ class FullResolution(nn.Module):
         return nn.Sequential(*steps, conv(config.features, width, 1))
 
     def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
+        """(B, C, H, W) and the levels (B, C, H / 2^n, W / 2^n) of both -> (B, C, H, W)."""
         for level, group in enumerate(self.groups):
             lifted = self.from_encoder[level](encoded[level])
             lifted = plus(lifted, self.from_decoder[level](decoded[level]))
@@ -302,7 +306,7 @@ class Mprnet(DeblurringStages):
         return restored
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored`, and the images of the first two stages."""
+        """`restored`, and the images of the first two stages, all (B, 3, H, W)."""
         deblurred = self.deblur(image, None)
         return computed(
             {

@@ -80,6 +80,7 @@ class MultiScaleAttention(nn.Module):
         self.global_expand = conv(width // reduction, width, 1)
 
     def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
+        """Two maps (B, C, H, W) -> the gated first plus the second, the same size."""
         squeeze = torch.cat([self.local_squeeze.weight, self.global_squeeze.weight])
         expand = torch.cat([self.local_expand.weight, self.global_expand.weight], 1)
         local, whole = F.conv2d(x, squeeze).chunk(2, 1)
@@ -98,6 +99,7 @@ class MultiScaleBlock(nn.Module):
         self.attention = MultiScaleAttention(width, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return self.attention(self.conv2(F.relu_(self.conv1(x))), x)
 
 
@@ -164,7 +166,7 @@ class MprnetMscam(DeblurringStages):
         return self._upscale(self.deblur(image, placement).features, image)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Every output that a loss may name: `restored` and the images of the three stages."""
+        """From (B, 3, H, W): `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
         return computed(
             {

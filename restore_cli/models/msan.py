@@ -56,6 +56,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv(width, width, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return plus(x, self.conv2(F.relu_(self.conv1(x))))
 
 
@@ -129,7 +130,7 @@ class Msan(nn.Module):
         return image + self._residuals(image, placement)[-1]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored`, and the image after each earlier stage as `stage1`, `stage2`, ..."""
+        """`restored` and the images after earlier stages, `stage1`, ..., all (B, 3, H, W)."""
         images = [image + residual for residual in self._residuals(image, None)]
         names = [*(f"stage{n}" for n in range(1, len(images))), "restored"]
         named = zip(names, images, strict=True)

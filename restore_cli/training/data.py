@@ -51,7 +51,13 @@ class Crop(NamedTuple):
 
 
 class Source(Protocol):
-    """What batches are made of."""
+    """What batches are made of.
+
+    Attributes:
+        targets: that can be made of it.
+    """
+
+    targets: frozenset[str]
 
     def __len__(self) -> int:
         """Photos or pairs."""
@@ -59,10 +65,6 @@ class Source(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """What a model card says about the data."""
-
-    @property
-    def targets(self) -> Collection[str]:
-        """The targets that can be made of it."""
 
     def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
         """A random crop of one photo or pair, on the CPU."""
@@ -95,10 +97,10 @@ class Pictures:
         return picture
 
 
-class Photos:
+class Photos(Source):
     """A folder of sharp photos, degraded on the device that trains."""
 
-    targets = frozenset(
+    targets: frozenset[str] = frozenset(
         {"reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"}
     )
 
@@ -161,7 +163,7 @@ class Photos:
         return Batch(degraded, _targets(wanted, degraded, reference, large))
 
 
-class PairedPictures:
+class PairedPictures(Source):
     """Pairs as they are; where both pictures are of one size, the degraded one is shrunk bicubic.
 
     As GFN and Chu et al. make LR-GoPro.

@@ -348,6 +348,12 @@ def losses(
 ) -> dict[str, Tensor]:
     """Weighted terms by name, e.g. `restored.l1`; the network in `precision`, losses in float32.
 
+    Args:
+        outputs_of: degraded pictures (B, 3, H, W) and names -> outputs by name.
+        wanted: terms.
+        batch: degraded pictures and targets.
+        precision: of the network.
+
     Raises:
         UsageError: a term names an output that the network does not have.
     """

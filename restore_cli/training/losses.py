@@ -12,22 +12,22 @@ from restore_cli.metrics import ssim as structural_similarity
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference."""
+    """Mean absolute difference of two images (B, C, H, W)."""
     return (output - target).abs().mean()
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference."""
+    """Mean squared difference of two images (B, C, H, W)."""
     return (output - target).square().mean()
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2), eps = 1e-3 (Zamir et al., MPRNet, eq. 3)."""
+    """Mean of sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, eq. 3)."""
     return ((output - target).square() + 1e-6).sqrt().mean()
 
 
 def edge(output: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier distance of Laplacians (Zamir et al., MPRNet, eq. 4)."""
+    """Charbonnier distance of Laplacians of (B, C, H, W) (Zamir et al., MPRNet, eq. 4)."""
     return charbonnier(laplacian(output), laplacian(target))
 
 
@@ -44,7 +44,7 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
 
 
 def gray_gradient(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of the differences of neighbours, along x plus along y, of luma.
+    """Mean squared difference of the gradients, along x plus along y, of luma of (B, 3, H, W).
 
     Xu et al., CVIU 2021, as in their published code: luma .2989 R + .5870 G + .1140 B.
     """
@@ -66,7 +66,7 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """1 - SSIM, 11x11 Gaussian (Wang et al. 2004); Chu et al. 2022 print it without the 1 -."""
+    """1 - SSIM of (B, C, H, W), 11x11 Gaussian (Wang et al. 2004); Chu et al. print no 1 -."""
     return 1 - structural_similarity(output, target).mean()
 
 
@@ -79,7 +79,7 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
 
 def laplacian(image: Tensor) -> Tensor:
-    """Image minus G(U(G(image))).
+    """Image (B, C, H, W) minus G(U(G(image))).
 
     G is a 5x5 Gaussian-like filter; U zeroes odd rows and columns, times 4.
     """

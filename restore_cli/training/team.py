@@ -26,7 +26,7 @@ class Team(Protocol):
         """A module whose gradients are averaged over the team; its weights become the first's."""
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of each value over the team."""
+        """Mean of each value (of any shape) over the team."""
 
     def from_first(self, value: Any) -> Any:
         """The first process' value, in all."""
@@ -38,7 +38,7 @@ class Team(Protocol):
         """Part in order."""
 
 
-class Alone:
+class Alone(Team):
     """One process."""
 
     rank, size = 0, 1
@@ -62,7 +62,7 @@ class Alone:
         pass
 
 
-class Together:
+class Together(Team):
     """Several processes, by accelerate over torch.distributed (NCCL on GPUs, Gloo on CPUs)."""
 
     def __init__(self, device: torch.device) -> None:

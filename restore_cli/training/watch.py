@@ -160,7 +160,7 @@ class Sheet:
         Args:
             step: of this validation; tiles of later ones are of a past that was lost, and go.
             gain: dB.
-            restored: its pictures.
+            restored: its pictures (3, H, W).
         """
         shown = [
             resize_bicubic(image, *size)
