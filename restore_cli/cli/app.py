@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from restore_cli.cli import _options as opt
-from restore_cli.cli import benchmark, degrade, doctor, image, info, models, train, weights
+from restore_cli.cli import benchmark, degrade, doctor, image, info, models, serve, train, weights
 from restore_cli.cli._output import data
 from restore_cli.cli._process import leave
 from restore_cli.version import __version__
@@ -56,6 +56,7 @@ app.command("restore", hidden=True)(image.image)
 app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(models.app, name="models")

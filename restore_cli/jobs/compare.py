@@ -25,8 +25,17 @@ _GAP = 8  # white pixels between the two
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """What the page shows of one picture."""
+class Pair:
+    """What a page shows of one picture.
+
+    Attributes:
+        name: of the input.
+        size: of the output, as "640x480".
+        before: JPEG as a data URI, as large as `after`.
+        after: the same.
+        width: that both are shown at, at most 1600 pixels.
+        height: the same.
+    """
 
     name: str
     size: str
@@ -73,12 +82,12 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], made: str) -> None
         whole = torch.cat([before, gap, after], -1)
         write_image(path, Picture(whole, None, grey=False, format="png"), Encoding("png"))
         return
-    pairs = [_pair(outcome) for outcome in outcomes[:_MOST]]
+    pairs = [pair_of(outcome) for outcome in outcomes[:_MOST]]
     title = "Before and after"
     if len(outcomes) > _MOST:
         made += f" The first {_MOST} of {len(outcomes)} pictures."
-    pages = Environment(loader=PackageLoader("restore_cli.jobs", "."), autoescape=True)
-    text = pages.get_template("compare.html.j2").render(title=title, made=made, pairs=pairs)
+    pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
+    text = pages.get_template("jobs/compare.html.j2").render(title=title, made=made, pairs=pairs)
     put(path, text.encode("utf-8", "replace"))  # names need not be UTF-8
 
 
@@ -97,14 +106,19 @@ def _on_white(picture: Picture) -> Tensor:
     return picture.pixels * picture.alpha + 1 - picture.alpha
 
 
-def _pair(outcome: Outcome) -> _Pair:
+def pair_of(outcome: Outcome) -> Pair:
+    """Both pictures of an outcome, small enough for a page.
+
+    Raises:
+        PictureError: one cannot be read again.
+    """
     before, after = _both(outcome)
     height, width = after.shape[-2:]
     shrink = min(1.0, _LONGEST / max(height, width))
     shown = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     if shrink < 1:
         before, after = (resize_bicubic(image, *shown).clamp(0, 1) for image in (before, after))
-    return _Pair(
+    return Pair(
         name=str(outcome.item.source),
         size=f"{width}x{height}",
         before=_data_uri(before),

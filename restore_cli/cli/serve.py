@@ -1,0 +1,81 @@
+"""`restore serve`."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from restore_cli.cli import _options as opt
+from restore_cli.cli import _output as out
+from restore_cli.cli._messages import reported
+from restore_cli.errors import UsageError
+
+EPILOG = """
+Examples:
+
+  restore serve
+
+  restore serve --port 9000 --max-upload 20 --open
+
+Only this machine reaches the page, unless --host says otherwise.
+"""
+
+
+@reported
+def serve(
+    host: Annotated[
+        str, opt.option(help="Address to listen at; 0.0.0.0 for every one.", metavar="ADDRESS")
+    ] = "127.0.0.1",
+    port: Annotated[int, opt.option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    max_upload: Annotated[
+        int, opt.option(help="Largest picture file, in MB.", min=1, metavar="MB")
+    ] = 50,
+    max_pixels: Annotated[
+        int, opt.option(help="Refuse larger pictures.", min=1, metavar="N")
+    ] = 50_000_000,
+    waiting: Annotated[
+        int, opt.option(help="Pictures that may wait for their turn.", min=1, metavar="N")
+    ] = 8,
+    device: opt.DeviceOpt = "auto",
+    open_page: Annotated[bool, opt.option("--open", help="Show the page in a browser.")] = False,
+    verbose: opt.VerboseOpt = 0,
+) -> None:
+    """A page to try it: drop a picture, see before and after under a slider, download.
+
+    One picture is restored at a time. Prints the page's address, and runs until Ctrl-C.
+    """
+    try:
+        import uvicorn
+
+        from restore_cli.serving.web import LOOPBACK, Limits, make_app
+    except ImportError as error:
+        raise UsageError(
+            f"the page needs a package that is not there: {error.name}",
+            hint="pip install 'restore-cli[serve]'",
+        ) from error
+    from restore_cli.inference.memory import keep_freed_memory
+    from restore_cli.inference.restorer import RestorerOptions
+    from restore_cli.serving.desk import Desk
+    from restore_cli.serving.listening import listen
+
+    keep_freed_memory()
+    local = host in LOOPBACK
+    socket = listen(host, port)
+    address = f"http://{host}:{socket.getsockname()[1]}/"
+    desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
+    app = make_app(desk, Limits(max_upload * 1_000_000, LOOPBACK if local else ("*",)))
+    if not local:
+        out.talk(f"note: whoever reaches {host} can use this page; there is no password")
+    out.data(address)
+    if open_page:
+        webbrowser.open(address)
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=2
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[socket])
+    finally:
+        desk.close()
+    raise typer.Exit

@@ -1,0 +1,214 @@
+"""The page and its few addresses, for Starlette.
+
+Nothing is fetched from elsewhere, and nothing of a visitor's reaches another: tickets have keys
+that cannot be guessed. Pages of other sites cannot use the server through a visitor's browser:
+requests must name this host, and come from its own page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from restore_cli.errors import RestoreError, UsageError
+from restore_cli.image import FORMATS
+from restore_cli.models.registry import MODELS
+from restore_cli.serving.desk import BusyError, Desk, Ticket, Wish
+from restore_cli.weights.manifest import load_manifest
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a visitor may ask for.
+
+    Attributes:
+        upload: bytes of a request.
+        hosts: names that a request may call this server by; ("*",) for any.
+    """
+
+    upload: int
+    hosts: tuple[str, ...] = LOOPBACK
+
+
+class TooLargeError(RestoreError):
+    """A request of more bytes than are taken."""
+
+
+class LimitUpload:
+    """Breaks off requests that are too large, whatever their header says."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.most:
+                raise TooLargeError(
+                    f"the picture is larger than {self.most / 1e6:.0f} MB",
+                    hint="use the command line, which has no limit",
+                )
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def make_app(desk: Desk, limits: Limits) -> Starlette:
+    """The application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`."""
+    site = _Site(desk, limits)
+
+    @contextlib.asynccontextmanager
+    async def life(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(desk.close)
+
+    return Starlette(
+        routes=[
+            Route("/", site.page),
+            Route("/jobs", site.hand_in, methods=["POST"]),
+            Route("/jobs/{key}", site.state),
+            Route("/jobs/{key}/file", site.file),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts)),
+            Middleware(LimitUpload, most=limits.upload),
+        ],
+        exception_handlers={RestoreError: _failed},
+        lifespan=life,
+    )
+
+
+class _Site:
+    """What answers at each address."""
+
+    def __init__(self, desk: Desk, limits: Limits) -> None:
+        self.desk, self.limits = desk, limits
+        pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
+        self.template = pages.get_template("serving/page.html.j2")
+
+    async def page(self, request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        manifest = load_manifest()
+        ready = {one.model for one in manifest.checkpoints.values() if one.default}
+        text = self.template.render(
+            nonce=nonce,
+            models=[model for name, model in MODELS.items() if name in ready],
+            chosen=manifest.default_model,
+            formats=sorted(FORMATS),
+            megabytes=self.limits.upload // 1_000_000,
+        )
+        policy = (
+            f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; "
+            f"form-action 'none'; frame-ancestors 'none'; "
+            f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+        )
+        headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
+        return HTMLResponse(text, headers=headers)
+
+    async def hand_in(self, request: Request) -> Response:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return _refused("another site's page cannot hand in pictures", 403)
+        async with request.form(max_files=1, max_fields=8) as form:
+            upload = form.get("picture")
+            if not isinstance(upload, UploadFile):
+                raise UsageError("there is no file 'picture' in the form")
+            wish = _wish({key: str(value) for key, value in form.items() if key != "picture"})
+            ticket = self.desk.new(upload.filename or "", wish)
+            with ticket.source.open("wb") as file:
+                while chunk := await upload.read(1 << 20):
+                    await run_in_threadpool(file.write, chunk)
+        self.desk.hand_in(ticket)
+        return JSONResponse({"key": ticket.key}, 202)
+
+    async def state(self, request: Request) -> Response:
+        ticket = self.desk.find(request.path_params["key"])
+        if ticket is None:
+            return _refused("this picture is not kept any more", 404)
+        return JSONResponse(_facts(ticket, self.desk), headers={"Cache-Control": "no-store"})
+
+    async def file(self, request: Request) -> Response:
+        ticket = self.desk.find(request.path_params["key"])
+        if ticket is None or ticket.target is None or ticket.state != "done":
+            return _refused("this picture is not there", 404)
+        # Never shown by the browser as a page of this server.
+        return FileResponse(
+            ticket.target,
+            media_type="application/octet-stream",
+            filename=ticket.target.name,
+            headers={"X-Content-Type-Options": "nosniff"},
+        )
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    status = (
+        503 if isinstance(error, BusyError) else 413 if isinstance(error, TooLargeError) else 400
+    )
+    hint = getattr(error, "hint", "")
+    return _refused(f"{error}{f' ({hint})' if hint else ''}", status)
+
+
+def _wish(fields: dict[str, str]) -> Wish:
+    known = {field.name for field in dataclasses.fields(Wish)}
+    if unknown := sorted(set(fields) - known):
+        raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
+    scale = fields.get("scale") or None
+    if scale is not None and not scale.isdecimal():
+        raise UsageError(f"scale '{scale}' is not a number")
+    form = fields.get("format") or None
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"format '{form}' is not known", hint=", ".join(sorted(FORMATS)))
+    return Wish(
+        model=fields.get("model") or load_manifest().default_model,
+        scale=int(scale) if scale else None,
+        format=form,
+        self_ensemble=bool(fields.get("self_ensemble")),
+    )
+
+
+def _facts(ticket: Ticket, desk: Desk) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "state": ticket.state,
+        "share": ticket.share,
+        "ahead": desk.ahead_of(ticket),
+    }
+    if ticket.state == "failed":
+        facts["error"] = ticket.error
+    if ticket.state == "done" and ticket.target is not None and ticket.shown is not None:
+        facts |= dataclasses.asdict(ticket.shown)
+        facts |= {
+            "file": ticket.target.name,
+            "bytes": ticket.target.stat().st_size,
+            "seconds": round(ticket.seconds, 1),
+            "notes": list(ticket.notes),
+        }
+    return facts
+
+
+def _refused(message: str, status: int) -> Response:
+    return JSONResponse({"error": message}, status)

@@ -1,0 +1,281 @@
+"""The page: what it takes, what it refuses, and that a browser can use it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("starlette")
+pytest.importorskip("multipart")
+import httpx  # with huggingface-hub
+
+from restore_cli.cli.app import app as command
+from restore_cli.errors import PictureError, RestoreError
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.serving import desk as desks
+from restore_cli.serving.desk import BusyError, Desk, Wish
+from restore_cli.serving.web import Limits, make_app
+
+HOST = "http://127.0.0.1"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def picture(width=24, height=20, kind="PNG", mode="RGB"):
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert(mode).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def desk():
+    made = Desk(RestorerOptions(torch.device("cpu")), max_pixels=100_000)
+    yield made
+    made.close()
+    assert not made._root.exists()
+
+
+def wait_for(desk, key):
+    for _ in range(600):
+        ticket = desk.find(key)
+        if ticket.state in ("done", "failed"):
+            return ticket
+        time.sleep(0.1)
+    raise AssertionError("it does not end")
+
+
+def restored(desk, name, content, **wish):
+    ticket = desk.new(name, Wish("gfn", **wish))
+    ticket.source.write_bytes(content)
+    desk.hand_in(ticket)
+    return wait_for(desk, ticket.key)
+
+
+class Client:
+    """Requests to the application, without a socket."""
+
+    def __init__(self, app):
+        self.app = app
+
+    def __call__(self, method, path, **more):
+        async def ask():
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def client(desk):
+    return Client(make_app(desk, Limits(upload=200_000)))
+
+
+def test_a_picture_comes_back_as_the_command_line_makes_it(client, desk, tmp_path):
+    form = {"files": {"picture": ("a b.png", picture())}, "data": {"model": "gfn"}}
+    answer = client("POST", "/jobs", **form)
+    assert answer.status_code == 202
+    key = answer.json()["key"]
+    wait_for(desk, key)
+    state = client("GET", f"/jobs/{key}").json()
+    assert (state["state"], state["file"], state["size"]) == ("done", "a b_x4.png", "96x80")
+    assert state["after"].startswith("data:image/jpeg;base64,")
+    file = client("GET", f"/jobs/{key}/file")
+    assert file.headers["content-disposition"].startswith("attachment")
+    assert file.headers["content-type"] == "application/octet-stream"
+    (tmp_path / "a b.png").write_bytes(picture())
+    done = CliRunner().invoke(command, ["image", str(tmp_path / "a b.png"), "-m", "gfn", "-q"])
+    assert file.content == Path(done.stdout.strip()).read_bytes()
+
+
+def test_choices_are_followed(desk):
+    ticket = restored(desk, "a.tif", picture(kind="TIFF"), scale=2, format="jpeg")
+    assert ticket.error == ""
+    with Image.open(ticket.target) as made:
+        assert (made.format, made.size) == ("JPEG", (48, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"no picture", "a.png"),
+        ("a.png", picture()[:60], "a.png"),
+        ("a.png", picture(400, 400), "pixels"),
+    ],
+)
+def test_what_is_no_picture_ends_in_one_line(desk, name, content, message):
+    ticket = restored(desk, name, content)
+    assert ticket.state == "failed"
+    assert message in ticket.error
+    assert "\n" not in ticket.error
+    assert restored(desk, "b.png", picture()).state == "done"  # the next one is not harmed
+
+
+def test_a_defect_does_not_end_the_desk(desk, monkeypatch):
+    monkeypatch.setattr(desks, "plan", lambda job: 1 / 0)
+    assert "defect" in restored(desk, "a.png", picture()).error
+    monkeypatch.undo()
+    assert restored(desk, "a.png", picture()).state == "done"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd.png", "..\\x.png", "/a/b.png", "a\nb\0.png", ".png"]
+)
+def test_names_stay_in_their_folder(desk, name):
+    try:
+        ticket = desk.new(name, Wish("gfn"))
+    except PictureError:
+        return
+    assert ticket.source.parent.parent == ticket.folder
+    assert re.fullmatch(r"[\w. ()+-]+", ticket.source.name)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
+def test_other_files_are_refused_by_name(desk, name):
+    with pytest.raises(PictureError, match="no picture by its name"):
+        desk.new(name, Wish("gfn"))
+
+
+def test_too_many_waiting_are_sent_away(desk):
+    desk.most_waiting = 0
+    with pytest.raises(BusyError):
+        desk.new("a.png", Wish("gfn"))
+
+
+def test_old_tickets_go_with_their_files(desk):
+    desk.most_kept = 2
+    tickets = [restored(desk, f"{n}.png", picture(8, 8)) for n in range(4)]
+    assert desk.find(tickets[0].key) is None
+    assert not tickets[0].folder.exists()
+    assert desk.find(tickets[3].key) is tickets[3]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        ({"files": {"picture": ("a.png", b"0" * 300_000)}}, 413, "larger than"),
+        ({"files": {"picture": ("a.txt", b"0")}}, 400, "no picture"),
+        ({"data": {"picture": "text"}}, 400, "no file"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfm"}}, 400, "Did you mean"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "9"}}, 400, "between 1 and 8"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "x"}}, 400, "not a number"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "not known"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"weights": "/x"}}, 400, "unknown fields"),
+        ({"headers": {"origin": "http://elsewhere.example"}}, 403, "another site"),
+        ({"headers": {"host": "elsewhere.example"}}, 400, ""),
+    ],
+)
+def test_requests_that_are_refused(client, desk, more, status, message):
+    answer = client("POST", "/jobs", **more)
+    assert answer.status_code == status
+    if message:
+        assert message in answer.json()["error"]
+    assert list(desk._root.iterdir()) == []
+
+
+def test_keys_that_nobody_has(client):
+    assert client("GET", "/jobs/x").status_code == 404
+    assert client("GET", "/jobs/x/file").status_code == 404
+    assert client("GET", "/jobs/..%2f..%2fetc/file").status_code == 404
+
+
+def test_page_lists_what_can_run_and_fetches_nothing(client):
+    answer = client("GET", "/")
+    text = answer.text
+    assert 'value="mprnet-mscam" selected' in text
+    assert not re.search(r"https?://", text)
+    nonce = re.search(r"script-src 'nonce-([^']+)'", answer.headers["content-security-policy"])[1]
+    assert text.count(f'nonce="{nonce}"') == 2
+    assert "onclick" not in text
+    assert "oninput" not in text
+
+
+@pytest.fixture
+def server(tmp_path):
+    """`restore serve`, as a process."""
+    pytest.importorskip("uvicorn")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restore_cli", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        timer.cancel()
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_command_serves_and_goes_when_told(server):
+    process, address = server
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+    with urllib.request.urlopen(address) as answer:
+        assert b"Drop a picture here" in answer.read()
+    request = urllib.request.Request(address, headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request)
+    port = address.rsplit(":", 1)[1].strip("/")
+    taken = CliRunner().invoke(command, ["serve", "--port", port])
+    assert taken.exit_code == 2
+    assert f"127.0.0.1:{port}" in taken.stderr
+    process.terminate()
+    assert process.wait(timeout=30) in (0, -15, 143)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_can_use_it(server, tmp_path):
+    """Choose a picture, wait, move the slider, download; nothing goes to another host."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    _, address = server
+    (tmp_path / "shot.png").write_bytes(picture(48, 40))
+    asked, said = [], []
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(address)
+        page.select_option("#model", "gfn")
+        page.set_input_files("#picture", tmp_path / "shot.png")
+        page.wait_for_selector("#result", state="visible", timeout=60_000)
+        assert "192x160" in page.inner_text("#caption")
+        assert page.evaluate("document.getElementById('after').naturalWidth") == 192
+        page.evaluate(
+            "const s = document.getElementById('slider'); s.value = 20;"
+            "s.dispatchEvent(new Event('input'))"
+        )
+        assert (
+            page.evaluate("document.querySelector('.pair').style.getPropertyValue('--at')") == "20%"
+        )
+        with page.expect_download() as download:
+            page.click("#download")
+        with Image.open(download.value.path()) as made:
+            assert made.size == (192, 160)
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        page.set_input_files("#picture", tmp_path / "bad.png")
+        page.wait_for_selector("#error", state="visible")
+        assert "bad.png" in page.inner_text("#error")
+        browser.close()
+    assert said == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
+
+
+def test_errors_of_the_desk_are_ours():
+    assert issubclass(BusyError, RestoreError)
