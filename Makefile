@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check miniature bench clean
+.PHONY: demo test check miniature docs bench clean
 
 demo: $(READY)
 	$(BIN)/restore image examples/motorcycle.png --model mprnet-mscam -x4 -o demo --on-exists overwrite
@@ -24,12 +24,18 @@ miniature: $(READY)
 		--formats md,csv -o benchmarks/blurmini
 	rm -r benchmarks/blurmini/pictures benchmarks/blurmini/rows.jsonl
 
+# The site, into docs/_build.
+docs: $(READY)
+	$(BIN)/python tools/reference.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "open docs/_build/index.html"
+
 # Ratios of times on this machine; leave it alone meanwhile.
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build
 
 $(READY): pyproject.toml constraints.txt restore_cli/version.py
 	$(PYTHON) -m venv $(VENV)
