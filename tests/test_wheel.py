@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -35,10 +36,39 @@ def test_contents(wheel):
     assert listed == (ROOT / "weights_manifest.toml").read_bytes()
     package = ROOT / "restore_cli"
     for path in package.rglob("*"):
-        if path.suffix in (".py", ".toml", ".safetensors", ".typed"):
+        if path.suffix in (".py", ".toml", ".safetensors", ".typed", ".j2", ".css"):
             assert path.relative_to(ROOT).as_posix() in names
     assert not [name for name in names if name.startswith(("tests/", "examples/"))]
+    licences = {name.rpartition("licenses/")[2] for name in names if "/licenses/" in name}
+    assert {"LICENSE", "LICENSE-weights", "NOTICE"} <= licences
     assert wheel.stat().st_size < 100e6
+
+
+def test_builds_are_the_same_bytes(tmp_path):
+    """Wheel and sdist, built twice; and the wheel out of the sdist."""
+
+    def build(source, target):
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-d", str(target)],
+            cwd=source,
+            check=True,
+            capture_output=True,
+        )
+        return {path.name: path.read_bytes() for path in target.iterdir()}
+
+    first = build(ROOT, tmp_path / "first")
+    assert sorted(Path(name).suffix for name in first) == [".gz", ".whl"]
+    assert build(ROOT, tmp_path / "second") == first
+    (sdist,) = (tmp_path / "first").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    for name in ("LICENSE", "LICENSE-weights", "NOTICE", "CITATION.cff", "tests", "docs/index.md"):
+        assert (source / name).exists()
+    wheels = build(source, tmp_path / "third")
+    assert {n: b for n, b in wheels.items() if n.endswith(".whl")} == {
+        n: b for n, b in first.items() if n.endswith(".whl")
+    }
 
 
 def test_it_runs_from_a_clean_environment(wheel, tmp_path):

@@ -1,0 +1,66 @@
+"""What a release is made of agrees with itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import typer
+import yaml
+from conftest import ROOT
+
+from restore_cli import __version__
+from restore_cli.cli.app import app
+from restore_cli.models.registry import MODELS
+from restore_cli.weights.manifest import load_manifest
+
+HEADINGS = ("Breaking", "Outputs", "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_changelog_keeps_its_form():
+    sections = re.findall(r"^## (.*)$", CHANGELOG, re.MULTILINE)
+    assert sections
+    assert sections[0] == "Unreleased" or sections[0].startswith(__version__)
+    for section in sections:
+        assert re.fullmatch(r"Unreleased|\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", section), section
+    for heading in re.findall(r"^### (.*)$", CHANGELOG, re.MULTILINE):
+        assert heading in HEADINGS
+    released = [one.split()[0] for one in sections if one != "Unreleased"]
+    assert released == sorted(released, key=lambda v: [*map(int, v.split("."))], reverse=True)
+
+
+def test_changelog_names_everything_that_is_there():
+    for name in typer.main.get_command(app).commands:
+        assert f"restore {name}" in CHANGELOG or name == "restore", name
+    for name in [*MODELS, *load_manifest().checkpoints]:
+        assert f"`{name}`" in CHANGELOG, name
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for name in extras["optional-dependencies"]:
+        assert f"`{name}`" in CHANGELOG or name == "dev", name
+
+
+def test_version_is_said_once_and_repeated_truly():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert tomllib.loads(text)["project"]["dynamic"] == ["version"]
+
+
+def test_licences_say_what_the_package_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    weights = {one.license for one in load_manifest().checkpoints.values()}
+    assert weights == {"CC-BY-SA-4.0"}
+    assert project["license"] == "Apache-2.0 AND CC-BY-SA-4.0"
+    assert "Attribution-ShareAlike 4.0" in (ROOT / "LICENSE-weights").read_text("utf-8")
+    assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
+    assert "MODEL_CARDS/training-photos.md" in (ROOT / "NOTICE").read_text("utf-8")
+
+
+def test_container_takes_the_versions_of_the_tests():
+    docker = (ROOT / "Dockerfile").read_text("utf-8")
+    constraints = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    for pinned in re.findall(r'"(\w+==[\d.]+)"', docker):
+        assert pinned in constraints, pinned
