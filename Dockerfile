@@ -1,6 +1,6 @@
 # docker build -t restore .
-# docker run --rm -v "$PWD:/pictures" restore image blurry.png
-# docker run --rm -p 8000:8000 restore serve --host 0.0.0.0
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/pictures" restore image blurry.png
+# docker run --rm -p 127.0.0.1:8000:8000 restore serve --host 0.0.0.0 --allow-host localhost
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY . .
@@ -15,6 +15,8 @@ RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*
     && rm -r /dist /tmp/constraints.txt \
     && useradd --uid 1000 --create-home restore
 USER 1000
+# Whoever --user says: a place for what is fetched.
+ENV HOME=/tmp HF_HOME=/tmp/huggingface
 WORKDIR /pictures
 EXPOSE 8000
 ENTRYPOINT ["restore"]

@@ -44,6 +44,7 @@ def test_version_is_said_once_and_repeated_truly():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == __version__
     assert citation["cff-version"] == "1.2.0"
+    assert ("date-released" in citation) == (f"## {__version__} - " in CHANGELOG)
     assert {"message", "title", "authors"} <= citation.keys()
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     assert tomllib.loads(text)["project"]["dynamic"] == ["version"]
@@ -62,5 +63,7 @@ def test_licences_say_what_the_package_says():
 def test_container_takes_the_versions_of_the_tests():
     docker = (ROOT / "Dockerfile").read_text("utf-8")
     constraints = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    for pinned in re.findall(r'"(\w+==[\d.]+)"', docker):
+    found = re.findall(r'"(\w+==[\d.]+)"', docker)
+    assert len(found) == 2
+    for pinned in found:
         assert pinned in constraints, pinned

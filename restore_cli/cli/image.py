@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -358,6 +358,7 @@ def image(
 
     Prints the path of every picture that is done, one a line.
     """
+    asked = dict(locals())
     spin_briefly()
     with importing():
         from restore_cli.cli import _restoring as on
@@ -372,7 +373,7 @@ def image(
     keep_freed_memory()
     opt.go_offline(offline=offline)
     if raw is not None:
-        _refuse_with_raw(inputs, output)
+        _refuse_with_raw(asked)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     names, first = _names(model, weights)
     devices = opt.parse_devices(device)
@@ -440,10 +441,13 @@ def _no_pipe() -> str:
     return "the terminal" if sys.stdout.isatty() else ""
 
 
-def _refuse_with_raw(inputs: list[str] | None, output: str | None) -> None:
-    """Frames come from stdin and go to stdout, whatever else was asked for."""
-    if inputs not in (None, [], ["-"]) or output not in (None, "-"):
+def _refuse_with_raw(asked: dict[str, Any]) -> None:
+    """Frames come from stdin and go to stdout; options for files mean nothing then."""
+    if asked["inputs"] not in (None, [], ["-"]) or asked["output"] not in (None, "-"):
         raise UsageError("--raw takes stdin and gives stdout", hint="use < FILE and > FILE")
+    for_files = ("json", "manifest", "compare", "dry_run", "resume", "files_from", "format_")
+    if useless := [name.strip("_").replace("_", "-") for name in for_files if asked[name]]:
+        raise UsageError(f"--raw has no use for --{', --'.join(useless)}", hint="leave it out")
     if sys.stdin is None or sys.stdin.isatty() or _no_pipe():
         raise UsageError("--raw needs pipes on both sides", hint="see restore image --help")
 

@@ -33,11 +33,18 @@ def serve(
         int, opt.option(help="Largest picture file, in MB.", min=1, metavar="MB")
     ] = 50,
     max_pixels: Annotated[
-        int, opt.option(help="Refuse larger pictures.", min=1, metavar="N")
-    ] = 50_000_000,
+        int, opt.option(help="Refuse pictures whose result would be larger.", min=1, metavar="N")
+    ] = 100_000_000,
     waiting: Annotated[
         int, opt.option(help="Pictures that may wait for their turn.", min=1, metavar="N")
     ] = 8,
+    allow_host: Annotated[
+        list[str] | None,
+        opt.option(
+            help="With --host: a name that browsers may call this machine by; its number always.",
+            metavar="NAME",
+        ),
+    ] = None,
     device: opt.DeviceOpt = "auto",
     open_page: Annotated[bool, opt.option("--open", help="Show the page in a browser.")] = False,
     verbose: opt.VerboseOpt = 0,
@@ -47,32 +54,40 @@ def serve(
     One picture is restored at a time. Prints the page's address, and runs until Ctrl-C.
     """
     try:
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
         import uvicorn
-
-        from restore_cli.serving.web import LOOPBACK, Limits, make_app
     except ImportError as error:
         raise UsageError(
             f"the page needs a package that is not there: {error.name}",
             hint="pip install 'restore-cli[serve]'",
         ) from error
+    from restore_cli.serving.listening import listen
+
+    socket = listen(host, port)
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.serving.desk import Desk
-    from restore_cli.serving.listening import listen
+    from restore_cli.serving.web import LOOPBACK, Limits, make_app
 
     keep_freed_memory()
     local = host in LOOPBACK
-    socket = listen(host, port)
-    address = f"http://{host}:{socket.getsockname()[1]}/"
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{socket.getsockname()[1]}/"
+    names = LOOPBACK if local else (*LOOPBACK, host, *(allow_host or ()))
     desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
-    app = make_app(desk, Limits(max_upload * 1_000_000, LOOPBACK if local else ("*",)))
+    app = make_app(desk, Limits(max_upload * 1_000_000, names, numbers=not local))
     if not local:
         out.talk(f"note: whoever reaches {host} can use this page; there is no password")
     out.data(address)
     if open_page:
         webbrowser.open(address)
     config = uvicorn.Config(
-        app, log_level="warning", server_header=False, timeout_graceful_shutdown=2
+        app,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=64,
     )
     try:
         uvicorn.Server(config).run(sockets=[socket])

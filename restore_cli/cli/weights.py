@@ -175,8 +175,13 @@ def export_weights(
         opt.option("--tlsc/--no-tlsc", help="Local statistics in the graph.", show_default=False),
     ] = None,
     weights_license: Annotated[
-        str, opt.option("--license", help="SPDX name of the weights' licence.", metavar="NAME")
-    ] = "CC-BY-SA-4.0",
+        str | None,
+        opt.option(
+            "--license",
+            help="SPDX name of the weights' licence. Default: CC-BY-SA-4.0.",
+            metavar="NAME",
+        ),
+    ] = None,
     push_to_hub: Annotated[
         str | None,
         opt.option(help="Upload to this repository as well.", metavar="OWNER/NAME"),
@@ -199,14 +204,21 @@ def export_weights(
 
     folder = opt.parse_path(output)
     if to is not None:
-        if name or push_to_hub:
-            raise UsageError("--name and --push-to-hub are for runs, not for --to")
+        if name or push_to_hub or private or weights_license:
+            raise UsageError(
+                "--name, --license, --push-to-hub and --private are for runs, not --to"
+            )
+        if folder.suffix in (".onnx", ".pt", ".pt2"):
+            raise UsageError(f"--output '{output}' is a folder's place", hint="leave out the name")
         _export_graph(source, folder, to, tlsc, check=check, overwrite=overwrite)
         return
     if check or tlsc is not None:
         raise UsageError("--check and --tlsc need --to", hint="as in --to onnx --check")
     if name is None:
         raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'; or use --to onnx")
+    if private and not push_to_hub:
+        raise UsageError("--private is for --push-to-hub", hint="leave it out")
+    weights_license = weights_license or "CC-BY-SA-4.0"
     from restore_cli.training.export import package, write_entry
     from restore_cli.weights.publish import push
 

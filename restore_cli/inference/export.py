@@ -34,6 +34,7 @@ from restore_cli.inference.local_statistics import (
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
 from restore_cli.models.spec import SizeRequirement
+from restore_cli.models.zoo import ZooConfig
 
 _OPSET = 18  # the newest that torch.onnx writes without converting versions
 _LARGEST = 16384  # side in pixels; torch.export wants a bound
@@ -86,6 +87,11 @@ def export(
         UsageError: a package is missing, TLSC has no window, or its layer cannot be written.
         RestoreError: the graph gives another picture, or the file cannot be written.
     """
+    if isinstance(loaded.config, ZooConfig):
+        raise UsageError(
+            f"'{loaded.file.name}' is of {loaded.config.architecture}, which may branch on sizes",
+            hint="export it with spandrel; this is for restore's own networks",
+        )
     options = RestorerOptions(torch.device("cpu"), tlsc=tlsc, tile=0)
     restorer = Restorer(loaded, options)
     graph = Graph(restorer.ready(torch.float32), loaded.model.size, restorer.scale).eval()
@@ -93,10 +99,19 @@ def export(
     write, run = _WRITERS[kind]
     with write_then_rename(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
-        write(graph, facts, temporary)
+        try:
+            write(graph, facts, temporary)
+        except RestoreError:
+            raise
+        except Exception as error:  # torch's exporters raise what they like
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise RestoreError(
+                f"'{loaded.file.name}' cannot be written as {kind}: {reason}",
+                hint="try another --to, or a newer torch",
+            ) from error
         differences = _differences(run(temporary), restorer, graph.least) if check else {}
-        worst = max(differences.values(), default=0.0)
-        if not worst <= TOLERANCE:
+        if not all(one <= TOLERANCE for one in differences.values()):  # NaN is not
+            worst = max(differences.values())
             raise RestoreError(
                 f"'{path}' would restore another picture than '{loaded.file.name}': values differ "
                 f"by up to {worst:.2g}",
@@ -327,7 +342,14 @@ def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
                 f"the graph does not run at {width}x{height}: {reason}",
                 hint="nothing was written; try another --to, and report it",
             ) from error
-        found[height, width] = float((restored - restorer(image)).abs().max())
+        wanted = restorer(image)
+        if restored.shape != wanted.shape:
+            raise RestoreError(
+                f"the graph gives {tuple(restored.shape)} at {width}x{height}, not "
+                f"{tuple(wanted.shape)}",
+                hint="nothing was written; try another --to, and report it",
+            )
+        found[height, width] = float((restored - wanted).abs().max())
     return found
 
 

@@ -73,6 +73,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         )
     model = get_model(header.model) if header else detect(state)
     if model is None:
+        _refuse_authors_own(file, state)
         return _of_the_zoo(file, state, expected_model)
     if expected_model is not None and model.name != expected_model:
         raise _other_model(file, model, expected_model, f"use --model {model.name}")
@@ -95,6 +96,16 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
         imported=header is not None and "imported_from" in header.provenance,
     )
+
+
+def _refuse_authors_own(file: WeightsFile, state: dict[str, Any]) -> None:
+    for model in MODELS.values():
+        for published in model.published:
+            if published.recognises(state):
+                raise WeightsError(
+                    f"'{file.name}' is {published.name} under its authors' names",
+                    hint=f"restore weights import {file.name} -o NAME.safetensors",
+                )
 
 
 def _of_the_zoo(

@@ -1,13 +1,14 @@
 """Networks of others, through spandrel; and ours, for those who use spandrel.
 
-spandrel (MIT) knows some forty published architectures by their keys: ESRGAN, NAFNet, Restormer,
-MPRNet, SwinIR, ... A file of theirs becomes a `Model` like any other, with what spandrel says of
+spandrel (MIT) knows some forty published architectures by their keys: ESRGAN, NAFNet, SwinIR, HAT,
+... A file of theirs becomes a `Model` like any other, with what spandrel says of
 its scale and sizes, and runs through the same line: tiles, alpha, 16 bits, batches. It has no
 global statistics that this package could make local.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor
 
 _HINT = "pip install 'restore-cli[zoo]'"
+_MOST = 5000  # number in a layer's name; real networks stay below a few hundred
 _SAMPLE = 64  # side of the picture that memory is measured on
 # Of the largest map; measured peak of the process, beyond the picture: 1.9 (ESRGAN), 3.6 (NAFNet).
 _MAPS_ALIVE = 4
@@ -73,6 +75,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
             it is not one that takes an RGB or grey picture of any shape and gives one.
     """
     registry, canonicalise, unsupported = _spandrel(name)
+    _refuse_absurd(state, name)
     try:
         found = registry.load(canonicalise(dict(state)))
     except unsupported as error:
@@ -86,7 +89,11 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
     squares = ", squares only" * found.size_requirements.square
     architecture, needs = found.architecture.name, found.size_requirements
     channels = (found.input_channels, found.output_channels)
-    if found.purpose == "Inpainting" or channels not in ((1, 1), (3, 3)) or needs.square:
+    if (
+        found.purpose not in ("SR", "Restoration")
+        or channels not in ((1, 1), (3, 3))
+        or needs.square
+    ):
         raise WeightsError(
             f"'{name}' is of {architecture}, which does not restore whole pictures: "
             f"{found.purpose}, {channels[0]} to {channels[1]} channels{squares}",
@@ -96,7 +103,13 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
     size = SizeRequirement(needs.multiple_of, max(needs.minimum, needs.multiple_of))
     supported = found.tiling.name == "SUPPORTED"
     half = [torch.float16] * found.supports_half + [torch.bfloat16] * found.supports_bfloat16
-    bytes_per_pixel = _bytes_per_pixel(network, size)
+    try:
+        bytes_per_pixel = _bytes_per_pixel(network, size)
+    except Exception as error:
+        raise WeightsError(
+            f"'{name}', taken for {architecture}, does not run: {type(error).__name__}",
+            hint="fetch the file again, or use another network",
+        ) from error
     model = Model(
         name=f"spandrel-{found.architecture.id.lower()}",
         task=f"x{found.scale} super-resolution" if found.scale > 1 else "restoration",
@@ -104,7 +117,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=0,
         paper=f"{architecture}, see github.com/chaiNNer-org/spandrel",
-        code_license="MIT",
+        code_license="see the paper's repository",
         config_type=ZooConfig,
         configs={},
         build=lambda _: network,
@@ -192,6 +205,13 @@ def _spandrel(name: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Excep
             hint="install torchvision from the same index as torch",
         ) from error
     return MAIN_REGISTRY, canonicalize_state_dict, UnsupportedModelError
+
+
+def _refuse_absurd(state: StateDict, name: str) -> None:
+    """Look at names and shapes, since spandrel builds what they claim before it compares."""
+    claims = [int(number) for key in state for number in re.findall(r"\d+", key)]
+    if max(claims, default=0) > _MOST or any(tensor.numel() == 0 for tensor in state.values()):
+        raise WeightsError(f"'{name}' claims layers that it does not hold", hint="fetch it again")
 
 
 def _bytes_per_pixel(network: nn.Module, size: SizeRequirement) -> int:

@@ -6,20 +6,23 @@ files, in a folder that is removed in the end. The last few results are kept, ol
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
 import re
 import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.image import MAX_PIXELS, PHOTO_SUFFIXES
+from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.inference.assemble import Line
-from restore_cli.inference.cascade import own_scale, split_names, split_weights
+from restore_cli.inference.cascade import BICUBIC, own_scale, split_names, split_weights
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.compare import Pair, pair_of
 from restore_cli.jobs.plan import Item, RestoreJob, plan
@@ -28,11 +31,18 @@ from restore_cli.jobs.run import run
 from restore_cli.jobs.workers import LinePlan
 
 _LINES = 3  # networks kept ready
-_LONGEST_NAME = 100
+_LONGEST_NAME = 120  # bytes; file systems take 255
+_PATIENCE = 180.0  # seconds without a look at a ticket; browsers poll hidden pages once a minute
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
+_LOG = logging.getLogger(__name__)
 
 
 class BusyError(RestoreError):
     """As many pictures are waiting as may wait."""
+
+
+class GivenUpError(RestoreError):
+    """Nobody waits for the picture any more, or the desk closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ class Wish:
     """What a visitor chose.
 
     Attributes:
-        model: a name, or several joined by +.
+        model: one name.
         scale: output pixels per input pixel, 1 to 8, or None for the model's own.
         format: key of `FORMATS`, or None for the input's.
         self_ensemble: mean of eight poses.
@@ -52,7 +62,8 @@ class Wish:
     self_ensemble: bool = False
 
     def __post_init__(self) -> None:
-        split_names(self.model)
+        if len(split_names(self.model)) > 1:
+            raise UsageError(f"'{self.model}' names several models", hint="choose one")
         if self.scale is not None and not 1 <= self.scale <= 8:
             raise UsageError(f"scale {self.scale} is not between 1 and 8")
 
@@ -73,6 +84,7 @@ class Ticket:
         error: what went wrong, in one line.
         target: the restored file.
         shown: both, for the page.
+        seen: when its owner last asked for it, seconds of a clock.
     """
 
     key: str
@@ -86,6 +98,7 @@ class Ticket:
     error: str = ""
     target: Path | None = None
     shown: Pair | None = None
+    seen: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -94,18 +107,20 @@ class Desk:
 
     Attributes:
         options: for every network; self-ensemble is the visitor's choice.
-        max_pixels: larger pictures are refused.
-        most_waiting: pictures that may wait.
-        most_kept: tickets that are kept, finished ones included.
+        max_pixels: pictures whose result would be larger are refused.
+        most_waiting: pictures that may wait, those on their way here included.
+        most_kept: finished tickets that are kept.
     """
 
     options: RestorerOptions
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = 100_000_000
     most_waiting: int = 8
     most_kept: int = 16
     _root: Path = field(init=False)
     _tickets: OrderedDict[str, Ticket] = field(init=False, default_factory=OrderedDict)
-    _lines: OrderedDict[Wish, Line] = field(init=False, default_factory=OrderedDict)
+    _lines: OrderedDict[tuple[object, ...], Line] = field(init=False, default_factory=OrderedDict)
+    _places: int = field(init=False, default=0)  # taken by pictures that wait or arrive
+    _closing: bool = field(init=False, default=False)
     _waiting: queue.Queue[Ticket | None] = field(init=False, default_factory=queue.Queue)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _thread: threading.Thread = field(init=False)
@@ -125,19 +140,27 @@ class Desk:
         Raises:
             PictureError: not the name of a picture.
             BusyError: too many are waiting.
+            RestoreError: the disk is full.
         """
-        if self._waiting.qsize() >= self.most_waiting:
-            raise BusyError(
-                f"{self.most_waiting} pictures are waiting already", hint="try again in a minute"
-            )
-        safe = re.sub(r"[^\w. ()+-]", "_", Path(name.replace("\\", "/")).name)[-_LONGEST_NAME:]
+        safe = _safe(name)
         if Path(safe).suffix.lower() not in PHOTO_SUFFIXES:
             raise PictureError(
                 f"'{safe}' is no picture by its name", hint=f"take {', '.join(PHOTO_SUFFIXES)}"
             )
-        folder = Path(tempfile.mkdtemp(dir=self._root))
-        source = folder / "in" / safe.lstrip(".")
-        source.parent.mkdir()
+        with self._lock:
+            if self._places >= self.most_waiting:
+                raise BusyError(
+                    f"{self.most_waiting} pictures are waiting already",
+                    hint="try again in a minute",
+                )
+            self._places += 1
+        try:
+            folder = Path(tempfile.mkdtemp(dir=self._root))
+            source = folder / "in" / safe
+            source.parent.mkdir()
+        except OSError as error:
+            self._leave_place()
+            raise RestoreError(f"no room for the picture: {error.strerror}") from error
         return Ticket(secrets.token_urlsafe(16), wish, folder, source)
 
     def hand_in(self, ticket: Ticket) -> None:
@@ -145,19 +168,23 @@ class Desk:
         with self._lock:
             self._tickets[ticket.key] = ticket
             finished = [one for one in self._tickets.values() if one.state in ("done", "failed")]
-            for old in finished[: max(0, len(self._tickets) - self.most_kept)]:
+            for old in finished[: max(0, len(finished) - self.most_kept)]:
                 del self._tickets[old.key]
-                self.discard(old)
+                shutil.rmtree(old.folder, ignore_errors=True)
         self._waiting.put(ticket)
 
     def discard(self, ticket: Ticket) -> None:
-        """Remove a ticket's files."""
+        """Take back a ticket that was not handed in, and its files."""
+        self._leave_place()
         shutil.rmtree(ticket.folder, ignore_errors=True)
 
     def find(self, key: str) -> Ticket | None:
-        """The ticket of that key, if it is still kept."""
+        """The ticket of that key, if it is still kept; its owner is waiting for it."""
         with self._lock:
-            return self._tickets.get(key)
+            ticket = self._tickets.get(key)
+            if ticket is not None:
+                ticket.seen = time.monotonic()
+            return ticket
 
     def ahead_of(self, ticket: Ticket) -> int:
         """Tickets that are to be finished before this one."""
@@ -167,36 +194,50 @@ class Desk:
         return sum(one.state in ("waiting", "running") for one in first)
 
     def close(self) -> None:
-        """Finish the picture at work, leave the others, and remove every file."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
+        """Give up the picture at work after its tile, and all others; remove every file."""
+        self._closing = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
         self._waiting.put(None)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def _leave_place(self) -> None:
+        with self._lock:
+            self._places -= 1
 
     def _work(self) -> None:
         while (ticket := self._waiting.get()) is not None:
+            self._leave_place()
             ticket.state = "running"
             try:
                 self._restore(ticket)
                 ticket.state = "done"
             except RestoreError as error:
-                ticket.error = f"{error}{f' ({error.hint})' if error.hint else ''}"
+                said = f"{error}{f' ({error.hint})' if error.hint else ''}"
+                # Where it lies on this machine is not its owner's business.
+                for folder in (ticket.source.parent, ticket.folder):
+                    said = said.replace(f"{folder}/", "").replace(str(folder), "")
+                ticket.error = said
                 ticket.state = "failed"
             # A defect that one picture finds must not end the thread for all others.
             except Exception as error:  # noqa: BLE001
-                ticket.error = f"this is a defect of restore: {error!r}"
+                _LOG.exception("a picture found a defect")
+                ticket.error = f"this is a defect of restore: {type(error).__name__}"
                 ticket.state = "failed"
 
     def _restore(self, ticket: Ticket) -> None:
         names = split_names(ticket.wish.model)
+        scale = ticket.wish.scale or own_scale(names)
+        self._look(ticket)
         job = RestoreJob(
             inputs=(ticket.source,),
             output=ticket.folder / "out",
-            scale=ticket.wish.scale or own_scale(names),
+            scale=scale,
             model=ticket.wish.model,
             format=ticket.wish.format,
-            max_pixels=self.max_pixels,
+            max_pixels=max(1, self.max_pixels // scale**2),
         )
         (ticket.folder / "out").mkdir(exist_ok=True)
         items = plan(job)
@@ -204,6 +245,7 @@ class Desk:
 
         def report(item: Item, done: int, tiles: int) -> None:
             ticket.share = done / tiles
+            self._look(ticket)
 
         for outcome in run(job, items, line.stage, settings_of(job, line), report):
             if outcome.error:
@@ -212,10 +254,18 @@ class Desk:
             ticket.target = outcome.item.target
             ticket.shown = pair_of(outcome)
 
+    def _look(self, ticket: Ticket) -> None:
+        """Whether the work is still wanted."""
+        if self._closing or time.monotonic() - ticket.seen > _PATIENCE:
+            raise GivenUpError("nobody waits for this picture any more", hint="hand it in again")
+
     def _line(self, wish: Wish) -> Line:
         """The networks of a wish, loaded once."""
-        if wish not in self._lines:
-            names = split_names(wish.model)
+        names = split_names(wish.model)
+        key = (names, wish.self_ensemble, wish.scale if BICUBIC in names else None)
+        if key not in self._lines:
+            while len(self._lines) >= _LINES:
+                self._lines.popitem(last=False)
             options = RestorerOptions(
                 device=self.options.device,
                 dtype=self.options.dtype,
@@ -223,8 +273,14 @@ class Desk:
                 self_ensemble=wish.self_ensemble,
             )
             made = LinePlan(names, tuple(split_weights(names, None)), options, wish.scale)
-            self._lines[wish] = made.assemble(options.device)
-            while len(self._lines) > _LINES:
-                self._lines.popitem(last=False)
-        self._lines.move_to_end(wish)
-        return self._lines[wish]
+            self._lines[key] = made.assemble(options.device)
+        self._lines.move_to_end(key)
+        return self._lines[key]
+
+
+def _safe(name: str) -> str:
+    """The last part of a name, of letters and digits of any script, short enough for any disk."""
+    last = re.sub(r"[^\w. ()+-]", "_", Path(name.replace("\\", "/")).name).lstrip(".")
+    stem, suffix = Path(last).stem, Path(last).suffix
+    short = stem.encode()[: _LONGEST_NAME - len(suffix.encode())].decode(errors="ignore")
+    return f"{'_' if _DEVICES.match(last) else ''}{short}{suffix}"

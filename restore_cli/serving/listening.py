@@ -1,4 +1,4 @@
-"""The socket, opened before anything is loaded: a port that is taken costs no seconds."""
+"""The socket, opened before networks are loaded: a port that is taken costs no seconds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ def listen(host: str, port: int) -> socket.socket:
         UsageError: taken, or not an address of this machine.
     """
     try:
-        return socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            hint="choose another --port, or 0 for any that is free",
+            f"--host '{host}' is no address: {error.strerror}", hint="as 127.0.0.1 or 0.0.0.0"
+        ) from error
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen at {host}:{port}: {error.strerror}",
+            hint="choose another --port, or 0 for any that is free, or an address of this machine",
         ) from error

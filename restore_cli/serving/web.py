@@ -2,7 +2,8 @@
 
 Nothing is fetched from elsewhere, and nothing of a visitor's reaches another: tickets have keys
 that cannot be guessed. Pages of other sites cannot use the server through a visitor's browser:
-requests must name this host, and come from its own page.
+requests must name this host by a name that its owner gave or by its number, which no other site's
+name can become, and come from its own page.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import dataclasses
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -40,27 +41,33 @@ class Limits:
 
     Attributes:
         upload: bytes of a request.
-        hosts: names that a request may call this server by; ("*",) for any.
+        hosts: names that a request may call this server by.
+        numbers: whether any address in numbers will do as well.
     """
 
     upload: int
     hosts: tuple[str, ...] = LOOPBACK
+    numbers: bool = False
 
 
 class TooLargeError(RestoreError):
     """A request of more bytes than are taken."""
 
 
-class LimitUpload:
-    """Breaks off requests that are too large, whatever their header says."""
+class Guard:
+    """Refuses requests for other hosts, and breaks off those that are too large."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app, self.limits, self.most = app, limits, limits.upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if not self._is_ours(Headers(scope=scope).get("host", "")):
+            refusal = _refused("this is not the host that was asked for", 400)
+            await refusal(scope, receive, send)
             return
         taken = 0
 
@@ -76,6 +83,13 @@ class LimitUpload:
             return message
 
         await self.app(scope, counted, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = urlsplit(f"//{host}").hostname or ""
+        if self.limits.numbers:
+            with contextlib.suppress(ValueError):
+                return bool(ip_address(name))
+        return name in self.limits.hosts
 
 
 def make_app(desk: Desk, limits: Limits) -> Starlette:
@@ -95,8 +109,7 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
             Route("/jobs/{key}/file", site.file),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts)),
-            Middleware(LimitUpload, most=limits.upload),
+            Middleware(Guard, limits=limits),
         ],
         exception_handlers={RestoreError: _failed},
         lifespan=life,
@@ -140,9 +153,15 @@ class _Site:
                 raise UsageError("there is no file 'picture' in the form")
             wish = _wish({key: str(value) for key, value in form.items() if key != "picture"})
             ticket = self.desk.new(upload.filename or "", wish)
-            with ticket.source.open("wb") as file:
-                while chunk := await upload.read(1 << 20):
-                    await run_in_threadpool(file.write, chunk)
+            try:
+                with ticket.source.open("wb") as file:
+                    while chunk := await upload.read(1 << 20):
+                        await run_in_threadpool(file.write, chunk)
+            except BaseException as error:  # a full disk, or a visitor who left
+                self.desk.discard(ticket)
+                if isinstance(error, OSError):
+                    raise RestoreError(f"no room for the picture: {error.strerror}") from error
+                raise
         self.desk.hand_in(ticket)
         return JSONResponse({"key": ticket.key}, 202)
 
@@ -200,7 +219,7 @@ def _facts(ticket: Ticket, desk: Desk) -> dict[str, object]:
     if ticket.state == "failed":
         facts["error"] = ticket.error
     if ticket.state == "done" and ticket.target is not None and ticket.shown is not None:
-        facts |= dataclasses.asdict(ticket.shown)
+        facts |= dataclasses.asdict(ticket.shown) | {"name": ticket.source.name}
         facts |= {
             "file": ticket.target.name,
             "bytes": ticket.target.stat().st_size,

@@ -155,6 +155,7 @@ def test_what_cannot_be(tmp_path, tiny_weights):
         (("-", "--files-from", "-"), "both a picture and the list"),
         (("--raw", "3"), "is not a size"),
         ((source, "--raw", "3x3"), "--raw takes stdin"),
+        (("--raw", "3x3", "--dry-run", "--json"), "--raw has no use for --json, --dry-run"),
         ((source, "--bit-depth", "12"), "is not known"),
     ):
         done = shell(*arguments, "-w", tiny_weights)

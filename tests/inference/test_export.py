@@ -123,6 +123,14 @@ def test_a_graph_that_differs_is_not_written(every, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nan_is_a_difference(every, tmp_path, monkeypatch):
+    """Also where it is not the first."""
+    found = {(1, 1): 0.0, (2, 2): float("nan")}
+    monkeypatch.setattr(exporting, "_differences", lambda *_: found)
+    with pytest.raises(RestoreError, match="another picture"):
+        export(every, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=True, check=True)
+
+
 def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     class Fixed(LocalMean):
         """Branches on sizes, as our own layer does."""
@@ -155,6 +163,8 @@ def test_command_writes_onnx_with_its_facts(tmp_path):
         (["--to", "onxn"], "Did you mean 'onnx'"),
         (["--to", "onnx", "--name", "a.b"], "--name"),
         (["--check"], "need --to"),
+        (["--to", "onnx", "--license", "MIT"], "are for runs"),
+        (["--private", "--name", "a.b"], "--private is for"),
         ([], "--name is missing"),
     ],
 )

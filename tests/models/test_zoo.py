@@ -129,6 +129,10 @@ def test_grey_networks_take_channels_one_by_one(spandrel, tmp_path):
 def test_unknown_and_broken_files_are_refused(esrgan, tmp_path):
     with pytest.raises(WeightsError, match="of no network that restore or spandrel knows"):
         recognise({"conv.weight": torch.zeros(1)}, "x")
+    with pytest.raises(WeightsError, match="claims layers"):
+        recognise(load_file(esrgan) | {"model.99999999.weight": torch.zeros(1)}, "x")
+    with pytest.raises(WeightsError, match="claims layers"):
+        recognise(load_file(esrgan) | {"model.0.weight": torch.zeros(10**9, 0)}, "x")
     state = load_file(esrgan)
     state.pop("model.0.bias")
     with pytest.raises(WeightsError, match="does not fit the network it looks like"):
@@ -140,6 +144,21 @@ def test_without_spandrel_the_hint_names_the_extra(esrgan, monkeypatch):
     done = CliRunner().invoke(app, ["image", str(esrgan.parent), "-w", str(esrgan)])
     assert done.exit_code == 4
     assert "restore-cli[zoo]" in done.stderr
+
+
+def test_files_with_their_authors_names_are_sent_to_the_importer(tmp_path):
+    path = tmp_path / "theirs.safetensors"
+    save_file({"geteMoudle.0.conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError) as caught:
+        load_network(locate(str(path), None))
+    assert "restore weights import" in caught.value.hint
+
+
+def test_a_zoo_network_is_not_exported(esrgan, tmp_path):
+    arguments = ["weights", "export", str(esrgan), "--to", "pt2", "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "may branch on sizes" in done.stderr
 
 
 def test_import_makes_a_pickle_safe(esrgan, tmp_path):

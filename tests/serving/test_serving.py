@@ -113,7 +113,7 @@ def test_choices_are_followed(desk):
     [
         ("a.png", b"no picture", "a.png"),
         ("a.png", picture()[:60], "a.png"),
-        ("a.png", picture(400, 400), "pixels"),
+        ("a.png", picture(100, 100), "pixels"),
     ],
 )
 def test_what_is_no_picture_ends_in_one_line(desk, name, content, message):
@@ -121,6 +121,7 @@ def test_what_is_no_picture_ends_in_one_line(desk, name, content, message):
     assert ticket.state == "failed"
     assert message in ticket.error
     assert "\n" not in ticket.error
+    assert str(ticket.folder) not in ticket.error
     assert restored(desk, "b.png", picture()).state == "done"  # the next one is not harmed
 
 
@@ -132,7 +133,16 @@ def test_a_defect_does_not_end_the_desk(desk, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc/passwd.png", "..\\x.png", "/a/b.png", "a\nb\0.png", ".png"]
+    "name",
+    [
+        "../../etc/passwd.png",
+        "..\\x.png",
+        "/a/b.png",
+        "a\nb\0.png",
+        ".png",
+        "字" * 300 + ".png",
+        "NUL.png",
+    ],
 )
 def test_names_stay_in_their_folder(desk, name):
     try:
@@ -141,6 +151,9 @@ def test_names_stay_in_their_folder(desk, name):
         return
     assert ticket.source.parent.parent == ticket.folder
     assert re.fullmatch(r"[\w. ()+-]+", ticket.source.name)
+    assert len(ticket.source.name.encode()) <= 120
+    assert ticket.source.stem.lower() != "nul"
+    assert ticket.source.suffix == ".png"
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
@@ -150,9 +163,65 @@ def test_other_files_are_refused_by_name(desk, name):
 
 
 def test_too_many_waiting_are_sent_away(desk):
-    desk.most_waiting = 0
+    """Those on their way are counted, and give their places back."""
+    desk.most_waiting = 2
+    first, _ = desk.new("a.png", Wish("gfn")), desk.new("b.png", Wish("gfn"))
     with pytest.raises(BusyError):
-        desk.new("a.png", Wish("gfn"))
+        desk.new("c.png", Wish("gfn"))
+    desk.discard(first)
+    assert not first.folder.exists()
+    assert restored(desk, "c.png", picture()).state == "done"
+    assert desk._places == 1
+
+
+def test_many_may_wait_and_none_is_forgotten(desk):
+    desk.most_waiting, desk.most_kept = 6, 2
+    tickets = []
+    for n in range(6):
+        tickets.append(desk.new(f"{n}.png", Wish("gfn")))
+        tickets[-1].source.write_bytes(picture(8, 8))
+    for ticket in tickets:
+        desk.hand_in(ticket)
+    assert wait_for(desk, tickets[-1].key).state == "done"
+    assert desk.ahead_of(tickets[-1]) == 0
+
+
+def test_work_that_nobody_waits_for_is_given_up(desk, monkeypatch):
+    monkeypatch.setattr(desks, "_PATIENCE", -1.0)
+    assert "nobody waits" in restored(desk, "a.png", picture()).error
+
+
+def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
+    desk = Desk(RestorerOptions(torch.device("cpu")))
+    begun, go_on = threading.Event(), threading.Event()
+    look = Desk._look
+
+    def slow(self, ticket):
+        begun.set()
+        go_on.wait(10)
+        look(self, ticket)
+
+    monkeypatch.setattr(Desk, "_look", slow)
+    tickets = [desk.new("a.png", Wish("gfn")) for _ in range(3)]
+    for ticket in tickets:
+        ticket.source.write_bytes(picture())
+        desk.hand_in(ticket)
+    begun.wait(10)
+    threading.Timer(0.3, go_on.set).start()
+    desk.close()
+    desk.close()
+    assert not desk._thread.is_alive()
+    assert not desk._root.exists()
+    assert tickets[0].state == "failed"
+    assert tickets[2].state == "waiting"
+
+
+def test_lines_are_kept_by_what_they_compute(desk):
+    for wish in ({"format": "png"}, {"format": "webp"}, {"scale": 2}):
+        assert restored(desk, "a.png", picture(8, 8), **wish).state == "done"
+    assert len(desk._lines) == 1
+    assert restored(desk, "a.png", picture(8, 8), self_ensemble=True).state == "done"
+    assert len(desk._lines) == 2
 
 
 def test_old_tickets_go_with_their_files(desk):
@@ -171,11 +240,13 @@ def test_old_tickets_go_with_their_files(desk):
         ({"data": {"picture": "text"}}, 400, "no file"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfm"}}, 400, "Did you mean"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "9"}}, 400, "between 1 and 8"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfn+gfn"}}, 400, "several"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "x"}}, 400, "not a number"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "not known"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"weights": "/x"}}, 400, "unknown fields"),
         ({"headers": {"origin": "http://elsewhere.example"}}, 403, "another site"),
-        ({"headers": {"host": "elsewhere.example"}}, 400, ""),
+        ({"headers": {"host": "elsewhere.example"}}, 400, "not the host"),
+        ({"headers": {"host": "192.0.2.1:8000"}}, 400, "not the host"),
     ],
 )
 def test_requests_that_are_refused(client, desk, more, status, message):
@@ -184,6 +255,35 @@ def test_requests_that_are_refused(client, desk, more, status, message):
     if message:
         assert message in answer.json()["error"]
     assert list(desk._root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("192.0.2.1:8000", 200),
+        ("[2001:db8::1]:8000", 200),
+        ("studio.local", 200),
+        ("elsewhere.example:8000", 400),
+        ("192.0.2.1.elsewhere.example", 400),
+        ("", 400),
+    ],
+)
+def test_a_public_page_is_called_by_number_or_by_a_name_that_was_given(desk, host, status):
+    """Or a page of another site could be made to name this machine."""
+    client = Client(make_app(desk, Limits(1000, hosts=("studio.local",), numbers=True)))
+    assert client("GET", "/", headers={"host": host}).status_code == status
+
+
+def test_a_disk_without_room_leaves_nothing(client, desk, monkeypatch):
+    def full(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    answer = client("POST", "/jobs", files={"picture": ("a.png", picture())})
+    assert answer.status_code == 400
+    assert "no room" in answer.json()["error"]
+    assert list(desk._root.iterdir()) == []
+    assert desk._places == 0
 
 
 def test_keys_that_nobody_has(client):
