@@ -30,7 +30,7 @@ NOT_RUN = {
     "msan=mine": "needs a trained network",
     "film.mp4": "needs a film; tests/test_pairs.py makes one",
     "GOPRO_Large/": "needs the dataset",
-    "weights export gfn-lite": "tests/inference/test_export.py runs it",
+    "weights export gfn-lite": "tests/inference/test_graphs.py runs it",
     "weights export mprnet-mscam-lite": "as above, for a tiny network",
     "restore train finetune": "as long as training; tests/training does it on a tiny network",
 }

@@ -141,6 +141,8 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items()}
         inner = [name for name in _WRAPPERS if name in content]
+        if set(inner) == {"params", "params_ema"}:  # BasicSR; its programs take the average too
+            inner = ["params_ema"]
         if len(inner) > 1:
             raise WeightsError(
                 f"'{path}' holds more than one set of weights: {', '.join(inner)}",

@@ -163,7 +163,8 @@ def test_a_zoo_network_is_not_exported(esrgan, tmp_path):
 
 def test_import_makes_a_pickle_safe(esrgan, tmp_path):
     state = load_file(esrgan)
-    torch.save({"params_ema": state}, tmp_path / "esrgan.pth")
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"params": other, "params_ema": state}, tmp_path / "esrgan.pth")
     target = tmp_path / "made.safetensors"
     arguments = ["weights", "import", str(tmp_path / "esrgan.pth"), "-o", str(target)]
     done = CliRunner().invoke(app, arguments)

@@ -320,7 +320,7 @@ def server(tmp_path):
     finally:
         timer.cancel()
         process.terminate()
-        process.wait(timeout=30)
+        process.communicate(timeout=30)
 
 
 def test_command_serves_and_goes_when_told(server):
