@@ -34,6 +34,8 @@ def test_gain_over_bicubic(name):
     gains = []
     for index, path in enumerate(sorted((ROOT / "examples/sharp").iterdir())):
         sharp = read_image(path).pixels
+        if restorer.scale == 1:  # sixteen times the work a pixel of the result
+            sharp = sharp[..., 64:320, 64:384]
         height, width = sharp.shape[-2:]
         for seed in (1, 2):
             rng = np.random.default_rng([seed, index])
