@@ -29,6 +29,9 @@ NOT_RUN = {
     "make bench": "ten minutes on an idle machine",
     "pip install": "tests/test_wheel.py does it",
     "--fetch": "needs the Hub",
+    "torchrun": "needs several GPUs; tests/training/test_processes.py runs two processes",
+    "--push-to-hub": "needs the Hub; tests/training/test_export.py has one of its own",
+    "--data-root": "needs the dataset; tests/benchmarking makes small ones",
     "mprnet.safetensors+gfn": "needs two trained networks",
     "GFN_epoch_55.pkl": "the authors' own file is not to be had; tests/weights makes such files",
     "--weights gfn.safetensors": "as above",
@@ -75,6 +78,7 @@ def example_files(tmp_path_factory):
         (folder / "photos").mkdir(exist_ok=True)
         with Image.open(source) as photo:
             photo.convert("RGB").resize((560, 460)).save(folder / "photos" / f"{name}.jpg")
+    shutil.copytree(folder / "photos", folder / "held-out")
     deep = generator.integers(0, 65536, (40, 48), np.uint16)
     Image.fromarray(deep).save(folder / "scan.tif")
     Image.new("RGBA", (32, 24), (200, 30, 30, 128)).save(folder / "clear.png")
@@ -115,10 +119,12 @@ def test_commands_run(place, block, example_files, tmp_path):
     done_before = {"guides/photo.md": ["restore image blurry.png"]}
     for command in next((c for page, c in done_before.items() if page in place), []):
         run(command, folder)
-    if "records/lr/a" in block and "-o pairs/" not in block:
+    if (
+        "records/lr/a" in block or "--dataset pairs/ --model gfn" in block
+    ) and "-o pairs/" not in block:
         run("restore degrade photos/ -o pairs/ --recipe real", folder)
     for line in block.replace("\\\n", " ").strip().splitlines():
-        if any(part in line for part in NOT_RUN):
+        if not line.strip() or any(part in line for part in NOT_RUN):
             continue
         if "esrgan" in line:
             pytest.skip("tests/models/test_zoo.py runs these on such a file")
