@@ -1,4 +1,4 @@
-"""Every example in the help is run, as it stands, by a shell."""
+"""Every example in the help is run, as it stands; by a shell where it needs one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_docs import run
 
 from restore_cli.cli import degrade, doctor, image, info
 
@@ -47,16 +47,8 @@ def test_examples(folder, command, example):
         pytest.skip("no ffmpeg here; the pipe is tested in test_pipes.py")
     if command == "degrade":
         (folder / "blurry.png").unlink()  # its output
-    programs = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", example],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    status, said = run(example, folder)
+    assert status == 0, said
 
 
 def test_there_are_examples():
