@@ -24,7 +24,6 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.local_statistics import (
-    LocalAttention,
     LocalCovariance,
     LocalInstanceNorm,
     LocalMean,
@@ -36,7 +35,7 @@ from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
 from restore_cli.models.spec import SizeRequirement
 from restore_cli.models.zoo import ZooConfig
 
-_OPSET = 18  # the newest that torch.onnx writes without converting versions
+_OPSET = 18
 _LARGEST = 16384  # side in pixels; torch.export wants a bound
 _EXAMPLE = (72, 104)  # the sizes differ, or they would be taken for one
 _CHECKED = ((24, 40), (75, 101), (203, 131))  # inside the windows, odd, beyond the windows
@@ -232,7 +231,6 @@ _FREE: dict[type[LocalStatistic], type[LocalStatistic]] = {
     LocalInstanceNorm: FreeInstanceNorm,
     LocalCovariance: FreeCovariance,
 }
-assert LocalAttention not in _FREE
 
 
 Run = Callable[[Tensor], Tensor]

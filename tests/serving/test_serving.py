@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 pytest.importorskip("starlette")
 pytest.importorskip("multipart")
-import httpx  # with huggingface-hub
+import httpx
 
 from restore_cli.cli.app import app as command
-from restore_cli.errors import PictureError, RestoreError
+from restore_cli.errors import PictureError
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.serving import desk as desks
 from restore_cli.serving.desk import BusyError, Desk, Wish
@@ -375,7 +375,3 @@ def test_a_browser_can_use_it(server, tmp_path):
         browser.close()
     assert said == []
     assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
-
-
-def test_errors_of_the_desk_are_ours():
-    assert issubclass(BusyError, RestoreError)
