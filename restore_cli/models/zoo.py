@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HINT = "pip install 'restore-cli[zoo]'"
 _MOST = 5000  # number in a layer's name; real networks stay below a few hundred
 _SAMPLE = 64  # side of the picture that memory is measured on
-# Of the largest map; a guess, not measured, and the automatic tile takes half of the free memory only.
+# Of the largest map; a guess, not measured. The automatic tile takes half of the free memory only.
 _MAPS_ALIVE = 4
 
 
