@@ -44,6 +44,17 @@ TINY_CONFIGS = {
         width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4
     ),
 }
+# What only `lite` configs have.
+TINY_UNPUBLISHED = {
+    "attentive-deblur": dataclasses.replace(
+        TINY_CONFIGS["attentive-deblur"], kernel=3, image_skip=True
+    ),
+    "msan": dataclasses.replace(TINY_CONFIGS["msan"], unshuffle=True),
+    "moadg": dataclasses.replace(
+        TINY_CONFIGS["moadg"], gating=False, image_skip=True, shuffle_once=True
+    ),
+}
+TINY_NETWORKS = [*TINY_CONFIGS.items(), *TINY_UNPUBLISHED.items()]
 
 
 @pytest.fixture(autouse=True)

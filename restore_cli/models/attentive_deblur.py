@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv, plus_gated
+from restore_cli.models.layers import GlobalMean, conv, plus_gated, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
 
@@ -34,16 +34,18 @@ class AttentiveDeblurConfig:
     width: int = 32  # channels at full size; doubled with each halving
     blocks: int = 3  # attention blocks per size of encoder or decoder
     reduction: int = 16  # of both attentions
+    kernel: int = 5  # of the convolutions
+    image_skip: bool = False  # add the image at each size; not published
 
 
 class AttentionBlock(nn.Module):
     """conv, ReLU, conv, spatial attention, channel attention, + input."""
 
-    def __init__(self, width: int, reduction: int) -> None:
+    def __init__(self, width: int, config: AttentiveDeblurConfig) -> None:
         super().__init__()
-        narrow = width // reduction
-        self.conv1 = conv(width, width, 5, bias=True)
-        self.conv2 = conv(width, width, 5, bias=True)
+        narrow = width // config.reduction
+        self.conv1 = conv(width, width, config.kernel, bias=True)
+        self.conv2 = conv(width, width, config.kernel, bias=True)
         self.spatial_squeeze = conv(width, narrow, 1, bias=True)
         self.spatial_expand = conv(narrow, 1, 1, bias=True)
         self.mean = GlobalMean()
@@ -61,8 +63,8 @@ class AttentionBlock(nn.Module):
 class Blocks(nn.ModuleList):
     """Attention blocks in a row, told at which of the three sizes they run."""
 
-    def __init__(self, count: int, width: int, reduction: int) -> None:
-        super().__init__(AttentionBlock(width, reduction) for _ in range(count))
+    def __init__(self, count: int, width: int, config: AttentiveDeblurConfig) -> None:
+        super().__init__(AttentionBlock(width, config) for _ in range(count))
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """(B, C, H, W) -> the same; `level` 0 is the full size."""
@@ -75,19 +77,31 @@ class AttentiveDeblur(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: an even kernel.
+        """
         super().__init__()
-        w, n, reduction = config.width, config.blocks, config.reduction
-        self.first = conv(6, w, 5, bias=True)
-        self.encode1 = Blocks(n, w, reduction)
-        self.down1 = nn.Conv2d(w, 2 * w, 5, stride=2)
-        self.encode2 = Blocks(n, 2 * w, reduction)
-        self.down2 = nn.Conv2d(2 * w, 4 * w, 5, stride=2)
-        self.middle = Blocks(2 * n, 4 * w, reduction)
+        if not config.kernel % 2:
+            raise ValueError("attentive-deblur needs an odd kernel")
+        w, n, kernel = config.width, config.blocks, config.kernel
+        self.kernel = kernel
+        self.first = conv(6, w, kernel, bias=True)
+        self.encode1 = Blocks(n, w, config)
+        self.down1 = nn.Conv2d(w, 2 * w, kernel, stride=2)
+        self.encode2 = Blocks(n, 2 * w, config)
+        self.down2 = nn.Conv2d(2 * w, 4 * w, kernel, stride=2)
+        self.middle = Blocks(2 * n, 4 * w, config)
         self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
-        self.decode2 = Blocks(n, 2 * w, reduction)
+        self.decode2 = Blocks(n, 2 * w, config)
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
-        self.decode1 = Blocks(n, w, reduction)
-        self.image = conv(w, 3, 5, bias=True)
+        self.decode1 = Blocks(n, w, config)
+        self.image = conv(w, 3, kernel, bias=True)
+        # A parameter, so that a file of weights says whether the network adds the image.
+        self.image_gain = nn.Parameter(torch.ones(1)) if config.image_skip else None
+        if config.image_skip:
+            start_at_zero(self.image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
@@ -109,13 +123,14 @@ class AttentiveDeblur(nn.Module):
 
     def _restore(self, x: Tensor, level: int) -> Tensor:
         """One pass of the encoder-decoder: (B, 6, h, w) -> (B, 3, h, w)."""
+        image = x[:, :3]
         level1 = self.encode1(F.relu_(self.first(x)), level)
-        level2 = self.encode2(F.relu_(self.down1(_pad_same(level1))), level)
-        x = self.middle(F.relu_(self.down2(_pad_same(level2))), level)
+        level2 = self.encode2(F.relu_(self.down1(_pad_same(level1, self.kernel))), level)
+        x = self.middle(F.relu_(self.down2(_pad_same(level2, self.kernel))), level)
         x = self.decode2(F.relu_(self.up2(x)) + level2, level)
         x = self.decode1(F.relu_(self.up1(x)) + level1, level)
         restored: Tensor = self.image(x)
-        return restored
+        return restored if self.image_gain is None else restored + self.image_gain * image
 
 
 def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
@@ -141,9 +156,10 @@ def _interpolate(x: Tensor, length: int, dim: int) -> Tensor:
     return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight)
 
 
-def _pad_same(x: Tensor) -> Tensor:
-    """TensorFlow's SAME for a 5x5 kernel at stride 2 on even sizes: one before, two after."""
-    return F.pad(x, (1, 2, 1, 2))
+def _pad_same(x: Tensor, kernel: int) -> Tensor:
+    """TensorFlow's SAME at stride 2 on even sizes; for a kernel of 5 one before, two after."""
+    before, after = (kernel - 2) // 2, (kernel - 1) // 2
+    return F.pad(x, (before, after, before, after))
 
 
 def _detect(state: StateDict) -> bool:
@@ -156,13 +172,15 @@ def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
         width=width,
         blocks=count_blocks(state, "encode1"),
         reduction=width // state["encode1.0.spatial_squeeze.weight"].shape[0],
+        kernel=state["first.weight"].shape[-1],
+        image_skip="image_gain" in state,
     )
 
 
 def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
     """Maps of `width` channels alive at the peak.
 
-    Measured growth of the process, 512x512, TLSC on: 13 maps (paper), 11 (lite).
+    Measured growth of the process, 512x512, TLSC on: 13 maps (paper).
     """
     return 4 * 14 * config.width
 
@@ -211,7 +229,10 @@ ATTENTIVE_DEBLUR = Model(
     paper="Xu et al., Computer Vision and Image Understanding 205, 2021",
     code_license="Apache-2.0",
     config_type=AttentiveDeblurConfig,
-    configs={"paper": AttentiveDeblurConfig(), "lite": AttentiveDeblurConfig(blocks=1)},
+    configs={
+        "paper": AttentiveDeblurConfig(),
+        "lite": AttentiveDeblurConfig(blocks=1, kernel=3, image_skip=True),
+    },
     build=AttentiveDeblur,
     detect=_detect,
     infer_config=_infer_config,

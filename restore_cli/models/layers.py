@@ -192,6 +192,22 @@ class LearnedInterpolation(nn.Module):
         return phases.reshape(batch, channels * phases.shape[1], height, width)
 
 
+def unshuffled(image: Tensor) -> Tensor:
+    """As `F.pixel_unshuffle(image, 2)`, which hands a batch of no pictures back as it came.
+
+    Such batches are how the sizes of maps are measured (inference/tlsc.py).
+
+    Args:
+        image: (B, C, H, W), even sides.
+
+    Returns:
+        (B, 4C, H/2, W/2).
+    """
+    batch, channels, height, width = image.shape
+    blocks = image.reshape(batch, channels, height // 2, 2, width // 2, 2)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
+
+
 def computed(
     makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
 ) -> dict[str, Tensor]:

@@ -10,8 +10,12 @@ Data flow: four encoder-decoders of the same layout, weights not shared. Each se
 residual of the stage before it, and that stage's smallest features. The last residual is added to
 the image. The attention of a stage spans the whole frame at 1/8 of its size, so every output pixel
 depends on every input pixel: tiles change the result. TLSC makes the attention local; then
-`forward` must be told where a tile lies. Local attention took 25.0 s for 24.2 s at 1280x720 (paper)
-and 22.9 s for 37.3 s at 2560x1440 (lite), two CPU cores, one run each.
+`forward` must be told where a tile lies. Local attention took 25.0 s for 24.2 s at 1280x720, on two
+CPU cores, one run.
+
+`lite` unshuffles the image before its first layer, 2x2 pixels to one place: the widest maps are a
+quarter as large. A training step of 8 patches of 128x128 on two CPU cores takes 1.2 s; without
+that, and with one block a group for two, 3.1 s.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, conv, plus
+from restore_cli.models.layers import GlobalAttention, Origin, conv, plus, start_at_zero, unshuffled
 from restore_cli.models.spec import (
     Model,
     Placement,
@@ -36,6 +40,7 @@ from restore_cli.models.spec import (
 from restore_cli.models.state_dict import count_blocks, renamed
 
 MULTIPLE = 8  # input pixels per position of the attention
+IMAGES = 4 * 3 * 8  # bytes of images alive, where the maps are smaller than they
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,12 @@ class MsanConfig:
     width: int = 32  # channels at full size; doubled with each halving
     blocks: int = 4  # residual blocks per group
     stages: int = 4
+    unshuffle: bool = False  # the image comes and goes as blocks of 2x2 pixels; not published
+
+
+def planes_of(config: MsanConfig) -> int:
+    """Channels of the image as a stage sees it."""
+    return 12 if config.unshuffle else 3
 
 
 class ResidualBlock(nn.Module):
@@ -61,23 +72,34 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every position attends to every other, at half the size of its input; added with a gain.
+    """Every position attends to every other; added with a gain.
+
+    Published at half the size of its input, here and back by convolutions with a stride; with
+    unshuffled images the input is as small already.
 
     At 1280x720 the matrix of scores, which the fused kernel never makes, would take 0.8 GB a stage.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, halved: bool = True) -> None:
         super().__init__()
-        self.down = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
+        self.down = (
+            nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
+            if halved
+            else nn.Identity()
+        )
         self.query = conv(width, width, 1, bias=True)
         self.key = conv(width, width, 1, bias=True)
         self.value = conv(width, width, 1, bias=True)
         self.attention = GlobalAttention()
-        self.up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
+        self.up = (
+            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
+            if halved
+            else nn.Identity()
+        )
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> the same; `origin` in positions of the halved map."""
+        """(B, C, H, W) -> the same; `origin` in positions of the attention."""
         small = self.down(x)
         attended = self.attention(
             self.query(small), self.key(small), self.value(small), origin=origin
@@ -99,14 +121,19 @@ class Stage(nn.Module):
         self.encode1, self.encode2, self.middle = group(w), group(2 * w), group(4 * w)
         self.down1 = nn.Conv2d(w, 2 * w, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1)
-        self.attention = SelfAttention(4 * w)
+        self.attention = SelfAttention(4 * w, halved=not config.unshuffle)
         self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
         self.decode2, self.decode1 = group(2 * w), group(w)
-        self.residual = conv(w, 3, 3, bias=True)
+        self.residual = conv(w, planes_of(config), 3, bias=True)
+        if config.unshuffle:
+            start_at_zero(self.residual)
 
     def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""
+        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features.
+
+        Unshuffled, the images are (B, 12 or 24, H/2, W/2) and the features (B, 4w, H/8, W/8).
+        """
         level1 = self.encode1(self.first(x))
         level2 = self.encode2(self.down1(level1))
         smallest = self.down2(level2)
@@ -123,15 +150,19 @@ class Msan(nn.Module):
 
     def __init__(self, config: MsanConfig) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
+        self.unshuffle = config.unshuffle
+        planes = planes_of(config)
+        self.stages = nn.ModuleList(
+            Stage(config, 2 * planes if n else planes) for n in range(config.stages)
+        )
 
     def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
-        return image + self._residuals(image, placement)[-1]
+        return image + self._shuffled(self._residuals(image, placement)[-1])
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored` and the images after earlier stages, `stage1`, ..., all (B, 3, H, W)."""
-        images = [image + residual for residual in self._residuals(image, None)]
+        images = [image + self._shuffled(residual) for residual in self._residuals(image, None)]
         names = [*(f"stage{n}" for n in range(1, len(images))), "restored"]
         named = zip(names, images, strict=True)
         return {name: image for name, image in named if wanted is None or name in wanted}
@@ -139,6 +170,8 @@ class Msan(nn.Module):
     def _residuals(self, image: Tensor, placement: Placement | None) -> list[Tensor]:
         origin = (placement.top // MULTIPLE, placement.left // MULTIPLE) if placement else (0, 0)
         centred = image - 0.5
+        if self.unshuffle:
+            centred = unshuffled(centred)
         residuals: list[Tensor] = []
         features: Tensor | None = None
         for stage in self.stages:
@@ -146,6 +179,9 @@ class Msan(nn.Module):
             residual, features = stage(seen, features, origin)
             residuals.append(residual)
         return residuals
+
+    def _shuffled(self, residual: Tensor) -> Tensor:
+        return F.pixel_shuffle(residual, 2) if self.unshuffle else residual
 
 
 def _detect(state: StateDict) -> bool:
@@ -157,16 +193,17 @@ def _infer_config(state: StateDict) -> MsanConfig:
         width=state["stages.0.first.weight"].shape[0],
         blocks=count_blocks(state, "stages.0.middle"),
         stages=count_blocks(state, "stages"),
+        unshuffle=state["stages.0.first.weight"].shape[1] == 12,
     )
 
 
 def _bytes_per_pixel(config: MsanConfig) -> int:
     """Maps of `width` channels alive at the peak.
 
-    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention), 7.8
-    (lite).
+    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention); 400
+    bytes (lite, for 416 here).
     """
-    return 4 * 10 * config.width
+    return 4 * 10 * config.width // (4 if config.unshuffle else 1) + IMAGES
 
 
 _OFFICIAL_NAMES = (
@@ -200,7 +237,7 @@ MSAN = Model(
     paper="Guo et al., Entropy 24(10), 2022",
     code_license="Apache-2.0",
     config_type=MsanConfig,
-    configs={"paper": MsanConfig(), "lite": MsanConfig(blocks=1, stages=2)},
+    configs={"paper": MsanConfig(), "lite": MsanConfig(blocks=2, stages=2, unshuffle=True)},
     build=Msan,
     detect=_detect,
     infer_config=_infer_config,

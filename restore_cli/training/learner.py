@@ -25,6 +25,7 @@ from restore_cli.models.spec import Model
 from restore_cli.training.data import Batch
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipe import Adam, LossTerm, Phase, TrainingRecipe, learning_rate
+from restore_cli.training.start import draw_he
 from restore_cli.training.state import TrainingState, load_state, save_state
 from restore_cli.training.team import Team
 from restore_cli.weights.checkpoint import read_checkpoint
@@ -108,7 +109,10 @@ class Learner:
                 f"the recipe's are {sides[0]}"
             )
         torch.manual_seed(recipe.seed)
-        self.network = channels_last(self.model.build(config).to(team.device))
+        network = self.model.build(config)
+        if recipe.start == "he":
+            draw_he(network)
+        self.network = channels_last(network.to(team.device))
         self.scaler = torch.amp.GradScaler(
             team.device.type, enabled=self.execution.precision == torch.float16
         )
@@ -248,15 +252,21 @@ class Learner:
         """Go back to a saved step.
 
         Raises:
-            UsageError: the state is of another recipe.
+            UsageError: the state is of another recipe, or of a config that has changed since.
         """
         # Only the first process reads: the others may be on hosts that do not have the folder.
         first = self.team.rank == 0
         state = self.team.from_first(load_state(path, self.recipe.content()) if first else None)
         self.phase_index, self.phase_step = state.phase, state.phase_step
         self.step, self.seen, self.best = state.step, state.seen, state.best
-        self.network.load_state_dict(state.network)
-        self.ema.load_state_dict(state.ema)
+        try:
+            self.network.load_state_dict(state.network)
+            self.ema.load_state_dict(state.ema)
+        except RuntimeError as error:
+            raise UsageError(
+                f"'{path}' is of another '{self.recipe.config}' of {self.model.name} than today's",
+                hint="choose another --output folder, or run the version that began it",
+            ) from error
         self._enter_phase()
         self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:

@@ -75,7 +75,22 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
     Of each image by itself, so that an easy one counts as much as a hard one.
     """
-    return ((output - target).square().mean((1, 2, 3)) + 1e-8).log10().mean()
+    return _negative_psnr(output, target, floor=1e-8)
+
+
+def psnr_to_20(output: Tensor, target: Tensor) -> Tensor:
+    """`psnr` that counts little above 20 dB: for x1 networks that also see sharp pictures.
+
+    The gradient of `psnr` is as one over the RMS error, so that a picture nearly copied, at 60 dB,
+    pulls a hundred times harder than a blurred one at 20 dB, and a network that starts as a copy
+    stays one. attentive-deblur lite from `handheld-mixed`, dB over the blurry picture after 100 s
+    of two cores: +0.04 with 40 dB as the end, +0.21 with 20 dB.
+    """
+    return _negative_psnr(output, target, floor=1e-2)
+
+
+def _negative_psnr(output: Tensor, target: Tensor, *, floor: float) -> Tensor:
+    return ((output - target).square().mean((1, 2, 3)) + floor).log10().mean()
 
 
 def laplacian(image: Tensor) -> Tensor:
@@ -105,4 +120,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
     "ssim": ssim,
     "psnr": psnr,
+    "psnr_to_20": psnr_to_20,
 }

@@ -41,7 +41,7 @@ class LossTerm(BaseModel):
     target: Target
     loss: Literal[
         "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
-        "cross_entropy", "ssim", "psnr",
+        "cross_entropy", "ssim", "psnr", "psnr_to_20",
     ]  # fmt: skip
     weight: Positive = 1.0
 
@@ -196,6 +196,8 @@ class TrainingRecipe(BaseModel):
         validation_degradation: likewise, for sharp photos to validate on.
         gopro_blur: which of GoPro's blurry frames pairs are made of.
         seed: of everything random.
+        start: how a fresh network's weights are drawn: as torch and the network's own rules do, or
+            its convolutions as `start.draw_he`.
         margin: pixels around a patch that are cut off after degrading, so that its border was made
             from real neighbours.
         halve: share of the photos that are halved first: cleaner than their JPEG.
@@ -214,6 +216,7 @@ class TrainingRecipe(BaseModel):
     validation_degradation: str = "shake"
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
     seed: Annotated[int, Field(ge=0)] = 0
+    start: Literal["torch", "he"] = "torch"
     margin: Annotated[int, Field(ge=0)] = 8
     halve: Annotated[float, Field(ge=0, le=1)] = 0.3
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -10,9 +10,11 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
+from restore_cli.training.recipe import TrainingRecipe
 
 # A run may be prolonged, cut short, cooled down or calmed; anything else makes another run of it.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
@@ -97,7 +99,7 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
         UsageError: not a state, or the run was started with another recipe.
     """
     state = read_state(path)
-    before, now = _comparable(state.recipe), _comparable(recipe)
+    before, now = _comparable(_of_today(state.recipe)), _comparable(recipe)
     changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
     if changed:
         raise UsageError(
@@ -105,6 +107,14 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
             hint="choose another --output folder, or restore the recipe",
         )
     return state
+
+
+def _of_today(recipe: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults of keys that have come since; as it is, if it means nothing any more."""
+    try:
+        return TrainingRecipe.model_validate(recipe).content()
+    except ValidationError:
+        return recipe
 
 
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:

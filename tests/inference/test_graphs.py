@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY_CONFIGS
+from conftest import TINY_CONFIGS, TINY_NETWORKS
 from torch import nn
 from typer.testing import CliRunner
 
@@ -30,20 +30,20 @@ FLOAT32 = 1e-5  # of [0, 1]; measured: 2e-6
 
 @pytest.fixture
 def loaded(tmp_path, request):
-    """A small network of the model that the test asks for, every parameter at work."""
-    name = request.param
+    """A small network as the test asks for, every parameter at work."""
+    name, config = request.param
     torch.manual_seed(5)
-    network = MODELS[name].build(TINY_CONFIGS[name])
+    network = MODELS[name].build(config)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     path = tmp_path / "tiny.safetensors"
-    header = Header(name, dataclasses.asdict(TINY_CONFIGS[name]), (64, 64), {})
+    header = Header(name, dataclasses.asdict(config), (64, 64), {})
     write_checkpoint(path, network.state_dict(), header)
     return load_network(locate(str(path), None))
 
 
-@pytest.mark.parametrize("loaded", MODELS, indirect=True)
+@pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True)
 def test_torchscript_of_every_model(loaded, tmp_path):
     made = export(loaded, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=None, check=True)
     local = has_global_statistics(loaded.network) and loaded.model.tiling is Tiling.SUPPORTED
@@ -109,7 +109,7 @@ def test_without_tlsc_the_statistics_are_global(every, tmp_path):
     assert (graphs[0](image) - graphs[1](image)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("loaded", ["msan"], indirect=True)
+@pytest.mark.parametrize("loaded", [("msan", TINY_CONFIGS["msan"])], indirect=True)
 def test_windows_of_attention_are_refused(loaded, tmp_path):
     with pytest.raises(UsageError, match="attention"):
         export(loaded, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=True, check=False)

@@ -83,6 +83,28 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
         train(job({"steps": 2}, resume="auto"))
 
 
+def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job):
+    done = job({"steps": 1})
+    train(done)
+    state = torch.load(done.state, weights_only=True)
+    del state["recipe"]["start"]
+    torch.save(state, done.state)
+    train(job({"steps": 2}, resume="must"))
+    state["network"]["activation.weight"] = torch.zeros(7)
+    torch.save(state, done.state)
+    with pytest.raises(UsageError, match="of mprnet-mscam than today's"):
+        train(job({"steps": 2}, resume="must"))
+
+
+def test_the_recipe_says_how_weights_are_drawn():
+    def first(start):
+        learner = Learner(make_recipe(start=start), Alone(CPU))
+        return learner.network.state_dict()["shallow.0.0.weight"]
+
+    assert torch.equal(first("torch"), first("torch"))
+    assert not torch.equal(first("torch"), first("he"))
+
+
 def test_it_learns_and_the_result_runs(job):
     longer = job({"steps": 30, "learning_rate": 4e-3})
     learner = Learner(longer.recipe, Alone(CPU))
