@@ -50,9 +50,6 @@ TINY_UNPUBLISHED = {
         TINY_CONFIGS["attentive-deblur"], kernel=3, image_skip=True
     ),
     "msan": dataclasses.replace(TINY_CONFIGS["msan"], unshuffle=True),
-    "moadg": dataclasses.replace(
-        TINY_CONFIGS["moadg"], gating=False, image_skip=True, shuffle_once=True
-    ),
 }
 TINY_NETWORKS = [*TINY_CONFIGS.items(), *TINY_UNPUBLISHED.items()]
 

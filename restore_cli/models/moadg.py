@@ -78,7 +78,6 @@ class MoadgConfig:
     third_order: bool = True  # needs both branches
     gating: bool = True  # drop routes in training
     image_skip: bool = False  # add the interpolated input; not in the paper
-    shuffle_once: bool = False  # all before x4 at the small size; not in the paper
 
 
 # Blocks --------------------------------------------------------------------------------------
@@ -184,18 +183,6 @@ class Deblurring(nn.Module):
         return deblurred
 
 
-class OneShuffle(nn.Module):
-    """A convolution and one pixel shuffle: (B, C, H, W) -> (B, 3, 4H, 4W)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.image = conv(width, 48, 3, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
-        return F.pixel_shuffle(self.image(x), 4)
-
-
 class Upscaler(nn.Module):
     """Two pixel shuffles and two convolutions: (B, C, H, W) -> (B, 3, 4H, 4W)."""
 
@@ -214,10 +201,6 @@ class Upscaler(nn.Module):
         return image
 
 
-def _upscaler(config: MoadgConfig) -> OneShuffle | Upscaler:
-    return (OneShuffle if config.shuffle_once else Upscaler)(config.width)
-
-
 class Enlarging(nn.Module):
     """Residual dense blocks on the small image, without any normalisation."""
 
@@ -231,7 +214,7 @@ class Enlarging(nn.Module):
             *(DenseBlock(w, config.growth) for _ in range(config.sr_blocks))
         )
         self.last = conv(w, w, 3, bias=True)
-        self.upscaler = _upscaler(config)
+        self.upscaler = Upscaler(w)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, H, W)."""
@@ -253,7 +236,7 @@ class Reconstruction(nn.Module):
         self.blocks = nn.Sequential(
             *(DenseBlock(config.width, config.growth) for _ in range(config.fusion_blocks))
         )
-        self.upscaler = _upscaler(config)
+        self.upscaler = Upscaler(config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Routes and image (B, inputs, H, W) -> image (B, 3, 4H, 4W)."""
@@ -370,17 +353,15 @@ def _infer_config(state: StateDict) -> MoadgConfig:
         third_order="third_order.squeeze.weight" in state,
         gating="keep_probability" in state,
         image_skip="interpolation.phases.weight" in state,
-        shuffle_once="reconstruction.upscaler.up1.weight" not in state,
     )
 
 
 def _bytes_per_pixel(config: MoadgConfig) -> int:
     """Maps of `width` channels alive at the peak, at x4.
 
-    Measured growth of the process, TLSC on: 5.1 maps (paper, 256x256); with one shuffle, when the
-    small maps decide, 32 of them (lite, 384x384, without TLSC).
+    Measured growth of the process, 256x256, TLSC on: 5.1 maps (paper), 5.3 (lite).
     """
-    return 4 * config.width * (40 if config.shuffle_once else 16 * 6)
+    return 4 * 16 * 6 * config.width
 
 
 MOADG = Model(
@@ -398,19 +379,14 @@ MOADG = Model(
         "no-gating": MoadgConfig(gating=False),
         "deblurring-alone": MoadgConfig(sr_blocks=0, third_order=False),
         "enlarging-alone": MoadgConfig(deblur_blocks=0, third_order=False),
-        # A training step on two CPU cores takes 1.4 s of 8 patches of 64x64; 2.4 s with the paper's
-        # upscaler, growth 16 and blocks 2, 2, 3. No gating: dropped routes are a cure for
-        # overfitting, which hours on a CPU are too few for (an assumption, not measured).
         "lite": MoadgConfig(
             width=32,
-            growth=32,
-            deblur_blocks=4,
-            sr_blocks=1,
-            fusion_blocks=2,
+            growth=16,
+            deblur_blocks=2,
+            sr_blocks=2,
+            fusion_blocks=3,
             reduction=8,
-            gating=False,
             image_skip=True,
-            shuffle_once=True,
         ),
     },
     build=Moadg,

@@ -79,7 +79,7 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr_to_20(output: Tensor, target: Tensor) -> Tensor:
-    """`psnr` that counts little above 20 dB: for x1 networks that also see sharp pictures.
+    """`psnr` of (B, C, H, W) that counts little above 20 dB: for x1 networks that see sharp ones.
 
     The gradient of `psnr` is as one over the RMS error, so that a picture nearly copied, at 60 dB,
     pulls a hundred times harder than a blurred one at 20 dB, and a network that starts as a copy

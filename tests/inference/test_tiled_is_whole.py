@@ -41,7 +41,7 @@ def randomise(network):
     strong = ("squeeze", "expand", "query", "key")
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            if name.startswith("interpolation"):
+            if name.startswith(("interpolation", "image_gain")):
                 continue
             if name.endswith("gain"):
                 weight.fill_(0.25)
@@ -52,19 +52,27 @@ def randomise(network):
                 weight.normal_(std=0.05)
 
 
+def skip_of(network, scale):
+    """What the network adds its own result to, as a function of the image; None: nothing."""
+    if getattr(network, "image_gain", None) is not None:
+        return lambda image: network.image_gain * image
+    if getattr(network, "interpolation", None) is None:
+        return None
+    return lambda image: torch.nn.functional.pixel_shuffle(network.interpolation(image), scale)
+
+
 def stressed(model, image):
     """Weights that make the statistics count, of the size that training patches have."""
     torch.manual_seed(0)
     network = model.build(model.configs["lite"]).eval()
-    skip = getattr(network, "interpolation", None)
+    skip = skip_of(network, model.scale)
     randomise(network)
     with torch.no_grad():
         if skip is None:
             return Scaled(network, image)
-        bicubic = torch.nn.functional.pixel_shuffle(skip(image), model.scale)
-        residual = (network(image) - bicubic).std()
+        residual = (network(image) - skip(image)).std()
         for name, weight in network.named_parameters():
-            if name.endswith("image.weight") and weight.shape[0] in (3, 3 * model.scale**2):
+            if name.endswith("image.weight") and weight.shape[0] == 3:
                 weight.mul_(RESIDUAL / residual)
     return network
 
@@ -91,8 +99,9 @@ def test_tiled_is_whole_on_a_real_picture(name):
     difference = ((tiled * 255).round() - (whole * 255).round()).abs()
     assert difference.max() <= 2
     assert (difference <= 1).float().mean() >= 0.9999
-    if name != "gfn":  # the statistics do something
-        assert (restored(tile=0, tlsc=False) - whole).abs().max() > 0.2 / 255
+    if name != "gfn":  # the statistics do something; little beside a copy of the picture
+        least = 0.02 if name == "attentive-deblur" else 0.2
+        assert (restored(tile=0, tlsc=False) - whole).abs().max() > least / 255
 
 
 @pytest.mark.parametrize(
@@ -111,6 +120,7 @@ def test_a_piece_is_computed_where_it_lies(name, config):
     size, side, place = 256 * unit, 160 * unit, (40 * unit, 48 * unit)
     image = read_image(ROOT / "examples" / "sharp" / "casa-mila.jpg").pixels.double()
     image = image[..., 100 : 100 + size, 200 : 200 + size]
+    torch.manual_seed(0)
     network = model.build(config).eval()
     randomise(network)
     network = localise(network.double(), train, base)

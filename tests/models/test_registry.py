@@ -156,7 +156,6 @@ CHANGES = {
         "third_order": False,
         "gating": False,
         "image_skip": True,
-        "shuffle_once": True,
     },
     "attentive-deblur": {
         "width": 16,
