@@ -241,7 +241,7 @@ def test_a_picture_that_must_be_whole_and_cannot_be_is_refused_at_once(monkeypat
         whole(picture(400, 400))
     assert "--tlsc" in caught.value.hint
     assert tiny_restorer("msan")(picture(400, 400)).shape[-1] == 400  # local: in tiles
-    assert tiny_restorer("msan", tlsc=False, tile=320)(picture(400, 400)).shape[-1] == 400
+    assert tiny_restorer("msan", tlsc=False, tile=384)(picture(400, 400)).shape[-1] == 400
 
 
 def test_attention_over_the_frame_stays_published_unless_asked_for(tmp_path):
