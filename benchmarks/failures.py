@@ -45,7 +45,7 @@ class Case:
 
     @property
     def gain(self) -> float:
-        """DB over the given picture."""
+        """What restoring adds over the given picture, dB."""
         scores = [float(psnr(x, self.sharp, crop=4)) for x in (self.restored, self.given)]
         return scores[0] - scores[1]
 

@@ -40,7 +40,6 @@ def main() -> None:
     parser.add_argument("--recipe", default="shake")
     parser.add_argument("--sharp", action="store_true", help="no motion: does it harm?")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--centre", type=int, help="only so many pixels in the middle, each way")
     parser.add_argument("--weights", help="default: the default checkpoint of mprnet-mscam")
     parser.add_argument("--no-tlsc", action="store_true")
     parser.add_argument("--csv", type=Path)
@@ -71,8 +70,6 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
     photos = sorted(p for p in arguments.photos.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
     for index, path in enumerate(photos):
         sharp = read_image(path).pixels
-        if arguments.centre:
-            sharp = middle(sharp, arguments.centre)
         height, width = sharp.shape[-2:]
         rng = np.random.default_rng([arguments.seed, index])
         centre = (width / 2, height / 2)
@@ -88,12 +85,6 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
             row[f"{prefix}ssim"] = round(float(ssim(image, reference, crop=CROP)), 6)
         rows.append(row)
     return rows
-
-
-def middle(image: torch.Tensor, side: int) -> torch.Tensor:
-    """The middle of (B, 3, H, W), at most `side` pixels each way."""
-    top, left = (max(length - side, 0) // 2 for length in image.shape[-2:])
-    return image[..., top : top + side, left : left + side]
 
 
 if __name__ == "__main__":
