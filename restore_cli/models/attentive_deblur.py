@@ -53,7 +53,7 @@ class AttentionBlock(nn.Module):
         self.channel_expand = conv(narrow, width, 1, bias=True)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        """(B, C, H, W) -> the same; `level` 0 is the full size."""
+        """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
         y = self.conv2(F.relu_(self.conv1(x)))
         y = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
         gate = self.channel_expand(F.relu_(self.mean(y, self.channel_squeeze, level=level)))
@@ -67,7 +67,7 @@ class Blocks(nn.ModuleList):
         super().__init__(AttentionBlock(width, config) for _ in range(count))
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        """(B, C, H, W) -> the same; `level` 0 is the full size."""
+        """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
         for block in self:
             x = block(x, level)
         return x

@@ -193,9 +193,9 @@ class LearnedInterpolation(nn.Module):
 
 
 def unshuffled(image: Tensor) -> Tensor:
-    """As `F.pixel_unshuffle(image, 2)`, which hands a batch of no pictures back as it came.
+    """`F.pixel_unshuffle(image, 2)`, but right for empty batches, which that returns unchanged.
 
-    Such batches are how the sizes of maps are measured (inference/tlsc.py).
+    Empty batches are how the sizes of maps are measured (inference/tlsc.py).
 
     Args:
         image: (B, C, H, W), even sides.

@@ -109,7 +109,13 @@ class Learner:
                 f"the recipe's are {sides[0]}"
             )
         torch.manual_seed(recipe.seed)
-        network = self.model.build(config)
+        try:
+            network = self.model.build(config)
+        except (ValueError, ZeroDivisionError) as error:
+            raise UsageError(
+                f"{self.model.name} cannot be built with this config: {error}",
+                hint=f"restore models info {self.model.name}",
+            ) from error
         if recipe.start == "he":
             draw_he(network)
         self.network = channels_last(network.to(team.device))
@@ -139,7 +145,8 @@ class Learner:
         """One optimiser step on the parts of one batch; returns the weighted loss terms.
 
         Raises:
-            RestoreError: a term or the last gradient is not finite; nothing was changed.
+            RestoreError: a term is not finite, and nothing was changed; or the last gradient was
+                not, and the weights are lost.
         """
         self.check()
         # Networks may draw in training (moadg drops routes): a function of the step, like batches.
@@ -252,7 +259,8 @@ class Learner:
         """Go back to a saved step.
 
         Raises:
-            UsageError: the state is of another recipe, or of a config that has changed since.
+            UsageError: the state is of another recipe, of a config that has changed since, or
+                not whole.
         """
         # Only the first process reads: the others may be on hosts that do not have the folder.
         first = self.team.rank == 0
@@ -262,15 +270,16 @@ class Learner:
         try:
             self.network.load_state_dict(state.network)
             self.ema.load_state_dict(state.ema)
-        except RuntimeError as error:
+            self._enter_phase()
+            self.optimizer.load_state_dict(state.optimizer)
+            if state.scaler:
+                self.scaler.load_state_dict(state.scaler)
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"'{path}' is of another '{self.recipe.config}' of {self.model.name} than today's",
+                f"'{path}' is of another '{self.recipe.config}' of {self.model.name} than today's, "
+                "or not whole",
                 hint="choose another --output folder, or run the version that began it",
             ) from error
-        self._enter_phase()
-        self.optimizer.load_state_dict(state.optimizer)
-        if state.scaler:
-            self.scaler.load_state_dict(state.scaler)
         self.facts = state.facts
         self._before, self._since = state.seconds, time.monotonic()
 

@@ -89,6 +89,15 @@ def psnr_to_20(output: Tensor, target: Tensor) -> Tensor:
     return _negative_psnr(output, target, floor=1e-2)
 
 
+def psnr_to_30(output: Tensor, target: Tensor) -> Tensor:
+    """`psnr` of (B, C, H, W) that counts little above 30 dB: to go on with after `psnr_to_20`.
+
+    The squared error of an image at 40 dB weighs five times that of one at 23 dB; 50
+    times with `psnr`, 1.5 times with `psnr_to_20`.
+    """
+    return _negative_psnr(output, target, floor=1e-3)
+
+
 def _negative_psnr(output: Tensor, target: Tensor, *, floor: float) -> Tensor:
     return ((output - target).square().mean((1, 2, 3)) + floor).log10().mean()
 
@@ -121,4 +130,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ssim": ssim,
     "psnr": psnr,
     "psnr_to_20": psnr_to_20,
+    "psnr_to_30": psnr_to_30,
 }

@@ -41,7 +41,7 @@ class LossTerm(BaseModel):
     target: Target
     loss: Literal[
         "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
-        "cross_entropy", "ssim", "psnr", "psnr_to_20",
+        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30",
     ]  # fmt: skip
     weight: Positive = 1.0
 

@@ -17,14 +17,17 @@ BRANCH = 0.3  # of the last convolution of a block that adds its input
 def draw_he(network: nn.Module) -> None:
     """Redraw every convolution as He et al. (ICCV 2015), normal, with biases of zero.
 
+    Transposed ones keep the variance of what they are given, without He's factor for a ReLU.
+
     torch's own start shrinks a signal's variance by six at each convolution and ReLU, and its
     biases are as large as what is left: a small network then stays near linear for long. msan lite
-    after 150 s of two cores: +0.02 dB over the blurry picture with torch's start, +0.14 with this.
+    after 150 s of two cores: +0.02 dB over the blurry picture with torch's start, +0.14 with this
+    (query and key redrawn as well then).
 
     Layers that start at zero stay so, learned interpolations stay bicubic, and the query and key
     of an attention, whose scores would grow, stay as they are. The second convolution of a block
     with `conv1` and `conv2`, nearly always a branch that is added to its input, is drawn 0.3 times
-    as wide, so that a row of blocks does not double the variance at each.
+    as wide, so that a row of blocks does not multiply the variance at each.
 
     Made for `attentive-deblur` and `msan`, `lite`. The sums of mprnet's many ways would
     make its first result one of hundreds.

@@ -99,7 +99,15 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
         UsageError: not a state, or the run was started with another recipe.
     """
     state = read_state(path)
-    before, now = _comparable(_of_today(state.recipe)), _comparable(recipe)
+    try:
+        # Defaults for keys that have come since.
+        trained = TrainingRecipe.model_validate(state.recipe)
+    except ValidationError as error:
+        raise UsageError(
+            f"'{path}' was trained with a recipe that means nothing to this version",
+            hint="begin anew in another --output, with the run's weights.safetensors as --weights",
+        ) from error
+    before, now = _comparable(trained.content()), _comparable(recipe)
     changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
     if changed:
         raise UsageError(
@@ -109,16 +117,8 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
     return state
 
 
-def _of_today(recipe: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of keys that have come since; as it is, if it means nothing any more."""
-    try:
-        return TrainingRecipe.model_validate(recipe).content()
-    except ValidationError:
-        return recipe
-
-
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in recipe.items() if key != "phases"}
+    flat = recipe | {"phases": [phase["name"] for phase in recipe["phases"]]}
     for phase in recipe["phases"]:
         for key, value in phase.items():
             if key not in CHANGEABLE:

@@ -146,7 +146,7 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (("--model", "moadg"), "has no checkpoint"),
+        (("--model", "mprnet"), "has no checkpoint"),
         (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is asked for twice"),
         (("--model", "bicubic", "--formats", "pdf"), "format 'pdf' not found"),
         (("--model", "bicubic", "--protocol", "cnrln"), "Did you mean 'cnlrn'"),

@@ -87,7 +87,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["missing.png"], 3, "no such file or folder: 'missing.png'"),
         (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
         (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
-        (["a.png", "-m", "moadg"], 4, "model 'moadg' has no checkpoint yet"),
+        (["a.png", "-m", "mprnet"], 4, "model 'mprnet' has no checkpoint yet"),
         (["a.png", "-w", "nope.safetensors"], 4, "no weights file"),
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
@@ -397,4 +397,4 @@ def test_cascades_and_self_ensemble(tmp_path, tiny_weights):
     assert ensemble.exit_code == 0, ensemble.stderr
     assert "self-ensemble" in ensemble.stderr
     assert restore(*arguments, "-m", "mprnet+gfn", "-w", tiny_weights).exit_code == 2
-    assert "no checkpoint yet" in restore(*arguments, "-m", "msan+bicubic").stderr
+    assert "no checkpoint yet" in restore(*arguments, "-m", "mprnet+bicubic").stderr

@@ -90,6 +90,14 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
     del state["recipe"]["start"]
     torch.save(state, done.state)
     train(job({"steps": 2}, resume="must"))
+    for change in ({"optimizer": {}}, {"phase": 3}, {"network": None}):
+        torch.save(state | change, done.state)
+        with pytest.raises(UsageError, match="not whole"):
+            train(job({"steps": 2}, resume="must"))
+    for recipe in ({}, None, state["recipe"] | {"phases": []}):
+        torch.save(state | {"recipe": recipe}, done.state)
+        with pytest.raises(UsageError, match="means nothing to this version"):
+            train(job({"steps": 2}, resume="must"))
     state["network"]["activation.weight"] = torch.zeros(7)
     torch.save(state, done.state)
     with pytest.raises(UsageError, match="of mprnet-mscam than today's"):

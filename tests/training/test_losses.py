@@ -73,8 +73,10 @@ def test_every_loss_is_least_for_the_reference(name, pair):
     assert output.grad.abs().sum() > 0
 
 
-def test_psnr_ends_where_its_name_says():
+@pytest.mark.parametrize(("name", "end"), [("psnr_to_20", -2), ("psnr_to_30", -3)])
+def test_psnr_ends_where_its_name_says(name, end):
     same = torch.rand(2, 3, 8, 8)
-    assert float(losses.psnr_to_20(same, same)) == pytest.approx(-2, abs=1e-4)
-    far = float(losses.psnr_to_20(same, same + 1))
+    loss = losses.LOSSES[name]
+    assert float(loss(same, same)) == pytest.approx(end, abs=1e-4)
+    far = float(loss(same, same + 1))
     assert far == pytest.approx(float(losses.psnr(same, same + 1)), abs=0.01)
