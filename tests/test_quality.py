@@ -1,4 +1,4 @@
-"""A floor for what each bundled checkpoint gains over bicubic. Raise it when better weights land."""
+"""A floor for what each bundled checkpoint gains over bicubic. Raise it with better weights."""
 
 from __future__ import annotations
 
