@@ -14,12 +14,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from restore_cli.errors import UsageError
+from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.assemble import Line, assemble
-from restore_cli.inference.cascade import own_scale, split_names, split_weights
+from restore_cli.inference.cascade import (
+    BICUBIC,
+    Bicubic,
+    Cascade,
+    Stage,
+    bicubic_factor,
+    own_scale,
+    split_names,
+    split_weights,
+)
 from restore_cli.inference.devices import get_device
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import RestorerOptions
@@ -49,7 +59,7 @@ class LoadedModel:
         self.name = name
         self.scale = line.stage.scale
         self.weights = tuple(line.describe())
-        self._stage = line.stage
+        self._line = line
         self._turn = threading.Lock()
 
     def __call__(self, image: Picture, *, scale: int | None = None) -> Picture:
@@ -59,7 +69,8 @@ class LoadedModel:
             image: a PIL picture; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
                 uint16 or float in [0, 1]; a tensor (3, H, W) or (B, 3, H, W) of uint8 or float in
                 [0, 1]. Values are taken as sRGB; a profile in a PIL picture is passed on, not
-                applied. A fourth channel is transparency, and enlarged by bicubic.
+                applied. A PIL picture is turned upright as its EXIF says. A fourth channel is
+                transparency, and enlarged by bicubic.
             scale: output pixels per input pixel, by bicubic from what the network gives; None for
                 the network's own.
 
@@ -86,6 +97,7 @@ class LoadedModel:
         )
 
     def _picture(self, image: Image.Image, scale: int) -> Image.Image:
+        image = ImageOps.exif_transpose(image)
         mode = image.mode
         if mode in ("1", "P"):  # they cannot hold what lies between their values
             has_alpha = "transparency" in image.info
@@ -122,6 +134,8 @@ class LoadedModel:
         given = torch.from_numpy(own if depth else own.astype(np.float32)).permute(2, 0, 1)[None]
         planes = as_float(given) if depth else given
         colours = planes[:, :3].expand(-1, 3, -1, -1).contiguous()
+        if channels == 4:
+            colours = fill_transparent(colours, planes[:, 3:])
         restored = self._restore(colours, scale)
         if channels == 1:
             restored = restored.mean(1, keepdim=True)
@@ -148,12 +162,24 @@ class LoadedModel:
         made = rounded(made, 8) if eight_bits else made.to(image.dtype)
         return made.reshape(*image.shape[:-2], *made.shape[-2:]).to(image.device)
 
+    def _stage(self, scale: int) -> Stage:
+        """The networks; a bicubic among them enlarges to the scale that is asked for."""
+        names = split_names(self.name)
+        if BICUBIC not in names:
+            return self._line.stage
+        bicubic = Bicubic(bicubic_factor(names, scale))
+        stages = [
+            bicubic if name == BICUBIC else stage
+            for name, stage in zip(names, self._line.stages, strict=True)
+        ]
+        return stages[0] if len(stages) == 1 else Cascade(stages)
+
     def _restore(self, image: Tensor, scale: int) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
         if not image.isfinite().all():
             raise UsageError("the picture has values that are not finite")
         with self._turn:  # a restorer remembers where memory ran out
-            restored = self._stage(image.clamp(0, 1))
+            restored = self._stage(scale)(image.clamp(0, 1))
         height, width = (side * scale for side in image.shape[-2:])
         if restored.shape[-2:] == (height, width):
             return restored

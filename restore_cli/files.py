@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from restore_cli.errors import RestoreError
+
+_DAY = 24 * 3600.0  # seconds
+# The usual permissions of the user's files: those of `mkstemp` are private. Asked for once, before
+# there are threads: there is no way to ask without setting it.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -21,13 +29,13 @@ def write_then_rename(path: Path) -> Iterator[Path]:
     removed and `path` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = temporary_prefix(path)
+    prefix = f"{temporary_prefix(path)}{_machine()}-{os.getpid()}-"
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
@@ -36,7 +44,31 @@ def write_then_rename(path: Path) -> Iterator[Path]:
 
 def temporary_prefix(path: Path) -> str:
     """How the temporary files of `write_then_rename` begin; they end in `.part`."""
-    return f".{path.name[:40]}."
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    return f".{path.name[:40]}.{digest}."
+
+
+def is_abandoned(temporary: Path) -> bool:
+    """Whether the process that wrote a temporary file of `write_then_rename` has ended.
+
+    Of other machines, and on Windows, which has no harmless way to ask: not touched for a day.
+    """
+    machine, _, process = temporary.name.rsplit(".", 2)[1].partition("-")
+    if machine == _machine() and os.name == "posix" and (number := process.split("-")[0]).isdigit():
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            return False  # it lives, and is another user's
+        return int(number) == os.getpid()  # of an earlier process with the number of this one
+    with suppress(OSError):
+        return time.time() - temporary.stat().st_mtime > _DAY
+    return False
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 def write_to_stdout(data: bytes) -> bool:
@@ -63,10 +95,3 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's content, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    """The usual permissions of the user's files: those of `mkstemp` are private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

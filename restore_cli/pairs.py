@@ -40,6 +40,7 @@ from restore_cli.version import __version__
 
 LAYOUTS = ("plain", "reds", "gopro")
 REDS_SEQUENCE = 100  # frames of one of its sequences; stills are filed the same way
+_WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
 _SMALLEST = 16  # pixels of a side of the degraded picture
 
 
@@ -118,6 +119,7 @@ def plan_pairs(job: DegradeJob) -> None:
     if _single(job):
         if len(job.inputs) > 1 or film or job.recipe.patches:
             raise UsageError(f"--output '{job.output}' is one file for more than one picture")
+        refuse_other_kind(job.output, job.recipe.bits)
         if job.output.exists():
             raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
         return
@@ -175,6 +177,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"'{record_file}' is not a record of a pair: {reason}") from error
+    refuse_other_kind(output, recipe.bits)
     if output.exists():
         raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
     if film is None and path.is_file() and sha256(path) != digest:
@@ -194,6 +197,14 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     _write(output, degraded, recipe.bits)
 
 
+def refuse_other_kind(output: Path, bits: int) -> None:
+    """Raise a `UsageError` where a degraded picture cannot be written under that name."""
+    suffix = output.suffix.lower()
+    if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
+        wanted = ".npy, as the recipe keeps 32-bit values" if bits == 32 else "a picture's"
+        raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
+
+
 def is_film(path: Path) -> bool:
     """Whether an input is a video, or a folder, which only films are given as here."""
     return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
@@ -207,6 +218,8 @@ def _make(job: DegradeJob, index: int) -> Made:
             return _film(job, index) if is_film(source) else _still(job, index)
     except PictureError as error:
         return Made(source, error=error)
+    except OSError as error:
+        return Made(source, error=PictureError(f"'{source}': {error.strerror or error}"))
 
 
 def _still(job: DegradeJob, index: int) -> Made:
@@ -217,7 +230,7 @@ def _still(job: DegradeJob, index: int) -> Made:
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
         place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
-        if job.resume and (job.output / place.record).exists():
+        if _is_there(job, place, digest):
             done = _add(done, skipped=1)
             continue
         # Whole pictures draw from (seed, index), so that a picture does not change with its place
@@ -260,7 +273,7 @@ def _film(job: DegradeJob, index: int) -> Made:
         ):
             number = window if recipe.patches is None else window * 10_000 + n
             place = _place(job, index, number, size, patch)
-            if job.resume and (job.output / place.record).exists():
+            if _is_there(job, place, digest):
                 done = _add(done, skipped=1)
                 continue
             blurred, reference = _expose(held, size, patch, recipe)
@@ -386,6 +399,34 @@ def _place(
     return _Place(Path("lr", name), Path("hr", name))
 
 
+def _is_there(job: DegradeJob, place: _Place, digest: str) -> bool:
+    """Whether an earlier run made this very pair.
+
+    Raises:
+        PictureError: the pair that is there is of another picture, seed or recipe.
+    """
+    path = job.output / place.record
+    if not job.resume or not path.exists():
+        return False
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        recipe = DegradationRecipe.model_validate_json(json.dumps(record["recipe"]), strict=True)
+        compared = {
+            "picture": (record["sha256"], digest),
+            "seed": (record["seed"], job.seed),
+            "recipe": (recipe.model_dump(exclude=_WORDS), job.recipe.model_dump(exclude=_WORDS)),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PictureError(f"'{path}' is not a record of a pair", hint="remove it") from error
+    for what, (there, now) in compared.items():
+        if there != now:
+            raise PictureError(
+                f"'{path}' is of another {what}",
+                hint="choose another --output, or resume with the inputs and options it began with",
+            )
+    return True
+
+
 def _record(job: DegradeJob, index: int, source: Path, digest: str) -> dict[str, Any]:
     return {
         "source": str(source),
@@ -421,7 +462,7 @@ def _write(path: Path, image: Tensor, bits: int) -> None:
     if bits == 32:
         content = io.BytesIO()
         np.save(content, image[0].permute(1, 2, 0).contiguous().numpy())
-        with write_then_rename(path.with_suffix(".npy")) as temporary:
+        with write_then_rename(path) as temporary:
             temporary.write_bytes(content.getvalue())
         return
     picture = Picture(image, None, grey=False, format="png")
@@ -433,7 +474,7 @@ def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: i
 
 
 def _single(job: DegradeJob) -> bool:
-    return job.output.suffix.lower() in SUFFIXES
+    return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
 
 
 @contextmanager

@@ -44,6 +44,28 @@ def test_pil_keeps_its_mode_and_profile(mode, colours, gfn):
     assert restored.info["icc_profile"] == b"a profile"
 
 
+def test_pil_is_turned_upright(colours, gfn):
+    image = Image.fromarray(colours)
+    image.getexif()[0x0112] = 6  # as a phone held upright
+    assert gfn(image).size == (80, 112)
+
+
+def test_what_lies_under_alpha_0_does_not_show(colours, gfn):
+    seen = np.zeros((20, 28, 1), np.uint8)
+    seen[:, :14] = 255
+    black = np.concatenate([colours * (seen > 0), seen], 2)
+    white = np.concatenate([np.where(seen > 0, colours, 255), seen], 2).astype(np.uint8)
+    assert np.array_equal(gfn(black), gfn(white))
+
+
+def test_bicubic_enlarges_to_the_scale_that_is_asked_for(colours, tmp_path):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
+    subprocess.run([*command, "-m", "bicubic", "-x2"], check=True, capture_output=True)
+    with Image.open(tmp_path / "a_x2.png") as written:
+        assert np.array_equal(restore(colours, "bicubic", scale=2), np.asarray(written))
+
+
 def test_palettes_become_colours(colours, gfn):
     assert gfn(Image.fromarray(colours).convert("P")).mode == "RGB"
     assert gfn(Image.fromarray(colours).convert("1")).mode == "L"

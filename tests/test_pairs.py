@@ -104,6 +104,51 @@ def test_resuming_makes_only_what_is_missing(tmp_path):
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("layout", ["plain", "reds"])
+def test_resuming_does_not_mix_sets(tmp_path, layout):
+    one = dataclasses.replace(job(tmp_path, layout=layout), resume=True)
+    run(one)
+    before = tree(tmp_path / "out")
+
+    def errors(**changed):
+        other = dataclasses.replace(one, **changed)
+        return {str(made.error) for made in make_pairs(other) if made.error}
+
+    assert any("of another seed" in error for error in errors(seed=8))
+    assert any("of another recipe" in error for error in errors(recipe=load_degradation("shake")))
+    photo(one.inputs[0], seed=9)
+    assert any("of another picture" in error for error in errors())
+    photo(one.inputs[0], seed=0)
+    added = (photo(tmp_path / "00.png", seed=11), *one.inputs)
+    found = errors(inputs=added)
+    # Named after themselves, pictures can be added; numbered ones would move.
+    assert bool(found) == (layout == "reds")
+    after = tree(tmp_path / "out")
+    assert {name: after[name] for name in before} == before
+    assert not errors()
+    record = next((tmp_path / "out/records").rglob("*.json"))
+    record.write_text("{}")
+    assert any("not a record" in error for error in errors())
+
+
+def test_32_bits_need_a_name_that_says_so(tmp_path):
+    source = photo(tmp_path / "a.png", 600, 640)
+    recipe = load_degradation("shake").model_copy(update={"bits": 32})
+    one = DegradeJob((source,), tmp_path / "o.png", recipe, seed=7)
+    with pytest.raises(UsageError, match=r"cannot write .*o\.png"):
+        plan_pairs(one)
+    one = dataclasses.replace(one, output=tmp_path / "o.npy")
+    (made,) = run(one)
+    assert made.written == (tmp_path / "o.npy",)
+    assert np.load(tmp_path / "o.npy").dtype == np.float32
+    with pytest.raises(UsageError, match="exists"):
+        plan_pairs(one)
+    run(job(tmp_path, "shake", [source]))
+    record = tmp_path / "out/records/lr/a.json"
+    with pytest.raises(UsageError, match="cannot write .*again"):
+        replay(record, tmp_path / "again")
+
+
 def test_layouts(tmp_path):
     films = [film(tmp_path / "f0", 14), film(tmp_path / "f1", 14)]
     run(job(tmp_path, "reds", films, layout="reds", split="val"))

@@ -175,8 +175,18 @@ def run(
     Args:
         benchmark: what to score.
         report: called with each row, and whether it was there already.
+
+    Raises:
+        UsageError: the output cannot be written.
     """
-    benchmark.output.mkdir(parents=True, exist_ok=True)
+    try:
+        benchmark.output.mkdir(parents=True, exist_ok=True)
+        benchmark.log.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into '{benchmark.output}': {error.strerror}",
+            hint="choose another --output",
+        ) from error
     logs = sorted(benchmark.output.glob("rows*.jsonl"))
     known = {row.key: row for log in logs for row in read_rows(log) if not row.error}
     rows: list[Row] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
-from restore_cli.errors import UsageError, unknown_name
+from restore_cli.errors import RestoreError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -245,8 +245,13 @@ class _Printer:
         record = _record(outcome, self._settings, self._line)
         if self._file is not None:
             # A line is written at once, so that a run that is killed leaves whole lines.
-            self._file.write(json_text(record) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json_text(record) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise RestoreError(
+                    f"cannot write --manifest '{self._path}': {error.strerror}", hint="make room"
+                ) from error
         if self._json:
             out.data_json(record)
         elif not outcome.error and not self._silent:

@@ -41,7 +41,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None,
         opt.option(
-            help="With --host: a name that browsers may call this machine by; its number always.",
+            help="Another name that browsers may call this machine by, e.g. of a proxy.",
             metavar="NAME",
         ),
     ] = None,
@@ -74,7 +74,7 @@ def serve(
     local = host in LOOPBACK
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{socket.getsockname()[1]}/"
-    names = LOOPBACK if local else (*LOOPBACK, host, *(allow_host or ()))
+    names = tuple(name.lower() for name in (*LOOPBACK, host, *(allow_host or ())))
     desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
     app = make_app(desk, Limits(max_upload * 1_000_000, names, numbers=not local))
     if not local:

@@ -201,7 +201,9 @@ class RandomKernel(Step):
     light = True
 
     kind: Literal["random_kernel"]
-    side: tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=255)]]
+    side: Annotated[
+        tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=255)]], AfterValidator(_ordered)
+    ]
 
     def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
         low, high = (side // 2 for side in self.side)

@@ -18,7 +18,10 @@ _PACKET = (
     '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 _SEGMENT = 60_000  # bytes, of 65,535 that also hold a name
-_OURS = re.compile(r"<rdf:Description[^>]*xmlns:restore=[^>]*/>")
+_OURS = re.compile(
+    # As `add_to_xmp` writes it, to the letter: time is linear in the packet, whoever wrote that.
+    rf'<rdf:Description rdf:about="" xmlns:restore="{re.escape(NAMESPACE)}"[^<>]*/>'
+)
 
 
 def add_to_xmp(

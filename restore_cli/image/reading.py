@@ -9,7 +9,7 @@ import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -40,6 +40,7 @@ _INTERPRETATION = {  # libvips' names, by kind and type of the values
 }
 _BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
 _HALF_STEP = 0.5 / 255
+_PIECE = 1 << 20  # bytes
 _HEAD = 32  # bytes by which a format is recognised
 
 
@@ -60,12 +61,9 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
         if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
             raise PictureError(f"'{path}' is a device, not a file")
         with path.open("rb") as stream:
-            data = stream.read(most + 1)
+            return _read(stream, f"'{path}'", most)
     except OSError as error:
         raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
-    if len(data) > most:
-        raise PictureError(f"'{path}' has more than {most:,} bytes")
-    return data
 
 
 def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
@@ -79,10 +77,20 @@ def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
     """
     if sys.stdin is None:
         raise PictureError("stdin is closed")
-    data = sys.stdin.buffer.read(most + 1)
-    if len(data) > most:
-        raise PictureError(f"stdin has more than {most:,} bytes")
-    return data
+    return _read(sys.stdin.buffer, "stdin", most)
+
+
+def _read(stream: BinaryIO, name: str, most: int) -> bytes:
+    """In pieces: one `read(most)` reserves that much, which small machines refuse."""
+    content = io.BytesIO()
+    try:
+        while piece := stream.read(_PIECE):
+            content.write(piece)
+            if content.tell() > most:
+                raise PictureError(f"{name} has more than {most:,} bytes")
+        return content.getvalue()
+    except MemoryError as error:
+        raise PictureError(f"{name} is larger than the free memory") from error
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
@@ -300,7 +308,7 @@ def _pixels(image: Any, header: Header, icc: str) -> Picture:
         excess = excess if excess.abs().max() > _HALF_STEP else None
     pixels = pixels.expand(-1, 3, -1, -1).contiguous()
     if alpha is not None:
-        pixels = _fill_transparent(pixels, alpha)
+        pixels = fill_transparent(pixels, alpha)
     return Picture(
         pixels, alpha, kind == "grey", header.format, depth, colours, excess, metadata, tuple(notes)
     )
@@ -359,10 +367,14 @@ def _tensor(values: NDArray[Any]) -> Tensor:
     return as_float(torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None])
 
 
-def _fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
+def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
     """Give fully transparent pixels the colour of the nearest visible one.
 
     What lies under alpha 0 is arbitrary, often black, and would bleed into the edge as a fringe.
+
+    Args:
+        pixels: (1, C, H, W).
+        alpha: (1, 1, H, W), 0 where nothing is seen.
     """
     hidden = (alpha[0, 0] == 0).numpy()
     if not hidden.any() or hidden.all():

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from glob import has_magic, iglob
 from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
@@ -53,7 +54,7 @@ def find(
             name = str(source.relative / source.path.name)
             if source.path != given and not _wanted(name, include, exclude):
                 continue
-            found.setdefault(_identity(source.path), source)
+            found.setdefault(identity(source.path), source)
     return list(found.values())
 
 
@@ -105,7 +106,11 @@ def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Ite
 
 def _folder(folder: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
     if not recursive:
-        for path in sorted(folder.iterdir()):
+        try:
+            inside = sorted(folder.iterdir())
+        except OSError as error:
+            _unreadable(error)
+        for path in inside:
             if _is_picture(path) and path.is_file():
                 yield Source(path)
         return
@@ -118,7 +123,7 @@ def _folder(folder: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterato
                 yield Source(path, relative)
 
 
-def _unreadable(error: OSError) -> None:
+def _unreadable(error: OSError) -> NoReturn:
     raise UsageError(
         f"cannot look into '{error.filename}': {error.strerror}",
         hint="or leave it out with --exclude NAME",
@@ -136,7 +141,7 @@ def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return not include or any(fnmatch(base, p) or fnmatch(name, p) for p in include)
 
 
-def _identity(path: Path) -> Path:
+def identity(path: Path) -> Path:
     """The same for one file by two names; a loop of links is itself."""
     if path == STREAM:
         return path

@@ -8,11 +8,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import normalize
 
 from restore_cli.errors import UsageError
-from restore_cli.files import temporary_prefix
+from restore_cli.files import is_abandoned, temporary_prefix
 from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from restore_cli.jobs.inputs import STREAM, Source
+from restore_cli.jobs.inputs import STREAM, Source, identity
 from restore_cli.jobs.video import CONTAINERS
 
 FIELDS = ("dir", "name", "scale", "model", "ext")
@@ -31,8 +32,8 @@ def refuse_name(output: Path | None, format_key: str | None) -> None:
     if is_template(output):
         known = ", ".join(f"{{{field}}}" for field in FIELDS)
         try:
-            str(output).format(**dict.fromkeys(FIELDS, "x"))
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            _filled(output, dir=Path("x"), name="x", scale=4, model="x", ext="png")
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             hint = f"known: {known}; {{{{ and }}}} stand for braces"
             raise UsageError(f"--output '{output}' is no template: {error}", hint=hint) from error
     if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
@@ -68,12 +69,16 @@ def target(
         extension = ".png"
     stem = "stdin" if source.path == STREAM else source.path.stem
     if output is not None and is_template(output):
-        values = {"dir": source.path.parent, "name": stem, "scale": scale, "model": model}
-        return Path(str(output).format(**values, ext=extension[1:]))
+        folder, ext = source.path.parent, extension[1:]
+        return _filled(output, dir=folder, name=stem, scale=scale, model=model, ext=ext)
     if output is not None and is_file_name(output):
         return output
     name = f"{stem}_x{scale}{extension}"
     return (source.path.parent if output is None else output / source.relative) / name
+
+
+def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
+    return Path(str(template).format(dir=str(dir), **fields))
 
 
 def refuse_film(source: Path, output: Path) -> None:
@@ -118,16 +123,18 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         UsageError: two inputs share an output, or an output is an input.
     """
     pairs = [pair for pair in pairs if pair[1] != STREAM]
-    inputs = {source.resolve() for source, _ in pairs if source != STREAM}
+    inputs = {identity(source) for source, _ in pairs if source != STREAM}
     by_target: dict[str, Path] = {}
     for source, output in pairs:
-        if output.resolve() in inputs:
+        place = identity(output)
+        if place in inputs:
             raise UsageError(
                 f"the output '{output}' of '{source}' is one of the inputs",
                 hint="write into another folder with --output",
             )
-        key = str(output.absolute())
-        key = key.casefold() if sys.platform in ("darwin", "win32") else key
+        key = str(place)
+        if sys.platform in ("darwin", "win32"):
+            key = normalize("NFC", key).casefold()
         if key in by_target:
             raise UsageError(
                 f"'{by_target[key]}' and '{source}' would both become '{output}'",
@@ -139,8 +146,8 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
 
 def refuse_own(path: Path, pairs: Iterable[tuple[Path, Path]], option: str) -> None:
     """Raise a `UsageError` for a file of an option that is one of the job's inputs or outputs."""
-    own = {place.resolve() for pair in pairs for place in pair}
-    if path.resolve() in own:
+    own = {identity(place) for pair in pairs for place in pair}
+    if identity(path) in own:
         raise UsageError(f"{option} '{path}' is one of the inputs or outputs", hint="name another")
 
 
@@ -169,7 +176,7 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
         by_folder[output.parent].add(temporary_prefix(output))
     for folder, prefixes in by_folder.items():
         for path in folder.glob(".*.part"):
-            if path.name.rsplit(".", 2)[0] + "." in prefixes:
+            if path.name.rsplit(".", 2)[0] + "." in prefixes and is_abandoned(path):
                 path.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.image import FORMATS, MAX_PIXELS, read_size
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find
+from restore_cli.jobs.inputs import STREAM, Source, find, identity
 
 ON_EXISTS = ("error", "skip", "overwrite", "rename")
 ALPHA, ICC, METADATA = (
@@ -113,10 +113,10 @@ def _plan(job: RestoreJob) -> list[Item]:
     items = [Item(source.path, _target(job, source)) for source in sources]
     for item in items:
         outputs.refuse_film(item.source, item.target)
-    listed = {path.resolve() for path in job.inputs}
-    results = {item.target.resolve() for item in items}
+    listed = {identity(path) for path in job.inputs}
+    results = {identity(item.target) for item in items}
     # In a folder that was restored before, the results are not inputs.
-    items = [i for i in items if i.source.resolve() not in results - listed]
+    items = [i for i in items if identity(i.source) not in results - listed]
     if not items:
         formats = ", ".join(FORMATS)
         raise NoInputError(f"no pictures among the inputs ({formats}, bmp, gif)")
@@ -154,12 +154,15 @@ def _refuse_folders(job: RestoreJob, items: list[Item]) -> None:
     folders: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.target.parent].append(item)
-    needed: dict[Path, int] = defaultdict(int)
+    needed: dict[int, int] = defaultdict(int)  # by disk
+    first: dict[int, Path] = {}
     for folder, inside in folders.items():
         outputs.refuse_unwritable(folder)
-        needed[outputs.existing(folder)] += sum(_least_bytes(job, item) for item in inside)
-    for folder, number in needed.items():
-        outputs.refuse_full(folder, number)
+        disk = outputs.existing(folder).stat().st_dev
+        needed[disk] += sum(_least_bytes(job, item) for item in inside)
+        first.setdefault(disk, folder)
+    for disk, number in needed.items():
+        outputs.refuse_full(first[disk], number)
 
 
 def _least_bytes(job: RestoreJob, item: Item) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from concurrent.futures import Future
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -115,8 +117,10 @@ class _Actor:
 
     def ready(self) -> None:
         """Load the networks."""
-        plan = LinePlan(self._plan.names, place(self._files), self._plan.options, self._plan.scale)
-        self._line = plan.assemble(self._device)
+        with TemporaryDirectory(prefix="restore-weights-") as folder:
+            files = place(self._files, Path(folder))
+            plan = LinePlan(self._plan.names, files, self._plan.options, self._plan.scale)
+            self._line = plan.assemble(self._device)
 
     def restore(self, task: Task) -> Finished:
         """Restore one picture."""

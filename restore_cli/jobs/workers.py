@@ -7,7 +7,6 @@ dies is given to another, and every output is written once, by this process.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -32,6 +31,10 @@ from restore_cli.jobs.restoring import Settings, load, restore, save
 from restore_cli.jobs.run import Outcome, is_film, output_format, read_input
 
 _MOST_DEATHS = 3  # of processes under one picture, before it is called the cause
+
+
+class NotReadyError(DeviceError):
+    """A process cannot load the networks: no picture will come out of it, so the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,9 @@ def run_on(
         job: as planned.
         items: from `plan`.
         settings: of the job.
+
+    Raises:
+        NotReadyError: a process cannot load the networks.
     """
     waiting = deque(items)
     suspects: deque[tuple[Item, Task, int]] = deque()
@@ -177,6 +183,8 @@ def _landed(
             f"'{item.source}': {deaths + 1} processes died of it: {error}",
             hint="memory may be short: use a smaller --tile",
         )
+    except NotReadyError:
+        raise
     except RestoreError as error:
         failure = error
     return Outcome(item, "failed", failure, sha256=task.sha256)
@@ -233,7 +241,7 @@ class DeviceWorkers:
         )
 
 
-_line: Line | RestoreError
+_line: Line | NotReadyError
 _settings: Settings
 
 
@@ -244,11 +252,18 @@ def _begin(plan: LinePlan, settings: Settings, queue: Queue[torch.device], count
     device = queue.get()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
-    _line, _settings = plan.assemble(device), settings
+    _line, _settings = _assembled(plan, device), settings
+
+
+def _assembled(plan: LinePlan, device: torch.device) -> Line | NotReadyError:
+    try:
+        return plan.assemble(device)
+    except RestoreError as error:
+        return NotReadyError(f"{device}: {error}", hint=error.hint)
 
 
 def _restore_here(task: Task) -> Finished:
-    if isinstance(_line, RestoreError):
+    if isinstance(_line, NotReadyError):
         raise _line
     return restore_task(task, _line, _settings)
 
@@ -284,9 +299,8 @@ def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | 
     )
 
 
-def place(files: Sequence[tuple[str, bytes] | str | None]) -> tuple[str | None, ...]:
-    """The opposite of `materialise`, on the other machine."""
-    folder = Path(tempfile.mkdtemp(prefix="restore-weights-"))
+def place(files: Sequence[tuple[str, bytes] | str | None], folder: Path) -> tuple[str | None, ...]:
+    """The opposite of `materialise`, on the other machine, into an empty folder."""
     placed: list[str | None] = []
     for n, file in enumerate(files):
         if isinstance(file, tuple):

@@ -130,23 +130,12 @@ class Desk:
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 
-    def new(self, name: str, wish: Wish) -> Ticket:
-        """A ticket whose `source` is to be filled before it is handed in.
-
-        Args:
-            name: of the file as its owner has it; only its last part is used.
-            wish: how to restore it.
+    def take_place(self) -> None:
+        """Count a picture in, before its first byte is here.
 
         Raises:
-            PictureError: not the name of a picture.
-            BusyError: too many are waiting.
-            RestoreError: the disk is full.
+            BusyError: too many are waiting, or on their way.
         """
-        safe = _safe(name)
-        if Path(safe).suffix.lower() not in PHOTO_SUFFIXES:
-            raise PictureError(
-                f"'{safe}' is no picture by its name", hint=f"take {', '.join(PHOTO_SUFFIXES)}"
-            )
         with self._lock:
             if self._places >= self.most_waiting:
                 raise BusyError(
@@ -154,12 +143,33 @@ class Desk:
                     hint="try again in a minute",
                 )
             self._places += 1
+
+    def leave_place(self) -> None:
+        """Count a picture out that will not be handed in, or whose turn has come."""
+        with self._lock:
+            self._places -= 1
+
+    def new(self, name: str, wish: Wish) -> Ticket:
+        """A ticket whose `source` is to be filled before it is handed in; it needs a place.
+
+        Args:
+            name: of the file as its owner has it; only its last part is used.
+            wish: how to restore it.
+
+        Raises:
+            PictureError: not the name of a picture.
+            RestoreError: the disk is full.
+        """
+        safe = _safe(name)
+        if Path(safe).suffix.lower() not in PHOTO_SUFFIXES:
+            raise PictureError(
+                f"'{safe}' is no picture by its name", hint=f"take {', '.join(PHOTO_SUFFIXES)}"
+            )
         try:
             folder = Path(tempfile.mkdtemp(dir=self._root))
             source = folder / "in" / safe
             source.parent.mkdir()
         except OSError as error:
-            self._leave_place()
             raise RestoreError(f"no room for the picture: {error.strerror}") from error
         return Ticket(secrets.token_urlsafe(16), wish, folder, source)
 
@@ -174,8 +184,7 @@ class Desk:
         self._waiting.put(ticket)
 
     def discard(self, ticket: Ticket) -> None:
-        """Take back a ticket that was not handed in, and its files."""
-        self._leave_place()
+        """Remove the files of a ticket that was not handed in."""
         shutil.rmtree(ticket.folder, ignore_errors=True)
 
     def find(self, key: str) -> Ticket | None:
@@ -203,13 +212,9 @@ class Desk:
         self._thread.join(timeout=60)
         shutil.rmtree(self._root, ignore_errors=True)
 
-    def _leave_place(self) -> None:
-        with self._lock:
-            self._places -= 1
-
     def _work(self) -> None:
         while (ticket := self._waiting.get()) is not None:
-            self._leave_place()
+            self.leave_place()
             ticket.state = "running"
             try:
                 self._restore(ticket)
@@ -230,6 +235,7 @@ class Desk:
     def _restore(self, ticket: Ticket) -> None:
         names = split_names(ticket.wish.model)
         scale = ticket.wish.scale or own_scale(names)
+        enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to `scale`
         self._look(ticket)
         job = RestoreJob(
             inputs=(ticket.source,),
@@ -237,7 +243,7 @@ class Desk:
             scale=scale,
             model=ticket.wish.model,
             format=ticket.wish.format,
-            max_pixels=max(1, self.max_pixels // scale**2),
+            max_pixels=max(1, self.max_pixels // max(scale, enlarges) ** 2),
         )
         (ticket.folder / "out").mkdir(exist_ok=True)
         items = plan(job)

@@ -8,6 +8,7 @@ name can become, and come from its own page.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import secrets
@@ -43,15 +44,21 @@ class Limits:
         upload: bytes of a request.
         hosts: names that a request may call this server by.
         numbers: whether any address in numbers will do as well.
+        seconds: that a request may take to arrive.
     """
 
     upload: int
     hosts: tuple[str, ...] = LOOPBACK
     numbers: bool = False
+    seconds: float = 600.0
 
 
 class TooLargeError(RestoreError):
     """A request of more bytes than are taken."""
+
+
+class TooSlowError(RestoreError):
+    """A request that does not end."""
 
 
 class Guard:
@@ -85,7 +92,10 @@ class Guard:
         await self.app(scope, counted, send)
 
     def _is_ours(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""  # in small letters
+        except ValueError:
+            return False
         if self.limits.numbers:
             with contextlib.suppress(ValueError):
                 return bool(ip_address(name))
@@ -147,6 +157,22 @@ class _Site:
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             return _refused("another site's page cannot hand in pictures", 403)
+        self.desk.take_place()
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                ticket = await self._receive(request)
+        except BaseException as error:
+            self.desk.leave_place()
+            if isinstance(error, TimeoutError):
+                raise TooSlowError(
+                    f"the picture took longer than {self.limits.seconds:.0f} s to arrive"
+                ) from error
+            raise
+        self.desk.hand_in(ticket)
+        return JSONResponse({"key": ticket.key}, 202)
+
+    async def _receive(self, request: Request) -> Ticket:
+        """The picture of a form, in its ticket's folder."""
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
@@ -162,8 +188,7 @@ class _Site:
                 if isinstance(error, OSError):
                     raise RestoreError(f"no room for the picture: {error.strerror}") from error
                 raise
-        self.desk.hand_in(ticket)
-        return JSONResponse({"key": ticket.key}, 202)
+        return ticket
 
     async def state(self, request: Request) -> Response:
         ticket = self.desk.find(request.path_params["key"])
@@ -185,9 +210,8 @@ class _Site:
 
 
 def _failed(_: Request, error: Exception) -> Response:
-    status = (
-        503 if isinstance(error, BusyError) else 413 if isinstance(error, TooLargeError) else 400
-    )
+    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408}
+    status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
     return _refused(f"{error}{f' ({hint})' if hint else ''}", status)
 

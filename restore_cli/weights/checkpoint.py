@@ -16,8 +16,9 @@ from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import write_then_rename
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+_LARGEST = 16_384  # pixels of a side of training patches
 _KEY = "restore"  # one JSON object: the header holds strings only
 
 
@@ -76,16 +77,22 @@ def read_checkpoint(path: Path) -> CheckpointFile:
 def _parse_header(path: Path, content: bytes) -> Header | None:
     """Safetensors files begin with the length of a JSON object, then the object."""
     length = int.from_bytes(content[:8], "little")
-    raw = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
-    if raw is None:
-        return None
     try:
+        raw = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
+        if raw is None:
+            return None
         values = json.loads(raw)
-        height, width = (int(side) for side in values["train_size"])
         model, config = str(values["model"]), dict(values["config"])
-        return Header(model, config, (height, width), dict(values["provenance"]))
-    except (ValueError, KeyError, TypeError) as error:
+        return Header(model, config, _size(values["train_size"]), dict(values["provenance"]))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"'{path}' has a broken header: {error!r}") from error
+
+
+def _size(sides: Iterable[float]) -> tuple[int, int]:
+    height, width = (int(side) for side in sides)
+    if not (1 <= height <= _LARGEST and 1 <= width <= _LARGEST):
+        raise ValueError(f"train_size {height}x{width}")
+    return height, width
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:

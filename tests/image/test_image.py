@@ -30,6 +30,8 @@ from restore_cli.image import (
     write_image,
 )
 from restore_cli.image.info import describe, provenance_of
+from restore_cli.image.provenance import add_to_xmp, read_provenance
+from restore_cli.image.reading import read_stdin
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PILLOW = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "avif": "AVIF"}
@@ -312,6 +314,32 @@ def test_white_is_white_in_avif(tmp_path):
     again = read_image(tmp_path / "a.avif")
     assert again.depth == 16
     assert again.pixels.min() == 1
+
+
+def test_xmp_of_many_beginnings_is_read_once():
+    """A pattern that may begin anywhere would look at it 100,000 times."""
+    packet = b"<rdf:Description" * 100_000
+    fields = (("xmp-data", pyvips.GValue.blob_type, packet),)
+    added, replaced = add_to_xmp(Metadata(fields=fields), (("model", "gfn"),))
+    assert replaced
+    assert read_provenance(added) == {"model": "gfn"}
+
+
+def test_a_stream_is_read_in_pieces(monkeypatch):
+    """One `read` of the most that is allowed would reserve gigabytes."""
+    asked = []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stream(b"a" * 3_000_000)))
+    assert len(read_stdin()) == 3_000_000
+    assert max(asked) <= 1 << 20
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stream(b"a" * 3_000_000)))
+    with pytest.raises(PictureError, match="more than 2,000,000 bytes"):
+        read_stdin(most=2_000_000)
 
 
 def test_xmp_that_is_large_or_odd(tmp_path):

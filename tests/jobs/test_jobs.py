@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
+from restore_cli.files import write_then_rename
 from restore_cli.image import read_image
 from restore_cli.inference.assemble import assemble
 from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, RestoreJob, plan
 from restore_cli.jobs.restoring import settings_of
 from restore_cli.jobs.run import run
@@ -64,6 +67,42 @@ def test_collisions_are_found_before_anything_runs(tmp_path):
     same = tmp_path / "a" / ".." / "a" / "x.png"
     assert plan(job(first, first, same, output=tmp_path / "o.png"))[0].source == first
     assert len(plan(job(first, same, output=tmp_path / "o.png"))) == 1
+
+
+def test_one_place_by_two_names_is_one_output(tmp_path):
+    for name in ("d1", "d2"):
+        make(tmp_path / name / "a.png")
+    files = (tmp_path / "d1/a.png", tmp_path / "d2/a.png")
+    with pytest.raises(UsageError, match="would both become"):
+        plan(RestoreJob(files, Path("{dir}/../both/{name}.png"), scale=4))
+
+
+def test_a_loop_of_links_does_not_stop_the_others(tmp_path, line):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    make(tmp_path / "b.png")
+    job = RestoreJob((tmp_path / "loop.png", tmp_path / "b.png"), None, scale=4)
+    outcomes = list(run(job, plan(job), line.stage, settings_of(job, line)))
+    assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
+
+
+@pytest.mark.parametrize("name", ["{scale:02d}_{name}.png", "{dir:s}/{name}.png"])
+def test_formats_of_fields_are_those_of_their_values(tmp_path, name):
+    make(tmp_path / "a.png")
+    (item,) = plan(RestoreJob((tmp_path / "a.png",), tmp_path / name, scale=4))
+    assert item.target.name in ("04_a.png", "a.png")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for processes")
+def test_what_another_run_is_writing_stays(tmp_path):
+    target = tmp_path / "a_x4.png"
+    names = {}
+    for who, process in (("ended", 2**22 + 1), ("running", os.getppid())):
+        with suppress(KeyError), write_then_rename(target) as temporary:
+            raise KeyError
+        names[who] = tmp_path / temporary.name.replace(f"-{os.getpid()}-", f"-{process}-")
+        names[who].touch()
+    remove_leftovers([target])
+    assert [who for who, path in names.items() if path.exists()] == ["running"]
 
 
 def test_results_of_an_earlier_run_are_not_inputs(tmp_path):

@@ -23,7 +23,15 @@ from restore_cli.inference.assemble import assemble
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import RestoreJob, plan
 from restore_cli.jobs.restoring import settings_of
-from restore_cli.jobs.workers import materialise, place, restore_task, run_on
+from restore_cli.jobs.workers import (
+    DeviceWorkers,
+    LinePlan,
+    NotReadyError,
+    materialise,
+    place,
+    restore_task,
+    run_on,
+)
 
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
 
@@ -172,9 +180,19 @@ def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
     assert len(list(out.iterdir())) == 150
 
 
+def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
+    broken = LinePlan(("gfn",), ("gone.safetensors",), RestorerOptions(torch.device("cpu")), None)
+    job = RestoreJob((folder,), tmp_path / "out", scale=4)
+    good = assemble(["gfn"], [None], RestorerOptions(torch.device("cpu")))
+    settings, items, devices = settings_of(job, good), plan(job), [torch.device("cpu")]
+    with pytest.raises(NotReadyError, match=r"cpu: .*gone\.safetensors"):
+        list(run_on(DeviceWorkers(broken, settings, devices), job, items, settings))
+
+
 def test_weights_travel(tmp_path):
+    (tmp_path / "there").mkdir()
     (tmp_path / "a.safetensors").write_bytes(b"1")
     sent = materialise([str(tmp_path / "a.safetensors"), None, "name"])
-    here = place(sent)
+    here = place(sent, tmp_path / "there")
     assert Path(here[0]).read_bytes() == b"1"
     assert here[1:] == (None, "name")

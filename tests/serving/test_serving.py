@@ -57,8 +57,13 @@ def wait_for(desk, key):
     raise AssertionError("it does not end")
 
 
+def taken(desk, name, **wish):
+    desk.take_place()
+    return desk.new(name, Wish("gfn", **wish))
+
+
 def restored(desk, name, content, **wish):
-    ticket = desk.new(name, Wish("gfn", **wish))
+    ticket = taken(desk, name, **wish)
     ticket.source.write_bytes(content)
     desk.hand_in(ticket)
     return wait_for(desk, ticket.key)
@@ -165,10 +170,11 @@ def test_other_files_are_refused_by_name(desk, name):
 def test_too_many_waiting_are_sent_away(desk):
     """Those on their way are counted, and give their places back."""
     desk.most_waiting = 2
-    first, _ = desk.new("a.png", Wish("gfn")), desk.new("b.png", Wish("gfn"))
+    first, _ = taken(desk, "a.png"), taken(desk, "b.png")
     with pytest.raises(BusyError):
-        desk.new("c.png", Wish("gfn"))
+        desk.take_place()
     desk.discard(first)
+    desk.leave_place()
     assert not first.folder.exists()
     assert restored(desk, "c.png", picture()).state == "done"
     assert desk._places == 1
@@ -178,7 +184,7 @@ def test_many_may_wait_and_none_is_forgotten(desk):
     desk.most_waiting, desk.most_kept = 6, 2
     tickets = []
     for n in range(6):
-        tickets.append(desk.new(f"{n}.png", Wish("gfn")))
+        tickets.append(taken(desk, f"{n}.png"))
         tickets[-1].source.write_bytes(picture(8, 8))
     for ticket in tickets:
         desk.hand_in(ticket)
@@ -202,7 +208,7 @@ def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
         look(self, ticket)
 
     monkeypatch.setattr(Desk, "_look", slow)
-    tickets = [desk.new("a.png", Wish("gfn")) for _ in range(3)]
+    tickets = [taken(desk, "a.png") for _ in range(3)]
     for ticket in tickets:
         ticket.source.write_bytes(picture())
         desk.hand_in(ticket)
@@ -247,6 +253,7 @@ def test_old_tickets_go_with_their_files(desk):
         ({"headers": {"origin": "http://elsewhere.example"}}, 403, "another site"),
         ({"headers": {"host": "elsewhere.example"}}, 400, "not the host"),
         ({"headers": {"host": "192.0.2.1:8000"}}, 400, "not the host"),
+        ({"headers": {"host": "["}}, 400, "not the host"),
     ],
 )
 def test_requests_that_are_refused(client, desk, more, status, message):
@@ -255,6 +262,31 @@ def test_requests_that_are_refused(client, desk, more, status, message):
     if message:
         assert message in answer.json()["error"]
     assert list(desk._root.iterdir()) == []
+    assert desk._places == 0
+
+
+def test_pictures_on_their_way_are_counted_before_they_are_here(client, desk):
+    desk.most_waiting = 0
+    answer = client("POST", "/jobs", files={"picture": ("a.png", b"0" * 300_000)})
+    assert answer.status_code == 503  # not 413: nothing was read
+
+
+def test_a_picture_that_never_comes_gives_its_place_back(desk):
+    async def body():
+        yield b"--x"
+        await asyncio.sleep(60)
+
+    client = Client(make_app(desk, Limits(upload=200_000, seconds=0.05)))
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client("POST", "/jobs", content=body(), headers=headers)
+    assert answer.status_code == 408
+    assert desk._places == 0
+
+
+def test_a_smaller_scale_does_not_let_larger_pictures_in(desk):
+    """The network enlarges by four whatever the scale; the fixture allows 100,000 pixels."""
+    assert restored(desk, "a.png", picture(80, 80), scale=1).state == "failed"
+    assert restored(desk, "a.png", picture(60, 60), scale=1).state == "done"
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,15 @@ def test_stored_and_inferred_config_must_agree(tiny_weights):
         load_network(rewritten(tiny_weights, config=wrong))
 
 
+@pytest.mark.parametrize("size", ["[0, 0]", "[1e999, 1]", "[1e9, 1]", "3", "[[1], 2]", "[" * 9999])
+def test_hostile_headers_are_refused(tiny_weights, size):
+    header = json.dumps({"model": "mprnet-mscam", "config": {}, "provenance": {}})
+    text = header[:-1] + f', "train_size": {size}}}'
+    save_file(load_file(tiny_weights), tiny_weights, {"restore": text})
+    with pytest.raises(WeightsError, match="broken header"):
+        read_checkpoint(tiny_weights)
+
+
 def test_weights_of_another_model_are_refused(tiny_weights):
     with pytest.raises(WeightsError, match="holds weights of 'mprnet-mscam', not of 'gfn'"):
         load_network(locate(str(tiny_weights), None), "gfn")
