@@ -21,6 +21,7 @@ from restore_cli.weights.store import fetch
 FLOORS = {
     "mprnet-mscam-lite.shake": (0.35, -0.1),
     "gfn-lite.shake": (0.2, -0.1),
+    "moadg-lite.shake": (0.2, -0.1),
     "attentive-deblur-lite.handheld": (0.4, 0.1),
     "msan-lite.handheld": (0.35, 0.1),
 }
