@@ -11,7 +11,7 @@ demo: $(READY)
 	@echo "before: examples/motorcycle.png   after: demo/motorcycle_x4.png"
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .
