@@ -145,7 +145,7 @@ def test_32_bits_need_a_name_that_says_so(tmp_path):
         plan_pairs(one)
     run(job(tmp_path, "shake", [source]))
     record = tmp_path / "out/records/lr/a.json"
-    with pytest.raises(UsageError, match="cannot write .*again"):
+    with pytest.raises(UsageError, match=r"cannot write .*again"):
         replay(record, tmp_path / "again")
 
 
