@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
+from math import ceil, prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,11 +22,9 @@ from restore_cli.errors import UsageError
 from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.assemble import Line, assemble
 from restore_cli.inference.cascade import (
-    BICUBIC,
     Bicubic,
     Cascade,
     Stage,
-    bicubic_factor,
     own_scale,
     split_names,
     split_weights,
@@ -164,15 +163,13 @@ class LoadedModel:
 
     def _stage(self, scale: int) -> Stage:
         """The networks; a bicubic among them enlarges to the scale that is asked for."""
-        names = split_names(self.name)
-        if BICUBIC not in names:
+        stages = self._line.stages
+        if not any(isinstance(stage, Bicubic) for stage in stages):
             return self._line.stage
-        bicubic = Bicubic(bicubic_factor(names, scale))
-        stages = [
-            bicubic if name == BICUBIC else stage
-            for name, stage in zip(names, self._line.stages, strict=True)
-        ]
-        return stages[0] if len(stages) == 1 else Cascade(stages)
+        others = prod(stage.scale for stage in stages if not isinstance(stage, Bicubic))
+        bicubic = Bicubic(max(1, ceil(scale / others)))
+        chosen = [bicubic if isinstance(stage, Bicubic) else stage for stage in stages]
+        return chosen[0] if len(chosen) == 1 else Cascade(chosen)
 
     def _restore(self, image: Tensor, scale: int) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
