@@ -19,7 +19,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-# The committed scores of every bundled checkpoint on the pictures that come with the package.
+# The committed scores of two bundled checkpoints on the pictures that come with the package.
 miniature: $(READY)
 	$(BIN)/restore benchmark --dataset blurmini --model mprnet-mscam gfn bicubic \
 		--formats md,csv -o benchmarks/blurmini

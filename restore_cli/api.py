@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from math import ceil, prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,9 +21,11 @@ from restore_cli.errors import UsageError
 from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.assemble import Line, assemble
 from restore_cli.inference.cascade import (
+    BICUBIC,
     Bicubic,
     Cascade,
     Stage,
+    bicubic_factor,
     own_scale,
     split_names,
     split_weights,
@@ -163,12 +164,11 @@ class LoadedModel:
 
     def _stage(self, scale: int) -> Stage:
         """The networks; a bicubic among them enlarges to the scale that is asked for."""
-        stages = self._line.stages
-        if not any(isinstance(stage, Bicubic) for stage in stages):
+        names = [fact.model for fact in self._line.facts]
+        if BICUBIC not in names:
             return self._line.stage
-        others = prod(stage.scale for stage in stages if not isinstance(stage, Bicubic))
-        bicubic = Bicubic(max(1, ceil(scale / others)))
-        chosen = [bicubic if isinstance(stage, Bicubic) else stage for stage in stages]
+        bicubic = Bicubic(bicubic_factor(names, scale))
+        chosen = [bicubic if isinstance(one, Bicubic) else one for one in self._line.stages]
         return chosen[0] if len(chosen) == 1 else Cascade(chosen)
 
     def _restore(self, image: Tensor, scale: int) -> Tensor:

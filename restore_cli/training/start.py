@@ -29,7 +29,7 @@ def draw_he(network: nn.Module) -> None:
     with `conv1` and `conv2`, nearly always a branch that is added to its input, is drawn 0.3 times
     as wide, so that a row of blocks does not multiply the variance at each.
 
-    Made for `attentive-deblur` and `msan`, `lite`. The sums of mprnet's many ways would
+    Tried on `attentive-deblur`, `msan` and `moadg`, `lite`. The sums of mprnet's many ways would
     make its first result one of hundreds.
 
     Args:
