@@ -37,7 +37,7 @@ from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float, rounded
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)
@@ -200,6 +200,8 @@ def restore(
     Raises:
         RestoreError: see `load_model` and `LoadedModel.__call__`.
     """
+    if model is None and not options.get("weights"):
+        model = default_model(scale)
     return _kept(model, **options)(image, scale=scale)
 
 
@@ -241,7 +243,7 @@ def load_model(
         model = first.model.name
         names: tuple[str, ...] = (model,)
     else:
-        names = split_names(model or load_manifest().default_model)
+        names = split_names(model or default_model())
     chosen = RestorerOptions(
         device=get_device(device),
         dtype=_PRECISIONS[precision],

@@ -13,6 +13,8 @@ import torch
 
 from restore_cli.models.attentive_deblur import AttentiveDeblurConfig
 from restore_cli.models.gfn import GfnConfig
+from restore_cli.models.maxim import MaximConfig
+from restore_cli.models.maxim_mscam import MaximMscamConfig
 from restore_cli.models.moadg import MoadgConfig
 from restore_cli.models.mprnet import MprnetConfig
 from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
@@ -42,6 +44,22 @@ TINY_CONFIGS = {
     "msan": MsanConfig(width=4, blocks=1, stages=2),
     "moadg": MoadgConfig(
         width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4
+    ),
+    "maxim": MaximConfig(
+        stages=2, width=4, large_window=4, small_window=2, groups=1, bottlenecks=1
+    ),
+    "maxim-mscam": MaximMscamConfig(
+        stages=1,
+        width=4,
+        large_window=4,
+        small_window=2,
+        groups=1,
+        bottlenecks=1,
+        sr_features=16,
+        sr_coarse_features=8,
+        sr_first_blocks=1,
+        sr_coarse_blocks=1,
+        sr_last_blocks=1,
     ),
 }
 # What only `lite` configs have.

@@ -375,7 +375,7 @@ def image(
     if raw is not None:
         _refuse_with_raw(asked)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
-    names, first = _names(model, weights)
+    names, first = _names(model, weights, scale)
     devices = opt.parse_devices(device)
     here = devices[0]
     options = RestorerOptions(
@@ -421,17 +421,19 @@ def image(
         raise typer.Exit(status)
 
 
-def _names(model: str | None, weights: str | None) -> tuple[tuple[str, ...], LoadedNetwork | None]:
+def _names(
+    model: str | None, weights: str | None, scale: int | None
+) -> tuple[tuple[str, ...], LoadedNetwork | None]:
     """The networks that are asked for; the only one itself, where its file alone knows its name."""
     from restore_cli.inference.cascade import split_names
     from restore_cli.inference.loading import load_network
-    from restore_cli.weights.manifest import load_manifest
+    from restore_cli.weights.manifest import default_model
     from restore_cli.weights.store import locate
 
     if model is None and weights:
         first = load_network(locate(weights, None))
         return (first.model.name,), first
-    return split_names(model or load_manifest().default_model), None
+    return split_names(model or default_model(scale)), None
 
 
 def _no_pipe() -> str:

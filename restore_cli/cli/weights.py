@@ -103,7 +103,10 @@ def remove(
 @reported
 def import_weights(
     file: Annotated[
-        str, typer.Argument(help=".pth, .pkl, .npz, .safetensors or TensorFlow.", metavar="FILE")
+        str,
+        typer.Argument(
+            help=".pth, .pkl, .npz, .safetensors, TensorFlow, or an npm .tgz.", metavar="FILE"
+        ),
     ],
     output: Annotated[
         str, opt.option("--output", "-o", help="The .safetensors file to write.", metavar="PATH")
@@ -112,6 +115,7 @@ def import_weights(
         str | None,
         opt.option("--model", "-m", help="Default: recognised from the keys.", metavar="NAME"),
     ] = None,
+    half: Annotated[bool, opt.option("--half", help="Store float16: half the size.")] = False,
     overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the output.")] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
@@ -133,7 +137,7 @@ def import_weights(
     if target.exists() and not overwrite:
         raise UsageError(f"'{output}' exists", hint="add --overwrite, or choose another --output")
     refuse_unwritable(target.parent)
-    found = import_checkpoint(opt.parse_path(file), target, model)
+    found = import_checkpoint(opt.parse_path(file), target, model, half=half)
     out.talk(
         f"{found.model.name} ({found.published.name if found.published else 'by spandrel'}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model, Tiling
 from restore_cli.models.zoo import recognise
-from restore_cli.weights.checkpoint import read_checkpoint
-from restore_cli.weights.manifest import Checkpoint
-from restore_cli.weights.store import WeightsFile
+from restore_cli.weights.checkpoint import Header, read_checkpoint
+from restore_cli.weights.manifest import Checkpoint, checkpoint_of
+from restore_cli.weights.store import WeightsFile, fetch
 
 Size = tuple[int, int]
 
@@ -71,6 +71,8 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
             f"'{file.name}' is of model '{header.model}', which this version does not have",
             hint=f"known: {', '.join(sorted(MODELS))}",
         )
+    if header:
+        state = state | _parts(file, header)
     model = get_model(header.model) if header else detect(state)
     if model is None:
         _refuse_authors_own(file, state)
@@ -96,6 +98,22 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
         imported=header is not None and "imported_from" in header.provenance,
     )
+
+
+def _parts(file: WeightsFile, header: Header) -> dict[str, Tensor]:
+    """Weights of modules that are stored with another checkpoint."""
+    state: dict[str, Tensor] = {}
+    for module, digest in header.parts.items():
+        listed = checkpoint_of(digest)
+        if listed is None:
+            raise WeightsError(
+                f"'{file.name}' takes its part '{module}' from the checkpoint of sha256 "
+                f"{digest[:12]}, which this version does not list",
+                hint="`restore weights list` shows those that it does",
+            )
+        tensors = read_checkpoint(fetch(listed).path).tensors
+        state |= {f"{module}.{name}": tensor for name, tensor in tensors.items()}
+    return state
 
 
 def _refuse_authors_own(file: WeightsFile, state: dict[str, Any]) -> None:

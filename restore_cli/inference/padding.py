@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 def pad(image: Tensor, size: SizeRequirement) -> Tensor:
     """Extend (B, C, H, W) to the right and down to an accepted size.
 
-    Mirrors the picture; where it is smaller than what must be added, repeats its edge.
+    Mirrors the picture, again and again where it is small, without repeating its edge.
     """
-    height, width = image.shape[-2:]
-    down, right = size.padded(height) - height, size.padded(width) - width
-    mode = "reflect" if down < height and right < width else "replicate"
-    return F.pad(image, (0, right, 0, down), mode=mode) if down or right else image
+    while True:
+        height, width = image.shape[-2:]
+        down, right = size.padded(height) - height, size.padded(width) - width
+        if not down and not right:
+            return image
+        mode = "reflect" if height > 1 and width > 1 else "replicate"
+        if mode == "reflect":  # which takes less than the side at a time
+            down, right = min(down, height - 1), min(right, width - 1)
+        image = F.pad(image, (0, right, 0, down), mode=mode)

@@ -21,8 +21,6 @@ from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
 from restore_cli.rounding import rounded
 
-_LARGEST_TILE = 1024  # input pixels; beyond it the overlap is already a small share of the work
-
 
 @dataclass(frozen=True, slots=True)
 class RestorerOptions:
@@ -83,8 +81,9 @@ class Restorer:
         self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Tiles that see other statistics than the whole picture change it.
-        whole = not self.tlsc if local else loaded.model.tiling is not Tiling.SUPPORTED
-        self._whole_only = whole and options.tile is None
+        tiling = loaded.model.tiling
+        whole = not self.tlsc if local else tiling is not Tiling.SUPPORTED
+        self._whole_only = whole and tiling is not Tiling.WINDOWS and options.tile is None
         if options.tile:
             self._check_tile(options.tile)
         self._loaded = loaded
@@ -134,10 +133,11 @@ class Restorer:
         limits = [limit for limit in (self.options.tile, self._limit) if limit is not None]
         if limits:
             return min(longest, *limits)
+        largest = self.model.largest_tile
         pixels = free_bytes(self.options.device) // 2 // self._bytes_per_pixel
-        if height * width <= min(pixels, _LARGEST_TILE**2):
+        if height * width <= min(pixels, largest**2) and self.model.tiling is not Tiling.WINDOWS:
             return longest
-        side = min(isqrt(pixels), _LARGEST_TILE)
+        side = min(isqrt(pixels), largest)
         return min(longest, max(side, self._smallest_tile()))
 
     def plan(self, height: int, width: int, tile: int) -> tuple[list[Span], list[Span]]:

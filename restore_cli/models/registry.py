@@ -9,6 +9,8 @@ from typing import Any
 from restore_cli.errors import WeightsError, unknown_name
 from restore_cli.models.attentive_deblur import ATTENTIVE_DEBLUR
 from restore_cli.models.gfn import GFN
+from restore_cli.models.maxim import MAXIM
+from restore_cli.models.maxim_mscam import MAXIM_MSCAM
 from restore_cli.models.moadg import MOADG
 from restore_cli.models.mprnet import MPRNET
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
@@ -30,7 +32,7 @@ def table(models: Iterable[Model]) -> Mapping[str, Model]:
     return MappingProxyType(by_name)
 
 
-MODELS = table([MPRNET_MSCAM, GFN, MOADG, MPRNET, MSAN, ATTENTIVE_DEBLUR])
+MODELS = table([MAXIM_MSCAM, MPRNET_MSCAM, GFN, MOADG, MAXIM, MPRNET, MSAN, ATTENTIVE_DEBLUR])
 
 
 def get_model(name: str) -> Model:

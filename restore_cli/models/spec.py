@@ -58,6 +58,9 @@ class Tiling(Enum):
 
     SUPPORTED = "supported"  # with local statistics, tiled equals whole up to the measured decay
     DISCOURAGED = "discouraged"  # making its statistics local is another network: only on request
+    # A window is not restored as inside the whole, since layers reach across all of their input,
+    # but as well: the model is run on windows of the sizes it was measured at.
+    WINDOWS = "windows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Model:
             for the automatic tile size.
         size: input sizes the network takes.
         tiling: whether it may run in tiles.
+        largest_tile: side in input pixels where nobody asks for another. Beyond 1024 the overlap is
+            a small share of the work; for `Tiling.WINDOWS`, up to what quality was measured.
         overlap: of tiles in input pixels, for checkpoints whose own nobody has measured.
         overlap_grows: whether it must grow with the window of local statistics beyond 96 px.
         tiling_note: why tiling is discouraged, or "".
@@ -128,6 +133,7 @@ class Model:
     bytes_per_pixel: Callable[[Any], int]
     size: SizeRequirement = SizeRequirement()
     tiling: Tiling = Tiling.SUPPORTED
+    largest_tile: int = 1024
     overlap: int = 64
     overlap_grows: bool = False
     tiling_note: str = ""

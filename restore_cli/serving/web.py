@@ -31,7 +31,7 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.models.registry import MODELS
 from restore_cli.serving.desk import BusyError, Desk, Ticket, Wish
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -141,7 +141,7 @@ class _Site:
         text = self.template.render(
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
-            chosen=manifest.default_model,
+            chosen=default_model(),
             formats=sorted(FORMATS),
             megabytes=self.limits.upload // 1_000_000,
         )
@@ -226,9 +226,10 @@ def _wish(fields: dict[str, str]) -> Wish:
     form = fields.get("format") or None
     if form is not None and form not in FORMATS:
         raise UsageError(f"format '{form}' is not known", hint=", ".join(sorted(FORMATS)))
+    factor = int(scale) if scale else None
     return Wish(
-        model=fields.get("model") or load_manifest().default_model,
-        scale=int(scale) if scale else None,
+        model=fields.get("model") or default_model(factor),
+        scale=factor,
         format=form,
         self_ensemble=bool(fields.get("self_ensemble")),
     )

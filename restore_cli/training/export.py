@@ -138,7 +138,7 @@ def write_entry(made: Package, source: str, weights_license: str) -> None:
     lines = [f"[{json.dumps(made.weights.stem)}]", f"config = {{ {config} }}"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     text = "\n".join(lines) + "\n"
-    parse_manifest(f"default_model = {json.dumps(loaded.model.name)}\n{text}")
+    parse_manifest(text)
     with write_then_rename(made.entry) as temporary:
         temporary.write_text(text, "utf-8")
 

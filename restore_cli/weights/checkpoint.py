@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +31,15 @@ class Header:
         config: every field of its config.
         train_size: height, width of the training patches.
         provenance: recipe, steps, data, version; for people.
+        parts: modules whose weights are not in this file but are those of a listed checkpoint, by
+            its sha256: `{"deblur": "9186..."}`. So that they are stored once.
     """
 
     model: str
     config: dict[str, object]
     train_size: tuple[int, int]
     provenance: dict[str, object]
+    parts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,17 @@ def _parse_header(path: Path, content: bytes) -> Header | None:
             return None
         values = json.loads(raw)
         model, config = str(values["model"]), dict(values["config"])
-        return Header(model, config, _size(values["train_size"]), dict(values["provenance"]))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        parts = {str(module): str(digest) for module, digest in values.get("parts", {}).items()}
+        size, provenance = _size(values["train_size"]), dict(values["provenance"])
+        return Header(model, config, size, provenance, parts)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise WeightsError(f"'{path}' has a broken header: {error!r}") from error
 
 
@@ -108,7 +120,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header |
             "config": header.config,
             "train_size": header.train_size,
             "provenance": header.provenance,
-        }
+        } | ({"parts": header.parts} if header.parts else {})
         metadata = {_KEY: json.dumps(values, sort_keys=True)}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:

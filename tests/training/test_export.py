@@ -25,7 +25,7 @@ def test_a_package_is_complete(tmp_path, job, held_out):
     done = job(validation=held_out, recipe_name="tiny")
     train(done)
     made = package(done.run, tmp_path / "out", "mprnet-mscam-tiny.mine", "CC-BY-4.0")
-    manifest = parse_manifest(f'default_model = "mprnet-mscam"\n{made.entry.read_text()}')
+    manifest = parse_manifest(made.entry.read_text())
     entry = manifest.checkpoints["mprnet-mscam-tiny.mine"]
     assert entry.sha256 == sha256(made.weights)
     assert entry.source == "bundled:mprnet-mscam-tiny.mine.safetensors"

@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.files import sha256
 from restore_cli.inference.loading import load_network
-from restore_cli.models.registry import get_model
+from restore_cli.models.registry import MODELS, get_model
 from restore_cli.training.recipe import load_recipe
 from restore_cli.weights import store
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import (
     default_checkpoint,
+    default_model,
     get_checkpoint,
     load_manifest,
     parse_manifest,
@@ -36,7 +37,9 @@ def test_every_listed_fact_is_true(name):
     model = get_model(checkpoint.model)
     assert model.config_from(checkpoint.config)
     assert name.startswith(checkpoint.model)
-    assert load_recipe(checkpoint.recipe).model == checkpoint.model
+    assert bool(checkpoint.recipe) != bool(checkpoint.trained_by)
+    if checkpoint.recipe:
+        assert load_recipe(checkpoint.recipe).model == checkpoint.model
     assert checkpoint.scores, "a checkpoint without a measured score is not shipped"
     file = fetch(checkpoint)
     assert file.path.stat().st_size == checkpoint.size
@@ -48,7 +51,10 @@ def test_every_listed_fact_is_true(name):
 
 
 def test_the_default_model_has_a_default_checkpoint():
-    assert default_checkpoint(load_manifest().default_model).default
+    for scale in (1, 4):
+        checkpoint = default_checkpoint(default_model(scale))
+        assert checkpoint.default
+        assert MODELS[checkpoint.model].scale == scale
 
 
 def test_unknown_names():
@@ -59,7 +65,7 @@ def test_unknown_names():
 
 
 ENTRY = """
-default_model = "m"
+default_models = { x4 = "m" }
 ["m-lite.a"]
 model = "m"
 config = {{ features = 8 }}

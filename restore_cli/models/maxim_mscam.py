@@ -1,0 +1,193 @@
+"""maxim-mscam: MAXIM, then a super-resolution module that learns where to trust it, x4.
+
+The order of mprnet-mscam (Shoyan 2022): a deblurring module that was trained on its own, then a
+super-resolution module of multi-scale channel attention (MS-CAM, arXiv:2009.14082). The deblurring
+module is `maxim` (arXiv:2201.02973). It makes real blur sharp and nearly sharp pictures a little
+worse, so the second module sees the degraded picture too and weighs the two by a gate.
+Code: ours. Apache-2.0.
+
+Data flow, (B, C, H, W) with H, W of the input:
+
+    MAXIM -> deblurred picture, features at 1, 1/2, 1/4
+    degraded and deblurred picture, features -> fusion
+      -> blocks at 1 -> blocks at 1/2 -> blocks at 1
+      -> pixel shuffle, + interpolation of (degraded + gate * (deblurred - degraded))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore_cli.models import maxim
+from restore_cli.models.layers import LearnedInterpolation, computed, conv, start_at_zero
+from restore_cli.models.maxim import Maxim, MaximConfig
+from restore_cli.models.mprnet import ResidualGroup
+from restore_cli.models.mprnet_mscam import MultiScaleBlock
+from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
+from restore_cli.models.state_dict import count_blocks
+
+DEBLUR = "deblur."  # prefix of MAXIM's parameters
+# MAXIM's last features at 1, 1/2, 1/4 are divided by their standard deviations, as of 8 frames.
+FEATURE_DEVIATIONS = (0.015, 0.014, 0.017)
+
+
+@dataclass(frozen=True, slots=True)
+class MaximMscamConfig(MaximConfig):
+    """Shape of the network: MAXIM's, then the super-resolution module's."""
+
+    sr_features: int = 64  # width at the input's resolution
+    sr_coarse_features: int = 96  # width at half of it
+    sr_first_blocks: int = 2
+    sr_coarse_blocks: int = 4
+    sr_last_blocks: int = 6
+    sr_reduction: int = 8  # of multi-scale channel attention
+    scale: int = 4
+
+    def deblurring(self) -> MaximConfig:
+        """MAXIM's part."""
+        names = [field.name for field in dataclasses.fields(MaximConfig)]
+        return MaximConfig(**{name: getattr(self, name) for name in names})
+
+
+class Deblurred(NamedTuple):
+    """What the first module hands to the second.
+
+    Attributes:
+        image: (B, 3, H, W), unclamped.
+        features: (B, C, H, W), (B, 2C, H/2, W/2), (B, 4C, H/4, W/4).
+    """
+
+    image: Tensor
+    features: Sequence[Tensor]
+
+
+class Fusion(nn.Module):
+    """Two pictures and features at three scales as one map."""
+
+    def __init__(self, config: MaximMscamConfig) -> None:
+        super().__init__()
+        width = config.sr_features
+        self.pictures = conv(6, width, 3, bias=True)
+        self.features = nn.ModuleList(
+            conv(config.channels(n), width, 1, bias=False) for n in range(maxim.SCALES)
+        )
+
+    def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H, W)."""
+        x: Tensor | None = None
+        maps = list(zip(self.features, deblurred.features, FEATURE_DEVIATIONS, strict=True))
+        for project, features, deviation in reversed(maps):
+            own = project(features / deviation)
+            x = own if x is None else own + F.interpolate(x, scale_factor=2, mode="nearest")
+        assert x is not None
+        return x + self.pictures(torch.cat([image, deblurred.image - image], 1))
+
+
+class GatedUpscaler(nn.Module):
+    """The super-resolution module; maps are (B, C, H, W)."""
+
+    def __init__(self, config: MaximMscamConfig) -> None:
+        super().__init__()
+        width, half = config.sr_features, config.sr_coarse_features
+
+        def blocks(count: int, width: int) -> list[nn.Module]:
+            return [MultiScaleBlock(width, config.sr_reduction) for _ in range(count)]
+
+        self.scale = config.scale
+        self.fusion = Fusion(config)
+        self.first = ResidualGroup(blocks(config.sr_first_blocks, width), width)
+        self.down = nn.Conv2d(width, half, 2, stride=2)
+        self.coarse = ResidualGroup(blocks(config.sr_coarse_blocks, half), half)
+        self.up = conv(half, 4 * width, 1, bias=True)
+        self.last = ResidualGroup(blocks(config.sr_last_blocks, width), width)
+        self.gate = conv(width, 1, 3, bias=True)
+        self.phases = conv(width, 3 * config.scale**2, 3, bias=True)
+        self.interpolation = LearnedInterpolation(config.scale)
+        start_at_zero(self.gate)  # half of each picture
+        start_at_zero(self.phases)
+
+    def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, scale * H, scale * W), unclamped."""
+        x = self.first(self.fusion(image, deblurred))
+        x = x + F.pixel_shuffle(self.up(self.coarse(self.down(x))), 2)
+        x = F.leaky_relu(self.last(x), 0.1)
+        base = image + self.gate(x).sigmoid() * (deblurred.image - image)
+        return F.pixel_shuffle(self.phases(x) + self.interpolation(base), self.scale)
+
+
+class MaximMscam(nn.Module):
+    """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 64."""
+
+    def __init__(self, config: MaximMscamConfig) -> None:
+        super().__init__()
+        self.deblur = Maxim(config.deblurring())
+        self.upscaler = GatedUpscaler(config)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore (B, 3, H, W) to (B, 3, scale * H, scale * W), unclamped."""
+        return self.upscaler(image, self.deblurred(image))
+
+    def deblurred(self, image: Tensor) -> Deblurred:
+        """What MAXIM makes of (B, 3, H, W): the picture and its features."""
+        last = self.deblur.run(image)[-1]
+        planes = [x.permute(0, 3, 1, 2) for x in (last.images[0], *last.decoded)]
+        return Deblurred(planes[0], planes[1:])
+
+    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+        """From (B, 3, H, W): `restored`, and `deblurred` at the input's size."""
+        made = self.deblurred(image)
+        return computed(
+            {"restored": lambda: self.upscaler(image, made), "deblurred": lambda: made.image},
+            wanted,
+        )
+
+
+# Registry ----------------------------------------------------------------------------------------
+
+
+def _infer_config(state: StateDict) -> MaximMscamConfig:
+    deblurring = {k.removeprefix(DEBLUR): v for k, v in state.items() if k.startswith(DEBLUR)}
+    width = state["upscaler.gate.weight"].shape[1]
+    squeeze = "upscaler.last.blocks.0.attention.local_squeeze.weight"
+    return MaximMscamConfig(
+        **dataclasses.asdict(maxim.infer_config(deblurring)),
+        sr_features=width,
+        sr_coarse_features=state["upscaler.down.weight"].shape[0],
+        sr_first_blocks=count_blocks(state, "upscaler.first.blocks"),
+        sr_coarse_blocks=count_blocks(state, "upscaler.coarse.blocks"),
+        sr_last_blocks=count_blocks(state, "upscaler.last.blocks"),
+        sr_reduction=width // state[squeeze].shape[0],
+        scale=math.isqrt(state["upscaler.phases.weight"].shape[0] // 3),
+    )
+
+
+MAXIM_MSCAM = Model(
+    name="maxim-mscam",
+    task="motion deblurring and x4 super-resolution",
+    scale=4,
+    parameters=23_748_502,
+    macs=13_103_396_864,
+    paper="MAXIM: arXiv:2201.02973; MS-CAM: arXiv:2009.14082; the order: Shoyan 2022",
+    code_license="Apache-2.0",
+    config_type=MaximMscamConfig,
+    configs={
+        "base": MaximMscamConfig(),
+    },
+    build=MaximMscam,
+    detect=lambda state: (
+        "upscaler.fusion.pictures.weight" in state and "upscaler.gate.weight" in state
+    ),
+    infer_config=_infer_config,
+    bytes_per_pixel=lambda config: 7_500 * config.width // 32,
+    size=SizeRequirement(multiple_of=64, minimum=64),
+    tiling=Tiling.WINDOWS,
+    largest_tile=maxim.LARGEST_WINDOW,
+)
