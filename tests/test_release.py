@@ -53,8 +53,11 @@ def test_version_is_said_once_and_repeated_truly():
 def test_licences_say_what_the_package_says():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     weights = {one.license for one in load_manifest().checkpoints.values()}
-    assert weights == {"CC-BY-SA-4.0"}
-    assert project["license"] == "Apache-2.0 AND CC-BY-SA-4.0"
+    assert weights == {"CC-BY-SA-4.0", "Apache-2.0"}
+    assert project["license"] == "Apache-2.0 AND MIT AND CC-BY-SA-4.0"
+    maxim = (ROOT / "LICENSE-maxim").read_text("utf-8")
+    for text in ("Google LLC", "not an official Google product", "Apache License", "Kevin Scott"):
+        assert text in maxim
     assert "Attribution-ShareAlike 4.0" in (ROOT / "LICENSE-weights").read_text("utf-8")
     assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
     assert "MODEL_CARDS/training-photos.md" in (ROOT / "NOTICE").read_text("utf-8")

@@ -19,7 +19,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,8 @@ def _from_archive(path: Path, files: Mapping[str, tuple[int, str]]) -> dict[str,
     try:
         with (
             gzip.open(path) as unpacked,
-            tarfile.open(fileobj=_Limited(path, unpacked), mode="r|") as archive,
+            # Typed for files, but only read from.
+            tarfile.open(fileobj=cast("IO[bytes]", _Limited(path, unpacked)), mode="r|") as archive,
         ):
             for count, member in enumerate(archive, 1):
                 name = _checked_name(path, member, count)
