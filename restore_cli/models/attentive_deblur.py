@@ -6,6 +6,9 @@ Code: written from a description of the published TensorFlow network (MIT); no l
 is used. Apache-2.0. Where paper and published network differ, the network is followed: channel
 attention is computed from the spatially attended features, in series.
 
+The paper's ablations are configs: weights of its own for each size, attentions left out or side by
+side. What joins them there it does not say: here a sum, or a 1x1 convolution of both.
+
 Data flow: one encoder-decoder, the same weights at 1/4, 1/2 and full size. At each size it sees the
 image and the result of the size below, enlarged; the coarsest sees the image twice. Shrinking is
 TensorFlow 1's bilinear without half-pixel centres, which for these factors is plain subsampling.
@@ -13,18 +16,19 @@ TensorFlow 1's bilinear without half-pixel centres, which for these factors is p
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv, plus_gated, start_at_zero
+from restore_cli.models.layers import GlobalMean, conv, plus, plus_gated, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
 
 SCALES = 3
+IN_SERIES, ADDED, CONCATENATED = range(3)  # spatial and channel attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +40,54 @@ class AttentiveDeblurConfig:
     reduction: int = 16  # of both attentions
     kernel: int = 5  # of the convolutions
     image_skip: bool = False  # add the image at each size; not published
+    shared: bool = True  # the same weights at all sizes
+    channel: bool = True  # attention to channels
+    spatial_encoder: bool = True  # attention to places
+    spatial_decoder: bool = True
+    joined: int = IN_SERIES  # the two attentions; else side by side, needing all of both
 
 
 class AttentionBlock(nn.Module):
     """conv, ReLU, conv, spatial attention, channel attention, + input."""
 
-    def __init__(self, width: int, config: AttentiveDeblurConfig) -> None:
+    def __init__(self, width: int, config: AttentiveDeblurConfig, *, spatial: bool) -> None:
         super().__init__()
         narrow = width // config.reduction
         self.conv1 = conv(width, width, config.kernel, bias=True)
         self.conv2 = conv(width, width, config.kernel, bias=True)
-        self.spatial_squeeze = conv(width, narrow, 1, bias=True)
-        self.spatial_expand = conv(narrow, 1, 1, bias=True)
-        self.mean = GlobalMean()
-        self.channel_squeeze = conv(width, narrow, 1, bias=True)
-        self.channel_expand = conv(narrow, width, 1, bias=True)
+        self.spatial, self.channel, self.joined = spatial, config.channel, config.joined
+        if spatial:
+            self.spatial_squeeze = conv(width, narrow, 1, bias=True)
+            self.spatial_expand = conv(narrow, 1, 1, bias=True)
+        if config.channel:
+            self.mean = GlobalMean()
+            self.channel_squeeze = conv(width, narrow, 1, bias=True)
+            self.channel_expand = conv(narrow, width, 1, bias=True)
+        if config.joined == CONCATENATED:
+            self.join = conv(2 * width, width, 1, bias=True)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
-        y = self.conv2(F.relu_(self.conv1(x)))
-        y = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
-        gate = self.channel_expand(F.relu_(self.mean(y, self.channel_squeeze, level=level)))
-        return plus_gated(x, y, gate)
+        y = placed = self.conv2(F.relu_(self.conv1(x)))
+        if self.spatial:
+            placed = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
+        if not self.channel:
+            return plus(x, placed)
+        seen = placed if self.joined == IN_SERIES else y
+        gate = self.channel_expand(F.relu_(self.mean(seen, self.channel_squeeze, level=level)))
+        if self.joined == IN_SERIES:
+            return plus_gated(x, placed, gate)
+        chosen = y * gate.sigmoid_()
+        if self.joined == ADDED:
+            return x + placed + chosen
+        return plus(x, self.join(torch.cat([placed, chosen], 1)))
 
 
 class Blocks(nn.ModuleList):
     """Attention blocks in a row, told at which of the three sizes they run."""
 
-    def __init__(self, count: int, width: int, config: AttentiveDeblurConfig) -> None:
-        super().__init__(AttentionBlock(width, config) for _ in range(count))
+    def __init__(self, width: int, config: AttentiveDeblurConfig, spatial: Sequence[bool]) -> None:
+        super().__init__(AttentionBlock(width, config, spatial=flag) for flag in spatial)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
@@ -73,35 +96,62 @@ class Blocks(nn.ModuleList):
         return x
 
 
-class AttentiveDeblur(nn.Module):
+class EncoderDecoder(nn.Module):
+    """What runs at one size, or at all."""
+
+    def __init__(self, config: AttentiveDeblurConfig) -> None:
+        super().__init__()
+        w, kernel = config.width, config.kernel
+        encoder = [config.spatial_encoder] * config.blocks
+        decoder = [config.spatial_decoder] * config.blocks
+        self.kernel = kernel
+        self.first = conv(6, w, kernel, bias=True)
+        self.encode1 = Blocks(w, config, encoder)
+        self.down1 = nn.Conv2d(w, 2 * w, kernel, stride=2)
+        self.encode2 = Blocks(2 * w, config, encoder)
+        self.down2 = nn.Conv2d(2 * w, 4 * w, kernel, stride=2)
+        self.middle = Blocks(4 * w, config, encoder + decoder)
+        self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
+        self.decode2 = Blocks(2 * w, config, decoder)
+        self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
+        self.decode1 = Blocks(w, config, decoder)
+        self.image = conv(w, 3, kernel, bias=True)
+        # A parameter, so that a file of weights says whether the network adds the image.
+        self.image_gain = nn.Parameter(torch.ones(1)) if config.image_skip else None
+        if config.image_skip:
+            start_at_zero(self.image)
+
+    def restore(self, x: Tensor, level: int) -> Tensor:
+        """One pass: (B, 6, h, w) -> (B, 3, h, w); `level` 0 is the coarsest size."""
+        image = x[:, :3]
+        level1 = self.encode1(F.relu_(self.first(x)), level)
+        level2 = self.encode2(F.relu_(self.down1(_pad_same(level1, self.kernel))), level)
+        x = self.middle(F.relu_(self.down2(_pad_same(level2, self.kernel))), level)
+        x = self.decode2(F.relu_(self.up2(x)) + level2, level)
+        x = self.decode1(F.relu_(self.up1(x)) + level1, level)
+        restored: Tensor = self.image(x)
+        return restored if self.image_gain is None else restored + self.image_gain * image
+
+
+class AttentiveDeblur(EncoderDecoder):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
         """Build the network.
 
         Raises:
-            ValueError: an even kernel.
+            ValueError: an even kernel, or attentions to be joined that are not there.
         """
-        super().__init__()
         if not config.kernel % 2:
             raise ValueError("attentive-deblur needs an odd kernel")
-        w, n, kernel = config.width, config.blocks, config.kernel
-        self.kernel = kernel
-        self.first = conv(6, w, kernel, bias=True)
-        self.encode1 = Blocks(n, w, config)
-        self.down1 = nn.Conv2d(w, 2 * w, kernel, stride=2)
-        self.encode2 = Blocks(n, 2 * w, config)
-        self.down2 = nn.Conv2d(2 * w, 4 * w, kernel, stride=2)
-        self.middle = Blocks(2 * n, 4 * w, config)
-        self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
-        self.decode2 = Blocks(n, 2 * w, config)
-        self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
-        self.decode1 = Blocks(n, w, config)
-        self.image = conv(w, 3, kernel, bias=True)
-        # A parameter, so that a file of weights says whether the network adds the image.
-        self.image_gain = nn.Parameter(torch.ones(1)) if config.image_skip else None
-        if config.image_skip:
-            start_at_zero(self.image)
+        both = config.channel and config.spatial_encoder and config.spatial_decoder
+        if not IN_SERIES <= config.joined <= CONCATENATED or (config.joined and not both):
+            raise ValueError("attentive-deblur cannot join these attentions side by side")
+        super().__init__(config)
+        coarser = range(0 if config.shared else SCALES - 1)
+        self.coarser = nn.ModuleList(EncoderDecoder(config) for _ in coarser)
+        # Stored, so that a file of weights says that the attentions are added.
+        self.register_buffer("added", torch.ones(1) if config.joined == ADDED else None)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
@@ -117,20 +167,15 @@ class AttentiveDeblur(nn.Module):
             # No gradient flows from a finer size into a coarser one.
             earlier = images[-1].detach() if images else image
             seen = [resize_without_centres(x, *size) for x in (image, earlier)]
-            images.append(self._restore(torch.cat(seen, 1), level))
+            images.append(self._at(torch.cat(seen, 1), level))
         named = zip(("level0", "level1", "restored"), images, strict=True)
         return {name: image for name, image in named if wanted is None or name in wanted}
 
-    def _restore(self, x: Tensor, level: int) -> Tensor:
-        """One pass of the encoder-decoder: (B, 6, h, w) -> (B, 3, h, w)."""
-        image = x[:, :3]
-        level1 = self.encode1(F.relu_(self.first(x)), level)
-        level2 = self.encode2(F.relu_(self.down1(_pad_same(level1, self.kernel))), level)
-        x = self.middle(F.relu_(self.down2(_pad_same(level2, self.kernel))), level)
-        x = self.decode2(F.relu_(self.up2(x)) + level2, level)
-        x = self.decode1(F.relu_(self.up1(x)) + level1, level)
-        restored: Tensor = self.image(x)
-        return restored if self.image_gain is None else restored + self.image_gain * image
+    def _at(self, x: Tensor, level: int) -> Tensor:
+        if not self.coarser:
+            return self.restore(x, level)
+        own: EncoderDecoder = [*self.coarser, self][level]
+        return own.restore(x, 0)  # its statistics see one size only
 
 
 def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
@@ -163,17 +208,27 @@ def _pad_same(x: Tensor, kernel: int) -> Tensor:
 
 
 def _detect(state: StateDict) -> bool:
-    return {"encode1.0.spatial_squeeze.weight", "down2.weight", "image.weight"} <= set(state)
+    return {"encode1.0.conv1.weight", "down2.weight", "image.weight"} <= set(state)
 
 
 def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
     width = state["first.weight"].shape[0]
+    spatial = [f"{part}1.0.spatial_squeeze.weight" for part in ("encode", "decode")]
+    squeezes = [*spatial, "encode1.0.channel_squeeze.weight"]
+    squeeze = next((state[name] for name in squeezes if name in state), None)
+    joined = CONCATENATED if "encode1.0.join.weight" in state else IN_SERIES
     return AttentiveDeblurConfig(
         width=width,
         blocks=count_blocks(state, "encode1"),
-        reduction=width // state["encode1.0.spatial_squeeze.weight"].shape[0],
+        # Without attention the default, which then says nothing.
+        reduction=AttentiveDeblurConfig().reduction if squeeze is None else width // len(squeeze),
         kernel=state["first.weight"].shape[-1],
         image_skip="image_gain" in state,
+        shared="coarser.0.first.weight" not in state,
+        channel="encode1.0.channel_squeeze.weight" in state,
+        spatial_encoder=spatial[0] in state,
+        spatial_decoder=spatial[1] in state,
+        joined=ADDED if "added" in state else joined,
     )
 
 
@@ -231,6 +286,16 @@ ATTENTIVE_DEBLUR = Model(
     config_type=AttentiveDeblurConfig,
     configs={
         "paper": AttentiveDeblurConfig(),
+        "unshared": AttentiveDeblurConfig(shared=False),
+        "no-attention": AttentiveDeblurConfig(
+            channel=False, spatial_encoder=False, spatial_decoder=False
+        ),
+        "channel": AttentiveDeblurConfig(spatial_encoder=False, spatial_decoder=False),
+        "spatial": AttentiveDeblurConfig(channel=False),
+        "spatial-encoder": AttentiveDeblurConfig(channel=False, spatial_decoder=False),
+        "spatial-decoder": AttentiveDeblurConfig(channel=False, spatial_encoder=False),
+        "concatenated": AttentiveDeblurConfig(joined=CONCATENATED),
+        "added": AttentiveDeblurConfig(joined=ADDED),
         "lite": AttentiveDeblurConfig(blocks=1, kernel=3, image_skip=True),
     },
     build=AttentiveDeblur,

@@ -13,6 +13,10 @@ Data flow, (B, C, H, W) with H, W of the input:
     super-res.   conv 7x7, residual blocks -> features
     gate         both features and the image -> weight of the deblurring features
     reconstruct  super-res. features + gate * deblurring features -> residual blocks -> x4 -> image
+
+The paper's ablations are configs. How their parts are joined, its text does not say in full. Here a
+module in series hands on its image, through the same layers; `image-fusion` has both branches, and
+adds a 3x3 convolution of the small deblurred image where the network adds features.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, Sta
 from restore_cli.models.state_dict import count_blocks, renamed
 
 SLOPE = 0.2  # of LeakyReLU, but for the first one after a pixel shuffle
+FEATURES, IMAGE, BEFORE, AFTER = range(4)  # arrangements of the deblurring module
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,13 @@ class GfnConfig:
     """Shape of the network; the defaults are the published one (12,210,438 parameters)."""
 
     width: int = 64  # channels at full size; doubled with each halving
-    deblur_blocks: int = 6  # residual blocks per size
+    deblur_blocks: int = 6  # residual blocks per size; 0: no deblurring module
     sr_blocks: int = 8
     fusion_blocks: int = 8
     august_2018: bool = False  # as first published: 12,216,582 parameters, other activations
     image_skip: bool = False  # add the interpolated input; not published
+    gate: bool = True  # needs both branches side by side
+    arrangement: int = FEATURES  # deblurred features or image added; deblurring before or after
 
 
 class ResidualBlock(nn.Module):
@@ -103,6 +110,10 @@ class Deblurring(nn.Module):
         deblurred: Tensor = self.image2(F.relu_(self.image1(features + shallow)))
         return deblurred
 
+    def restore(self, image: Tensor) -> Tensor:
+        """Image (B, 3, H, W) -> the deblurred one, for modules in series."""
+        return self.image(*self(image))
+
 
 class Features(nn.Module):
     """Super-resolution features of the small image."""
@@ -160,55 +171,93 @@ class Gfn(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4."""
 
     def __init__(self, config: GfnConfig) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: an unknown arrangement, or a gate without two branches side by side.
+        """
         super().__init__()
-        self.deblurring = Deblurring(config)
+        beside = config.arrangement in (FEATURES, IMAGE)
+        if not FEATURES <= config.arrangement <= AFTER:
+            raise ValueError(f"gfn has no arrangement {config.arrangement}")
+        if config.gate and not (beside and config.deblur_blocks):
+            raise ValueError("gfn's gate needs both branches side by side")
+
+        def deblurring(*arrangements: int) -> Deblurring | None:
+            there = config.deblur_blocks and config.arrangement in arrangements
+            return Deblurring(config) if there else None
+
+        # Three names, so that a file of weights says how the module is arranged.
+        self.deblurring = deblurring(FEATURES, IMAGE)
+        self.before, self.after = deblurring(BEFORE), deblurring(AFTER)
         self.features = Features(config)
-        self.gate = Gate(config.width)
+        self.gate = Gate(config.width) if config.gate else None
         self.reconstruction = Reconstruction(config)
+        lifted = self.deblurring is not None and config.arrangement == IMAGE
+        self.lift = conv(3, config.width, 3, bias=True) if lifted else None
         self.interpolation = LearnedInterpolation(4) if config.image_skip else None
         if config.image_skip:
-            start_at_zero(self.reconstruction.image)
+            start_at_zero(self.after.image2 if self.after else self.reconstruction.image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
-        return self._reconstruct(image, self.deblurring(image)[0])
+        return self.outputs(image, ("restored",))["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, the same `ungated` (no gate), the small `deblurred`."""
-        deblurring, shallow = self.deblurring(image)
-        return computed(
-            {
-                "restored": lambda: self._reconstruct(image, deblurring),
-                "ungated": lambda: self._reconstruct(image, deblurring, gated=False),
-                "deblurred": lambda: self.deblurring.image(deblurring, shallow),
-            },
-            wanted,
-        )
+        """From (B, 3, H, W): `restored`, the same `ungated` (no gate), the small `deblurred`.
 
-    def _reconstruct(self, image: Tensor, deblurring: Tensor, *, gated: bool = True) -> Tensor:
-        features = self.features(image)
-        if gated:
-            deblurring = self.gate(deblurring, image, features) * deblurring
-        restored: Tensor = self.reconstruction(features + deblurring)
+        The last only where the small image is deblurred.
+        """
+        small, makers = image, {}
+        branch: tuple[Tensor, Tensor] | None = None
+        if self.before is not None:
+            small = self.before.restore(image)
+            makers["deblurred"] = lambda: small
+        if self.deblurring is not None:
+            module, branch = self.deblurring, self.deblurring(image)
+            makers["deblurred"] = lambda: module.image(*branch)
+        makers |= {
+            "restored": lambda: self._restore(image, small, branch, self.gate),
+            "ungated": lambda: self._restore(image, small, branch, None),
+        }
+        return computed(makers, wanted)
+
+    def _restore(
+        self, image: Tensor, small: Tensor, branch: tuple[Tensor, Tensor] | None, gate: Gate | None
+    ) -> Tensor:
+        """Everything after the small image is deblurred, in a branch or not."""
+        features = self.features(small)
+        if self.deblurring is not None and branch is not None:
+            deblurring = branch[0]
+            if self.lift is not None:
+                deblurring = self.lift(self.deblurring.image(*branch))
+            if gate is not None:
+                deblurring = gate(deblurring, image, features) * deblurring
+            features = features + deblurring
+        restored: Tensor = self.reconstruction(features)
+        if self.after is not None:
+            restored = self.after.restore(restored)
         if self.interpolation is not None:
             restored = restored + F.pixel_shuffle(self.interpolation(image), 4)
         return restored
 
 
 def _detect(state: StateDict) -> bool:
-    return {"gate.conv1.weight", "deblurring.last.weight", "reconstruction.up2.weight"} <= set(
-        state
-    )
+    return {"features.last.weight", "reconstruction.up2.weight"} <= set(state)
 
 
 def _infer_config(state: StateDict) -> GfnConfig:
+    module = next((m for m in ("deblurring", "before", "after") if f"{m}.last.weight" in state), "")
+    lifted = IMAGE if "lift.weight" in state else FEATURES
     return GfnConfig(
-        width=state["gate.conv2.weight"].shape[0],
-        deblur_blocks=count_blocks(state, "deblurring.blocks.0"),
+        width=state["features.last.weight"].shape[0],
+        deblur_blocks=count_blocks(state, f"{module}.blocks.0") if module else 0,
         sr_blocks=count_blocks(state, "features.blocks"),
         fusion_blocks=count_blocks(state, "reconstruction.blocks"),
         august_2018=state["features.first.weight"].shape[-1] == 9,
         image_skip="interpolation.phases.weight" in state,
+        gate="gate.conv1.weight" in state,
+        arrangement={"before": BEFORE, "after": AFTER}.get(module, lifted),
     )
 
 
@@ -217,7 +266,7 @@ def _bytes_per_pixel(config: GfnConfig) -> int:
 
     Measured growth of the process, 256x256: 3.6 maps, paper and lite.
     """
-    return 4 * 16 * 4 * config.width
+    return 4 * 16 * (6 if config.arrangement == AFTER else 4) * config.width
 
 
 _OFFICIAL_NAMES = (
@@ -304,6 +353,11 @@ GFN = Model(
     configs={
         "paper": GfnConfig(),
         "august-2018": GfnConfig(august_2018=True),
+        "no-gate": GfnConfig(gate=False),
+        "sr-alone": GfnConfig(gate=False, deblur_blocks=0),
+        "deblurring-first": GfnConfig(gate=False, arrangement=BEFORE),
+        "sr-first": GfnConfig(gate=False, arrangement=AFTER),
+        "image-fusion": GfnConfig(gate=False, arrangement=IMAGE),
         "lite": GfnConfig(width=32, deblur_blocks=2, sr_blocks=2, fusion_blocks=2, image_skip=True),
     },
     build=Gfn,

@@ -377,8 +377,9 @@ MOADG = Model(
         "paper": MoadgConfig(),
         "no-third-order": MoadgConfig(third_order=False),
         "no-gating": MoadgConfig(gating=False),
-        "deblurring-alone": MoadgConfig(sr_blocks=0, third_order=False),
-        "enlarging-alone": MoadgConfig(deblur_blocks=0, third_order=False),
+        # The text joins first and second order of a lone branch directly: without the gate.
+        "deblurring-alone": MoadgConfig(sr_blocks=0, third_order=False, gating=False),
+        "enlarging-alone": MoadgConfig(deblur_blocks=0, third_order=False, gating=False),
         "lite": MoadgConfig(
             width=32,
             growth=16,

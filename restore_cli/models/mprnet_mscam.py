@@ -54,7 +54,7 @@ class MprnetMscamConfig(MprnetConfig):
     """Shape of the network; the defaults are the published one (34,116,641 parameters)."""
 
     sr_features: int = 64  # width of the upscaler
-    sr_groups: int = 17  # residual groups of the upscaler
+    sr_groups: int = 17  # residual groups of the upscaler; 0: the features go on as they are
     sr_blocks: int = 10  # blocks per residual group
     sr_reduction: int = 8  # of multi-scale channel attention
     scale: int = 4
@@ -131,7 +131,9 @@ class Upscaler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
-        x = F.leaky_relu_(self.conv(plus(x, self.groups(x))), 0.1)
+        if len(self.groups):
+            x = plus(x, self.groups(x))
+        x = F.leaky_relu_(self.conv(x), 0.1)
         return F.conv2d(x, self._phase_kernel(), padding=1)
 
     def _phase_kernel(self) -> Tensor:
@@ -192,12 +194,20 @@ class MprnetMscam(DeblurringStages):
 def _infer_config(state: StateDict) -> MprnetMscamConfig:
     width = state["upscaler.conv.weight"].shape[0]
     squeeze = "upscaler.groups.0.blocks.0.attention.local_squeeze.weight"
+    groups = count_blocks(state, "upscaler.groups")
+    of_groups = (
+        {
+            "sr_blocks": count_blocks(state, "upscaler.groups.0.blocks"),
+            "sr_reduction": width // state[squeeze].shape[0],
+        }
+        if groups
+        else {}
+    )  # without groups the defaults, which then say nothing
     return MprnetMscamConfig(
         **dataclasses.asdict(infer_deblurring_config(state)),
+        **of_groups,
         sr_features=width,
-        sr_groups=count_blocks(state, "upscaler.groups"),
-        sr_blocks=count_blocks(state, "upscaler.groups.0.blocks"),
-        sr_reduction=width // state[squeeze].shape[0],
+        sr_groups=groups,
         scale=math.isqrt(state["upscaler.expand.weight"].shape[0] // width),
         image_skip="interpolation.phases.weight" in state,
     )
@@ -230,6 +240,8 @@ MPRNET_MSCAM = Model(
     config_type=MprnetMscamConfig,
     configs={
         "paper": MprnetMscamConfig(),
+        "baseline": MprnetMscamConfig(sr_groups=0),
+        "rms-cab-120": MprnetMscamConfig(sr_groups=12),
         "lite": MprnetMscamConfig(
             features=32,
             growth=64,

@@ -51,6 +51,7 @@ class MsanConfig:
     blocks: int = 4  # residual blocks per group
     stages: int = 4
     unshuffle: bool = False  # the image comes and goes as blocks of 2x2 pixels; not published
+    attention: bool = True  # of every stage; off in the paper's ablation
 
 
 def planes_of(config: MsanConfig) -> int:
@@ -121,7 +122,9 @@ class Stage(nn.Module):
         self.encode1, self.encode2, self.middle = group(w), group(2 * w), group(4 * w)
         self.down1 = nn.Conv2d(w, 2 * w, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1)
-        self.attention = SelfAttention(4 * w, halved=not config.unshuffle)
+        self.attention = (
+            SelfAttention(4 * w, halved=not config.unshuffle) if config.attention else None
+        )
         self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
         self.decode2, self.decode1 = group(2 * w), group(w)
@@ -140,7 +143,8 @@ class Stage(nn.Module):
         if earlier is not None:
             smallest = smallest + earlier
         features = self.middle(smallest)
-        x = self.decode2(self.up2(self.attention(features, origin)) + level2)
+        x = features if self.attention is None else self.attention(features, origin)
+        x = self.decode2(self.up2(x) + level2)
         x = self.decode1(self.up1(x) + level1)
         return self.residual(x), features
 
@@ -185,7 +189,7 @@ class Msan(nn.Module):
 
 
 def _detect(state: StateDict) -> bool:
-    return {"stages.0.attention.gain", "stages.0.residual.weight"} <= set(state)
+    return {"stages.0.encode1.0.conv1.weight", "stages.0.residual.weight"} <= set(state)
 
 
 def _infer_config(state: StateDict) -> MsanConfig:
@@ -194,6 +198,7 @@ def _infer_config(state: StateDict) -> MsanConfig:
         blocks=count_blocks(state, "stages.0.middle"),
         stages=count_blocks(state, "stages"),
         unshuffle=state["stages.0.first.weight"].shape[1] == 12,
+        attention="stages.0.attention.gain" in state,
     )
 
 
@@ -237,7 +242,11 @@ MSAN = Model(
     paper="Guo et al., Entropy 24(10), 2022",
     code_license="Apache-2.0",
     config_type=MsanConfig,
-    configs={"paper": MsanConfig(), "lite": MsanConfig(blocks=2, stages=2, unshuffle=True)},
+    configs={
+        "paper": MsanConfig(),
+        "no-attention": MsanConfig(attention=False),
+        "lite": MsanConfig(blocks=2, stages=2, unshuffle=True),
+    },
     build=Msan,
     detect=_detect,
     infer_config=_infer_config,

@@ -168,6 +168,8 @@ CHANGES = {
         "fusion_blocks": 4,
         "august_2018": True,
         "image_skip": True,
+        "gate": False,
+        "arrangement": 1,
     },
     "moadg": {
         "width": 16,
@@ -186,8 +188,13 @@ CHANGES = {
         "reduction": 2,
         "kernel": 3,
         "image_skip": True,
+        "shared": False,
+        "channel": False,
+        "spatial_encoder": False,
+        "spatial_decoder": False,
+        "joined": 1,
     },
-    "msan": {"width": 8, "blocks": 2, "stages": 4, "unshuffle": True},
+    "msan": {"width": 8, "blocks": 2, "stages": 4, "unshuffle": True, "attention": False},
 }
 
 
