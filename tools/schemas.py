@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from restore_cli.degradations.recipe import FOLDER as DEGRADE
 from restore_cli.degradations.recipe import DegradationRecipe
+from restore_cli.training.recipe import ABLATIONS, Ablations, TrainingRecipe
 from restore_cli.training.recipe import FOLDER as TRAIN
-from restore_cli.training.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RECIPES: dict[Path, type[BaseModel]] = {
     DEGRADE / "schema.json": DegradationRecipe,
     TRAIN / "schema.json": TrainingRecipe,
+    ABLATIONS.with_name("ablations.schema.json"): Ablations,
 }
 
 

@@ -227,14 +227,16 @@ def _rehearse(job: TrainJob, *, as_json: bool) -> None:
 
 
 def _list_recipes() -> None:
-    from restore_cli.training.recipe import load_recipe, shipped_recipes
+    from restore_cli.training.recipe import ablations, load_recipe, shipped_recipes
 
     rows = []
-    for name in shipped_recipes():
+    for name in (*shipped_recipes(), *ablations()):
         recipe = load_recipe(name)
-        config = recipe.config if isinstance(recipe.config, str) else "of --weights"
+        config = recipe.config or "of --weights"
+        if isinstance(config, dict):
+            config = ", ".join(f"{key} {value}" for key, value in config.items())
         phases = ", ".join(phase.name for phase in recipe.phases)
-        rows.append((name, recipe.model or "any", str(config), f"{recipe.steps:,}", phases))
+        rows.append((name, recipe.model or "any", config, f"{recipe.steps:,}", phases))
     out.table(("recipe", "model", "config", "steps", "phases"), rows)
 
 

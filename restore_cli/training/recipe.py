@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from restore_cli import toml_file
+from restore_cli.errors import RecipeError, unknown_name
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
+ABLATIONS = FOLDER.parent / "ablations.toml"
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -246,18 +249,81 @@ class TrainingRecipe(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Ablation(BaseModel):
+    """Another recipe with a part changed or left out.
+
+    Attributes:
+        base: name of a shipped recipe.
+        config: instead of the base's: a name, or what differs from the published network.
+        phases: names of the base's phases that remain; none for all.
+        without: names of loss terms that are left out, e.g. `level0.mse`.
+        losses: instead of those of every phase; none for the base's.
+        learning_rate: of every phase, instead of the base's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: Name
+    config: str | dict[str, int | bool] | None = None
+    phases: list[Name] = []
+    without: list[Name] = []
+    losses: list[LossTerm] = []
+    learning_rate: Positive | None = None
+
+    def recipe(self) -> TrainingRecipe:
+        """The whole recipe.
+
+        Raises:
+            RecipeError: the base has no such phase or loss term.
+        """
+        base = load_recipe(self.base)
+        phases = [p for p in base.phases if not self.phases or p.name in self.phases]
+        named = {phase.name for phase in phases} | {t.name for p in phases for t in p.losses}
+        unknown = sorted({*self.phases, *self.without} - named)
+        if unknown:
+            raise RecipeError(f"recipe '{self.base}' has no {', '.join(unknown)}")
+        changed = [
+            phase.model_copy(
+                update={
+                    "losses": self.losses
+                    or [t for t in phase.losses if t.name not in self.without],
+                    "learning_rate": self.learning_rate or phase.learning_rate,
+                    "keep_optimizer": phase.keep_optimizer and number > 0,
+                }
+            )
+            for number, phase in enumerate(phases)
+        ]
+        values = base.content() | {"phases": [phase.model_dump() for phase in changed]}
+        return TrainingRecipe.model_validate(values | {"config": self.config or base.config})
+
+
+class Ablations(RootModel[dict[str, Ablation]]):
+    """All ablations, by the name that `restore train` takes."""
+
+
+@cache
+def ablations() -> dict[str, Ablation]:
+    """Those that come with the package."""
+    return toml_file.load(Ablations, str(ABLATIONS), FOLDER, "recipes").root
+
+
 def load_recipe(name_or_path: str) -> TrainingRecipe:
-    """A shipped recipe by name, or one from a `.toml` file.
+    """A shipped recipe or ablation by name, or a recipe from a `.toml` file.
 
     Raises:
         UsageError: unknown name.
         RecipeError: unknown key, wrong type, value out of range.
     """
+    if name_or_path in ablations():
+        return ablations()[name_or_path].recipe()
+    if Path(name_or_path).suffix != ".toml" and name_or_path not in shipped_recipes():
+        known = [*shipped_recipes(), *ablations()]
+        raise unknown_name("training recipe", name_or_path, known)
     return toml_file.load(TrainingRecipe, name_or_path, FOLDER, "training recipe")
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Names of the recipes that come with the package, but for the ablations."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from restore_cli.cli.app import app
 from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
-from restore_cli.training.recipe import shipped_recipes
+from restore_cli.training.recipe import ablations, shipped_recipes
 from restore_cli.weights import store
 from restore_cli.weights.manifest import default_model
 
@@ -326,7 +326,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
 
 def test_train_lists_rehearses_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()
-    assert [line.split("\t")[0] for line in listed] == shipped_recipes()
+    assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]
     (tmp_path / "photos").mkdir()
     make(tmp_path / "photos/0.png", 360, 340)
     shipped = (ROOT / "restore_cli/recipes/train/mprnet-mscam-lite.toml").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import tomllib
@@ -11,25 +12,28 @@ from itertools import pairwise
 import jsonschema
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_CONFIGS
 from training_runs import PHASE, RECIPE, inline, make_recipe, write_toml
 
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RecipeError, UsageError
-from restore_cli.training.data import Photos
-from restore_cli.training.learner import model_and_config
+from restore_cli.training.data import Batch, Photos
+from restore_cli.training.learner import Learner, model_and_config
 from restore_cli.training.recipe import (
     FOLDER,
+    Ablation,
     Phase,
+    ablations,
     learning_rate,
     load_recipe,
     shipped_recipes,
 )
+from restore_cli.training.team import Alone
 
 SYSTEMS = ("mprnet-mscam", "gfn", "moadg", "msan", "attentive-deblur")
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", [*shipped_recipes(), *ablations()])
 def test_shipped_recipes_fit_their_networks(name):
     recipe = load_recipe(name)
     load_degradation(recipe.degradation)
@@ -100,6 +104,64 @@ def test_published_losses():
     assert terms("moadg", 1)["restored", "reference", "ssim"] == 0.84
 
 
+def test_ablations_change_what_they_say():
+    """One part each; everything else is the base's."""
+
+    def terms(name):
+        return [[term.name for term in phase.losses] for phase in load_recipe(name).phases]
+
+    assert terms("msan-mse") == terms("msan-no-attention-mse") == [["restored.mse"]]
+    assert terms("attentive-deblur-mse-single") == [["restored.mse"]]
+    assert terms("gfn-no-gate-no-deblurring-loss") == [["ungated.mse"], ["restored.mse"]]
+    one = load_recipe("gfn-one-step")
+    assert [phase.losses for phase in one.phases] == [load_recipe("gfn-two-steps").phases[1].losses]
+    assert one.phases[0].learning_rate == 1e-4
+    assert not one.phases[0].keep_optimizer
+    assert [p.name for p in load_recipe("mprnet-mscam-120-jointly").phases] == ["joint"]
+    for name, ablation in ablations().items():
+        changed, base = (load_recipe(n).content() for n in (name, ablation.base))
+        assert {key for key in base if changed[key] != base[key]} <= {"config", "phases"}
+        assert changed != base
+    with pytest.raises(RecipeError, match=r"'msan' has no restored\.l1"):
+        Ablation(base="msan", without=["restored.l1"]).recipe()
+    with pytest.raises(UsageError, match="Did you mean 'msan-mse'"):
+        load_recipe("msan-ms")
+
+
+@pytest.mark.parametrize("name", ablations())
+def test_ablations_train_a_step(name):
+    """Every phase of each, on a tiny network with the same change: what it trains moves."""
+    recipe = load_recipe(name)
+    model, config = model_and_config(recipe)
+    paper, tiny = model.configs["paper"], TINY_CONFIGS[model.name]
+    changes = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(paper, field.name)
+    }
+    changes |= {key: min(n, getattr(tiny, key)) for key, n in changes.items() if n > 3}
+    phases = [phase.model_copy(update={"patch": 16, "batch": 2}) for phase in recipe.phases]
+    config = dataclasses.asdict(dataclasses.replace(tiny, **changes))
+    recipe = recipe.model_copy(update={"config": config, "phases": phases})
+    learner = Learner(recipe, Alone(torch.device("cpu")))
+    side = 16 * model.scale
+    targets = {"reference": side, "degraded_large": side, "reference_small": 16}
+    targets |= {"reference_half": 8, "reference_quarter": 4}
+    for number, phase in enumerate(phases):
+        if number:
+            learner.advance(FOLDER / "none")
+        images = {key: torch.rand(2, 3, n, n) for key, n in targets.items()}
+        before = {key: p.clone() for key, p in learner.network.named_parameters()}
+        terms = learner.learn([Batch(torch.rand(2, 3, 16, 16), images)])
+        assert terms.keys() == {term.name for term in phase.losses}
+        moved = {
+            key for key, p in learner.network.named_parameters() if not torch.equal(p, before[key])
+        }
+        assert moved
+        for key in moved:
+            assert any(fnmatchcase(key, pattern) for pattern in phase.trained), key
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -137,6 +199,7 @@ def test_schemas_are_generated_and_hold():
         assert path.read_text() == schemas.schema(kind), "run python tools/schemas.py"
         schema = json.loads(path.read_text())
         for recipe in path.parent.glob("*.toml"):
+            assert recipe.read_text().startswith(f"#:schema ./{path.name}\n")
             jsonschema.validate(tomllib.loads(recipe.read_text()), schema)
             broken = tomllib.loads(recipe.read_text()) | {"unknown": 1}
             with pytest.raises(jsonschema.ValidationError):
