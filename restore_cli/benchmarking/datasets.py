@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from restore_cli.benchmarking.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.layouts import find_pairs
@@ -25,12 +26,14 @@ class Sample:
     Attributes:
         name: unique in its dataset.
         degraded: picture file.
-        references: one file; for Koehler's camera paths, one a frame.
+        references: one file; for Koehler's camera paths, one a frame, or a `.mat` with all.
+        group: that papers print a mean of, such as a video; or "".
     """
 
     name: str
     degraded: Path
     references: tuple[Path, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +201,7 @@ def _kohler(folder: Path) -> Iterator[Sample]:
     for image in range(1, 5):
         for kernel in range(1, 13):
             name = f"{image}_{kernel}"
-            frames = sorted(folder.rglob(f"GroundTruth{name}_*.png"), key=_number)
-            if (image, kernel) == (1, 3):  # its 30th frame is broken in the published set
-                frames = [path for path in frames if _number(path) != 30]
+            frames = frames_of(folder, image, kernel)
             degraded = next(iter(sorted(folder.rglob(f"Blurry{name}.png"))), None)
             if degraded or frames:
                 missing = folder / f"GroundTruth{name}_1.png"
@@ -218,9 +219,10 @@ def _lai(folder: Path) -> Iterator[Sample]:
 
 def _videos(folder: Path) -> Iterator[Sample]:
     root = _first(folder, "quantitative_datasets", "test") or folder
-    for video in sorted(path for path in root.iterdir() if path.is_dir()):
-        for path in _pictures(video / "input"):
-            yield Sample(f"{video.name}_{path.stem}", path, (video / "GT" / path.name,))
+    for video in VIDEOS:
+        for path in _pictures(root / video / "input"):
+            reference = root / video / "GT" / path.name
+            yield Sample(f"{video}_{path.stem}", path, (reference,), group=video)
 
 
 def _pairs(folder: Path) -> Iterator[Sample]:
@@ -245,10 +247,11 @@ def _first(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("_")[2])
-
-
+# The test part of the 71 videos, in the order of the dataset's authors.
+VIDEOS = (
+    "IMG_0030", "IMG_0049", "IMG_0021", "720p_240fps_2", "IMG_0032",
+    "IMG_0033", "IMG_0031", "IMG_0003", "IMG_0039", "IMG_0037",
+)  # fmt: skip
 _REDS_LAYOUT = "val/val_blur_bicubic/X4/000/00000009.png and val/val_sharp/000/00000009.png"
 _REDS_HOME = "https://seungjunnah.github.io/Datasets/reds"
 _REDS_REVISION = "62dc25d16e6f43d2214f1b365023abda86f7a0ae"
@@ -361,29 +364,44 @@ DATASETS: dict[str, Dataset] = {
             )
             for kind in ("J", "R")
         ),
-        Dataset(
-            name="kohler",
-            description="Koehler et al.: 4 pictures x 12 recorded camera paths",
-            scale=1,
-            protocol="kohler",
-            count=48,
-            find=_kohler,
-            layout="Blurry1_1.png to Blurry4_12.png and GroundTruth1_1_1.png (a file per frame)",
-            home="https://webdav.tuebingen.mpg.de/pixel/benchmark4camerashake",
+        *(
+            Dataset(
+                name="kohler" if scale == 1 else "kohler-x4",
+                description="Koehler et al.: 4 pictures x 12 recorded camera paths"
+                + ("" if scale == 1 else ", shrunk x4"),
+                scale=scale,
+                protocol="kohler",
+                count=48,
+                find=_kohler,
+                layout="Blurry1_1.png to Blurry4_12.png and GroundTruth1_1.mat, or a "
+                "GroundTruth1_1_1.png for each frame",
+                home="https://webdav.tuebingen.mpg.de/pixel/benchmark4camerashake",
+                shared="kohler",
+                shrink=scale,
+                whole=4 * scale if scale > 1 else 1,  # as GFN cuts GoPro
+            )
+            for scale in (1, 4)
         ),
-        Dataset(
-            name="lai",
-            description="Lai et al., CVPR 2016: 100 uniform and 100 non-uniform blurs of 25",
-            scale=1,
-            protocol="rgb",
-            count=200,
-            find=_lai,
-            layout="synthetic_dataset/{ground_truth,uniform,nonuniform}/manmade_01...png",
-            home="http://vllab.ucmerced.edu/wlai24/cvpr16_deblur_study",
+        *(
+            Dataset(
+                name="lai" if scale == 1 else "lai-x4",
+                description="Lai et al., CVPR 2016: 100 uniform and 100 non-uniform blurs of 25"
+                + ("" if scale == 1 else ", shrunk x4"),
+                scale=scale,
+                protocol="rgb",
+                count=200,
+                find=_lai,
+                layout="synthetic_dataset/{ground_truth,uniform,nonuniform}/manmade_01...png",
+                home="http://vllab.ucmerced.edu/wlai24/cvpr16_deblur_study",
+                shared="lai",
+                shrink=scale,
+                whole=scale,
+            )
+            for scale in (1, 4)
         ),
         Dataset(
             name="videodeblurring",
-            description="Su et al., CVPR 2017: frames of high-speed videos",
+            description="Su et al., CVPR 2017: frames of the ten test videos",
             scale=1,
             protocol="rgb",
             count=None,

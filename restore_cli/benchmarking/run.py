@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.benchmarking.datasets import Dataset, Sample
 from restore_cli.benchmarking.protocol import Protocol
+from restore_cli.benchmarking.trajectory import read_references
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
@@ -233,7 +234,7 @@ def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, 
     Raises:
         PictureError: unreadable, or sizes that do not fit each other.
     """
-    references = [read_image(path, icc="keep").pixels for path in sample.references]
+    references = [frame for path in sample.references for frame in read_references(path)]
     degraded = read_image(sample.degraded, icc="keep").pixels
     height, width = references[0].shape[-2:]
     if min(height, width) < protocol.smallest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 from hub_server import Hub, serve
 from PIL import Image
@@ -16,7 +18,8 @@ from PIL import Image
 from restore_cli.benchmarking.datasets import DATASETS, find_samples, get_dataset
 from restore_cli.benchmarking.fetch import fetch, unpack
 from restore_cli.benchmarking.miniature import MINIATURES, make
-from restore_cli.errors import NoInputError, UsageError
+from restore_cli.benchmarking.trajectory import read_references
+from restore_cli.errors import NoInputError, PictureError, UsageError
 
 REDS = [f"{s:03d}/{f:08d}.png" for s in (0, 1) for f in (8, 9, 19, 20)]
 TREES = {
@@ -53,8 +56,9 @@ TREES = {
         ["text_01_kernel_02", "text_01_gyro_02"],
     ),
     "videodeblurring": (
-        ["quantitative_datasets/IMG_1/input/00000.jpg", "quantitative_datasets/IMG_1/GT/00000.jpg"],
-        ["IMG_1_00000"],
+        [f"quantitative_datasets/{video}/{kind}/00000.jpg"
+         for video in ("IMG_0003", "IMG_0049", "IMG_0001") for kind in ("input", "GT")],
+        ["IMG_0049_00000", "IMG_0003_00000"],  # the test videos, in their authors' order
     ),
 }  # fmt: skip
 
@@ -103,6 +107,71 @@ def test_kohler_leaves_the_broken_frame_out(tmp_path):
         "GroundTruth1_3_1.png",
         "GroundTruth1_3_2.png",
     ]
+
+
+def frames(count, dtype=np.uint8):
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (20, 24, 3, count)).astype(dtype)
+
+
+def test_kohler_reads_mat_files(tmp_path):
+    savemat = pytest.importorskip("scipy.io").savemat
+    whole = frames(31)
+    tree(tmp_path, ["Blurry1_3.png", "BlurryImages/Blurry2_1.png"])
+    for name, array in (("1_3", whole), ("2_1", whole[..., :2] / 255.0)):
+        savemat(tmp_path / f"GroundTruth{name}.mat", {"GroundTruth": array}, do_compression=True)
+    first, second = find_samples(DATASETS["kohler"], tmp_path)
+    assert [path.name for path in first.references] == ["GroundTruth1_3.mat"]
+    read = read_references(first.references[0])
+    assert len(read) == 30  # the broken one is left out
+    assert tuple(read[0].shape) == (1, 3, 20, 24)
+    for number, frame in enumerate(read):
+        expected = whole[..., number + (number > 28)].transpose(2, 0, 1)
+        assert np.array_equal((frame[0] * 255).round().numpy(), expected)
+    values = (read_references(second.references[0])[1][0] * 255).round().numpy()
+    assert np.array_equal(values, whole[..., 1].transpose(2, 0, 1))
+    files = tree(tmp_path, ["GroundTruth2_1_1.png"])  # pictures are taken where both are there
+    assert find_samples(DATASETS["kohler-x4"], files)[1].references[0].suffix == ".png"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(200), "is no MATLAB file|has no 'GroundTruth'"),
+        ({"Other": np.zeros((4, 4, 3, 2))}, "has no 'GroundTruth'"),
+        ({"GroundTruth": np.zeros((4, 4))}, "no frames"),
+        ({"GroundTruth": np.zeros((4, 4, 3, 0))}, "no frames"),
+        ({"GroundTruth": np.full((4, 4, 3, 2), "a", object)}, "no frames"),
+        ({"GroundTruth": np.full((4, 4, 3, 2), np.nan)}, "outside 0 to 1"),
+        ({"GroundTruth": np.full((4, 4, 3, 2), 300.0)}, "outside 0 to 255"),
+        ({"GroundTruth": np.full((4, 4, 3, 2), 700, np.uint16)}, "outside 0 to 255"),
+    ],
+)
+def test_broken_mat_files_are_refused(tmp_path, content, message):
+    savemat = pytest.importorskip("scipy.io").savemat
+    path = tmp_path / "GroundTruth1_1.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        savemat(path, content)
+    with pytest.raises(PictureError, match=message):
+        read_references(path)
+
+
+def test_cut_off_and_changed_mat_files_are_refused_or_read(tmp_path):
+    savemat = pytest.importorskip("scipy.io").savemat
+    path, bad = tmp_path / "GroundTruth1_1.mat", tmp_path / "bad.mat"
+    savemat(path, {"GroundTruth": frames(3)}, do_compression=True)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        broken = bytearray(whole[: int(generator.integers(1, len(whole)))])
+        for place in generator.integers(0, len(broken), 4):
+            broken[place] = int(generator.integers(256))
+        bad.write_bytes(bytes(broken))
+        with contextlib.suppress(PictureError):
+            assert all(frame.isfinite().all() for frame in read_references(bad))
 
 
 def test_what_is_missing_is_named(tmp_path):

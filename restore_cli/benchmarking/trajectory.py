@@ -1,0 +1,81 @@
+"""Koehler's references: the frames of a camera path, a picture file each or one `.mat` for all."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.image import read_image
+
+VARIABLE = "GroundTruth"
+BROKEN = {(1, 3): 30}  # picture, camera path: the frame that is broken in the published set
+LARGEST = 2**30  # values of an array; the published ones have 0.4 * 10^9
+
+
+def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
+    """Files of the frames in order, else the `.mat` file with all of them, else none."""
+    name = f"{VARIABLE}{picture}_{path}"
+    frames = sorted(folder.rglob(f"{name}_*.png"), key=_number)
+    kept = [frame for frame in frames if _number(frame) != BROKEN.get((picture, path))]
+    return kept or sorted(folder.rglob(f"{name}.mat"))[:1]
+
+
+def read_references(path: Path) -> list[Tensor]:
+    """What a file holds: one picture (1, 3, H, W) in [0, 1], or all frames of a `.mat` file.
+
+    Raises:
+        PictureError: unreadable, or without an H x W x 3 x N array `GroundTruth`.
+        UsageError: a `.mat` file without scipy.
+    """
+    if path.suffix.lower() != ".mat":
+        return [read_image(path, icc="keep").pixels]
+    array = _array(path)
+    if array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uf":
+        raise PictureError(f"'{path}': '{VARIABLE}' is {array.dtype} of {array.shape}, no frames")
+    peak = 255.0 if array.dtype.kind == "u" or array.max() > 1 else 1.0
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > peak:
+        raise PictureError(f"'{path}': '{VARIABLE}' has values outside 0 to {peak:g}")
+    numbers = re.search(r"(\d+)_(\d+)$", path.stem)
+    broken = BROKEN.get((int(numbers[1]), int(numbers[2]))) if numbers else None
+    return [
+        torch.from_numpy(np.ascontiguousarray(array[..., n].transpose(2, 0, 1)))[None].float()
+        / peak
+        for n in range(array.shape[-1])
+        if n + 1 != broken
+    ]
+
+
+def _array(path: Path) -> Any:
+    try:
+        from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
+        from scipy.io.matlab import MatReadError  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"reading '{path}' needs scipy", hint="pip install 'restore-cli[mat]'"
+        ) from error
+    # Whatever a broken file makes scipy raise; reading runs nothing that is in it.
+    broken = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
+    try:
+        shapes = {name: shape for name, shape, _ in whosmat(path)}
+        if VARIABLE not in shapes:
+            raise PictureError(f"'{path}' has no '{VARIABLE}'")
+        if np.prod(shapes[VARIABLE], dtype=object) > LARGEST:
+            raise PictureError(f"'{path}': '{VARIABLE}' is of {shapes[VARIABLE]}, too large")
+        return loadmat(path, variable_names=[VARIABLE])[VARIABLE]
+    except NotImplementedError as error:
+        raise PictureError(
+            f"'{path}' is a MATLAB 7.3 file", hint="save it in MATLAB with '-v7'"
+        ) from error
+    except (*broken, MemoryError, OverflowError) as error:
+        raise PictureError(f"'{path}' is no MATLAB file: {error}") from error
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
