@@ -1,4 +1,4 @@
-"""Write docs/reference/: every command with its options, and the tables of models and weights.
+"""Write docs/reference/ (commands, models, weights) and the papers' tables of docs/benchmark.md.
 
 `python tools/reference.py` writes; `tests/test_docs.py` fails when what is there is not what the
 code says.
@@ -13,6 +13,8 @@ from typing import Any
 
 import typer
 
+from restore_cli.benchmarking.published import Table, all_tables, columns_of, papers, rows_of
+from restore_cli.benchmarking.report import markdown_table
 from restore_cli.cli.app import app
 from restore_cli.models.registry import MODELS
 from restore_cli.weights.manifest import load_manifest
@@ -113,7 +115,37 @@ def models() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"commands.md": commands, "models.md": models}
+def tables() -> str:
+    """`docs/benchmark.md` with every published table below the heading that stands there."""
+    page = (REFERENCE.parent / "benchmark.md").read_text("utf-8")
+    written = page.partition(TABLES)[0] + TABLES
+    parts = [written, "\n\nWritten by `python tools/reference.py` from `published.toml`.\n"]
+    for paper, title in papers().items():
+        parts.append(f"\n### {title}\n")
+        for table in (t for t in all_tables() if t.paper == paper):
+            parts.append(_published(table))
+    return "".join(parts)
+
+
+def _published(table: Table) -> str:
+    where = f", {table.dataset}" * bool(table.dataset) + f", `{table.protocol}`" * bool(
+        table.protocol
+    )
+    lines = [f"\n#### `{table.name}`: {table.kind}{where}\n"]
+    note = ". ".join(part for part in (table.source, table.note) if part)
+    if note:
+        lines.append(_cell(note) + ".\n")
+    lines += [f"- assumed, `--{key}`: {_cell(text)}" for key, text in table.assumptions.items()]
+    if table.assumptions:
+        lines.append("")
+    if table.rows:
+        rows = [tuple(map(_cell, row)) for row in rows_of(table)]
+        lines += markdown_table(columns_of(table), rows)
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"commands.md": commands, "models.md": models, "../benchmark.md": tables}
+TABLES = "## Every table of the five papers"
 
 
 def main() -> None:

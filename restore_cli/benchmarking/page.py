@@ -13,10 +13,11 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
+from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.report import (
     COLUMNS,
-    PUBLISHED_COLUMNS,
     Report,
+    groups_table,
     heading,
     published_table,
     table,
@@ -41,6 +42,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text("utf-8"))
     points, ticks = _plot(report)
+    group_columns, group_rows = groups_table(report)
     return template.render(
         report=report,
         heading=heading(report),
@@ -48,6 +50,8 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
         rows=table(report),
         published_columns=PUBLISHED_COLUMNS,
         published=published_table(report),
+        group_columns=group_columns,
+        group_rows=group_rows,
         points=points,
         ticks=ticks,
         groups=list(_groups(benchmark, report)),

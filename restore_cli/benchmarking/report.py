@@ -6,12 +6,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
-from restore_cli.benchmarking.published import Published, published_on, why_different
+from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
+from restore_cli.benchmarking.beside import Beside, beside, label, source
+from restore_cli.benchmarking.datasets import VIDEOS
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
+from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.version import __version__
 
 BASELINE = "bicubic"
@@ -32,6 +37,8 @@ class Summary:
         best: likewise of the most.
         seconds: mean a picture.
         memory: largest, bytes.
+        groups: mean PSNR of each group that the dataset has, dB.
+        timed: run time as the table's paper takes it, or None.
     """
 
     facts: dict[str, Any]
@@ -44,6 +51,8 @@ class Summary:
     best: tuple[str, float] | None
     seconds: float
     memory: int
+    groups: dict[str, float]
+    timed: Timed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,10 @@ class Report:
         whole: whether that is all that the dataset has.
         protocol: every convention.
         entries: in the order asked for.
-        published: rows of papers; the entry of the same network, or ""; what stands between; its
-            PSNR minus the published one.
+        published: rows of papers beside entries of the same networks.
         rows: every entry on every sample.
+        table: name of the paper's table, or "".
+        notes: what the paper says of it, and what is assumed where it says nothing.
         version: of restore.
     """
 
@@ -71,25 +81,48 @@ class Report:
     whole: bool
     protocol: dict[str, Any]
     entries: list[Summary]
-    published: list[tuple[Published, str, str, float | None]]
+    published: list[Beside]
     rows: list[Row]
+    table: str = ""
+    notes: tuple[str, ...] = ()
     version: str = __version__
 
 
-def summarise(benchmark: Benchmark, rows: Sequence[Row]) -> Report:
-    """Means, gains over bicubic where it was asked for, and the published rows beside them."""
+def summarise(
+    benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed] = MappingProxyType({})
+) -> Report:
+    """Means, gains over bicubic where it was asked for, and the published rows beside them.
+
+    Args:
+        benchmark: what was scored.
+        rows: of it.
+        timed: run times by entry, where the table has some.
+    """
     by_entry = {
         entry.name: [r for r in rows if r.entry == entry.name] for entry in benchmark.entries
     }
     baseline = {row.sample: row for row in by_entry.get(BASELINE, ())}
-    summaries = [
-        _summary(entry.facts(), by_entry[entry.name], baseline if entry.name != BASELINE else {})
+    group_of = {sample.name: sample.group for sample in benchmark.samples if sample.group}
+    summaries = {
+        entry.name: _summary(
+            entry.facts(),
+            by_entry[entry.name],
+            baseline if entry.name != BASELINE else {},
+            group_of,
+            timed.get(entry.name),
+        )
         for entry in benchmark.entries
-    ]
-    dataset, count = benchmark.dataset, len(benchmark.samples)
-    published = [
-        line for row in published_on(dataset.name) for line in _beside(row, benchmark, summaries)
-    ]
+    }
+    scores = {name: summary.psnr for name, summary in summaries.items()}
+    seconds = {
+        name: summary.timed.seconds if summary.timed else summary.seconds
+        for name, summary in summaries.items()
+    }
+    dataset, count, table = benchmark.dataset, len(benchmark.samples), benchmark.table
+    notes: list[str] = []
+    if table:
+        notes = [table.note] if table.note else []
+        notes += [f"assumed, --{option}: {text}" for option, text in table.assumptions.items()]
     return Report(
         dataset=dataset.name,
         description=dataset.description,
@@ -97,40 +130,21 @@ def summarise(benchmark: Benchmark, rows: Sequence[Row]) -> Report:
         count=count,
         whole=benchmark.whole,
         protocol=asdict(benchmark.protocol),
-        entries=summaries,
-        published=published,
+        entries=list(summaries.values()),
+        published=beside(benchmark, scores, seconds),
         rows=list(rows),
+        table=table.name if table else "",
+        notes=tuple(notes),
     )
 
 
-def _beside(
-    row: Published, benchmark: Benchmark, summaries: Sequence[Summary]
-) -> list[tuple[Published, str, str, float | None]]:
-    """A published row beside each entry that is the same network alone; else by itself."""
-    same = [
-        (entry, summary)
-        for entry, summary in zip(benchmark.entries, summaries, strict=True)
-        if [fact.model for fact in entry.line.facts] == [row.model] and math.isfinite(summary.psnr)
-    ]
-    protocol, whole = benchmark.protocol.name, benchmark.whole
-    if not same:
-        return [(row, "", why_different(row, protocol, whole=whole), None)]
-    lines: list[tuple[Published, str, str, float | None]] = []
-    for entry, summary in same:
-        network = entry.line.facts[0].network
-        reason = why_different(
-            row,
-            protocol,
-            whole=whole,
-            authors_weights=network is not None and network.imported,
-            ensemble=entry.line.options.self_ensemble,
-            precision=entry.identity["precision"],
-        )
-        lines.append((row, entry.name, reason, summary.psnr - row.psnr))
-    return lines
-
-
-def _summary(facts: dict[str, Any], rows: Sequence[Row], baseline: dict[str, Row]) -> Summary:
+def _summary(
+    facts: dict[str, Any],
+    rows: Sequence[Row],
+    baseline: dict[str, Row],
+    group_of: Mapping[str, str],
+    timed: Timed | None,
+) -> Summary:
     good = [row for row in rows if not row.error]
     gains = sorted(
         (row.psnr - baseline[row.sample].psnr, row.sample)
@@ -148,6 +162,11 @@ def _summary(facts: dict[str, Any], rows: Sequence[Row], baseline: dict[str, Row
         best=(gains[-1][1], gains[-1][0]) if gains else None,
         seconds=_mean([row.seconds for row in good]),
         memory=max((row.memory for row in good), default=0),
+        groups={
+            group: _mean([row.psnr for row in good if group_of.get(row.sample) == group])
+            for group in dict.fromkeys(group_of.values())
+        },
+        timed=timed,
     )
 
 
@@ -165,7 +184,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
         tile = {None: "auto", 0: "off"}.get(facts["tile"], str(facts["tile"]))
         cells.append(
             (
-                facts["name"] + (" x8" if facts["self_ensemble"] else ""),
+                facts["name"],
                 facts["weights"],
                 _number(entry.psnr, 3),
                 _number(entry.ssim, 4),
@@ -184,23 +203,26 @@ def table(report: Report) -> list[tuple[str, ...]]:
     return cells
 
 
-PUBLISHED_COLUMNS = ("published", "PSNR", "SSIM", "here", "here - there", "what differs", "source")
-
-
 def published_table(report: Report) -> list[tuple[str, ...]]:
     """Published rows, as text."""
-    return [
-        (
-            row.method,
-            f"{row.psnr:.2f}",
-            f"{row.ssim:.4f}" if row.ssim is not None else "-",
-            entry or "-",
-            f"{difference:+.2f}" if difference is not None else "-",
-            reason or "nothing known",
-            row.source,
-        )
-        for row, entry, reason, difference in report.published
+    return [one.cells() for one in report.published]
+
+
+def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns, and PSNR of each group of the dataset, published and measured; nothing without."""
+    groups = list(dict.fromkeys(name for entry in report.entries for name in entry.groups))
+    if not groups:
+        return (), []
+    rows = [
+        (label(one.row), *(str(one.row.psnr_per_video[VIDEOS.index(name)]) for name in groups))
+        for one in report.published
+        if one.row.psnr_per_video
     ]
+    rows += [
+        (f"here: {entry.facts['name']}", *(_number(entry.groups[name], 2) for name in groups))
+        for entry in report.entries
+    ]
+    return ("PSNR of", *groups), rows
 
 
 def heading(report: Report) -> list[str]:
@@ -212,6 +234,13 @@ def heading(report: Report) -> list[str]:
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]
+    lines += report.notes
+    for entry in report.entries:
+        if timed := entry.timed:
+            lines.append(
+                f"{entry.facts['name']}: {timed.seconds:.3g} s for {timed.width}x{timed.height} on "
+                f"{timed.device}, median of {RUNS} after {timed.warm_up}"
+            )
     failed = sum(entry.failed for entry in report.entries)
     if failed:
         lines.append(f"{failed} results are missing: see the errors in the rows")
@@ -220,10 +249,18 @@ def heading(report: Report) -> list[str]:
 
 def to_markdown(report: Report) -> str:
     """The tables, for a README or a paper's repository."""
-    lines = [f"# {report.dataset}", "", *(f"{line}  " for line in heading(report)), ""]
-    lines += _markdown_table(COLUMNS, table(report))
+    lines = [
+        f"# {report.table or report.dataset}",
+        "",
+        *(f"{line}  " for line in heading(report)),
+        "",
+    ]
+    lines += markdown_table(COLUMNS, table(report))
     if report.published:
-        lines += ["", *_markdown_table(PUBLISHED_COLUMNS, published_table(report))]
+        lines += ["", *markdown_table(PUBLISHED_COLUMNS, published_table(report))]
+    columns, groups = groups_table(report)
+    if groups:
+        lines += ["", *markdown_table(columns, groups)]
     lines += ["", f"restore {report.version}. Seconds and MiB are of this machine, per picture; "]
     lines += ["GMACs for a 64x64 input."]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -254,13 +291,22 @@ def to_json(report: Report) -> str:
     """Everything."""
     values = asdict(report)
     values["published"] = [
-        row.model_dump() | {"entry": entry, "what_differs": reason, "here_minus_there": difference}
-        for row, entry, reason, difference in report.published
+        one.row.model_dump(exclude_defaults=True)
+        | {
+            "table": one.table.name,
+            "source": source(one.table, one.row),
+            "entry": one.entry,
+            "what_differs": one.reason,
+            "here_minus_there": one.difference,
+            "seconds_here": one.seconds,
+        }
+        for one in report.published
     ]
     return json.dumps(_plain(values), indent=1) + "\n"
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Its lines."""
     return [
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",
@@ -277,7 +323,9 @@ def _number(value: float, digits: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: null, and the word."""
+    """JSON has neither NaN nor infinity (null, and the word), nor decimals."""
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.benchmarking.datasets import Dataset, Sample
 from restore_cli.benchmarking.protocol import Protocol
+from restore_cli.benchmarking.published import Table
 from restore_cli.benchmarking.trajectory import read_references
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
@@ -127,6 +128,7 @@ class Benchmark:
         output: folder for `rows.jsonl`, reports and pictures.
         save_images: whether restored pictures are kept, as PNG, in `output/images/ENTRY`.
         whole: whether `samples` is all there is.
+        table: of a paper, whose rows stand beside; None for those of the dataset.
         shard: (i, n): only every n-th sample from the i-th on, counted from 1, with a log of its
             own, so that n processes can share the work; a run without it puts them together.
     """
@@ -138,6 +140,7 @@ class Benchmark:
     output: Path
     save_images: bool = False
     whole: bool = False
+    table: Table | None = None
     shard: tuple[int, int] | None = None
 
     @property

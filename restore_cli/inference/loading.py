@@ -34,6 +34,7 @@ class LoadedNetwork:
         tlsc: whether statistics are local unless the user says otherwise.
         overlap: of tiles, input pixels.
         imported: whether the weights are the authors' own, imported or as spandrel reads them.
+        recipe: name of that which trained them, or "".
     """
 
     model: Model
@@ -45,6 +46,7 @@ class LoadedNetwork:
     tlsc: bool
     overlap: int
     imported: bool = False
+    recipe: str = ""
 
 
 def load_network(file: WeightsFile, expected_model: str | None = None) -> LoadedNetwork:
@@ -97,6 +99,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         tlsc=_tlsc(listed, model, train_size),
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
         imported=header is not None and "imported_from" in header.provenance,
+        recipe=str(header.provenance.get("recipe_name", "")) if header else "",
     )
 
 

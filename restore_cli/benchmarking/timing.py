@@ -1,0 +1,53 @@
+"""Run times as the papers take them: one size, some runs before, waiting for the device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from restore_cli.benchmarking.run import Entry
+
+RUNS = 3  # of which the median counts
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A run time.
+
+    Attributes:
+        seconds: median of `RUNS`.
+        width: of the input, pixels.
+        height: likewise.
+        warm_up: runs before that were not counted.
+        device: it ran on, with its name where it has one.
+    """
+
+    seconds: float
+    width: int
+    height: int
+    warm_up: int
+    device: str
+
+
+def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
+    """Time of restoring one picture of random pixels, without reading and writing."""
+    device = entry.line.options.device
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(warm_up + RUNS):
+        begun = time.monotonic()
+        entry.line.stage(image)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.monotonic() - begun)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return Timed(
+        seconds=statistics.median(seconds[warm_up:]),
+        width=width,
+        height=height,
+        warm_up=warm_up,
+        device=f"{device} {name}".strip(),
+    )
