@@ -13,7 +13,6 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.report import (
     COLUMNS,
     Report,
@@ -42,14 +41,15 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text("utf-8"))
     points, ticks = _plot(report)
+    published_columns, published = published_table(report)
     group_columns, group_rows = groups_table(report)
     return template.render(
         report=report,
         heading=heading(report),
         columns=COLUMNS,
         rows=table(report),
-        published_columns=PUBLISHED_COLUMNS,
-        published=published_table(report),
+        published_columns=published_columns,
+        published=published,
         group_columns=group_columns,
         group_rows=group_rows,
         points=points,

@@ -244,12 +244,14 @@ def _words(values: dict[str, bool | int | str]) -> str:
 def _network(row: Published) -> str:
     if not row.recipe:
         return row.model or "-"
-    switches = "no TLSC, " * (row.tlsc is False) + "x8, " * bool(row.self_ensemble)
-    return f"{row.model}, {row.config}, {switches}recipe {row.recipe}"
+    switches = ", no TLSC" * (row.tlsc is False)
+    trained = f", recipe {row.recipe}" * (row.recipe != row.model)
+    return f"{row.model}, {row.config}{switches}{trained}"
 
 
 def _remarks(row: Published) -> str:
     said = ["cited"] * row.cited + ["in the text"] * row.from_text
+    said += ["self-ensemble"] * bool(row.self_ensemble)
     said += [f"trained on {row.trained_on}"] * bool(row.trained_on)
     said += [f"picture {row.image}"] * (row.image is not None)
     return "; ".join([*said, *filter(None, (row.note, row.odd))]) or "-"

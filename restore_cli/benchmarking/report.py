@@ -203,9 +203,11 @@ def table(report: Report) -> list[tuple[str, ...]]:
     return cells
 
 
-def published_table(report: Report) -> list[tuple[str, ...]]:
-    """Published rows, as text."""
-    return [one.cells() for one in report.published]
+def published_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns, without those in which nothing stands, and published rows as text."""
+    rows = [one.cells() for one in report.published]
+    kept = [n for n in range(len(PUBLISHED_COLUMNS)) if any(row[n] != "-" for row in rows)]
+    return tuple(PUBLISHED_COLUMNS[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
 
 def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -256,11 +258,9 @@ def to_markdown(report: Report) -> str:
         "",
     ]
     lines += markdown_table(COLUMNS, table(report))
-    if report.published:
-        lines += ["", *markdown_table(PUBLISHED_COLUMNS, published_table(report))]
-    columns, groups = groups_table(report)
-    if groups:
-        lines += ["", *markdown_table(columns, groups)]
+    for columns, rows in (published_table(report), groups_table(report)):
+        if rows:
+            lines += ["", *markdown_table(columns, rows)]
     lines += ["", f"restore {report.version}. Seconds and MiB are of this machine, per picture; "]
     lines += ["GMACs for a 64x64 input."]
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -249,7 +249,6 @@ def _show(report: Report, *, as_json: bool, quiet: bool) -> None:
         COLUMNS,
         groups_table,
         heading,
-        published_table,
         table,
         to_json,
     )
@@ -264,7 +263,7 @@ def _show(report: Report, *, as_json: bool, quiet: bool) -> None:
             out.talk(line)
     out.table(COLUMNS, table(report))
     if report.published:
-        out.table(PUBLISHED_COLUMNS, published_table(report))
+        out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])
     columns, groups = groups_table(report)
     if groups:
         out.table(columns, groups)
