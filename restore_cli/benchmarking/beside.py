@@ -150,8 +150,9 @@ def what_differs(
         reasons.append(f"data: {benchmark.dataset.name} here, {table.dataset} there")
     if not benchmark.whole:
         reasons.append("data: only a part of the pictures")
-    if table.assumptions and not row.protocol:
-        reasons.append(f"assumed: {', '.join(table.assumptions)}")
+    assumed = [name for name in table.assumptions if name != "warm-up" or row.time_s is not None]
+    if assumed and not row.protocol:
+        reasons.append(f"assumed: {', '.join(assumed)}")
     if row.odd:
         reasons.append(f"the papers: {row.odd}")
     return "; ".join(reasons)
