@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py PHOTOS --recipe shake --csv benchmarks/quality/shake.csv
     python benchmarks/quality.py PHOTOS --recipe handheld-mixed --sharp      # the camera at rest
+    python benchmarks/quality.py PHOTOS --recipe handheld --side 256         # the middle of each
 
 Each photo is degraded (photo n with seed [SEED, n]), restored as `restore image` does (TLSC, tiles,
 rounding to 8 bits) and compared with its reference: PSNR over RGB and SSIM (11x11 Gaussian, valid
@@ -42,6 +43,9 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--recipe", default="shake")
     parser.add_argument("--sharp", action="store_true", help="no motion: does it harm?")
+    parser.add_argument(
+        "--side", type=int, help="of the middle of each photo, pixels; default: all"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", help="default: the default checkpoint of mprnet-mscam")
     parser.add_argument("--tlsc", choices=("on", "off"), help="default: the model's own")
@@ -54,6 +58,7 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(rows)
     kept = ", sharp" if arguments.sharp else ""
+    kept += f", middle {arguments.side} px" if arguments.side else ""
     print(f"{len(rows)} pictures, recipe {arguments.recipe}{kept}, seed {arguments.seed}")
     columns = {key: np.array([row[key] for row in rows]) for key in SCORES}
     columns |= {key: columns[key].clip(max=HIGHEST) for key in SCORES if key.endswith("psnr")}
@@ -69,7 +74,13 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
     tlsc = {None: None, "on": True, "off": False}[arguments.tlsc]
     restorer = Restorer(loaded, RestorerOptions(torch.device("cpu"), tlsc=tlsc))
     rows = []
-    photos = degraded(arguments.photos, arguments.recipe, arguments.seed, sharp=arguments.sharp)
+    photos = degraded(
+        arguments.photos,
+        arguments.recipe,
+        arguments.seed,
+        sharp=arguments.sharp,
+        side=arguments.side,
+    )
     for path, motion, small, reference in photos:
         row = {"photo": path.name, "length": round(motion["length"], 2)}
         row["moving_object"] = int(bool(motion["object"]))
@@ -83,13 +94,16 @@ def score(arguments: argparse.Namespace) -> list[dict[str, float]]:
 
 
 def degraded(
-    folder: Path, name: str, seed: int, *, sharp: bool = False
+    folder: Path, name: str, seed: int, *, sharp: bool = False, side: int | None = None
 ) -> Iterator[tuple[Path, dict[str, Any], Tensor, Tensor]]:
     """Every photo with its motion, degraded (1, 3, h, w) and as it was (1, 3, H, W), in [0, 1]."""
     recipe = load_degradation(name)
     photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     for index, path in enumerate(photos):
         photo = read_image(path).pixels
+        if side is not None:
+            top, left = ((length - side) // 2 for length in photo.shape[-2:])
+            photo = photo[..., top : top + side, left : left + side]
         height, width = photo.shape[-2:]
         rng = np.random.default_rng([seed, index])
         centre = (width / 2, height / 2)

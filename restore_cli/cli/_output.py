@@ -53,6 +53,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console().print(grid)
 
 
+def decibels(gain: float | None) -> str:
+    """A gain in dB for a table; "-" where none was measured.
+
+    >>> decibels(0.876), decibels(None)
+    ('+0.88', '-')
+    """
+    return "-" if gain is None else f"{gain:+.2f}"
+
+
 def progress_bar(*, quiet: bool, unit: str) -> Progress:
     """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
     console = Console(stderr=True)

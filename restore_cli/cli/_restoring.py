@@ -47,12 +47,16 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be restored, by what, and where; `first`: the only network, if it is here."""
+    """What is to be restored, by what, and where.
+
+    `first` is the only network, if it is here; `chosen` whether the model is our choice.
+    """
 
     job: RestoreJob
     recipe: LinePlan
     first: LoadedNetwork | None
     engine: Engine
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def restore_items(request: Request, items: list[Item], told: Told) -> int:
     engine = request.engine
     spread = engine.name == "ray" or (len(engine.devices) > 1 and len(items) > 1 and not piped)
     # When others restore, this process needs the facts of the line only.
+    if not told.quiet:
+        _announce(request, [item for item in items if not item.done])
     line = _assemble(request, told, "cpu" if spread else "")
     start = _starter(request, items, line, spread=spread, piped=piped)
     printer = _Printer(request.job, line, told, silent=to_stdout)
@@ -105,6 +111,30 @@ def _assemble(request: Request, told: Told, elsewhere: str = "") -> Line:
         where = "the Ray cluster" if engine.name == "ray" else ", ".join(map(str, engine.devices))
         _introduce(line, where if elsewhere else "")
     return line
+
+
+def _announce(request: Request, items: list[Item]) -> None:
+    """Which model was chosen and why; how long it takes, if that is long."""
+    from restore_cli.image import read_size
+    from restore_cli.jobs.inputs import STREAM
+    from restore_cli.weights.manifest import default_checkpoint
+
+    if not request.chosen:
+        return
+    checkpoint = default_checkpoint(request.recipe.names[0])
+    gain = out.decibels(checkpoint.gain("real"))
+    out.talk(
+        f"{checkpoint.model}: the best of ours at this scale on real blur ({gain} dB); "
+        "--model takes another"
+    )
+    sizes = [read_size(item.source) for item in items if item.source != STREAM]
+    megapixels = sum(size[0] * size[1] for size in sizes if size) / 1e6
+    minutes = megapixels * (checkpoint.seconds_per_megapixel or 0) / 60
+    if minutes >= 1 and request.engine.devices[0].type == "cpu":
+        out.talk(
+            f"note: {megapixels:.1f} megapixels take it about {minutes:.0f} min on two cores; "
+            "`restore models` has faster ones"
+        )
 
 
 def _introduce(line: Line, where: str) -> None:

@@ -127,7 +127,8 @@ def image(
         opt.option(
             "--model",
             "-m",
-            help="See `restore models`. A+B runs B on what A restored.",
+            help="See `restore models`; default: the best of the scale. "
+            "A+B runs B on what A restored.",
             metavar="NAME",
             rich_help_panel=_WEIGHTS,
         ),
@@ -408,7 +409,10 @@ def image(
         max_pixels=max_pixels or MAX_PIXELS,
     )
     recipe = LinePlan(names, tuple(split_weights(names, weights)), options, scale)
-    request = on.Request(job, recipe, first, on.Engine(engine, address, workers, devices, jobs))
+    chosen = model is None and weights is None
+    request = on.Request(
+        job, recipe, first, on.Engine(engine, address, workers, devices, jobs), chosen
+    )
     told = on.Told(json=json, quiet=quiet, fail_fast=fail_fast, manifest=manifest, compare=compare)
     if raw is not None:
         on.run_frames(opt.parse_frame_size(raw), request, quiet=quiet)

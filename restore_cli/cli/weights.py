@@ -35,14 +35,14 @@ def list_weights(json: opt.JsonOpt = False) -> None:
         out.data_json([c.model_dump(mode="json") for c in checkpoints])
         return
     out.table(
-        ("checkpoint", "model", "size", "licence", "gain over bicubic"),
+        ("checkpoint", "size", "licence", "real dB", "ours dB"),
         [
             (
                 c.name,
-                c.model + (" (default)" if c.default else ""),
                 f"{c.size / 1e6:.1f} MB",
                 c.license,
-                f"{c.scores[0].psnr - c.scores[0].bicubic_psnr:+.2f} dB" if c.scores else "-",
+                out.decibels(c.gain("real")),
+                out.decibels(c.gain("synthetic")),
             )
             for c in checkpoints
         ],

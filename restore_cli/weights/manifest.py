@@ -19,6 +19,7 @@ class Score(BaseModel):
     """One measured result.
 
     Attributes:
+        blur: of the pictures: `real` (averaged frames of a camera), `synthetic`, or `none`.
         data: what was restored.
         protocol: crop, colour, rounding, TLSC.
         psnr: mean PSNR in dB.
@@ -31,6 +32,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    blur: Literal["real", "synthetic", "none"] = "synthetic"
     data: str
     protocol: str
     psnr: float
@@ -39,6 +41,11 @@ class Score(BaseModel):
     bicubic_ssim: float
     worst_gain: float
     command: str
+
+    @property
+    def gain(self) -> float:
+        """Mean PSNR over that of bicubic (at x1: of the input), dB."""
+        return self.psnr - self.bicubic_psnr
 
 
 class Checkpoint(BaseModel):
@@ -59,6 +66,8 @@ class Checkpoint(BaseModel):
         tlsc_base: window of local statistics at full resolution; None where they stay global.
         overlap: of tiles, input pixels; from the measured decay of the difference to untiled.
         default: whether `--model` alone means this checkpoint.
+        seconds_per_megapixel: of the input, measured on two cores of a laptop-class processor in
+            float32; for people, who choose by it.
         scores: measured results.
     """
 
@@ -80,7 +89,12 @@ class Checkpoint(BaseModel):
     tlsc_base: tuple[Side, Side] | None = None
     overlap: Annotated[int, Field(ge=0)]
     default: bool = False
+    seconds_per_megapixel: Annotated[float, Field(gt=0)] | None = None
     scores: list[Score] = []
+
+    def gain(self, blur: str) -> float | None:
+        """On the first measured pictures of that blur, dB; None where none were measured."""
+        return next((score.gain for score in self.scores if score.blur == blur), None)
 
 
 class Manifest(BaseModel):
