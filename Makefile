@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 .PHONY: demo test check miniature docs bench clean
 
 demo: $(READY)
-	$(BIN)/restore image examples/motorcycle.png --model mprnet-mscam -x4 -o demo --on-exists overwrite
-	@echo "before: examples/motorcycle.png   after: demo/motorcycle_x4.png"
+	$(BIN)/restore image examples/shaken/motorcycle.png -x1 -o demo --on-exists overwrite
+	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_x1.png"
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal

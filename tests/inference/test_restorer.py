@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,27 @@ def test_a_tile_that_overflows_is_done_again_in_fp32(tiny_weights, monkeypatch):
     assert (restored - torch.nn.functional.interpolate(image, scale_factor=4)).abs().max() < 0.01
     assert Overflows.seen.count(torch.float32) == 1  # the bright tile, and no other
     assert Overflows.seen.count(torch.bfloat16) == 2
+
+
+@pytest.mark.parametrize("length", [64, 320, 384, 448, 576, 640, 1280, 4032])
+def test_windows_are_of_the_sizes_that_were_measured(length):
+    windows = tiny_restorer("maxim")
+    spans, _ = windows.plan(length, length, windows.tile_side(length, length))
+    sides = {span.stop - span.start for span in spans}
+    assert max(sides) <= 384
+    assert min(sides) >= min(length, 256)
+    assert all(side % 64 == 0 for side in sides)
+    overlaps = [left.stop - right.start for left, right in itertools.pairwise(spans)]
+    assert all(overlap >= 64 for overlap in overlaps)
+    assert (spans[0].start, spans[-1].stop) == (0, length)
+
+
+def test_a_window_is_restored_by_itself_and_faded_in():
+    """Far from its neighbours it equals what the network makes of it alone."""
+    restorer_, image = tiny_restorer("maxim"), picture(448, 320)
+    restored = restorer_(image)
+    with torch.inference_mode():
+        alone = restorer_._network(image[..., :256, :]).clamp(0, 1)
+    assert torch.allclose(restored[..., :192, :], alone[..., :192, :], atol=1e-5)
+    whole = tiny_restorer("maxim", tile=0)(image)
+    assert not torch.allclose(restored, whole, atol=1e-3)  # the grid is another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import torch
 from conftest import GOLDEN
 from safetensors.torch import load_file
 
+from restore_cli.errors import WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.maxim import Maxim, MaximConfig, gelu, resized
+from restore_cli.models.maxim_mscam import MaximMscam, MaximMscamConfig
+from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.importing import import_checkpoint
+from restore_cli.weights.manifest import get_checkpoint
 from restore_cli.weights.store import locate
 
 # Largest difference to the authors' graph that weights stored as float16 make: measured 2.7e-3.
@@ -109,3 +114,26 @@ def test_gradients_reach_every_weight_that_the_result_depends_on():
     # what only those maps need is part of the published network all the same.
     unused = (".gate.", ".input_gates.", ".skip_gates.0.")
     assert all(any(part in name for part in unused) for name in without), without
+
+
+def test_weights_of_a_part_are_stored_once(bundled, tmp_path):
+    """maxim-mscam's file holds the second module only, and names the first one's by sha256."""
+    config = MaximMscamConfig(
+        sr_features=8, sr_first_blocks=1, sr_coarse_features=8, sr_coarse_blocks=1, sr_last_blocks=1
+    )
+    network = MaximMscam(config)
+    own = {n: t for n, t in network.state_dict().items() if not n.startswith("deblur.")}
+    values = dataclasses.asdict(config)
+    parts = {"deblur": get_checkpoint("maxim.gopro").sha256}
+    path = tmp_path / "small.safetensors"
+    write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, parts))
+    assert path.stat().st_size < 1e6
+    loaded = load_network(locate(str(path), None))
+    assert loaded.model.name == "maxim-mscam"
+    for name, tensor in loaded.network.deblur.state_dict().items():
+        assert torch.equal(tensor, bundled.state_dict()[name])
+    for name, tensor in own.items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor)
+    write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, {"deblur": "0" * 64}))
+    with pytest.raises(WeightsError, match="takes its part 'deblur' from the checkpoint"):
+        load_network(locate(str(path), None))
