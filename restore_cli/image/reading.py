@@ -149,6 +149,7 @@ class Header:
         depth: bits a channel, 8 or 16.
         kind: "grey", "rgb" or "cmyk".
         alpha: whether there is transparency.
+        orientation: as EXIF counts them; 1 is upright.
         metadata: of the file.
         notes: on what of it cannot be kept.
     """
@@ -160,6 +161,7 @@ class Header:
     depth: int
     kind: str
     alpha: bool
+    orientation: int
     metadata: Metadata
     notes: tuple[str, ...]
 
@@ -184,11 +186,13 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         metadata, notes = read_metadata(image, content, key)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
-    turned = _field(image, "orientation", 1) >= 5
-    width, height = (image.height, image.width) if turned else (image.width, image.height)
+    orientation = _field(image, "orientation", 1)
+    width, height = image.width, image.height
+    if orientation >= 5:
+        width, height = height, width
     depth = 8 if image.format == "uchar" else 16
     kind, alpha = _kind(image, name), bool(image.hasalpha())
-    return Header(image, key, width, height, depth, kind, alpha, metadata, notes)
+    return Header(image, key, width, height, depth, kind, alpha, orientation, metadata, notes)
 
 
 def read_size(path: Path) -> tuple[int, int] | None:

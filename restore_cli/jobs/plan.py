@@ -87,8 +87,9 @@ def plan(job: RestoreJob) -> list[Item]:
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
-        UsageError: two inputs share an output, an output is an input or exists, a folder cannot be
-            written, a disk is too full, name and format disagree, an unknown choice.
+        UsageError: two inputs share an output, an output is an input or exists, a name is too long,
+            a folder cannot be written, a disk is too full, name and format disagree, an unknown
+            choice.
     """
     _refuse_choices(job)
     outputs.refuse_name(job.output, job.format)
@@ -113,6 +114,8 @@ def _plan(job: RestoreJob) -> list[Item]:
     items = [Item(source.path, _target(job, source)) for source in sources]
     for item in items:
         outputs.refuse_film(item.source, item.target)
+        if item.target != STREAM:
+            outputs.refuse_long(item.target)
     listed = {identity(path) for path in job.inputs}
     results = {identity(item.target) for item in items}
     # In a folder that was restored before, the results are not inputs.
