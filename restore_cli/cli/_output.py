@@ -21,7 +21,6 @@ from rich.table import Table
 
 from restore_cli.files import write_to_stdout
 
-
 ANY_TEXT = "restore.any-text"  # a handler of errors, for `str.encode` and streams
 
 

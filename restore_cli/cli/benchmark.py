@@ -247,7 +247,7 @@ def _write(job: Benchmark, report: Report, formats: list[str], *, quiet: bool) -
     }
     for name in formats:
         with write_then_rename(job.output / f"report.{name}") as temporary:
-            temporary.write_text(makers[name](), "utf-8")
+            temporary.write_text(makers[name](), "utf-8", errors="backslashreplace")
         if not quiet:
             out.talk(f"written: {job.output / f'report.{name}'}")
 

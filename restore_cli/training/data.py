@@ -416,4 +416,4 @@ def _targets(
 def _listing(paths: Sequence[Path], folder: Path) -> str:
     """Digest of names and sizes: of contents it would take minutes for a dataset."""
     lines = [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in paths]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
