@@ -21,9 +21,11 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb
+from restore_cli.image.containers import png_chunks
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.picture import Metadata, Picture
+from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.vips import VipsError, VipsImage, first_line
 from restore_cli.rounding import as_float
 
@@ -177,6 +179,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     Raises:
         PictureError: see `read_image`.
     """
+    _refuse_raw(data, name)
     key = recognise(data[:_HEAD])
     if key is None:
         what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
@@ -235,11 +238,26 @@ def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes
     return header, data
 
 
+def _refuse_raw(data: bytes, name: str) -> None:
+    """Errors for files of which only the preview would be read."""
+    if (maker := camera_of_raw(data)) is not None:
+        raise PictureError(
+            f"'{name}' is a raw file of {maker}; all that could be read of it is its preview",
+            hint="develop it first, to TIFF or PNG, e.g. with darktable or RawTherapee",
+        )
+    if (larger := larger_inside(data)) is not None:
+        raise PictureError(
+            f"'{name}' begins with a reduced copy; the picture itself ({larger[0]}x{larger[1]}) is "
+            "in a directory further down",
+            hint="save it as a plain TIFF first",
+        )
+
+
 def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
     """Errors for what would be decoded wrongly, too large, or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1)
-    if key == "png" and 0 <= data.find(b"acTL") < data.find(b"IDAT"):
+    if key == "png" and _is_animated(data):
         frames = max(2, frames)
     if frames > 1 and key != "avif":
         raise PictureError(
@@ -250,6 +268,14 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
         raise PictureError(
             f"'{name}' has values of type {header.format}", hint="save it with 8 or 16 bits"
         )
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether a PNG has an acTL chunk before its pixels, as APNG wants it."""
+    for kind, _ in png_chunks(data):
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+    return False
 
 
 def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
