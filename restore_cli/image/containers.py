@@ -223,3 +223,98 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
             return
         yield data[start + 4 : start + 8], body, stop
         start = stop
+
+
+@dataclass(slots=True)
+class Heif:
+    """What an AVIF or HEIC holds, by ISO/IEC 23008-12.
+
+    Attributes:
+        primary: number of the picture that is shown.
+        items: type of every item, by number; pictures are hvc1, av01, grid, iden, ...
+        media: of items of the type mime.
+        properties: of every item: type and body.
+        refers: (type, from, to), e.g. thmb, auxl, cdsc, dimg.
+    """
+
+    primary: int = 0
+    items: dict[int, bytes] = field(default_factory=dict)
+    media: dict[int, bytes] = field(default_factory=dict)
+    properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    refers: list[tuple[bytes, int, int]] = field(default_factory=list)
+
+    def pictures(self) -> list[int]:
+        """Items that are pictures of their own: no thumbnails, masks or tiles of another."""
+        parts = {origin for kind, origin, _ in self.refers if kind in (b"thmb", b"auxl", b"prem")}
+        parts |= {target for kind, _, target in self.refers if kind == b"dimg"}
+        kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1", b"tmap")
+        return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
+
+    def of_primary(self, kind: bytes) -> list[bytes]:
+        """Bodies of the primary picture's properties of a type."""
+        return [body for name, body in self.properties.get(self.primary, []) if name == kind]
+
+
+def read_heif(data: bytes) -> Heif:
+    """The items of an AVIF or HEIC; what is broken is left out."""
+    heif = Heif()
+    for kind, start, stop in boxes(data):
+        if kind == b"meta":
+            for inner, first, last in boxes(data, start + 4, stop):
+                try:
+                    _read_meta(heif, inner, data[first:last])
+                except (struct.error, IndexError):
+                    continue
+    return heif
+
+
+def _read_meta(heif: Heif, kind: bytes, body: bytes) -> None:
+    version = body[0]
+    if kind == b"pitm":
+        (heif.primary,) = struct.unpack_from(">I" if version else ">H", body, 4)
+    elif kind == b"iinf":
+        for name, start, stop in boxes(body, 8 if version else 6):
+            if name == b"infe" and body[start] >= 2:
+                _read_item(heif, body[start:stop])
+    elif kind == b"iref":
+        for name, start, stop in boxes(body, 4):
+            _read_reference(heif, name, body[start:stop], "I" if version else "H")
+    elif kind == b"iprp":
+        known: list[tuple[bytes, bytes]] = []
+        for name, start, stop in boxes(body):
+            if name == b"ipco":
+                known = [(one, body[first:last]) for one, first, last in boxes(body, start, stop)]
+            elif name == b"ipma":
+                _associate(heif, known, body[start:stop])
+
+
+def _read_item(heif: Heif, body: bytes) -> None:
+    wide = body[0] > 2
+    (item,) = struct.unpack_from(">I" if wide else ">H", body, 4)
+    place = 10 if wide else 8
+    heif.items[item] = body[place : place + 4]
+    if heif.items[item] == b"mime":
+        heif.media[item] = body[place + 4 :].split(b"\0")[1]
+
+
+def _read_reference(heif: Heif, kind: bytes, body: bytes, size: str) -> None:
+    origin, count = struct.unpack_from(f">{size}H", body)
+    first = struct.calcsize(f">{size}H")
+    count = min(count, (len(body) - first) // struct.calcsize(size))
+    targets = struct.unpack_from(f">{count}{size}", body, first)
+    heif.refers += [(kind, origin, target) for target in targets]
+
+
+def _associate(heif: Heif, known: list[tuple[bytes, bytes]], body: bytes) -> None:
+    (count,) = struct.unpack_from(">I", body, 4)
+    wide, place = bool(body[3] & 1), 8
+    for _ in range(min(count, _MOST)):
+        (item,) = struct.unpack_from(">I" if body[0] else ">H", body, place)
+        place += 4 if body[0] else 2
+        number, place = body[place], place + 1
+        for _ in range(number):
+            (index,) = struct.unpack_from(">H" if wide else ">B", body, place)
+            place += 2 if wide else 1
+            index &= 0x7FFF if wide else 0x7F
+            if 0 < index <= len(known):
+                heif.properties.setdefault(item, []).append(known[index - 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_PIXELS = 268_000_000
+HDR = {16: "PQ", 18: "HLG"}  # transfers of high dynamic range, by their numbers in ITU-T H.273
 
 
 @dataclass(frozen=True, slots=True)

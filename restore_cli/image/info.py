@@ -58,7 +58,7 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
         format=header.format,
         width=header.width,
         height=header.height,
-        depth=header.depth,
+        depth=header.bits,
         colours=header.kind,
         alpha=header.alpha,
         profile=_profile_name(metadata),

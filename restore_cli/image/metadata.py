@@ -6,13 +6,13 @@ import io
 import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image as Pillow
 
+from restore_cli.image.containers import png_chunk
 from restore_cli.image.picture import Metadata
 from restore_cli.image.vips import INTEGER, TEXT, VipsError
 
@@ -66,7 +66,9 @@ def read_metadata(header: Any, data: bytes, key: str) -> tuple[Metadata, tuple[s
     if any(name.startswith(_COMMENT) for name in names):
         text = _png_text(data)
     comment = _jpeg_comment(data) if key == "jpeg" else None
-    metadata = Metadata(tuple(fields), profile, _dpi(header, names), tuple(text), comment)
+    metadata = Metadata(
+        tuple(fields), profile, _dpi(header, names), text=tuple(text), comment=comment
+    )
     return metadata, tuple(notes)
 
 
@@ -112,10 +114,14 @@ def png_text(data: bytes, metadata: Metadata) -> bytes:
     (11.3.3.4) is the one for UTF-8, and the only one in which other programs look for XMP.
     """
     head = 8 + 25  # signature, IHDR
+    said = dict(metadata.colour)
+    if metadata.hdr is not None:  # PNG is RGB of full range
+        said[b"cICP"] = bytes([*metadata.hdr[:2], 0, 1])
+    colour = b"".join(png_chunk(kind, body) for kind, body in said.items())
     text = [(key, value.encode()) for key, value in metadata.text]
     text += [(_PNG_XMP, bytes(value)) for name, _, value in metadata.fields if name == _XMP]
-    chunks = b"".join(_chunk(b"iTXt", _itxt(key, value)) for key, value in text)
-    return data[:head] + chunks + data[head:]
+    chunks = b"".join(png_chunk(b"iTXt", _itxt(key, value)) for key, value in text)
+    return data[:head] + colour + chunks + data[head:]
 
 
 def jpeg_comment(data: bytes, comment: bytes) -> bytes:
@@ -221,7 +227,3 @@ def _jpeg_comment(data: bytes) -> bytes | None:
 def _itxt(key: str, value: bytes) -> bytes:
     """Keyword, no compression, no language, no translation, text."""
     return key.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from restore_cli.image.formats import FORMATS
+from restore_cli.image.formats import FORMATS, HDR
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,9 @@ class Metadata:
         fields: EXIF, XMP and IPTC as libvips names and types them: (name, type, value).
         icc_profile: colour profile that belongs to the pixels as they will be written.
         dpi: pixels an inch, horizontal and vertical; None where the file does not say.
+        hdr: primaries, transfer, matrix and full range (ITU-T H.273) of values that are of high
+            dynamic range; None for all others.
+        colour: chunks of PNG that describe colours, by type.
         text: keys and values of PNG.
         comment: of JPEG.
     """
@@ -25,6 +28,8 @@ class Metadata:
     fields: tuple[tuple[str, int, Any], ...] = ()
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    hdr: tuple[int, int, int, int] | None = None
+    colour: tuple[tuple[bytes, bytes], ...] = ()
     text: tuple[tuple[str, str], ...] = ()
     comment: bytes | None = None
 
@@ -45,6 +50,7 @@ class Picture:
         excess: (1, 3, H, W), what lies outside of sRGB, to be added after restoring; or None.
         metadata: kept for writing.
         notes: what had to be left out, for people.
+        bits: a channel that the file had, e.g. 10 of the 16 that `depth` says; None for `depth`.
     """
 
     pixels: Tensor
@@ -56,11 +62,18 @@ class Picture:
     excess: Tensor | None = None
     metadata: Metadata = Metadata()
     notes: tuple[str, ...] = ()
+    bits: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def hdr(self) -> str:
+        """The transfer of its high dynamic range, or ""."""
+        hdr = self.metadata.hdr
+        return "" if hdr is None else HDR[hdr[1]]
 
     @property
     def own_format(self) -> str:

@@ -86,11 +86,13 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     Raises:
         PictureError: the format cannot hold the picture.
     """
-    refuse_impossible(name, *picture.size, encoding.format, alpha=picture.alpha is not None)
+    refuse_impossible(
+        name, *picture.size, encoding.format, alpha=picture.alpha is not None, hdr=picture.hdr
+    )
     key, kind = encoding.format, FORMATS[encoding.format]
     wanted = encoding.depth or picture.depth
     depth = stored_depth(wanted, key)
-    notes = _limits(picture, encoding, wanted)
+    notes = _limits(picture, encoding)
     if picture.colours == "cmyk" and not kind.cmyk:
         metadata = replace(picture.metadata, icc_profile=None)
         picture = replace(picture, colours="rgb", metadata=metadata)
@@ -121,11 +123,17 @@ def stored_depth(wanted: int, key: str) -> int:
     return 16 if min(wanted, FORMATS[key].depth) > 8 else 8
 
 
-def _limits(picture: Picture, encoding: Encoding, wanted: int) -> list[str]:
+def _limits(picture: Picture, encoding: Encoding) -> list[str]:
     """What was asked for or is there, and has no place in the format, as notes."""
     key, kind, notes = encoding.format, FORMATS[encoding.format], []
-    if wanted > kind.depth:
-        notes.append(f"{key} holds {kind.depth} bits a channel, not {wanted}")
+    real = encoding.depth or picture.bits or picture.depth
+    if real > kind.depth:
+        notes.append(f"{key} holds {kind.depth} bits a channel, not {real}")
+    elif (picture.bits or 8) > 8 and encoding.depth == 8:
+        notes.append(f"{picture.bits} bits a channel became 8")
+    if key != "png" and picture.metadata.colour and picture.metadata.icc_profile:
+        names = ", ".join(chunk.decode("ascii", "replace") for chunk, _ in picture.metadata.colour)
+        notes.append(f"its {names} became a colour profile")
     if picture.colours == "cmyk" and not kind.cmyk:
         notes.append(f"{key} cannot hold CMYK; written as sRGB")
     if encoding.lossless and key == "jpeg":
@@ -135,12 +143,19 @@ def _limits(picture: Picture, encoding: Encoding, wanted: int) -> list[str]:
     return notes + (lost(picture.metadata, key) if encoding.metadata != "none" else [])
 
 
-def refuse_impossible(name: str, height: int, width: int, key: str, *, alpha: bool) -> None:
+def refuse_impossible(
+    name: str, height: int, width: int, key: str, *, alpha: bool, hdr: str = ""
+) -> None:
     """Refuse a picture that a format cannot hold.
 
     Raises:
-        PictureError: a side is too long, or transparency has no place.
+        PictureError: a side is too long, or transparency or high dynamic range have no place.
     """
+    if hdr and key != "png":
+        raise PictureError(
+            f"'{name}' is of high dynamic range ({hdr}), which is written into PNG only",
+            hint="use --format png, which keeps its transfer, primaries and depth",
+        )
     if max(height, width) > FORMATS[key].longest_side:
         raise PictureError(
             f"'{name}': {width}x{height} is larger than {key} can hold", hint="use --format png"
@@ -166,10 +181,7 @@ def _image(picture: Picture, depth: int) -> Any:
             image = with_profile(image, profile)
     else:
         values = picture.pixels[0].permute(1, 2, 0).numpy()
-        image = from_srgb(values, profile, depth)
-        if picture.grey and image.bands == 3:  # a grey picture under a profile for RGB
-            image = image.extract_band(1)
-            image = image.copy(interpretation="grey16" if depth == 16 else "b-w")
+        image = from_srgb(values, profile, depth, grey=picture.grey)
     if picture.alpha is None:
         return image
     return image.bandjoin(VipsImage.new_from_array(_integers(picture.alpha, depth)))
