@@ -49,7 +49,8 @@ def info(
         out.data(text)
         for name, value in facts.items():
             if value not in (None, "", [], {}):
-                shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+                joint = "; " if name == "inventory" else ", "
+                shown = joint.join(map(str, value)) if isinstance(value, list | tuple) else value
                 out.data(f"  {name.replace('_', ' ')}: {shown}")
     if failed:
         raise typer.Exit(failed if len(files) == 1 else 1)

@@ -280,12 +280,7 @@ def _read_meta(heif: Heif, kind: bytes, body: bytes) -> None:
         for name, start, stop in boxes(body, 4):
             _read_reference(heif, name, body[start:stop], "I" if version else "H")
     elif kind == b"iprp":
-        known: list[tuple[bytes, bytes]] = []
-        for name, start, stop in boxes(body):
-            if name == b"ipco":
-                known = [(one, body[first:last]) for one, first, last in boxes(body, start, stop)]
-            elif name == b"ipma":
-                _associate(heif, known, body[start:stop])
+        _read_properties(heif, body)
 
 
 def _read_item(heif: Heif, body: bytes) -> None:
@@ -295,6 +290,15 @@ def _read_item(heif: Heif, body: bytes) -> None:
     heif.items[item] = body[place : place + 4]
     if heif.items[item] == b"mime":
         heif.media[item] = body[place + 4 :].split(b"\0")[1]
+
+
+def _read_properties(heif: Heif, body: bytes) -> None:
+    known: list[tuple[bytes, bytes]] = []
+    for name, start, stop in boxes(body):
+        if name == b"ipco":
+            known = [(one, body[first:last]) for one, first, last in boxes(body, start, stop)]
+        elif name == b"ipma":
+            _associate(heif, known, body[start:stop])
 
 
 def _read_reference(heif: Heif, kind: bytes, body: bytes, size: str) -> None:

@@ -92,14 +92,14 @@ def _strips(shape: tuple[int, ...]) -> list[slice]:
 
 
 def encode_srgb(light: Array) -> Array:
-    """Light, of any size and sign, as sRGB."""
+    """Light (..., channels), of any size and sign, as sRGB of the same shape."""
     size = np.abs(light)
     curve = 1.055 * size ** (1 / 2.4) - 0.055
     return np.copysign(np.where(size <= 0.0031308, 12.92 * size, curve), light)
 
 
 def decode_srgb(values: Array) -> Array:
-    """The opposite of `encode_srgb`."""
+    """The opposite of `encode_srgb`: sRGB (..., channels), unbounded, as light."""
     size = np.abs(values)
     curve = ((size + 0.055) / 1.055) ** 2.4
     return np.copysign(np.where(size <= 12.92 * 0.0031308, size / 12.92, curve), values)

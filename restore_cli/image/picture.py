@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -15,23 +14,37 @@ class Metadata:
     """What a file says besides its pixels. Orientation is applied on reading and not kept.
 
     Attributes:
-        fields: EXIF, XMP and IPTC as libvips names and types them: (name, type, value).
+        exif: block from the order of bytes on, as it stood in the file.
+        xmp: packet, likewise.
+        iptc: plain records, likewise.
+        photoshop: numbers and contents of Photoshop's other resources.
         icc_profile: colour profile that belongs to the pixels as they will be written.
         dpi: pixels an inch, horizontal and vertical; None where the file does not say.
+        aspect: dots across and down of a file that says no unit and pixels that are not square.
         hdr: primaries, transfer, matrix and full range (ITU-T H.273) of values that are of high
             dynamic range; None for all others.
         colour: chunks of PNG that describe colours, by type.
         text: keys and values of PNG.
-        comment: of JPEG.
+        comment: of JPEG and GIF.
+        geo: tags of GeoTIFF: number, and type and values.
+        size: height and width in the file, which `geo` is about; None without one.
+        inventory: of everything that the file carried; see `inventory.take`.
     """
 
-    fields: tuple[tuple[str, int, Any], ...] = ()
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    photoshop: tuple[tuple[int, bytes], ...] = ()
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    aspect: tuple[float, float] | None = None
     hdr: tuple[int, int, int, int] | None = None
     colour: tuple[tuple[bytes, bytes], ...] = ()
     text: tuple[tuple[str, str], ...] = ()
     comment: bytes | None = None
+    geo: tuple[tuple[int, tuple[int, bytes]], ...] = ()
+    size: tuple[int, int] | None = None
+    inventory: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         raise PictureError(f"'{name}' {what}")
     try:
         image, content = _open(data, key, name, max_pixels)
-        metadata, notes = read_metadata(image, content, key)
+        metadata = read_metadata(image, content, data, key)
         kind = _kind(image, name)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
@@ -211,7 +211,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
     if said.profile is not None:
         metadata = replace(metadata, icc_profile=said.profile)
-    notes += (said.note,) * bool(said.note)
+    notes = (said.note,) * bool(said.note)
     alpha = bool(image.hasalpha())
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
@@ -356,7 +356,8 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
     except (OSError, ValueError, EOFError, RuntimeError, KeyError) as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     kind = "grey16" if values.ndim == 2 else "rgb16"
-    image = VipsImage.new_from_array(values).copy(interpretation=kind)
+    dots = 72 / 25.4  # a millimetre, as viewers assume
+    image = VipsImage.new_from_array(values).copy(interpretation=kind, xres=dots, yres=dots)
     if profile := heif.info.get("icc_profile"):
         image = with_profile(image, bytes(profile))
     made: bytes = image.pngsave_buffer(compression=1, keep=8)

@@ -14,9 +14,9 @@ from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
-from restore_cli.image.metadata import attach, jpeg_comment, lost, png_text
+from restore_cli.image.inventory import lost, take
+from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
-from restore_cli.image.provenance import add_to_xmp
 from restore_cli.image.vips import VipsError, VipsImage, first_line
 from restore_cli.rounding import is_rounded, rounded
 
@@ -33,7 +33,8 @@ class Encoding:
             WebP, AVIF 90 with full chroma.
         lossless: WebP and AVIF exactly, whatever the quality.
         depth: bits a channel, 8 or 16; None for the picture's own.
-        metadata: "all", "safe" (without the embedded preview) or "none".
+        metadata: "all"; "safe" for all but the embedded preview, which shows the picture as it was;
+            "private" for that without GPS, serial numbers, owners and maker notes too; or "none".
         provenance: facts about how the picture was made, for XMP.
     """
 
@@ -98,24 +99,25 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
         picture = replace(picture, colours="rgb", metadata=metadata)
     try:
         image = _image(picture, depth)
-        fields = picture.metadata
-        if encoding.provenance and encoding.metadata != "none":
-            fields, replaced = add_to_xmp(fields, encoding.provenance, small=key == "jpeg")
-            notes += ["its XMP could not be kept: it is too large or not understood"] * replaced
-        image, keep = attach(image, fields, level=encoding.metadata, xmp=key != "png")
+        height, width = picture.size
+        metadata, packet = made_true(
+            picture.metadata,
+            encoding.provenance,
+            key,
+            level=encoding.metadata,
+            height=height,
+            width=width,
+        )
+        image, keep = prepared(image, metadata, key, packet)
         if key == "avif" and depth == 16:  # libvips cuts the low bits off, it does not round
             image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
                 interpretation=image.interpretation
             )
-        data = _save(image, key, encoding, keep, depth)
+        data = embed(_save(image, key, encoding, keep, depth), key, metadata, packet)
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
-    if encoding.metadata != "none":
-        if key == "png":
-            data = png_text(data, fields)
-        if key == "jpeg" and fields.comment:
-            data = jpeg_comment(data, fields.comment)
-    return data, tuple(notes)
+    gone = lost(picture.metadata.inventory, take(data, key), level=encoding.metadata)
+    return data, (*notes, *gone)
 
 
 def stored_depth(wanted: int, key: str) -> int:
@@ -140,7 +142,7 @@ def _limits(picture: Picture, encoding: Encoding) -> list[str]:
         notes.append("jpeg has no lossless form")
     if encoding.quality is not None and key in ("png", "tiff"):
         notes.append(f"{key} is lossless, so --quality says nothing to it")
-    return notes + (lost(picture.metadata, key) if encoding.metadata != "none" else [])
+    return notes
 
 
 def refuse_impossible(

@@ -16,7 +16,7 @@ ON_EXISTS = ("error", "skip", "overwrite", "rename")
 ALPHA, ICC, METADATA = (
     ("restore", "resize", "drop"),
     ("convert", "keep", "strip"),
-    ("all", "safe", "none"),
+    ("all", "safe", "private", "none"),
 )
 # Bytes of a written file over bytes of its pixels: half of the least that 24 photos, blurred and
 # enlarged by bicubic, gave (0.19 PNG, 0.18 TIFF, 0.12 WebP, 0.047 JPEG; 0.019 AVIF of 8), so that a
@@ -39,7 +39,7 @@ class RestoreJob:
         depth: bits a channel, 8 or 16, or None for the input's.
         alpha: "resize" (bicubic), "restore" (by the network) or "drop".
         icc: "convert", "keep" or "strip"; see `image.read_image`.
-        metadata: "all", "safe" or "none"; see `image.Encoding`.
+        metadata: "all", "safe", "private" or "none"; see `image.Encoding`.
         on_exists: what to do when an output is already there.
         resume: what is there already by the same model, weights and options is done.
         recursive: folders with what is in their folders.
