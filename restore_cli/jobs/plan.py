@@ -8,7 +8,7 @@ from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.image import FORMATS, MAX_PIXELS, read_size
-from restore_cli.image.formats import SUFFIXES
+from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, identity
 
@@ -112,6 +112,8 @@ def _plan(job: RestoreJob) -> list[Item]:
             hint="give a folder",
         )
     items = [Item(source.path, _target(job, source)) for source in sources]
+    if any(item.source.suffix.lower() in VIDEO_SUFFIXES for item in items):
+        _refuse_for_films(job)
     for item in items:
         outputs.refuse_film(item.source, item.target)
         if item.target != STREAM:
@@ -184,6 +186,21 @@ def _target(job: RestoreJob, source: Source) -> Path:
     return outputs.target(
         job.output, source, format_key=job.format, scale=job.scale, model=job.model
     )
+
+
+def _refuse_for_films(job: RestoreJob) -> None:
+    asked = {
+        "--format": job.format,
+        "--quality": job.quality,
+        "--lossless": job.lossless,
+        "--bit-depth": job.depth,
+        "--alpha": job.alpha != "resize",
+        "--icc": job.icc != "convert",
+    }
+    if useless := [name for name, value in asked.items() if value]:
+        raise UsageError(
+            f"{', '.join(useless)} says nothing to films", hint="leave it out, or the films"
+        )
 
 
 def _refuse_choices(job: RestoreJob) -> None:
