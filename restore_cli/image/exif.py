@@ -265,6 +265,13 @@ def text_of(block: bytes, tag: int) -> str:
     return "".join(letter for letter in text if letter.isprintable())
 
 
+def orientation_of(block: bytes | None) -> int:
+    """As EXIF counts them: 1 is upright, and what is said where nothing valid is."""
+    directories = tiff_directories(block or b"")
+    found = directories[0].integer(_ORIENTATION, 1) if directories else 1
+    return found if 1 <= found <= 8 else 1
+
+
 def dots_per_inch(block: bytes) -> float | None:
     """Horizontal resolution that an EXIF block or a TIFF says; None without a unit."""
     directories = tiff_directories(block)

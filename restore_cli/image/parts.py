@@ -153,7 +153,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
 
 def _webp(parts: Parts, data: bytes) -> None:
     for kind, body in riff_chunks(data):
-        if kind == b"EXIF":
+        if kind == b"EXIF" and parts.exif is None:
             parts.exif = body.removeprefix(b"Exif\0\0")
             parts.dpi = dots_per_inch(parts.exif)
         elif kind == b"XMP ":

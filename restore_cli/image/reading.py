@@ -22,12 +22,13 @@ from torch import Tensor
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
 from restore_cli.image.containers import png_chunk, png_chunks, read_heif
+from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.signalled import read_signalled
-from restore_cli.image.vips import VipsError, VipsImage, first_line
+from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
 from restore_cli.rounding import as_float
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
@@ -198,6 +199,10 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         image, content = _open(data, key, name, max_pixels)
         metadata = read_metadata(image, content, data, key)
         kind = _kind(image, name)
+        if key in ("png", "jpeg", "webp"):
+            # By the block that is kept and set upright: a decoder may have seen another, or none.
+            image = image.copy()
+            image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
     orientation = _field(image, "orientation", 1)

@@ -190,7 +190,11 @@ class _Copy:
             self._writer.set_chapters(chapters)
 
     def run(self, report: Report) -> None:
-        """Every packet, in the order of the file."""
+        """Every packet, in the order of the file.
+
+        Raises:
+            PictureError: no frame can be decoded, or the network's output is not finite.
+        """
         frames = self._frames_in_all()
         done = broken = 0
         last = 0.0

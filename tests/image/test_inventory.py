@@ -6,9 +6,10 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from files import jpeg, values
-from PIL import Image
+from PIL import Image, ImageOps
 from tiffs import grey, long, short, text, tiff
 
 from restore_cli.image import Encoding, encode
@@ -352,3 +353,18 @@ def test_directories_of_bigtiff_are_read():
     entry = struct.pack("<HHQ8s", 271, 2, 3, b"ab\0")
     data = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + entry + bytes(8)
     assert tiff_directories(data)[0].value(271) == b"ab\0"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_pictures_are_turned_by_the_exif_that_is_kept(late):
+    """libvips does not look behind the pixels of a PNG; what is set to 1 must have been applied."""
+    data = png_with((b"eXIf", block()), late=late)
+    picture = decode(data, "a.png")
+    assert picture.size == (24, 16)
+    made, _ = encode(picture, Encoding("png"), "b.png")
+    assert decode(made, "b.png").size == (24, 16)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    ours = (picture.pixels[0] * 255).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, wanted)
