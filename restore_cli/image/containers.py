@@ -247,7 +247,7 @@ class Heif:
         """Items that are pictures of their own: no thumbnails, masks or tiles of another."""
         parts = {origin for kind, origin, _ in self.refers if kind in (b"thmb", b"auxl", b"prem")}
         parts |= {target for kind, _, target in self.refers if kind == b"dimg"}
-        kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1", b"tmap")
+        kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1")
         return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
 
     def of_primary(self, kind: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
-from restore_cli.image.containers import png_chunk, png_chunks, read_heif
+from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, read_heif
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
@@ -140,7 +140,9 @@ def decode(
         picture = _pixels(image.autorot(), header, icc)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
-    several = header.format == "jpeg" and b"MPF\0" in data[:200_000]
+    several = header.format == "jpeg" and any(
+        marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data)
+    )
     if header.format in ("avif", "heic"):
         several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
     if several:

@@ -83,3 +83,9 @@ def test_animations_are_still_refused():
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
     with pytest.raises(PictureError, match="several pictures"):
         decode(buffer.getvalue(), "a.png")
+
+
+def test_words_in_comments_are_no_further_pictures():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(buffer, "JPEG", comment=b"MPF\0 is a format")
+    assert decode(buffer.getvalue(), "a.jpg").notes == ()
