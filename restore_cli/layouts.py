@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from restore_cli.errors import NoInputError
-from restore_cli.image import PHOTO_SUFFIXES
+from restore_cli.image.folders import list_folders, list_pictures
 
 PLAIN = (("lr", "hr"), ("input", "target"), ("blur", "sharp"))
 NAMED = 3  # files that an error names
@@ -107,7 +107,8 @@ def _reds(folder: Path, split: str) -> Iterator[tuple[Path, Path, str]]:
 
 def _gopro(folder: Path, split: str, blur: str) -> Iterator[tuple[Path, Path, str]]:
     for root in (folder / split, folder):
-        sequences = sorted(path.parent for path in root.glob("*/sharp") if path.is_dir())
+        folders = list_folders(root) if root.is_dir() else []
+        sequences = [path for path in folders if (path / "sharp").is_dir()]
         for sequence in sequences:
             if not (sequence / blur).is_dir():
                 raise NoInputError(
@@ -143,8 +144,18 @@ def _match(degraded: Path, reference: Path, prefix: str) -> list[Pair]:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
-    }
+    """By path without suffix.
+
+    Raises:
+        NoInputError: two pictures of one name, of which one would be lost.
+    """
+    found: dict[str, Path] = {}
+    for path in list_pictures(folder, recursive=True):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise NoInputError(
+                f"'{found[name]}' and '{path}' have one name, so their partner is in doubt",
+                hint="remove one of them",
+            )
+        found[name] = path
+    return found

@@ -34,7 +34,7 @@ from restore_cli.errors import NoInputError, PictureError, UsageError, unknown_n
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from restore_cli.jobs.outputs import refuse_unwritable
+from restore_cli.jobs.outputs import refuse_long, refuse_unwritable
 from restore_cli.resample import rescale_bicubic
 from restore_cli.version import __version__
 
@@ -99,7 +99,7 @@ def plan_pairs(job: DegradeJob) -> None:
     Raises:
         NoInputError: no input.
         UsageError: one output file for several inputs, an output that exists or cannot be written,
-            inputs of one name, a film without a way to average it.
+            inputs of one name, a name that is too long, a film without a way to average it.
     """
     if job.layout not in LAYOUTS:
         raise unknown_name("layout", job.layout, LAYOUTS)
@@ -129,10 +129,18 @@ def plan_pairs(job: DegradeJob) -> None:
         raise UsageError(
             f"two inputs are called '{twice}'", hint="pairs are named after their input"
         )
+    _refuse_long(job)
     if (job.output / "records").exists() and not job.resume:
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
         )
+
+
+def _refuse_long(job: DegradeJob) -> None:
+    patch = (99_999, 99_999) if job.recipe.patches else None
+    for index in range(len(job.inputs)):
+        longest = _place(job, index, 99_999_999, 1.0, patch)
+        refuse_long(job.output / longest.record)
 
 
 def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:

@@ -1,6 +1,6 @@
 """What is wrong with a folder of pairs: found by looking, not by trusting names.
 
-Understands the layouts of `restore degrade`: plain (`lr/`, `hr/`), REDS and GoPro.
+Understands the layouts of `layouts`, below folders of any name.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from restore_cli.errors import NoInputError
-from restore_cli.image import PHOTO_SUFFIXES
+from restore_cli.errors import NoInputError, PictureError
+from restore_cli.image import PHOTO_SUFFIXES, read_bytes
+from restore_cli.image.folders import list_pictures
+from restore_cli.image.reading import decode, open_header
+from restore_cli.layouts import PLAIN
 
 SHIFT = 0.5  # pixels of the small picture
 _SMOOTH = 8.0  # pixels, standard deviation
 _ALIKE = 3  # differing bits of two 64-bit difference hashes of what is one picture
 _UPRIGHT = 1  # EXIF orientation
-_ORIENTATION = 0x0112
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 # Where the degraded picture of a layout lies -> where its sharp one does.
 _PARTNERS = (
-    (re.compile(r"(^|/)lr/(?P<name>.+)$"), r"\1hr/\g<name>"),
+    *(
+        (re.compile(rf"(^|/){degraded}/(?P<name>.+)$"), rf"\1{reference}/\g<name>")
+        for degraded, reference in PLAIN
+    ),
     (re.compile(r"(?P<s>\w+)_blur(_\w+)?(/X\d)?/(?P<name>\w+/\w+\.\w+)$"), r"\g<s>_sharp/\g<name>"),
-    (re.compile(r"/blur(_gamma)?/(?P<name>[^/]+)$"), r"/sharp/\g<name>"),
+    (re.compile(r"/blur_gamma/(?P<name>[^/]+)$"), r"/sharp/\g<name>"),
 )
 
 
@@ -51,10 +56,10 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
         raise NoInputError(f"no folder '{folder}'")
     files = {
         p.relative_to(folder).as_posix(): p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and (p.suffix.lower() in PHOTO_SUFFIXES or p.suffix == ".npy")
+        for p in list_pictures(folder, recursive=True, suffixes=(*PHOTO_SUFFIXES, ".npy"))
     }
-    partners = {name: _partner(name, files) for name in files}
+    by_stem = {name.rpartition(".")[0]: name for name in files}
+    partners = {name: _partner(name, by_stem) for name in files}
     degraded = {name: partner for name, partner in partners.items() if partner is not None}
     if not degraded:
         raise NoInputError(
@@ -72,6 +77,8 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
         yield from _alone(files[reference], large)
         if small is None or large is None:
             continue
+        if small.orientation != large.orientation:
+            continue  # said above; turned against each other they fit in nothing
         hashes[reference] = _difference_hash(large.grey)
         found = list(_together(files[name], small.grey, large.grey))
         yield from found
@@ -116,20 +123,20 @@ def _read(path: Path) -> _Read | None:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
-        with Image.open(path) as image:
-            orientation = int(image.getexif().get(_ORIENTATION, _UPRIGHT))
-            return _Read(np.asarray(image.convert("L"), np.float32), orientation)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        data = read_bytes(path)
+        header = open_header(data, str(path))
+        pixels = decode(data, str(path), icc="keep").pixels[0].numpy()
+        return _Read(np.tensordot(_LUMA, pixels, 1) * 255, header.orientation)
+    except (OSError, ValueError, PictureError):
         return None
 
 
-def _partner(name: str, files: dict[str, Path]) -> str | None:
-    """The sharp picture of a degraded one; None when it is not a degraded one."""
+def _partner(name: str, by_stem: dict[str, str]) -> str | None:
+    """The sharp picture of a degraded one, whatever its suffix; None when it is not degraded."""
     for pattern, replacement in _PARTNERS:
         if pattern.search(name):
             partner = pattern.sub(replacement, name)
-            stem = partner.rpartition(".")[0]
-            return next((f"{stem}{s}" for s in (".png", ".jpg") if f"{stem}{s}" in files), partner)
+            return by_stem.get(partner.rpartition(".")[0], partner)
     return None
 
 

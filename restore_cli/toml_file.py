@@ -30,7 +30,7 @@ def load(kind: type[Record], name_or_path: str, folder: Path, what: str) -> Reco
     if not path.is_file():
         raise unknown_name(what, name_or_path, (p.stem for p in folder.glob("*.toml")))
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
         # By way of JSON, where strict types still let a list be a tuple.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -71,7 +71,15 @@ def example_files(tmp_path_factory):
         values = generator.integers(0, 256, (height, width, 3), np.uint8)
         Image.fromarray(values).resize((width, height)).save(path, **options)
 
-    for name in ("blurry.png", "photo.jpg", "shaken.jpg", "small.png", "holiday/a.jpg", "holiday/sub/b.jpg", "shots/d.tif"):
+    for name in (
+        "blurry.png",
+        "photo.jpg",
+        "shaken.jpg",
+        "small.png",
+        "holiday/a.jpg",
+        "holiday/sub/b.jpg",
+        "shots/d.tif",
+    ):
         save(name)
     save("sharp.png", 160, 200)
     for name, source in zip("abc", sorted((ROOT / "examples" / "sharp").iterdir()), strict=False):

@@ -91,3 +91,18 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "e/hr").mkdir()
     with pytest.raises(NoInputError, match="no pictures in"):
         find_pairs(tmp_path / "e")
+
+
+def test_files_of_systems_are_no_pictures(tmp_path):
+    tree(tmp_path / "a", "lr/0.png", "hr/0.png", "lr/.thumbnails/1.png", "GOPR1/x/1.png")
+    (tmp_path / "a/hr/._0.png").write_bytes(b"AppleDouble")
+    (tmp_path / "a/hr/.0.png").write_bytes(b"")
+    assert names(find_pairs(tmp_path / "a")) == ["0"]
+    tree(tmp_path / "g/train", "S/sharp/1.png", "S/blur_gamma/1.png", "@eaDir/sharp/1.png")
+    assert names(find_pairs(tmp_path / "g")) == ["S/1"]
+
+
+def test_two_pictures_of_one_name_are_not_guessed_about(tmp_path):
+    tree(tmp_path, "lr/0.png", "lr/0.jpg", "hr/0.png")
+    with pytest.raises(NoInputError, match="have one name"):
+        find_pairs(tmp_path)

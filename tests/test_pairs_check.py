@@ -93,3 +93,26 @@ def test_folders_without_pairs(tmp_path):
         list(check_pairs(tmp_path))
     with pytest.raises(NoInputError, match="no folder"):
         list(check_pairs(tmp_path / "absent"))
+
+
+def test_sixteen_bit_grey_is_seen_as_eight_bit_grey_is(tmp_path):
+    (tmp_path / "lr").mkdir()
+    (tmp_path / "hr").mkdir()
+    for n in range(3):
+        sharp = np.asarray(photo(n).convert("L"), np.uint16)
+        small = np.asarray(photo(n).convert("L").resize((120, 96), Image.Resampling.BOX), np.uint16)
+        small = np.roll(small, 3 * (n == 1), axis=1)
+        Image.fromarray(sharp * 257).save(tmp_path / f"hr/{n}.png")
+        Image.fromarray(small * 257).save(tmp_path / f"lr/{n}.png")
+    assert kinds(tmp_path) == [("shifted", "lr/1.png")]
+
+
+def test_partners_have_any_suffix_that_train_takes(tmp_path):
+    for degraded, reference in (("lr", "hr"), ("input", "target"), ("blur", "sharp")):
+        for n, suffix in enumerate((".webp", ".tif", ".jpeg", ".JPG")):
+            for folder, ending in ((degraded, ".png"), (reference, suffix)):
+                path = tmp_path / degraded / folder / f"{n}{ending}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                photo(n).resize((480, 384)).save(path)
+                (path.parent / f"._{path.name}").write_bytes(b"AppleDouble")
+        assert kinds(tmp_path / degraded) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from restore_cli.benchmarking.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
-from restore_cli.image import PHOTO_SUFFIXES
+from restore_cli.image.folders import by_number, is_hidden, list_folders, list_pictures
 from restore_cli.layouts import find_pairs
 
 NAMED = 3  # missing things that an error names
@@ -142,8 +142,8 @@ def _reds(frames: re.Pattern[str]) -> Callable[[Path], Iterator[Sample]]:
             "val_blur_bicubic/X4",
         )
         sharp = _first(folder, "val_sharp/val/val_sharp", "val/val_sharp", "val_sharp")
-        for path in sorted(blurry.glob("[0-9][0-9][0-9]/*.png")) if blurry else ():
-            if frames.fullmatch(path.stem):
+        for path in list_pictures(blurry, recursive=True, suffixes=(".png",)) if blurry else ():
+            if path.parent.parent == blurry and frames.fullmatch(path.stem):
                 other = (sharp or folder / "val/val_sharp") / path.parent.name / path.name
                 yield Sample(f"{path.parent.name}_{path.stem}", path, (other,))
 
@@ -157,7 +157,7 @@ def _gopro(blur: str) -> Callable[[Path], Iterator[Sample]]:
         if (root / "input").is_dir():  # flattened, as for MPRNet
             yield from _beside(root / "input", root / "target")
             return
-        for sequence in sorted(path for path in root.iterdir() if path.is_dir()):
+        for sequence in list_folders(root):
             for path in _pictures(sequence / blur):
                 name = f"{sequence.name}_{path.stem}"
                 yield Sample(name, path, (sequence / "sharp" / path.name,))
@@ -187,7 +187,7 @@ def _realblur(kind: str) -> Callable[[Path], Iterator[Sample]]:
         listing = folder / f"RealBlur_{kind}_test_list.txt"
         if not listing.is_file():
             return
-        for line in listing.read_text("utf-8").splitlines():
+        for line in listing.read_text("utf-8-sig").splitlines():
             reference, _, degraded = line.strip().partition(" ")
             if not degraded:
                 continue
@@ -202,7 +202,7 @@ def _kohler(folder: Path) -> Iterator[Sample]:
         for kernel in range(1, 13):
             name = f"{image}_{kernel}"
             frames = frames_of(folder, image, kernel)
-            degraded = next(iter(sorted(folder.rglob(f"Blurry{name}.png"))), None)
+            degraded = next(iter(_below(folder, f"Blurry{name}.png")), None)
             if degraded or frames:
                 missing = folder / f"GroundTruth{name}_1.png"
                 references = tuple(frames) or (missing,)
@@ -240,7 +240,12 @@ def _beside(degraded: Path, reference: Path) -> Iterator[Sample]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+    return list_pictures(folder) if folder.is_dir() else []
+
+
+def _below(folder: Path, pattern: str) -> list[Path]:
+    found = sorted((path.relative_to(folder) for path in folder.rglob(pattern)), key=by_number)
+    return [folder / path for path in found if not any(map(is_hidden, path.parts))]
 
 
 def _first(folder: Path, *names: str) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import threading
 import time
@@ -227,7 +228,7 @@ def content_hash(samples: Sequence[Sample]) -> str:
     """Of the names and bytes of all samples: two reports with the same one saw the same data."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(f"{sample.name} {_sample_hash(sample)}\n".encode())
+        digest.update(os.fsencode(f"{sample.name} {_sample_hash(sample)}\n"))
     return digest.hexdigest()
 
 
@@ -269,7 +270,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
         task = [dataset.scale, dataset.shrink, dataset.whole]
         identity = json.dumps([entry.identity, asdict(protocol), task], sort_keys=True)
         for sample in benchmark.samples:
-            key = hashlib.sha256(f"{identity} {_sample_hash(sample)}".encode()).hexdigest()[:24]
+            key = hashlib.sha256(os.fsencode(f"{identity} {_sample_hash(sample)}")).hexdigest()[:24]
             if key in known:
                 # It may have been called otherwise then.
                 row = replace(known[key], entry=entry.name, sample=sample.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +21,27 @@ from rich.table import Table
 
 from restore_cli.files import write_to_stdout
 
+ANY_TEXT = "restore.any-text"  # a handler of errors, for `str.encode` and streams
+
+
+def _encode_anything(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""What an encoding has no character for: bytes of a name as they were, all else as \u65e5."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter = error.object[error.start]
+    if "\udc80" <= letter <= "\udcff":
+        return bytes([ord(letter) - 0xDC00]), error.start + 1
+    return letter.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+
+codecs.register_error(ANY_TEXT, _encode_anything)
+
 
 def talk(message: str) -> None:
-    """A line for the person at the terminal."""
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(message, markup=False)
+    """A line for the person at the terminal; when nobody reads it, the work goes on."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    with suppress(OSError, ValueError, SystemExit):  # full, closed, and rich's for a broken pipe
+        console.print(message, markup=False)
 
 
 def data(line: str) -> None:
@@ -31,12 +50,21 @@ def data(line: str) -> None:
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
     """
-    write_to_stdout((line + "\n").encode(errors="surrogateescape"))
+    write_to_stdout((line + "\n").encode(errors=ANY_TEXT))
 
 
 def data_json(value: object) -> None:
-    """One JSON value on one line."""
-    data(json.dumps(value, ensure_ascii=False))
+    r"""One JSON value on one line; bytes that are no UTF-8 as \udcff, else it would be no JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    data(text if text.isascii() or _is_text(text) else json.dumps(value))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -238,7 +238,7 @@ def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: b
     }
     for name in formats:
         with write_then_rename(job.output / f"report.{name}") as temporary:
-            temporary.write_text(makers[name](), "utf-8")
+            temporary.write_text(makers[name](), "utf-8", errors="backslashreplace")
         if not quiet:
             out.talk(f"written: {job.output / f'report.{name}'}")
 

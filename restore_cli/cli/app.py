@@ -10,7 +10,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import benchmark, degrade, doctor, image, info, models, serve, train, weights
-from restore_cli.cli._output import data
+from restore_cli.cli._output import ANY_TEXT, data
 from restore_cli.cli._process import leave
 from restore_cli.version import __version__
 
@@ -67,8 +67,7 @@ def main() -> None:
     """The console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A file name that is not UTF-8 is printed as it is, not with a traceback.
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors=ANY_TEXT)
     try:
         app()
     except SystemExit as end:

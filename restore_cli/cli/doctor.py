@@ -123,7 +123,7 @@ def _cache() -> tuple[str, list[str]]:
     free = shutil.disk_usage(nearest).free
     offline = ", offline" if constants.HF_HUB_OFFLINE else ""
     problems = []
-    if not os.access(nearest, os.W_OK):
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         problems.append(f"'{folder}' cannot be written to; set HF_HOME to another folder")
     if free < 1e9:
         problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")

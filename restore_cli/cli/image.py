@@ -263,7 +263,9 @@ def image(
     metadata: Annotated[
         str,
         opt.option(
-            help="all, safe (without the embedded preview) or none.",
+            help="all, private (no GPS, serial numbers, owners, maker notes, preview) or none. "
+            "Default: all but the embedded preview.",
+            show_default=False,
             metavar="WHAT",
             rich_help_panel=_FILE,
         ),

@@ -29,16 +29,16 @@ Examples:
 @reported
 def info(
     files: Annotated[
-        list[str], typer.Argument(help="Pictures or .safetensors files.", metavar="FILE")
+        list[str], typer.Argument(help="Pictures, films or .safetensors files.", metavar="FILE")
     ],
     json: opt.JsonOpt = False,
 ) -> None:
-    """Facts about pictures, with how `restore` made them, or about weights."""
+    """Facts about pictures and films, with how `restore` made them, or about weights."""
     failed = 0
     for text in files:
         path = opt.parse_path(text)
         try:
-            facts = _weights(path) if path.suffix == ".safetensors" else _picture(path)
+            facts = _facts(path)
         except RestoreError as error:
             show(error)
             failed = error.exit_code
@@ -49,10 +49,23 @@ def info(
         out.data(text)
         for name, value in facts.items():
             if value not in (None, "", [], {}):
-                shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+                joint = "; " if name == "inventory" else ", "
+                shown = joint.join(map(str, value)) if isinstance(value, list | tuple) else value
                 out.data(f"  {name.replace('_', ' ')}: {shown}")
     if failed:
         raise typer.Exit(failed if len(files) == 1 else 1)
+
+
+def _facts(path: Path) -> dict[str, object]:
+    from restore_cli.image.formats import VIDEO_SUFFIXES
+
+    if path.suffix == ".safetensors":
+        return _weights(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        from restore_cli.jobs.film import describe_film
+
+        return describe_film(path)
+    return _picture(path)
 
 
 def _picture(path: Path) -> dict[str, object]:

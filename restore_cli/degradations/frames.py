@@ -17,11 +17,12 @@ from torch import Tensor
 
 from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.errors import PictureError
-from restore_cli.image import PHOTO_SUFFIXES, read_rgb8
+from restore_cli.image import read_rgb8
+from restore_cli.image.folders import list_pictures
 
 
 def read_frames(path: Path) -> Iterator[Tensor]:
-    """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their names.
+    """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their numbers.
 
     Raises:
         PictureError: not a video that can be read, no frames, a frame that cannot be read or of
@@ -42,7 +43,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
 
 
 def _folder(path: Path) -> Iterator[Tensor]:
-    for file in sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES):
+    for file in list_pictures(path):
         yield read_rgb8(file)
 
 

@@ -13,22 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
+from restore_cli.image.matrix_profile import (
+    D50,
+    FROM_XYZ,
+    TO_XYZ,
+    decode_srgb,
+    encode_srgb,
+    matrix_profile,
+)
 from restore_cli.image.vips import BLOB, VipsError, VipsImage
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
-# Linear sRGB to XYZ, adapted to D50 by Bradford: IEC 61966-2-1 with the profile connection space
-# of ICC.1:2022; the columns are the colorants of the sRGB profile.
-_TO_XYZ = np.array(
-    [
-        [0.4360747, 0.3850649, 0.1430804],
-        [0.2225045, 0.7168786, 0.0606169],
-        [0.0139322, 0.0971045, 0.7141733],
-    ],
-    np.float32,
-)
-_FROM_XYZ = np.linalg.inv(_TO_XYZ)
-_D50 = np.array([0.9642, 1.0, 0.8249], np.float32)
 _KNEE = 6 / 29  # of CIE Lab
 
 
@@ -40,38 +36,57 @@ def to_srgb(image: Any, profile: bytes | str) -> Array:
         profile: ICC profile, or libvips' name of a built-in one ("cmyk").
 
     Returns:
-        (H, W, 3), unbounded.
+        (H, W, 3), unbounded; float64 of 16 bits, else float32.
 
     Raises:
         VipsError: the profile is broken, or is not for such pixels.
     """
+    kind = np.float64 if image.format == "ushort" else np.float32
+    matrix = matrix_profile(profile) if isinstance(profile, bytes) else None
+    if matrix is not None and image.bands in (1, matrix.channels):
+        matrix = matrix.of_grey() if image.bands == 1 else matrix
+        numbers = image.numpy().reshape(image.height, image.width, image.bands)
+        return matrix.to_srgb(numbers).astype(kind, copy=False)
     if isinstance(profile, bytes):
         image = with_profile(image, profile)
         lab = image.icc_import(embedded=True, intent="relative", pcs="lab")
     else:
         lab = image.icc_import(input_profile=profile, intent="relative", pcs="lab")
-    values = _srgb_from_lab(lab.numpy())
+    values = _srgb_from_lab(lab.numpy()).astype(kind, copy=False)
     if not np.isfinite(values).all():
         raise VipsError("the profile gives values that are not finite")
     return values
 
 
-def from_srgb(values: Array, profile: bytes, depth: int) -> Any:
+def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) -> Any:
     """The opposite of `to_srgb`.
 
     Args:
         values: (H, W, 3).
         profile: ICC profile.
         depth: bits a channel, 8 or 16.
+        grey: whether the values are grey, and were to begin with.
 
     Returns:
-        libvips image in the colours of the profile, which it carries.
+        libvips image in the colours of the profile, which it carries; one channel of grey.
 
     Raises:
         VipsError: the profile is broken, or works in one direction only.
     """
+    if (matrix := matrix_profile(profile)) is not None:
+        matrix = matrix.of_grey() if grey else matrix
+        made = VipsImage.new_from_array(matrix.from_srgb(values, depth))
+        deep = depth == 16
+        if matrix.channels == 1:
+            made = made.copy(interpretation="grey16" if deep else "b-w")
+        else:
+            made = made.copy(interpretation="rgb16" if deep else "srgb")
+        return with_profile(made, profile)
     lab = VipsImage.new_from_array(_lab_from_srgb(values)).copy(interpretation="lab")
-    return with_profile(lab, profile).icc_export(depth=depth, intent="relative", pcs="lab")
+    made = with_profile(lab, profile).icc_export(depth=depth, intent="relative", pcs="lab")
+    if grey and made.bands == 3:
+        made = made.extract_band(1).copy(interpretation="grey16" if depth == 16 else "b-w")
+    return made
 
 
 @lru_cache(maxsize=8)
@@ -91,9 +106,7 @@ def is_srgb(profile: bytes, bands: int) -> bool:
     image = image.copy(interpretation="b-w" if bands == 1 else "srgb")
     try:
         values = to_srgb(image, profile)
-        there = from_srgb(values, profile, 8)
-        if there.bands != bands:  # a grey picture under a profile for RGB
-            there = there.extract_band(1)
+        there = from_srgb(values, profile, 8, grey=bands == 1)
         back = there.numpy().reshape(grid.shape)
     except VipsError:
         return False
@@ -128,24 +141,18 @@ def with_profile(image: Any, profile: bytes) -> Any:
     return image
 
 
-def _srgb_from_lab(lab: Array) -> Array:
+def _srgb_from_lab(lab: NDArray[np.float32]) -> Array:
     middle = (lab[..., :1] + 16) / 116
     steps = np.concatenate([middle + lab[..., 1:2] / 500, middle, middle - lab[..., 2:] / 200], -1)
-    xyz = np.where(steps > _KNEE, steps**3, 3 * _KNEE**2 * (steps - 4 / 29)) * _D50
-    linear = xyz @ _FROM_XYZ.T
-    magnitude = np.abs(linear)
-    curve = 1.055 * magnitude ** np.float32(1 / 2.4) - 0.055
-    encoded = np.where(magnitude <= 0.0031308, 12.92 * magnitude, curve)
-    result: Array = np.copysign(encoded, linear).astype(np.float32)
-    return result
+    xyz = np.where(steps > _KNEE, steps**3, 3 * _KNEE**2 * (steps - 4 / 29)) * D50
+    return encode_srgb(xyz @ FROM_XYZ.T)
 
 
-def _lab_from_srgb(values: Array) -> Array:
-    magnitude = np.abs(values)
-    curve = ((magnitude + 0.055) / 1.055) ** np.float32(2.4)
-    linear = np.copysign(np.where(magnitude <= 0.04045, magnitude / 12.92, curve), values)
-    xyz = linear @ _TO_XYZ.T / _D50
+def _lab_from_srgb(values: Array) -> NDArray[np.float32]:
+    xyz = decode_srgb(values) @ TO_XYZ.T / D50
     steps = np.where(xyz > _KNEE**3, np.cbrt(xyz), xyz / (3 * _KNEE**2) + 4 / 29)
     x, y, z = np.moveaxis(steps, -1, 0)
-    result: Array = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1).astype(np.float32)
-    return result
+    lab: NDArray[np.float32] = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1).astype(
+        np.float32
+    )
+    return lab

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_PIXELS = 268_000_000
+HDR = {16: "PQ", 18: "HLG"}  # transfers of high dynamic range, by their numbers in ITU-T H.273
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,13 @@ FORMATS = {
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
 READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv"),
+        *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".3gp", ".3g2", ".ogv"),
+        *(".mxf", ".dv", ".f4v"),
+    }
+)
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # of what is taken from a folder
 OTHER_SUFFIXES = frozenset(
     [".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"]

@@ -9,9 +9,13 @@ from pathlib import Path
 from PIL import ImageCms
 
 from restore_cli.errors import PictureError
+from restore_cli.image.exif import text_of
+from restore_cli.image.formats import HDR
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import read_provenance
 from restore_cli.image.reading import open_header, read_bytes
+
+_MAKE, _MODEL = 271, 272
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,12 @@ class PictureFacts:
         alpha: whether it has transparency.
         profile: what the colour profile calls itself; None without one.
         dpi: horizontal; None where the file does not say.
-        metadata: which of EXIF, XMP, IPTC, text and comment there are.
+        orientation: as EXIF counts them; 1 is upright.
+        dynamic_range: "PQ" or "HLG"; None for the usual one.
+        camera: maker and model; None where EXIF does not say.
+        gps: whether EXIF says where it was taken.
+        metadata: kinds of the inventory: EXIF, XMP, IPTC, text, ...
+        inventory: "kind: names" of everything that it carries.
         provenance: how `restore` made it; empty where it did not.
     """
 
@@ -39,7 +48,12 @@ class PictureFacts:
     alpha: bool
     profile: str | None
     dpi: float | None
+    orientation: int
+    dynamic_range: str | None
+    camera: str | None
+    gps: bool
     metadata: tuple[str, ...]
+    inventory: tuple[str, ...]
     provenance: dict[str, str]
 
 
@@ -51,19 +65,24 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
     """
     header = open_header(read_bytes(path), str(path), max_pixels=max_pixels)
     metadata = header.metadata
-    names = {name.split("-")[0].upper() for name, _, _ in metadata.fields}
-    kinds = sorted(names & {"EXIF", "XMP", "IPTC"})
-    kinds += ["text"] * bool(metadata.text) + ["comment"] * bool(metadata.comment)
+    kinds = sorted({kind for kind, _ in metadata.inventory})
+    held = {kind: sorted(n for k, n in metadata.inventory if k == kind and n) for kind in kinds}
+    makers = [text_of(metadata.exif or b"", tag) for tag in (_MAKE, _MODEL)]
     return PictureFacts(
         format=header.format,
         width=header.width,
         height=header.height,
-        depth=header.depth,
+        depth=header.bits,
         colours=header.kind,
         alpha=header.alpha,
         profile=_profile_name(metadata),
         dpi=round(metadata.dpi[0], 1) if metadata.dpi else None,
+        orientation=header.orientation,
+        dynamic_range=HDR[metadata.hdr[1]] if metadata.hdr else None,
+        camera=" ".join(filter(None, makers)) or None,
+        gps=any(kind == "EXIF" and name.startswith("GPS") for kind, name in metadata.inventory),
         metadata=tuple(kinds),
+        inventory=tuple(f"{kind}: {', '.join(names)}" for kind, names in held.items() if names),
         provenance=read_provenance(metadata),
     )
 

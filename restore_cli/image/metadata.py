@@ -1,227 +1,286 @@
-"""EXIF, XMP, IPTC and text: what is kept from one file for another."""
+"""EXIF, XMP, IPTC and text from one file into another: made true of the new picture, then put in.
+
+libvips writes pixels and profile only: its EXIF goes through libexif, which loses tags that it does
+not know and blocks over 64 kB, and it truncates IPTC in TIFF.
+"""
 
 from __future__ import annotations
 
-import io
-import re
 import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from PIL import Image as Pillow
-
-from restore_cli.image.picture import Metadata
-from restore_cli.image.vips import INTEGER, TEXT, VipsError
-
-_EXIF, _XMP, _IPTC, _PHOTOSHOP = "exif-data", "xmp-data", "iptc-data", "photoshop-data"
-_COMMENT = "png-comment-"
-_PNG_XMP = "XML:com.adobe.xmp"
-_ORIENTATION = "exif-ifd0-Orientation"
-MM_PER_INCH = 25.4
-# What Pillow raises on headers that somebody bent on purpose.
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError),
-    *(ArithmeticError, RuntimeError, struct.error),
+from restore_cli.image.containers import (
+    jpeg_segment,
+    jpeg_segments,
+    png_chunk,
+    png_chunks,
+    riff_chunks,
 )
-_TIFF_TAGS = {
-    270: "ImageDescription",
-    271: "Make",
-    272: "Model",
-    305: "Software",
-    306: "DateTime",
-    315: "Artist",
-    33432: "Copyright",
-}
-_KEEP = {_EXIF: 1, _XMP: 2, _IPTC: 4, "icc": 8, "other": 16}  # VipsForeignKeep
+from restore_cli.image.exif import (
+    Tags,
+    add_to_tiff,
+    build_exif,
+    edit_exif,
+    resolution_block,
+    scaled_geo,
+    tags_of,
+)
+from restore_cli.image.inventory import take
+from restore_cli.image.iptc import join_photoshop, photoshop_segments
+from restore_cli.image.parts import read_parts
+from restore_cli.image.picture import Metadata
+from restore_cli.image.provenance import add_to_packet, facts_of
+from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
+from restore_cli.image.xmp import Packet, edited_packet, is_private_property, packet_segments
+
+MM_PER_INCH = 25.4
+_KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
+_USUAL = (72.0, 72.0)  # dots an inch: some number must be written, and viewers assume this one
+_EXIF_ROOM = 65_527  # bytes of EXIF in a segment of a JPEG
+_LARGE_VALUE = 4096  # bytes, of a value that goes where a block has no room
 
 
-def read_metadata(header: Any, data: bytes, key: str) -> tuple[Metadata, tuple[str, ...]]:
-    """What a file says besides pixels, and notes on what cannot be kept.
+def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadata:
+    """What a file says besides pixels.
 
     Args:
         header: libvips image, not decoded.
-        data: the file's bytes.
+        content: the bytes behind it: a PNG where libvips does not read the file itself.
+        data: the file's own bytes.
         key: its format.
     """
     names = header.get_fields()
-    notes: list[str] = []
-    fields: list[tuple[str, int, Any]] = []
-    text: list[tuple[str, str]] = []
-    for name in names:
-        kept = name.startswith(("exif-", "iptc-")) or name in (_XMP, _PHOTOSHOP)
-        if not kept or name == _ORIENTATION:
-            continue
-        try:
-            value = header.get(name)
-        except (UnicodeDecodeError, VipsError):
-            notes.append(f"its {name} cannot be read and was left out")
-            continue
-        fields.append((name, header.get_typeof(name), _upright(name, value)))
-    if key == "tiff":
-        fields += _tiff_tags(data)
+    parts = read_parts(content, "png" if key in ("bmp", "heic") else key)
+    upright = not header.get_typeof("orientation") or header.get("orientation") == 1
     profile = header.get("icc-profile-data") if "icc-profile-data" in names else None
-    if any(name.startswith(_COMMENT) for name in names):
-        text = _png_text(data)
-    comment = _jpeg_comment(data) if key == "jpeg" else None
-    metadata = Metadata(tuple(fields), profile, _dpi(header, names), tuple(text), comment)
-    return metadata, tuple(notes)
+    return Metadata(
+        exif=parts.exif,
+        xmp=parts.xmp,
+        iptc=parts.iptc,
+        photoshop=parts.photoshop,
+        icc_profile=profile,
+        dpi=None if parts.aspect else _dpi(header, names),
+        aspect=parts.aspect,
+        text=tuple(parts.text),
+        comment=parts.comment,
+        geo=tuple(parts.geo.items()) if upright else (),  # they name rows and columns
+        size=(header.height, header.width),
+        inventory=take(data, key, parts),
+    )
 
 
-def attach(image: Any, metadata: Metadata, *, level: str, xmp: bool) -> tuple[Any, int]:
-    """A copy of a libvips image that carries the metadata, and what of it is to be saved.
+def made_true(
+    metadata: Metadata,
+    facts: tuple[tuple[str, str], ...],
+    key: str,
+    *,
+    level: str,
+    height: int,
+    width: int,
+) -> tuple[Metadata, Packet | None]:
+    """Metadata that is true of a restored picture of that size, and its XMP.
+
+    Args:
+        metadata: of the picture that was restored.
+        facts: how it was made; see `provenance.add_to_packet`.
+        key: format that it will be written in.
+        level: "all", "safe", "private" or "none"; see `writing.Encoding`.
+        height: pixels of the new picture.
+        width: likewise.
+    """
+    if level == "none":
+        kept = Metadata(
+            icc_profile=metadata.icc_profile,
+            dpi=metadata.dpi,
+            aspect=metadata.aspect,
+            hdr=metadata.hdr,
+            colour=metadata.colour,
+            inventory=metadata.inventory,
+        )
+        return kept, None
+    block = metadata.exif
+    if block is not None:
+        block = edit_exif(block, level=level, width=width, height=height)
+    if block is None and metadata.dpi and key in ("webp", "avif"):
+        block = resolution_block(*metadata.dpi)  # they have no other place for it
+    packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
+    if packet is not None:
+        packet = edited_packet(packet, level=level, width=width, height=height)
+    if packet is not None or facts:
+        packet = add_to_packet(packet or Packet.empty(), facts)
+    private = level == "private"
+    text = tuple(one for one in metadata.text if not (private and is_private_property(one[0])))
+    geo: Tags = {}
+    if metadata.geo and metadata.size and not private:
+        rows, columns = metadata.size
+        geo = scaled_geo(dict(metadata.geo), width / columns, height / rows)
+    changed = replace(metadata, exif=block, text=text, geo=tuple(geo.items()))
+    return changed, packet
+
+
+def prepared(image: Any, metadata: Metadata, key: str, packet: Packet | None) -> tuple[Any, int]:
+    """A libvips image with its resolution, and for AVIF all else, and the flags to save it with.
 
     Args:
         image: to be saved.
-        metadata: to be kept.
-        level: "all"; "safe" for all but the embedded preview, which shows the picture as it was;
-            "none".
-        xmp: whether libvips writes it; else `png_text` does.
-
-    Returns:
-        The copy, and libvips' flags for saving.
+        metadata: of `made_true`.
+        key: format.
+        packet: its XMP.
     """
-    dpi = metadata.dpi or (72.0, 72.0)  # libvips writes some number in any case; viewers assume 72
+    dpi = metadata.dpi or _USUAL
     image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)
-    flags = _KEEP["icc"]
-    if level == "none":
-        return image, flags
-    for name, kind, value in metadata.fields:
-        if name == _XMP and not xmp:
-            continue
-        kept = _without_preview(value) if name == _EXIF and level == "safe" else value
-        if kept is not None:
-            image.set_type(kind, name, kept)
-        if name == _EXIF:
-            image.set_type(INTEGER, "orientation", 1)
-        if name in (_XMP, _IPTC):
-            flags |= _KEEP[name]
-        if name.startswith("exif-"):
-            flags |= _KEEP[_EXIF]
-    if any(name == _PHOTOSHOP for name, _, _ in metadata.fields):
-        flags |= _KEEP["other"]
-    return image, flags
+    keep = _KEEP_PROFILE
+    if key == "avif" and metadata.exif is not None:
+        _attach_exif(image, metadata.exif)
+        keep |= _KEEP_EXIF
+    if key == "avif" and packet is not None:
+        image.set_type(BLOB, "xmp-data", packet.packet())
+        keep |= _KEEP_XMP
+    return image, keep
 
 
-def png_text(data: bytes, metadata: Metadata) -> bytes:
-    """A PNG with text and XMP after its header.
-
-    libvips writes UTF-8 into chunks that are Latin-1 by the PNG specification (11.3.3.2); iTXt
-    (11.3.3.4) is the one for UTF-8, and the only one in which other programs look for XMP.
-    """
-    head = 8 + 25  # signature, IHDR
-    text = [(key, value.encode()) for key, value in metadata.text]
-    text += [(_PNG_XMP, bytes(value)) for name, _, value in metadata.fields if name == _XMP]
-    chunks = b"".join(_chunk(b"iTXt", _itxt(key, value)) for key, value in text)
-    return data[:head] + chunks + data[head:]
-
-
-def jpeg_comment(data: bytes, comment: bytes) -> bytes:
-    """A JPEG with a comment behind its first marker segment; libvips does not write any."""
-    if data[2:4] not in (b"\xff\xe0", b"\xff\xe1"):
-        first = 2
-    else:
-        first = 4 + int.from_bytes(data[4:6], "big")
-    segment = b"\xff\xfe" + struct.pack(">H", min(len(comment), 65_533) + 2) + comment[:65_533]
-    return data[:first] + segment + data[first:]
-
-
-def _upright(name: str, value: Any) -> Any:
-    """XMP repeats the orientation, and some viewers believe it rather than EXIF."""
-    if name != _XMP:
-        return value
-    return re.sub(rb'(tiff:Orientation(?:="|>))[2-8]', rb"\g<1>1", value)
-
-
-def _without_preview(exif: bytes) -> bytes | None:
-    """EXIF that ends after its first directory: the second holds the preview. None if it is broken.
-
-    Nothing else is touched: to write it anew would cost text that is not ASCII.
-    """
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
+def _attach_exif(image: Any, block: bytes) -> None:
+    """EXIF as libvips keeps it: it writes the tags that are fields too, and drops all others."""
+    if len(block) > _EXIF_ROOM:
+        block = build_exif(tags_of(block), largest=_LARGE_VALUE)
     try:
-        (first,) = struct.unpack_from(f"{order}I", exif, start + 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, start + first)
-        place = start + first + 2 + 12 * count
-        struct.unpack_from(f"{order}I", exif, place)
-    except struct.error:
-        return None
-    return exif[:place] + bytes(4) + exif[place + 4 :]
+        small = VipsImage.black(1, 1).jpegsave_buffer(keep=0)
+        small = small[:2] + jpeg_segment(0xE1, b"Exif\0\0" + block[:_EXIF_ROOM]) + small[2:]
+        there = VipsImage.jpegload_buffer(small)
+        for name in there.get_fields():
+            if name.startswith("exif-"):
+                image.set_type(there.get_typeof(name), name, there.get(name))
+    except (VipsError, UnicodeDecodeError):
+        return  # the inventories tell
+    image.set_type(INTEGER, "orientation", 1)
+
+
+def embed(data: bytes, key: str, metadata: Metadata, packet: Packet | None) -> bytes:
+    """A file that was written without metadata, with them.
+
+    Args:
+        data: of libvips.
+        key: format.
+        metadata: of `made_true`.
+        packet: its XMP.
+    """
+    if key == "png":
+        return _into_png(data, metadata, packet)
+    if key == "jpeg":
+        return _into_jpeg(data, metadata, packet)
+    if key == "webp":
+        return _into_webp(data, metadata, packet)
+    return _into_tiff(data, metadata, packet) if key == "tiff" else data
+
+
+def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+    """Text goes into iTXt (PNG 11.3.3.4), the one for UTF-8 and the only one searched for XMP."""
+    head = 8 + 25  # signature, IHDR
+    said = dict(metadata.colour)
+    if metadata.hdr is not None:  # PNG is RGB of full range
+        said[b"cICP"] = bytes([*metadata.hdr[:2], 0, 1])
+    chunks = [png_chunk(kind, body) for kind, body in said.items()]
+    if metadata.exif is not None:
+        chunks.append(png_chunk(b"eXIf", metadata.exif))
+    text = [(key, value.encode("utf-8", "replace")) for key, value in metadata.text]
+    text += [("XML:com.adobe.xmp", packet.packet())] if packet else []
+    for key, value in text:
+        # Keyword, no compression, no language, no translation, text.
+        name = key.encode("latin-1", "replace")[:79]
+        chunks.append(png_chunk(b"iTXt", name + b"\0\0\0\0\0" + value))
+    if metadata.aspect is not None:
+        theirs = next(png_chunk(*one) for one in png_chunks(data) if one[0] == b"pHYs")
+        across, down = _whole(metadata.aspect, 2**31 - 1)
+        ours = png_chunk(b"pHYs", struct.pack(">IIB", across, down, 0))
+        data = data.replace(theirs, ours, 1)
+    return data[:head] + b"".join(chunks) + data[head:]
+
+
+def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+    parts: list[tuple[int, bytes]] = []
+    block = metadata.exif
+    if block is not None and len(block) > _EXIF_ROOM:
+        block = build_exif(tags_of(block), largest=_LARGE_VALUE)
+    if block is not None and len(block) <= _EXIF_ROOM:
+        parts.append((0xE1, b"Exif\0\0" + block))
+    if packet is not None:
+        first = Packet.empty()
+        add_to_packet(first, facts_of(packet))
+        parts += [(0xE1, body) for body in packet_segments(packet, first)]
+    joined = join_photoshop(metadata.iptc, metadata.photoshop)
+    parts += [(0xED, body) for body in photoshop_segments(joined)]
+    if metadata.comment is not None:
+        parts.append((0xFE, metadata.comment[:65_533]))
+    inks = any(0xC0 <= marker <= 0xC2 and body[5] == 4 for marker, body in jpeg_segments(data))
+    if data[2:4] == b"\xff\xe0":
+        data = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    if not inks:  # JFIF knows grey and YCbCr only
+        unit, shape = (0, metadata.aspect) if metadata.aspect else (1, metadata.dpi or _USUAL)
+        across, down = _whole(shape, 65_535) if unit == 0 else map(round, shape)
+        numbers = struct.pack(">BHH", unit, min(across, 65_535), min(down, 65_535))
+        parts.insert(0, (0xE0, b"JFIF\0\1\1" + numbers + b"\0\0"))
+    return data[:2] + b"".join(jpeg_segment(*part) for part in parts) + data[2:]
+
+
+def _into_webp(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+    """Chunks behind the picture, and the flags of the header that announce them."""
+    chunks = list(riff_chunks(data))
+    added = [(b"EXIF", metadata.exif)] if metadata.exif is not None else []
+    added += [(b"XMP ", packet.packet())] if packet is not None else []
+    if not added or not chunks:
+        return data
+    if chunks[0][0] != b"VP8X":
+        flags, body = 0, chunks[0][1]
+        if chunks[0][0] == b"VP8L":
+            bits = int.from_bytes(body[1:5], "little")
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+            flags = 0x10 if bits >> 28 & 1 else 0
+        else:
+            width, height = (n & 0x3FFF for n in struct.unpack("<HH", body[6:10]))
+        sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        chunks.insert(0, (b"VP8X", bytes([flags, 0, 0, 0]) + sides))
+    flags = chunks[0][1][0]
+    for kind, _ in added:
+        flags |= 0x08 if kind == b"EXIF" else 0x04
+    chunks[0] = (b"VP8X", bytes([flags]) + chunks[0][1][1:])
+    body = b"".join(
+        kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+        for kind, content in [*chunks, *added]
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+    tags: Tags = tags_of(metadata.exif) if metadata.exif is not None else {}
+    tags |= dict(metadata.geo)
+    if packet is not None:
+        tags[700] = (1, packet.packet())
+    if metadata.iptc is not None:
+        tags[33723] = (7, metadata.iptc + bytes(-len(metadata.iptc) % 4))
+    if metadata.photoshop:
+        tags[34377] = (1, join_photoshop(None, metadata.photoshop))
+    if metadata.aspect is not None:
+        across, down = _whole(metadata.aspect, 2**31)
+        tags |= {
+            282: (5, struct.pack("<II", across, 1)),
+            283: (5, struct.pack("<II", down, 1)),
+            296: (3, struct.pack("<H", 1)),
+        }
+    return add_to_tiff(data, tags) if tags else data
+
+
+def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
+    """A ratio as whole numbers."""
+    across, down = aspect
+    if across == int(across) and down == int(down) and max(aspect) <= most:
+        return int(across), int(down)
+    factor = min(most, 10_000) / max(aspect)
+    return max(1, round(across * factor)), max(1, round(down * factor))
 
 
 def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
     unknown = "resolution-unit" not in names and abs(header.xres - 1) < 1e-6
-    if unknown or header.xres <= 0:
+    if unknown or header.xres <= 0 or header.yres <= 0:
         return None
     return header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
-
-
-def _tiff_tags(data: bytes) -> list[tuple[str, int, Any]]:
-    """Who took a TIFF, with what and when, by Pillow, as EXIF for other formats."""
-    try:
-        with _by_pillow(data, "TIFF") as image:
-            tags = image.getexif()
-            found = {name: tags.get(tag) for tag, name in _TIFF_TAGS.items()}
-    except _BROKEN:
-        return []
-    return [
-        (f"exif-ifd0-{name}", TEXT, f"{value} ({value}, ASCII, 1 components, 1 bytes)")
-        for name, value in found.items()
-        if isinstance(value, str) and value.strip("\0 ")
-    ]
-
-
-def lost(metadata: Metadata, key: str) -> list[str]:
-    """What of the metadata a format has no place for, as notes."""
-    names = {name for name, _, _ in metadata.fields}
-    notes = []
-    if key == "tiff" and any(name.startswith("exif-") for name in names):
-        notes.append("its EXIF data were left out: they are not written into TIFF")
-    if key not in ("jpeg", "tiff") and _IPTC in names:
-        notes.append(f"its IPTC data were left out: {key} has no place for them")
-    if key != "png" and metadata.text:
-        notes.append(f"its text was left out: {key} has no place for it")
-    if key != "jpeg" and metadata.comment:
-        notes.append(f"its comment was left out: {key} has no place for it")
-    return notes
-
-
-@contextmanager
-def _by_pillow(data: bytes, kind: str) -> Iterator[Any]:
-    """The header of a picture as Pillow reads it, without its warnings on what is broken."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Pillow.open(io.BytesIO(data), formats=(kind,)) as image:
-            yield image
-
-
-def _png_text(data: bytes) -> list[tuple[str, str]]:
-    """By Pillow, since libvips takes Latin-1 chunks for UTF-8; XMP comes another way."""
-    try:
-        with _by_pillow(data, "PNG") as image:
-            # `.text` would decode the pixels first.
-            found = dict(image.png.im_text)
-    except _BROKEN:
-        return []
-    return [(str(k), str(v)) for k, v in found.items() if k != _PNG_XMP]
-
-
-def _jpeg_comment(data: bytes) -> bytes | None:
-    try:
-        with _by_pillow(data, "JPEG") as image:
-            comment = image.info.get("comment")
-    except _BROKEN:
-        return None
-    return comment if isinstance(comment, bytes) else None
-
-
-def _itxt(key: str, value: bytes) -> bytes:
-    """Keyword, no compression, no language, no translation, text."""
-    return key.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

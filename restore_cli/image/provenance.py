@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
 
 from restore_cli.image.picture import Metadata
-from restore_cli.image.vips import BLOB
+from restore_cli.image.xmp import RDF, Packet
 
 NAMESPACE = "urn:restore-cli:xmp:1.0/"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + _RDF + '">'
-    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
-_SEGMENT = 60_000  # bytes, of 65,535 that also hold a name
-_OURS = re.compile(
-    # As `add_to_xmp` writes it, to the letter: time is linear in the packet, whoever wrote that.
-    rf'<rdf:Description rdf:about="" xmlns:restore="{re.escape(NAMESPACE)}"[^<>]*/>'
-)
+_PREFIX = f"{{{NAMESPACE}}}"
+ElementTree.register_namespace("restore", NAMESPACE)
 
 
-def add_to_xmp(
-    metadata: Metadata, facts: tuple[tuple[str, str], ...], *, small: bool = False
-) -> tuple[Metadata, bool]:
-    """Metadata whose XMP says how the picture was made, in place of what it said before.
+def add_to_packet(packet: Packet, facts: tuple[tuple[str, str], ...]) -> Packet:
+    """Say in a packet how its picture was made, in place of what it said of that before.
 
     Args:
-        metadata: of the picture that was restored.
+        packet: changed.
         facts: names of XML attributes and their values.
-        small: whether the packet must fit into one segment of a JPEG.
-
-    Returns:
-        The metadata, and whether the XMP that was there had to go.
     """
-    before = next((value for name, _, value in metadata.fields if name == "xmp-data"), b"")
-    packet = _OURS.sub("", bytes(before).decode("utf-8", "replace"))
-    attributes = " ".join(f"restore:{name}={quoteattr(_printable(text))}" for name, text in facts)
-    ours = f'<rdf:Description rdf:about="" xmlns:restore="{NAMESPACE}" {attributes}/></rdf:RDF>'
-    whole = packet.replace("</rdf:RDF>", ours, 1)
-    # Broken, of another prefix or in UTF-16: not to be mended here.
-    replaced = bool(before) and ("</rdf:RDF>" not in packet or (small and len(whole) > _SEGMENT))
-    if replaced or not before:
-        whole = _PACKET.replace("</rdf:RDF>", ours, 1)
-    others = tuple(field for field in metadata.fields if field[0] != "xmp-data")
-    fields = (*others, ("xmp-data", BLOB, whole.encode()))
-    return replace(metadata, fields=fields), replaced
+    packet.remove(lambda name: name.startswith(_PREFIX))
+    for one in list(packet.descriptions()):
+        if not len(one) and set(one.attrib) <= {f"{{{RDF}}}about"}:
+            packet.rdf.remove(one)
+    if facts:
+        values = {f"{_PREFIX}{name}": _printable(text) for name, text in facts}
+        about = {f"{{{RDF}}}about": ""}
+        ElementTree.SubElement(packet.rdf, f"{{{RDF}}}Description", about | values)
+    return packet
 
 
 def _printable(text: str) -> str:
@@ -58,17 +37,16 @@ def _printable(text: str) -> str:
 
 
 def read_provenance(metadata: Metadata) -> dict[str, str]:
-    """What `add_to_xmp` wrote; empty where `restore` did not make the picture."""
-    packet = next((value for name, _, value in metadata.fields if name == "xmp-data"), b"")
-    try:
-        # Expat refuses entities that grow; nothing outside of the packet is fetched.
-        root = ElementTree.fromstring(bytes(packet).strip(b"\0 \n"))
-    except (ElementTree.ParseError, ValueError, LookupError):
-        return {}
-    prefix = f"{{{NAMESPACE}}}"
-    return {
-        name.removeprefix(prefix): value
-        for element in root.iter(f"{{{_RDF}}}Description")
-        for name, value in element.attrib.items()
-        if name.startswith(prefix)
-    }
+    """What `add_to_packet` wrote; empty where `restore` did not make the picture."""
+    packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
+    return {} if packet is None else dict(facts_of(packet))
+
+
+def facts_of(packet: Packet) -> tuple[tuple[str, str], ...]:
+    """What `add_to_packet` wrote into a packet."""
+    return tuple(
+        (name.removeprefix(_PREFIX), value)
+        for one in packet.descriptions()
+        for name, value in one.attrib.items()
+        if name.startswith(_PREFIX)
+    )

@@ -20,11 +20,15 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from restore_cli.errors import PictureError
-from restore_cli.image.colour import is_srgb, profile_state, to_srgb
+from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
+from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, read_heif
+from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.vips import VipsError, VipsImage, first_line
+from restore_cli.image.raw import camera_of_raw, larger_inside
+from restore_cli.image.signalled import read_signalled
+from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
 from restore_cli.rounding import as_float
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
@@ -125,14 +129,23 @@ def decode(
     """
     header = open_header(data, name, max_pixels=max_pixels)
     image, notes = header.image, header.notes
+    if header.metadata.hdr is not None and icc == "strip":
+        raise PictureError(
+            f"'{name}' is of high dynamic range, which does not become sRGB here",
+            hint="use --icc convert, and --format png, which keeps it",
+        )
     try:
         if _field(image, "orientation", 1) > 1:  # turning needs more than one pass
             image = image.copy_memory()
         picture = _pixels(image.autorot(), header, icc)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
-    several = header.format == "jpeg" and b"MPF\0" in data[:200_000]
-    if several or (header.format == "avif" and _field(header.image, "n-pages", 1) > 1):
+    several = header.format == "jpeg" and any(
+        marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data)
+    )
+    if header.format in ("avif", "heic"):
+        several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
+    if several:
         notes = (*notes, "only the first picture in the file was taken")
     return replace(picture, notes=(*notes, *picture.notes))
 
@@ -147,8 +160,10 @@ class Header:
         width: pixels, upright.
         height: pixels, upright.
         depth: bits a channel, 8 or 16.
+        bits: a channel that the file really has.
         kind: "grey", "rgb" or "cmyk".
         alpha: whether there is transparency.
+        orientation: as EXIF counts them; 1 is upright.
         metadata: of the file.
         notes: on what of it cannot be kept.
     """
@@ -158,8 +173,10 @@ class Header:
     width: int
     height: int
     depth: int
+    bits: int
     kind: str
     alpha: bool
+    orientation: int
     metadata: Metadata
     notes: tuple[str, ...]
 
@@ -175,20 +192,45 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     Raises:
         PictureError: see `read_image`.
     """
+    _refuse_raw(data, name)
     key = recognise(data[:_HEAD])
     if key is None:
         what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
         raise PictureError(f"'{name}' {what}")
     try:
         image, content = _open(data, key, name, max_pixels)
-        metadata, notes = read_metadata(image, content, key)
+        metadata = read_metadata(image, content, data, key)
+        kind = _kind(image, name)
+        if key in ("png", "jpeg", "webp"):
+            # By the block that is kept and set upright: a decoder may have seen another, or none.
+            image = image.copy()
+            image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
-    turned = _field(image, "orientation", 1) >= 5
-    width, height = (image.height, image.width) if turned else (image.width, image.height)
+    orientation = _field(image, "orientation", 1)
+    width, height = image.width, image.height
+    if orientation >= 5:
+        width, height = height, width
     depth = 8 if image.format == "uchar" else 16
-    kind, alpha = _kind(image, name), bool(image.hasalpha())
-    return Header(image, key, width, height, depth, kind, alpha, metadata, notes)
+    bits = _bits(image, data, key)
+    with_profile = metadata.icc_profile is not None
+    said = read_signalled(data, key, grey=kind == "grey", with_profile=with_profile)
+    metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
+    if said.profile is not None:
+        metadata = replace(metadata, icc_profile=said.profile)
+    notes = (said.note,) * bool(said.note)
+    alpha = bool(image.hasalpha())
+    return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
+
+
+def _bits(image: Any, data: bytes, key: str) -> int:
+    """Bits a channel: what the container says where values are kept in 16."""
+    if image.format == "uchar":
+        return 8
+    if key == "heic":
+        pixi = next(iter(read_heif(data).of_primary(b"pixi")), b"")
+        return pixi[5] if len(pixi) > 5 else 16
+    return min(16, max(8, _field(image, "bits-per-sample", 16)))
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
@@ -231,11 +273,26 @@ def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes
     return header, data
 
 
+def _refuse_raw(data: bytes, name: str) -> None:
+    """Errors for files of which only the preview would be read."""
+    if (maker := camera_of_raw(data)) is not None:
+        raise PictureError(
+            f"'{name}' is a raw file of {maker}; all that could be read of it is its preview",
+            hint="develop it first, to TIFF or PNG, e.g. with darktable or RawTherapee",
+        )
+    if (larger := larger_inside(data)) is not None:
+        raise PictureError(
+            f"'{name}' begins with a reduced copy; the picture itself ({larger[0]}x{larger[1]}) is "
+            "in a directory further down",
+            hint="save it as a plain TIFF first",
+        )
+
+
 def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
     """Errors for what would be decoded wrongly, too large, or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1)
-    if key == "png" and 0 <= data.find(b"acTL") < data.find(b"IDAT"):
+    if key == "png" and _is_animated(data):
         frames = max(2, frames)
     if frames > 1 and key != "avif":
         raise PictureError(
@@ -246,6 +303,14 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
         raise PictureError(
             f"'{name}' has values of type {header.format}", hint="save it with 8 or 16 bits"
         )
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether a PNG has an acTL chunk before its pixels, as APNG wants it."""
+    for kind, _ in png_chunks(data):
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+    return False
 
 
 def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -267,6 +332,8 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
                 f"'{name}' is HEIC", hint="pip install 'restore-cli[heif]' reads it"
             ) from None
         pillow_heif.register_heif_opener()
+        if deep := _deep_heic(pillow_heif, data, name, max_pixels):
+            return deep
     try:
         with warnings.catch_warnings(), Pillow.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")
@@ -283,15 +350,39 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     return buffer.getvalue()
 
 
+def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> bytes | None:
+    """A HEIC of more than 8 bits as a PNG of 16, which Pillow does not know; None for others."""
+    try:
+        heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        if heif.info["bit_depth"] <= 8:
+            return None
+        width, height = heif.size
+        _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
+        values = np.asarray(heif)
+        pillow_heif.set_orientation(heif.info)  # it was turned by its decoder
+    except (OSError, ValueError, EOFError, RuntimeError, KeyError) as error:
+        raise PictureError(f"cannot read '{name}': {error}") from error
+    kind = "grey16" if values.ndim == 2 else "rgb16"
+    dots = 72 / 25.4  # a millimetre, as viewers assume
+    image = VipsImage.new_from_array(values).copy(interpretation=kind, xres=dots, yres=dots)
+    if profile := heif.info.get("icc_profile"):
+        image = with_profile(image, bytes(profile))
+    made: bytes = image.pngsave_buffer(compression=1, keep=8)
+    exif = bytes(heif.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    chunks = png_chunk(b"eXIf", exif) if exif else b""
+    if xmp := heif.info.get("xmp"):
+        chunks += png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + bytes(xmp))
+    return made[:33] + chunks + made[33:]
+
+
 def _pixels(image: Any, header: Header, icc: str) -> Picture:
     """Decode, split off alpha, convert colours."""
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None
-    if header.format == "avif" and depth == 16:
-        # libvips moves 10 and 12 bits up and leaves zeros below, so that white is not 65535.
-        bits = _field(header.image, "bits-per-sample", 16)
-        low = 16 - min(16, max(8, bits))
+    if header.format in ("avif", "heic") and depth == 16:
+        # Their readers move 10 and 12 bits up and leave zeros below, so that white is not 65535.
+        low = 16 - header.bits
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
         values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:])
@@ -303,25 +394,38 @@ def _pixels(image: Any, header: Header, icc: str) -> Picture:
         unbounded = torch.from_numpy(srgb).permute(2, 0, 1)[None]
         if kind == "grey":
             unbounded = unbounded.mean(1, keepdim=True)
-        pixels = unbounded.clamp(0, 1)
+        pixels = unbounded.clamp(0, 1).float()
+        # Of 16 bits the rounding to float32 is kept too: a saturated colour's dark channel comes
+        # back by 40 of 65535 wrong without it.
         excess = unbounded - pixels
-        excess = excess if excess.abs().max() > _HALF_STEP else None
+        excess = excess if depth == 16 or excess.abs().max() > _HALF_STEP else None
     pixels = pixels.expand(-1, 3, -1, -1).contiguous()
     if alpha is not None:
         pixels = fill_transparent(pixels, alpha)
     return Picture(
-        pixels, alpha, kind == "grey", header.format, depth, colours, excess, metadata, tuple(notes)
+        pixels,
+        alpha,
+        kind == "grey",
+        header.format,
+        depth,
+        colours,
+        excess,
+        metadata,
+        tuple(notes),
+        header.bits,
     )
 
 
 def _colours(
     values: NDArray[Any], kind: str, icc: str, metadata: Metadata
-) -> tuple[NDArray[np.float32] | None, Metadata, str, list[str]]:
+) -> tuple[NDArray[Any] | None, Metadata, str, list[str]]:
     """Values as sRGB, or None to take them as they are; the profile to write; notes."""
     profile, notes = metadata.icc_profile, []
     if profile is not None and profile_state(profile) == "broken":
         notes.append("its colour profile is broken and was left out")
         profile, metadata = None, replace(metadata, icc_profile=None)
+    if metadata.hdr is not None:
+        return None, metadata, "rgb", notes
     unconverted = profile is None or icc == "keep" or is_srgb(profile, values.shape[-1])
     if unconverted and kind != "cmyk":
         stripped = icc == "strip"

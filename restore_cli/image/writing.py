@@ -14,9 +14,9 @@ from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
-from restore_cli.image.metadata import attach, jpeg_comment, lost, png_text
+from restore_cli.image.inventory import lost, take
+from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
-from restore_cli.image.provenance import add_to_xmp
 from restore_cli.image.vips import VipsError, VipsImage, first_line
 from restore_cli.rounding import is_rounded, rounded
 
@@ -33,7 +33,8 @@ class Encoding:
             WebP, AVIF 90 with full chroma.
         lossless: WebP and AVIF exactly, whatever the quality.
         depth: bits a channel, 8 or 16; None for the picture's own.
-        metadata: "all", "safe" (without the embedded preview) or "none".
+        metadata: "all"; "safe" for all but the embedded preview, which shows the picture as it was;
+            "private" for that without GPS, serial numbers, owners and maker notes too; or "none".
         provenance: facts about how the picture was made, for XMP.
     """
 
@@ -86,34 +87,37 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     Raises:
         PictureError: the format cannot hold the picture.
     """
-    refuse_impossible(name, *picture.size, encoding.format, alpha=picture.alpha is not None)
+    refuse_impossible(
+        name, *picture.size, encoding.format, alpha=picture.alpha is not None, hdr=picture.hdr
+    )
     key, kind = encoding.format, FORMATS[encoding.format]
     wanted = encoding.depth or picture.depth
     depth = stored_depth(wanted, key)
-    notes = _limits(picture, encoding, wanted)
+    notes = _limits(picture, encoding)
     if picture.colours == "cmyk" and not kind.cmyk:
         metadata = replace(picture.metadata, icc_profile=None)
         picture = replace(picture, colours="rgb", metadata=metadata)
     try:
         image = _image(picture, depth)
-        fields = picture.metadata
-        if encoding.provenance and encoding.metadata != "none":
-            fields, replaced = add_to_xmp(fields, encoding.provenance, small=key == "jpeg")
-            notes += ["its XMP could not be kept: it is too large or not understood"] * replaced
-        image, keep = attach(image, fields, level=encoding.metadata, xmp=key != "png")
+        height, width = picture.size
+        metadata, packet = made_true(
+            picture.metadata,
+            encoding.provenance,
+            key,
+            level=encoding.metadata,
+            height=height,
+            width=width,
+        )
+        image, keep = prepared(image, metadata, key, packet)
         if key == "avif" and depth == 16:  # libvips cuts the low bits off, it does not round
             image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
                 interpretation=image.interpretation
             )
-        data = _save(image, key, encoding, keep, depth)
+        data = embed(_save(image, key, encoding, keep, depth), key, metadata, packet)
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
-    if encoding.metadata != "none":
-        if key == "png":
-            data = png_text(data, fields)
-        if key == "jpeg" and fields.comment:
-            data = jpeg_comment(data, fields.comment)
-    return data, tuple(notes)
+    gone = lost(picture.metadata.inventory, take(data, key), level=encoding.metadata)
+    return data, (*notes, *gone)
 
 
 def stored_depth(wanted: int, key: str) -> int:
@@ -121,26 +125,39 @@ def stored_depth(wanted: int, key: str) -> int:
     return 16 if min(wanted, FORMATS[key].depth) > 8 else 8
 
 
-def _limits(picture: Picture, encoding: Encoding, wanted: int) -> list[str]:
+def _limits(picture: Picture, encoding: Encoding) -> list[str]:
     """What was asked for or is there, and has no place in the format, as notes."""
     key, kind, notes = encoding.format, FORMATS[encoding.format], []
-    if wanted > kind.depth:
-        notes.append(f"{key} holds {kind.depth} bits a channel, not {wanted}")
+    real = encoding.depth or picture.bits or picture.depth
+    if real > kind.depth:
+        notes.append(f"{key} holds {kind.depth} bits a channel, not {real}")
+    elif (picture.bits or 8) > 8 and encoding.depth == 8:
+        notes.append(f"{picture.bits} bits a channel became 8")
+    if key != "png" and picture.metadata.colour and picture.metadata.icc_profile:
+        names = ", ".join(chunk.decode("ascii", "replace") for chunk, _ in picture.metadata.colour)
+        notes.append(f"its {names} became a colour profile")
     if picture.colours == "cmyk" and not kind.cmyk:
         notes.append(f"{key} cannot hold CMYK; written as sRGB")
     if encoding.lossless and key == "jpeg":
         notes.append("jpeg has no lossless form")
     if encoding.quality is not None and key in ("png", "tiff"):
         notes.append(f"{key} is lossless, so --quality says nothing to it")
-    return notes + (lost(picture.metadata, key) if encoding.metadata != "none" else [])
+    return notes
 
 
-def refuse_impossible(name: str, height: int, width: int, key: str, *, alpha: bool) -> None:
+def refuse_impossible(
+    name: str, height: int, width: int, key: str, *, alpha: bool, hdr: str = ""
+) -> None:
     """Refuse a picture that a format cannot hold.
 
     Raises:
-        PictureError: a side is too long, or transparency has no place.
+        PictureError: a side is too long, or transparency or high dynamic range have no place.
     """
+    if hdr and key != "png":
+        raise PictureError(
+            f"'{name}' is of high dynamic range ({hdr}), which is written into PNG only",
+            hint="use --format png, which keeps its transfer, primaries and depth",
+        )
     if max(height, width) > FORMATS[key].longest_side:
         raise PictureError(
             f"'{name}': {width}x{height} is larger than {key} can hold", hint="use --format png"
@@ -166,10 +183,7 @@ def _image(picture: Picture, depth: int) -> Any:
             image = with_profile(image, profile)
     else:
         values = picture.pixels[0].permute(1, 2, 0).numpy()
-        image = from_srgb(values, profile, depth)
-        if picture.grey and image.bands == 3:  # a grey picture under a profile for RGB
-            image = image.extract_band(1)
-            image = image.copy(interpretation="grey16" if depth == 16 else "b-w")
+        image = from_srgb(values, profile, depth, grey=picture.grey)
     if picture.alpha is None:
         return image
     return image.bandjoin(VipsImage.new_from_array(_integers(picture.alpha, depth)))

@@ -1,9 +1,9 @@
-"""A frame of 8 bits, and raw frames through a pipe, as ffmpeg speaks them: rgb24, in a row."""
+"""A frame, and raw frames through a pipe, as ffmpeg speaks them: rgb24, in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -49,28 +49,27 @@ def restore_frames(
         yield done
 
 
-def restore_frame(
-    values: NDArray[np.uint8], stage: Stage, height: int, width: int
-) -> NDArray[np.uint8]:
+def restore_frame(values: NDArray[Any], stage: Stage, height: int, width: int) -> NDArray[Any]:
     """Restore one frame.
 
     Args:
-        values: (H, W, 3).
+        values: (H, W, 3), uint8 or uint16.
         stage: a network made ready.
         height: of the result.
         width: of the result.
 
     Returns:
-        (height, width, 3), contiguous.
+        (height, width, 3), contiguous, of the same type.
 
     Raises:
         PictureError: the network's output is not finite.
     """
     whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns of others
     image = as_float(whole.permute(2, 0, 1)[None])
+    depth = 8 * values.itemsize
     enlarged = tuple(side * stage.scale for side in values.shape[:2])
     if enlarged == (height, width):
-        restored = stage(image, depth=8)
+        restored = stage(image, depth=depth)
     else:
-        restored = rounded(resize_bicubic(stage(image), height, width), 8)
+        restored = rounded(resize_bicubic(stage(image), height, width), depth)
     return np.ascontiguousarray(restored[0].permute(1, 2, 0).numpy())

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import has_magic, iglob
-from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
+from restore_cli.image.folders import by_number, is_hidden, list_pictures
 
 STREAM = Path("-")  # stdin or stdout
+# Windows' programs begin lists with one; UTF-32's little-endian mark begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +78,43 @@ def pictures(path: Path) -> list[Path]:
 def read_list(text: bytes, *, separator: bytes) -> list[Path]:
     """Paths from a list, one a line or ended by NUL.
 
+    Args:
+        text: bytes of names; or UTF-8, UTF-16 or UTF-32 with a mark at its beginning, or UTF-16 of
+            mostly Latin letters without one, as Windows' programs write it.
+        separator: of names, a line's end or NUL; in UTF-16 and UTF-32 always a line's end.
+
     Raises:
-        UsageError: a list of lines that holds NUL: it was made with `-print0`.
+        UsageError: a list of lines that holds NUL: it was made with `-print0`; half of a character.
     """
+    mark, encoding = next(((m, e) for m, e in _MARKS if text.startswith(m)), (b"", ""))
+    encoding = encoding or _unmarked(text)
+    if encoding == "utf-8":
+        text = text.removeprefix(mark)
+    elif encoding:
+        try:
+            text = os.fsencode(text.decode(encoding))
+        except UnicodeError as error:
+            raise UsageError(
+                f"the list of files is not whole {encoding.upper()}", hint="save it as UTF-8"
+            ) from error
+        separator = b"\n"
     if separator != b"\0" and b"\0" in text:
         raise UsageError("the list of files has NUL characters", hint="use -0")
-    names = (name.rstrip(b"\r") if separator == b"\n" else name for name in text.split(separator))
+    names = (
+        name.removesuffix(b"\r") if separator == b"\n" else name for name in text.split(separator)
+    )
     paths = [Path(os.fsdecode(name)) for name in names if name]
     return [path.absolute() if path == STREAM else path for path in paths]  # a file of that name
+
+
+def _unmarked(text: bytes) -> str:
+    """UTF-16 without a mark: every second byte of a name in Latin letters is NUL."""
+    if len(text) < 4 or len(text) % 2:
+        return ""
+    even, odd = text[::2].count(0), text[1::2].count(0)
+    if max(even, odd) > 0.4 * len(text) / 2 and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return ""
 
 
 def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Iterator[Source]:
@@ -88,50 +125,41 @@ def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Ite
     elif given.exists() or given.is_symlink():
         yield Source(given)
     elif has_magic(str(given)):
-        # A pattern that the shell did not expand, because it was quoted.
-        names = iglob(str(given), recursive=True)  # noqa: PTH207 — of absolute patterns too
-        matches = sorted(map(Path, names))
-        root = Path(*takewhile(lambda piece: not has_magic(piece), given.parts))
-        sources = [
-            Source(match, match.parent.relative_to(root))
-            for match in matches
-            if match.is_file() and _is_picture(match)
-        ]
-        if not sources:
-            raise NoInputError(f"no pictures match '{given}'")
-        yield from sources
+        yield from _glob(given)
     else:
         raise NoInputError(f"no such file or folder: '{given}'")
 
 
+def _glob(given: Path) -> Iterator[Source]:
+    """A pattern that the shell did not expand, because it was quoted.
+
+    Folders at its beginning that exist are taken literally, brackets included.
+    """
+    root = next(parent for parent in given.parents if parent.exists())
+    pattern = given.relative_to(root)
+    if not has_magic(str(pattern)):
+        raise NoInputError(f"no such file or folder: '{given}'")
+    asked = any(is_hidden(part) for part in pattern.parts)
+    names = iglob(str(pattern), root_dir=root, recursive=True, include_hidden=asked)  # noqa: PTH207
+    matches = [Path(name) for name in names]
+    sources = [
+        Source(root / match, match.parent)
+        for match in sorted(matches, key=by_number)
+        if (asked or not any(is_hidden(part) for part in match.parts))
+        and match.suffix.lower() in PHOTO_SUFFIXES
+        and (root / match).is_file()
+    ]
+    if not sources:
+        raise NoInputError(f"no pictures match '{given}'")
+    yield from sources
+
+
 def _folder(folder: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
-    if not recursive:
-        try:
-            inside = sorted(folder.iterdir())
-        except OSError as error:
-            _unreadable(error)
-        for path in inside:
-            if _is_picture(path) and path.is_file():
-                yield Source(path)
-        return
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):  # no links: no loops
-        relative = Path(parent).relative_to(folder)
-        folders[:] = sorted(n for n in folders if _wanted(str(relative / n), (), exclude))
-        for name in sorted(names):
-            path = Path(parent, name)
-            if _is_picture(path) and path.is_file():
-                yield Source(path, relative)
+    def enter(relative: Path) -> bool:
+        return _wanted(str(relative), (), exclude)
 
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise UsageError(
-        f"cannot look into '{error.filename}': {error.strerror}",
-        hint="or leave it out with --exclude NAME",
-    )
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+    for path in list_pictures(folder, recursive=recursive, enter=enter):
+        yield Source(path, path.parent.relative_to(folder))
 
 
 def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

@@ -158,6 +158,22 @@ def refuse_unwritable(folder: Path) -> None:
         raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
 
 
+def refuse_long(path: Path) -> None:
+    """Raise a `UsageError` when a name, or a path, is longer than its file system takes."""
+    nearest = existing(path.parent)
+    most, longest = 255, 4096
+    if hasattr(os, "pathconf"):
+        most, longest = (os.pathconf(nearest, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
+    name = max(path.parts, key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(name)) > most or len(os.fsencode(path)) >= longest:
+        raise UsageError(
+            f"the name '{name}' is longer than the {most} bytes that '{nearest}' takes"
+            if len(os.fsencode(name)) > most
+            else f"the path '{path}' is longer than the {longest} bytes that the system takes",
+            hint="choose a shorter --output, or a template such as -o 'sharp/{name:.80}.{ext}'",
+        )
+
+
 def refuse_full(folder: Path, needed: int) -> None:
     """Raise a `UsageError` when a folder's disk has less than the bytes that are needed."""
     free = shutil.disk_usage(existing(folder)).free
@@ -182,4 +198,11 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 
 def existing(folder: Path) -> Path:
     """The nearest folder above, or itself, that is there."""
-    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+
+    def exists(path: Path) -> bool:
+        try:
+            return path.exists()
+        except OSError:  # its name is too long
+            return False
+
+    return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.image import FORMATS, MAX_PIXELS, read_size
-from restore_cli.image.formats import SUFFIXES
+from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, identity
 
@@ -16,7 +16,7 @@ ON_EXISTS = ("error", "skip", "overwrite", "rename")
 ALPHA, ICC, METADATA = (
     ("restore", "resize", "drop"),
     ("convert", "keep", "strip"),
-    ("all", "safe", "none"),
+    ("all", "safe", "private", "none"),
 )
 # Bytes of a written file over bytes of its pixels: half of the least that 24 photos, blurred and
 # enlarged by bicubic, gave (0.19 PNG, 0.18 TIFF, 0.12 WebP, 0.047 JPEG; 0.019 AVIF of 8), so that a
@@ -39,7 +39,7 @@ class RestoreJob:
         depth: bits a channel, 8 or 16, or None for the input's.
         alpha: "resize" (bicubic), "restore" (by the network) or "drop".
         icc: "convert", "keep" or "strip"; see `image.read_image`.
-        metadata: "all", "safe" or "none"; see `image.Encoding`.
+        metadata: "all", "safe", "private" or "none"; see `image.Encoding`.
         on_exists: what to do when an output is already there.
         resume: what is there already by the same model, weights and options is done.
         recursive: folders with what is in their folders.
@@ -87,8 +87,9 @@ def plan(job: RestoreJob) -> list[Item]:
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
-        UsageError: two inputs share an output, an output is an input or exists, a folder cannot be
-            written, a disk is too full, name and format disagree, an unknown choice.
+        UsageError: two inputs share an output, an output is an input or exists, a name is too long,
+            a folder cannot be written, a disk is too full, name and format disagree, an unknown
+            choice.
     """
     _refuse_choices(job)
     outputs.refuse_name(job.output, job.format)
@@ -111,8 +112,12 @@ def _plan(job: RestoreJob) -> list[Item]:
             hint="give a folder",
         )
     items = [Item(source.path, _target(job, source)) for source in sources]
+    if any(item.source.suffix.lower() in VIDEO_SUFFIXES for item in items):
+        _refuse_for_films(job)
     for item in items:
         outputs.refuse_film(item.source, item.target)
+        if item.target != STREAM:
+            outputs.refuse_long(item.target)
     listed = {identity(path) for path in job.inputs}
     results = {identity(item.target) for item in items}
     # In a folder that was restored before, the results are not inputs.
@@ -181,6 +186,21 @@ def _target(job: RestoreJob, source: Source) -> Path:
     return outputs.target(
         job.output, source, format_key=job.format, scale=job.scale, model=job.model
     )
+
+
+def _refuse_for_films(job: RestoreJob) -> None:
+    asked = {
+        "--format": job.format,
+        "--quality": job.quality,
+        "--lossless": job.lossless,
+        "--bit-depth": job.depth,
+        "--alpha": job.alpha != "resize",
+        "--icc": job.icc != "convert",
+    }
+    if useless := [name for name, value in asked.items() if value]:
+        raise UsageError(
+            f"{', '.join(useless)} says nothing to films", hint="leave it out, or the films"
+        )
 
 
 def _refuse_choices(job: RestoreJob) -> None:

@@ -142,7 +142,8 @@ def _load(data: bytes, name: str, settings: Settings, format_key: str | None) ->
     # Before the work, not after it.
     height, width = (side * settings.scale for side in picture.size)
     key = format_key or picture.own_format
-    refuse_impossible(name, height, width, key, alpha=picture.alpha is not None)
+    alpha = picture.alpha is not None
+    refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
     if settings.check:
         found = tuple(remarks(picture.pixels, settings.scale))
         picture = replace(picture, notes=(*picture.notes, *found))

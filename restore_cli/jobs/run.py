@@ -16,10 +16,11 @@ from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.image.writing import put
 from restore_cli.inference.cascade import Stage
+from restore_cli.jobs.film import read_comment
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item, RestoreJob
 from restore_cli.jobs.restoring import Settings, load, restore, save
-from restore_cli.jobs.video import read_comment, restore_video
+from restore_cli.jobs.video import restore_video
 
 Report = Callable[["Item", int, int], None]  # (item, tiles done, tiles in all)
 
@@ -205,7 +206,8 @@ def _film(item: Item, job: RestoreJob, stage: Stage, settings: Settings, report:
             stage,
             settings.scale,
             dict(settings.provenance(digest)) if settings.metadata != "none" else {},
-            lambda done, frames: report(item, done, max(frames, done)),
+            lambda done, frames: report(item, done, frames),
+            metadata=settings.metadata,
         )
     except OSError as error:
         failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")

@@ -1,8 +1,9 @@
-"""Films: every frame through the line, sound copied, in a container of the same kind."""
+"""Films: every frame through the line, everything else copied, in a container of the same kind."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
 from restore_cli.inference.cascade import Stage
+from restore_cli.jobs.film import (
+    BT709,
+    BT2020,
+    MATRICES,
+    UNKNOWN,
+    Colours,
+    Orientation,
+    colours_of,
+    kept_metadata,
+    library,
+    orientation_of,
+    remarks,
+)
 from restore_cli.jobs.frames import restore_frame
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
-_BT709, _LIMITED = 1, 1  # of ITU-T H.273
+_LIMITED = 1  # range, as FFmpeg counts them
+_GRACE = 0.5  # seconds that a container may promise and not hold
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+Report = Callable[[int, int], None]
 
 
 def restore_video(
@@ -27,7 +43,9 @@ def restore_video(
     stage: Stage,
     scale: int,
     made: dict[str, str],
-    report: Callable[[int, int], None],
+    report: Report,
+    *,
+    metadata: str = "safe",
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Restore a film frame by frame.
 
@@ -37,7 +55,8 @@ def restore_video(
         stage: a network made ready.
         scale: output pixels per input pixel.
         made: how; goes into the container's comment.
-        report: called with (frames done, frames in all; 0 where the container does not say).
+        report: called with (frames done, frames in all as far as the container says).
+        metadata: "all", "safe", "private" or "none"; see `writing.Encoding`.
 
     Returns:
         Height and width of the output, and notes on what was left out.
@@ -46,108 +65,234 @@ def restore_video(
         UsageError: PyAV is not installed.
         PictureError: not a film, or it breaks off, or the disk is full.
     """
-    av = _library()
+    av = library()
     try:
+        first = _first_frame(av, source)
         with av.open(str(source)) as reader, write_then_rename(target) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
-                writer.metadata["comment"] = json.dumps(made)
-                return _copy(av, reader, writer, stage, scale, report)
+                job = _Copy(av, reader, writer, first, stage, scale)
+                job.describe(made, metadata)
+                job.run(report)
+            notes = [*job.notes, *_missing(av, temporary, job)]
+            return job.size, tuple(notes)
     except av.error.FFmpegError as error:
         raise PictureError(f"cannot restore '{source}': {error.strerror or error}") from error
     except OSError as error:
         raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
 
 
-def read_comment(path: Path) -> dict[str, str]:
-    """What `restore_video` wrote into a film's comment; empty where it did not make it."""
-    av = _library()
-    try:
-        with av.open(str(path)) as film:
-            found = json.loads(film.metadata.get("comment", film.metadata.get("COMMENT", "{}")))
-    except (av.error.FFmpegError, OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
+    """By a reader of its own: seeking back would begin at the first picture, not at the sound."""
+    with av.open(str(source)) as reader:
+        if not reader.streams.video:
+            raise PictureError(f"'{source}' has no pictures")
+        video = reader.streams.video[0]
+        frame = next(reader.decode(video), None)
+        if frame is None:
+            raise PictureError(f"'{source}' has no frames")
+        return frame, colours_of(frame, video), orientation_of(frame)
 
 
-def _copy(
-    av: Any,
-    reader: Any,
-    writer: Any,
-    stage: Stage,
-    scale: int,
-    report: Callable[[int, int], None],
-) -> tuple[tuple[int, int], tuple[str, ...]]:
-    if not reader.streams.video:
-        raise PictureError(f"'{reader.name}' has no pictures")
-    source = reader.streams.video[0]
-    source.thread_count = 1  # decoding must not fight the network for the cores
-    first = next(reader.decode(source), None)
-    if first is None:
-        raise PictureError(f"'{reader.name}' has no frames")
-    reader.seek(0)
-    turns = round(first.rotation / 90) % 4  # phones write sideways and say so
-    height, width = (side * scale for side in (source.height, source.width))
-    if turns % 2:
-        height, width = width, height
-    image = writer.add_stream("libx264", rate=source.average_rate or Fraction(25))
-    image.width, image.height = width - width % 2, height - height % 2
-    image.pix_fmt = "yuv420p"
-    # Said and meant: players take large films for BT.709, whatever was meant.
-    context = image.codec_context
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = _LIMITED
-    if source.sample_aspect_ratio:
-        ratio = source.sample_aspect_ratio
-        context.sample_aspect_ratio = 1 / ratio if turns % 2 else ratio
-    image.options = {"crf": _RATE_FACTOR}
-    image.codec_context.time_base = source.time_base
-    image.codec_context.thread_count = 1
-    sounds, notes = _sounds(av, reader, writer)
-    done = 0
-    for packet in reader.demux([source, *sounds]):
-        if packet.stream in sounds:
-            if packet.dts is not None:
-                packet.stream = sounds[packet.stream]
-                writer.mux(packet)
-            continue
-        for frame in packet.decode():
-            upright = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-            restored = restore_frame(upright, stage, height, width)
-            restored = np.ascontiguousarray(restored[: image.height, : image.width])
-            new = av.VideoFrame.from_ndarray(restored, "rgb24").reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
-            new.pts, new.time_base = frame.pts, frame.time_base
-            writer.mux(image.encode(new))
-            done += 1
-            report(done, source.frames)
-    writer.mux(image.encode())
-    if (image.height, image.width) != (height, width):
-        notes.append("one row or column was cut off: H.264 needs even sides")
-    return (image.height, image.width), tuple(notes)
+class _Copy:
+    """One film on its way.
 
+    Attributes:
+        size: height and width of the output.
+        notes: on what was left out.
+        copied: packets written of each stream of the output that is a copy.
+        metadata: that was to be written.
+    """
 
-def _sounds(av: Any, reader: Any, writer: Any) -> tuple[dict[Any, Any], list[str]]:
-    """Streams of sound and their copies; a note on everything else that is left out."""
-    sounds, notes = {}, []
-    for stream in reader.streams:
-        if stream.type == "audio":
+    def __init__(
+        self,
+        av: Any,
+        reader: Any,
+        writer: Any,
+        first: tuple[Any, Colours, Orientation],
+        stage: Stage,
+        scale: int,
+    ) -> None:
+        frame, self._colours, self._turn = first
+        self._av, self._reader, self._writer = av, reader, writer
+        self._stage = stage
+        self._source = reader.streams.video[0]
+        self._source.thread_count = 1  # decoding must not fight the network for the cores
+        self.notes = remarks(frame, self._colours, self._turn)
+        self.copied: Counter[int] = Counter()
+        self.metadata: dict[str, str] = {}
+        height, width = (side * scale for side in (frame.height, frame.width))
+        self._whole = (width, height) if self._turn.swap else (height, width)
+        self._deep = self._colours.bits > 8
+        self._image = self._add_image(frame)
+        self.size = (self._image.height, self._image.width)
+        if self.size != self._whole:
+            self.notes.append("one row or column was cut off: H.264 needs even sides")
+        self._copies = self._add_copies()
+
+    def _add_image(self, frame: Any) -> Any:
+        source, said = self._source, self._colours
+        image = self._writer.add_stream("libx264", rate=source.average_rate or Fraction(25))
+        height, width = self._whole
+        image.width, image.height = width - width % 2, height - height % 2
+        image.pix_fmt = "yuv420p10le" if self._deep else "yuv420p"
+        # Said and meant: players take large films for BT.709, whatever was meant.
+        context = image.codec_context
+        context.colorspace = BT2020 if said.wide else BT709
+        context.color_primaries = BT709 if said.primaries == UNKNOWN else said.primaries
+        context.color_trc = BT709 if said.transfer == UNKNOWN else said.transfer
+        context.color_range = _LIMITED
+        if ratio := source.sample_aspect_ratio:
+            context.sample_aspect_ratio = 1 / ratio if self._turn.swap else ratio
+        image.options = {"crf": _RATE_FACTOR}
+        context.time_base = source.time_base
+        context.thread_count = 1
+        return image
+
+    def _add_copies(self) -> dict[Any, Any]:
+        """Streams of sound and subtitles and their copies; a note on everything else."""
+        copies = {}
+        chapters = self._reader.chapters()
+        for stream in self._reader.streams:
+            if stream is self._source:
+                continue
+            name = stream.codec_context.name if stream.codec_context else stream.type
+            what = {"audio": "sound", "subtitle": "subtitles"}.get(stream.type)
+            if what is None:
+                # MP4 keeps the names of chapters in a stream; they are written anew.
+                if stream.metadata.get("handler_name") == "SubtitleHandler" and chapters:
+                    continue
+                self.notes.append(f"its stream {stream.index} ({stream.type}) was left out")
+                continue
             try:
-                sounds[stream] = writer.add_stream_from_template(stream)
-            except (av.error.FFmpegError, ValueError):
-                notes.append(f"its sound ({stream.codec_context.name}) does not fit the container")
-        elif stream is not reader.streams.video[0]:
-            notes.append(f"its stream {stream.index} ({stream.type}) was left out")
-    return sounds, notes
+                copies[stream] = self._writer.add_stream_from_template(stream)
+            except (self._av.error.FFmpegError, ValueError, TypeError):
+                self.notes.append(f"its {what} ({name}) does not fit the container")
+        return copies
+
+    def describe(self, made: dict[str, str], level: str) -> None:
+        """Titles, dates, places, languages, dispositions and chapters, and how it was made."""
+        own = dict(self._reader.metadata)
+        self.metadata = kept_metadata(own, level)
+        comment = own.get("comment", own.get("COMMENT"))
+        said = dict(made)
+        if comment and level != "none":
+            try:
+                json.loads(comment)
+            except ValueError:
+                said["comment"] = comment
+        self._writer.metadata.update(self.metadata | {"comment": json.dumps(said)})
+        for stream, copy in [(self._source, self._image), *self._copies.items()]:
+            copy.metadata.update(kept_metadata(dict(stream.metadata), level))
+            copy.disposition = stream.disposition
+        chapters = self._reader.chapters() if level != "none" else []
+        if chapters:
+            self._writer.set_chapters(chapters)
+
+    def run(self, report: Report) -> None:
+        """Every packet, in the order of the file.
+
+        Raises:
+            PictureError: no frame can be decoded, or the network's output is not finite.
+        """
+        frames = self._frames_in_all()
+        done = broken = 0
+        last = 0.0
+        try:
+            for packet in self._reader.demux([self._source, *self._copies]):
+                if packet.pts is not None and packet.time_base:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    last = max(last, float(end))
+                if packet.stream in self._copies:
+                    self._copy(packet)
+                    continue
+                try:
+                    decoded = packet.decode()
+                except self._av.error.InvalidDataError:
+                    broken += 1
+                    continue
+                for frame in decoded:
+                    self._write(frame, done)
+                    done += 1
+                    report(done, max(frames, done))
+        except self._av.error.InvalidDataError:
+            broken += 1  # the container ends within something
+        self._writer.mux(self._image.encode())
+        if not done:
+            raise PictureError(f"'{self._reader.name}' has no frames that can be decoded")
+        if broken:
+            self.notes.append(f"{broken} of its packets could not be decoded and were left out")
+        promised = (self._reader.duration or 0) / 1e6
+        start = (self._reader.start_time or 0) / 1e6
+        if promised - (last - start) > max(_GRACE, promised / 100):
+            self.notes.append(
+                f"it says that it is {promised:.1f} s long and breaks off after "
+                f"{last - start:.1f} s"
+            )
+
+    def _frames_in_all(self) -> int:
+        """As the stream says, else by the length of the film."""
+        rate = self._source.average_rate
+        seconds = (self._reader.duration or 0) / 1e6
+        return int(self._source.frames or (round(seconds * float(rate)) if rate else 0))
+
+    def _copy(self, packet: Any) -> None:
+        if not packet.size:
+            return  # the end of its stream
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is None:
+            return
+        packet.stream = self._copies[packet.stream]
+        index = packet.stream.index
+        self._writer.mux(packet)
+        self.copied[index] += 1
+
+    def _write(self, frame: Any, number: int) -> None:
+        kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
+        seen = frame
+        if not frame.format.is_rgb:
+            seen = frame.reformat(
+                format=kind,
+                src_colorspace=MATRICES[self._colours.matrix],
+                src_color_range="JPEG" if self._colours.full else "MPEG",
+                dst_color_range="JPEG",
+            )
+        upright = self._turn.apply(seen.to_ndarray(format=kind))
+        restored = restore_frame(upright, self._stage, *self._whole)
+        restored = np.ascontiguousarray(restored[: self._image.height, : self._image.width])
+        matrix = "BT2020" if self._colours.wide else "ITU709"
+        new = self._av.VideoFrame.from_ndarray(restored, kind).reformat(
+            format=coded, dst_colorspace=matrix, dst_color_range="MPEG"
+        )
+        new.color_primaries = self._image.codec_context.color_primaries
+        new.color_trc = self._image.codec_context.color_trc
+        if frame.pts is None:
+            rate = self._source.average_rate or Fraction(25)
+            new.pts, new.time_base = (
+                int(number / rate / self._source.time_base),
+                self._source.time_base,
+            )
+        else:
+            new.pts, new.time_base = frame.pts, frame.time_base
+        self._writer.mux(self._image.encode(new))
 
 
-def _library() -> Any:
-    try:
-        import av  # noqa: PLC0415 — an extra
-        import av.error  # noqa: PLC0415
-    except ImportError:
-        raise UsageError(
-            "films need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
-        ) from None
-    return av
+def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
+    """What the container did not take, by reading it again."""
+    notes = []
+    with av.open(str(written)) as film:
+        there = set(film.metadata.values())
+        gone = sorted(key for key, value in job.metadata.items() if value not in there)
+        if gone:
+            notes.append(f"left out: {', '.join(gone)}")
+        found: Counter[int] = Counter()
+        if job.copied:
+            streams = [stream for stream in film.streams if stream.index in job.copied]
+            found.update(p.stream.index for p in film.demux(streams) if p.size)
+        for index, count in job.copied.items():
+            if found[index] != count:
+                notes.append(
+                    f"of stream {index}, {count - found[index]} packets did not come through"
+                )
+    return notes

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degrade, draw
 from restore_cli.errors import NoInputError, PictureError, UsageError
-from restore_cli.image import PHOTO_SUFFIXES, read_rgb8, read_size
+from restore_cli.image import read_rgb8, read_size
+from restore_cli.image.folders import list_pictures
 from restore_cli.layouts import Pair, find_pairs
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.recipe import TrainingRecipe
@@ -354,8 +355,9 @@ def list_photos(folder: Path, minimum: int) -> list[Path]:
     Raises:
         NoInputError: none.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-    sizes = {path: read_size(path) for path in found if path.is_file()}
+    # By path, not by number: the order is a part of every run that was begun.
+    found = sorted(list_pictures(folder, recursive=True)) if folder.is_dir() else []
+    sizes = {path: read_size(path) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:
         raise NoInputError(
@@ -414,4 +416,4 @@ def _targets(
 def _listing(paths: Sequence[Path], folder: Path) -> str:
     """Digest of names and sizes: of contents it would take minutes for a dataset."""
     lines = [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in paths]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()

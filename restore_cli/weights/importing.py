@@ -60,7 +60,8 @@ def import_checkpoint(
         WeightsError: unreadable, of no or another model, or a key missing, unexpected or of another
             shape; nothing is written then.
     """
-    state = read_foreign(source)
+    state = _recognisable(read_foreign(source))
+    _refuse_infinite(source, state)
     if model is None and not _formats_of(state) and detect(state) is None:
         found = _of_the_zoo(source, state)
     else:
@@ -83,6 +84,35 @@ def import_checkpoint(
     stored = {name: tensor.half() for name, tensor in tensors.items()} if half else tensors
     write_checkpoint(target, stored, header)
     return found
+
+
+def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without a prefix that all its names share, where only that hides its network.
+
+    Whole training modules are saved so: `net_g.`, `model.module.`, `generator.`
+    """
+    plain = dict(state)
+    while not (_formats_of(plain) or detect(plain)):
+        first = {name.partition(".")[0] for name in plain}
+        if len(first) != 1 or not all("." in name for name in plain):
+            return state
+        plain = {name.partition(".")[2]: tensor for name, tensor in plain.items()}
+    return plain
+
+
+def _refuse_infinite(source: Path, state: StateDict) -> None:
+    """Raise a `WeightsError` that names the tensors with values that are not finite."""
+    broken = [
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if broken:
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        raise WeightsError(
+            f"'{source}' has values that are not finite in {', '.join(broken[:_SHOWN])}{more}",
+            hint="its training diverged; take an earlier checkpoint",
+        )
 
 
 def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:

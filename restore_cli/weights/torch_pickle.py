@@ -25,6 +25,17 @@ from torch import Tensor
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 _CLASSES = re.compile(r"(networks\.GFN_4x|torch\.nn\.modules\.\w+|torch\.nn\.parallel\.\w+)\.\w+")
+# Values that nobody reads: paths, times, numbers, states of random generators. They become None.
+_VALUES = re.compile(
+    r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
+    r"|datetime\.(datetime|date|time|timedelta|timezone)"
+    r"|decimal\.Decimal|fractions\.Fraction|uuid\.UUID|_codecs\.encode"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct)|_core\.numeric\._frombuffer"
+    r"|core\.numeric\._frombuffer|random\.[\w.]+"
+    r"|dtypes\.\w+)"
+)
+_BUILTINS = ("builtins", "__builtin__")
+_FACTORIES = ("list", "dict", "int", "float", "str", "tuple", "bool", "complex", "frozenset")
 _DEEPEST = 100  # tuples in tuples: hashing a deep one overflows the stack of the interpreter
 _TYPES = {
     "DoubleStorage": torch.float64,
@@ -42,6 +53,10 @@ _TYPES = {
 
 class InertModule:
     """Stands for a pickled object: attributes, no behaviour."""
+
+
+class InertDict(dict[Any, Any]):
+    """Stands for dictionaries of other classes; what they hold besides entries goes."""
 
 
 def read_torch(path: Path) -> Any:
@@ -110,8 +125,13 @@ class _Unpickler(pickle._Unpickler):
         self._kept: list[Any] = []
         self._known: dict[str, Any] = {
             "collections.OrderedDict": OrderedDict,
+            "collections.defaultdict": self._dict,
+            "collections.Counter": self._dict,
+            "collections.deque": self._list,
             "builtins.set": set,
             "__builtin__.set": set,
+            # The factory of a defaultdict, which is never called.
+            **{f"{b}.{n}": self._nothing for b in _BUILTINS for n in _FACTORIES},
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._parameter,
@@ -120,11 +140,13 @@ class _Unpickler(pickle._Unpickler):
             "torch.Size": self._nothing,
             # What training scripts save beside the weights, and nobody here reads.
             "argparse.Namespace": InertModule,
-            "numpy.dtype": self._nothing,
-            "numpy.core.multiarray.scalar": self._nothing,
-            "numpy._core.multiarray.scalar": self._nothing,
+            "types.SimpleNamespace": InertModule,
+            "easydict.EasyDict": InertDict,
+            "addict.addict.Dict": InertDict,
+            "yacs.config.CfgNode": InertDict,
             "_codecs.encode": self._nothing,
             **{f"torch.{name}": dtype for name, dtype in _TYPES.items()},
+            **{str(dtype): dtype for dtype in _TYPES.values()},
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -132,6 +154,8 @@ class _Unpickler(pickle._Unpickler):
         full = f"{module}.{name}"
         if _CLASSES.fullmatch(full):
             return InertModule
+        if full not in self._known and _VALUES.fullmatch(full):
+            return self._nothing
         if full not in self._known:
             raise pickle.UnpicklingError(f"the name {full} is forbidden")
         return self._known[full]
@@ -166,7 +190,7 @@ class _Unpickler(pickle._Unpickler):
         state, holder = self.stack.pop(), self.stack[-1]
         if type(holder) is InertModule and isinstance(state, dict):
             holder.__dict__.update({str(name): value for name, value in state.items()})
-        elif not isinstance(holder, OrderedDict | NoneType):
+        elif not isinstance(holder, OrderedDict | InertDict | NoneType):
             raise pickle.UnpicklingError(f"a state for {type(holder).__name__}")
 
     def append_tuple(self, before: Callable[[Any], None]) -> None:
@@ -186,6 +210,15 @@ class _Unpickler(pickle._Unpickler):
 
     def _parameter(self, tensor: Tensor, *_: object) -> Tensor:
         return tensor
+
+    def _dict(self, *arguments: object) -> InertDict:
+        """Of a factory and nothing, or of what was counted."""
+        held = next((one for one in arguments if isinstance(one, dict)), {})
+        return InertDict(held)
+
+    def _list(self, *_: object) -> list[Any]:
+        """A new one, filled later."""
+        return []
 
     def _nothing(self, *_: object) -> None:
         """What is called for bookkeeping, or makes a value that nobody reads."""

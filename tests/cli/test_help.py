@@ -32,6 +32,9 @@ def folder(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(path)
+    if shutil.which("ffmpeg"):
+        film = "ffmpeg -v error -f lavfi -i testsrc=s=320x180:r=25:d=0.04 in.mp4"
+        assert run(film, tmp_path)[0] == 0
     np.save(tmp_path / "psf.npy", np.full((3, 3), 1 / 9))
     bundled = next((ROOT / "restore_cli/weights/bundled").glob("*.safetensors"))
     shutil.copy(bundled, tmp_path / "trained.safetensors")

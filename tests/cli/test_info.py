@@ -48,3 +48,11 @@ def test_doctor(monkeypatch):
     ill = restore("doctor")
     assert ill.exit_code == 1
     assert "built for the CPU only" in ill.stderr
+
+
+def test_doctor_sees_a_cache_that_is_a_file(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file/hub"))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "cannot be written to" in done.stderr

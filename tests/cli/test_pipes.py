@@ -243,3 +243,50 @@ def test_frames_stop_when_nobody_reads(tiny_weights):
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "latin-1", "utf-8"])
+def test_names_in_any_language_end_no_batch(tmp_path, encoding):
+    """Each picture has a note with its name, and the names are none that the stream can show."""
+    names = [b"a.png", "n\u00f6\u65e5\U0001f600.png".encode(), b"\xff\xfe.png", b"z.png"]
+    folder = tmp_path / "\u65e5"
+    for seed, name in enumerate(names):
+        make(folder / os.fsdecode(name), seed, (96, 96))
+    run = subprocess.run(
+        [*COMMAND, folder, "--model", "bicubic", "-x1", "-f", "jpeg", "--lossless", "-o", "out"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert b"Traceback" not in run.stderr
+    assert run.stderr.count(b"jpeg has no lossless form") == len(names)
+    assert len(run.stdout.splitlines()) == len(names)
+    assert b"out/\xff\xfe_x1.jpg" in run.stdout  # the next program finds the file
+    assert (b"\\u65e5" in run.stderr) == (encoding != "utf-8")
+
+
+def test_json_of_any_name_is_json(tmp_path):
+    make(tmp_path / os.fsdecode(b"\xff\xe4.png"))
+    run = subprocess.run(
+        [*COMMAND, tmp_path, "--model", "bicubic", "-x1", "-q", "--json"],
+        capture_output=True,
+        check=False,
+    )
+    first = json.loads(run.stdout.decode().splitlines()[0])
+    assert os.fsencode(first["output"]).endswith(b"\xff\xe4_x1.png")
+
+
+def test_the_work_goes_on_when_nobody_reads_what_is_said(tmp_path):
+    for n in range(3):
+        make(tmp_path / f"{n}.png", n)
+    process = subprocess.Popen(
+        [*COMMAND, tmp_path, "--model", "bicubic", "-x1", "-f", "jpeg", "--lossless", "-o", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3

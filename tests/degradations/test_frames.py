@@ -90,3 +90,10 @@ def test_unreadable_films(tmp_path):
     Image.new("RGB", (8, 9)).save(tmp_path / "empty" / "1.png")
     with pytest.raises(PictureError, match="frame 1 is 8x9, the first is 8x8"):
         list(read_frames(tmp_path / "empty"))
+
+
+def test_frames_of_a_folder_come_by_number_and_only_pictures(tmp_path):
+    for n in (1, 2, 3, 10, 20):
+        Image.new("L", (8, 8), n).save(tmp_path / f"{n}.png")
+    (tmp_path / "._1.png").write_bytes(b"AppleDouble")
+    assert [int(frame[0, 0, 0]) for frame in read_frames(tmp_path)] == [1, 2, 3, 10, 20]

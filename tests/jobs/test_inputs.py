@@ -143,3 +143,59 @@ def test_a_full_disk_is_found_before_the_model_loads(tree, tmp_path, monkeypatch
 def test_choices_that_cannot_be(tree, options, message):
     with pytest.raises(UsageError, match=message):
         targets(tree / "a.png", output=None, **options)
+
+
+def test_folders_of_systems_are_not_entered(tree):
+    for name in (".Trash-1000/files/a.png", "@eaDir/a.png/t.png", "__MACOSX/._a.png", "._a.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    everything = ["a.png", "b.JPG", "sub/a.png", "sub/deep/c.tiff"]
+    assert names(find([tree], recursive=True), tree) == everything
+    assert names(find([tree / "**/*.png"]), tree) == ["a.png", "sub/a.png"]
+    assert names(find([tree / ".Trash-1000/*/*.png"]), tree) == [".Trash-1000/files/a.png"]
+
+
+def test_numbers_in_names_are_numbers(tmp_path):
+    for n in (1, 2, 10):
+        (tmp_path / f"{n}.png").touch()
+    wanted = ["1.png", "2.png", "10.png"]
+    assert names(find([tmp_path]), tmp_path) == wanted
+    assert names(find([tmp_path / "*.png"]), tmp_path) == wanted
+
+
+def test_brackets_of_folders_that_exist_are_literal(tmp_path):
+    folder = tmp_path / "shots [2024]"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        (folder / name).touch()
+    assert names(find([folder / "*.png"]), folder) == ["a.png"]
+    found = find([folder / "**/*.png"])
+    assert [source.relative for source in found] == [Path(), Path("sub")]
+    with pytest.raises(NoInputError, match=r"no such file or folder: .*missing"):
+        find([folder / "missing.png"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_lists_of_windows(encoding, separator):
+    if encoding == "utf-8-sig" and separator == b"\0":
+        text = "a.png\0日本.png\0"
+    else:
+        text = "a.png\r\n日本.png\r\n"
+    assert read_list(text.encode(encoding), separator=separator) == [
+        Path("a.png"),
+        Path("日本.png"),
+    ]
+
+
+def test_half_a_character_is_said():
+    with pytest.raises(UsageError, match="not whole UTF-16"):
+        read_list("a.png\n".encode("utf-16") + b"\0", separator=b"\n")
+
+
+def test_names_that_become_too_long_are_refused_before_the_work(tmp_path):
+    source = tmp_path / f"{'n' * 249}.png"
+    source.touch()
+    with pytest.raises(UsageError, match="longer than the 255 bytes"):
+        plan(RestoreJob((source,), tmp_path / "out", 4))
+    assert plan(RestoreJob((source,), tmp_path / "{name:.9}.{ext}", 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from fractions import Fraction
 
@@ -104,3 +105,314 @@ def test_what_is_no_film(tmp_path, monkeypatch):
     without = restore("image", source, "--model", "bicubic")
     assert without.exit_code == 2
     assert "restore-cli[video]" in without.stderr
+
+
+# What a container says besides pictures ---------------------------------------------------------
+
+
+def make(path, frames, *, codec="libx264", pix_fmt="yuv420p", first=0, **context):
+    """A film of arrays (H, W, 3), uint8; `first`: number of the first frame in time."""
+    with av.open(str(path), "w") as writer:
+        image = writer.add_stream(codec, rate=10)
+        image.height, image.width = frames[0].shape[:2]
+        image.pix_fmt = pix_fmt
+        image.options = {"qp": "0"} if codec == "libx264" else {}
+        for name, value in context.items():
+            setattr(image.codec_context, name, value)
+        for n, values in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(values, "rgb24")
+            matrix = context.get("colorspace", 2)
+            names = {1: "ITU709", 2: "ITU601", 6: "ITU601", 9: "BT2020"}
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=names[matrix])
+            frame.pts, frame.time_base = first + n, Fraction(1, 10)
+            writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    return path
+
+
+def corner(height=24, width=32):
+    """A frame of which every corner has a colour of its own."""
+    values = np.full((height, width, 3), 128, np.uint8)
+    middle, centre = height // 2, width // 2
+    values[:middle, :centre] = (220, 30, 30)
+    values[:middle, centre:] = (30, 220, 30)
+    values[middle:, :centre] = (30, 30, 220)
+    return values
+
+
+def same(source, target=None, *options):
+    target = target or source.with_name(f"{source.stem}_x1{source.suffix}")
+    done = restore("image", source, "--model", "bicubic", "-x1", "-o", target, *options)
+    assert done.exit_code == 0, done.stderr
+    with av.open(str(target)) as reader:
+        stream = reader.streams.video[0]
+        frames = list(reader.decode(stream))
+    return target, frames, done.stderr
+
+
+def test_sound_before_the_first_picture_is_kept(tmp_path):
+    source = film(tmp_path / "sound.mp4")
+    silent = make(tmp_path / "silent.mp4", [corner()] * 3)
+    late = tmp_path / "late.mp4"
+    with av.open(str(source)) as one, av.open(str(silent)) as two, av.open(str(late), "w") as out:
+        image = out.add_stream_from_template(two.streams.video[0])
+        sound = out.add_stream_from_template(one.streams.audio[0])
+        for packet in two.demux(video=0):
+            if packet.size:
+                packet.pts += int(2 / packet.time_base)
+                packet.dts += int(2 / packet.time_base)
+                packet.stream = image
+                out.mux(packet)
+        for packet in one.demux(audio=0):
+            if packet.size:
+                packet.stream = sound
+                out.mux(packet)
+    target, frames, said = same(late)
+    assert contents(target)[1] == contents(late)[1]
+    assert float(frames[0].pts * frames[0].time_base) == pytest.approx(2.0, abs=0.01)
+    assert "note" not in said
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_high_dynamic_range_goes_through(tmp_path, transfer, name):
+    says = {"colorspace": 9, "color_primaries": 9, "color_trc": transfer, "color_range": 1}
+    source = make(tmp_path / "a.mkv", [corner()] * 2, pix_fmt="yuv420p10le", **says)
+    _, frames, _ = same(source)
+    frame = frames[0]
+    assert frame.format.name == "yuv420p10le"
+    assert [int(n) for n in (frame.colorspace, frame.color_primaries, frame.color_trc)] == [
+        9,
+        9,
+        transfer,
+    ]
+    with av.open(str(source)) as reader:
+        before = next(reader.decode(video=0)).to_ndarray().astype(int)
+    assert np.median(np.abs(frame.to_ndarray().astype(int) - before)) <= 2
+    info = json.loads(restore("info", source, "--json").stdout)
+    assert (info["dynamic_range"], info["depth"]) == (name, 10)
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(480, 6), (720, 1)])
+def test_films_that_say_nothing_are_meant_by_their_size(tmp_path, height, matrix):
+    wide = np.zeros((height, 64, 3), np.uint8) + np.uint8((200, 40, 90))
+    source = make(tmp_path / "a.mkv", [wide], colorspace=matrix)
+    plain = tmp_path / "plain.mkv"
+    with av.open(str(source)) as reader, av.open(str(plain), "w") as out:
+        image = out.add_stream("libx264", rate=10, options={"qp": "0"})
+        image.height, image.width, image.pix_fmt = height, 64, "yuv420p"
+        for frame in reader.decode(video=0):
+            frame.colorspace = 2
+            out.mux(image.encode(frame))
+        out.mux(image.encode())
+    _, frames, _ = same(plain)
+    seen = frames[0].reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
+    assert np.abs(seen[height // 2, 32].astype(int) - (200, 40, 90)).max() < 6
+
+
+def turned(path, matrix):
+    """A film with another display matrix in its track header."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = matrix
+    numbers = [a, b, 0, c, d, 0, 0, 0, 0x4000]
+    data[place : place + 36] = struct.pack(">9i", *(n << 16 for n in numbers[:8]), 0x40000000)
+    path.write_bytes(data)
+    return path
+
+
+ALL = np.array(corner())
+MATRICES = {
+    (1, 0, 0, 1): ALL,
+    (-1, 0, 0, 1): ALL[:, ::-1],
+    (1, 0, 0, -1): ALL[::-1],
+    (-1, 0, 0, -1): ALL[::-1, ::-1],
+    (0, 1, -1, 0): np.rot90(ALL, -1),
+    (0, -1, 1, 0): np.rot90(ALL),
+    (0, 1, 1, 0): ALL.swapaxes(0, 1),
+    (0, -1, -1, 0): ALL.swapaxes(0, 1)[::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_display_matrices_are_applied_whole(tmp_path, matrix):
+    says = {"colorspace": 1, "color_range": 1}
+    source = turned(make(tmp_path / "a.mp4", [corner()], **says), matrix)
+    _, frames, said = same(source)
+    seen = frames[0].reformat(format="rgb24", src_colorspace="ITU709").to_ndarray().astype(int)
+    wanted = MATRICES[matrix]
+    assert seen.shape == wanted.shape
+    for rows in (slice(2, 8), slice(-8, -2)):
+        for columns in (slice(2, 8), slice(-8, -2)):
+            assert np.abs(seen[rows, columns] - wanted[rows, columns]).max() < 40
+    assert "angle" not in said
+
+
+def test_other_angles_are_announced(tmp_path):
+    source = make(tmp_path / "a.mp4", [corner()])
+    data = bytearray(source.read_bytes())
+    place = data.index(b"tkhd") + 44
+    data[place : place + 20] = struct.pack(">5i", 46341, 46341, 0, -46341, 46341)
+    source.write_bytes(data)
+    assert "shown at an angle" in same(source)[2]
+
+
+def rich_film(path):
+    """Two tongues, subtitles, chapters, a title, a date and a place."""
+    with av.open(str(path), "w") as writer:
+        writer.metadata.update(
+            title="Holiday", creation_time="2024-01-02T03:04:05.000000Z", location="+50.1+014.4/"
+        )
+        image = writer.add_stream("libx264", rate=10)
+        image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
+        sounds = [writer.add_stream("aac", rate=16_000) for _ in range(2)]
+        for stream, language in zip(sounds, ("ces", "deu"), strict=True):
+            stream.metadata.update(language=language, title=f"in {language}")
+        sounds[0].disposition = av.stream.Disposition(0)
+        writer.set_chapters(
+            [
+                {"id": n, "start": 300 * n, "end": 300 * (n + 1), "time_base": Fraction(1, 1000)}
+                | {"metadata": {"title": f"part {n}"}}
+                for n in range(2)
+            ]
+        )
+        for _ in range(6):
+            writer.mux(image.encode(av.VideoFrame.from_ndarray(corner(), "rgb24")))
+        writer.mux(image.encode())
+        for stream in sounds:
+            for n in range(8):
+                block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                block.sample_rate, block.pts = 16_000, 1024 * n
+                writer.mux(stream.encode(block))
+            writer.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_what_a_container_says_is_kept(tmp_path, suffix):
+    source = rich_film(tmp_path / f"a{suffix}")
+    target, _, said = same(source)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        for key in ("title", "location"):
+            there = {k.lower(): v for k, v in before.metadata.items()}
+            kept = {k.lower(): v for k, v in after.metadata.items()}
+            assert kept.get(key) == there.get(key)
+        assert len(after.chapters()) == len(before.chapters()) == 2
+        assert [c["metadata"] for c in after.chapters()] == [
+            c["metadata"] for c in before.chapters()
+        ]
+        one, other = (
+            [(s.type, s.metadata.get("language"), int(s.disposition)) for s in film.streams]
+            for film in (before, after)
+        )
+        assert one == other
+    assert "note" not in said
+    private, _, _ = same(source, tmp_path / f"private{suffix}", "--metadata", "private")
+    with av.open(str(private)) as film:
+        assert not any("location" in key.lower() for key in film.metadata)
+        assert "Holiday" in film.metadata.values()
+
+
+def test_packets_of_copies_are_counted(tmp_path):
+    source = rich_film(tmp_path / "a.mkv")
+    target, _, _ = same(source)
+    counts = []
+    for path in (source, target):
+        with av.open(str(path)) as film:
+            sounds = list(film.streams.audio)
+            counts.append(
+                [sum(p.stream is s and p.size > 0 for p in film.demux(s)) for s in sounds[:1]]
+            )
+    assert counts[0] == counts[1]
+    assert counts[0][0] > 0
+
+
+def test_what_becomes_another_kind_of_picture_is_announced(tmp_path):
+    deep = make(tmp_path / "deep.mkv", [corner()], pix_fmt="yuv422p")
+    assert "its colours (4:2:2) became 4:2:0" in same(deep)[2]
+    clear = make(tmp_path / "clear.mov", [corner()], codec="qtrle", pix_fmt="argb")
+    assert "its transparency was left out" in same(clear)[2]
+
+
+def test_an_end_that_is_broken_off_is_announced(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(30)]
+    source = make(tmp_path / "a.mkv", noise)
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) // 2])
+    assert "it says that it is 3.0 s long and breaks off after" in same(source)[2]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".MTS", "libx264"),
+        (".ts", "libx264"),
+        (".mpg", "mpeg2video"),
+        (".3gp", "mpeg4"),
+        (".wmv", "wmv2"),
+        (".webm", "libvpx"),
+        (".avi", "mpeg4"),
+        (".flv", "flv"),
+    ],
+)
+def test_every_container_is_a_film(tmp_path, suffix, codec):
+    kind = {".MTS": ".ts"}.get(suffix, suffix)
+    frames = [np.full((48, 64, 3), 60 + 20 * n, np.uint8) for n in range(5)]
+    source = make(
+        tmp_path / f"a{kind}",
+        frames,
+        codec=codec,
+        **({"framerate": 25} if codec == "mpeg2video" else {}),
+    )
+    source = source.rename(tmp_path / f"b{suffix}")
+    _, restored, _ = same(source, tmp_path / "out.mkv")
+    assert len(restored) == 5
+    facts = json.loads(restore("info", source, "--json").stdout)
+    assert facts["size"] == "64x48"
+    done = restore("image", source, "--model", "bicubic", "-x1")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "b_x1.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-f", "jpeg"), ("--quality", 10), ("--icc", "strip"), ("--alpha", "drop"), ("--lossless",)],
+)
+def test_options_for_pictures_are_refused(tmp_path, options):
+    source = make(tmp_path / "a.mkv", [corner()])
+    done = restore("image", source, "--model", "bicubic", "-o", tmp_path / "out.mkv", *options)
+    assert done.exit_code == 2
+    assert (
+        f"{'--format' if options[0] == '-f' else options[0]} says nothing to films" in done.stderr
+    )
+
+
+def test_info_reads_what_image_wrote(tmp_path):
+    source = make(tmp_path / "a.mkv", [corner()] * 2)
+    target, _, _ = same(source)
+    facts = json.loads(restore("info", target, "--json").stdout)
+    assert facts["restored: model"] == "bicubic"
+    assert facts["codec"] == "h264"
+    assert facts["streams"] == ["video h264"]
+    done = restore("info", tmp_path / "a.mkv")
+    assert "size: 32x24" in done.stdout
+    (tmp_path / "no.mkv").write_bytes(b"no film")
+    assert "cannot read" in restore("info", tmp_path / "no.mkv").stderr
+
+
+def test_progress_counts_frames(tmp_path):
+    """Matroska does not say how many there are; its length and rate do."""
+    from restore_cli.inference.cascade import Bicubic  # noqa: PLC0415
+    from restore_cli.jobs.video import restore_video  # noqa: PLC0415
+
+    source = make(tmp_path / "a.mkv", [corner()] * 5)
+    told = []
+    restore_video(
+        source,
+        tmp_path / "b.mkv",
+        Bicubic(1),
+        1,
+        {},
+        lambda done, frames: told.append((done, frames)),
+    )
+    assert told == [(n, 5) for n in range(1, 6)]

@@ -502,3 +502,111 @@ def test_damaged_files_end_in_one_line(tmp_path, kind):
         assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
 
     check()
+
+
+# What others leave in and around their files ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><title>Quota exceeded</title>", "is a web page"),
+        (b"\xef\xbb\xbf \n<HTML>", "is a web page"),
+        (b'{"error": "rate limit"}', "is text, not weights: .*rate limit"),
+        (b"Too many users have viewed this file", "is text, not weights"),
+        (b"\x1f\x8b\x08\x00rest", "is a gzip archive"),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".pt"])
+def test_what_is_not_weights_is_called_by_its_name(tmp_path, content, message, suffix):
+    path = tmp_path / f"theirs{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        read_foreign(path)
+    if suffix == ".safetensors":
+        with pytest.raises(WeightsError, match=message):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["pth", "npz", "safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors", ".bin"])
+def test_content_decides_not_the_name(tmp_path, kind, suffix):
+    state = {"a": torch.ones(3, 2), "b": torch.zeros(5)}
+    whole = tmp_path / f"whole.{kind}"
+    if kind == "safetensors":
+        save_file(state, whole)
+    else:
+        save(kind, state, whole)
+    named = whole.rename(tmp_path / f"named{suffix}")
+    assert read_foreign(named).keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net_g.", "model.module."]
+)
+def test_prefixes_of_wrappers(tmp_path, prefix):
+    state = official("msan")
+    torch.save({f"{prefix}{k}": t for k, t in state.items()}, tmp_path / "t.pth")
+    assert import_checkpoint(tmp_path / "t.pth", tmp_path / "o.safetensors").model.name == "msan"
+
+
+def test_compiled_parts_of_a_network(tmp_path):
+    state = official("msan")
+    inner = {k.replace(".", "._orig_mod.", 1): t for k, t in state.items()}
+    torch.save({"state_dict": inner}, tmp_path / "t.pth")
+    assert read_foreign(tmp_path / "t.pth").keys() == state.keys()
+    torch.save(inner | state, tmp_path / "twice.pth")
+    with pytest.raises(WeightsError, match="a network twice"):
+        read_foreign(tmp_path / "twice.pth")
+
+
+def test_one_state_dict_of_any_name_is_taken_and_several_are_listed(tmp_path):
+    state = official("msan")
+    torch.save({"generator": state, "epoch": 3}, tmp_path / "one.pth")
+    assert read_foreign(tmp_path / "one.pth").keys() == state.keys()
+    torch.save({"g": state, "d": state, "g_ema": state}, tmp_path / "gan.pth")
+    with pytest.raises(WeightsError, match="it holds g, d, g_ema"):
+        read_foreign(tmp_path / "gan.pth")
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    state = official("msan")
+    name = next(iter(state))
+    for value in (float("nan"), float("inf")):
+        state[name].view(-1)[0] = value
+        torch.save(state, tmp_path / "t.pth")
+        with pytest.raises(WeightsError, match=f"not finite in {name}"):
+            import_checkpoint(tmp_path / "t.pth", tmp_path / "o.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_harmless_containers_beside_the_weights(tmp_path, zipped):
+    import collections  # noqa: PLC0415
+    import datetime  # noqa: PLC0415
+    import random  # noqa: PLC0415
+    import types  # noqa: PLC0415
+
+    counts = collections.defaultdict(list)
+    counts["loss"].append(0.5)
+    beside = {
+        "log": counts,
+        "seen": collections.Counter("aab"),
+        "last": collections.deque([1, 2], maxlen=3),
+        "path": Path("runs/a"),
+        "began": datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC),
+        "numpy": np.random.get_state(),
+        "generator": np.random.default_rng(1),
+        "python": random.getstate(),
+        "torch": torch.get_rng_state(),
+        "dtype": torch.float32,
+        "array": np.arange(3),
+        "options": types.SimpleNamespace(lr=1e-4),
+        "names": frozenset(["a"]),
+    }
+    state = official("msan")
+    saved = beside | {"state_dict": state}
+    torch.save(saved, tmp_path / "t.pth", _use_new_zipfile_serialization=zipped)
+    assert read_foreign(tmp_path / "t.pth").keys() == state.keys()

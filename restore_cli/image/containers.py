@@ -1,0 +1,324 @@
+"""What files are made of: chunks, segments, directories and boxes, found by parsing.
+
+Every reader here takes bytes that anybody may have made: it ends, it keeps inside of the bytes, and
+what is cut off it leaves out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_MOST = 10_000  # chunks, segments, boxes or tags of a file; real ones have fewer than a thousand
+_DIRECTORIES = 200
+
+# TIFF 6.0, and the types of BigTIFF: bytes of one value.
+TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Types and bodies of the chunks of a PNG, up to what is cut off."""
+    place = 8
+    for _ in range(_MOST * 100):  # IDAT comes in pieces of any size
+        head = data[place : place + 8]
+        if len(head) < 8:
+            return
+        length = int.from_bytes(head[:4], "big")
+        body = data[place + 8 : place + 8 + length]
+        if len(body) < length:
+            return
+        yield head[4:], body
+        place += 12 + length
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk as it stands in a file."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers and bodies of the segments of a JPEG before its pixels."""
+    place = 2
+    for _ in range(_MOST):
+        while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] == b"\xff":
+            place += 1  # fill bytes
+        head = data[place : place + 4]
+        if len(head) < 4 or head[0] != 0xFF or head[1] == 0xDA:
+            return
+        length = int.from_bytes(head[2:4], "big")
+        body = data[place + 4 : place + 2 + length]
+        if length < 2 or len(body) < length - 2:
+            return
+        yield head[1], body
+        place += 2 + length
+
+
+def jpeg_end(data: bytes) -> int:
+    """Where a JPEG's own picture ends; what follows are others, or a film."""
+    place, within = 2, False
+    while 0 <= place < len(data) - 1:
+        if within or data[place] != 0xFF:
+            place = data.find(b"\xff", place)
+            if place < 0 or place + 1 >= len(data):
+                return len(data)
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return place + 2
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
+            place += 1 if marker == 0xFF else 2
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        within = marker == 0xDA
+    return len(data)
+
+
+def jpeg_segment(marker: int, body: bytes) -> bytes:
+    """A segment as it stands in a file; at most 65,533 bytes."""
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Types and bodies of the chunks of a WebP."""
+    place = 12
+    for _ in range(_MOST):
+        head = data[place : place + 8]
+        if len(head) < 8:
+            return
+        length = int.from_bytes(head[4:], "little")
+        body = data[place + 8 : place + 8 + length]
+        if len(body) < length:
+            return
+        yield head[:4], body
+        place += 8 + length + length % 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag of a TIFF directory; its values stay in the file, where many may share them.
+
+    Attributes:
+        kind: type of its values, as TIFF numbers them.
+        count: of values.
+        entry: where its entry in the directory stands.
+        start: where its values stand.
+        size: bytes of its values.
+    """
+
+    kind: int
+    count: int
+    entry: int
+    start: int
+    size: int
+
+
+@dataclass(slots=True)
+class Directory:
+    """A directory of a TIFF, or of EXIF.
+
+    Attributes:
+        data: of the whole file.
+        order: "<" or ">", of its bytes.
+        offset: where it stands.
+        below: tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures.
+        tags: by number.
+    """
+
+    data: bytes
+    order: str
+    offset: int
+    below: int
+    tags: dict[int, Tag] = field(default_factory=dict)
+
+    def value(self, tag: int) -> bytes:
+        """Bytes of the values of a tag, in the order of the file; empty without it."""
+        found = self.tags.get(tag)
+        return b"" if found is None else self.data[found.start : found.start + found.size]
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """Values of a tag of whole numbers; empty without it."""
+        found = self.tags.get(tag)
+        if found is None or found.kind not in _INTEGERS:
+            return ()
+        return struct.unpack(f"{self.order}{found.count}{_INTEGERS[found.kind]}", self.value(tag))
+
+    def integer(self, tag: int, default: int = 0) -> int:
+        """The first value of a tag of whole numbers."""
+        return next(iter(self.integers(tag)), default)
+
+
+POINTERS = (330, 34665, 34853, 40965)  # SubIFDs, EXIF, GPS, Interoperability
+
+
+def tiff_directories(data: bytes) -> list[Directory]:
+    """The directories of a TIFF, a BigTIFF or an EXIF block: the chain first, then those below."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 8:
+        return []
+    version = struct.unpack_from(f"{order}H", data, 2)[0]
+    big = version == 43
+    found: list[Directory] = []
+    try:
+        start = struct.unpack_from(f"{order}Q", data, 8) if big else ()
+        waiting = [(*(start or struct.unpack_from(f"{order}I", data, 4)), 0)]
+    except struct.error:
+        return []
+    seen: set[int] = set()
+    while waiting and len(found) < _DIRECTORIES:
+        offset, below = waiting.pop(0)
+        if not offset or offset in seen:
+            continue
+        seen.add(offset)
+        try:
+            directory, following = _directory(data, order, offset, below, big=big)
+        except struct.error:
+            continue
+        found.append(directory)
+        if not below:
+            waiting.insert(0, (following, 0))
+        for tag in POINTERS:
+            waiting += [(place, tag) for place in directory.integers(tag)[:_DIRECTORIES]]
+    return found
+
+
+def _directory(
+    data: bytes, order: str, offset: int, below: int, *, big: bool
+) -> tuple[Directory, int]:
+    (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, offset)
+    entry, inline = (20, 8) if big else (12, 4)
+    first = offset + (8 if big else 2)
+    directory = Directory(data, order, offset, below)
+    for n in range(min(count, _MOST)):
+        place = first + n * entry
+        tag, kind, number = struct.unpack_from(f"{order}HH{'Q' if big else 'I'}", data, place)
+        size = TYPE_SIZES.get(kind, 0) * number
+        where = place + entry - inline
+        if size > inline:
+            (where,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, where)
+        if size and where + size <= len(data) and tag not in directory.tags:
+            directory.tags[tag] = Tag(kind, number, place, where, size)
+    try:
+        (following,) = struct.unpack_from(
+            f"{order}{'Q' if big else 'I'}", data, first + count * entry
+        )
+    except struct.error:
+        following = 0
+    return directory, following
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+    """Boxes of ISO/IEC 14496-12: type, and where the body begins and ends."""
+    end = len(data) if end is None else min(end, len(data))
+    for _ in range(_MOST):
+        if start + 8 > end:
+            return
+        size, body = int.from_bytes(data[start : start + 4], "big"), start + 8
+        if size == 1:
+            size, body = int.from_bytes(data[start + 8 : start + 16], "big"), start + 16
+        stop = end if size == 0 else start + size
+        if stop < body or stop > end:
+            return
+        yield data[start + 4 : start + 8], body, stop
+        start = stop
+
+
+@dataclass(slots=True)
+class Heif:
+    """What an AVIF or HEIC holds, by ISO/IEC 23008-12.
+
+    Attributes:
+        primary: number of the picture that is shown.
+        items: type of every item, by number; pictures are hvc1, av01, grid, iden, ...
+        media: of items of the type mime.
+        properties: of every item: type and body.
+        refers: (type, from, to), e.g. thmb, auxl, cdsc, dimg.
+    """
+
+    primary: int = 0
+    items: dict[int, bytes] = field(default_factory=dict)
+    media: dict[int, bytes] = field(default_factory=dict)
+    properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    refers: list[tuple[bytes, int, int]] = field(default_factory=list)
+
+    def pictures(self) -> list[int]:
+        """Items that are pictures of their own: no thumbnails, masks or tiles of another."""
+        parts = {origin for kind, origin, _ in self.refers if kind in (b"thmb", b"auxl", b"prem")}
+        parts |= {target for kind, _, target in self.refers if kind == b"dimg"}
+        kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1")
+        return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
+
+    def of_primary(self, kind: bytes) -> list[bytes]:
+        """Bodies of the primary picture's properties of a type."""
+        return [body for name, body in self.properties.get(self.primary, []) if name == kind]
+
+
+def read_heif(data: bytes) -> Heif:
+    """The items of an AVIF or HEIC; what is broken is left out."""
+    heif = Heif()
+    for kind, start, stop in boxes(data):
+        if kind == b"meta":
+            for inner, first, last in boxes(data, start + 4, stop):
+                try:
+                    _read_meta(heif, inner, data[first:last])
+                except (struct.error, IndexError):
+                    continue
+    return heif
+
+
+def _read_meta(heif: Heif, kind: bytes, body: bytes) -> None:
+    version = body[0]
+    if kind == b"pitm":
+        (heif.primary,) = struct.unpack_from(">I" if version else ">H", body, 4)
+    elif kind == b"iinf":
+        for name, start, stop in boxes(body, 8 if version else 6):
+            if name == b"infe" and body[start] >= 2:
+                _read_item(heif, body[start:stop])
+    elif kind == b"iref":
+        for name, start, stop in boxes(body, 4):
+            _read_reference(heif, name, body[start:stop], "I" if version else "H")
+    elif kind == b"iprp":
+        _read_properties(heif, body)
+
+
+def _read_item(heif: Heif, body: bytes) -> None:
+    wide = body[0] > 2
+    (item,) = struct.unpack_from(">I" if wide else ">H", body, 4)
+    place = 10 if wide else 8
+    heif.items[item] = body[place : place + 4]
+    if heif.items[item] == b"mime":
+        heif.media[item] = body[place + 4 :].split(b"\0")[1]
+
+
+def _read_properties(heif: Heif, body: bytes) -> None:
+    known: list[tuple[bytes, bytes]] = []
+    for name, start, stop in boxes(body):
+        if name == b"ipco":
+            known = [(one, body[first:last]) for one, first, last in boxes(body, start, stop)]
+        elif name == b"ipma":
+            _associate(heif, known, body[start:stop])
+
+
+def _read_reference(heif: Heif, kind: bytes, body: bytes, size: str) -> None:
+    origin, count = struct.unpack_from(f">{size}H", body)
+    first = struct.calcsize(f">{size}H")
+    count = min(count, (len(body) - first) // struct.calcsize(size))
+    targets = struct.unpack_from(f">{count}{size}", body, first)
+    heif.refers += [(kind, origin, target) for target in targets]
+
+
+def _associate(heif: Heif, known: list[tuple[bytes, bytes]], body: bytes) -> None:
+    (count,) = struct.unpack_from(">I", body, 4)
+    wide, place = bool(body[3] & 1), 8
+    for _ in range(min(count, _MOST)):
+        (item,) = struct.unpack_from(">I" if body[0] else ">H", body, place)
+        place += 4 if body[0] else 2
+        number, place = body[place], place + 1
+        for _ in range(number):
+            (index,) = struct.unpack_from(">H" if wide else ">B", body, place)
+            place += 2 if wide else 1
+            index &= 0x7FFF if wide else 0x7F
+            if 0 < index <= len(known):
+                heif.properties.setdefault(item, []).append(known[index - 1])

@@ -1,0 +1,329 @@
+"""EXIF and TIFF tags: changed where they stand, or built anew, with tags nobody knows included."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from PIL import ExifTags
+
+from restore_cli.image.containers import Directory, tiff_directories
+
+# Bytes of what is turned round where the order of bytes changes; of rationals each half.
+_UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
+_ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
+_SIDES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # width, height; of TIFF and of EXIF
+# Owner's name and serial numbers, of EXIF 2.3, of DNG and of Adobe's converter.
+_PRIVATE = frozenset({MAKER_NOTE, GPS_IFD, 42032, 42033, 42037, 50735, 50781, 65000, 65001, 65002})
+GEO_TAGS = {
+    33550: "ModelPixelScale",
+    33922: "ModelTiepoint",
+    34264: "ModelTransformation",
+    34735: "GeoKeyDirectory",
+    34736: "GeoDoubleParams",
+    34737: "GeoAsciiParams",
+    42112: "GDAL_METADATA",
+    42113: "GDAL_NODATA",
+    50844: "RPCCoefficients",
+}
+# How pixels are stored, and what has a place of its own; all other tags describe the picture.
+_STORAGE = frozenset(
+    {
+        *range(254, 260),
+        *(262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289, 290, 291),
+        *(292, 293, 296, 297, 301, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332),
+        *(333, 334, 336, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 512, 513, 514, 515),
+        *(517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, EXIF_IFD),
+        *(GPS_IFD, INTEROP_IFD, 40962, 40963),
+        *GEO_TAGS,
+    }
+)
+
+Tags = dict[int, Any]  # (type, bytes of the values), or Tags of a directory below
+
+
+def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | None:
+    """An EXIF block that says what is true of a restored picture; None if it is broken.
+
+    Values keep their places: maker notes, which point into the block, stay whole.
+
+    Args:
+        exif: from the order of bytes on.
+        level: "all", "safe" or "private"; see `writing.Encoding`.
+        width: of the picture that will be written.
+        height: likewise.
+    """
+    directories = tiff_directories(exif)
+    if not directories or exif[2:4] not in (b"*\0", b"\0*"):
+        return None
+    block, order = bytearray(exif), directories[0].order
+    removed = _PRIVATE if level == "private" else frozenset()
+    for n, directory in enumerate(directories):
+        preview = n > 0 and not directory.below
+        if (preview and level != "all") or (directory.below == GPS_IFD and GPS_IFD in removed):
+            _blank(block, directory)
+            continue
+        for tag, side in _SIDES.items():
+            if tag in directory.tags and not preview:
+                _set(block, directory, tag, 4, (width, height)[side])
+        if _ORIENTATION in directory.tags:
+            _set(block, directory, _ORIENTATION, 3, 1)
+        _remove(block, directory, removed)
+    if level != "all":
+        (count,) = struct.unpack_from(f"{order}H", block, directories[0].offset)
+        place = directories[0].offset + 2 + 12 * count
+        block[place : place + 4] = bytes(len(block[place : place + 4]))
+    return bytes(block)
+
+
+def _set(block: bytearray, directory: Directory, tag: int, kind: int, value: int) -> None:
+    place = directory.tags[tag].entry
+    order = directory.order
+    number = struct.pack(f"{order}HHI", tag, kind, 1)
+    block[place : place + 12] = number + struct.pack(
+        f"{order}{'H' if kind == 3 else 'I'}", value
+    ).ljust(4, b"\0")
+
+
+def _blank(block: bytearray, directory: Directory) -> None:
+    """Overwrite what a directory holds, so that it is not found by those who look for it."""
+    start = directory.integer(_PREVIEW_AT)
+    length = directory.integer(_PREVIEW_BYTES)
+    places = [(tag.start, tag.size) for tag in directory.tags.values()] + [(start, length)]
+    for place, size in places:
+        if place >= 8:
+            block[place : place + size] = bytes(len(block[place : place + size]))
+
+
+def _remove(block: bytearray, directory: Directory, removed: frozenset[int]) -> None:
+    order = directory.order
+    (count,) = struct.unpack_from(f"{order}H", block, directory.offset)
+    first = directory.offset + 2
+    entries = [bytes(block[first + 12 * n : first + 12 * n + 12]) for n in range(count)]
+    kept = [
+        e
+        for e in entries
+        if int.from_bytes(e[:2], "little" if order == "<" else "big") not in removed
+    ]
+    if len(kept) == count:
+        return
+    for tag in removed & directory.tags.keys():
+        found = directory.tags[tag]
+        block[found.start : found.start + found.size] = bytes(found.size)
+    following = bytes(block[first + 12 * count : first + 12 * count + 4])
+    whole = b"".join(kept) + following
+    block[first : first + 12 * count + 4] = whole.ljust(12 * count + 4, b"\0")[: 12 * count + 4]
+    struct.pack_into(f"{order}H", block, directory.offset, len(kept))
+
+
+def is_private_tag(name: str) -> bool:
+    """Whether a name in an inventory is of a tag that `--metadata private` leaves out."""
+    return name.startswith("GPS") or name in {tag_name(tag, 0) for tag in _PRIVATE}
+
+
+def tag_name(tag: int, below: int) -> str:
+    """What a tag is called; its number where it has no name.
+
+    >>> tag_name(271, 0), tag_name(1, 34853), tag_name(64000, 0)
+    ('Make', 'GPSLatitudeRef', 'tag 64000')
+    """
+    known = ExifTags.GPSTAGS if below == GPS_IFD else ExifTags.TAGS
+    return str(known.get(tag, f"tag {tag}"))
+
+
+def tag_names(directories: list[Directory]) -> set[str]:
+    """Names of the tags that describe a picture, in a TIFF or an EXIF block."""
+    first = directories[:1] + [one for one in directories if one.below in (EXIF_IFD, GPS_IFD)]
+    return {
+        tag_name(tag, directory.below)
+        for directory in first
+        for tag in directory.tags
+        if directory.below == GPS_IFD or tag not in _STORAGE
+    }
+
+
+def tags_of(data: bytes, *, order: str = "<") -> Tags:
+    """Tags that describe a picture, of a TIFF or an EXIF block, in an order of bytes.
+
+    Maker notes are left out: they point into the file that they were in.
+    """
+    directories = tiff_directories(data)
+    if not directories:
+        return {}
+    result = _own(directories[0], order, _STORAGE)
+    for directory in directories:
+        if directory.below == EXIF_IFD:
+            result[EXIF_IFD] = _own(directory, order, {MAKER_NOTE, INTEROP_IFD})
+        elif directory.below == GPS_IFD:
+            result[GPS_IFD] = _own(directory, order, set())
+    return {tag: value for tag, value in result.items() if value}
+
+
+def _own(directory: Directory, order: str, without: Any) -> Tags:
+    return {
+        tag: (one.kind, _turned(directory.value(tag), one.kind, directory.order, order))
+        for tag, one in directory.tags.items()
+        if tag not in without
+    }
+
+
+def _turned(value: bytes, kind: int, before: str, after: str) -> bytes:
+    unit = _UNITS.get(kind, 1)
+    if before == after or unit == 1:
+        return value
+    return b"".join(value[n : n + unit][::-1] for n in range(0, len(value), unit))
+
+
+def geo_tags(data: bytes) -> Tags:
+    """Tags of GeoTIFF and of GDAL, little-endian."""
+    directories = tiff_directories(data)
+    if not directories:
+        return {}
+    return {tag: v for tag, v in _own(directories[0], "<", set()).items() if tag in GEO_TAGS}
+
+
+def scaled_geo(tags: Tags, across: float, down: float) -> Tags:
+    """GeoTIFF tags of a picture that became larger; GeoTIFF 1.1, annex B.6.
+
+    Args:
+        tags: of `geo_tags`.
+        across: new columns over old ones.
+        down: new rows over old ones.
+    """
+    result = {tag: value for tag, value in tags.items() if tag != 50844}
+    keys = _numbers(tags.get(34735), "H")
+    # Whether numbers of pixels are those of corners (1, or nothing) or of centres (2).
+    centres = any(keys[n] == 1025 and keys[n + 3] == 2 for n in range(4, len(keys) - 3, 4))
+    shift = 0.5 if centres else 0.0
+    if scale := _numbers(tags.get(33550), "d"):
+        result[33550] = (
+            _doubles([scale[0] / across, scale[1] / down, *scale[2:]])
+            if len(scale) > 1
+            else tags[33550]
+        )
+    if ties := _numbers(tags.get(33922), "d"):
+        for n in range(0, len(ties) - 5, 6):
+            ties[n] = (ties[n] + shift) * across - shift
+            ties[n + 1] = (ties[n + 1] + shift) * down - shift
+        result[33922] = _doubles(ties)
+    if len(matrix := _numbers(tags.get(34264), "d")) == 16:
+        for row in range(0, 16, 4):
+            matrix[row] /= across
+            matrix[row + 1] /= down
+            matrix[row + 3] += shift * (matrix[row] + matrix[row + 1]) - shift * (
+                matrix[row] * across + matrix[row + 1] * down
+            )
+        result[34264] = _doubles(matrix)
+    return result
+
+
+def _numbers(value: Any, kind: str) -> list[Any]:
+    expected = {"H": 3, "d": 12}[kind]
+    if value is None or value[0] != expected:
+        return []
+    return list(struct.unpack(f"<{len(value[1]) // struct.calcsize(kind)}{kind}", value[1]))
+
+
+def _doubles(values: list[float]) -> tuple[int, bytes]:
+    return 12, struct.pack(f"<{len(values)}d", *values)
+
+
+def build_exif(tags: Tags, *, largest: int | None = None) -> bytes:
+    """An EXIF block, little-endian.
+
+    Args:
+        tags: as of `tags_of`.
+        largest: bytes of a value; larger ones are left out. None for all.
+    """
+    block = bytearray(b"II*\0\x08\0\0\0")
+    _append(block, _small(tags, largest))
+    return bytes(block)
+
+
+def _small(tags: Tags, largest: int | None) -> Tags:
+    if largest is None:
+        return tags
+    return {
+        tag: _small(value, largest) if isinstance(value, dict) else value
+        for tag, value in tags.items()
+        if isinstance(value, dict) or len(value[1]) <= largest
+    }
+
+
+def resolution_block(across: float, down: float) -> bytes:
+    """A block that says dots an inch, and nothing else."""
+    numbers = [struct.pack("<II", round(dots * 100), 100) for dots in (across, down)]
+    return build_exif({282: (5, numbers[0]), 283: (5, numbers[1]), 296: (3, b"\2\0")})
+
+
+def text_of(block: bytes, tag: int) -> str:
+    """Text of a tag of the first directory, without what cannot be printed; "" without it."""
+    directories = tiff_directories(block)
+    value = directories[0].value(tag) if directories else b""
+    text = value.split(b"\0")[0].decode("utf-8", "replace").strip()
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def orientation_of(block: bytes | None) -> int:
+    """As EXIF counts them: 1 is upright, and what is said where nothing valid is."""
+    directories = tiff_directories(block or b"")
+    found = directories[0].integer(_ORIENTATION, 1) if directories else 1
+    return found if 1 <= found <= 8 else 1
+
+
+def dots_per_inch(block: bytes) -> float | None:
+    """Horizontal resolution that an EXIF block or a TIFF says; None without a unit."""
+    directories = tiff_directories(block)
+    if not directories or directories[0].integer(296, 2) not in (2, 3):
+        return None
+    value = directories[0].value(282)
+    if len(value) < 8:
+        return None
+    over, under = struct.unpack(f"{directories[0].order}II", value[:8])
+    inches = 2.54 if directories[0].integer(296, 2) == 3 else 1.0
+    return over / under * inches if under else None
+
+
+def add_to_tiff(data: bytes, tags: Tags) -> bytes:
+    """A TIFF whose first directory has more tags; it is written anew at the end.
+
+    Args:
+        data: little-endian, not BigTIFF, whose values are less than 4 GB away.
+        tags: to add, or to put in place of others.
+    """
+    directories = tiff_directories(data)
+    if data[:4] != b"II*\0" or not directories or len(data) > 2**32 - 2**24:
+        return data
+    whole = bytearray(data + bytes(len(data) % 2))
+    kept = {
+        tag: data[one.entry : one.entry + 12]
+        for tag, one in directories[0].tags.items()
+        if tag not in tags
+    }
+    place = _append(whole, tags, kept)
+    struct.pack_into("<I", whole, 4, place)
+    return bytes(whole)
+
+
+def _append(block: bytearray, tags: Tags, kept: dict[int, bytes] | None = None) -> int:
+    """Put a directory, its values behind it, at the end; return where it stands."""
+    entries = dict(kept or {})
+    place = len(block)
+    count = len(entries) + len(tags)
+    block.extend(bytes(2 + 12 * count + 4))
+    for tag, value in tags.items():
+        if isinstance(value, dict):
+            kind, number, content = 4, 1, struct.pack("<I", _append(block, value))
+        else:
+            kind, content = value
+            number = len(content) // {5: 8, 10: 8}.get(kind, _UNITS.get(kind, 1))
+        if len(content) > 4:
+            start = len(block)
+            block.extend(content + bytes(len(content) % 2))
+            content = struct.pack("<I", start)
+        entries[tag] = struct.pack("<HHI", tag, kind, number) + content.ljust(4, b"\0")
+    whole = b"".join(entry for _, entry in sorted(entries.items()))
+    struct.pack_into("<H", block, place, count)
+    block[place + 2 : place + 2 + 12 * count] = whole
+    return place

@@ -1,0 +1,175 @@
+"""What a file carries besides its pixels, by parsing its container; for inputs and outputs alike.
+
+The difference of two inventories is what was lost on the way, whatever lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from restore_cli.image.containers import (
+    jpeg_end,
+    jpeg_segments,
+    png_chunks,
+    read_heif,
+    riff_chunks,
+    tiff_directories,
+)
+from restore_cli.image.exif import GEO_TAGS, is_private_tag, tag_names
+from restore_cli.image.iptc import iptc_datasets
+from restore_cli.image.parts import Parts, read_parts
+from restore_cli.image.provenance import NAMESPACE
+from restore_cli.image.xmp import (
+    XMP_HEAD,
+    XMP_MORE,
+    Packet,
+    is_preview_property,
+    is_private_property,
+    is_promise,
+)
+
+Item = tuple[str, str]  # kind, and which one of it
+# Chunks of PNG that are pixels, or have an entry of their own below.
+_PNG = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
+) | {b"sBIT", b"hIST", b"bKGD"}
+_WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496"
+_MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a map of depth"}
+_USUAL = 72  # dots an inch, which viewers assume where nothing is said
+_SHOWN = 6  # names of one kind that a note lists
+
+
+def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
+    """The inventory of a file.
+
+    Args:
+        data: the file.
+        key: its format.
+        parts: of it, where they are here already.
+    """
+    parts = parts or read_parts(data, key)
+    found: set[Item] = set(_described(parts))
+    if key == "png":
+        kinds = {kind for kind, _ in png_chunks(data)}
+        found |= {("chunks", kind.decode("latin-1")) for kind in kinds - _PNG}
+    elif key == "jpeg":
+        found |= set(_of_jpeg(data))
+    elif key == "webp":
+        kinds = {kind for kind, _ in riff_chunks(data)}
+        found |= {("chunks", kind.decode("latin-1").strip()) for kind in kinds - _WEBP}
+    elif key in ("avif", "heic"):
+        found |= set(_of_heif(data))
+    return frozenset(found)
+
+
+def _described(parts: Parts) -> Iterable[Item]:
+    yield from _of_exif(parts.exif)
+    yield from _of_xmp(parts.xmp)
+    for name, value in iptc_datasets(parts.iptc or b"").items():
+        if name not in ("1:000", "1:090", "2:000"):
+            yield "IPTC", f"{name} ({len(value)} bytes)"
+    yield from (("Photoshop", f"resource {number}") for number, _ in parts.photoshop)
+    yield from (("text", key) for key, _ in parts.text)
+    yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
+    if parts.comment is not None:
+        yield "comment", ""
+    if parts.dpi and round(parts.dpi) != _USUAL:
+        yield "resolution", ""
+    if parts.aspect is not None:
+        yield "shape of pixels", f"{parts.aspect[0]:g}:{parts.aspect[1]:g}"
+
+
+def _of_exif(block: bytes | None) -> Iterable[Item]:
+    directories = tiff_directories(block or b"")
+    yield from (("EXIF", name) for name in tag_names(directories))
+    if block is not None and not directories:
+        yield "EXIF", "that is broken"
+    if any(n and not one.below for n, one in enumerate(directories)):
+        yield "preview", ""
+
+
+def _of_xmp(raw: bytes | None) -> Iterable[Item]:
+    packet = None if raw is None else Packet.parse(raw)
+    if raw is not None and packet is None:
+        yield "XMP", "that is not understood"
+    for name in packet.names() if packet else ():
+        if is_preview_property(name):
+            yield "preview", ""
+        elif not is_promise(name) and not name.startswith(f"{{{NAMESPACE}}}"):
+            yield "XMP", name.rpartition("}")[2]
+
+
+def _of_jpeg(data: bytes) -> Iterable[Item]:
+    for marker, body in jpeg_segments(data):
+        name = body.split(b"\0")[0][:20].decode("latin-1")
+        if marker == 0xE0 and body.startswith(b"JFXX"):
+            yield "preview", ""
+        elif marker == 0xE2 and body.startswith(_GAIN_MAP):
+            yield "beside it", "a gain map"
+        elif 0xE3 <= marker <= 0xEC or marker == 0xEF:
+            yield "segments", f"APP{marker - 0xE0} {name if name.isprintable() else ''}".strip()
+        elif marker == 0xE1 and not body.startswith((b"Exif\0", XMP_HEAD, XMP_MORE)):
+            yield "segments", f"APP1 {name if name.isprintable() else ''}".strip()
+    rest = data[jpeg_end(data) :].strip(b"\0")
+    if b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]:
+        yield "beside it", "a film"
+    if b"hdrgm" in rest or b"HDRGainMap" in rest:
+        yield "beside it", "a gain map"
+    elif rest and not rest.startswith(b"\xff\xd8") and b"ftyp" not in rest[:64]:
+        yield "beside it", f"{len(rest)} bytes behind its end"
+
+
+def _of_heif(data: bytes) -> Iterable[Item]:
+    heif = read_heif(data)
+    for kind, origin, _ in heif.refers:
+        if kind == b"thmb":
+            yield "preview", ""
+        if kind == b"auxl":
+            said = [
+                body[4:].lower()
+                for name, body in heif.properties.get(origin, [])
+                if name == b"auxC"
+            ]
+            for word, what in _MASKS.items():
+                if any(word in body for body in said):
+                    yield "beside it", what
+            if any(b"auxid:2" in body for body in said):
+                yield "beside it", "a map of depth"
+    if b"tmap" in heif.items.values():
+        yield "beside it", "a gain map"
+    if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0:
+        yield "beside it", "a film"
+
+
+def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
+    """What did not come through, as one note; none where all did, or was not wanted.
+
+    Args:
+        before: of the input.
+        after: of the output.
+        level: "all", "safe", "private" or "none"; see `writing.Encoding`.
+    """
+    gone: dict[str, list[str]] = {}
+    there = set(after)
+    for kind, name in sorted(set(before) - there):
+        if _wanted(kind, name, level):
+            gone.setdefault(kind, []).append(name)
+    if not gone:
+        return ()
+    said = []
+    for kind, names in gone.items():
+        shown = [name for name in names if name]
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        listed = ", ".join(shown[:_SHOWN]) + more
+        said.append(listed if kind == "beside it" else f"{kind} {listed}".strip())
+    return (f"left out: {'; '.join(said)}",)
+
+
+def _wanted(kind: str, name: str, level: str) -> bool:
+    if kind == "beside it":
+        return True
+    if level == "none" or (kind == "preview" and level != "all"):
+        return False
+    private = is_private_tag(name) or is_private_property(name)
+    return not (level == "private" and kind in ("EXIF", "XMP", "text") and private)

@@ -1,0 +1,67 @@
+"""IPTC records and the blocks of Photoshop that JPEGs keep them in."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+PHOTOSHOP = b"Photoshop 3.0\0"
+RECORDS = 0x0404  # the resource that holds IPTC's plain records
+# Resolution, previews, ICC, EXIF, XMP and digests: said elsewhere, or no longer true.
+_TOLD_ELSEWHERE = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0425})
+_SEGMENT = 65_000
+Resource = tuple[int, bytes]
+
+
+def resources(block: bytes) -> Iterator[Resource]:
+    """Photoshop's image resources: number and content, up to what is cut off."""
+    place = 0
+    while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
+        (number,) = struct.unpack_from(">H", block, place + 4)
+        named = place + 6 + (block[place + 6] + 2) // 2 * 2
+        size = int.from_bytes(block[named : named + 4], "big")
+        content = block[named + 4 : named + 4 + size]
+        if len(content) < size:
+            return
+        yield number, content
+        place = named + 4 + size + size % 2
+
+
+def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
+    """IPTC's records, and the other resources that are still true of a restored picture."""
+    found = list(resources(block))
+    records = next((content for number, content in found if number == RECORDS), None)
+    others = [one for one in found if one[0] != RECORDS and one[0] not in _TOLD_ELSEWHERE]
+    return records, tuple(others)
+
+
+def join_photoshop(records: bytes | None, others: Iterable[Resource]) -> bytes:
+    """The opposite of `split`; empty for nothing."""
+    held = ([(RECORDS, records)] if records else []) + list(others)
+    return b"".join(
+        b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + bytes(len(content) % 2)
+        for number, content in held
+    )
+
+
+def photoshop_segments(block: bytes) -> Iterator[bytes]:
+    """A block in pieces that fit into the segments of a JPEG."""
+    for start in range(0, len(block), _SEGMENT):
+        yield PHOTOSHOP + block[start : start + _SEGMENT]
+
+
+def iptc_datasets(records: bytes) -> dict[str, bytes]:
+    """Values by number, e.g. 2:120 the caption; several values of one number together."""
+    found: dict[str, bytes] = {}
+    place = 0
+    while place + 5 <= len(records) and records[place] == 0x1C:
+        size = int.from_bytes(records[place + 3 : place + 5], "big")
+        start = place + 5
+        if size & 0x8000:
+            more = size & 0x7FFF
+            size = int.from_bytes(records[start : start + more], "big")
+            start += more
+        name = f"{records[place + 1]}:{records[place + 2]:03d}"
+        found[name] = found.get(name, b"") + records[start : start + size] + b"\0"
+        place = start + size
+    return found

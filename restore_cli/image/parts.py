@@ -1,0 +1,219 @@
+"""The parts of a file that describe its picture, as bytes, out of every container."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image as Pillow
+
+from restore_cli.image.containers import jpeg_segments, png_chunks, riff_chunks, tiff_directories
+from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
+from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
+from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, packet_of_jpeg
+
+_XMP_KEY = "XML:com.adobe.xmp"
+_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
+_TEXT = 1 << 24  # bytes of a compressed text
+# What Pillow raises on headers that somebody bent on purpose.
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
+)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a file says besides pixels, not changed yet.
+
+    Attributes:
+        exif: block from the order of bytes on; of a TIFF, one that was made of its tags.
+        xmp: packet.
+        iptc: plain records.
+        photoshop: resources besides IPTC: number and content.
+        text: keys and values of a PNG.
+        comment: of a JPEG or a GIF.
+        aspect: dots across and down where no unit is said; None for square pixels.
+        geo: tags of GeoTIFF.
+        dpi: dots an inch, across; None where they are not said.
+    """
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    photoshop: tuple[Resource, ...] = ()
+    text: list[tuple[str, str]] = field(default_factory=list)
+    comment: bytes | None = None
+    aspect: tuple[float, float] | None = None
+    geo: Tags = field(default_factory=dict)
+    dpi: float | None = None
+
+
+def read_parts(data: bytes, key: str) -> Parts:
+    """What describes the picture in a file.
+
+    Args:
+        data: the file.
+        key: its format; HEIC and BMP are read by way of a PNG.
+    """
+    readers = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
+    parts = Parts()
+    if key in readers:
+        readers[key](parts, data)
+    return parts
+
+
+def _png(parts: Parts, data: bytes) -> None:
+    for kind, body in png_chunks(data):
+        if kind == b"eXIf":
+            parts.exif = body.removeprefix(b"Exif\0\0")
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            _png_text(parts, kind, body)
+        elif kind == b"pHYs" and len(body) == 9:
+            across, down = struct.unpack(">II", body[:8])
+            parts.aspect = None if body[8] else _aspect(across, down)
+            parts.dpi = across * 0.0254 if body[8] == 1 else None
+
+
+def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
+    """PNG 11.3.3; and the hexadecimal profiles that ImageMagick keeps in text."""
+    key, _, rest = body.partition(b"\0")
+    name = key.decode("latin-1")
+    try:
+        if kind == b"tEXt":
+            value = rest
+        elif kind == b"zTXt":
+            value = _inflate(rest[1:])
+        else:
+            packed = rest[:1] == b"\1"
+            value = rest[2:].split(b"\0", 2)[2]
+            value = _inflate(value) if packed else value
+    except (zlib.error, IndexError):
+        return
+    if name == _XMP_KEY:
+        parts.xmp = value
+        return
+    if name.startswith("Raw profile type ") and (raw := _unhexed(value)) is not None:
+        kind_of_raw = name.removeprefix("Raw profile type ").strip().lower()
+        if kind_of_raw in ("exif", "app1") and raw.startswith(b"Exif\0\0"):
+            parts.exif = parts.exif or raw[6:]
+            return
+        if kind_of_raw in ("iptc", "8bim"):
+            parts.iptc, parts.photoshop = split_photoshop(raw.removeprefix(PHOTOSHOP))
+            parts.iptc = parts.iptc or (raw if raw[:1] == b"\x1c" else None)
+            return
+        if kind_of_raw == "xmp":
+            parts.xmp = parts.xmp or raw
+            return
+    try:
+        parts.text.append((name, value.decode("utf-8" if kind == b"iTXt" else "latin-1")))
+    except UnicodeDecodeError:
+        parts.text.append((name, value.decode("latin-1")))
+
+
+def _inflate(packed: bytes) -> bytes:
+    return zlib.decompressobj().decompress(packed, _TEXT)
+
+
+def _unhexed(value: bytes) -> bytes | None:
+    """A line for the kind, one for the length, then digits."""
+    lines = value.split(b"\n", 3)
+    try:
+        return bytes.fromhex(lines[3].decode("ascii")) if len(lines) == 4 else None
+    except ValueError:
+        return None
+
+
+def _jpeg(parts: Parts, data: bytes) -> None:
+    blocks, segments = b"", b""
+    packets = []
+    for marker, body in jpeg_segments(data):
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            blocks += body[6:]  # several in a row are one that is larger than a segment
+        elif marker == 0xE1 and body.startswith((XMP_HEAD, XMP_MORE)):
+            packets.append(body)
+        elif marker == 0xED and body.startswith(PHOTOSHOP):
+            segments += body[len(PHOTOSHOP) :]
+        elif marker == 0xFE and parts.comment is None:
+            parts.comment = body
+        elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
+            across, down = struct.unpack(">HH", body[8:12])
+            parts.aspect = None if body[7] else _aspect(across, down)
+            parts.dpi = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * across or None
+    parts.exif = blocks or None
+    parts.xmp = packet_of_jpeg(packets)
+    parts.iptc, parts.photoshop = split_photoshop(segments)
+
+
+def _webp(parts: Parts, data: bytes) -> None:
+    for kind, body in riff_chunks(data):
+        if kind == b"EXIF" and parts.exif is None:
+            parts.exif = body.removeprefix(b"Exif\0\0")
+            parts.dpi = dots_per_inch(parts.exif)
+        elif kind == b"XMP ":
+            parts.xmp = body
+
+
+def _tiff(parts: Parts, data: bytes) -> None:
+    directories = tiff_directories(data)
+    if not directories:
+        return
+    first = directories[0]
+    if tags := tags_of(data):
+        parts.exif = build_exif(tags)
+    parts.xmp = first.value(_XMP_TAG) or None
+    parts.photoshop = split_photoshop(first.value(_PHOTOSHOP_TAG))[1]
+    records = first.value(_IPTC_TAG)
+    if not records.startswith(b"\x1c"):  # some programs put Photoshop's block there
+        records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
+    parts.iptc = records or split_photoshop(first.value(_PHOTOSHOP_TAG))[0]
+    parts.geo = geo_tags(data)
+    parts.dpi = dots_per_inch(data)
+    if first.integer(296, 2) == 1 and 282 in first.tags and 283 in first.tags:
+        order = first.order
+        x, y = (struct.unpack(f"{order}II", first.value(tag)[:8]) for tag in (282, 283))
+        if x[1] and y[1]:
+            parts.aspect = _aspect(x[0] / x[1], y[0] / y[1])
+
+
+def _avif(parts: Parts, data: bytes) -> None:
+    with suppressed(), by_pillow(data, "AVIF") as image:
+        parts.exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0") or None
+        parts.xmp = image.info.get("xmp")
+        parts.dpi = dots_per_inch(parts.exif or b"")
+
+
+def _gif(parts: Parts, data: bytes) -> None:
+    with suppressed(), by_pillow(data, "GIF") as image:
+        parts.comment = image.info.get("comment")
+
+
+def _aspect(across: float, down: float) -> tuple[float, float] | None:
+    """Dots across and down; None where pixels are square or nothing is said."""
+    if across <= 0 or down <= 0 or across == down:
+        return None
+    return across, down
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """A block that may fail in every way that a broken header makes Pillow fail."""
+    try:
+        yield
+    except BROKEN:
+        return
+
+
+@contextmanager
+def by_pillow(data: bytes, kind: str) -> Iterator[Any]:
+    """The header of a picture as Pillow reads it, without its warnings on what is broken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Pillow.open(io.BytesIO(data), formats=(kind,)) as image:
+            yield image

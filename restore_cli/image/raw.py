@@ -1,0 +1,59 @@
+"""Raw files of cameras, which look like pictures: what a reader finds in them is their preview."""
+
+from __future__ import annotations
+
+from restore_cli.image.containers import Directory, tiff_directories
+
+# How they begin, at which byte.
+_MAGIC = (
+    (0, b"IIRO", "Olympus"),
+    (0, b"IIRS", "Olympus"),
+    (0, b"MMOR", "Olympus"),
+    (0, b"IIU\0", "Panasonic"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm"),
+    (0, b"FOVb", "Sigma"),
+    (0, b"\0MRM", "Minolta"),
+    (4, b"ftypcrx ", "Canon"),
+    (6, b"HEAPCCDR", "Canon"),
+    (8, b"CR\x02", "Canon"),
+)
+_NEW_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _MAKE = 254, 256, 257, 262, 271
+_MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
+_RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
+_REDUCED = 1
+
+
+def camera_of_raw(data: bytes) -> str | None:
+    """The maker of the camera that a raw file is of, "a camera" where it does not say.
+
+    Args:
+        data: the file.
+
+    Returns:
+        None for everything else.
+    """
+    for place, magic, maker in _MAGIC:
+        if data[place : place + len(magic)] == magic:
+            return maker
+    directories = tiff_directories(data)
+    if not any(_is_raw(directory) for directory in directories):
+        return None
+    maker = directories[0].value(_MAKE).split(b"\0")[0].decode("ascii", "replace").strip()
+    return maker if maker.isprintable() and maker else "a camera"
+
+
+def _is_raw(directory: Directory) -> bool:
+    return directory.integer(_PHOTOMETRIC) in _MOSAIC or any(
+        tag in directory.tags for tag in _RAW_TAGS
+    )
+
+
+def larger_inside(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the picture that a TIFF's first one is a reduced copy of, if it is."""
+    directories = tiff_directories(data)
+    if not directories or not directories[0].integer(_NEW_SUBFILE) & _REDUCED:
+        return None
+    first, *others = directories
+    size = (first.integer(_WIDTH), first.integer(_HEIGHT))
+    sizes = [(one.integer(_WIDTH), one.integer(_HEIGHT)) for one in others]
+    return max((one for one in sizes if one[0] * one[1] > size[0] * size[1]), default=None)

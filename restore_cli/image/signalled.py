@@ -1,0 +1,142 @@
+"""Colours that a file describes by other means than a profile: gAMA, cHRM, cICP, nclx.
+
+What is meant by them becomes a profile, which every format holds. High dynamic range (PQ, HLG) has
+none: its values go through as they are, with what says so, or not at all. Numbers are those of
+ITU-T H.273; precedence in a PNG is that of its third edition, 4.3.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from restore_cli.image.containers import png_chunks, read_heif
+from restore_cli.image.formats import HDR
+from restore_cli.image.matrix_profile import make_profile
+
+Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+
+_D65, _C, _DCI = (0.3127, 0.329), (0.31, 0.316), (0.314, 0.351)
+_BT709: Corners = (_D65, (0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+_SMPTE: Corners = (_D65, (0.63, 0.34), (0.31, 0.595), (0.155, 0.07))
+PRIMARIES: dict[int, Corners] = {
+    1: _BT709,
+    2: _BT709,
+    4: (_C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
+    5: (_D65, (0.64, 0.33), (0.29, 0.6), (0.15, 0.06)),
+    6: _SMPTE,
+    7: _SMPTE,
+    9: (_D65, (0.708, 0.292), (0.17, 0.797), (0.131, 0.046)),
+    11: (_DCI, (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+    12: (_D65, (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+    22: (_D65, (0.63, 0.34), (0.295, 0.605), (0.155, 0.077)),
+}
+_SRGB = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+_VIDEO = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+CURVES: dict[int, tuple[float, ...]] = {
+    **dict.fromkeys((1, 6, 14, 15), _VIDEO),
+    **dict.fromkeys((2, 13), _SRGB),
+    **{4: (2.2,), 5: (2.8,), 8: (1.0,)},
+}
+_COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+_USUAL_GAMMA, _NEAR = 0.45455, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """What a file says of its colours besides a profile.
+
+    Attributes:
+        profile: the same as a profile; None for sRGB, or for a file that says nothing.
+        hdr: primaries, transfer, matrix and full range of high dynamic range; None otherwise.
+        chunks: of a PNG, as they stand there.
+        note: on what is not understood, or "".
+    """
+
+    profile: bytes | None = None
+    hdr: tuple[int, int, int, int] | None = None
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    note: str = ""
+
+
+def read_signalled(data: bytes, key: str, *, grey: bool, with_profile: bool) -> Signalled:
+    """What a file says of its colours.
+
+    Args:
+        data: the file.
+        key: its format.
+        grey: whether its pictures are grey.
+        with_profile: whether it has a profile, which goes before all but cICP.
+    """
+    if key == "png":
+        return _of_png(data, grey=grey, with_profile=with_profile)
+    if key in ("avif", "heic"):
+        for body in read_heif(data).of_primary(b"colr"):
+            if body[:4] == b"nclx" and len(body) >= 11:
+                numbers = (*struct.unpack(">HHH", body[4:10]), body[10] >> 7)
+                return _of_numbers(numbers, grey=grey, with_profile=with_profile)
+    return Signalled()
+
+
+def _of_numbers(numbers: tuple[int, int, int, int], *, grey: bool, with_profile: bool) -> Signalled:
+    primaries, transfer, *_ = numbers
+    if transfer in HDR:
+        return Signalled(hdr=numbers)
+    usual = PRIMARIES.get(primaries) == _BT709 and transfer in (1, 2, 6, 13, 14, 15)
+    if with_profile or usual:
+        return Signalled()
+    if primaries not in PRIMARIES or transfer not in CURVES:
+        return Signalled(
+            note=f"its colours (primaries {primaries}, transfer {transfer}) are not known; its "
+            "values were taken as sRGB"
+        )
+    name = f"H.273 primaries {primaries}, transfer {transfer}"
+    profile = make_profile(name, PRIMARIES[primaries], CURVES[transfer], grey=grey)
+    return Signalled(profile)
+
+
+def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
+    found: dict[bytes, bytes] = {}
+    for kind, body in png_chunks(data):
+        if kind == b"IDAT":
+            break
+        if kind in _COLOUR_CHUNKS:
+            found.setdefault(kind, body)
+    chunks = tuple(found.items())
+    if len(numbers := found.get(b"cICP", b"")) == 4:
+        primaries, transfer, matrix, full = numbers
+        said = _of_numbers(
+            (primaries, transfer, matrix, full), grey=grey, with_profile=with_profile
+        )
+        return Signalled(said.profile, said.hdr, chunks, said.note)
+    if with_profile or b"sRGB" in found:
+        return Signalled(chunks=chunks)
+    try:
+        profile = _of_gamma(found.get(b"gAMA"), found.get(b"cHRM"), grey=grey)
+    except (ValueError, ZeroDivisionError, struct.error):
+        note = "its gAMA and cHRM describe no colours; its values were taken as sRGB"
+        return Signalled(note=note)
+    return Signalled(profile, chunks=chunks)
+
+
+def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) -> bytes | None:
+    """PNG 11.3.2.1 and 11.3.2.2; None for what is meant to be sRGB."""
+    corners, curve = _BT709, _SRGB
+    near = True
+    if chromaticities is not None and not grey:
+        numbers = [n / 100_000 for n in struct.unpack(">8I", chromaticities)]
+        x = list(zip(numbers[::2], numbers[1::2], strict=True))
+        corners = (x[0], x[1], x[2], x[3])
+        flat = [
+            abs(a - b)
+            for one, two in zip(corners, _BT709, strict=True)
+            for a, b in zip(one, two, strict=True)
+        ]
+        near = max(flat) < _NEAR
+    if gamma is not None:
+        value = struct.unpack(">I", gamma)[0] / 100_000
+        if not 0.1 < value < 10:
+            raise ValueError("no such gamma")
+        if abs(value - _USUAL_GAMMA) > _NEAR or not near:
+            return make_profile(f"gamma {1 / value:.4g}", corners, (1 / value,), grey=grey)
+    return None if near else make_profile("chromaticities of cHRM", corners, curve, grey=grey)

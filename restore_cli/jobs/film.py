@@ -1,0 +1,228 @@
+"""What a film's container says: colours, orientation, streams, and what will not come through."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.image.formats import HDR
+
+UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
+# Matrices of H.273 as PyAV names them, for those that it converts.
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+_NAMES = {1: "BT.709", 5: "BT.601 (PAL)", 6: "BT.601", 9: "BT.2020", 12: "Display P3"}
+_HD = 576  # lines; films of more that say nothing are meant by BT.709, others by BT.601
+_CONTAINER_KEYS = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"}
+)
+_PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How frames are to be turned to be seen as meant; applied in this order.
+
+    Attributes:
+        swap: rows become columns.
+        mirror: left and right are swapped.
+        flip: top and bottom are swapped.
+        odd: whether the container asks for an angle or a skew that is not one of these.
+    """
+
+    swap: bool = False
+    mirror: bool = False
+    flip: bool = False
+    odd: bool = False
+
+    def apply(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """(H, W, 3) as it is meant."""
+        frame = frame.swapaxes(0, 1) if self.swap else frame
+        frame = frame[:, ::-1] if self.mirror else frame
+        return np.ascontiguousarray(frame[::-1] if self.flip else frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """Numbers of ITU-T H.273.
+
+    Attributes:
+        matrix: by which frames become RGB; the usual one of the size where nothing is said.
+        primaries: as said; 2 where nothing is.
+        transfer: likewise.
+        full: whether values fill the whole range.
+        bits: a channel.
+    """
+
+    matrix: int
+    primaries: int
+    transfer: int
+    full: bool
+    bits: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is to be written with ten bits and its own primaries."""
+        return self.transfer in HDR or BT2020 in (self.primaries, self.matrix)
+
+
+def library() -> Any:
+    """PyAV.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import av  # noqa: PLC0415 — an extra
+        import av.error  # noqa: PLC0415
+        import av.sidedata.sidedata  # noqa: PLC0415
+    except ImportError:
+        raise UsageError(
+            "films need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
+        ) from None
+    return av
+
+
+def orientation_of(frame: Any) -> Orientation:
+    """What the display matrix of a frame asks for; ISO/IEC 14496-12, 8.5.3."""
+    kind = library().sidedata.sidedata.Type.DISPLAYMATRIX
+    matrix = frame.side_data.get(kind)
+    if matrix is None or len(bytes(matrix)) < 36:
+        return Orientation()
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    swap = abs(b) + abs(c) > abs(a) + abs(d)
+    right, down = (c, b) if swap else (a, d)
+    rest = (a, d) if swap else (b, c)
+    odd = max(map(abs, rest)) > max(abs(right), abs(down)) / 100
+    return Orientation(swap, right < 0, down < 0, odd)
+
+
+def colours_of(frame: Any, source: Any) -> Colours:
+    """The colours of a film, by its first frame."""
+    context = source.codec_context
+    said = int(frame.colorspace)
+    usual = BT709 if max(frame.height, frame.width * 9 // 16) > _HD else BT601
+    primaries = int(frame.color_primaries) or UNKNOWN
+    transfer = int(frame.color_trc) or UNKNOWN
+    full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
+    bits = max((part.bits for part in frame.format.components), default=8)
+    matrix = said if said in MATRICES else usual
+    if said == UNKNOWN and int(context.colorspace) in MATRICES:
+        matrix = int(context.colorspace)
+    return Colours(matrix, primaries, transfer, full, bits)
+
+
+def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]:
+    """What of a film's frames does not come through."""
+    notes = []
+    parts = frame.format.components
+    if frame.interlaced_frame:
+        notes.append("it is interlaced: both fields of a frame were restored as one picture")
+    if any(part.is_alpha for part in parts):
+        notes.append("its transparency was left out")
+    if parts and not parts[0].is_alpha and len(parts) > 2:
+        chroma = parts[1]
+        across = round(frame.width / max(1, chroma.width))
+        down = round(frame.height / max(1, chroma.height))
+        name = {(1, 1): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:1:1", (1, 2): "4:4:0"}
+        if (across, down) in name:
+            what = "RGB" if frame.format.is_rgb else name[across, down]
+            notes.append(f"its colours ({what}) became 4:2:0")
+    if colours.bits > 10:
+        notes.append(f"its {colours.bits} bits became 10")
+    if orientation.odd:
+        notes.append("it is to be shown at an angle, which was left out")
+    return notes
+
+
+def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
+    """What a container or a stream says for people, at a level of `writing.Encoding`."""
+    if level == "none":
+        return {}
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in _CONTAINER_KEYS and not (level == "private" and _PRIVATE.search(key))
+    }
+
+
+def read_comment(path: Path) -> dict[str, str]:
+    """What `restore_video` wrote into a film's comment; empty where it did not make it."""
+    av = library()
+    try:
+        with av.open(str(path)) as film:
+            return comment_of(film)
+    except (av.error.FFmpegError, OSError, ValueError):
+        return {}
+
+
+def comment_of(film: Any) -> dict[str, str]:
+    """The same of a film that is open."""
+    try:
+        found = json.loads(film.metadata.get("comment", film.metadata.get("COMMENT", "{}")))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def describe_film(path: Path) -> dict[str, Any]:
+    """Facts about a film, by its header and its first frame.
+
+    Raises:
+        UsageError: PyAV is not installed.
+        PictureError: not a film.
+    """
+    av = library()
+    try:
+        with av.open(str(path)) as film:
+            return _facts(film)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PictureError(f"cannot read '{path}' as a film: {reason}") from error
+
+
+def _facts(film: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"format": film.format.name}
+    if film.duration:
+        facts["seconds"] = round(film.duration / 1e6, 3)
+    if film.streams.video:
+        source = film.streams.video[0]
+        frame = next(film.decode(source), None)
+        facts["codec"] = source.codec_context.name
+        facts["size"] = f"{source.width}x{source.height}"
+        facts["frames_per_second"] = float(source.average_rate) if source.average_rate else None
+        if frame is not None:
+            colours, turned = colours_of(frame, source), orientation_of(frame)
+            facts["pixels"] = frame.format.name
+            facts["depth"] = colours.bits
+            facts["matrix"] = _NAMES.get(colours.matrix, str(colours.matrix))
+            facts["primaries"] = _NAMES.get(colours.primaries, f"H.273 {colours.primaries}")
+            facts["dynamic_range"] = HDR.get(colours.transfer)
+            words = {"transposed": turned.swap, "mirrored": turned.mirror, "flipped": turned.flip}
+            facts["orientation"] = ", ".join(word for word, is_so in words.items() if is_so) or None
+            facts["notes"] = remarks(frame, colours, turned)
+    facts["streams"] = [
+        " ".join(
+            filter(
+                None,
+                [
+                    stream.type,
+                    stream.codec_context.name if stream.codec_context else "",
+                    stream.metadata.get("language", ""),
+                    stream.metadata.get("title", ""),
+                ],
+            )
+        )
+        for stream in film.streams
+    ]
+    facts["chapters"] = len(film.chapters())
+    said = kept_metadata(dict(film.metadata), "all")
+    facts["metadata"] = [f"{key}: {value}" for key, value in said.items()]
+    return facts | {f"restored: {name}": value for name, value in comment_of(film).items()}

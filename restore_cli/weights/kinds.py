@@ -1,0 +1,86 @@
+"""What a file that should be weights is, by how it begins, whatever its name."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from restore_cli.errors import WeightsError
+
+HEAD = 512  # bytes that are looked at
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_OTHERS = {
+    b"version https://git-lfs": ("a Git LFS pointer, not the file", "fetch it with `git lfs pull`"),
+    b"\x1f\x8b": ("a gzip archive", "unpack it, and give the checkpoint file in it"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it, and give the checkpoint file in it"),
+    b"Rar!": ("a RAR archive", "unpack it, and give the checkpoint file in it"),
+    b"BZh": ("a bzip2 archive", "unpack it, and give the checkpoint file in it"),
+    b"\xfd7zXZ": ("an xz archive", "unpack it, and give the checkpoint file in it"),
+    b"\x89HDF": ("an HDF5 file, as of Keras", "save its variables with numpy.savez, import that"),
+    b"GGUF": ("a GGUF file", "give the PyTorch or safetensors file it was made from"),
+    b"\x89PNG": ("a picture", "give the checkpoint file"),
+    b"\xff\xd8\xff": ("a picture", "give the checkpoint file"),
+    b"%PDF": ("a PDF document", "give the checkpoint file"),
+}
+
+
+def kind_of(path: Path) -> str:
+    """`safetensors`, `npz` or `pickle`; where the content does not tell, what its suffix says.
+
+    Raises:
+        WeightsError: it is something else that has a name: a pointer, a web page, an archive, text.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+    except OSError as error:
+        raise WeightsError(f"cannot read '{path}': {error.strerror}") from error
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and 2 <= length <= size - 8:
+        return "safetensors"
+    if head.startswith(b"PK") and (inside := _members(path)):
+        return "npz" if all(name.endswith(".npy") for name in inside) else "pickle"
+    refuse_other(path, head)
+    named = {".safetensors": "safetensors", ".npz": "npz"}
+    return "pickle" if head.startswith(b"\x80") else named.get(path.suffix, "pickle")
+
+
+def refuse_other(path: Path, head: bytes) -> None:
+    """Call what is certainly no file of weights by its name.
+
+    Args:
+        path: for the message.
+        head: how the file begins.
+
+    Raises:
+        WeightsError: it is not weights.
+    """
+    for magic, (what, remedy) in _OTHERS.items():
+        if head.startswith(magic):
+            raise WeightsError(f"'{path}' is {what}", hint=remedy)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(_PAGES):
+        raise WeightsError(
+            f"'{path}' is a web page, not the file that a browser would have saved",
+            hint="its server wanted a click, or refused for its quota; fetch it with a browser",
+        )
+    text = head.decode("utf-8", "ignore")
+    if (
+        start
+        and len(text) > 0.9 * len(head)
+        and all(c.isprintable() or c in "\r\n\t" for c in text)
+    ):
+        line = text.strip().splitlines()[0][:60]
+        raise WeightsError(
+            f"'{path}' is text, not weights: {line}",
+            hint="fetch it again, with a browser if need be",
+        )
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return []

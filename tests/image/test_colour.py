@@ -1,0 +1,290 @@
+"""Colours without loss: through a profile and back, and what other means than profiles say."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import pyvips
+from files import wide_profile
+from PIL import Image, ImageCms
+
+from restore_cli.errors import PictureError
+from restore_cli.image import Encoding, encode
+from restore_cli.image.containers import png_chunks
+from restore_cli.image.info import describe
+from restore_cli.image.matrix_profile import make_profile, matrix_profile
+from restore_cli.image.reading import decode
+
+D65 = (0.3127, 0.329)
+SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+SPACES = {
+    "sRGB": make_profile("s", (D65, (0.64, 0.33), (0.3, 0.6), (0.15, 0.06)), SRGB_CURVE),
+    "Display P3": make_profile("p", (D65, (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), SRGB_CURVE),
+    "Adobe RGB": make_profile("a", (D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), (563 / 256,)),
+    "ProPhoto": make_profile(
+        "r",
+        ((0.3457, 0.3585), (0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)),
+        (1.8,),
+    ),
+    "P3 and 2.2": wide_profile(),
+}
+
+
+def ramps():
+    """(H, 256, 3): all of 65536 values as grey, and each primary's ramp with the others at 0."""
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    planes = [np.stack([ramp] * 3, -1)]
+    for n in range(3):
+        planes.append(np.zeros((256, 256, 3), np.uint16))
+        planes[-1][..., n] = ramp
+    rng = np.random.default_rng(0)
+    return np.concatenate([*planes, rng.integers(0, 65536, (256, 256, 3), np.uint16)])
+
+
+def tiff16(values, profile):
+    image = pyvips.Image.new_from_array(values)
+    image = image.copy(interpretation="rgb16" if values.ndim == 3 else "grey16")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image.tiffsave_buffer(keep=8)
+
+
+def restored(data):
+    """As `restore image --model bicubic -x1`: values through float32, and the excess added."""
+    picture = decode(data, "a.tif")
+    pixels = picture.pixels if picture.excess is None else picture.pixels + picture.excess
+    whole, notes = encode(picture.with_pixels(pixels, None), Encoding("tiff"), "b.tif")
+    assert not notes
+    return pyvips.Image.tiffload_buffer(whole).numpy()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_value_of_16_bits_comes_back(space):
+    values = ramps()
+    difference = restored(tiff16(values, SPACES[space])).astype(int) - values
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_grey_under_a_profile_for_rgb_comes_back(space):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    there = restored(tiff16(values, SPACES[space])).reshape(256, 256)
+    assert np.abs(there.astype(int) - values).max() <= 1
+
+
+@pytest.mark.parametrize("space", ["Display P3", "Adobe RGB", "P3 and 2.2"])
+def test_the_conversion_is_littlecms_own(space):
+    """An independent judge: LittleCMS by Pillow, in 8 bits, where sRGB has the colour."""
+    values = np.random.default_rng(1).integers(60, 200, (40, 40, 3), np.uint8)
+    source = ImageCms.ImageCmsProfile(io.BytesIO(SPACES[space]))
+    wanted = ImageCms.profileToProfile(
+        Image.fromarray(values), source, ImageCms.createProfile("sRGB"), renderingIntent=1
+    )
+    ours = matrix_profile(SPACES[space]).to_srgb(values) * 255
+    inside = ((ours > 1) & (ours < 254)).all(-1)
+    assert inside.mean() > 0.5
+    assert np.abs(ours - np.asarray(wanted))[inside].max() < 1.6
+
+
+def curve(kind, *numbers):
+    body = b"".join(struct.pack(">i", round(n * 65536)) for n in numbers)
+    return b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + body
+
+
+def with_curve(body):
+    """A profile of one shared curve, of any kind, at its end."""
+    profile = bytearray(SPACES["Adobe RGB"])
+    for n in range(struct.unpack_from(">I", profile, 128)[0]):
+        if profile[133 + 12 * n : 136 + 12 * n] == b"TRC":
+            struct.pack_into(">II", profile, 136 + 12 * n, len(profile), len(body))
+    whole = bytes(profile) + body + bytes(-len(body) % 4)
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+TABLE = (np.linspace(0, 1, 1024) ** 2.4 * 65535).round().astype(">u2").tobytes()
+CURVES = {
+    "identity": b"curv" + bytes(8),
+    "gamma": b"curv\0\0\0\0" + struct.pack(">IH", 1, 563),
+    "table": b"curv\0\0\0\0" + struct.pack(">I", 1024) + TABLE,
+    "type 0": curve(0, 2.2),
+    "type 1": curve(1, 2.4, 1 / 1.055, 0.055 / 1.055),
+    "type 2": curve(2, 2.4, 0.9, 0.05, 0.01),
+    "type 3": curve(3, *SRGB_CURVE),
+    "type 4": curve(4, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_every_kind_of_curve_is_littlecms_own(name):
+    profile = with_curve(CURVES[name])
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    wanted = ImageCms.profileToProfile(
+        Image.fromarray(values),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=1,
+    )
+    ours = np.clip(matrix_profile(profile).to_srgb(values) * 255, 0, 255)
+    assert np.abs(ours - np.asarray(wanted)).max() < 1.6
+
+
+def test_broken_profiles_are_none():
+    whole = SPACES["Adobe RGB"]
+    for n in range(0, len(whole), 7):
+        matrix_profile(whole[:n])
+        matrix_profile(whole[:n] + b"\xff\xff\xff\xff" + whole[n + 4 :])
+    with pytest.raises(ValueError, match="on one line"):
+        make_profile("x", (D65, (0.3, 0.3), (0.3, 0.3), (0.3, 0.3)), (2.2,))
+
+
+# By other means than a profile -----------------------------------------------------------------
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(*chunks, mode="RGB", size=(8, 6)):
+    """A ramp under chunks that say what it means."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert(mode).save(buffer, "PNG")
+    data = buffer.getvalue()
+    return data[:33] + b"".join(chunk(*one) for one in chunks) + data[33:]
+
+
+GAMMA_1 = (b"gAMA", struct.pack(">I", 100_000))
+USUAL = (b"gAMA", struct.pack(">I", 45_455))
+P3 = (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+BT709 = (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000))
+
+
+def names(data):
+    return [kind for kind, _ in png_chunks(data)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    ("chunks", "kept"),
+    [
+        ([GAMMA_1], True),
+        ([USUAL, P3], True),
+        ([P3], True),
+        ([(b"cICP", bytes([12, 13, 0, 1]))], True),
+        ([(b"cICP", bytes([9, 8, 0, 1]))], True),
+        ([USUAL, BT709], False),
+        ([(b"sRGB", b"\0"), USUAL], False),
+        ([(b"cICP", bytes([1, 13, 0, 1]))], False),
+        ([], False),
+    ],
+)
+def test_what_chunks_mean_is_kept_and_becomes_a_profile(mode, chunks, kept):
+    data = png(*chunks, mode=mode)
+    values = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    picture = decode(data, "a.png")
+    coloured = kept and not (mode == "L" and chunks[-1] == P3)
+    assert (picture.metadata.icc_profile is not None) == coloured
+    made, notes = encode(picture, Encoding("png"), "b.png")
+    assert not notes
+    for one in chunks:
+        assert one in list(png_chunks(made))
+    assert (b"iCCP" in names(made)) == coloured
+    assert (
+        np.abs(np.asarray(Image.open(io.BytesIO(made)).convert("RGB")).astype(int) - values).max()
+        <= 1
+    )
+    _, notes = encode(picture, Encoding("webp"), "b.webp")
+    assert any("became a colour profile" in note for note in notes) == coloured
+
+
+def test_linear_light_is_shown_as_light():
+    """Code value 0.5 of linear light is sRGB 188."""
+    data = png(GAMMA_1)
+    pixels = decode(data, "a.png").pixels[0, 0].numpy()
+    values = np.asarray(Image.open(io.BytesIO(data)).convert("L")) / 255
+    wanted = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+    assert np.abs(pixels - wanted).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (b"gAMA", b"\0\0\0\0"),
+        (b"gAMA", b"\0"),
+        (b"cHRM", bytes(32)),
+        (b"cHRM", b"short"),
+        (b"cICP", bytes([77, 99, 0, 1])),
+    ],
+)
+def test_chunks_that_say_nothing_are_said(broken):
+    picture = decode(png(broken), "a.png")
+    assert "taken as sRGB" in picture.notes[0]
+    assert picture.metadata.icc_profile is None
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_high_dynamic_range_goes_through_or_not_at_all(transfer):
+    said = (b"cICP", bytes([9, transfer, 0, 1]))
+    picture = decode(png(said), "a.png")
+    made, _ = encode(picture, Encoding("png"), "b.png")
+    assert said in list(png_chunks(made))
+    assert np.array_equal(decode(made, "b").pixels, picture.pixels)
+    for key in ("jpeg", "webp", "tiff", "avif"):
+        with pytest.raises(PictureError, match="high dynamic range") as caught:
+            encode(picture, Encoding(key), "b")
+        assert "png" in caught.value.hint
+    with pytest.raises(PictureError, match="high dynamic range"):
+        decode(png(said), "a.png", icc="strip")
+
+
+def heic(bits, nclx=None, count=1):
+    heif = pytest.importorskip("pillow_heif")
+    ramp = np.linspace(0, 65535, 96 * 64).astype(np.uint16).reshape(64, 96, 1).repeat(3, 2)
+    made = heif.HeifFile()
+    for _ in range(count):
+        mode = "RGB;16" if bits > 8 else "RGB"
+        values = ramp if bits > 8 else (ramp >> 8).astype(np.uint8)
+        made.add_frombytes(mode, (96, 64), values.tobytes())
+    buffer = io.BytesIO()
+    options = {} if nclx is None else dict(zip(NCLX, nclx, strict=True))
+    made.save(buffer, quality=-1, chroma=444, **options)
+    return buffer.getvalue()
+
+
+NCLX = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+
+
+def test_heic_of_ten_bits_is_sixteen(tmp_path):
+    data = heic(10)
+    picture = decode(data, "a.heic")
+    assert (picture.depth, picture.bits) == (16, 10)
+    assert picture.pixels.max() > 0.999
+    assert len(np.unique(picture.pixels[0, 1].numpy())) > 500
+    (tmp_path / "a.heic").write_bytes(data)
+    assert describe(tmp_path / "a.heic", max_pixels=10**6).depth == 10
+    made, notes = encode(picture, Encoding("png"), "b.png")
+    assert not notes
+    assert decode(made, "b").depth == 16
+    _, notes = encode(picture, Encoding("webp"), "b")
+    assert notes == ("webp holds 8 bits a channel, not 10",)
+    _, notes = encode(picture, Encoding("avif"), "b")
+    assert notes == ()
+
+
+def test_second_pictures_of_heic_are_said():
+    assert decode(heic(8), "a").notes == ()
+    assert "only the first picture" in decode(heic(8, count=2), "a").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "hdr"), [((9, 16, 9), "PQ"), ((9, 18, 9), "HLG"), ((12, 13, 6), "")]
+)
+def test_nclx_is_read(numbers, hdr):
+    picture = decode(heic(10, numbers), "a.heic")
+    assert picture.hdr == hdr
+    assert (picture.metadata.icc_profile is not None) == (not hdr)
+    if hdr:
+        made, _ = encode(picture, Encoding("png"), "b.png")
+        assert (b"cICP", bytes([*numbers[:2], 0, 1])) in list(png_chunks(made))

@@ -1,0 +1,370 @@
+"""What is read is kept, converted or announced: never silently lost."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from files import jpeg, values
+from PIL import Image, ImageOps
+from tiffs import grey, long, short, text, tiff
+
+from restore_cli.image import Encoding, encode
+from restore_cli.image.containers import (
+    jpeg_segment,
+    png_chunk,
+    tiff_directories,
+)
+from restore_cli.image.exif import geo_tags
+from restore_cli.image.inventory import lost, take
+from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
+from restore_cli.image.parts import read_parts
+from restore_cli.image.reading import decode
+from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, Packet
+
+FORMATS = ("png", "jpeg", "webp", "tiff", "avif")
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+
+
+def block(order="<", *, large=0, **tags):
+    """EXIF as a camera writes it, with tags that no library knows, GPS and a maker's notes."""
+    e = order
+    gps = {1: (2, b"N\0"), 2: (5, struct.pack(f"{e}6I", 50, 1, 5, 1, 30, 1))}
+    inner = {
+        36867: text("2026:01:02 03:04:05"),
+        37500: (7, b"MAKER-NOTE-" + bytes(20)),
+        40962: long(17, order=e),
+        42033: text("SERIAL-123"),
+        50000: (7, b"unknown to libraries"),
+    }
+    first = {
+        271: text("Maker"),
+        272: text("Model 1"),
+        274: short(6, order=e),
+        315: text("Zo\u00eb"),
+        34665: [inner],
+        34853: [gps],
+        59932: (7, bytes(2060)),
+    }
+    first |= {int(tag[1:]): value for tag, value in tags.items()}
+    if large:
+        first[60000] = (7, bytes(range(256)) * (large // 256))
+    preview = {513: long(0, order=e), 514: long(8, order=e)}
+    return tiff([first, preview], order=order)
+
+
+def packet(properties, attributes="", rdf=b""):
+    return (
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"><rdf:Description '
+        f'rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+        f'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+        f'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" '
+        f'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" {attributes}>'
+        f"{properties}</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode() + rdf
+
+
+RECORDS = b"".join(
+    b"\x1c\x02" + bytes([number]) + struct.pack(">H", len(value)) + value
+    for number, value in ((0, b"\0\4"), (120, "Příliš".encode()), (25, b"one"), (25, b"two"))
+)
+
+
+def with_segments(*segments):
+    data = jpeg(values(3, height=16, width=24), quality=95)
+    return data[:2] + b"".join(jpeg_segment(*one) for one in segments) + data[2:]
+
+
+def written(data, key, *, level="safe", facts=()):
+    picture = decode(data, "in")
+    made, notes = encode(picture, Encoding(key, metadata=level, provenance=facts), "out")
+    decode(made, "out")  # it can be read again
+    return made, notes
+
+
+# EXIF ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", FORMATS)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_with_tags_that_nobody_knows(key, order):
+    data = with_segments((0xE1, b"Exif\0\0" + block(order)))
+    made, notes = written(data, key)
+    before, after = take(data, "jpeg"), take(made, key)
+    gone = before - after - {("preview", "")}
+    # Maker notes point into their file; libexif, which writes AVIF's, drops what it does not know.
+    allowed = {"tiff": {"MakerNote"}, "avif": {"MakerNote", "tag 50000", "tag 59932"}}
+    assert {name for _, name in gone} <= allowed.get(key, set()) | (
+        {"Padding"} if key == "avif" else set()
+    )
+    assert bool(gone) == bool(notes), notes
+    for _, name in gone:
+        assert name in notes[0]
+
+
+@pytest.mark.parametrize("key", ["png", "jpeg", "webp"])
+def test_a_makers_notes_keep_their_place(key):
+    data = with_segments((0xE1, b"Exif\0\0" + block()))
+    made, _ = written(data, key)
+    old, new = (read_parts(*one).exif for one in ((data, "jpeg"), (made, key)))
+    assert new.index(b"MAKER-NOTE-") == old.index(b"MAKER-NOTE-")
+    first = tiff_directories(new)[0]
+    assert first.integer(274) == 1
+    assert not any(n and not one.below for n, one in enumerate(tiff_directories(new)))
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_exif_larger_than_a_segment(key):
+    large = block(large=70_000)
+    pieces = [(0xE1, b"Exif\0\0" + large[n : n + 65_000]) for n in range(0, len(large), 65_000)]
+    for data in (with_segments(*pieces), png_with((b"eXIf", large))):
+        made, notes = written(data, key)
+        kept = ("EXIF", "tag 60000") in take(made, key)
+        assert kept == (key in ("png", "webp", "tiff"))
+        assert kept or "tag 60000" in notes[0]
+        assert ("EXIF", "Make") in take(made, key)
+
+
+def test_private_is_private():
+    xmp = packet("<dc:title>t</dc:title>", 'exif:GPSLatitude="50,5N" exif:BodySerialNumber="1"')
+    data = with_segments((0xE1, b"Exif\0\0" + block()), (0xE1, XMP_HEAD + xmp))
+    for key in FORMATS:
+        made, notes = written(data, key, level="private")
+        for secret in (b"SERIAL-123", b"MAKER-NOTE", b"50,5N", b"GPS", struct.pack("<2I", 50, 1)):
+            assert secret not in made, (key, secret)
+        kinds = take(made, key)
+        assert ("EXIF", "Make") in kinds
+        assert ("EXIF", "Artist") in kinds
+        assert ("XMP", "title") in kinds
+        assert not any("GPS" in note or "Serial" in note for note in notes)
+        safe, _ = written(data, key, level="safe")
+        assert ("EXIF", "GPSLatitude") in take(safe, key)  # as it always was
+        none, notes = written(data, key, level="none", facts=(("model", "x"),))
+        assert take(none, key) <= {("resolution", "")}
+        assert notes == ()
+
+
+def png_with(*chunks, late=False):
+    buffer = io.BytesIO()
+    Image.fromarray(values(3, height=16, width=24)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    added = b"".join(png_chunk(*one) for one in chunks)
+    place = len(data) - 12 if late else 33
+    return data[:place] + added + data[place:]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_chunks_of_png_wherever_they_stand(late):
+    hexed = b"Raw profile type exif\0\0" + zlib.compress(
+        b"\nexif\n    1\n" + (b"Exif\0\0" + block()).hex().encode()
+    )
+    data = png_with(
+        (b"tEXt", "Author\0Zo\u00eb".encode("latin-1")),
+        (b"iTXt", "Title\0\0\0\0\0\u65e5".encode()),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet("<dc:title>t</dc:title>")),
+        (b"zTXt", hexed),
+        late=late,
+    )
+    made, notes = written(data, "png")
+    assert notes == ()
+    assert {("text", "Author"), ("text", "Title"), ("XMP", "title"), ("EXIF", "Make")} <= take(
+        made, "png"
+    )
+    made, notes = written(data, "jpeg")
+    assert notes == ("left out: text Author, Title",)
+    made, _ = written(data, "png", level="private")
+    assert b"SERIAL" not in made
+
+
+def test_chunks_that_are_not_known_are_announced():
+    data = png_with((b"tIME", bytes(7)), (b"vpAg", bytes(9)), (b"caBX", bytes(4)))
+    _, notes = written(data, "png")
+    assert notes == ("left out: chunks caBX, tIME, vpAg",)
+
+
+# IPTC ------------------------------------------------------------------------------------------
+
+
+def photoshop(*others):
+    return PHOTOSHOP + join_photoshop(RECORDS, others)
+
+
+@pytest.mark.parametrize("key", FORMATS)
+@pytest.mark.parametrize("source", ["jpeg", "tiff", "tiff of Photoshop", "png"])
+def test_iptc_between_all(key, source):
+    path = (2000, b"a clipping path")
+    data = {
+        "jpeg": with_segments((0xED, photoshop(path, (0x040C, b"preview")))),
+        "tiff": tiff([grey(8, 6, t33723=(7, RECORDS))], pixels=bytes(48)),
+        "tiff of Photoshop": tiff(
+            [grey(8, 6, t34377=(1, join_photoshop(RECORDS, [path])))], pixels=bytes(48)
+        ),
+        "png": png_with(
+            (
+                b"tEXt",
+                b"Raw profile type iptc\0\niptc\n  1\n"
+                + join_photoshop(RECORDS, []).hex().encode(),
+            )
+        ),
+    }[source]
+    made, notes = written(data, key)
+    parts = read_parts(made, key)
+    if key in ("jpeg", "tiff"):
+        assert notes == ()
+        assert parts.iptc.rstrip(b"\0") == RECORDS
+        assert list(parts.photoshop) == ([path] if source in ("jpeg", "tiff of Photoshop") else [])
+    else:
+        assert "IPTC 2:025 (8 bytes), 2:120" in notes[0]
+    if key == "tiff":
+        tag = tiff_directories(made)[0]
+        assert tag.value(33723).startswith(b"\x1c\x02")
+
+
+# XMP -------------------------------------------------------------------------------------------
+
+SPELLINGS = {
+    "attribute": packet("", 'tiff:Orientation="6"'),
+    "single quotes": packet("", "tiff:Orientation = '6'"),
+    "element": packet("<tiff:Orientation>6</tiff:Orientation>"),
+    "other prefix": packet("", 'tiff:Orientation="6"')
+    .replace(b"tiff:", b"t:")
+    .replace(b"xmlns:tiff", b"xmlns:t"),
+    "utf-16": packet("<tiff:Orientation>6</tiff:Orientation>").decode().encode("utf-16"),
+    "utf-16 without a mark": packet("", 'tiff:Orientation="6"').decode().encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("key", FORMATS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_xmp_of_every_spelling(key, spelling):
+    made, notes = written(with_segments((0xE1, XMP_HEAD + SPELLINGS[spelling])), key)
+    assert notes == ()
+    text = Packet.parse(read_parts(made, key).xmp).text()
+    assert "6" not in text.replace("1999/02/22", "")
+    assert ("XMP", "Orientation") in take(made, key)
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_extended_xmp(key):
+    more = packet("<dc:description>" + "x" * 80_000 + "</dc:description>")
+    digest = b"0" * 32
+    main = packet(
+        "<dc:title>t</dc:title>",
+        f'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="{digest.decode()}"',
+    )
+    pieces = [
+        (0xE1, XMP_MORE + digest + struct.pack(">II", len(more), n) + more[n : n + 60_000])
+        for n in range(0, len(more), 60_000)
+    ]
+    data = with_segments((0xE1, XMP_HEAD + main), *pieces[::-1])
+    made, notes = written(data, key, facts=(("model", "gfn"),))
+    assert notes == ()
+    assert {("XMP", "title"), ("XMP", "description")} <= take(made, key)
+    again, notes = written(made, "jpeg", facts=(("model", "gfn"),))
+    assert notes == ()
+    assert ("XMP", "description") in take(again, "jpeg")
+
+
+def test_what_is_promised_and_not_there_is_stripped():
+    xmp = packet(
+        "<dc:title>t</dc:title>",
+        'hdrgm:Version="1.0" GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"',
+    )
+    film = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + bytes(100)
+    data = with_segments((0xE1, XMP_HEAD + xmp)) + film
+    made, notes = written(data, "jpeg")
+    assert notes == ("left out: a film",)
+    assert b"hdrgm" not in made
+    assert b"MotionPhoto" not in made
+    data = with_segments((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))
+    assert written(data, "jpeg")[1] == ("left out: a gain map",)
+    assert written(data, "jpeg", level="none")[1] == ("left out: a gain map",)
+
+
+def test_segments_that_are_not_known_are_announced():
+    data = with_segments((0xEB, b"JP\0\1jumb"), (0xE5, b"SAMSUNG\0"))
+    assert written(data, "jpeg")[1] == ("left out: segments APP11 JP, APP5 SAMSUNG",)
+
+
+# Resolution and places -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_shape_of_pixels_without_a_unit(key):
+    data = jpeg(values(3, height=16, width=24))
+    jfif = data[:13] + struct.pack(">BHH", 0, 2, 1) + data[18:]
+    phys = png_with((b"pHYs", struct.pack(">IIB", 2, 1, 0)))
+    ratio = {282: (5, struct.pack("<2I", 2, 1)), 283: (5, struct.pack("<2I", 1, 1)), 296: short(1)}
+    tagged = tiff([grey(8, 6) | ratio], pixels=bytes(48))
+    for source in (jfif, phys, tagged):
+        made, notes = written(source, key)
+        if key in ("webp", "avif"):
+            assert notes == ("left out: shape of pixels 2:1",)
+        else:
+            assert notes == ()
+            assert read_parts(made, key).aspect == (2, 1)
+
+
+def geo(raster=1, **others):
+    keys = short(1, 1, 1, 2, 1024, 0, 1, 1, 1025, 0, 1, raster)
+    doubles = {33550: (0.5, 0.5, 0.0), 33922: (2.0, 4.0, 0.0, 500_000.0, 5_300_000.0, 0.0)}
+    packed = {tag: (12, struct.pack(f"<{len(v)}d", *v)) for tag, v in doubles.items()}
+    return tiff(
+        [grey(8, 6) | packed | {34735: keys, 42113: text("-9999")} | others], pixels=bytes(48)
+    )
+
+
+@pytest.mark.parametrize(("raster", "tie"), [(1, (8.0, 16.0)), (2, (9.5, 17.5))])
+def test_places_on_a_map_are_scaled(raster, tie):
+    picture = decode(geo(raster), "a.tif")
+    larger = picture.with_pixels(picture.pixels.repeat(1, 1, 4, 4), None)
+    made, notes = encode(larger, Encoding("tiff"), "b.tif")
+    assert notes == ()
+    tags = geo_tags(made)
+    assert struct.unpack("<3d", tags[33550][1]) == (0.125, 0.125, 0.0)
+    assert struct.unpack("<6d", tags[33922][1])[:2] == tie
+    assert tags[42113] == (2, b"-9999\0")
+    _, notes = encode(larger, Encoding("png"), "b.png")
+    assert "GeoTIFF GDAL_NODATA, GeoKeyDirectory, ModelPixelScale, ModelTiepoint" in notes[0]
+
+
+def test_places_of_a_turned_picture_are_announced():
+    data = geo(**{})
+    turned = tiff(
+        [grey(8, 6) | {274: short(6), 33550: (12, struct.pack("<3d", 1, 1, 0))}], pixels=bytes(48)
+    )
+    assert "GeoTIFF ModelPixelScale" in written(turned, "tiff")[1][0]
+    assert written(data, "tiff")[1] == ()
+
+
+def test_notes_are_one_and_short():
+    before = {("EXIF", f"tag {n}") for n in range(20)} | {("comment", ""), ("beside it", "a film")}
+    (note,) = lost(before, set(), level="all")
+    assert note.startswith("left out: EXIF tag 0, tag 1")
+    assert "and 14 more" in note
+    assert "a film; comment" in note
+    assert lost(before, before, level="all") == ()
+
+
+def test_directories_of_bigtiff_are_read():
+    entry = struct.pack("<HHQ8s", 271, 2, 3, b"ab\0")
+    data = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + entry + bytes(8)
+    assert tiff_directories(data)[0].value(271) == b"ab\0"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_pictures_are_turned_by_the_exif_that_is_kept(late):
+    """libvips does not look behind the pixels of a PNG; what is set to 1 must have been applied."""
+    data = png_with((b"eXIf", block()), late=late)
+    picture = decode(data, "a.png")
+    assert picture.size == (24, 16)
+    made, _ = encode(picture, Encoding("png"), "b.png")
+    assert decode(made, "b.png").size == (24, 16)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    ours = (picture.pixels[0] * 255).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, wanted)

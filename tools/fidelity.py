@@ -1,0 +1,174 @@
+"""Write docs/reference/fidelity.md: what becomes of everything that a file can carry.
+
+`python tools/fidelity.py` writes; `tests/image/test_fidelity.py` fails when what is there is not
+what happens, or when anything is lost without a word.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from restore_cli.errors import PictureError
+from restore_cli.image import FORMATS, Encoding, encode
+from restore_cli.image.containers import jpeg_segment, png_chunk
+from restore_cli.image.exif import build_exif
+from restore_cli.image.inventory import take
+from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
+from restore_cli.image.reading import decode
+from restore_cli.image.xmp import XMP_HEAD, Packet
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
+_HEAD = """# What is kept
+
+Written by `tools/fidelity.py` from what happens; nothing is lost without a word. *kept*: it is in
+the output as it was. *converted*: it says the same in another way. *announced*: a note on stderr
+and in the manifest names it. *refused*: an error with the remedy, before the work.
+
+"""
+Carrier = Callable[[], bytes]
+
+
+def _png(*chunks: tuple[bytes, bytes], mode: str = "RGB", late: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 16)).convert(mode).save(buffer, "PNG")
+    data = buffer.getvalue()
+    place = len(data) - 12 if late else 33
+    return data[:place] + b"".join(png_chunk(*one) for one in chunks) + data[place:]
+
+
+def _jpeg(*segments: tuple[int, bytes], behind: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 16)).convert("RGB").save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    return data[:2] + b"".join(jpeg_segment(*one) for one in segments) + data[2:] + behind
+
+
+def _tiff(tags: dict[int, object]) -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 16)).save(buffer, "TIFF", tiffinfo=tags)
+    return buffer.getvalue()
+
+
+def _exif(tags: dict[int, tuple[int, bytes]], below: dict[int, tuple[int, bytes]]) -> bytes:
+    nested: dict[int, object] = {34665: below} if below else {}
+    if 271 in tags:
+        nested[34853] = {1: (2, b"N\0"), 2: (5, struct.pack("<6I", 50, 1, 5, 1, 30, 1))}
+    return _jpeg((0xE1, b"Exif\0\0" + build_exif(tags | nested)))
+
+
+def _packet() -> bytes:
+    packet = Packet.empty()
+    packet.rdf.append(
+        packet.rdf.makeelement(
+            "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description",
+            {"{http://purl.org/dc/elements/1.1/}title": "t"},
+        )
+    )
+    return packet.packet()
+
+
+def _png16() -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 16)).convert("I;16").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _clear() -> bytes:
+    buffer = io.BytesIO()
+    grey = Image.linear_gradient("L").resize((24, 16))
+    Image.merge("LA", (grey, grey)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+_FILM = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
+_RECORDS = b"\x1c\2\x78\0\5hello"
+CARRIERS: dict[str, tuple[str, Carrier]] = {
+    "EXIF, GPS": ("EXIF", lambda: _exif({271: (2, b"Maker\0")}, {36867: (2, b"2024\0")})),
+    "EXIF tags that nobody knows": ("EXIF", lambda: _exif({60001: (7, b"unknown")}, {})),
+    "EXIF larger than 64 kB": (
+        "EXIF",
+        lambda: _png((b"eXIf", build_exif({60000: (7, bytes(70_000))}))),
+    ),
+    "a camera's maker notes": ("EXIF", lambda: _exif({}, {37500: (7, b"notes of a maker")})),
+    "XMP": ("XMP", lambda: _jpeg((0xE1, XMP_HEAD + _packet()))),
+    "IPTC": ("IPTC", lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(_RECORDS, [])))),
+    "Photoshop's paths": (
+        "Photoshop",
+        lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(None, [(2000, b"path")]))),
+    ),
+    "text of PNG": ("text", lambda: _png((b"tEXt", b"Author\0somebody"))),
+    "text behind the pixels": ("text", lambda: _png((b"tEXt", b"Author\0somebody"), late=True)),
+    "comment of JPEG": ("comment", lambda: _jpeg((0xFE, b"hello"))),
+    "resolution": ("resolution", lambda: _png((b"pHYs", struct.pack(">IIB", 11811, 11811, 1)))),
+    "shape of pixels": ("shape of pixels", lambda: _png((b"pHYs", struct.pack(">IIB", 2, 1, 0)))),
+    "gAMA and cHRM": ("colour", lambda: _png((b"gAMA", struct.pack(">I", 100_000)))),
+    "cICP of a wide gamut": ("colour", lambda: _png((b"cICP", bytes([12, 13, 0, 1])))),
+    "HDR (PQ, HLG)": ("colour", lambda: _png((b"cICP", bytes([9, 16, 0, 1])))),
+    "GeoTIFF": ("GeoTIFF", lambda: _tiff({33550: (0.5, 0.5, 0.0)})),
+    "16 bits": ("depth", _png16),
+    "transparency": ("alpha", _clear),
+    "a motion photo's film": ("beside it", lambda: _jpeg(behind=_FILM)),
+    "a gain map": ("beside it", lambda: _jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))),
+    "unknown chunks, segments": ("chunks", lambda: _png((b"vpAg", bytes(9)))),
+}
+
+
+def fate(data: bytes, kind: str, key: str) -> str:
+    """What becomes of what a file carries: kept, converted, announced, refused, or SILENT."""
+    picture = decode(data, "in")
+    try:
+        made, notes = encode(picture, Encoding(key), "out")
+    except PictureError:
+        return "refused"
+    if kind in ("depth", "alpha", "colour"):
+        again = decode(made, "out")
+        same = {
+            "depth": again.depth == picture.depth,
+            "alpha": (again.alpha is None) == (picture.alpha is None),
+            "colour": again.metadata.colour == picture.metadata.colour,
+        }[kind]
+        if kind == "colour" and not same and again.metadata.icc_profile is not None:
+            return "converted"
+        return "announced" if notes else "kept" if same else "SILENT"
+    carried = {one for one in picture.metadata.inventory if one[0] == kind}
+    assert carried, kind
+    if carried <= take(made, key):
+        return "converted" if kind == "GeoTIFF" else "kept"
+    return "announced" if any(note.startswith("left out") for note in notes) else "SILENT"
+
+
+FILMS = (
+    ("sound, subtitles", "kept, or announced where the container has no place"),
+    ("sound before the first picture", "kept"),
+    ("title, date, place, languages, dispositions, chapters", "kept, or announced"),
+    ("HDR, BT.2020, 10 bits", "kept"),
+    ("12 bits", "announced"),
+    ("turned and mirrored", "converted: the pixels are"),
+    ("other angles", "announced"),
+    ("interlacing, transparency, 4:2:2, 4:4:4", "announced"),
+    ("a broken end, broken packets", "announced"),
+    ("further films, covers, data", "announced"),
+)
+
+
+def page() -> str:
+    """The page, from what happens."""
+    lines = [f"| carried | {' | '.join(FORMATS)} |", f"|---{'|---' * len(FORMATS)}|"]
+    for name, (kind, make) in CARRIERS.items():
+        data = make()
+        lines.append(f"| {name} | {' | '.join(fate(data, kind, key) for key in FORMATS)} |")
+    lines += ["", "| carried by a film | |", "|---|---|"]
+    lines += [f"| {name} | {what} |" for name, what in FILMS]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    print(PAGE)
+    sys.exit("SILENT" in page())
