@@ -66,7 +66,7 @@ def test_unknown_names():
 
 
 ENTRY = """
-default_models = { x4 = "m" }
+default_models = {{ x4 = "m" }}
 ["m-lite.a"]
 model = "m"
 config = {{ features = 8 }}
