@@ -4,10 +4,9 @@
     restore benchmark --dataset real/x1 --model maxim attentive-deblur msan
     restore benchmark --dataset real/x4 --model maxim-mscam mprnet-mscam maxim+bicubic bicubic
 
-GOPR0372_07_01 is a folder with blur/ (the dataset's blur_gamma) and sharp/, of frames of 960x540 (the
-dataset's 1280x720 halved and so on are taken as well). Every twelfth frame is taken: x1 is its middle
-640x384; x4 the whole frame, its blurry half shrunk by MATLAB's bicubic and rounded to 8 bits.
-GoPro_Large: Nah et al., CVPR 2017, CC BY 4.0.
+GOPR0372_07_01 is a folder with blur/ (the dataset's blur_gamma) and sharp/, of frames of 960x540.
+Every twelfth frame is taken: x1 is its middle 640x384; x4 the whole frame, its blurry half shrunk
+by MATLAB's bicubic and rounded to 8 bits. GoPro_Large: Nah et al., CVPR 2017, CC BY 4.0.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     blurry = sorted(arguments.frames.glob("blur/*"))
-    # Their numbers count the frames of the film, of which the folder may hold every second one only.
+    # Their numbers count the frames of the film; the folder may hold every second one only.
     first = int(blurry[0].stem[-6:])
     for path in blurry:
         if (int(path.stem[-6:]) - first) % EVERY:

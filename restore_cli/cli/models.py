@@ -23,6 +23,9 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
         list_models(json=json)
 
 
+_LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "published_files")
+
+
 @app.command("list")
 @reported
 def list_models(json: opt.JsonOpt = False) -> None:
@@ -67,11 +70,12 @@ def info(
 ) -> None:
     """Everything known about one model."""
     facts = _facts(name)
+    facts["configs"] = _costs(name)
     if json:
         out.data_json(facts)
         return
     for key, value in facts.items():
-        if value and key not in ("configs", "checkpoints", "published_files"):
+        if value and key not in _LISTS:
             out.data(f"{key.replace('_', ' ')}: {value}")
     for key, value in facts["configs"].items():
         out.data(
@@ -100,16 +104,24 @@ def _cost(model: Model, config: Any) -> tuple[int, int]:
     return sum(p.numel() for p in network.parameters()), flops // 2
 
 
+def _costs(name: str) -> dict[str, dict[str, int]]:
+    """Of every config: it takes seconds, since each is built and run on shapes."""
+    from restore_cli.models.registry import get_model
+
+    model = get_model(name)
+    costs = {}
+    for key, config in model.configs.items():
+        parameters, macs = _cost(model, config)
+        costs[key] = {"parameters": parameters, "macs_64x64": macs}
+    return costs
+
+
 def _facts(name: str) -> dict[str, Any]:
     from restore_cli.models.registry import get_model
     from restore_cli.weights.manifest import load_manifest
 
     model = get_model(name)
     checkpoints = [c for c in load_manifest().checkpoints.values() if c.model == name]
-    configs = {}
-    for key, config in model.configs.items():
-        parameters, macs = _cost(model, config)
-        configs[key] = {"parameters": parameters, "macs_64x64": macs}
     return {
         "model": name,
         "task": model.task,
@@ -121,7 +133,9 @@ def _facts(name: str) -> dict[str, Any]:
         "tiling_note": model.tiling_note,
         "overlap": model.overlap,
         "default_checkpoint": next((c.name for c in checkpoints if c.default), None),
-        "configs": configs,
+        "parameters": model.parameters,
+        "macs_64x64": model.macs,
+        "configs": list(model.configs),
         "published_files": [published.name for published in model.published],
         "checkpoints": [
             {
