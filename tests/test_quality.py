@@ -24,6 +24,8 @@ FLOORS = {
     "moadg-lite.shake": (0.2, -0.1),
     "attentive-deblur-lite.handheld": (0.4, 0.1),
     "msan-lite.handheld": (0.35, 0.1),
+    "maxim.gopro": (1.0, -0.5),
+    "maxim-mscam.motion": (0.4, -0.1),
 }
 
 
@@ -39,7 +41,8 @@ def test_gain_over_bicubic(name):
         if restorer.scale == 1:  # sixteen times the work a pixel of the result
             sharp = sharp[..., 64:320, 64:384]
         height, width = sharp.shape[-2:]
-        for seed in (1, 2):
+        # A picture takes the two with MAXIM ten times as long as the others.
+        for seed in (1,) if checkpoint.model.startswith("maxim") else (1, 2):
             rng = np.random.default_rng([seed, index])
             drawn = draw(recipe, rng, picture=(height, width), centre=(width / 2, height / 2))
             small, reference = degrade(sharp, [drawn], recipe)

@@ -124,8 +124,8 @@ def _announce(request: Request, items: list[Item]) -> None:
     checkpoint = default_checkpoint(request.recipe.names[0])
     gain = out.decibels(checkpoint.gain("real"))
     out.talk(
-        f"{checkpoint.model}: the best of ours at this scale on real blur ({gain} dB); "
-        "--model takes another"
+        f"{checkpoint.model}: the best of the bundled ones at this scale on real blur "
+        f"({gain} dB); --model takes another"
     )
     sizes = [read_size(item.source) for item in items if item.source != STREAM]
     megapixels = sum(size[0] * size[1] for size in sizes if size) / 1e6
