@@ -34,7 +34,7 @@ Examples:
   restore degrade --check pairs/
 
 Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mixed,
-handheld, handheld-mixed.
+shake-mild, shrunk, handheld, handheld-mixed.
 """
 
 _WHAT, _WHERE = "What is done", "Output"
