@@ -45,9 +45,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in names or shipped_recipes():
         recipe = load_recipe(name)
-        if recipe.model is None:
+        if recipe.model is None or recipe.mixture:  # which needs pairs and a pool as well
             continue
-        job = TrainJob(recipe=recipe, data=Path(photos), run=Path("unused"))
+        job = TrainJob(recipe=recipe, data=[Path(photos)], run=Path("unused"))
         for phase, done in zip(recipe.phases, rehearse(job), strict=True):
             work = operations(recipe, phase)
             print(

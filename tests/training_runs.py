@@ -77,7 +77,7 @@ def job(tmp_path, photos):
     """Makes jobs: a recipe's phases and what differs from the usual job."""
 
     def make(*phases, recipe=None, **changes):
-        values = {"recipe": recipe or make_recipe(*phases), "data": photos}
+        values = {"recipe": recipe or make_recipe(*phases), "data": [photos]}
         return TrainJob(**(values | {"run": tmp_path / "run"} | changes))
 
     return make

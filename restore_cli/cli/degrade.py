@@ -33,8 +33,8 @@ Examples:
 
   restore degrade --check pairs/
 
-Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mild,
-shake-mixed, handheld, handheld-mixed.
+Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mixed,
+shake-mild, shrunk, handheld, handheld-mixed.
 """
 
 _WHAT, _WHERE = "What is done", "Output"

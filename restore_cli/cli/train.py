@@ -14,6 +14,8 @@ from restore_cli.cli._messages import reported
 from restore_cli.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from restore_cli.training.loop import TrainJob
     from restore_cli.training.watch import Progress
 
@@ -32,8 +34,10 @@ Examples:
 
   torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO_Large/ -o runs/gfn
 
+  restore train maxim-mscam --data photos/ --data pairs/ --pool pool/ -o runs/large
+
 --data is a folder of sharp photos, which are blurred and shrunk on the fly, or of pairs: lr/ and
-hr/ (or input/ and target/), or REDS or GoPro as they unpack.
+hr/ (or input/ and target/), or REDS or GoPro as they unpack. Recipes with a mixture take both.
 """
 
 
@@ -43,11 +47,19 @@ def train(
         str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
     ] = None,
     data: Annotated[
-        Path | None, opt.option("--data", help="Folder of sharp photos, or of pairs.")
+        list[Path] | None,
+        opt.option("--data", help="Folder of sharp photos, or of pairs; may be given again."),
     ] = None,
     output: Annotated[Path | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
     validation: Annotated[
         Path | None, opt.option(help="Folder of other photos or pairs, scored now and then.")
+    ] = None,
+    pool: Annotated[
+        Path | None,
+        opt.option(
+            help="Folder for degraded pictures, made once and cut ever after; filled first.",
+            metavar="DIR",
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -119,14 +131,16 @@ def train(
     if recipe is None:
         _list_recipes()
         return
-    if data is None or output is None:
+    if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
+    from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.training.learner import Execution, for_weights
     from restore_cli.training.loop import TrainJob
     from restore_cli.training.recipe import load_recipe
 
+    keep_freed_memory()
     target = opt.parse_device(device)
     loaded = load_recipe(recipe)
     job = TrainJob(
@@ -134,6 +148,7 @@ def train(
         data=data,
         run=output,
         recipe_name=Path(recipe).stem,
+        pool=pool,
         validation=validation,
         weights=weights,
         resume=resume,
@@ -154,16 +169,20 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
     with out.progress_bar(quiet=quiet, unit="steps") as bar:
-        task = bar.add_task("training", total=job.recipe.steps)
+        task = bar.add_task("training", total=job.recipe.steps, visible=job.pool is None)
+        filling: TaskID | None = None
         shown = 0.0
 
         def report(progress: Progress) -> None:
             nonlocal shown
             shown = 0.95 * shown + 0.05 * progress.loss if shown else progress.loss
+            pace = f"{progress.steps_per_second:.2f} steps/s"
+            pace += f", {progress.patches_per_hour:,.0f} patches/h"
             bar.update(
                 task,
                 completed=progress.step,
-                description=f"{progress.phase}: loss {shown:.4f}",
+                description=f"{progress.phase}: loss {shown:.4f}, {pace}",
+                visible=True,
             )
             if progress.psnr is not None:
                 if as_json:
@@ -180,7 +199,13 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
             if first:
                 out.talk(f"warning: {message}")
 
-        path = run_training(job, report, note)
+        def filled(done: int, total: int) -> None:
+            nonlocal filling
+            if filling is None:
+                filling = bar.add_task("filling the pool", total=total)
+            bar.update(filling, completed=done, visible=done < total)
+
+        path = run_training(job, report, note, filled)
     if first:
         out.data_json({"weights": str(path)}) if as_json else out.data(str(path))
 

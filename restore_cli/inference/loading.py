@@ -13,7 +13,7 @@ from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model, Tiling
 from restore_cli.models.zoo import recognise
-from restore_cli.weights.checkpoint import Header, read_checkpoint
+from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, fetch
 
@@ -67,14 +67,13 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         raise WeightsError(
             f"'{file.path}' was changed after it was verified", hint="start again; it was not used"
         )
-    header, state = content.header, content.tensors
+    header = content.header
     if header and header.model not in MODELS:
         raise WeightsError(
             f"'{file.name}' is of model '{header.model}', which this version does not have",
             hint=f"known: {', '.join(sorted(MODELS))}",
         )
-    if header:
-        state = state | _parts(file, header)
+    state = complete(content, file.name)
     model = get_model(header.model) if header else detect(state)
     if model is None:
         _refuse_authors_own(file, state)
@@ -103,19 +102,27 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     )
 
 
-def _parts(file: WeightsFile, header: Header) -> dict[str, Tensor]:
-    """Weights of modules that are stored with another checkpoint."""
-    state: dict[str, Tensor] = {}
-    for module, digest in header.parts.items():
+def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
+    """A file's tensors with those of its parts that are stored with another checkpoint.
+
+    Args:
+        content: of the file.
+        name: of the file, for errors.
+
+    Raises:
+        WeightsError: a part that this version does not list, or that is not to be had.
+    """
+    state = dict(content.tensors)
+    for module, digest in (content.header.parts if content.header else {}).items():
         listed = checkpoint_of(digest)
         if listed is None:
             raise WeightsError(
-                f"'{file.name}' takes its part '{module}' from the checkpoint of sha256 "
+                f"'{name}' takes its part '{module}' from the checkpoint of sha256 "
                 f"{digest[:12]}, which this version does not list",
                 hint="`restore weights list` shows those that it does",
             )
         tensors = read_checkpoint(fetch(listed).path).tensors
-        state |= {f"{module}.{name}": tensor for name, tensor in tensors.items()}
+        state |= {f"{module}.{key}": tensor for key, tensor in tensors.items()}
     return state
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from restore_cli.models.layers import LearnedInterpolation, computed, conv, star
 from restore_cli.models.maxim import Maxim, MaximConfig
 from restore_cli.models.mprnet import ResidualGroup
 from restore_cli.models.mprnet_mscam import MultiScaleBlock
-from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
+from restore_cli.models.spec import FrozenPart, Model, SizeRequirement, StateDict, Tiling
 from restore_cli.models.state_dict import count_blocks
 
 DEBLUR = "deblur."  # prefix of MAXIM's parameters
@@ -141,9 +141,29 @@ class MaximMscam(nn.Module):
         planes = [x.permute(0, 3, 1, 2) for x in (last.images[0], *last.decoded)]
         return Deblurred(planes[0], planes[1:])
 
-    def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, and `deblurred` at the input's size."""
+    def prepare(self, image: Tensor) -> dict[str, Tensor]:
+        """What `outputs` takes in place of running MAXIM on (B, 3, H, W), by name."""
         made = self.deblurred(image)
+        return {"image": made.image} | {f"features{n}": x for n, x in enumerate(made.features)}
+
+    def outputs(
+        self,
+        image: Tensor,
+        wanted: Collection[str] | None = None,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """From (B, 3, H, W): `restored`, and `deblurred` at the input's size.
+
+        Args:
+            image: the degraded picture; with `prepared`, multiples of 4 do.
+            wanted: names, or None for all.
+            prepared: what `prepare` made of the image, or of a larger one and cut at its place.
+        """
+        if prepared is None:
+            made = self.deblurred(image)
+        else:
+            features = [prepared[f"features{n}"] for n in range(maxim.SCALES)]
+            made = Deblurred(prepared["image"], features)
         return computed(
             {"restored": lambda: self.upscaler(image, made), "deblurred": lambda: made.image},
             wanted,
@@ -190,4 +210,5 @@ MAXIM_MSCAM = Model(
     size=SizeRequirement(multiple_of=64, minimum=64),
     tiling=Tiling.WINDOWS,
     largest_tile=maxim.LARGEST_WINDOW,
+    frozen_part=FrozenPart(name=DEBLUR.removesuffix("."), multiple_of=2 ** (maxim.SCALES - 1)),
 )

@@ -85,6 +85,23 @@ class PublishedFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenPart:
+    """A module whose outputs may be computed once, beforehand, while nothing trains it.
+
+    The network then has `prepare(image)`, which gives those outputs by name, maps whose sides are
+    the image's divided by whole numbers, and `outputs(image, wanted, prepared)`, which takes them
+    in place of running the module.
+
+    Attributes:
+        name: of the module in the network.
+        multiple_of: sides of the images that the rest of the network takes.
+    """
+
+    name: str
+    multiple_of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One network family: how to recognise, configure and build it.
 
@@ -116,6 +133,7 @@ class Model:
         placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
         published: formats of the authors' files, for the importer and the parity tests.
         dtypes: that its weights and features may have.
+        frozen_part: what training may compute beforehand, or None.
     """
 
     name: str
@@ -140,6 +158,7 @@ class Model:
     placed: bool = False
     published: tuple[PublishedFormat, ...] = ()
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+    frozen_part: FrozenPart | None = None
 
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.

@@ -7,11 +7,10 @@ depend on how many processes share it, and the position in the data is one numbe
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-import time
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,30 +24,38 @@ from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degra
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.image import read_rgb8, read_size
 from restore_cli.image.folders import list_pictures
-from restore_cli.layouts import Pair, find_pairs
+from restore_cli.layouts import Pair, Pairs
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.recipe import TrainingRecipe
 
+PREPARED = "prepared"  # beside targets: outputs of the network's frozen part
 CACHE_BYTES = 4 << 30  # of decoded pictures, at most, by all processes of a host together
-READERS = 8  # threads that read and crop for a GPU
 
 
 class Batch(NamedTuple):
-    """A training batch, float32 in [0, 1]; named targets as in `LossTerm.target`."""
+    """A training batch, float32 in [0, 1]; named targets as in `LossTerm.target`.
+
+    `prepared` has the outputs of the network's frozen part, where they are wanted and known.
+    """
 
     degraded: Tensor
     targets: dict[str, Tensor]
+    prepared: Mapping[str, Tensor] = {}
 
 
 class Crop(NamedTuple):
     """An item: uint8 (3, H, W), with the margin; parameters of its degradation, or its other half.
 
-    `degraded` is None for photos, `parameters` for pairs.
+    `degraded` is None for photos, `parameters` for pairs. Items of a pool have what of `large` (the
+    degraded picture before it shrank) and `prepared` was stored; those of a mixture their part.
     """
 
     sharp: Tensor
     degraded: Tensor | None
     parameters: Parameters | None
+    large: Tensor | None = None
+    prepared: Mapping[str, Tensor] = {}
+    part: int = 0
 
 
 class Source(Protocol):
@@ -67,11 +74,23 @@ class Source(Protocol):
     def facts(self) -> dict[str, Any]:
         """What a model card says about the data."""
 
-    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
-        """A random crop of one photo or pair, on the CPU."""
+    def item(self, seed: int, number: int, patch: int) -> Crop:
+        """An item of a run, on the CPU: a function of the run's seed and the item's number."""
 
     def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
         """The crops with the targets that are wanted, on the device."""
+
+
+class InTurn(Source, Protocol):
+    """Photos or pairs, each once, in an order that is drawn anew each time around."""
+
+    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
+        """A random crop of one photo or pair, on the CPU."""
+
+    def item(self, seed: int, number: int, patch: int) -> Crop:
+        around, place = divmod(number, len(self))
+        index = int(drawn_order(seed, around, len(self))[place])
+        return self.crop(index, np.random.default_rng([seed, 1, number]), patch)
 
 
 class Pictures:
@@ -97,27 +116,43 @@ class Pictures:
             self._bytes += picture.numel()
         return picture
 
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._kept.clear()
+        self._bytes = 0
 
-class Photos(Source):
-    """A folder of sharp photos, degraded on the device that trains."""
+
+class Photos(InTurn):
+    """Folders of sharp photos, degraded on the device that trains."""
 
     targets: frozenset[str] = frozenset(
         {"reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"}
     )
 
     def __init__(
-        self, folder: Path, recipe: TrainingRecipe, degradation: DegradationRecipe
+        self,
+        folders: Sequence[Path],
+        recipe: TrainingRecipe,
+        degradation: DegradationRecipe,
+        largest: int,
     ) -> None:
         """List the photos, searched recursively, sorted by path.
 
+        Args:
+            folders: of photos.
+            recipe: how they are cut.
+            degradation: what is done to them.
+            largest: side of the largest degraded crop that will be asked for.
+
         Raises:
-            NoInputError: the folder holds no picture, or none that is large enough.
+            NoInputError: a folder holds no picture, or none that is large enough.
         """
-        self.folder, self.degradation = folder, degradation
+        self.degradation = degradation
         self.margin = recipe.margin * degradation.scale
         self.halve = recipe.halve
-        largest = max(side for phase in recipe.phases for side in phase.patches)
-        self.paths = list_photos(folder, self._side(largest))
+        found = {folder: list_photos(folder, self._side(largest)) for folder in folders}
+        self.paths = [path for paths in found.values() for path in paths]
+        self._listing = _listing(found)
         self.pictures = Pictures()
 
     def __len__(self) -> int:
@@ -131,7 +166,7 @@ class Photos(Source):
         return {
             "kind": "photos",
             "count": len(self),
-            "listing_sha256": _listing(self.paths, self.folder),
+            "listing_sha256": self._listing,
             "degradation": self.degradation.name,
         }
 
@@ -147,13 +182,27 @@ class Photos(Source):
         sharp = cut(photo, top, left, side)
         # Where the crop lies in its picture decides how much roll turns into displacement; flips
         # and turns only mirror that, so the drawn place stands for the turned one.
-        turned = _turn([sharp], rng)[0]
+        turned = turn([sharp], rng)[0]
         centre = (width / 2 - left, height / 2 - top)
         parameters = draw(self.degradation, rng, picture=(height, width), centre=centre)
         return Crop(turned, None, parameters)
 
+    def under(self, degradation: DegradationRecipe) -> Photos:
+        """The same photos, degraded otherwise."""
+        other = copy.copy(self)
+        other.degradation = degradation
+        return other
+
+    def supply(self, wanted: int, *, mirrored: bool) -> int:
+        """How many items for a pool differ, at most `wanted`: all do."""
+        return wanted
+
+    def sample(self, seed: int, number: int, side: int) -> Crop:
+        """Item for a pool: a crop, a function of seed and number."""
+        return self.item(seed, number, side)
+
     def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
-        sharp = _upload([crop.sharp for crop in crops], device)
+        sharp = upload([crop.sharp for crop in crops], device)
         parameters = [crop.parameters for crop in crops if crop.parameters is not None]
         degraded, reference = degrade(sharp, parameters, self.degradation, margin=self.margin)
         large = None
@@ -161,33 +210,39 @@ class Photos(Source):
             blurring = self.degradation.before_downscale()
             kept = [drawn[: len(blurring.steps)] for drawn in parameters]
             large = degrade(sharp, kept, blurring, margin=self.margin)[0]
-        return Batch(degraded, _targets(wanted, degraded, reference, large))
+        return Batch(degraded, make_targets(wanted, degraded, reference, large))
 
 
-class PairedPictures(Source):
+class PairedPictures(InTurn):
     """Pairs as they are; where both pictures are of one size, the degraded one is shrunk bicubic.
 
     As GFN and Chu et al. make LR-GoPro.
     """
 
-    def __init__(self, folder: Path, pairs: Sequence[Pair], layout: str, scale: int) -> None:
-        """Look at the first pair.
+    def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
+        """Look at the first pair of each folder.
+
+        Args:
+            found: pairs by the folder they are in.
+            scale: of the model.
 
         Raises:
-            UsageError: its sizes do not fit the scale.
+            UsageError: the sizes do not fit the scale, or differ in kind.
         """
-        self.folder, self.pairs, self.layout, self.scale = folder, list(pairs), layout, scale
+        self.pairs = [pair for pairs in found.values() for pair in pairs.pairs]
+        self.layout = ", ".join(dict.fromkeys(pairs.layout for pairs in found.values()))
+        self.scale = scale
+        self._listing = _listing(
+            {folder: [pair.reference for pair in pairs.pairs] for folder, pairs in found.items()}
+        )
         self.pictures = Pictures()
-        sizes = [read_size(path) for path in (pairs[0].degraded, pairs[0].reference)]
-        degraded, reference = sizes[0] or (0, 0), sizes[1] or (0, 0)
-        self.shrink = scale > 1 and degraded == reference
-        ratio = 1 if self.shrink else scale
-        if (degraded[0] * ratio, degraded[1] * ratio) != reference:
+        shrinks = {_shrinks(pairs.pairs[0], scale) for pairs in found.values()}
+        if len(shrinks) > 1:
             raise UsageError(
-                f"pair '{pairs[0].name}' is {degraded[0]}x{degraded[1]} and "
-                f"{reference[0]}x{reference[1]}, the model enlarges x{scale}",
-                hint="use a model and data of one scale",
+                "some pairs are of one size and some are not",
+                hint="shrink the former: restore degrade --recipe shrunk",
             )
+        self.shrink = shrinks.pop()
         self.targets = frozenset(Photos.targets - (set() if self.shrink else {"degraded_large"}))
 
     def __len__(self) -> int:
@@ -199,16 +254,13 @@ class PairedPictures(Source):
             "kind": "pairs",
             "count": len(self),
             "layout": self.layout,
-            "listing_sha256": _listing([pair.reference for pair in self.pairs], self.folder),
+            "listing_sha256": self._listing,
         }
 
     def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
-        pair = self.pairs[index]
-        degraded, sharp = self.pictures.read(pair.degraded), self.pictures.read(pair.reference)
+        pair, (degraded, sharp) = self.pairs[index], self._read(index)
         ratio = 1 if self.shrink else self.scale
         height, width = degraded.shape[1:]
-        if sharp.shape[1:] != (height * ratio, width * ratio):
-            raise PictureError(f"the pictures of pair '{pair.name}' do not fit each other")
         side = patch * (self.scale if self.shrink else 1)
         if min(height, width) < side:
             raise PictureError(
@@ -220,132 +272,48 @@ class PairedPictures(Source):
         small = degraded[:, top : top + side, left : left + side]
         top, left, side = top * ratio, left * ratio, side * ratio
         large = sharp[:, top : top + side, left : left + side]
-        small, large = _turn([small, large], rng)
+        small, large = turn([small, large], rng)
         return Crop(large, small, None)
 
+    def supply(self, wanted: int, *, mirrored: bool) -> int:
+        """How many items for a pool differ, at most `wanted`; mirrored ones may, or may not."""
+        return min(wanted, len(self) * (2 if mirrored else 1))
+
+    def sample(self, seed: int, number: int, side: int) -> Crop:
+        """Item for a pool: a whole pair; beyond the number of pairs, mirrored."""
+        mirror, place = divmod(number, len(self))
+        degraded, sharp = self._read(int(drawn_order(seed, 0, len(self))[place]))
+        if self.shrink:
+            height, width = (length // self.scale * self.scale for length in sharp.shape[1:])
+            degraded, sharp = degraded[:, :height, :width], sharp[:, :height, :width]
+        return (
+            Crop(sharp.flip(2), degraded.flip(2), None) if mirror else Crop(sharp, degraded, None)
+        )
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        pair = self.pairs[index]
+        degraded, sharp = self.pictures.read(pair.degraded), self.pictures.read(pair.reference)
+        ratio = 1 if self.shrink else self.scale
+        height, width = degraded.shape[1:]
+        if sharp.shape[1:] != (height * ratio, width * ratio):
+            raise PictureError(f"the pictures of pair '{pair.name}' do not fit each other")
+        return degraded, sharp
+
     def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
-        reference = _upload([crop.sharp for crop in crops], device)
-        degraded = _upload([crop.degraded for crop in crops if crop.degraded is not None], device)
+        reference = upload([crop.sharp for crop in crops], device)
+        degraded = upload([crop.degraded for crop in crops if crop.degraded is not None], device)
         large = degraded if self.shrink else None
         if self.shrink:
             height, width = (side // self.scale for side in degraded.shape[-2:])
             # To 8 bits, as it would be in a file; GFN's authors trained on unrounded values.
             small = resize_bicubic(degraded, height, width).clamp(0, 1)
             degraded = (small * 255).round() / 255
-        return Batch(degraded, _targets(wanted, degraded, reference, large))
+        return Batch(degraded, make_targets(wanted, degraded, reference, large))
 
 
-def open_source(folder: Path, recipe: TrainingRecipe, degradation: DegradationRecipe) -> Source:
-    """Pairs where the folder is laid out as one of the datasets, else sharp photos.
-
-    Raises:
-        NoInputError: neither, or a layout of which a part is missing.
-        UsageError: pairs of another scale, or a target that they cannot give.
-    """
-    found = find_pairs(folder, gopro_blur=recipe.gopro_blur)
-    if found is None:
-        return Photos(folder, recipe, degradation)
-    source = PairedPictures(folder, found.pairs, found.layout, degradation.scale)
-    wanted = {term.target for phase in recipe.phases for term in phase.losses}
-    missing = sorted(wanted - source.targets)
-    if missing:
-        raise UsageError(
-            f"the recipe's losses need '{missing[0]}', which the pairs in '{folder}' do not have",
-            hint="give pairs of one size (they are shrunk here) or sharp photos",
-        )
-    return source
-
-
-class Loader:
-    """Batches of this process, read ahead by threads where a GPU computes.
-
-    On a CPU everything happens in the process that trains: threads beside OpenMP's own made a step
-    3 to 7 times slower.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        seed: int,
-        device: torch.device,
-        *,
-        rank: int = 0,
-        processes: int = 1,
-        accumulate: int = 1,
-        readers: int | None = None,
-    ) -> None:
-        self.source, self.seed, self.device = source, seed, device
-        self.rank, self.processes, self.accumulate = rank, processes, accumulate
-        ahead = min(READERS, os.cpu_count() or 1) if device.type == "cuda" else 0
-        ahead = ahead if readers is None else readers
-        self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
-        self._ahead: dict[tuple[int, int], Future[Crop]] = {}
-        self.waited = 0.0  # seconds in which training had nothing to do but wait
-
-    def share(self, first: int, count: int) -> list[range]:
-        """Numbers of this process' items among `count` from `first` on, one range per micro-batch.
-
-        Raises:
-            UsageError: the batch cannot be divided.
-        """
-        parts = self.processes * self.accumulate
-        if count % parts:
-            raise UsageError(
-                f"a batch of {count} cannot be divided by {self.processes} processes"
-                f" x {self.accumulate} accumulated parts",
-                hint="choose numbers that divide the recipe's batch",
-            )
-        size, start = count // parts, first + self.rank * count // self.processes
-        return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
-
-    def refuse_indivisible(self, recipe: TrainingRecipe) -> None:
-        """See now, not after the first phase, that every batch can be divided.
-
-        Raises:
-            UsageError: one cannot.
-        """
-        for phase in recipe.phases:
-            for batch in (phase.batch, *(larger.batch for larger in phase.progressive)):
-                self.share(0, batch)
-
-    def expect(self, first: int, count: int, patch: int) -> None:
-        """Begin to read a later batch."""
-        if self._pool is not None:
-            for numbers in self.share(first, count):
-                for number in numbers:
-                    if (number, patch) not in self._ahead:
-                        future = self._pool.submit(self._crop, number, patch)
-                        self._ahead[number, patch] = future
-
-    def batches(self, first: int, count: int, patch: int, wanted: Collection[str]) -> list[Batch]:
-        """This process' part of a batch, one for each accumulated part.
-
-        Raises:
-            PictureError: a picture cannot be read.
-        """
-        begun = time.monotonic()
-        self.expect(first, count, patch)
-        crops = [[self._take(n, patch) for n in numbers] for numbers in self.share(first, count)]
-        self.waited += time.monotonic() - begun
-        return [self.source.batch(part, wanted, self.device) for part in crops]
-
-    def close(self) -> None:
-        """Stop the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _take(self, number: int, patch: int) -> Crop:
-        future = self._ahead.pop((number, patch), None)
-        return future.result() if future else self._crop(number, patch)
-
-    def _crop(self, number: int, patch: int) -> Crop:
-        around, place = divmod(number, len(self.source))
-        index = int(_order(self.seed, around, len(self.source))[place])
-        return self.source.crop(index, np.random.default_rng([self.seed, 1, number]), patch)
-
-
-@lru_cache(4)
-def _order(seed: int, around: int, count: int) -> np.ndarray:
+@lru_cache(32)  # a mixture has one for each of its parts
+def drawn_order(seed: int, around: int, count: int) -> np.ndarray:
+    """Indices below `count` in the order of their turn, the `around`-th time."""
     return np.random.default_rng([seed, 0, around]).permutation(count)
 
 
@@ -383,23 +351,33 @@ def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
     return _cut(half, top - first[0], left - first[1], side)
 
 
-def _turn(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """The same one of eight flips and turns for all."""
+def turn(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    """The same one of eight flips and turns for all maps (C, H, W)."""
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     turned = [torch.rot90(picture, turns, (1, 2)) for picture in pictures]
     return [(picture.flip(2) if flip else picture).contiguous() for picture in turned]
 
 
-def _upload(crops: list[Tensor], device: torch.device) -> Tensor:
+def upload(crops: list[Tensor], device: torch.device) -> Tensor:
+    """Maps (C, H, W) as a batch (B, C, H, W) float32 on the device; of 8 bits in [0, 1]."""
     stacked = torch.stack(crops)
     if device.type == "cuda":  # so that the copy does not wait for the network
         stacked = stacked.pin_memory()
-    return stacked.to(device, non_blocking=True).float() / 255
+    stacked = stacked.to(device, non_blocking=True)
+    return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked.float()
 
 
-def _targets(
+def make_targets(
     wanted: Collection[str], degraded: Tensor, reference: Tensor, large: Tensor | None
 ) -> dict[str, Tensor]:
+    """The wanted targets by name, (B, 3, H, W) in [0, 1].
+
+    Args:
+        wanted: names.
+        degraded: pictures.
+        reference: sharp pictures.
+        large: the degraded pictures before they shrank, where they are known.
+    """
     targets = {"reference": reference}
     if "reference_small" in wanted:
         targets["reference_small"] = resize_bicubic(reference, *degraded.shape[-2:]).clamp(0, 1)
@@ -413,7 +391,30 @@ def _targets(
     return targets
 
 
-def _listing(paths: Sequence[Path], folder: Path) -> str:
+def _shrinks(pair: Pair, scale: int) -> bool:
+    """Whether the degraded picture is to be shrunk.
+
+    Raises:
+        UsageError: the sizes do not fit the scale.
+    """
+    sizes = [read_size(path) for path in (pair.degraded, pair.reference)]
+    degraded, reference = sizes[0] or (0, 0), sizes[1] or (0, 0)
+    shrink = scale > 1 and degraded == reference
+    ratio = 1 if shrink else scale
+    if (degraded[0] * ratio, degraded[1] * ratio) != reference:
+        raise UsageError(
+            f"pair '{pair.name}' is {degraded[0]}x{degraded[1]} and "
+            f"{reference[0]}x{reference[1]}, the model enlarges x{scale}",
+            hint="use a model and data of one scale",
+        )
+    return shrink
+
+
+def _listing(found: Mapping[Path, Sequence[Path]]) -> str:
     """Digest of names and sizes: of contents it would take minutes for a dataset."""
-    lines = [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in paths]
+    lines = [
+        f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
+        for folder, paths in found.items()
+        for path in paths
+    ]
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
-from restore_cli.inference.loading import LoadedNetwork, load_network
+from restore_cli.inference.loading import LoadedNetwork, complete, load_network
 from restore_cli.training.learner import model_and_config
+from restore_cli.training.parts import stored_elsewhere, without
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.training.state import TrainingState, read_state
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
-from restore_cli.weights.manifest import parse_manifest
+from restore_cli.weights.manifest import checkpoint_of, parse_manifest
 from restore_cli.weights.store import locate
 
 AVERAGED = "module."  # `learner.Average` wraps the network and counts its updates
@@ -50,8 +52,11 @@ def average_of(state: TrainingState) -> dict[str, Tensor]:
 
 
 def write_average(state: TrainingState, target: Path) -> None:
-    """Write the averaged weights of a state as float32, with config and provenance."""
-    write_checkpoint(target, average_of(state), _header(state, state.step))
+    """Write the averaged weights of a state as float32, with config and provenance.
+
+    Of parts that are as they came from a listed checkpoint, only its sha256 is written.
+    """
+    _write(average_of(state), state, state.step, target)
 
 
 def export_checkpoint(run: Path, target: Path) -> None:
@@ -71,9 +76,9 @@ def export_checkpoint(run: Path, target: Path) -> None:
         found = read_checkpoint(best)
         # The file may be of a later validation than the state, if the run was killed in between.
         made: dict[str, Any] = found.header.provenance if found.header else {}
-        tensors, step = found.tensors, int(made.get("steps", state.best["step"]))
-    halved = {name: tensor.half() for name, tensor in tensors.items()}
-    write_checkpoint(target, halved, _header(state, step))
+        tensors = complete(found, str(best))
+        step = int(made.get("steps", state.best["step"]))
+    _write(tensors, state, step, target, torch.float16)
 
 
 def package(run: Path, folder: Path, name: str, weights_license: str) -> Package:
@@ -100,8 +105,11 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     )
     export_checkpoint(run, made.weights)
     loaded = load_network(locate(str(made.weights), None))
+    header = read_checkpoint(made.weights).header
+    parts = header.parts if header else {}
     with write_then_rename(made.card) as temporary:
-        temporary.write_text(_card(name, weights_license, state, loaded), "utf-8", "replace")
+        text = _card(name, weights_license, state, loaded, parts)
+        temporary.write_text(text, "utf-8", "replace")
     write_entry(made, f"bundled:{made.weights.name}", weights_license)
     return made
 
@@ -150,8 +158,22 @@ def _state_file(run: Path) -> Path:
     return path
 
 
-def _header(state: TrainingState, step: int) -> Header:
+def _write(
+    tensors: dict[str, Tensor],
+    state: TrainingState,
+    step: int,
+    target: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     recipe = TrainingRecipe.model_validate(state.recipe)
+    parts = stored_elsewhere(tensors, recipe)
+    own = {name: tensor.to(dtype) for name, tensor in without(tensors, parts).items()}
+    write_checkpoint(target, own, _header(state, recipe, step, parts))
+
+
+def _header(
+    state: TrainingState, recipe: TrainingRecipe, step: int, parts: dict[str, str]
+) -> Header:
     model, config = model_and_config(recipe)
     patch = max(recipe.phases[state.phase].patches)
     return Header(
@@ -167,6 +189,7 @@ def _header(state: TrainingState, step: int) -> Header:
             "validation": state.best,
             **state.facts,
         },
+        parts=parts,
     )
 
 
@@ -175,12 +198,8 @@ def _data_line(facts: dict[str, Any]) -> str:
     data, base = facts.get("data", {}), facts.get("base", {})
     if not data:
         return "not recorded"
-    how = (
-        f", degraded by recipe {data['degradation']}"
-        if data["kind"] == "photos"
-        else f", layout {data['layout']}"
-    )
-    line = f"{data['count']} {data['kind']}{how}; listing sha256 {data['listing_sha256'][:16]}"
+    parts = [f"{part['share']:.0%} {_kind_line(part)}" for part in data.get("parts", [])]
+    line = ", ".join(parts) or _kind_line(data)
     if base:
         line += (
             f"; fine-tuned from {base['weights']} (sha256 {base['sha256'][:16]}, "
@@ -189,7 +208,44 @@ def _data_line(facts: dict[str, Any]) -> str:
     return line
 
 
-def _card(name: str, weights_license: str, state: TrainingState, loaded: LoadedNetwork) -> str:
+def _kind_line(data: dict[str, Any]) -> str:
+    how = (
+        f", degraded by recipe {data['degradation']}"
+        if data["kind"] == "photos"
+        else f", layout {data['layout']}"
+    )
+    return f"{data['count']} {data['kind']}{how}; listing sha256 {data['listing_sha256'][:16]}"
+
+
+def _pool_line(state: TrainingState) -> str:
+    pool = state.facts.get("pool")
+    if not pool:
+        return "none: every patch was degraded anew"
+    return (
+        f"{pool['items']:,} items, {pool['bytes'] / 1e9:.1f} GB; {state.seen:,} patches were cut "
+        f"from them, {state.seen / pool['items']:.1f} from each"
+    )
+
+
+def _parts_line(parts: dict[str, str]) -> str:
+    lines = []
+    for module, digest in parts.items():
+        listed = checkpoint_of(digest)
+        assert listed is not None  # only listed ones are left out
+        lines.append(
+            f"{module}: as in `{listed.name}` ({listed.license}), sha256 {digest[:16]}, which is "
+            "not in this file"
+        )
+    return "; ".join(lines) or "none: all weights are in this file"
+
+
+def _card(
+    name: str,
+    weights_license: str,
+    state: TrainingState,
+    loaded: LoadedNetwork,
+    parts: dict[str, str],
+) -> str:
     recipe = TrainingRecipe.model_validate(state.recipe)
     hardware = state.facts.get("hardware", {})
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
@@ -222,6 +278,8 @@ tags: [deblurring{", super-resolution" if model.scale > 1 else ""}, {model.name}
 | file | `{name}.safetensors`, float16, sha256 `{loaded.file.sha256}` |
 | licence of the weights | {weights_license} |
 | data | {_data_line(state.facts)} |
+| parts of other checkpoints | {_parts_line(parts)} |
+| pool | {_pool_line(state)} |
 | seed, steps | {recipe.seed}, {state.step} of {recipe.steps} |
 | hardware, time | {hardware.get("device", "not recorded")}, {hardware.get("processes", 1)} \
 process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hours |

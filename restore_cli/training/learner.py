@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.loading import complete, load_network
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.models.spec import Model
 from restore_cli.training.data import Batch
 from restore_cli.training.losses import LOSSES
-from restore_cli.training.recipe import Adam, LossTerm, Phase, TrainingRecipe, learning_rate
+from restore_cli.training.parts import load_parts, untouched
+from restore_cli.training.recipe import Adam, AdamW, LossTerm, Phase, TrainingRecipe, learning_rate
 from restore_cli.training.start import draw_he
 from restore_cli.training.state import TrainingState, load_state, save_state
 from restore_cli.training.team import Team
@@ -54,9 +54,15 @@ class Outputs(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> the wanted outputs by name."""
-        outputs: dict[str, Tensor] = self.network.outputs(image, wanted)  # type: ignore[operator]
+    def forward(
+        self,
+        image: Tensor,
+        wanted: tuple[str, ...],
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """(B, 3, H, W), and what its frozen part made of it, -> the wanted outputs by name."""
+        given = (image, wanted, prepared) if prepared else (image, wanted)
+        outputs: dict[str, Tensor] = self.network.outputs(*given)  # type: ignore[operator]
         return outputs
 
 
@@ -90,24 +96,28 @@ class Learner:
     """All that changes while training."""
 
     def __init__(
-        self, recipe: TrainingRecipe, team: Team, execution: Execution | None = None
+        self,
+        recipe: TrainingRecipe,
+        team: Team,
+        execution: Execution | None = None,
+        *,
+        pooled: bool = False,
     ) -> None:
         """Build everything from the recipe's seed.
 
+        Args:
+            recipe: what decides the weights.
+            team: of this process.
+            execution: how it is computed; None for float32, as it comes.
+            pooled: whether batches come from a pool, with the outputs of a frozen part.
+
         Raises:
             UsageError: unknown names, or patches of a size that the model does not take.
+            WeightsError: weights of a part that are not to be had or do not fit.
         """
         self.recipe, self.team = recipe, team
-        self.execution = execution or Execution()
+        self.execution, self.pooled = execution or Execution(), pooled
         self.model, config = model_and_config(recipe)
-        self.degradation = load_degradation(recipe.degradation).at_scale(self.model.scale)
-        multiple = self.model.size.multiple_of
-        sides = sorted(side for phase in recipe.phases for side in phase.patches if side % multiple)
-        if sides:
-            raise UsageError(
-                f"'{self.model.name}' takes patches of multiples of {multiple}, "
-                f"the recipe's are {sides[0]}"
-            )
         torch.manual_seed(recipe.seed)
         try:
             network = self.model.build(config)
@@ -118,10 +128,12 @@ class Learner:
             ) from error
         if recipe.start == "he":
             draw_he(network)
+        load_parts(network, recipe)
         self.network = channels_last(network.to(team.device))
         self.scaler = torch.amp.GradScaler(
             team.device.type, enabled=self.execution.precision == torch.float16
         )
+        self._refuse_sides()
         self.phase_index = self.phase_step = self.step = self.seen = 0
         self.best: dict[str, Any] | None = None
         self.facts: dict[str, Any] = {}
@@ -135,6 +147,16 @@ class Learner:
     def phase(self) -> Phase:
         """The phase in progress."""
         return self.recipe.phases[self.phase_index]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model's frozen part is, and stays in this phase, as it was at first."""
+        return self.frozen_in(self.phase_index)
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the outputs of the frozen part come with the batches of this phase."""
+        return self.pooled and self.frozen
 
     @property
     def seconds(self) -> float:
@@ -222,7 +244,8 @@ class Learner:
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
             found = self.phase.begin == "best" and self.best is not None and best.is_file()
-            tensors = read_checkpoint(best).tensors if found and self.team.rank == 0 else None
+            first = found and self.team.rank == 0
+            tensors = complete(read_checkpoint(best), str(best)) if first else None
             self._take(tensors or self.ema.module.state_dict())
         self.best = None
         self._enter_phase()
@@ -283,6 +306,32 @@ class Learner:
         self.facts = state.facts
         self._before, self._since = state.seconds, time.monotonic()
 
+    def frozen_in(self, index: int) -> bool:
+        """Whether no phase up to this one trains the model's frozen part."""
+        part, names = self.model.frozen_part, dict(self.network.named_parameters())
+        return part is not None and untouched(part.name, names, self.recipe.phases[: index + 1])
+
+    def _refuse_sides(self) -> None:
+        """See that every phase's patches are of a size that what it runs of the network takes."""
+        part = self.model.frozen_part
+        for index, phase in enumerate(self.recipe.phases):
+            whole = self.model.size.multiple_of
+            rest = part.multiple_of if part and self.frozen_in(index) else whole
+            multiple = rest if self.pooled else whole
+            wrong = sorted(side for side in phase.patches if side % multiple)
+            if wrong:
+                hint = (
+                    f"add --pool DIR: with '{part.name}' computed beforehand they fit"
+                    if part
+                    else ""
+                )
+                fits = all(side % rest == 0 for side in phase.patches)
+                raise UsageError(
+                    f"'{self.model.name}' takes patches of multiples of {multiple}, "
+                    f"the recipe's are {wrong[0]}",
+                    hint=hint if fits else "",
+                )
+
     def _take(self, weights: dict[str, Tensor]) -> None:
         self.network.load_state_dict(weights)
         self._average_anew()
@@ -303,6 +352,9 @@ class Learner:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind, rate = self.recipe.optimizer, self.phase.learning_rate
         parameters = list(self.network.parameters())
+        if isinstance(kind, AdamW):
+            decay = kind.weight_decay
+            return torch.optim.AdamW(parameters, lr=rate, betas=kind.betas, weight_decay=decay)
         if isinstance(kind, Adam):
             return torch.optim.Adam(parameters, lr=rate, betas=kind.betas)
         return torch.optim.SGD(parameters, lr=rate, momentum=kind.momentum)
@@ -360,7 +412,7 @@ def freeze(network: nn.Module, phase: Phase) -> None:
 
 
 def losses(
-    outputs_of: Callable[[Tensor, tuple[str, ...]], dict[str, Tensor]],
+    outputs_of: Callable[..., dict[str, Tensor]],
     wanted: Sequence[LossTerm],
     batch: Batch,
     precision: torch.dtype = torch.float32,
@@ -368,7 +420,8 @@ def losses(
     """Weighted terms by name, e.g. `restored.l1`; the network in `precision`, losses in float32.
 
     Args:
-        outputs_of: degraded pictures (B, 3, H, W) and names -> outputs by name.
+        outputs_of: degraded pictures (B, 3, H, W), names, and what the frozen part made of them,
+            where the batch has it -> outputs by name.
         wanted: terms.
         batch: degraded pictures and targets.
         precision: of the network.
@@ -381,7 +434,8 @@ def losses(
     with torch.autocast(
         degraded.device.type, precision, enabled=precision != torch.float32, cache_enabled=True
     ):
-        outputs = outputs_of(degraded, names)
+        given = (degraded, names, batch.prepared) if batch.prepared else (degraded, names)
+        outputs = outputs_of(*given)
     terms = {}
     for term in wanted:
         if term.output not in outputs:

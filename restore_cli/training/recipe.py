@@ -44,7 +44,7 @@ class LossTerm(BaseModel):
     target: Target
     loss: Literal[
         "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
-        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30",
+        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30", "psnr_to_35",
     ]  # fmt: skip
     weight: Positive = 1.0
 
@@ -106,6 +106,16 @@ class Adam(BaseModel):
 
     kind: Literal["adam"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
+
+
+class AdamW(BaseModel):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["adamw"]
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NotNegative = 1e-2
 
 
 class Sgd(BaseModel):
@@ -189,13 +199,61 @@ class Phase(BaseModel):
         return {self.patch, *(larger.patch for larger in self.progressive)}
 
 
+class MixturePart(BaseModel):
+    """One of several kinds of data in every batch.
+
+    Attributes:
+        data: which of the folders given it is made of: those of sharp photos, or those of pairs.
+        share: of the patches; a whole number of hundredths.
+        degradation: of photos, by name; None for the recipe's own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Literal["photos", "pairs"]
+    share: Annotated[float, Field(gt=0, le=1)]
+    degradation: Name | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MixturePart:
+        if self.data == "pairs" and self.degradation is not None:
+            raise ValueError("pairs are taken as they are, without a degradation")
+        if abs(100 * self.share - self.hundredths) > 1e-6:
+            raise ValueError("a share is a whole number of hundredths")
+        return self
+
+    @property
+    def hundredths(self) -> int:
+        """The share in whole numbers."""
+        return round(100 * self.share)
+
+
+class PoolShape(BaseModel):
+    """What `--pool` is filled with before training.
+
+    Attributes:
+        size: items, divided by the shares of a mixture; pairs are whole pictures, at most one item
+            each (two, the other one mirrored, where a part of the network is computed beforehand).
+        side: of a degraded picture cut from a photo, pixels; patches are cut from it at random.
+            None for 128, or the largest patch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: Count = 2000
+    side: Side | None = None
+
+
 class TrainingRecipe(BaseModel):
     """Sizes in pixels of the degraded input; counts in optimiser steps.
 
     Attributes:
         model: as in the registry; None for that of the weights that are fine-tuned.
         config: name of one of its configs, or its fields; None likewise.
+        parts: modules whose first weights are those of a checkpoint, by its name.
         degradation: name of the recipe for sharp photos; pairs are taken as they are.
+        mixture: kinds of data in every batch; empty for one kind, as it is found.
+        pool: what `--pool` is filled with.
         validation_degradation: likewise, for sharp photos to validate on.
         gopro_blur: which of GoPro's blurry frames pairs are made of.
         seed: of everything random.
@@ -205,7 +263,8 @@ class TrainingRecipe(BaseModel):
             from real neighbours.
         halve: share of the photos that are halved first: cleaner than their JPEG.
         ema: decay of the average of the weights; 0 for the weights themselves.
-        save_every: steps between saved states.
+        save_every: steps between saved states, at most.
+        save_minutes: between saved states, at most.
         validate_every: steps between validations.
         optimizer: of all phases.
         phases: one after the other.
@@ -215,8 +274,11 @@ class TrainingRecipe(BaseModel):
 
     model: str | None = None
     config: str | dict[str, int | bool] | None = None
+    parts: dict[Name, Name] = {}
     degradation: str = "shake-mixed"
     validation_degradation: str = "shake"
+    mixture: list[MixturePart] = []
+    pool: PoolShape = PoolShape()
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
     seed: Annotated[int, Field(ge=0)] = 0
     start: Literal["torch", "he"] = "torch"
@@ -224,8 +286,9 @@ class TrainingRecipe(BaseModel):
     halve: Annotated[float, Field(ge=0, le=1)] = 0.3
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     save_every: Count = 100
+    save_minutes: Positive = 2.0
     validate_every: Count = 500
-    optimizer: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
+    optimizer: Annotated[Adam | AdamW | Sgd, Field(discriminator="kind")] = Adam()
     phases: Annotated[list[Phase], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -237,12 +300,26 @@ class TrainingRecipe(BaseModel):
             raise ValueError("two phases of one name")
         if self.phases[0].keep_optimizer:
             raise ValueError("the first phase has no optimizer to keep")
+        if self.mixture and sum(part.hundredths for part in self.mixture) != 100:
+            raise ValueError("the shares of a mixture must add up to 1")
+        if self.pool_side < max(self.patches):
+            raise ValueError("a patch is larger than the pool's side")
         return self
 
     @property
     def steps(self) -> int:
         """Of all phases."""
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def patches(self) -> set[int]:
+        """Every patch size of all phases."""
+        return {side for phase in self.phases for side in phase.patches}
+
+    @property
+    def pool_side(self) -> int:
+        """Of a degraded picture in the pool."""
+        return self.pool.side or max(128, *self.patches)
 
     def content(self) -> dict[str, Any]:
         """As JSON values."""

@@ -13,13 +13,16 @@ import psutil
 import torch
 
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.training.data import Loader, open_source
+from restore_cli.training.data import PREPARED
 from restore_cli.training.export import write_average
 from restore_cli.training.learner import Learner
-from restore_cli.training.loop import TrainJob
+from restore_cli.training.loader import Loader
+from restore_cli.training.loop import TrainJob, fill_pool, open_loader
+from restore_cli.training.recipe import PoolShape
 from restore_cli.training.team import Alone
 from restore_cli.training.validation import ValidationSet
 
+POOLED = 8  # items of its pool
 TIMED = 2  # steps after the first, which is slower
 
 
@@ -59,13 +62,14 @@ def rehearse(job: TrainJob) -> Iterator[Rehearsed]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a dry run is of one process", hint="leave out torchrun")
     device = torch.device(job.device)
-    learner = Learner(job.recipe, Alone(device), job.execution)
-    source = open_source(job.data, job.recipe, learner.degradation)
+    recipe = job.recipe
+    if job.pool is not None:  # a small one of its own
+        shape = PoolShape(size=POOLED, side=recipe.pool_side)
+        recipe = recipe.model_copy(update={"pool": shape})
+    learner = Learner(recipe, Alone(device), job.execution, pooled=job.pool is not None)
     if job.weights is not None:
         learner.start_from(job.weights)
-    accumulate = job.execution.accumulate
-    loader = Loader(source, job.recipe.seed, device, accumulate=accumulate)
-    loader.refuse_indivisible(job.recipe)
+    loader = open_loader(job, learner)
     held_out = None
     if job.validation is not None:
         model = learner.model
@@ -74,6 +78,8 @@ def rehearse(job: TrainJob) -> Iterator[Rehearsed]:
         )
     place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
     with tempfile.TemporaryDirectory(dir=place, prefix=".rehearsal.") as folder:
+        if job.pool is not None:
+            loader.source = fill_pool(Path(folder, "pool"), learner, loader.source, lambda *_: None)
         for index in range(len(job.recipe.phases)):
             if index:
                 learner.advance(Path(folder, "best.safetensors"))
@@ -87,7 +93,8 @@ def _phase(
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    wanted = {term.target for term in phase.losses}
+    wanted: set[str] = {term.target for term in phase.losses}
+    wanted |= {PREPARED} if learner.prepared else set()
     patch, count = phase.sizes(phase.steps - 1)  # progressive training ends with the largest
 
     def step() -> tuple[float, float]:
@@ -105,7 +112,7 @@ def _phase(
     memory = torch.cuda.max_memory_allocated(device) if cuda else psutil.Process().memory_info().rss
     begun = time.monotonic()
     if held_out is not None:
-        score = held_out.score(learner.ema.module, phase.losses[0])
+        score = held_out.score(learner.ema.module, phase.losses[0], frozen=learner.frozen)
         learner.best = {"phase": phase.name, "step": learner.step, "psnr": score.psnr, "gain": 0.0}
     validation = time.monotonic() - begun if held_out else 0.0
     write_average(learner.state(), folder / "best.safetensors")

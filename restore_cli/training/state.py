@@ -119,6 +119,8 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
 
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
     flat = recipe | {"phases": [phase["name"] for phase in recipe["phases"]]}
+    del flat["save_minutes"]
+    flat["pool"] = recipe["pool"]["side"]  # a pool may grow
     for phase in recipe["phases"]:
         for key, value in phase.items():
             if key not in CHANGEABLE:

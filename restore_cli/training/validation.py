@@ -57,6 +57,7 @@ class ValidationSet:
             NoInputError: no picture that is large enough.
         """
         self.scale, self.multiple, self.device = scale, multiple, device
+        self._prepared: list[dict[str, Tensor]] | None = None
         self.degradation = load_degradation(recipe.validation_degradation).at_scale(scale)
         splits = ("val", "test", "validation", "train")
         found = next(filter(None, (find_pairs(folder, s, recipe.gopro_blur) for s in splits)), None)
@@ -67,20 +68,29 @@ class ValidationSet:
             step = max(len(found.pairs) // PICTURES, 1)
             self.pairs = [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
 
-    def score(self, network: nn.Module, term: LossTerm) -> Score:
+    def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> Score:
         """Run the network on every crop.
 
         Args:
             network: in any mode; it is run in eval mode.
             term: its output is scored against its target.
+            frozen: whether its frozen part is as it was in the last call: then that is run in the
+                first only.
         """
         training = network.training
         network.eval()
         with torch.inference_mode():
             wanted = (term.output,)
+            if not frozen:
+                self._prepared = None
+            elif self._prepared is None:
+                self._prepared = [network.prepare(x) for x, _ in self.pairs]  # type: ignore[operator]
+            known = (
+                [(maps,) for maps in self._prepared] if self._prepared else [()] * len(self.pairs)
+            )
             restored = [
-                quantise(network.outputs(x, wanted)[term.output].float())  # type: ignore[operator]
-                for x, _ in self.pairs
+                quantise(network.outputs(x, wanted, *maps)[term.output].float())  # type: ignore[operator]
+                for (x, _), maps in zip(self.pairs, known, strict=True)
             ]
         network.train(training)
         scores, baselines = [], []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,10 @@ class Progress:
         learning_rate: of this step.
         seconds: that this step took.
         waited: of these, for data to be read.
+        steps_per_second: over the last hundred steps, with validations and saving between them.
+        patches_per_hour: likewise.
+        pool: items of the pool; None without one.
+        reuse: patches seen for each of them.
         psnr: of the validation, dB; None but where measured.
         gain: its difference to the baseline, dB.
         baseline: bicubic, or the input itself where the scored output is of its size.
@@ -50,9 +56,27 @@ class Progress:
     learning_rate: float
     seconds: float
     waited: float
+    steps_per_second: float
+    patches_per_hour: float
+    pool: int | None = None
+    reuse: float | None = None
     psnr: float | None = None
     gain: float | None = None
     baseline: str = "bicubic"
+
+
+class Pace:
+    """How fast a run goes, over its last hundred steps and all that was done between them."""
+
+    def __init__(self, seen: int) -> None:
+        self._marks = deque([(time.monotonic(), seen)], maxlen=101)
+
+    def after_step(self, seen: int) -> tuple[float, float]:
+        """Steps a second and patches an hour, given the patches seen so far."""
+        self._marks.append((time.monotonic(), seen))
+        (begun, first), (now, last) = self._marks[0], self._marks[-1]
+        seconds = max(now - begun, 1e-9)
+        return (len(self._marks) - 1) / seconds, (last - first) * 3600 / seconds
 
 
 class MetricsLog:
@@ -77,6 +101,10 @@ class MetricsLog:
         line |= {name: round(term, 6) for name, term in progress.terms.items()}
         line["learning_rate"] = progress.learning_rate
         line |= {"seconds": round(progress.seconds, 4), "waited": round(progress.waited, 4)}
+        line["steps_per_second"] = round(progress.steps_per_second, 4)
+        line["patches_per_hour"] = round(progress.patches_per_hour)
+        if progress.reuse is not None:
+            line |= {"pool": progress.pool, "reuse": round(progress.reuse, 3)}
         if progress.psnr is not None:
             line |= {"psnr": progress.psnr, "gain": progress.gain}
         self.rows.append(line)

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from training_runs import make_recipe, save_photos
 
-from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.image import read_rgb8
 from restore_cli.resample import resize_bicubic
-from restore_cli.training.data import Loader, Photos, _cut, _cut_halved, open_source
+from restore_cli.training.data import Photos, _cut, _cut_halved
+from restore_cli.training.loader import Loader
+from restore_cli.training.mixture import open_source
 
 CPU = torch.device("cpu")
 ALL = Photos.targets
@@ -20,8 +21,7 @@ ALL = Photos.targets
 
 def loader_of(folder, recipe=None, scale=4, **options):
     recipe = recipe or make_recipe()
-    degradation = load_degradation(recipe.degradation).at_scale(scale)
-    return Loader(open_source(folder, recipe, degradation), recipe.seed, CPU, **options)
+    return Loader(open_source([folder], recipe, scale, 16), recipe.seed, CPU, **options)
 
 
 def test_batches_are_functions_of_seed_and_number(photos):

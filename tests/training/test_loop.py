@@ -27,11 +27,12 @@ from restore_cli.errors import (
 )
 from restore_cli.inference.loading import load_network
 from restore_cli.training import losses
-from restore_cli.training.data import Loader, open_source
 from restore_cli.training.export import package
 from restore_cli.training.learner import Average, Execution, Learner, for_weights
 from restore_cli.training.learner import losses as losses_of
+from restore_cli.training.loader import Loader
 from restore_cli.training.loop import train
+from restore_cli.training.mixture import open_source
 from restore_cli.training.recipe import load_recipe
 from restore_cli.training.rehearsal import rehearse
 from restore_cli.training.state import SaveError, read_state
@@ -116,7 +117,7 @@ def test_the_recipe_says_how_weights_are_drawn():
 def test_it_learns_and_the_result_runs(job):
     longer = job({"steps": 30, "learning_rate": 4e-3})
     learner = Learner(longer.recipe, Alone(CPU))
-    loader = Loader(open_source(longer.data, longer.recipe, learner.degradation), 1, CPU)
+    loader = Loader(open_source(longer.data, longer.recipe, 4, 16), 1, CPU)
 
     def loss():  # on items of later steps, the same for both
         terms = learner.phase.losses
@@ -249,7 +250,7 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_wei
     )
     lite = make_recipe({"patch": 64}, config="lite")
     with pytest.raises(WeightsError, match="is not of the config that the recipe trains"):
-        train(job(recipe=lite, data=ROOT / "examples/sharp", run=tmp_path / "o",
+        train(job(recipe=lite, data=[ROOT / "examples/sharp"], run=tmp_path / "o",
                   weights=str(tiny_weights)))  # fmt: skip
 
 

@@ -1,0 +1,163 @@
+"""Several kinds of data in every batch, and what a run's folders of data are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
+from restore_cli.errors import UsageError
+from restore_cli.layouts import find_pairs
+from restore_cli.training.data import Batch, Crop, PairedPictures, Photos, Source
+from restore_cli.training.recipe import TrainingRecipe
+
+Kind = Photos | PairedPictures
+
+
+class Places:
+    """Which part of a mixture every item of a run is of: the same hundred over and over.
+
+    The parts are spread as evenly as their shares allow, so that every batch has its share of each
+    to within one, however large it is and whichever process asks.
+    """
+
+    def __init__(self, hundredths: Sequence[int]) -> None:
+        """Spread a hundred items.
+
+        Args:
+            hundredths: the shares; they add up to 100.
+        """
+        taken = np.zeros(len(hundredths), dtype=int)
+        self._parts, self._before = [], []
+        for place in range(100):
+            due = np.array(hundredths) * (place + 1) / 100 - taken
+            part = int(due.argmax())
+            self._parts.append(part)
+            self._before.append(int(taken[part]))
+            taken[part] += 1
+        self._hundredths = list(hundredths)
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """The part of an item of the run, and how many of that part there are before it."""
+        around, place = divmod(number, 100)
+        part = self._parts[place]
+        return part, around * self._hundredths[part] + self._before[place]
+
+
+class Mixture(Source):
+    """Parts with shares; each goes through its own data in its own order."""
+
+    def __init__(self, sources: Sequence[Kind], hundredths: Sequence[int]) -> None:
+        self.sources, self.hundredths = list(sources), list(hundredths)
+        self.places = Places(hundredths)
+        self.targets = frozenset.intersection(*(source.targets for source in sources))
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        parts = zip(self.hundredths, self.sources, strict=True)
+        return {
+            "kind": "mixture",
+            "count": len(self),
+            "parts": [{"share": share / 100} | source.facts for share, source in parts],
+        }
+
+    def item(self, seed: int, number: int, patch: int) -> Crop:
+        part, own = self.places.locate(number)
+        return self.sources[part].item(part_seed(seed, part), own, patch)._replace(part=part)
+
+    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+        present = sorted({crop.part for crop in crops})
+        batches = [
+            self.sources[part].batch([crop for crop in crops if crop.part == part], wanted, device)
+            for part in present
+        ]
+        return Batch(
+            torch.cat([batch.degraded for batch in batches]),
+            {
+                name: torch.cat([batch.targets[name] for batch in batches])
+                for name in batches[0].targets.keys() & ({"reference"} | set(wanted))
+            },
+        )
+
+
+def part_seed(seed: int, part: int) -> int:
+    """Of a part of a mixture, so that two parts do not cut the same photos at the same places."""
+    return int(np.random.SeedSequence([seed, 2, part]).generate_state(1)[0])
+
+
+def open_source(folders: Sequence[Path], recipe: TrainingRecipe, scale: int, side: int) -> Source:
+    """The data of a run: pairs in folders laid out as one of the datasets, else sharp photos.
+
+    Args:
+        folders: one or more; of both kinds, if the recipe mixes them.
+        recipe: with the mixture and the degradations.
+        scale: of the model.
+        side: of the largest degraded crop.
+
+    Raises:
+        NoInputError: no pictures, or a layout of which a part is missing.
+        UsageError: pairs of another scale, a target that they cannot give, or a kind of data that
+            the recipe mixes and nobody gave, or that was given and it does not.
+    """
+    found = {folder: find_pairs(folder, gopro_blur=recipe.gopro_blur) for folder in folders}
+    pairs = {folder: pairs for folder, pairs in found.items() if pairs is not None}
+    photos = [folder for folder in folders if folder not in pairs]
+    _refuse_other_kinds(recipe, photos, list(pairs))
+    paired = PairedPictures(pairs, scale) if pairs else None
+    if paired is not None:
+        wanted = {term.target for phase in recipe.phases for term in phase.losses}
+        missing = sorted(wanted - paired.targets)
+        if missing:
+            raise UsageError(
+                f"the recipe's losses need '{missing[0]}', which the pairs in "
+                f"'{next(iter(pairs))}' do not have",
+                hint="give pairs of one size (they are shrunk here) or sharp photos",
+            )
+
+    def degradation(name: str | None) -> DegradationRecipe:
+        return load_degradation(name or recipe.degradation).at_scale(scale)
+
+    sharp = Photos(photos, recipe, degradation(None), side) if photos else None
+    kinds: list[Kind] = []
+    for part in recipe.mixture:
+        if part.data == "pairs" and paired is not None:
+            kinds.append(paired)
+        elif sharp is not None:
+            kinds.append(sharp.under(degradation(part.degradation)))
+    if kinds:
+        return Mixture(kinds, [part.hundredths for part in recipe.mixture])
+    source = paired or sharp
+    assert source is not None  # a folder is one or the other
+    return source
+
+
+def _refuse_other_kinds(
+    recipe: TrainingRecipe, photos: Sequence[Path], pairs: Sequence[Path]
+) -> None:
+    given = {kind for kind, folders in (("photos", photos), ("pairs", pairs)) if folders}
+    mixed: set[str] = {part.data for part in recipe.mixture}
+    if recipe.mixture and mixed - given:
+        kind = sorted(mixed - given)[0]
+        raise UsageError(
+            f"the recipe mixes in {kind}, and no folder of {kind} was given",
+            hint=f"add --data FOLDER_OF_{kind.upper()}",
+        )
+    if recipe.mixture and given - mixed:
+        folder = (pairs if "pairs" in given - mixed else photos)[0]
+        raise UsageError(
+            f"'{folder}' holds {sorted(given - mixed)[0]}, which the recipe's mixture has no part "
+            "for",
+            hint="leave it out, or add a [[mixture]] to the recipe",
+        )
+    if len(given) > 1 and not recipe.mixture:
+        raise UsageError(
+            f"'{photos[0]}' holds photos and '{pairs[0]}' pairs, and the recipe has no mixture",
+            hint="give one kind of data, or add [[mixture]] to the recipe",
+        )

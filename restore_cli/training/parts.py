@@ -1,0 +1,88 @@
+"""Parts of a network that come from checkpoints, and that a phase may leave as they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from restore_cli.errors import UsageError, WeightsError
+from restore_cli.inference.loading import load_network
+from restore_cli.training.recipe import Phase, TrainingRecipe
+from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.store import locate
+
+
+def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
+    """Give the modules that the recipe names the weights of their checkpoints.
+
+    Raises:
+        UsageError: no such module, or no such checkpoint.
+        WeightsError: weights that do not fit the module.
+    """
+    modules = dict(network.named_modules())
+    for name, weights in recipe.parts.items():
+        if name not in modules:
+            raise UsageError(
+                f"the recipe's parts name '{name}', which the network does not have",
+                hint=f"it has: {', '.join(dict(network.named_children()))}",
+            )
+        state = load_network(locate(weights, None)).network.state_dict()
+        try:
+            modules[name].load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"'{weights}' does not fit '{name}': {str(error).splitlines()[1].strip()}",
+                hint="the recipe's config must be that of the checkpoint",
+            ) from error
+
+
+def stored_elsewhere(tensors: dict[str, Tensor], recipe: TrainingRecipe) -> dict[str, str]:
+    """Modules whose weights are still exactly those of a listed checkpoint, and its sha256.
+
+    Args:
+        tensors: of the whole network, float32.
+        recipe: which checkpoints the modules began with.
+    """
+    kept = {}
+    for module, weights in recipe.parts.items():
+        file = locate(weights, None)
+        own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
+        stored = {f"{module}.{n}": t for n, t in read_checkpoint(file.path).tensors.items()}
+        same = own.keys() == stored.keys() and all(
+            torch.equal(tensor.cpu(), stored[name]) for name, tensor in own.items()
+        )
+        if same and file.checkpoint is not None:
+            kept[module] = file.sha256
+    return kept
+
+
+def without(tensors: dict[str, Tensor], modules: Collection[str]) -> dict[str, Tensor]:
+    """The tensors but those of some modules."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
+
+
+def untouched(part: str, names: Collection[str], phases: Collection[Phase]) -> bool:
+    """Whether none of the phases trains any parameter of a part.
+
+    Args:
+        part: name of the module.
+        names: of all parameters of the network.
+        phases: of the recipe, from the first on.
+    """
+    own = [name for name in names if name.startswith(f"{part}.")]
+    patterns = {pattern for phase in phases for pattern in phase.trained}
+    return not any(fnmatchcase(name, pattern) for name in own for pattern in patterns)
+
+
+def digest(module: nn.Module) -> str:
+    """sha256 of a module's weights."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

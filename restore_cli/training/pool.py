@@ -1,0 +1,317 @@
+"""A pool of degraded pictures on the disk, made once and cut at random ever after.
+
+Degrading took 0.35 s of a step of 1.2 s of the small networks on two cores, and a frozen part may
+cost many times what is trained. So items are made beforehand: the degraded picture, its reference,
+and, where the network has a part that the recipe leaves as it is at first, that part's outputs as
+float16. An item is a function of (seed, part of the mixture, number), so a pool that was
+interrupted goes on, and one that is prolonged keeps what it has.
+
+| file | what |
+|---|---|
+| `pool.json` | what the items were made from; another recipe is refused |
+| `P-NNNNNN.safetensors` | an item of part P of the mixture |
+
+An item has `degraded`, `reference` and, where a loss asks, `degraded_large`: uint8 (3, H, W),
+but for a degraded picture that its recipe does not round; and `prepared.NAME`, float16 (C, H, W).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.files import is_abandoned, write_then_rename
+from restore_cli.inference.padding import pad
+from restore_cli.models.spec import Model
+from restore_cli.training.data import (
+    PREPARED,
+    Batch,
+    Crop,
+    PairedPictures,
+    Photos,
+    Source,
+    drawn_order,
+    make_targets,
+    turn,
+    upload,
+)
+from restore_cli.training.mixture import Mixture, Places, part_seed
+from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.team import Team
+from restore_cli.weights.checkpoint import write_checkpoint
+
+RECORD = "pool.json"
+
+
+class FrozenModule(NamedTuple):
+    """The part of a network whose outputs are stored.
+
+    Attributes:
+        model: that has it.
+        network: in any mode; it is run in eval mode.
+        sha256: of the part's weights.
+    """
+
+    model: Model
+    network: nn.Module
+    sha256: str
+
+
+class Pool(Source):
+    """Items on the disk; a patch is a random crop of one, flipped and turned.
+
+    Attributes:
+        counts: items of each part of the mixture.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        recipe: TrainingRecipe,
+        device: torch.device,
+        frozen: FrozenModule | None,
+    ) -> None:
+        """Open a folder: a new one, an empty one or a pool of the same origin.
+
+        Args:
+            folder: of the pool.
+            source: the data that items are made of.
+            recipe: seed, mixture and size.
+            device: that items are made on.
+            frozen: whose outputs are stored, or None.
+
+        Raises:
+            UsageError: a pool that was made from something else, or a folder that is none.
+        """
+        self.folder, self.recipe, self.device, self.frozen = folder, recipe, device, frozen
+        self.source, self.targets = source, source.targets
+        parts = source.sources if isinstance(source, Mixture) else [source]
+        self.parts = [part for part in parts if isinstance(part, Photos | PairedPictures)]
+        shares = source.hundredths if isinstance(source, Mixture) else [100]
+        self.places = Places(shares)
+        wanted = [max(round(recipe.pool.size * share / 100), 1) for share in shares]
+        mirrored = frozen is not None
+        self.counts = [
+            part.supply(count, mirrored=mirrored)
+            for part, count in zip(self.parts, wanted, strict=True)
+        ]
+        targets = {term.target for phase in recipe.phases for term in phase.losses}
+        self._stored = {"degraded_large"} & targets
+        self._check()
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.source.facts
+
+    def fill(self, team: Team, report: Callable[[int, int], None]) -> None:
+        """Make the items that are missing; the processes of a team share the work.
+
+        Args:
+            team: of this process.
+            report: called with items done and in all.
+
+        Raises:
+            PictureError: a picture cannot be read.
+            RestoreError: the disk is full.
+        """
+        team.wait()  # until all have compared the record: a new pool must be empty
+        missing = self._missing()
+        for place, (part, number) in enumerate(missing):
+            if place % team.size == team.rank:
+                report(len(self) - len(missing) + place, len(self))
+                self._make(part, number)
+        team.wait()
+        for part, number in self._missing():  # of processes on hosts that have another disk
+            self._make(part, number)
+        for source in self.parts:
+            source.pictures.forget()  # the memory is better used for the items' files
+        report(len(self), len(self))
+
+    def bytes_on_disk(self) -> int:
+        """Of all items, whichever recipe's size they were made for."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def missing(self) -> int:
+        """How many items are not made yet."""
+        return len(self._missing())
+
+    def item(self, seed: int, number: int, patch: int) -> Crop:
+        part, own = self.places.locate(number)
+        seed = part_seed(seed, part)
+        around, place = divmod(own, self.counts[part])
+        index = int(drawn_order(seed, around, self.counts[part])[place])
+        rng = np.random.default_rng([seed, 1, own])
+        path = self._path(part, index)
+        try:
+            return _cut(path, rng, patch)
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise PictureError(
+                f"'{path}' is not an item of a pool of patches of {patch} px: {error}",
+                hint="delete it, and it is made again",
+            ) from error
+
+    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+        reference = upload([crop.sharp for crop in crops], device)
+        degraded = _together([crop.degraded for crop in crops if crop.degraded is not None], device)
+        large = [crop.large for crop in crops if crop.large is not None]
+        enlarged = _together(large, device) if large else None
+        prepared = {}
+        if PREPARED in wanted:
+            for name in crops[0].prepared:
+                prepared[name] = upload([crop.prepared[name] for crop in crops], device)
+        return Batch(degraded, make_targets(wanted, degraded, reference, enlarged), prepared)
+
+    def _path(self, part: int, number: int) -> Path:
+        return self.folder / f"{part}-{number:06d}.safetensors"
+
+    def _missing(self) -> list[tuple[int, int]]:
+        there = {path.name for path in self.folder.glob("*.safetensors")}
+        return [
+            (part, number)
+            for part, count in enumerate(self.counts)
+            for number in range(count)
+            if self._path(part, number).name not in there
+        ]
+
+    def _check(self) -> None:
+        """Compare with the record, or write it."""
+        path, now = self.folder / RECORD, self._origin()
+        if path.is_file():
+            try:
+                before = json.loads(path.read_text("utf-8"))
+                changed = sorted(k for k in now | before if now.get(k) != before.get(k))
+            except (OSError, ValueError, TypeError) as error:
+                raise UsageError(f"'{path}' is not the record of a pool: {error}") from error
+            if changed:
+                raise UsageError(
+                    f"the pool '{self.folder}' was made from something else: "
+                    f"{', '.join(changed)} differ",
+                    hint="choose another --pool folder, or delete this one",
+                )
+            for leftover in self.folder.glob(".*.part"):
+                if is_abandoned(leftover):
+                    leftover.unlink(missing_ok=True)
+            return
+        try:
+            others = (entry.name for entry in self.folder.glob("*"))
+            if any(not name.startswith(".") and name != RECORD for name in others):
+                raise UsageError(
+                    f"'{self.folder}' is not empty and not a pool",
+                    hint="choose another --pool folder",
+                )
+            with write_then_rename(path) as temporary:
+                temporary.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise RestoreError(f"cannot write to the pool '{self.folder}': {error}") from error
+
+    def _origin(self) -> dict[str, Any]:
+        """All that items depend on; sizes and shares do not change them."""
+        parts = []
+        for part in self.parts:
+            facts = part.facts
+            if isinstance(part, Photos):
+                facts["degradation"] = part.degradation.model_dump(mode="json")
+            parts.append(facts)
+        frozen = self.frozen
+        return {
+            "seed": self.recipe.seed,
+            "side": self.recipe.pool_side,
+            "margin": self.recipe.margin,
+            "halve": self.recipe.halve,
+            "gopro_blur": self.recipe.gopro_blur,
+            "data": parts,
+            "stored": sorted(self._stored),
+            "frozen part": f"{frozen.model.name} sha256 {frozen.sha256}" if frozen else "none",
+        }
+
+    def _make(self, part: int, number: int) -> None:
+        source, seed = self.parts[part], part_seed(self.recipe.seed, part)
+        crop = source.sample(seed, number, self.recipe.pool_side)
+        made = source.batch([crop], self._stored, self.device)
+        degraded = made.degraded
+        prepared, stride = self._prepare(degraded)
+        height, width = (side // stride * stride for side in degraded.shape[-2:])
+        pictures = {name: made.targets[name] for name in ("reference", *self._stored)}
+        kept = {"degraded": _exact(degraded[0, :, :height, :width])}
+        for name, picture in pictures.items():
+            ratio = picture.shape[-1] // degraded.shape[-1]
+            kept[name] = _bytes(picture[0, :, : height * ratio, : width * ratio])
+        for name, (map_, factor) in prepared.items():
+            kept[f"{PREPARED}.{name}"] = map_[0, :, : height // factor, : width // factor].half()
+        on_the_cpu = {name: tensor.cpu() for name, tensor in kept.items()}
+        write_checkpoint(self._path(part, number), on_the_cpu, None)
+
+    def _prepare(self, degraded: Tensor) -> tuple[dict[str, tuple[Tensor, int]], int]:
+        """Outputs of the frozen part, each with the factor that it is smaller by; the largest."""
+        if self.frozen is None:
+            return {}, 1
+        network = self.frozen.network
+        padded = pad(degraded, self.frozen.model.size)
+        training = network.training
+        network.eval()
+        with torch.inference_mode():
+            image = padded.contiguous(memory_format=torch.channels_last)
+            maps: dict[str, Tensor] = network.prepare(image)  # type: ignore[operator]
+        network.train(training)
+        factors = {name: padded.shape[-1] // map_.shape[-1] for name, map_ in maps.items()}
+        return {name: (maps[name], factors[name]) for name in maps}, max(factors.values())
+
+
+def _cut(path: Path, rng: np.random.Generator, patch: int) -> Crop:
+    """The same place of all maps of an item; only that is read.
+
+    Raises:
+        SafetensorError: not a whole file.
+        KeyError: a map is missing.
+        ValueError: the item is smaller than the patch.
+    """
+    with safe_open(path, framework="pt") as file:
+        maps = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        shapes = {name: map_.get_shape() for name, map_ in maps.items()}
+        _, height, width = shapes["degraded"]
+        if min(height, width) < patch:
+            raise ValueError(f"it is {width}x{height}")
+        # The smallest map lies on a grid of so many pixels.
+        stride = max(max(height // rows, 1) for _, rows, _ in shapes.values())
+        top = int(rng.integers((height - patch) // stride + 1)) * stride
+        left = int(rng.integers((width - patch) // stride + 1)) * stride
+        cut = {}
+        for name, map_ in maps.items():
+            _, rows, columns = shapes[name]
+            above, below = (line * rows // height for line in (top, top + patch))
+            before, behind = (line * columns // width for line in (left, left + patch))
+            cut[name] = map_[:, above:below, before:behind]
+    turned = dict(zip(cut, turn(list(cut.values()), rng), strict=True))
+    prefix = f"{PREPARED}."
+    prepared = {n.removeprefix(prefix): t for n, t in turned.items() if n.startswith(prefix)}
+    large = turned.get("degraded_large")
+    return Crop(turned["reference"], turned["degraded"], None, large, prepared)
+
+
+def _bytes(picture: Tensor) -> Tensor:
+    return (picture.clamp(0, 1) * 255).round().byte()
+
+
+def _exact(picture: Tensor) -> Tensor:
+    """As 8 bits where the degradation rounds to them."""
+    rounded = _bytes(picture)
+    return rounded if torch.equal(rounded.float() / 255, picture) else picture
+
+
+def _together(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
+    """A batch of pictures of 8 bits, of float32, or of both."""
+    if len({picture.dtype for picture in pictures}) > 1:
+        pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]
+    return upload(list(pictures), device)
