@@ -22,14 +22,24 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, computed
+from restore_cli.models.layers import computed
+from restore_cli.models.maxim_layers import (
+    Conv,
+    ConvAttention,
+    CrossGating,
+    Dense,
+    DenseAttention,
+    MultiAxis,
+    SupervisedAttention,
+    Up,
+    conv3,
+    resized,
+)
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
 from restore_cli.models.state_dict import count_blocks, rename
 
 LARGEST_WINDOW = 384  # pixels a side
-_GELU_SCALE = math.sqrt(2 / math.pi)
 SCALES = 3  # of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
 
@@ -53,221 +63,7 @@ class MaximConfig:
         return self.large_window if scale < SCALES - 1 else self.small_window
 
 
-# Layers; every map is (B, H, W, C) --------------------------------------------------------------
-
-
-class Conv(nn.Conv2d):
-    """A convolution of a (B, H, W, C) map, which is a channels-last map seen from the side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H', W', C')."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class Dense(nn.Linear):
-    """A dense layer of the channels, run as a 1x1 convolution.
-
-    Measured on one AMD core, (61440, 32) -> 64: 16.2 ms as a matrix product (MKL), 4.6 ms as a
-    convolution (oneDNN); from 64 channels on the two are alike.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C')."""
-        kernel = self.weight[:, :, None, None]
-        return F.conv2d(x.permute(0, 3, 1, 2), kernel, self.bias).permute(0, 2, 3, 1)
-
-
-class Up(nn.ConvTranspose2d):
-    """Transposed 2x2 convolution of stride 2: every position becomes four, none overlap."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 2, stride=2)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, H, W, C) -> (B, 2H, 2W, C')."""
-        return super().forward(x.permute(0, 3, 1, 2), output_size).permute(0, 2, 3, 1)
-
-
-def conv3(inputs: int, outputs: int) -> Conv:
-    """3x3 with zero padding."""
-    return Conv(inputs, outputs, 3, padding=1)
-
-
-def norm(channels: int) -> nn.LayerNorm:
-    """Over the channels of each position."""
-    return nn.LayerNorm(channels, eps=1e-6)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation, of any shape: erf is 3e-3 off the published outputs.
-
-    As x * sigmoid(2 y), which is the same, and in the memory of `x` where no gradient is wanted.
-    Measured on one AMD core, 3.9 million values: 9.5 ms, torch's own 14.5 ms.
-    """
-    if torch.is_grad_enabled() or x.dtype != torch.float32:
-        return F.gelu(x, approximate="tanh")
-    slope = x.new_tensor(2 * _GELU_SCALE)
-    gate = torch.addcmul(slope, x, x, value=2 * _GELU_SCALE * 0.044715).mul_(x)
-    return x.mul_(gate.sigmoid_())
-
-
-class PositionMixing(nn.Module):
-    """A dense layer over positions, the same for every channel.
-
-    `grid` mixes the positions at one offset in each of window x window cells of the map, `block`
-    those inside each block of window x window.
-    """
-
-    def __init__(self, window: int, *, grid: bool) -> None:
-        super().__init__()
-        self.window, self.grid = window, grid
-        self.weight = nn.Parameter(torch.empty(window**2, window**2))
-        self.bias = nn.Parameter(torch.zeros(window**2))
-        nn.init.normal_(self.weight, std=1 / window)
-
-    def forward(self, x: Tensor, before: nn.Module | None = None) -> Tensor:
-        """(B, H, W, C) -> the same; `before` acts on channels only, after the one copy."""
-        batch, height, width, channels = x.shape
-        s = self.window
-        down, across = height // s, width // s
-        if self.grid:
-            order = (1, 3, 0, 2, 4, 5)  # cell row and column first
-            back = (2, 0, 3, 1, 4, 5)
-            x = x.reshape(batch, s, down, s, across, channels).permute(order)
-            shape = (s, s, batch, down, across, channels)
-        else:
-            order = (2, 4, 0, 1, 3, 5)  # row and column inside the block first
-            back = (2, 3, 0, 4, 1, 5)
-            x = x.reshape(batch, down, s, across, s, channels).permute(order)
-            shape = (s, s, batch, down, across, channels)
-        x = x.contiguous()
-        x = x if before is None else before(x)
-        mixed = torch.addmm(self.bias[:, None], self.weight, x.reshape(s * s, -1))
-        return mixed.reshape(shape).permute(back).reshape(batch, height, width, channels)
-
-
-class GatedMlp(nn.Module):
-    """gMLP (Liu et al. 2021) along one axis: half of the channels gates the other half."""
-
-    def __init__(self, channels: int, window: int, *, grid: bool) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.in_project = Dense(channels, 2 * channels)
-        self.gate_norm = norm(channels)
-        self.mixing = PositionMixing(window, grid=grid)
-        self.out_project = Dense(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
-        v = self.mixing(v, self.gate_norm)
-        return x + self.out_project(torch.addcmul(u, u, v))
-
-
-class MultiAxis(nn.Module):
-    """Half of the channels through a gMLP across the grid, half through one inside blocks."""
-
-    def __init__(self, channels: int, window: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.in_project = Dense(channels, 2 * channels)
-        self.grid = GatedMlp(channels, window, grid=True)
-        self.block = GatedMlp(channels, window, grid=False)
-        self.out_project = Dense(2 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
-        return x + self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
-
-
-class ChannelAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(mean of x))))."""
-
-    def __init__(self, channels: int, reduction: int = 4) -> None:
-        super().__init__()
-        self.mean = GlobalMean()
-        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
-        self.expand = nn.Conv2d(channels // reduction, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        squeezed = self.mean(x.permute(0, 3, 1, 2), self.squeeze)
-        return x * self.expand(F.relu(squeezed)).sigmoid().permute(0, 2, 3, 1)
-
-
-class ConvAttention(nn.Module):
-    """Layer norm, two 3x3 convolutions, channel attention, + input (RCAB)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.conv1 = conv3(channels, channels)
-        self.conv2 = conv3(channels, channels)
-        self.attention = ChannelAttention(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        return x + self.attention(self.conv2(F.leaky_relu(self.conv1(self.norm(x)), 0.2)))
-
-
-class DenseAttention(nn.Module):
-    """The same with dense layers: of the bottleneck (RDCAB)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.dense1 = Dense(channels, channels)
-        self.dense2 = Dense(channels, channels)
-        self.attention = ChannelAttention(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        return x + self.attention(self.dense2(gelu(self.dense1(self.norm(x)))))
-
-
-class MultiAxisGate(nn.Module):
-    """Weights for a gate: half of the channels mixed across the grid, half inside blocks."""
-
-    def __init__(self, channels: int, window: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.in_project = Dense(channels, 2 * channels)
-        self.grid = PositionMixing(window, grid=True)
-        self.block = PositionMixing(window, grid=False)
-        self.out_project = Dense(2 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
-        return self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
-
-
-class CrossGating(nn.Module):
-    """Two maps gate each other; the second may come from the scale below."""
-
-    def __init__(self, channels: int, window: int, inputs: int, below: int | None = None) -> None:
-        super().__init__()
-        self.up = Up(below, channels) if below else None
-        self.project_x = Dense(inputs, channels)
-        self.project_y = Dense(channels, channels)
-        self.norm_x = norm(channels)
-        self.norm_y = norm(channels)
-        self.in_project_x = Dense(channels, channels)
-        self.in_project_y = Dense(channels, channels)
-        self.gate_x = MultiAxisGate(channels, window)
-        self.gate_y = MultiAxisGate(channels, window)
-        self.out_project_x = Dense(channels, channels)
-        self.out_project_y = Dense(channels, channels)
-
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, C_x) and (B, H, W, C), or (B, H/2, W/2, C_y) where it is below -> two maps."""
-        x = self.project_x(x)
-        y = self.project_y(y if self.up is None else self.up(y))
-        a = gelu(self.in_project_x(self.norm_x(x)))
-        b = gelu(self.in_project_y(self.norm_y(y)))
-        y = y + self.out_project_y(b * self.gate_x(a))
-        return self.out_project_x(a * self.gate_y(b)) + y + x, y
+# Parts of a stage; every map is (B, H, W, C) ------------------------------------------------------
 
 
 class Encoder(nn.Module):
@@ -339,42 +135,6 @@ class Gather(nn.ModuleList):
         """(B, H / 2^i, W / 2^i, C_i) for every scale i -> (B, H', W', 3C')."""
         parts = [resample(x) for resample, x in zip(self, maps, strict=True)]
         return torch.cat(parts[::-1] if coarse_first else parts, -1)
-
-
-def resized(x: Tensor, factor: float) -> Tensor:
-    """Bilinear with half-pixel centres, antialiased when shrinking.
-
-    Args:
-        x: (B, H, W, C).
-        factor: of the sides, a power of two.
-
-    Returns:
-        (B, factor * H, factor * W, C).
-    """
-    height, width = (round(side * factor) for side in x.shape[1:3])
-    shrink = factor < 1
-    planes = x.permute(0, 3, 1, 2)
-    # torch 2.13 has no antialiased resizing in bfloat16 on CPUs.
-    planes = (
-        planes.float() if shrink and planes.dtype in (torch.bfloat16, torch.float16) else planes
-    )
-    made = F.interpolate(planes, (height, width), mode="bilinear", antialias=shrink)
-    return made.to(x.dtype).permute(0, 2, 3, 1)
-
-
-class SupervisedAttention(nn.Module):
-    """A picture out of features, and the features gated by it (SAM, Zamir et al. 2021)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.features = conv3(channels, channels)
-        self.image = conv3(channels, 3)
-        self.gate = conv3(3, channels)
-
-    def forward(self, x: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, C) and (B, H, W, 3) -> features of the same shape, picture (B, H, W, 3)."""
-        image = self.image(x) + picture
-        return torch.addcmul(x, self.features(x), self.gate(image).sigmoid()), image
 
 
 class StageMaps(NamedTuple):

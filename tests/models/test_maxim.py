@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from restore_cli.errors import WeightsError
 from restore_cli.inference.loading import load_network
-from restore_cli.models.maxim import Maxim, MaximConfig, gelu, resized
+from restore_cli.models.maxim import Maxim, MaximConfig
+from restore_cli.models.maxim_layers import gelu, resized
 from restore_cli.models.maxim_mscam import MaximMscam, MaximMscamConfig
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.importing import import_checkpoint
