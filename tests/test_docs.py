@@ -40,6 +40,7 @@ NOT_RUN = {
     "GOPRO_Large/": "needs the dataset",
     "weights export gfn-lite": "tests/inference/test_graphs.py runs it",
     "weights export mprnet-mscam-lite": "as above, for a tiny network",
+    "restore train maxim-mscam": "needs real pairs; tests/training/test_pool.py does it small",
     "restore train finetune": "as long as training; tests/training does it on a tiny network",
 }
 # What makes a command short enough.

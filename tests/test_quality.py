@@ -24,7 +24,7 @@ FLOORS = {
     "moadg-lite.shake": (0.2, -0.1),
     "attentive-deblur-lite.handheld": (0.4, 0.1),
     "msan-lite.handheld": (0.35, 0.1),
-    "maxim.gopro": (1.0, -0.5),
+    "maxim.gopro": (1.0, -0.8),
     "maxim-mscam.motion": (0.4, -0.1),
 }
 

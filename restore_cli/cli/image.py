@@ -127,8 +127,7 @@ def image(
         opt.option(
             "--model",
             "-m",
-            help="See `restore models`; default: the best of the scale. "
-            "A+B runs B on what A restored.",
+            help="Default: the best of the scale (`restore models`). A+B runs B after A.",
             metavar="NAME",
             rich_help_panel=_WEIGHTS,
         ),
@@ -379,8 +378,7 @@ def image(
         _refuse_with_raw(asked)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     names, first = _names(model, weights, scale)
-    devices = opt.parse_devices(device)
-    here = devices[0]
+    here = (devices := opt.parse_devices(device))[0]
     options = RestorerOptions(
         device=here,
         dtype=opt.parse_precision(precision, None if engine == "ray" else here),
@@ -411,10 +409,8 @@ def image(
         max_pixels=max_pixels or MAX_PIXELS,
     )
     recipe = LinePlan(names, tuple(split_weights(names, weights)), options, scale)
-    chosen = model is None and weights is None
-    request = on.Request(
-        job, recipe, first, on.Engine(engine, address, workers, devices, jobs), chosen
-    )
+    ours = on.Engine(engine, address, workers, devices, jobs)
+    request = on.Request(job, recipe, first, ours, chosen=not (model or weights))
     told = on.Told(json=json, quiet=quiet, fail_fast=fail_fast, manifest=manifest, compare=compare)
     if raw is not None:
         on.run_frames(opt.parse_frame_size(raw), request, quiet=quiet)

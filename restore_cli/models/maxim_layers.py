@@ -67,7 +67,7 @@ def gelu(x: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() or x.dtype != torch.float32:
         return F.gelu(x, approximate="tanh")
-    slope = x.new_tensor(2 * _GELU_SCALE)
+    slope = x.new_full((), 2 * _GELU_SCALE)
     gate = torch.addcmul(slope, x, x, value=2 * _GELU_SCALE * 0.044715).mul_(x)
     return x.mul_(gate.sigmoid_())
 
@@ -241,14 +241,13 @@ def resized(x: Tensor, factor: float) -> Tensor:
     Returns:
         (B, factor * H, factor * W, C).
     """
-    height, width = (round(side * factor) for side in x.shape[1:3])
     shrink = factor < 1
     planes = x.permute(0, 3, 1, 2)
     # torch 2.13 has no antialiased resizing in bfloat16 on CPUs.
     planes = (
         planes.float() if shrink and planes.dtype in (torch.bfloat16, torch.float16) else planes
     )
-    made = F.interpolate(planes, (height, width), mode="bilinear", antialias=shrink)
+    made = F.interpolate(planes, scale_factor=factor, mode="bilinear", antialias=shrink)
     return made.to(x.dtype).permute(0, 2, 3, 1)
 
 

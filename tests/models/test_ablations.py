@@ -18,7 +18,7 @@ ABLATIONS = [
     (name, config)
     for name, model in MODELS.items()
     for config in model.configs
-    if config not in ("paper", "lite", "august-2018")
+    if config not in ("paper", "base", "lite", "august-2018")
 ]
 
 

@@ -327,7 +327,7 @@ def test_keys_that_nobody_has(client):
 def test_page_lists_what_can_run_and_fetches_nothing(client):
     answer = client("GET", "/")
     text = answer.text
-    assert 'value="mprnet-mscam" selected' in text
+    assert 'value="maxim-mscam" selected' in text
     assert not re.search(r"https?://", text)
     nonce = re.search(r"script-src 'nonce-([^']+)'", answer.headers["content-security-policy"])[1]
     assert text.count(f'nonce="{nonce}"') == 2
