@@ -50,17 +50,17 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         data: the file's own bytes.
         key: its format.
     """
-    names = header.get_fields()
     parts = read_parts(content, "png" if key in ("bmp", "heic") else key)
     upright = not header.get_typeof("orientation") or header.get("orientation") == 1
-    profile = header.get("icc-profile-data") if "icc-profile-data" in names else None
+    # Not by get_fields: names that are not UTF-8, as of a bent PNG's text, raise there.
+    profile = header.get("icc-profile-data") if header.get_typeof("icc-profile-data") else None
     return Metadata(
         exif=parts.exif,
         xmp=parts.xmp,
         iptc=parts.iptc,
         photoshop=parts.photoshop,
         icc_profile=profile,
-        dpi=None if parts.aspect else _dpi(header, names),
+        dpi=None if parts.aspect else _dpi(header),
         aspect=parts.aspect,
         text=tuple(parts.text),
         comment=parts.comment,
@@ -279,8 +279,8 @@ def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
     return max(1, round(across * factor)), max(1, round(down * factor))
 
 
-def _dpi(header: Any, names: list[str]) -> tuple[float, float] | None:
-    unknown = "resolution-unit" not in names and abs(header.xres - 1) < 1e-6
+def _dpi(header: Any) -> tuple[float, float] | None:
+    unknown = not header.get_typeof("resolution-unit") and abs(header.xres - 1) < 1e-6
     if unknown or header.xres <= 0 or header.yres <= 0:
         return None
     return header.xres * MM_PER_INCH, header.yres * MM_PER_INCH

@@ -360,7 +360,7 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
         _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
         values = np.asarray(heif)
         pillow_heif.set_orientation(heif.info)  # it was turned by its decoder
-    except (OSError, ValueError, EOFError, RuntimeError, KeyError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, KeyError) as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     kind = "grey16" if values.ndim == 2 else "rgb16"
     dots = 72 / 25.4  # a millimetre, as viewers assume

@@ -27,6 +27,7 @@ from restore_cli.image import (
     read_rgb8,
     write_image,
 )
+from restore_cli.image.containers import png_chunk
 from restore_cli.image.info import describe, provenance_of
 from restore_cli.image.reading import read_stdin
 from restore_cli.image.xmp import Packet
@@ -636,3 +637,13 @@ def test_text_of_a_png_is_kept(tmp_path):
     write_image(tmp_path / "b.png", read_image(tmp_path / "a.png"), Encoding("png"))
     with Image.open(tmp_path / "b.png") as image:
         assert image.text == {"Author": "Grüße"}
+
+
+def test_text_under_a_name_that_is_not_utf8_does_not_end_the_reading(tmp_path):
+    """Found by tools/fuzz.py: pyvips cannot list such a field."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + png_chunk(b"tEXt", b"Com\x80ment\0hello") + data[33:])
+    assert describe(path, max_pixels=1000)
+    assert read_image(path).pixels.shape == (1, 3, 8, 8)
