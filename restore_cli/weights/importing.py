@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def import_checkpoint(
         source: as `weights.foreign.read_foreign` takes it.
         target: the `.safetensors` file to write.
         model: its model, or None to recognise it.
-        half: store float16. Measured on maxim: PSNR changes by 0.0004 dB.
+        half: store float16. The output of `maxim` moves by at most 0.003 of its range.
 
     Raises:
         UsageError: no such model.
@@ -66,8 +67,9 @@ def import_checkpoint(
         found = _of_the_zoo(source, state)
     else:
         found = convert(state, source, get_model(model) if model else None)
+    tensors = _halved(source, found.tensors) if half else found.tensors
     if found.published is None:
-        write_checkpoint(target, found.tensors, None)
+        write_checkpoint(target, tensors, None)
         return found
     header = Header(
         model=found.model.name,
@@ -80,9 +82,7 @@ def import_checkpoint(
             "sha256": found.sha256,
         },
     )
-    tensors = found.tensors
-    stored = {name: tensor.half() for name, tensor in tensors.items()} if half else tensors
-    write_checkpoint(target, stored, header)
+    write_checkpoint(target, tensors, header)
     return found
 
 
@@ -98,6 +98,17 @@ def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
             return state
         plain = {name.partition(".")[2]: tensor for name, tensor in plain.items()}
     return plain
+
+
+def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As float16, counters and the like as they are."""
+    stored = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    large = next((n for n, t in stored.items() if t.is_floating_point() and t.isinf().any()), None)
+    if large is not None:
+        raise WeightsError(
+            f"'{source}' has values beyond float16 in {large}", hint="leave out --half"
+        )
+    return stored
 
 
 def _refuse_infinite(source: Path, state: StateDict) -> None:

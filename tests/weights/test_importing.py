@@ -610,3 +610,19 @@ def test_harmless_containers_beside_the_weights(tmp_path, zipped):
     saved = beside | {"state_dict": state}
     torch.save(saved, tmp_path / "t.pth", _use_new_zipfile_serialization=zipped)
     assert read_foreign(tmp_path / "t.pth").keys() == state.keys()
+
+
+def test_half_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
+    state, source, target = official("gfn"), tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
+    torch.save(state, source)
+    whole = import_checkpoint(source, target, "gfn").tensors
+    size = target.stat().st_size
+    import_checkpoint(source, target, "gfn", half=True)
+    assert target.stat().st_size < 0.6 * size
+    written = read_checkpoint(target).tensors
+    assert all(torch.equal(written[key], whole[key].half().float()) for key in whole)
+    name = next(iter(state))
+    state[name] = torch.full_like(state[name], 1e5)
+    torch.save(state, source)
+    with pytest.raises(WeightsError, match="beyond float16"):
+        import_checkpoint(source, target, "gfn", half=True)
