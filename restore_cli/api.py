@@ -190,7 +190,7 @@ def restore(
 
     Args:
         image: see `LoadedModel.__call__`.
-        model: see `load_model`.
+        model: see `load_model`; None for the default one of the scale.
         scale: see `LoadedModel.__call__`.
         **options: see `load_model`.
 

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 import restore_cli
-from restore_cli import LoadedModel, list_models, load_model, restore
+from restore_cli import LoadedModel, api, list_models, load_model, restore
 from restore_cli.errors import PictureError, UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
 
 
@@ -140,6 +141,20 @@ def test_a_model_is_loaded_once(colours, monkeypatch):
     restore(colours, "bicubic", 2)
     monkeypatch.setattr("restore_cli.api.assemble", None)
     restore(colours, "bicubic", 2)
+
+
+def test_the_default_model_is_that_of_the_scale(colours, monkeypatch):
+    asked = []
+    monkeypatch.setattr(api, "_kept", lambda model, **options: asked.append(model) or _same)
+    for scale in (1, None, 4):
+        restore(colours, scale=scale)
+    restore(colours, "gfn", scale=1)
+    restore(colours, weights="gfn-lite.shake", scale=1)
+    assert asked == [default_model(1), default_model(4), default_model(4), "gfn", None]
+
+
+def _same(image, *, scale):
+    return image
 
 
 def test_threads_share_a_model(gfn):

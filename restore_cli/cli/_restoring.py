@@ -90,9 +90,9 @@ def restore_items(request: Request, items: list[Item], told: Told) -> int:
         refuse_own(opt.parse_path(told.manifest), pairs, "--manifest")
     engine = request.engine
     spread = engine.name == "ray" or (len(engine.devices) > 1 and len(items) > 1 and not piped)
-    # When others restore, this process needs the facts of the line only.
-    if not told.quiet:
+    if request.chosen and not told.quiet:
         _announce(request, [item for item in items if not item.done])
+    # When others restore, this process needs the facts of the line only.
     line = _assemble(request, told, "cpu" if spread else "")
     start = _starter(request, items, line, spread=spread, piped=piped)
     printer = _Printer(request.job, line, told, silent=to_stdout)
@@ -119,8 +119,6 @@ def _announce(request: Request, items: list[Item]) -> None:
     from restore_cli.jobs.inputs import STREAM
     from restore_cli.weights.manifest import default_checkpoint
 
-    if not request.chosen:
-        return
     checkpoint = default_checkpoint(request.recipe.names[0])
     gain = out.decibels(checkpoint.gain("real"))
     out.talk(

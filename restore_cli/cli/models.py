@@ -51,15 +51,16 @@ def list_models(json: opt.JsonOpt = False) -> None:
         seconds = checkpoint.seconds_per_megapixel if checkpoint else None
         rows.append(
             (
-                name + " *" * (name in chosen),
+                name,
                 f"x{model.scale}",
+                "*" * (name in chosen),
                 *map(out.decibels, gains),
                 f"{seconds:.0f}" if seconds else "-",
                 checkpoint.name if checkpoint else "none yet: give --weights",
             )
         )
-    rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
-    out.table(("model", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
+    rows.append(("bicubic", "any", "", "-", "-", "0", "needs none"))
+    out.table(("model", "", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
     out.talk("* is taken where no model is named, for its scale")
 
 

@@ -214,6 +214,17 @@ def test_models_and_weights():
     assert path in restore("weights", "fetch").stdout.splitlines()
 
 
+@pytest.mark.parametrize(("scale", "suffix"), [(1, "x1"), (4, "x4")])
+def test_without_a_model_that_of_the_scale_is_taken_and_said(tmp_path, scale, suffix):
+    source = make(tmp_path / "a.png")
+    done = restore("image", source, "-x", scale)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.startswith(f"{default_model(scale)}: the best of the bundled ones")
+    assert (tmp_path / f"a_{suffix}.png").exists()
+    named = restore("image", source, "--model", "bicubic", "--on-exists", "overwrite")
+    assert "the best of" not in named.stderr
+
+
 def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):
     for file in store.BUNDLED.iterdir():
         shutil.copy(file, tmp_path)

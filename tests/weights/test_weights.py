@@ -58,6 +58,18 @@ def test_the_default_model_has_a_default_checkpoint():
         assert MODELS[checkpoint.model].scale == scale
 
 
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_default_gains_most_on_real_blur(scale):
+    """`restore image` says so."""
+    rivals = {
+        c.model: c.gain("real")
+        for c in CHECKPOINTS.values()
+        if c.default and MODELS[c.model].scale == scale
+    }
+    assert all(gain is not None for gain in rivals.values())
+    assert max(rivals, key=rivals.get) == default_model(scale)
+
+
 def test_unknown_names():
     with pytest.raises(UsageError, match="checkpoint 'nope' not found"):
         get_checkpoint("nope")
