@@ -1,7 +1,7 @@
 """Pairs of real motion blur for `restore benchmark`, out of frames of GoPro_Large.
 
     python benchmarks/real_frames.py GOPR0372_07_01 -o real
-    restore benchmark --dataset real/x1 --model maxim attentive-deblur msan
+    restore benchmark --dataset real/x1 --model maxim attentive-deblur msan bicubic
     restore benchmark --dataset real/x4 --model maxim-mscam mprnet-mscam maxim+bicubic bicubic
 
 GOPR0372_07_01 is a folder with blur/ (the dataset's blur_gamma) and sharp/, of frames of 960x540.
