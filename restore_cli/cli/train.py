@@ -10,7 +10,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
+from restore_cli.cli._messages import reported, require
 from restore_cli.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def train(
         raise UsageError("--data and --output are needed", hint="restore train --help")
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
+    require("train", "accelerate", "matplotlib")
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.training.learner import Execution, for_weights
     from restore_cli.training.loop import TrainJob

@@ -223,6 +223,7 @@ def export_weights(
     if private and not push_to_hub:
         raise UsageError("--private is for --push-to-hub", hint="leave it out")
     weights_license = weights_license or "CC-BY-SA-4.0"
+    require("train", "accelerate")
     from restore_cli.training.export import package, write_entry
     from restore_cli.weights.publish import push
 

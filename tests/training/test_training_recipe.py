@@ -12,7 +12,7 @@ from itertools import pairwise
 import jsonschema
 import pytest
 import torch
-from conftest import ROOT, TINY_CONFIGS
+from conftest import ROOT, miniature
 from training_runs import PHASE, RECIPE, inline, make_recipe, write_toml
 
 from restore_cli.degradations.recipe import load_degradation
@@ -144,15 +144,8 @@ def test_ablations_train_a_step(name):
     """Every phase of each, on a tiny network with the same change: what it trains moves."""
     recipe = load_recipe(name)
     model, config = model_and_config(recipe)
-    paper, tiny = model.configs["paper"], TINY_CONFIGS[model.name]
-    changes = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != getattr(paper, field.name)
-    }
-    changes |= {key: min(n, getattr(tiny, key)) for key, n in changes.items() if n > 3}
     phases = [phase.model_copy(update={"patch": 16, "batch": 2}) for phase in recipe.phases]
-    config = dataclasses.asdict(dataclasses.replace(tiny, **changes))
+    config = dataclasses.asdict(miniature(model, config))
     recipe = recipe.model_copy(update={"config": config, "phases": phases})
     learner = Learner(recipe, Alone(torch.device("cpu")))
     side = 16 * model.scale
