@@ -9,7 +9,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, show
+from restore_cli.cli._messages import reported, require, show
 
 app = typer.Typer(help="Checkpoints: list, fetch, verify, import.", invoke_without_command=True)
 NamesArg = Annotated[
