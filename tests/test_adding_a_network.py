@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model = "espcn"
 config = "lite"

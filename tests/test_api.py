@@ -186,6 +186,7 @@ def test_errors_are_ours():
     assert issubclass(PictureError, restore_cli.errors.RestoreError)
 
 
+@pytest.mark.slow
 def test_the_page_about_it_runs(tmp_path, monkeypatch, capsys):
     root = Path(__file__).parent.parent
     blocks = re.findall(r"```python\n(.*?)```", (root / "docs/python.md").read_text("utf-8"), re.S)

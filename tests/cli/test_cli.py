@@ -118,6 +118,7 @@ def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, 
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path, tiny_weights, monkeypatch):
     source = make(tmp_path / "a.png")
 
@@ -150,6 +151,7 @@ def run_with_terminal_for_stderr(*arguments):
     return process.communicate()[0].decode(), talk.decode(), process.returncode
 
 
+@pytest.mark.slow
 def test_data_goes_to_the_pipe_when_stderr_is_a_terminal(tmp_path, tiny_weights):
     source = make(tmp_path / "c[@click=x]d[red]:smile:.png")
     data, talk, code = run_with_terminal_for_stderr("image", source, "-w", tiny_weights)
@@ -158,6 +160,7 @@ def test_data_goes_to_the_pipe_when_stderr_is_a_terminal(tmp_path, tiny_weights)
     assert "sha256" in talk
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_stop_the_work(tmp_path, tiny_weights):
     (tmp_path / "in").mkdir()
     for n in range(3):
@@ -189,6 +192,7 @@ def test_a_variable_called_like_the_version_is_not_an_option():
     assert restore("models", env={"RESTORE_VERSION": "0.1.0"}).exit_code == 0
 
 
+@pytest.mark.slow
 def test_models_and_weights():
     listed = restore("models")
     assert listed.stdout == restore("models", "list").stdout
@@ -239,6 +243,7 @@ def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):
     assert not (tmp_path / "a_x4.png").exists()
 
 
+@pytest.mark.slow
 def test_degrade_is_reproducible(tmp_path):
     sharp = sorted((ROOT / "examples/sharp").iterdir())[:1]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -308,6 +313,7 @@ def test_degrade_refusals(tmp_path):
     assert size(tmp_path / "blurry.png") == (40, 40)
 
 
+@pytest.mark.slow
 def test_the_shipped_examples_come_from_degrade(tmp_path):
     sharp = sorted((ROOT / "examples/sharp").iterdir())
     done = restore("degrade", *sharp, "-o", tmp_path, "--seed", 813)
@@ -318,6 +324,7 @@ def test_the_shipped_examples_come_from_degrade(tmp_path):
         assert (read_image(made).pixels - shipped).abs().max() <= 1.01 / 255
 
 
+@pytest.mark.slow
 def test_train_makes_weights_that_image_takes(tmp_path):
     (tmp_path / "photos").mkdir()
     for seed in range(2):
@@ -337,6 +344,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert restore("image", source, "-w", weights).exit_code == 0
 
 
+@pytest.mark.slow
 def test_train_lists_rehearses_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]

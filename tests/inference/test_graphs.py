@@ -43,6 +43,7 @@ def loaded(tmp_path, request):
     return load_network(locate(str(path), None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True)
 def test_torchscript_of_every_model(loaded, tmp_path):
     made = export(loaded, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=None, check=True)
@@ -90,7 +91,17 @@ def every(tmp_path, request):
     )
 
 
-@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Format.TORCHSCRIPT,
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in Format
+            if kind is not Format.TORCHSCRIPT
+        ),
+    ],
+)
 def test_local_statistics_are_inside_whatever_the_size(every, kind, tmp_path):
     pytest.importorskip("onnxruntime")
     made = export(every, tmp_path / "a", kind, tlsc=None, check=True)
@@ -141,6 +152,7 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_command_writes_onnx_with_its_facts(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -16,6 +16,8 @@ from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Placement, Tiling
 from restore_cli.weights.store import WeightsFile
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TRAIN = (64, 64)
 RESIDUAL = 0.025  # most that the bundled weights add to the interpolated input of an example

@@ -144,6 +144,7 @@ def hashes(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_process_a_device(folder, tmp_path, tiny_weights):
     arguments = [*COMMAND, str(folder), "-w", str(tiny_weights), "--json"]
     one = subprocess.run(
@@ -160,6 +161,7 @@ def test_a_process_a_device(folder, tmp_path, tiny_weights):
     assert json.loads(two.stdout.splitlines()[-1]) == {"summary": {"done": 12, "failed": 1}}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
     for n in range(12, 150):
@@ -180,6 +182,7 @@ def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
     assert len(list(out.iterdir())) == 150
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
     broken = LinePlan(("gfn",), ("gone.safetensors",), RestorerOptions(torch.device("cpu")), None)
     job = RestoreJob((folder,), tmp_path / "out", scale=4)
@@ -189,6 +192,7 @@ def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
         list(run_on(DeviceWorkers(broken, settings, devices), job, items, settings))
 
 
+@pytest.mark.slow
 def test_weights_travel(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "a.safetensors").write_bytes(b"1")

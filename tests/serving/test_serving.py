@@ -355,6 +355,7 @@ def server(tmp_path):
         process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_command_serves_and_goes_when_told(server):
     process, address = server
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
@@ -371,6 +372,7 @@ def test_command_serves_and_goes_when_told(server):
     assert process.wait(timeout=30) in (0, -15, 143)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_can_use_it(server, tmp_path):
     """Choose a picture, wait, move the slider, download; nothing goes to another host."""

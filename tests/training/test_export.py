@@ -94,6 +94,7 @@ def restore(*arguments, hub, cache, token="secret"):
     )
 
 
+@pytest.mark.slow
 def test_weights_go_to_the_hub_and_come_back(tmp_path, job, photos):
     train(job({"steps": 1}))
     hub = Hub(token="secret")

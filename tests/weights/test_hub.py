@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hub_server import Hub, serve
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY, FILE = "someone/weights", "net.safetensors"
 # What `restore` does with weights, without the second that importing torch takes.
 SCRIPT = """
