@@ -26,6 +26,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/reference.py --check
 	$(BIN)/hadolint Dockerfile
 
 # The committed scores of two bundled checkpoints on the pictures that come with the package.

@@ -1,9 +1,8 @@
-"""The documentation is true: its commands run, its reference is the code's, its site builds."""
+"""The documentation is true: its commands run, its links lead somewhere, its site builds."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import shlex
@@ -155,20 +154,6 @@ def test_what_is_not_run_is_still_there():
     pages = text + "".join(page.read_text("utf-8") for page in PAGES)
     assert [part for part in NOT_RUN if part not in pages] == []
     assert [part for part in SHORTER if part not in pages] == []
-
-
-def load_tool(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_reference_is_what_the_code_says():
-    reference = load_tool("reference")
-    for name, page in reference.PAGES.items():
-        there = (ROOT / "docs" / "reference" / name).read_text("utf-8")
-        assert there == page(), f"docs/reference/{name} is stale: python tools/reference.py"
 
 
 def test_every_card_is_on_the_site():

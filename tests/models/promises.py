@@ -96,7 +96,7 @@ def _named_config_restores_and_is_found_again(model: Model, name: str) -> None:
 
 def _output_has_the_size_and_type_it_should(model: Model) -> None:
     network = model.build(model.tiny).eval()
-    for steps in ((1, 1), (2, 3), (5, 1)):
+    for steps in ((1, 1), (3, 2)):
         height, width = (model.size.padded(n * model.size.multiple_of) for n in steps)
         for dtype in set(model.dtypes) & {torch.float32, torch.bfloat16}:
             with torch.inference_mode():

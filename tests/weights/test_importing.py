@@ -109,9 +109,14 @@ def save(kind, state, path):
         torch.save(state, path)
 
 
-@pytest.mark.parametrize("kind", ["pth", "legacy", "parallel", "safetensors", "npz"])
-@pytest.mark.parametrize("name", sorted(SMALL))
-def test_every_kind_of_every_system(tmp_path, name, kind):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "pth") for name in sorted(SMALL)),
+        *(("gfn", kind) for kind in ("legacy", "parallel", "safetensors", "npz")),
+    ],
+)
+def test_every_kind_and_every_system(tmp_path, name, kind):
     state = official(name)
     suffix = kind if kind in ("safetensors", "npz") else "pth"
     save(kind, state, tmp_path / f"theirs.{suffix}")
