@@ -17,9 +17,9 @@ demo: $(READY)
 test: $(DEV)
 	$(TEST) -m 'not slow'
 
-# Everything: also the wheel, the documentation's commands, trained quality, Ray, a browser, kills.
-test-all: $(DEV)
-	$(TEST)
+# Then the rest: the wheel, the documentation's commands, trained quality, Ray, a browser, kills.
+test-all: test
+	$(TEST) -m slow
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
