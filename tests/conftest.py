@@ -49,6 +49,11 @@ TINY_NETWORKS = [
 ]
 
 
+def slow(value: object) -> Any:
+    """One value of a parametrised test, for `make test-all` only."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """No test reaches a network, and none sees this machine's settings."""
