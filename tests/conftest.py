@@ -18,6 +18,7 @@ from restore_cli.models.spec import Model
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 pytest_plugins = ("training_runs",)
+pytest.register_assert_rewrite("promises")
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 
