@@ -18,6 +18,7 @@ from restore_cli.models.spec import Model
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 pytest_plugins = ("training_runs",)
+pytest.register_assert_rewrite("promises")
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +48,11 @@ TINY_NETWORKS = [
         [model.tiny, *(miniature(model, c) for n, c in model.configs.items() if n == "lite")]
     )
 ]
+
+
+def slow(value: object) -> Any:
+    """One value of a parametrised test, for `make test-all` only."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

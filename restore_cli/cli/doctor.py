@@ -21,8 +21,10 @@ PACKAGES = (
     *("torch", "numpy", "pyvips", "pillow", "opencv-python-headless", "safetensors"),
     *("huggingface-hub", "typer", "rich"),
 )
-EXTRAS = {"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"}
-EXTRAS |= {"accelerate": "train", "matplotlib": "train"}
+EXTRAS = {
+    **{"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"},
+    **{"accelerate": "train", "matplotlib": "train"},
+}
 EPILOG = """
 Examples:
 

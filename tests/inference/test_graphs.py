@@ -44,7 +44,7 @@ def loaded(tmp_path, request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True)
+@pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True, ids=[n for n, _ in TINY_NETWORKS])
 def test_torchscript_of_every_model(loaded, tmp_path):
     made = export(loaded, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=None, check=True)
     local = has_global_statistics(loaded.network) and loaded.model.tiling is Tiling.SUPPORTED

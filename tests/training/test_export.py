@@ -42,6 +42,7 @@ def test_a_package_is_complete(tmp_path, job, held_out):
     assert provenance["data"]["count"] == 3
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_exported_and_without_validation_the_last(tmp_path, job, held_out):
     wild = make_recipe(
         {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}, validate_every=1

@@ -43,6 +43,7 @@ from restore_cli.weights.store import locate
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, job):
     phases = (DEBLURRING, {})
     train(job(*phases, run=tmp_path / "whole"))
@@ -84,6 +85,7 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
         train(job({"steps": 2}, resume="auto"))
 
 
+@pytest.mark.slow
 def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job):
     done = job({"steps": 1})
     train(done)
@@ -164,6 +166,7 @@ def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
     assert read_state(chained.state).best["phase"] == "1"
 
 
+@pytest.mark.slow
 def test_an_optimizer_can_be_kept(tmp_path, job):
     one = {"schedule": {"kind": "constant"}, "warm_up": 0}
     train(job(one | {"steps": 6}, run=tmp_path / "one"))
@@ -178,6 +181,7 @@ def test_a_pattern_without_parameters_is_refused(job, pattern):
         train(job({"trained": [pattern or "nothing"]}))
 
 
+@pytest.mark.slow
 def test_accumulated_parts_give_the_same_result(tmp_path, job):
     train(job({"batch": 4}, run=tmp_path / "one"))
     split = Execution(accumulate=2)
@@ -189,6 +193,7 @@ def test_accumulated_parts_give_the_same_result(tmp_path, job):
     assert first == pytest.approx([row["loss"] for row in rows(tmp_path / "two")], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_weights_and_losses_in_float32(tmp_path, job):
     path = train(job(execution=Execution(precision=torch.bfloat16)))
     weights = [t for t in weights_of(path.parent).values() if torch.is_floating_point(t)]
@@ -200,6 +205,7 @@ def test_half_precision_keeps_weights_and_losses_in_float32(tmp_path, job):
     assert half != full
 
 
+@pytest.mark.slow
 def test_other_outputs_and_optimisers(tmp_path, job):
     recipe = load_recipe("gfn-lite").model_copy(
         update={
@@ -228,12 +234,14 @@ def test_other_outputs_and_optimisers(tmp_path, job):
     assert "momentum_buffer" in str(weights_of(tmp_path / "sgd").keys())
 
 
+@pytest.mark.slow
 def test_progressive_patches(job):
     growing = job({"progressive": [{"step": 2, "patch": 24, "batch": 1}], "steps": 4})
     train(growing)
     assert read_state(growing.state).seen == 2 + 2 + 1 + 1
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_weights):
     still = {"steps": 1, "warm_up": 0, "learning_rate": 1e-12, "schedule": {"kind": "constant"}}
     done = job(still, weights=str(tiny_weights))
@@ -282,6 +290,7 @@ def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     assert load_file(done.best)["activation.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     seen = []
     done = job(validation=held_out, minutes=0)
@@ -292,6 +301,7 @@ def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     assert not done.best.exists()
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(tmp_path, job, monkeypatch):
     """Traced and differentiated by torch.compile; its C++ backend takes half a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
@@ -304,6 +314,7 @@ def test_a_compiled_network_learns_the_same(tmp_path, job, monkeypatch):
     assert fused == pytest.approx(plain, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_tensorboard(job):
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
     done = job(tensorboard=tensorboard.SummaryWriter)
@@ -320,6 +331,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_save(job, monkeypatch):
     assert job().state.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_never_saved(job, monkeypatch):
     class Root(torch.autograd.Function):
         @staticmethod
@@ -370,6 +382,7 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
     assert read_state(run.state).step == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, monkeypatch):
     run = job({"steps": 2})
     train(run)
@@ -383,6 +396,7 @@ def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, 
         train(job(run=tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_a_photo_that_breaks_later_stops_the_run_with_its_steps_saved(job, photos):
     def spoil(progress):
         for path in photos.iterdir():
@@ -423,12 +437,14 @@ def test_batches_that_cannot_be_divided_are_found_before_the_first_step(job):
         list(rehearse(job(*phases, execution=Execution(accumulate=2))))
 
 
+@pytest.mark.slow
 def test_a_lower_rate_is_the_same_run(job):
     train(job({"steps": 2}))
     train(job({"steps": 4, "learning_rate": 1e-4, "clip": 0.5}, resume="must"))
     assert read_state(job().state).step == 4
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends(job):
     def stop(progress):
         if progress.step == 2:
@@ -441,6 +457,7 @@ def test_sigterm_saves_and_ends(job):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monkeypatch):
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
@@ -473,6 +490,7 @@ def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
         list(rehearse(job({"trained": ["nothing"]})))
 
 
+@pytest.mark.slow
 def test_only_the_folder_of_the_run_is_written(tmp_path, job, held_out):
     before = {path for path in tmp_path.rglob("*") if "run" not in path.parts}
     train(job(validation=held_out))

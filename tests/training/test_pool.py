@@ -152,6 +152,7 @@ def test_shares_that_make_no_sense_are_refused(mixture, message):
         mixed_recipe(mixture=mixture)
 
 
+@pytest.mark.slow
 def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, make):
     whole, _ = pool_of(make(pool=tmp_path / "whole"))
     assert whole.counts == [4, 5, 1]  # of three pairs, whole and mirrored, no more than the share
@@ -259,6 +260,7 @@ def test_a_damaged_item_is_named(make):
         [pool.item(1, number, 16) for number in range(20)]
 
 
+@pytest.mark.slow
 def test_a_run_from_a_pool_ends_as_an_undisturbed_one_and_never_runs_the_frozen_part(
     tmp_path, make, held_out, monkeypatch
 ):
@@ -315,6 +317,7 @@ def listed(tmp_path, monkeypatch):
     return entry
 
 
+@pytest.mark.slow
 def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
     tmp_path, make, held_out, listed
 ):
@@ -365,6 +368,7 @@ def test_parts_that_do_not_fit_are_refused(listed):
         Learner(mixed_recipe(config=config, parts={"deblur": listed.name}), Alone(CPU), pooled=True)
 
 
+@pytest.mark.slow
 def test_the_state_is_saved_by_the_clock_as_well(make):
     hasty = mixed_recipe(save_every=1000, save_minutes=1e-6)
     states = []
@@ -376,6 +380,7 @@ def test_the_state_is_saved_by_the_clock_as_well(make):
     assert states[2:] == [0, 0]
 
 
+@pytest.mark.slow
 def test_any_recipe_takes_a_pool(tmp_path, job, photos):
     """Without a frozen part: the items are pictures alone, and all of 8 bits."""
     done = job(data=[photos], recipe=make_recipe(pool={"size": 4, "side": 32}), pool=tmp_path / "p")
@@ -392,6 +397,7 @@ def test_any_recipe_takes_a_pool(tmp_path, job, photos):
         train(dataclasses.replace(done, pool=None, resume="must"))
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, photos, pairs, capsys):
     recipe = write_toml(tmp_path / "tiny.toml", mixed_recipe())
     run = tmp_path / "run"

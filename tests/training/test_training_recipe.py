@@ -12,7 +12,7 @@ from itertools import pairwise
 import jsonschema
 import pytest
 import torch
-from conftest import ROOT, miniature
+from conftest import ROOT, miniature, slow
 from training_runs import PHASE, RECIPE, inline, make_recipe, write_toml
 
 from restore_cli.degradations.recipe import load_degradation
@@ -34,7 +34,9 @@ from restore_cli.training.team import Alone
 SYSTEMS = ("mprnet-mscam", "gfn", "moadg", "msan", "attentive-deblur")
 
 
-@pytest.mark.parametrize("name", [*shipped_recipes(), *ablations()])
+@pytest.mark.parametrize(
+    "name", [n if "lite" in n else slow(n) for n in (*shipped_recipes(), *ablations())]
+)
 def test_shipped_recipes_fit_their_networks(name):
     recipe = load_recipe(name)
     load_degradation(recipe.degradation)
@@ -195,6 +197,7 @@ def test_a_recipe_survives_its_toml(tmp_path):
         load_recipe("gfn-lit")
 
 
+@pytest.mark.slow
 def test_schemas_are_generated_and_hold():
     spec = importlib.util.spec_from_file_location("schemas", ROOT / "tools/schemas.py")
     schemas = importlib.util.module_from_spec(spec)

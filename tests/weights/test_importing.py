@@ -414,6 +414,7 @@ def test_tensors_cannot_claim_more_than_the_file_holds(tmp_path):
             read_foreign(path)
 
 
+@pytest.mark.slow
 def test_archives_cannot_unpack_to_much_more(tmp_path):
     torch.save({"w": torch.zeros(1000)}, tmp_path / "stored.pth")
     with (
