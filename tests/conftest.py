@@ -25,6 +25,15 @@ pytest_plugins = ("training_runs",)
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 
+
+@pytest.fixture(autouse=True, scope="session")
+def own_weights_elsewhere(tmp_path_factory):
+    """The user's own weights are those of the tests, in subprocesses as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 TINY = MprnetMscamConfig(
     features=8,
     growth=8,
