@@ -7,6 +7,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
@@ -36,6 +37,7 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
         )
     hub = dataset.hub
     note(f"fetching {dataset.name} from {hub.repository}@{hub.revision[:12]}: {hub.licence}")
+    download = partial(hf_hub_download, repo_type="dataset", revision=hub.revision)
     with hub_errors(f"fetch '{hub.repository}'", NoInputError):
         names = hub.archives or tuple(
             name
@@ -44,11 +46,10 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
             )
             if name.endswith(".zip")
         )
-        for name in names:
-            archive = hf_hub_download(
-                hub.repository, name, repo_type="dataset", revision=hub.revision
-            )
-            unpack(Path(archive), folder / Path(name).stem, re.compile(hub.members))
+    for name in names:
+        with hub_errors(f"fetch '{hub.repository}'", NoInputError):
+            archive = download(hub.repository, name)
+        unpack(Path(archive), folder / Path(name).stem, re.compile(hub.members))
 
 
 def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:

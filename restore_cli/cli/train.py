@@ -18,6 +18,8 @@ from restore_cli.cli._messages import INTERRUPTED, reported
 from restore_cli.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
@@ -262,12 +264,16 @@ class _Display:
         out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
             rest = _hours((last.steps - last.step) / last.steps_per_second)
-            out.talk(f"the rest takes about {rest}; go on with:\n  {_command_to_go_on()}")
+            out.talk(f"the rest takes about {rest}; go on with:\n  {_resuming(sys.argv[1:])}")
 
 
-def _command_to_go_on() -> str:
-    """The command that was typed, with --resume auto."""
-    words, kept = iter(sys.argv[1:]), []
+def _resuming(typed: Sequence[str]) -> str:
+    """The command that was typed, with --resume auto.
+
+    >>> _resuming(["train", "gfn", "--resume", "no", "--data", "my photos"])
+    "restore train gfn --data 'my photos' --resume auto"
+    """
+    words, kept = iter(typed), []
     for word in words:
         if word == "--resume":
             next(words, None)

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 
+_NAMES = (
+    "check owner, name, file and revision; private repositories and writing need HF_TOKEN or "
+    "`hf auth login`"
+)
+
 
 @contextmanager
 def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator[None]:
@@ -41,14 +46,15 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
         status = error.response.status_code if error.response is not None else "no answer"
         raise kind(
             f"cannot {action}: the Hub refused, {status}: {_first_line(error)}",
-            hint="check owner, name, file and revision; private repositories and writing need "
-            "HF_TOKEN or `hf auth login`",
+            hint=_NAMES,
         ) from error
-    except (transport, OSError, ValueError) as error:
+    except (transport, ConnectionError, TimeoutError) as error:
         raise kind(
             f"cannot {action}: the connection to the Hub broke off: {_first_line(error)}",
             hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
+    except (OSError, ValueError) as error:  # the disk, or a file that is not there
+        raise kind(f"cannot {action}: {_first_line(error)}", hint=_NAMES) from error
 
 
 def _first_line(error: BaseException) -> str:
