@@ -22,6 +22,15 @@ pytest.register_assert_rewrite("promises")
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 
+
+@pytest.fixture(autouse=True, scope="session")
+def own_weights_elsewhere(tmp_path_factory):
+    """The user's own weights are those of the tests, in subprocesses as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 TINY = MPRNET_MSCAM.tiny
 TINY_CONFIGS = {name: model.tiny for name, model in MODELS.items()}
 

@@ -91,7 +91,17 @@ def test_example_is_listed_trains_exports_and_restores(clone, tmp_path):
     (tmp_path / "espcn.toml").write_text(RECIPE, "utf-8")
     restore("train", tmp_path / "espcn.toml", "--data", photos, "-o", tmp_path / "run")
     exported = tmp_path / "out"
-    restore("weights", "export", tmp_path / "run", "-o", exported, "--name", "espcn-lite.mine")
+    restore(
+        "weights",
+        "export",
+        tmp_path / "run",
+        "-o",
+        exported,
+        "--name",
+        "espcn-lite.mine",
+        "--license",
+        "MIT",
+    )
     Image.new("RGB", (31, 23), (90, 120, 40)).save(tmp_path / "blurry.png")
     made = restore(
         "image", tmp_path / "blurry.png", "-w", exported / "espcn-lite.mine.safetensors"

@@ -293,7 +293,7 @@ def test_reds_comes_from_the_hub(tmp_path, tiny_weights):
     alone = offline | {"HF_HOME": str(tmp_path / "empty")}
     gone = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
     assert gone.returncode == 3
-    assert "cannot reach the Hub for 'snah/REDS'" in gone.stderr
+    assert "cannot fetch 'snah/REDS'" in gone.stderr
 
 
 @pytest.mark.slow

@@ -31,8 +31,8 @@ from restore_cli.benchmarking.tables import parts, wanted
 from restore_cli.cli.app import app
 from restore_cli.errors import UsageError
 from restore_cli.models.registry import MODELS
-from restore_cli.training.learner import model_and_config
 from restore_cli.training.recipe import load_recipe, shipped_recipes
+from restore_cli.training.trainer import model_and_config
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 ROWS = [(table, row) for table in all_tables() for row in table.rows]

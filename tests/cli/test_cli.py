@@ -337,15 +337,20 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert done.exit_code == 0, done.stderr
     weights = tmp_path / "run/weights.safetensors"
     assert done.stdout.strip() == str(weights)
+    assert "stopped in phase 'joint' at step 1 of 6,750: loss" in done.stderr
+    assert "--resume auto" in done.stderr.splitlines()[-1]
+    assert "the rest takes about" in done.stderr
     assert restore(*arguments).exit_code == 2
     assert restore(*arguments[:-1], tmp_path / "typo", "--resume", "must").exit_code == 2
-    assert restore(*arguments, "--resume", "auto", "--minutes", "0.0001").exit_code == 0
+    again = restore(*arguments, "--resume", "auto", "--minutes", "0.0001")
+    assert again.exit_code == 0
+    assert "goes on from step 1 of 6,750 (phase 'joint'" in again.stderr
     source = make(tmp_path / "a.png")
-    assert restore("image", source, "-w", weights).exit_code == 0
+    assert restore("image", source, "-w", weights.parent).exit_code == 0
 
 
 @pytest.mark.slow
-def test_train_lists_rehearses_and_refuses(tmp_path):
+def test_train_lists_estimates_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]
     (tmp_path / "photos").mkdir()
@@ -354,9 +359,12 @@ def test_train_lists_rehearses_and_refuses(tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text(shipped.replace("batch = 8", "batch = 2").replace("patch = 64", "patch = 16"))
     arguments = ("train", recipe, "--data", tmp_path / "photos", "-o", tmp_path / "run")
-    dry = restore(*arguments, "--dry-run", "--json", "--accumulate", "2")
+    dry = restore(*arguments, "--dry-run", "--json", "--accumulate", "2", "--minutes", "1")
     assert dry.exit_code == 0, dry.stderr
     phases = [json.loads(line) for line in dry.stdout.splitlines()]
+    reached = phases.pop()
+    assert reached["minutes"] == 1
+    assert 0 < reached["steps_reached"] <= 6750
     assert [phase["phase"] for phase in phases] == ["joint", "score", "score again"]
     assert all(phase["hours"] > 0 for phase in phases)
     assert not (tmp_path / "run").exists()

@@ -156,7 +156,15 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
 def test_command_writes_onnx_with_its_facts(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    arguments = ["weights", "export", "gfn-lite.shake", "--to", "onnx", "-o", str(tmp_path / "out")]
+    arguments = [
+        "weights",
+        "convert",
+        "gfn-lite.shake",
+        "--to",
+        "onnx",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     done = CliRunner().invoke(app, [*arguments, "--check"])
     assert done.exit_code == 0, done.stderr
     path = tmp_path / "out" / f"gfn-lite.shake{SUFFIXES[Format.ONNX]}"
@@ -174,8 +182,8 @@ def test_command_writes_onnx_with_its_facts(tmp_path):
     [
         (["--to", "onxn"], "Did you mean 'onnx'"),
         (["--to", "onnx", "--name", "a.b"], "--name"),
-        (["--check"], "need --to"),
-        (["--to", "onnx", "--license", "MIT"], "are for runs"),
+        (["--check"], "are for `restore weights convert`"),
+        (["--to", "oxxn"], "format 'oxxn' not found"),
         (["--private", "--name", "a.b"], "--private is for"),
         ([], "--name is missing"),
     ],

@@ -19,7 +19,7 @@ from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RecipeError, UsageError
 from restore_cli.inference.padding import pad
 from restore_cli.training.data import Batch, Photos
-from restore_cli.training.learner import Learner, model_and_config
+from restore_cli.training.distributed import SingleProcess
 from restore_cli.training.recipe import (
     FOLDER,
     Ablation,
@@ -29,7 +29,7 @@ from restore_cli.training.recipe import (
     load_recipe,
     shipped_recipes,
 )
-from restore_cli.training.team import Alone
+from restore_cli.training.trainer import Trainer, model_and_config
 
 SYSTEMS = ("mprnet-mscam", "gfn", "moadg", "msan", "attentive-deblur")
 
@@ -149,19 +149,19 @@ def test_ablations_train_a_step(name):
     phases = [phase.model_copy(update={"patch": 16, "batch": 2}) for phase in recipe.phases]
     config = dataclasses.asdict(miniature(model, config))
     recipe = recipe.model_copy(update={"config": config, "phases": phases})
-    learner = Learner(recipe, Alone(torch.device("cpu")))
+    trainer = Trainer(recipe, SingleProcess(torch.device("cpu")))
     side = 16 * model.scale
     targets = {"reference": side, "degraded_large": side, "reference_small": 16}
     targets |= {"reference_half": 8, "reference_quarter": 4}
     for number, phase in enumerate(phases):
         if number:
-            learner.advance(FOLDER / "none")
+            trainer.advance(FOLDER / "none")
         images = {key: torch.rand(2, 3, n, n) for key, n in targets.items()}
-        before = {key: p.clone() for key, p in learner.network.named_parameters()}
-        terms = learner.learn([Batch(torch.rand(2, 3, 16, 16), images)])
+        before = {key: p.clone() for key, p in trainer.network.named_parameters()}
+        terms = trainer.train_step([Batch(torch.rand(2, 3, 16, 16), images)])
         assert terms.keys() == {term.name for term in phase.losses}
         moved = {
-            key for key, p in learner.network.named_parameters() if not torch.equal(p, before[key])
+            key for key, p in trainer.network.named_parameters() if not torch.equal(p, before[key])
         }
         assert moved
         for key in moved:
@@ -236,8 +236,8 @@ def test_cosine():
 
 
 def test_stairs_polynomial_and_constant():
-    stairs = rates(schedule={"kind": "stairs", "every": 30, "factor": 0.5, "end": 4e-4})
-    assert [stairs[n] for n in (0, 29, 30, 60, 99)] == [2e-3, 2e-3, 1e-3, 5e-4, 4e-4]
+    steps_ = rates(schedule={"kind": "step", "every": 30, "factor": 0.5, "end": 4e-4})
+    assert [steps_[n] for n in (0, 29, 30, 60, 99)] == [2e-3, 2e-3, 1e-3, 5e-4, 4e-4]
     power = rates(schedule={"kind": "polynomial", "power": 0.3})
     assert power[50] == pytest.approx(2e-3 * 0.5**0.3)
     assert power[100] == 0
