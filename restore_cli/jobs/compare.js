@@ -4,6 +4,7 @@
     const pictures = [...pair.querySelectorAll("img")], panes = [...loupe.querySelectorAll("img")];
     const spot = pair.querySelector(".spot"), slider = pair.querySelector("input");
     const buttons = [...root.querySelectorAll(".zooms button")];
+    const press = (button) => { for (const one of buttons) one.setAttribute("aria-pressed", String(one === button)); };
     let part = null, full = [1, 1], zoom = 1, centre = [0, 0]; // in pixels of the output
     function draw() {
       if (part === null) return;
@@ -38,7 +39,7 @@
     });
     for (const button of buttons) button.addEventListener("click", () => {
       zoom = Number(button.value);
-      for (const one of buttons) one.setAttribute("aria-pressed", String(one === button));
+      press(button);
       draw();
     });
     new ResizeObserver(draw).observe(loupe);
@@ -48,6 +49,12 @@
         if (facts[side]) Object.assign(pictures[n], { src: facts[side], width: facts.width, height: facts.height });
         panes[n].src = part[side] || pictures[n].src;
       });
+      const [width, height] = ["width", "height"].map((side) => Number(pictures[0].getAttribute(side)));
+      // Never blown up, and so that picture and loupe are seen together.
+      pair.style.maxWidth = `${Math.max(480, Math.min(width, 0.6 * window.innerHeight * width / height))}px`;
+      const first = pair.clientWidth < 0.8 * full[0] ? buttons[0] : buttons[1]; // seen at 100 % already
+      zoom = Number(first.value);
+      press(first);
       draw();
     };
   }

@@ -291,12 +291,15 @@ def _resized(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:
-    """First row and column of the window in which the two differ most; the middle if nowhere."""
-    change = (after - before).abs().mean(1)[0].numpy()
+    """First row and column of the window in which the two differ most; the middle if nowhere.
+
+    By squares: a place that became another outweighs resampling's small differences everywhere.
+    """
+    change = (after - before).square().mean(1)[0].numpy()
     height, width = (max(1, min(a, b)) for a, b in zip(window, change.shape, strict=True))
     mean = cv2.blur(change, (width, height), anchor=(0, 0))
     mean = mean[: change.shape[0] - height + 1, : change.shape[1] - width + 1]
-    if float(mean.max()) < 0.5 / 255:
+    if float(mean.max()) < (0.5 / 255) ** 2:
         return (mean.shape[0] - 1) // 2, (mean.shape[1] - 1) // 2
     row, column = np.unravel_index(int(mean.argmax()), mean.shape)
     return int(row), int(column)

@@ -61,16 +61,16 @@ def fitted(
         return ticket, ()  # what is wrong with it shows when it is decoded
     scale = _scale(ticket.wish)
     most = max_pixels if sure else min(max_pixels, MUCH)
-    pixels = size[0] * size[1]
-    if pixels * scale**2 <= most:
+    result = size[0] * size[1] * scale**2
+    if result <= most:
         return ticket, ()
     height, width = _shrunk(size, most, scale)
     if shrink:
         return _replaced(ticket, height, width), (f"it was made smaller first: {width}x{height}",)
     raise TooManyPixelsError(
         f"'{ticket.source.name}' is {size[1]}x{size[0]}: the result would be "
-        f"{size[1] * scale}x{size[0] * scale}, which is {_millions(pixels * scale**2)}"
-        + (f"; at most {_millions(max_pixels)} are made here" if most == max_pixels else ""),
+        f"{size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"
+        + (f"; at most {_millions(max_pixels)} are made here" if result > max_pixels else ""),
         _choices(ticket.wish, size, scale, max_pixels),
     )
 
