@@ -98,7 +98,7 @@ def restore_items(request: Request, items: list[Item], told: Told) -> int:
     printer = _Printer(request.job, line, told, silent=to_stdout)
     status = _run(start, len(items), printer, fail_fast=told.fail_fast)
     if told.compare is not None:
-        _compare(opt.parse_path(told.compare), printer.restored, line)
+        _compare(opt.parse_path(told.compare), printer.restored, line, quiet=told.quiet)
     return status
 
 
@@ -223,9 +223,9 @@ def run_frames(frame: tuple[int, int], request: Request, *, quiet: bool) -> None
             bar.update(task, completed=done)
 
 
-def _compare(path: Path, restored: list[Outcome], line: Line) -> None:
+def _compare(path: Path, restored: list[Outcome], line: Line, *, quiet: bool) -> None:
     """The page or the picture of before and after, of what is a picture and a file."""
-    from restore_cli.jobs.compare import write_comparison
+    from restore_cli.jobs.compare import STEPS, shown_in, write_comparison
     from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.run import is_film
 
@@ -237,7 +237,14 @@ def _compare(path: Path, restored: list[Outcome], line: Line) -> None:
     if not shown:
         out.talk(f"note: nothing to compare, so '{path}' was not written")
         return
-    write_comparison(path, shown, f"Restored by {'; '.join(line.describe())}.")
+    made = f"Restored by {'; '.join(line.describe())}."
+    with out.progress_bar(quiet=quiet, unit="pictures compared") as bar:
+        task = bar.add_task("", total=len(shown_in(path, shown)))
+
+        def report(outcome: Outcome) -> None:
+            bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
+
+        write_comparison(path, shown, made, report)
     out.talk(f"before and after: {path}")
 
 

@@ -68,7 +68,7 @@ class Wish:
             raise UsageError(f"scale {self.scale} is not between 1 and 8")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """A picture at the desk. The thread that restores writes it, others read it.
 
@@ -85,6 +85,7 @@ class Ticket:
         target: the restored file.
         shown: both, for the page.
         seen: when its owner last asked for it, seconds of a clock.
+        cancelled: whether its owner does not want it any more.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Ticket:
     target: Path | None = None
     shown: Pair | None = None
     seen: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -195,6 +197,16 @@ class Desk:
                 ticket.seen = time.monotonic()
             return ticket
 
+    def cancel(self, ticket: Ticket) -> None:
+        """Give a ticket up: at once while it waits, after its tile when it is at work."""
+        ticket.cancelled = True
+        with self._waiting.mutex:  # as `queue.Queue` documents it for those who need more
+            if waits := ticket in self._waiting.queue:
+                self._waiting.queue.remove(ticket)
+        if waits:
+            ticket.state, ticket.error = "failed", "cancelled"
+            self.leave_place()
+
     def ahead_of(self, ticket: Ticket) -> int:
         """Tickets that are to be finished before this one."""
         with self._lock:
@@ -262,6 +274,8 @@ class Desk:
 
     def _look(self, ticket: Ticket) -> None:
         """Whether the work is still wanted."""
+        if ticket.cancelled:
+            raise GivenUpError("cancelled")
         if self._closing or time.monotonic() - ticket.seen > _PATIENCE:
             raise GivenUpError("nobody waits for this picture any more", hint="hand it in again")
 
