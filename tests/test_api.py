@@ -28,6 +28,7 @@ def gfn():
     return load_model("gfn", device="cpu")
 
 
+@pytest.mark.slow
 def test_it_gives_the_pixels_of_the_command_line(colours, tmp_path):
     Image.fromarray(colours).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
@@ -59,6 +60,7 @@ def test_what_lies_under_alpha_0_does_not_show(colours, gfn):
     assert np.array_equal(gfn(black), gfn(white))
 
 
+@pytest.mark.slow
 def test_bicubic_enlarges_to_the_scale_that_is_asked_for(colours, tmp_path):
     Image.fromarray(colours).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
@@ -173,6 +175,7 @@ def test_threads_share_a_model(gfn):
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing_until_it_is_asked():
     code = "import sys, restore_cli; assert 'torch' not in sys.modules; restore_cli.restore"
     subprocess.run([sys.executable, "-c", code], check=True)

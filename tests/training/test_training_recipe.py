@@ -72,12 +72,12 @@ def test_shipped_recipes_fit_their_networks(name):
             assert any(fnmatchcase(parameter, pattern) for parameter in parameters), pattern
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
-def test_headers_say_source_command_and_result(name):
-    head = (FOLDER / f"{name}.toml").read_text().split("\n\n")[0]
-    assert head.startswith("#:schema ./schema.json\n")
-    for word in ("# source: ", f"# command: restore train {name} ", "# hardware, hours", "result"):
-        assert word in head
+def test_headers_name_schema_source_and_command():
+    for name in shipped_recipes():
+        head = (FOLDER / f"{name}.toml").read_text().split("\n\n")[0]
+        assert head.startswith("#:schema ./schema.json\n")
+        assert "# source: " in head
+        assert f"# command: restore train {name} " in head
 
 
 def test_every_system_has_both_sizes():
