@@ -250,11 +250,14 @@ def export_weights(
     if name is None:
         raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'")
     from restore_cli.training.package import package, write_entry
+    from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.publish import push
-    from restore_cli.weights.user import check_name
+    from restore_cli.weights.user import refuse_taken
 
     folder, source = opt.parse_path(output), opt.parse_path(run)
-    check_name(name, overwrite=overwrite)
+    own = name not in load_manifest().checkpoints  # else a new version of one of restore's
+    if own:
+        refuse_taken(name, overwrite=overwrite)
     _refuse_existing(
         [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")],
         overwrite=overwrite,
@@ -262,7 +265,8 @@ def export_weights(
     made = package(source, folder, name, _license(weights_license))
     for path in (made.weights, made.card, made.entry):
         out.data(str(path))
-    _register(made.loaded, name, made.license, overwrite=True)
+    if own:
+        _register(made.loaded, name, made.license, overwrite=True)
     if push_to_hub is not None:
         commit = push(push_to_hub, [made.weights, made.card], private=private)
         pushed = f"hf://{push_to_hub}/{made.weights.name}@{commit}"

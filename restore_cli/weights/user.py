@@ -94,7 +94,7 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
 
     Args:
         source: a `.safetensors` file that was loaded successfully.
-        name: for it; see `check_name`.
+        name: for it; see `check_name` and `refuse_taken`.
         model: that it is of.
         weights_license: SPDX.
         overwrite: whether it may replace other weights of that name.
@@ -106,7 +106,8 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
         UsageError: a name that is not free or not allowed, or no licence.
         RestoreError: the disk is full, or gone.
     """
-    check_name(name, overwrite=overwrite)
+    check_name(name)
+    refuse_taken(name, overwrite=overwrite)
     check_license(weights_license)
     target = folder() / f"{name}.safetensors"
     try:
@@ -138,18 +139,26 @@ def remove(name: str) -> int | None:
     return freed
 
 
-def check_name(name: str, *, overwrite: bool = False) -> None:
-    """See that new weights can be called so.
-
-    Args:
-        name: for them.
-        overwrite: whether they may replace the user's own ones of that name.
+def check_name(name: str) -> None:
+    """See that weights can be called so.
 
     Raises:
-        UsageError: not like `model-config.training`, like the name of a file, or taken.
+        UsageError: not like `model-config.training`, or like the name of a file.
     """
     if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
         raise UsageError(f"checkpoint name '{name}' is not like 'mprnet-mscam-lite.mine'")
+
+
+def refuse_taken(name: str, *, overwrite: bool) -> None:
+    """See that the user's own weights can get a name.
+
+    Args:
+        name: for them.
+        overwrite: whether they may replace others of the user's own.
+
+    Raises:
+        UsageError: a checkpoint of restore, or weights of the user, have it.
+    """
     if name in load_manifest().checkpoints:
         raise UsageError(f"'{name}' is a checkpoint of restore itself", hint="choose another name")
     if name in names() and not overwrite:
