@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,11 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from restore_cli.files import write_to_stdout
 
-_READABLE = 24  # characters; a narrower last column is harder to read than stacked rows
 ANY_TEXT = "restore.any-text"  # a handler of errors, for `str.encode` and streams
 
 
@@ -71,33 +68,17 @@ def _is_text(text: str) -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A listing that fits the terminal; tab-separated, without a heading, into a pipe.
-
-    No name is ever broken: names are there to be copied. Of a table that does not fit even with
-    the last column wrapped between words, each row's cells are listed below one another.
-    """
-    rows = list(rows)
+    """A listing that fits the terminal; tab-separated, without a heading, into a pipe."""
     if not _is_terminal():
         for row in rows:
             data("\t".join(row))
         return
-    console = Console(highlight=False)
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    words = [cell_len(word) for row in rows for word in row[-1].split()]
-    last = max(min(widths[-1], _READABLE), *words) if len(columns) > 2 else 0  # 2: name and value
-    if sum(widths[:-1]) + 2 * (len(widths) - 1) + last > console.width:
-        for first, *others in rows:
-            console.print(first, markup=False, soft_wrap=True, style="bold")
-            for name, cell in zip(columns[1:], others, strict=True):
-                if cell not in ("", "-"):
-                    console.print(f"  {name + ': ' if name else ''}{cell}", markup=False)
-        return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column, no_wrap=column is not columns[-1], overflow="fold")
+        grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*map(Text, row))
-    console.print(grid)
+        grid.add_row(*row)
+    Console().print(grid)
 
 
 def decibels(gain: float | None) -> str:

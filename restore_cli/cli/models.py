@@ -8,7 +8,6 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._completion import complete
 from restore_cli.cli._messages import reported
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def list_models(json: opt.JsonOpt = False) -> None:
 @app.command()
 @reported
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=complete("model"))],
+    name: Annotated[str, typer.Argument(help="A model's name.")],
     json: opt.JsonOpt = False,
 ) -> None:
     """Everything known about one model."""

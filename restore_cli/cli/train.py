@@ -13,7 +13,6 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._completion import complete
 from restore_cli.cli._messages import INTERRUPTED, reported, require
 from restore_cli.errors import UsageError, unknown_name
 
@@ -54,7 +53,6 @@ def train(
         str | None,
         typer.Argument(
             help="A shipped recipe's name, or a .toml file.",
-            autocompletion=complete("training recipe"),
         ),
     ] = None,
     data: Annotated[
@@ -78,7 +76,6 @@ def train(
             "--weights",
             "-w",
             help="Begin with these instead of fresh ones: fine-tune.",
-            autocompletion=complete("weights"),
         ),
     ] = None,
     resume: Annotated[
@@ -87,7 +84,6 @@ def train(
             help="auto: resume the run in --output, or start it; must: only resume an existing "
             "run; no: refuse if one exists.",
             metavar="no|auto|must",
-            autocompletion=complete("", *RESUME),
             rich_help_panel=SAFETY,
         ),
     ] = "no",

@@ -12,7 +12,6 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._completion import complete
 from restore_cli.cli._messages import reported, require, show
 from restore_cli.errors import UsageError, WeightsError
 
@@ -26,14 +25,11 @@ NameArg = Annotated[
     typer.Argument(
         help="Name of a checkpoint, file, folder of a run, or hf://….",
         metavar="WEIGHTS",
-        autocompletion=complete("weights"),
     ),
 ]
 NamesArg = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Names. Default: all.", metavar="[NAME]...", autocompletion=complete("weights")
-    ),
+    typer.Argument(help="Names. Default: all.", metavar="[NAME]..."),
 ]
 LicenseOpt = Annotated[
     str | None,
@@ -123,7 +119,6 @@ def remove(
         typer.Argument(
             help="Your own weights, or fetched ones by name or as hf://….",
             metavar="NAME",
-            autocompletion=complete("weights"),
         ),
     ],
 ) -> None:
@@ -288,7 +283,6 @@ def convert(
             "--to",
             help="onnx, torchscript or pt2 (torch.export).",
             metavar="FORMAT",
-            autocompletion=complete("", "onnx", "torchscript", "pt2"),
         ),
     ],
     check: Annotated[

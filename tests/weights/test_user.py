@@ -10,7 +10,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import restore_cli
-from restore_cli.cli._completion import NAMES, complete
 from restore_cli.cli.app import app
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
@@ -56,7 +55,6 @@ def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
     with Image.open(made[0]) as one, Image.open(made[1]) as other:
         assert one.tobytes() == other.tobytes()
     assert restore_cli.load_model(weights=NAME).scale == 4
-    assert NAME in complete("weights")("mprnet")
     assert restore("weights", "remove", NAME).exit_code == 0
     assert restore("weights", "path", NAME).exit_code == 2
     assert not list(user.folder().iterdir())
@@ -120,11 +118,3 @@ def test_what_was_changed_or_broken_is_not_used(tiny_weights):
     assert remove(NAME) == len(whole) + 1
     with pytest.raises(UsageError, match="not found"):
         locate(NAME, None)
-
-
-@pytest.mark.parametrize("kind", NAMES)
-def test_every_kind_of_name_is_completed(kind):
-    known = complete(kind)("")
-    assert known
-    assert complete(kind)(known[0][:-1])[0].startswith(known[0][:-1])
-    assert complete("", "auto", "must")("a") == ["auto"]
