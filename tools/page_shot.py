@@ -2,8 +2,8 @@
 
 python tools/page_shot.py docs
 
-`page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark and
-on a desk in light; `compare.jpg` is what `restore image --compare` wrote of a larger one.
+`page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark
+and on a desk in light; `compare.jpg` is what `restore image --compare` wrote of a larger one.
 """
 
 from __future__ import annotations
