@@ -51,7 +51,8 @@
       });
       const [width, height] = ["width", "height"].map((side) => Number(pictures[0].getAttribute(side)));
       // Never blown up, and so that picture and loupe are seen together.
-      pair.style.maxWidth = `${Math.max(480, Math.min(width, 0.6 * window.innerHeight * width / height))}px`;
+      pair.style.maxWidth = loupe.style.maxWidth =
+        `${Math.max(480, Math.min(width, 0.6 * window.innerHeight * width / height))}px`;
       const first = pair.clientWidth < 0.8 * full[0] ? buttons[0] : buttons[1]; // seen at 100 % already
       zoom = Number(first.value);
       press(first);

@@ -79,6 +79,7 @@
     $("result").hidden = false;
     compare(state);
     $("result").focus({ preventScroll: true });
+    $("result").scrollIntoView({ block: "nearest" });
   }
   function take(files) { if (files[0]) restore(files[0]); }
   $("picture").addEventListener("change", (event) => { take([...event.target.files]); event.target.value = ""; });
