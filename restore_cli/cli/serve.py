@@ -65,6 +65,7 @@ def serve(
     from restore_cli.serving.listening import listen
 
     socket = listen(host, port)
+    from restore_cli.inference.devices import get_device
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.serving.desk import Desk
@@ -75,7 +76,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{socket.getsockname()[1]}/"
     names = tuple(name.lower() for name in (*LOOPBACK, host, *(allow_host or ())))
-    desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
+    desk = Desk(RestorerOptions(get_device(device)), max_pixels, waiting)
     app = make_app(desk, Limits(max_upload * 1_000_000, names, numbers=not local))
     if not local:
         out.talk(f"note: whoever reaches {host} can use this page; there is no password")

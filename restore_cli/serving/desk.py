@@ -16,21 +16,21 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.image import PHOTO_SUFFIXES
-from restore_cli.inference.assemble import Line
-from restore_cli.inference.cascade import BICUBIC, own_scale, split_names, split_weights
+from restore_cli.image import PHOTO_SUFFIXES, Encoding
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.compare import Pair, pair_of
-from restore_cli.jobs.plan import Item, RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
-from restore_cli.jobs.run import run
-from restore_cli.jobs.workers import LinePlan
+from restore_cli.jobs.plan import Item
+from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.jobs.run import Outcome
+from restore_cli.jobs.session import run
 
-_LINES = 3  # networks kept ready
+_MOST_READY = 3  # pipelines
 _LONGEST_NAME = 120  # bytes; file systems take 255
 _PATIENCE = 180.0  # seconds without a look at a ticket; browsers poll hidden pages once a minute
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
@@ -118,7 +118,7 @@ class Desk:
     most_kept: int = 16
     _root: Path = field(init=False)
     _tickets: OrderedDict[str, Ticket] = field(init=False, default_factory=OrderedDict)
-    _lines: OrderedDict[tuple[object, ...], Line] = field(init=False, default_factory=OrderedDict)
+    _ready: OrderedDict[PipelineSpec, Pipeline] = field(init=False, default_factory=OrderedDict)
     _places: int = field(init=False, default=0)  # taken by pictures that wait or arrive
     _closing: bool = field(init=False, default=False)
     _waiting: queue.Queue[Ticket | None] = field(init=False, default_factory=queue.Queue)
@@ -233,55 +233,46 @@ class Desk:
                 ticket.state = "failed"
 
     def _restore(self, ticket: Ticket) -> None:
-        names = split_names(ticket.wish.model)
-        scale = ticket.wish.scale or own_scale(names)
-        enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to `scale`
         self._look(ticket)
-        job = RestoreJob(
-            inputs=(ticket.source,),
-            output=ticket.folder / "out",
-            scale=scale,
-            model=ticket.wish.model,
-            format=ticket.wish.format,
-            max_pixels=max(1, self.max_pixels // max(scale, enlarges) ** 2),
+        pipeline = self._pipeline(ticket.wish)
+        network = prod(fact.scale for fact in pipeline.facts)  # before it is shrunk to the scale
+        request = RestoreRequest(
+            Selection(
+                inputs=(ticket.source,),
+                max_pixels=max(1, self.max_pixels // max(pipeline.scale, network) ** 2),
+            ),
+            Destination(output=ticket.folder / "out"),
+            encoding=Encoding(format=ticket.wish.format or ""),
         )
         (ticket.folder / "out").mkdir(exist_ok=True)
-        items = plan(job)
-        line = self._line(ticket.wish)
 
         def report(item: Item, done: int, tiles: int) -> None:
             ticket.share = done / tiles
             self._look(ticket)
 
-        for outcome in run(job, items, line.stage, settings_of(job, line), report):
+        def finish(outcome: Outcome) -> None:
             if outcome.error:
                 raise outcome.error
             ticket.seconds, ticket.notes = outcome.seconds, outcome.notes
             ticket.target = outcome.item.target
             ticket.shown = pair_of(outcome)
 
+        run(request, pipeline, finish, report=report)
+
     def _look(self, ticket: Ticket) -> None:
         """Whether the work is still wanted."""
         if self._closing or time.monotonic() - ticket.seen > _PATIENCE:
             raise GivenUpError("nobody waits for this picture any more", hint="hand it in again")
 
-    def _line(self, wish: Wish) -> Line:
+    def _pipeline(self, wish: Wish) -> Pipeline:
         """The networks of a wish, loaded once."""
-        names = split_names(wish.model)
-        key = (names, wish.self_ensemble, wish.scale if BICUBIC in names else None)
-        if key not in self._lines:
-            while len(self._lines) >= _LINES:
-                self._lines.popitem(last=False)
-            options = RestorerOptions(
-                device=self.options.device,
-                dtype=self.options.dtype,
-                tile=self.options.tile,
-                self_ensemble=wish.self_ensemble,
-            )
-            made = LinePlan(names, tuple(split_weights(names, None)), options, wish.scale)
-            self._lines[key] = made.assemble(options.device)
-        self._lines.move_to_end(key)
-        return self._lines[key]
+        options = replace(self.options, self_ensemble=wish.self_ensemble)
+        spec = PipelineSpec.parse(wish.model, None, wish.scale, options)
+        ready = self._ready.pop(spec, None) or spec.load()
+        self._ready[spec] = ready
+        while len(self._ready) > _MOST_READY:
+            self._ready.popitem(last=False)
+        return ready
 
 
 def _safe(name: str) -> str:

@@ -131,7 +131,7 @@ def test_what_is_no_picture_ends_in_one_line(desk, name, content, message):
 
 
 def test_a_defect_does_not_end_the_desk(desk, monkeypatch):
-    monkeypatch.setattr(desks, "plan", lambda job: 1 / 0)
+    monkeypatch.setattr(desks, "run", lambda *args, **options: 1 / 0)
     assert "defect" in restored(desk, "a.png", picture()).error
     monkeypatch.undo()
     assert restored(desk, "a.png", picture()).state == "done"
