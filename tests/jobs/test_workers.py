@@ -92,8 +92,8 @@ class OneProcess:
     lost = (OSError,)
     count = 2
 
-    def __init__(self, work, killer):
-        self.work, self.killer = work, killer
+    def __init__(self, restoration, killer):
+        self.restoration, self.killer = restoration, killer
         self.queue, self.asked, self.lock = deque(), [], Lock()
 
     def submit(self, task):
@@ -112,7 +112,7 @@ class OneProcess:
                 return
             future, task = self.queue.popleft()
             if Path(task.name).name != self.killer:
-                future.set_result(restore_task(self.work, task))
+                future.set_result(restore_task(self.restoration, task))
                 return
             for dead in (future, *(waiting for waiting, _ in self.queue)):
                 dead.set_exception(OSError("the process ended"))
