@@ -34,12 +34,12 @@ def info(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, films, or weights: files, names, folders of runs.", metavar="FILE"
+            help="Pictures, videos, or weights: files, names, folders of runs.", metavar="FILE"
         ),
     ],
     json: opt.JsonOpt = False,
 ) -> None:
-    """Facts about pictures and films, with how `restore` made them, or about weights."""
+    """Facts about pictures and videos, with how `restore` made them, or about weights."""
     failed = 0
     for text in files:
         try:
@@ -73,9 +73,9 @@ def _facts(text: str) -> dict[str, object]:
     if path.suffix == ".safetensors" or path.is_dir() or named:
         return _weights(text)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        from restore_cli.jobs.film import describe_film
+        from restore_cli.jobs.video_facts import describe_video
 
-        return describe_film(path)
+        return describe_video(path)
     return _picture(path)
 
 

@@ -69,9 +69,10 @@ def serve(
     from restore_cli.serving.listening import addresses, listen
 
     socket = listen(host, port)
+    from restore_cli.inference.devices import get_device
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
-    from restore_cli.serving.desk import Desk
+    from restore_cli.serving.job_queue import JobQueue
     from restore_cli.serving.web import LOOPBACK, Limits, make_app
 
     keep_freed_memory()
@@ -82,11 +83,11 @@ def serve(
     if not local:
         machine = gethostname().lower()
         names |= {machine, f"{machine}.local"}
-    desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
+    queue = JobQueue(RestorerOptions(get_device(device)), max_pixels, waiting)
     limits = Limits(
         max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
     )
-    app = make_app(desk, limits)
+    app = make_app(queue, limits)
     if not local:
         out.talk("note: whoever can open these addresses can use the page; there is no password")
     for address in found:
@@ -103,7 +104,7 @@ def serve(
     try:
         uvicorn.Server(config).run(sockets=[socket])
     finally:
-        desk.close()
+        queue.close()
     raise typer.Exit
 
 

@@ -151,6 +151,7 @@ def train(
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
     require("train", "accelerate", "matplotlib")
+    from restore_cli.inference.devices import get_device, get_training_precision
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.training.loop import TrainJob
@@ -159,11 +160,11 @@ def train(
     from restore_cli.weights.store import locate
 
     keep_freed_memory()
-    target = opt.parse_device(device)
-    chosen = load_recipe(recipe)
-    begin = load_network(locate(weights, None), chosen.model) if weights else None
+    target = get_device(device)
+    loaded = load_recipe(recipe)
+    begin = load_network(locate(weights, None), loaded.model) if weights else None
     job = TrainJob(
-        recipe=for_weights(chosen, begin) if begin else chosen,
+        recipe=for_weights(loaded, begin) if begin else loaded,
         data=data,
         run=output,
         recipe_name=Path(recipe).stem,
@@ -173,7 +174,7 @@ def train(
         resume=resume,
         minutes=minutes,
         device=str(target),
-        execution=Execution(opt.parse_training_precision(precision, target), accumulate, compiled),
+        execution=Execution(get_training_precision(precision, target), accumulate, compiled),
         tensorboard=_tensorboard_writer() if tensorboard else None,
     )
     if dry_run:

@@ -9,8 +9,9 @@ from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, read_size, write_image
 from restore_cli.image.reading import open_header, read_bytes
 from restore_cli.image.views import read_shrunk
-from restore_cli.inference.cascade import BICUBIC, own_scale, split_names
-from restore_cli.serving.desk import Ticket, Wish
+from restore_cli.inference.pipeline import own_scale, split_names
+from restore_cli.inference.stages import BICUBIC
+from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 
 MUCH = 50_000_000  # pixels of a result that is made only when it is asked for twice
@@ -41,13 +42,11 @@ class TooManyPixelsError(PictureError):
         self.choices = choices
 
 
-def fitted(
-    ticket: Ticket, max_pixels: int, *, shrink: bool, sure: bool
-) -> tuple[Ticket, tuple[str, ...]]:
-    """The ticket as it may be handed in, and notes on what was done to its picture.
+def fitted(job: Job, max_pixels: int, *, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
+    """The job as it may be submitted, and notes on what was done to its picture.
 
     Args:
-        ticket: with its picture in place.
+        job: with its picture in place.
         max_pixels: of a result.
         shrink: whether to make the picture as small as needed.
         sure: whether a large result is wanted.
@@ -56,37 +55,39 @@ def fitted(
         TooManyPixelsError: the result would have more than `max_pixels`, or more than `MUCH` and
             the visitor is not `sure`.
     """
-    size = _size(ticket)
+    size = _size(job)
     if size is None:
-        return ticket, ()  # what is wrong with it shows when it is decoded
-    scale = _scale(ticket.wish)
+        return job, ()  # what is wrong with it shows when it is decoded
+    scale = _scale(job.settings)
     most = max_pixels if sure else min(max_pixels, MUCH)
     result = size[0] * size[1] * scale**2
     if result <= most:
-        return ticket, ()
+        return job, ()
     height, width = _shrunk(size, most, scale)
     if shrink:
-        return _replaced(ticket, height, width), (f"it was made smaller first: {width}x{height}",)
+        return _replaced(job, height, width), (f"it was made smaller first: {width}x{height}",)
     raise TooManyPixelsError(
-        f"'{ticket.source.name}' is {size[1]}x{size[0]}: the result would be "
+        f"'{job.source.name}' is {size[1]}x{size[0]}: the result would be "
         f"{size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"
         + (f"; at most {_millions(max_pixels)} are made here" if result > max_pixels else ""),
-        _choices(ticket.wish, size, scale, max_pixels),
+        _choices(job.settings, size, scale, max_pixels),
     )
 
 
-def _choices(wish: Wish, size: tuple[int, int], scale: int, max_pixels: int) -> list[Choice]:
+def _choices(
+    settings: JobSettings, size: tuple[int, int], scale: int, max_pixels: int
+) -> list[Choice]:
     pixels = size[0] * size[1]
     height, width = _shrunk(size, min(max_pixels, MUCH), scale)
     label = f"Shrink it for me to {width}x{height}; the result is {width * scale}x{height * scale}"
-    choices = [Choice(label + _time(wish.model, height * width), {"shrink": "1"})]
+    choices = [Choice(label + _time(settings.model, height * width), {"shrink": "1"})]
     same = default_model(1)
     if scale > 1 and pixels <= max_pixels:
         label = f"Deblur only, and keep {size[1]}x{size[0]} (x1 model {same})"
         fields = {"model": same, "scale": "", "sure": "1"}
         choices.append(Choice(label + _time(same, pixels), fields))
     if pixels * scale**2 <= max_pixels:
-        choices.append(Choice("Do it all the same" + _time(wish.model, pixels), {"sure": "1"}))
+        choices.append(Choice("Do it all the same" + _time(settings.model, pixels), {"sure": "1"}))
     return choices
 
 
@@ -102,10 +103,10 @@ def _time(model: str, pixels: int) -> str:
     return f": about {text} on two processor cores"
 
 
-def _scale(wish: Wish) -> int:
-    names = split_names(wish.model)
-    enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to the wish
-    return max(wish.scale or own_scale(names), enlarges)
+def _scale(settings: JobSettings) -> int:
+    names = split_names(settings.model)
+    enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to the setting
+    return max(settings.scale or own_scale(names), enlarges)
 
 
 def _shrunk(size: tuple[int, int], most: int, scale: int) -> tuple[int, int]:
@@ -113,25 +114,25 @@ def _shrunk(size: tuple[int, int], most: int, scale: int) -> tuple[int, int]:
     return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
 
 
-def _size(ticket: Ticket) -> tuple[int, int] | None:
+def _size(job: Job) -> tuple[int, int] | None:
     """Height and width, of HEIC too, whose header is read by its decoder only."""
-    if (size := read_size(ticket.source)) is not None:
+    if (size := read_size(job.source)) is not None:
         return size
     try:
-        header = open_header(read_bytes(ticket.source), ticket.source.name)
+        header = open_header(read_bytes(job.source), job.source.name)
     except PictureError:
         return None
     return header.height, header.width
 
 
-def _replaced(ticket: Ticket, height: int, width: int) -> Ticket:
-    """The same ticket for a smaller picture, kept without loss; the result's format stays."""
-    picture = read_shrunk(ticket.source, height, width).picture
-    ticket.source.unlink()
-    source = ticket.source.with_suffix(".png")
+def _replaced(job: Job, height: int, width: int) -> Job:
+    """The same job for a smaller picture, kept without loss; the result's format stays."""
+    picture = read_shrunk(job.source, height, width).picture
+    job.source.unlink()
+    source = job.source.with_suffix(".png")
     write_image(source, picture, Encoding("png", metadata="all"))
-    wish = replace(ticket.wish, format=ticket.wish.format or picture.own_format)
-    return replace(ticket, source=source, wish=wish)
+    settings = replace(job.settings, format=job.settings.format or picture.own_format)
+    return replace(job, source=source, settings=settings)
 
 
 def _millions(pixels: int) -> str:
