@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"weights"},
     {"inference"},
-    {"api", "jobs", "layouts", "pairs", "pairs_check"},
+    {"api", "jobs", "datasets"},
     {"training", "benchmarking", "serving"},
     {"cli"},
 )

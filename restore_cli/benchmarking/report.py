@@ -14,9 +14,9 @@ from typing import Any
 
 from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.beside import Beside, beside, label, source
-from restore_cli.benchmarking.datasets import VIDEOS
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
+from restore_cli.datasets.registry import VIDEOS
 from restore_cli.version import __version__
 
 BASELINE = "bicubic"

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.benchmarking.datasets import Dataset, Sample
 from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
-from restore_cli.benchmarking.trajectory import read_references
+from restore_cli.datasets.layouts import Pair
+from restore_cli.datasets.registry import Dataset
+from restore_cli.datasets.trajectory import read_references
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
@@ -135,7 +136,7 @@ class Benchmark:
     """
 
     dataset: Dataset
-    samples: Sequence[Sample]
+    samples: Sequence[Pair]
     protocol: Protocol
     entries: Sequence[Entry]
     output: Path
@@ -224,7 +225,7 @@ def image_path(output: Path, row: Row) -> Path:
     return output / "images" / entry / f"{sample}.{row.key[:8]}.png"
 
 
-def content_hash(samples: Sequence[Sample]) -> str:
+def content_hash(samples: Sequence[Pair]) -> str:
     """Of the names and bytes of all samples: two reports with the same one saw the same data."""
     digest = hashlib.sha256()
     for sample in samples:
@@ -232,7 +233,7 @@ def content_hash(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
+def load(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
     """The degraded picture and its references (1, 3, H, W), as the protocol wants them.
 
     Raises:
@@ -280,7 +281,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
             yield _score(benchmark, entry, sample, key), False
 
 
-def _score(benchmark: Benchmark, entry: Entry, sample: Sample, key: str) -> Row:
+def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
         degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
     except PictureError as error:
@@ -343,7 +344,7 @@ class _Peak:
 _HASHES: dict[tuple[Path, int, int], str] = {}
 
 
-def _sample_hash(sample: Sample) -> str:
+def _sample_hash(sample: Pair) -> str:
     return " ".join(_file_hash(path) for path in (sample.degraded, *sample.references))
 
 

@@ -12,11 +12,12 @@ from restore_cli.cli import _output as out
 from restore_cli.errors import NoInputError
 
 if TYPE_CHECKING:
-    from restore_cli.benchmarking.datasets import Dataset, Sample
     from restore_cli.benchmarking.published import Table
     from restore_cli.benchmarking.report import Report
     from restore_cli.benchmarking.run import Benchmark, Entry, Row
     from restore_cli.benchmarking.timing import Timed
+    from restore_cli.datasets.layouts import Pair
+    from restore_cli.datasets.registry import Dataset
     from restore_cli.inference.restorer import RestorerOptions
 
 
@@ -55,9 +56,9 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
     Raises:
         NoInputError: the pictures of none of its parts are there.
     """
-    from restore_cli.benchmarking.datasets import DATASETS
     from restore_cli.benchmarking.published import get_table
     from restore_cli.benchmarking.tables import parts
+    from restore_cli.datasets.registry import DATASETS
 
     measured = parts(name, dataset_name)
     if not measured:
@@ -204,8 +205,8 @@ def _scale(models: tuple[str, ...]) -> int:
 
 def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     """The dataset and its folder; None for one that is made where the reports go."""
-    from restore_cli.benchmarking.datasets import get_dataset
-    from restore_cli.benchmarking.miniature import MINIATURES
+    from restore_cli.datasets.miniature import MINIATURES
+    from restore_cli.datasets.registry import get_dataset
 
     if name in MINIATURES:
         return MINIATURES[name], None
@@ -213,10 +214,10 @@ def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     return found, Path(name) if found.home == "your own" else found.folder(root)
 
 
-def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list[Sample]:
-    from restore_cli.benchmarking.datasets import find_samples
-    from restore_cli.benchmarking.fetch import fetch as fetch_dataset
-    from restore_cli.benchmarking.miniature import MINIATURES, make
+def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list[Pair]:
+    from restore_cli.datasets.fetch import fetch as fetch_dataset
+    from restore_cli.datasets.miniature import MINIATURES, make
+    from restore_cli.datasets.registry import find_samples
 
     if dataset.name in MINIATURES:
         make(dataset, folder)

@@ -184,9 +184,9 @@ def benchmark(
 
 
 def _list(*, as_json: bool) -> None:
-    from restore_cli.benchmarking.datasets import DATASETS
-    from restore_cli.benchmarking.miniature import MINIATURES
     from restore_cli.benchmarking.protocol import PROTOCOLS
+    from restore_cli.datasets.miniature import MINIATURES
+    from restore_cli.datasets.registry import DATASETS
 
     known = {**MINIATURES, **DATASETS}
     if as_json:

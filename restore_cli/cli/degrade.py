@@ -15,8 +15,8 @@ from restore_cli.cli._messages import reported, show
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from restore_cli.datasets.synthesize import DegradeJob
     from restore_cli.degradations.recipe import DegradationRecipe
-    from restore_cli.pairs import DegradeJob
 
 EPILOG = """
 Examples:
@@ -147,9 +147,9 @@ def degrade(
 
     Prints the path of every degraded picture, one a line.
     """
+    from restore_cli.datasets.synthesize import DegradeJob, plan_pairs, replay
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
-    from restore_cli.pairs import DegradeJob, plan_pairs, replay
 
     paths = [opt.parse_path(text) for text in inputs or []]
     if check is not None:
@@ -186,8 +186,8 @@ def degrade(
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
     """Films as they are, pictures of the other folders."""
+    from restore_cli.datasets.synthesize import is_film
     from restore_cli.jobs.inputs import pictures
-    from restore_cli.pairs import is_film
 
     found: list[Path] = []
     for path in paths:
@@ -218,7 +218,7 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
 
 def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     """Make the pairs, print as they come; whether all went well."""
-    from restore_cli.pairs import make_pairs
+    from restore_cli.datasets.synthesize import make_pairs
 
     started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
     with out.progress_bar(quiet=quiet, unit="inputs") as bar:
@@ -244,7 +244,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
 
 def _check(folder: Path) -> None:
     """Print findings as kind, path and text; exit 1 if there is one."""
-    from restore_cli.pairs_check import check_pairs
+    from restore_cli.datasets.lint import check_pairs
 
     findings = 0
     for finding in check_pairs(folder):

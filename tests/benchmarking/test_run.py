@@ -11,9 +11,9 @@ from conftest import ROOT, picture
 from PIL import Image
 from typer.testing import CliRunner
 
-from restore_cli.benchmarking.datasets import DATASETS
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.cli.app import app
+from restore_cli.datasets.registry import DATASETS
 
 
 def restore(*arguments):

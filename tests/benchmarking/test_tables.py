@@ -15,7 +15,6 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from restore_cli.benchmarking.datasets import DATASETS, VIDEOS
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.published import (
     MEASURED,
@@ -29,6 +28,7 @@ from restore_cli.benchmarking.published import (
 )
 from restore_cli.benchmarking.tables import parts, wanted
 from restore_cli.cli.app import app
+from restore_cli.datasets.registry import DATASETS, VIDEOS
 from restore_cli.errors import UsageError
 from restore_cli.models.registry import MODELS
 from restore_cli.training.learner import model_and_config

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from restore_cli.benchmarking.datasets import Dataset, Sample
+from restore_cli.datasets.layouts import Folders, Pair
+from restore_cli.datasets.registry import Dataset
+from restore_cli.datasets.synthesize import DegradeJob, make_pairs
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.pairs import DegradeJob, make_pairs
 
 SHARP = Path(__file__).parent / "blurmini"
 RECIPES = {4: "shake", 1: "handheld"}
-HOME = "restore_cli/benchmarking/blurmini/README.md"
+HOME = "restore_cli/datasets/blurmini/README.md"
 
 
-def _find(folder: Path) -> Iterator[Sample]:
-    for path in sorted(folder.glob("lr/*.png")):
-        yield Sample(path.stem, path, (folder / "hr" / path.name,))
+def _find(folder: Path) -> Iterator[Pair]:
+    yield from Folders(folder / "lr", folder / "hr").pairs()
 
 
 MINIATURES: dict[str, Dataset] = {
