@@ -23,17 +23,23 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.benchmarking.protocol import Protocol
+from restore_cli.benchmarking.protocol import Protocol, get_protocol
 from restore_cli.benchmarking.published import Table
+from restore_cli.datasets.degraded import degraded
 from restore_cli.datasets.layouts import Pair
-from restore_cli.datasets.registry import Dataset
+from restore_cli.datasets.registry import Dataset, find_samples
 from restore_cli.datasets.trajectory import read_references
+from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
-from restore_cli.inference.assemble import Line
+from restore_cli.inference.assemble import Line, assemble
+from restore_cli.inference.cascade import BICUBIC, split_names, split_weights
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
+from restore_cli.weights.manifest import load_manifest
 
 COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
 
@@ -151,6 +157,75 @@ class Benchmark:
         return self.output / (
             "rows-{}-of-{}.jsonl".format(*self.shard) if self.shard else "rows.jsonl"
         )
+
+
+def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
+    """Load what is to be compared.
+
+    Args:
+        text: `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`.
+        options: of its networks.
+        scale: of bicubic, where it stands alone.
+        suffix: of its name.
+
+    Raises:
+        UsageError: an unknown name.
+        WeightsError: weights that are missing or do not fit.
+    """
+    name, _, weights = text.partition("=")
+    names = split_names(name)
+    alone = names == (BICUBIC,)
+    if alone:  # it does the same in every pose
+        options = replace(options, self_ensemble=False)
+    line = assemble(names, split_weights(names, weights or None), options, scale if alone else None)
+    return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, line)
+
+
+def models_of_scale(scale: int) -> list[str]:
+    """Every model of that scale that has weights here, then bicubic."""
+    checkpoints = load_manifest().checkpoints.values()
+    models = [c.model for c in checkpoints if c.default and MODELS[c.model].scale == scale]
+    return [*models, BICUBIC]
+
+
+def score_degraded(
+    photos: Sequence[Path],
+    recipe: DegradationRecipe,
+    models: Sequence[str],
+    output: Path,
+    options: RestorerOptions,
+    *,
+    seed: int = 0,
+    side: int | None = None,
+    motion: bool = True,
+) -> list[Row]:
+    """Degrade sharp pictures and score models on them: `restore benchmark --degrade`.
+
+    Args:
+        photos: sharp; photo n is degraded with seed [seed, n].
+        recipe: what to do to them.
+        models: as `make_entry` takes them.
+        output: folder for the pairs and the rows.
+        options: of the networks.
+        seed: of all random numbers.
+        side: only the middle of each picture, so many pixels a side; None for all.
+        motion: whether the camera moves.
+
+    Returns:
+        every row, in the order of models and pictures.
+
+    Raises:
+        PictureError: a picture that cannot be degraded.
+        UsageError: an unknown model, or one of another scale than the recipe.
+    """
+    dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)
+    assert dataset.make is not None
+    entries = [make_entry(name, options, recipe.scale) for name in models]
+    dataset.make(output / "pictures")
+    samples = find_samples(dataset, output / "pictures")
+    benchmark = Benchmark(dataset, samples, get_protocol(dataset.protocol), entries, output)
+    check(benchmark)
+    return run(benchmark)
 
 
 def check(benchmark: Benchmark) -> None:

@@ -54,6 +54,7 @@ class Dataset:
         shrink: the degraded pictures are shrunk by this, bicubic, to 8 bits, before restoring.
         whole: sides of the reference are cut to multiples of this.
         shared: folder below the data root that several names look into, or "".
+        make: puts it into a folder, where it is made here; None where it is found or fetched.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Dataset:
     shrink: int = 1
     whole: int = 1
     shared: str = ""
+    make: Callable[[Path], None] | None = None
 
     def folder(self, root: Path) -> Path:
         """Where it lies, or is to be put: a folder of its own name, else the shared one."""

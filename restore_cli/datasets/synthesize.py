@@ -53,6 +53,7 @@ class DegradeJob:
         split: name of the split in the layouts that have one.
         resume: leave pairs that have a record.
         device: where pixels are computed.
+        motion: whether blur of motion is drawn; without, only the rest of the recipe is applied.
     """
 
     inputs: tuple[Path, ...]
@@ -63,6 +64,7 @@ class DegradeJob:
     split: str = "train"
     resume: bool = False
     device: str = "cpu"
+    motion: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ def _still(job: DegradeJob, index: int) -> Made:
             rng,
             picture=(whole[0], whole[1]),
             centre=(whole[1] / 2 - left, whole[0] / 2 - top),
+            filmed=not job.motion,
         )
         record = Record(source, digest, job.seed, index, recipe, size, patch, None, parameters)
         pair = _degrade(pixels, None, parameters, recipe, job.device)

@@ -15,8 +15,8 @@ import pytest
 from hub_server import Hub, serve
 from PIL import Image
 
+from restore_cli.datasets.degraded import MINIATURES, make
 from restore_cli.datasets.fetch import fetch, unpack
-from restore_cli.datasets.miniature import MINIATURES, make
 from restore_cli.datasets.registry import DATASETS, find_samples, get_dataset
 from restore_cli.datasets.trajectory import read_references
 from restore_cli.errors import NoInputError, PictureError, UsageError
