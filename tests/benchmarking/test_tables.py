@@ -187,8 +187,8 @@ def test_every_row_is_reachable_by_a_command(name, tmp_path):
 def test_the_list_names_every_table():
     listed = [line.split("\t") for line in restore("--table", "list").stdout.splitlines()]
     assert [line[0] for line in listed] == [table.name for table in all_tables()]
-    for line in restore("--table", "list", "--json").stdout.splitlines():
-        assert json.loads(line)["name"] in NAMES
+    for one in json.loads(restore("--table", "list", "--json").stdout):
+        assert one["name"] in NAMES
     assert "Did you mean 'shoyan-2022/1'" in restore("--table", "shoyan-2022/11").stderr
 
 
