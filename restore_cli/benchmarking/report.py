@@ -231,9 +231,10 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 def heading(report: Report) -> list[str]:
     """What was measured, and how, in a few lines."""
     part = "all" if report.whole else "a part of its pictures,"
+    several = "s" * (report.count != 1)
     lines = [
-        f"{report.dataset}: {report.description}; {part} {report.count} pictures, "
-        f"sha256 {report.data_sha256[:16]}",
+        f"{report.dataset}: {report.description}; {part} {report.count} "
+        f"picture{several}, sha256 {report.data_sha256[:16]}",
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]
