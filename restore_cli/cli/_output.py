@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from restore_cli.files import write_to_stdout
 
@@ -68,17 +70,38 @@ def _is_text(text: str) -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A listing that fits the terminal; tab-separated, without a heading, into a pipe."""
-    if not _is_terminal():
+    """A listing that fits the terminal; tab-separated, without a heading, into a pipe.
+
+    The first column, with the names, never wraps.
+    """
+    if not is_terminal():
         for row in rows:
             data("\t".join(row))
         return
+    console, lines = Console(), list(rows)
+    # Of the first column the whole cell, of the others the longest word.
+    needed = [
+        max(
+            (cell_len(word) for cell in cells for word in (cell.split() if n else [cell])),
+            default=0,
+        )
+        for n, cells in enumerate(zip(columns, *lines, strict=True))
+    ]
+    if sum(needed) + 2 * len(needed) > console.width:  # each row as a block of lines
+        for line in lines:
+            console.print(line[0], style="bold", markup=False, highlight=False, soft_wrap=True)
+            block = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 2))
+            for column, cell in zip(columns[1:], line[1:], strict=True):
+                if cell != "-":
+                    block.add_row(column, Text(cell, overflow="fold"))
+            console.print(block)
+        return
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    Console().print(grid)
+    for n, column in enumerate(columns):
+        grid.add_column(column, overflow="fold", no_wrap=n == 0)
+    for line in lines:
+        grid.add_row(*line)
+    console.print(grid)
 
 
 def decibels(gain: float | None) -> str:
@@ -105,9 +128,10 @@ def progress_bar(*, quiet: bool, unit: str) -> Progress:
         transient=True,
         disable=console.quiet,
         # Rich would send what is written to stdout to this console, which is stderr.
-        redirect_stdout=_is_terminal(),
+        redirect_stdout=is_terminal(),
     )
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether stdout is one."""
     return sys.stdout is not None and sys.stdout.isatty()
