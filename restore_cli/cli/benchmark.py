@@ -184,7 +184,7 @@ def benchmark(
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Score models on a dataset under a published protocol, beside the published numbers."""
-    if _old_listing(table, dataset or degrade, as_json=as_json):
+    if _old_listing(table, degrade if dataset is None else dataset, as_json=as_json):
         return
     if (dataset is not None or table is not None) and degrade is not None:
         raise UsageError("--degrade makes its own dataset", hint="leave out --dataset and --table")
