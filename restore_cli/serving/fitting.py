@@ -55,6 +55,7 @@ def fitted(
     Raises:
         TooManyPixelsError: the result would have more than `max_pixels`, or more than `MUCH` and
             the visitor is not `sure`.
+        PictureError: it cannot be read.
     """
     size = _size(ticket)
     if size is None:
@@ -126,7 +127,11 @@ def _size(ticket: Ticket) -> tuple[int, int] | None:
 
 def _replaced(ticket: Ticket, height: int, width: int) -> Ticket:
     """The same ticket for a smaller picture, kept without loss; the result's format stays."""
-    picture = read_shrunk(ticket.source, height, width).picture
+    try:
+        picture = read_shrunk(ticket.source, height, width).picture
+    except PictureError as error:  # where it lies on this machine is not its owner's business
+        said = str(error).replace(str(ticket.source), ticket.source.name)
+        raise PictureError(said, hint=error.hint) from error
     ticket.source.unlink()
     source = ticket.source.with_suffix(".png")
     write_image(source, picture, Encoding("png", metadata="all"))
