@@ -172,7 +172,7 @@ def show_table(
     for row in rows:
         console.print(Text(row[0]), soft_wrap=True)
         facts = zip(columns[1:], row[1:], strict=True)
-        show_facts(((f"  {name}", cell) for name, cell in facts if cell), console)
+        show_facts(((f"  {name}", cell) for name, cell in facts if cell not in ("", "-")), console)
 
 
 def show_facts(facts: Iterable[tuple[str, str]], console: Console | None = None) -> None:

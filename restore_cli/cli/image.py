@@ -29,7 +29,8 @@ Examples:
 
   find . -name "*.jpg" -print0 | restore image --files-from - -0 -o sharp/
 
-  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore image --raw 320x180 |
+  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
+  restore image --raw 320x180 |
   ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
 
   restore image shot.jpg -o shot.png -x2 --compare shot.html

@@ -122,7 +122,8 @@ def _windows(luma: Array) -> list[list[Array]]:
     levels: list[Array] = [luma]
     while len(levels) < _LEVELS and min(levels[-1].shape) // 2 >= _SMALLEST:
         high, wide = (side // 2 for side in levels[-1].shape)
-        levels.append(cv2.resize(levels[-1], (wide, high), interpolation=cv2.INTER_AREA))
+        half = cv2.resize(levels[-1], (wide, high), interpolation=cv2.INTER_AREA)
+        levels.append(half.astype(np.float32, copy=False))
     cells = []
     for row in range(rows):
         for column in range(columns):
@@ -162,4 +163,4 @@ def _extent(blurs: list[float]) -> float:
         if blur > _BLURRED:
             last = n
     measured, pixels = zip(*_MEASURED, strict=True)
-    return float(np.interp(blurs[last], measured, pixels)) * 2**last
+    return float(np.interp(blurs[last], measured, pixels) * 2**last)
