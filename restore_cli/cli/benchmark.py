@@ -25,7 +25,7 @@ Examples:
 
   restore benchmark --table shoyan-2022/1 --data-root ~/data --fetch
 
-  restore benchmark --dataset gopro-x4 --model mprnet+gfn bicubic --protocol gfn
+  restore benchmark --dataset gopro-x4 --model mprnet+gfn --protocol gfn
 
   restore benchmark --dataset pairs/ --model msan=mine.safetensors --limit 20
 
