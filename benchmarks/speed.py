@@ -280,28 +280,30 @@ from restore_cli.cli._process import spin_briefly
 spin_briefly()
 import torch
 from restore_cli.image import read_image
-from restore_cli.inference.assemble import assemble
 from restore_cli.inference.memory import keep_freed_memory
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.plan import RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.plan import plan
+from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import run
 keep_freed_memory()
 folder, out, ahead = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-line = assemble(["mprnet-mscam"], [None], RestorerOptions(torch.device("cpu")))
-job = RestoreJob((folder,), out, scale=4)
-items = plan(job)
+options = RestorerOptions(torch.device("cpu"))
+pipeline = PipelineSpec.parse("mprnet-mscam", None, 4, options).load()
+work = Restoration(RestoreRequest(Selection((folder,)), Destination(out)), pipeline)
+items = plan(work.request, pipeline.spec)
 images = [read_image(item.source).pixels for item in items]
-line.stage(images[0])
+pipeline(images[0])
 whole = pure = 0.0
 for n in range(0, 32, 8):  # in turns
     begun = time.monotonic()
     for image in images[n : n + 8]:
-        line.stage(image)
+        pipeline(image)
     pure += time.monotonic() - begun
     begun = time.monotonic()
     some = items[n : n + 8]
-    assert len(list(run(job, some, line.stage, settings_of(job, line), ahead=ahead))) == 8
+    assert len(list(run(work, some, ahead=ahead))) == 8
     whole += time.monotonic() - begun
 print(whole, pure)
 """

@@ -1,15 +1,17 @@
 """The Python interface: one function, or a model that is loaded once and called often.
 
 What comes in decides what comes out: a PIL picture gives a PIL picture of its mode, an array an
-array of its type, a tensor a tensor of its type on its device.
+array of its type, a tensor a tensor of its type on its device, a path a PIL picture, and a list a
+list.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from os import PathLike
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -17,113 +19,170 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.image.reading import fill_transparent
-from restore_cli.inference.assemble import Line, assemble
-from restore_cli.inference.cascade import (
-    BICUBIC,
-    Bicubic,
-    Cascade,
-    Stage,
-    bicubic_factor,
-    own_scale,
-    split_names,
-    split_weights,
-)
-from restore_cli.inference.devices import get_device
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.devices import get_device, get_precision
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.inference.stages import Report, no_report
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.jobs.run import Outcome
+from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float, rounded
 from restore_cli.weights.manifest import default_model
-from restore_cli.weights.store import locate
 
-Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)
+Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor, list[Any])
+Name = str | PathLike[str]
 
 _KEPT_MODES = ("RGB", "RGBA", "L", "LA")
-_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_EXPANDED_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
+_SLACK = 0.01  # by which resampled values overshoot without being of another range
+
+
+class Options(TypedDict, total=False):
+    """The options of `load_model`."""
+
+    weights: str | None
+    device: str
+    precision: str
+    tlsc: bool | None
+    tile: int | None
+    overlap: int | None
+    self_ensemble: bool
 
 
 class LoadedModel:
-    """A network with its weights, or several in a row. Threads may share it: calls take turns.
+    """A network with its weights, or several in a row.
+
+    Threads may share it: calls take turns, so that two threads are no faster than one. Give each
+    thread a model of its own on a device of its own where that matters.
 
     Attributes:
         name: of the model, or of several, joined by +.
         scale: output pixels per input pixel, where none is asked for.
-        weights: what was loaded, a line a network: name, sha256, device, TLSC window, overlap.
+        weights: what was loaded, a line per network: name, sha256, device, TLSC window, overlap.
     """
 
-    def __init__(self, name: str, line: Line) -> None:
-        self.name = name
-        self.scale = line.stage.scale
-        self.weights = tuple(line.describe())
-        self._line = line
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.name = pipeline.spec.name
+        self.scale = pipeline.scale
+        self.weights = tuple(pipeline.describe())
+        self._pipeline = pipeline
         self._turn = threading.Lock()
 
-    def __call__(self, image: Picture, *, scale: int | None = None) -> Picture:
-        """Restore one picture, or a batch of tensors.
+    def __repr__(self) -> str:
+        names = "+".join(fact.weights or "none" for fact in self._pipeline.facts)
+        device = self._pipeline.options.device
+        return f"<LoadedModel {self.name} x{self.scale}, weights {names}, on {device}>"
+
+    @overload
+    def __call__(
+        self, image: Name, *, scale: int | None = None, progress: Report = ...
+    ) -> Image.Image: ...
+    @overload
+    def __call__(
+        self, image: Picture, *, scale: int | None = None, progress: Report = ...
+    ) -> Picture: ...
+    def __call__(
+        self, image: Any, *, scale: int | None = None, progress: Report = no_report
+    ) -> Any:
+        """Restore one picture, a batch, or a list of pictures.
 
         Args:
-            image: a PIL picture; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
-                uint16 or float in [0, 1]; a tensor (3, H, W) or (B, 3, H, W) of uint8 or float in
-                [0, 1]. Values are taken as sRGB; a profile in a PIL picture is passed on, not
+            image: a PIL picture; the path of one; an array (H, W), (H, W, 1), (H, W, 3) or
+                (H, W, 4), or a batch (N, H, W, C) of them, of uint8, uint16 or float in [0, 1]; a
+                tensor (3, H, W) or (B, 3, H, W) of uint8 or float in [0, 1]; or a list of any of
+                these. Values are taken as sRGB; a profile in a PIL picture is passed on, not
                 applied. A PIL picture is turned upright as its EXIF says. A fourth channel is
                 transparency, and enlarged by bicubic.
             scale: output pixels per input pixel, by bicubic from what the network gives; None for
                 the network's own.
+            progress: called with (tiles done, tiles in all) of the picture at work.
 
         Returns:
             The same kind and type as the image, `scale` times as wide and high.
 
         Raises:
-            UsageError: an image of another kind, shape or type.
+            UsageError: an image of another kind, shape, type or range.
             DeviceError: out of memory.
-            PictureError: the network's output is not finite.
+            PictureError: a file that is no picture, or the network's output is not finite.
         """
         factor = self.scale if scale is None else scale
         if factor < 1:
             raise UsageError(f"scale {scale} is not a factor", hint="1 or more")
+        return self._any(image, factor, progress)
+
+    def restore_files(
+        self,
+        request: RestoreRequest,
+        on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
+        *,
+        scale: int | None = None,
+    ) -> Summary:
+        """Restore files into files, as `restore image` does: profiles, metadata, 16 bits.
+
+        Args:
+            request: which files, where to, and how they are encoded.
+            on_outcome: called with what became of each picture.
+            scale: output pixels per input pixel; None for the network's own.
+
+        Raises:
+            RestoreError: nothing can be restored; one picture that fails is an outcome instead.
+        """
+        with self._turn:
+            return run(request, self._pipeline.to_scale(scale or self.scale), on_outcome)
+
+    def _any(self, image: Any, scale: int, progress: Report) -> Any:
+        if isinstance(image, list | tuple):
+            return [self._any(one, scale, progress) for one in image]
+        if isinstance(image, str | PathLike):
+            return self._picture(_opened(image), scale, progress)
         if isinstance(image, Image.Image):
-            return self._picture(image, factor)
+            return self._picture(image, scale, progress)
         if isinstance(image, Tensor):
-            return self._tensor(image, factor)
+            return self._tensor(image, scale, progress)
         if isinstance(image, np.ndarray):
-            return self._array(image, factor)
+            return self._array(image, scale, progress)
         raise UsageError(
             f"a {type(image).__name__} is not a picture",
-            hint="give a PIL picture, a numpy array or a torch tensor",
+            hint="give a path, a PIL picture, a numpy array, a torch tensor, or a list of them",
         )
 
-    def _picture(self, image: Image.Image, scale: int) -> Image.Image:
+    def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
         image = ImageOps.exif_transpose(image)
         mode = image.mode
-        if mode in ("1", "P"):  # they cannot hold what lies between their values
-            has_alpha = "transparency" in image.info
-            mode = "RGBA" if has_alpha else "L" if mode == "1" else "RGB"
+        if mode.startswith("I;16"):
+            return Image.fromarray(self._array(np.asarray(image).astype("=u2"), scale, progress))
+        if mode in _EXPANDED_MODES:  # they cannot hold what lies between their values
+            mode = "RGBA" if "transparency" in image.info else _EXPANDED_MODES[mode]
             image = image.convert(mode)
         if mode not in _KEPT_MODES:
+            whole = mode in ("I", "F")
             raise UsageError(
                 f"a picture of mode {mode} is not known",
-                hint=f"convert it to one of {', '.join(_KEPT_MODES)}",
+                hint="scale numpy.asarray(image) to [0, 1]" if whole else 'image.convert("RGB")',
             )
         values = np.asarray(image)
         if mode == "LA":
             values = values[..., [0, 0, 0, 1]]
-        restored = self._array(values, scale)
+        restored = self._array(values, scale, progress)
         if mode == "LA":
             restored = np.ascontiguousarray(restored[..., [0, 3]])
         result = Image.fromarray(restored, mode)
         result.info |= {k: v for k, v in image.info.items() if k in ("icc_profile", "dpi")}
         return result
 
-    def _array(self, values: NDArray[Any], scale: int) -> NDArray[Any]:
+    def _array(self, values: NDArray[Any], scale: int, progress: Report) -> NDArray[Any]:
+        if values.ndim == 4 and len(values):
+            return np.stack([self._array(one, scale, progress) for one in values])
         channels = values.shape[2] if values.ndim == 3 else 1
         if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in values.shape:
             raise UsageError(
                 f"an array of shape {values.shape} is not a picture",
-                hint="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
+                hint="(H, W), (H, W, C) or (N, H, W, C) with C of 1, 3 or 4",
             )
         depth = {"uint8": 8, "uint16": 16}.get(values.dtype.name)
         if depth is None and values.dtype.kind != "f":
@@ -133,10 +192,11 @@ class LoadedModel:
         own = np.require(values, requirements=("C", "W")).reshape(*values.shape[:2], channels)
         given = torch.from_numpy(own if depth else own.astype(np.float32)).permute(2, 0, 1)[None]
         planes = as_float(given) if depth else given
+        _refuse_range(planes)
         colours = planes[:, :3].expand(-1, 3, -1, -1).contiguous()
         if channels == 4:
             colours = fill_transparent(colours, planes[:, 3:])
-        restored = self._restore(colours, scale)
+        restored = self._restore(colours, scale, progress)
         if channels == 1:
             restored = restored.mean(1, keepdim=True)
         if channels == 4:
@@ -147,52 +207,97 @@ class LoadedModel:
         made = np.ascontiguousarray(whole[0].permute(1, 2, 0).numpy())
         return (made[..., 0] if values.ndim == 2 else made).astype(values.dtype, copy=False)
 
-    def _tensor(self, image: Tensor, scale: int) -> Tensor:
+    def _tensor(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
             raise UsageError(
                 f"a tensor of shape {tuple(image.shape)} is not a picture",
-                hint="(3, H, W) or (B, 3, H, W)",
+                hint="(3, H, W) or (B, 3, H, W); .movedim(-1, -3) brings channels to the front",
             )
         eight_bits = image.dtype == torch.uint8
         if not eight_bits and not image.is_floating_point():
             raise UsageError(f"a tensor of {image.dtype} is not a picture", hint="uint8, or float")
         batch = image.detach().cpu().reshape(-1, *image.shape[-3:])
         batch = as_float(batch) if eight_bits else batch.float()
-        made = torch.cat([self._restore(one[None].contiguous(), scale) for one in batch])
+        _refuse_range(batch)
+        made = torch.cat([self._restore(one[None].contiguous(), scale, progress) for one in batch])
         made = rounded(made, 8) if eight_bits else made.to(image.dtype)
         return made.reshape(*image.shape[:-2], *made.shape[-2:]).to(image.device)
 
-    def _stage(self, scale: int) -> Stage:
-        """The networks; a bicubic among them enlarges to the scale that is asked for."""
-        names = [fact.model for fact in self._line.facts]
-        if BICUBIC not in names:
-            return self._line.stage
-        bicubic = Bicubic(bicubic_factor(names, scale))
-        chosen = [bicubic if isinstance(one, Bicubic) else one for one in self._line.stages]
-        return chosen[0] if len(chosen) == 1 else Cascade(chosen)
-
-    def _restore(self, image: Tensor, scale: int) -> Tensor:
+    def _restore(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
-        if not image.isfinite().all():
-            raise UsageError("the picture has values that are not finite")
         with self._turn:  # a restorer remembers where memory ran out
-            restored = self._stage(scale)(image.clamp(0, 1))
-        height, width = (side * scale for side in image.shape[-2:])
-        if restored.shape[-2:] == (height, width):
-            return restored
-        return resize_bicubic(restored, height, width).clamp(0, 1)
+            return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 
+def _opened(path: Name) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(f"cannot read '{path}': {error}") from error
+
+
+def _refuse_range(values: Tensor) -> None:
+    """Refuse floats, of any shape, that are not in [0, 1], and say what brings them there."""
+    if not values.isfinite().all():
+        raise UsageError("the picture has values that are not finite")
+    low, high = float(values.min()), float(values.max())
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return
+    peak = next((peak for peak in (2, 255, 65535) if high <= peak), None)
+    remedy = f"divide by {peak or high}" if peak != 2 else "clip them"
+    if low < -_SLACK:
+        remedy = "use (x + 1) / 2" if low >= -1 and high <= 1 else "clip or scale them"
+    raise UsageError(f"values from {low:.4g} to {high:.4g} are not in [0, 1]", hint=remedy)
+
+
+@overload
 def restore(
-    image: Picture, model: str | None = None, scale: int | None = None, **options: Any
-) -> Picture:
-    """Restore one picture. The model is loaded at the first call and kept for the next.
+    image: Name,
+    model: str | None = None,
+    scale: int | None = None,
+    *,
+    progress: Report = ...,
+    **options: Unpack[Options],
+) -> Image.Image: ...
+@overload
+def restore(
+    image: Picture,
+    model: str | None = None,
+    scale: int | None = None,
+    *,
+    progress: Report = ...,
+    **options: Unpack[Options],
+) -> Picture: ...
+def restore(
+    image: Any,
+    model: str | None = None,
+    scale: int | None = None,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tlsc: bool | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    self_ensemble: bool = False,
+    progress: Report = no_report,
+) -> Any:
+    """Restore a picture, or a list of them. The model is loaded at the first call and kept.
 
     Args:
         image: see `LoadedModel.__call__`.
         model: see `load_model`; None for the default one of the scale.
         scale: see `LoadedModel.__call__`.
-        **options: see `load_model`.
+        weights: see `load_model`, as all that follow.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, fp16 or bf16.
+        tlsc: local statistics.
+        tile: longest side of a tile in input pixels.
+        overlap: of tiles in input pixels.
+        self_ensemble: mean of the eight flips and transpositions.
+        progress: called with (tiles done, tiles in all).
 
     Returns:
         The same kind and type as the image, `scale` times as wide and high.
@@ -200,9 +305,19 @@ def restore(
     Raises:
         RestoreError: see `load_model` and `LoadedModel.__call__`.
     """
-    if model is None and not options.get("weights"):
+    if model is None and not weights:
         model = default_model(scale)
-    return _kept(model, **options)(image, scale=scale)
+    loaded = _kept(
+        model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        tlsc=tlsc,
+        tile=tile,
+        overlap=overlap,
+        self_ensemble=self_ensemble,
+    )
+    return loaded(image, scale=scale, progress=progress)
 
 
 def load_model(
@@ -210,7 +325,7 @@ def load_model(
     *,
     weights: str | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     tlsc: bool | None = None,
     tile: int | None = None,
     overlap: int | None = None,
@@ -224,7 +339,7 @@ def load_model(
         weights: a name, a path, or hf://OWNER/NAME/FILE; None for the model's default ones. They
             are verified, and nothing in them is executed.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: fp32, fp16 or bf16.
+        precision: auto (fp32), fp32, or on GPUs fp16 or bf16.
         tlsc: local statistics; None for what the weights say.
         tile: longest side of a tile in input pixels; None for automatic, 0 for none.
         overlap: of tiles in input pixels; None for the measured one.
@@ -235,27 +350,16 @@ def load_model(
         WeightsError: weights that are missing, cannot be verified or do not fit.
         DeviceError: the device is not there.
     """
-    if precision not in _PRECISIONS:
-        raise UsageError(f"precision '{precision}' is not known", hint=", ".join(_PRECISIONS))
-    first = None
-    if model is None and weights is not None:
-        first = load_network(locate(weights, None))
-        model = first.model.name
-        names: tuple[str, ...] = (model,)
-    else:
-        names = split_names(model or default_model())
-    chosen = RestorerOptions(
-        device=get_device(device),
-        dtype=_PRECISIONS[precision],
+    place = get_device(device)
+    options = RestorerOptions(
+        device=place,
+        dtype=get_precision(precision, place),
         tlsc=tlsc,
         tile=tile,
         overlap=overlap,
         self_ensemble=self_ensemble,
     )
-    files = split_weights(names, weights)
-    scale = first.model.scale if first else own_scale(names)
-    line = assemble(names, files, chosen, scale, first)
-    return LoadedModel("+".join(names), line)
+    return LoadedModel(PipelineSpec.parse(model, weights, None, options).load())
 
 
 def list_models() -> Mapping[str, Model]:

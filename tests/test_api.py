@@ -1,8 +1,10 @@
+import inspect
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import get_overloads, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from restore_cli import LoadedModel, api, list_models, load_model, restore
 from restore_cli.errors import PictureError, UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
 
@@ -70,8 +73,11 @@ def test_bicubic_enlarges_to_the_scale_that_is_asked_for(colours, tmp_path):
 def test_palettes_become_colours(colours, gfn):
     assert gfn(Image.fromarray(colours).convert("P")).mode == "RGB"
     assert gfn(Image.fromarray(colours).convert("1")).mode == "L"
-    with pytest.raises(UsageError, match="mode CMYK"):
+    with pytest.raises(UsageError, match="mode CMYK") as error:
         gfn(Image.fromarray(colours).convert("CMYK"))
+    assert error.value.hint == 'image.convert("RGB")'
+    deep = gfn(Image.fromarray(colours[..., 0].astype(np.uint16) * 257))
+    assert (deep.mode, deep.size) == ("I;16", (112, 80))
 
 
 @pytest.mark.parametrize("shape", [(20, 28), (20, 28, 1), (20, 28, 3), (20, 28, 4)])
@@ -135,11 +141,74 @@ def test_names_and_weights():
         load_model(weights="nothing.safetensors")
     with pytest.raises(UsageError, match="precision"):
         load_model("gfn", precision="int4")
+    with pytest.raises(UsageError, match="'fp16' is for GPUs"):  # as on the command line
+        load_model("gfn", device="cpu", precision="fp16")
+
+
+def test_paths_lists_and_batches(colours, gfn, tmp_path):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    one = gfn(colours)
+    assert np.array_equal(np.asarray(gfn(tmp_path / "a.png")), one)
+    assert np.array_equal(np.asarray(gfn(str(tmp_path / "a.png"))), one)
+    first, second = gfn([colours, Image.fromarray(colours)])
+    assert np.array_equal(first, np.asarray(second))
+    batch = gfn(np.stack([colours, colours[:, ::-1]]))
+    assert batch.shape == (2, 80, 112, 3)
+    assert np.array_equal(batch[0], one)
+    (tmp_path / "no.png").write_text("no picture")
+    with pytest.raises(PictureError, match=r"no\.png"):
+        gfn(tmp_path / "no.png")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "hint"),
+    [
+        (0, 200, "divide by 255"),
+        (0, 60000, "divide by 65535"),
+        (0, 1.3, "clip them"),
+        (-1, 1, r"use (x + 1) / 2"),
+    ],
+)
+def test_floats_of_another_range_are_refused(low, high, hint, gfn):
+    values = np.linspace(low, high, 20 * 28 * 3).reshape(20, 28, 3)
+    for wrong in (values, torch.from_numpy(values).permute(2, 0, 1)):
+        with pytest.raises(UsageError, match="not in") as error:
+            gfn(wrong)
+        assert error.value.hint == hint
+
+
+def test_progress_and_repr(colours, gfn):
+    seen = []
+    gfn(colours, progress=lambda done, tiles: seen.append((done, tiles)))
+    assert seen[-1] == (1, 1)
+    assert repr(gfn) == "<LoadedModel gfn x4, weights gfn-lite.shake, on cpu>"
+
+
+def test_files_go_the_way_of_the_command_line(colours, gfn, tmp_path):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    outcomes = []
+    request = RestoreRequest(Selection((tmp_path,)), Destination(tmp_path / "out"))
+    summary = gfn.restore_files(request, outcomes.append)
+    assert (summary.restored, len(summary.failed), summary.exit_status) == (1, 1, 1)
+    assert [outcome.status for outcome in outcomes] == ["restored", "failed"]
+    with Image.open(tmp_path / "out/a_x4.png") as written:
+        assert np.array_equal(gfn(colours), np.asarray(written))
+
+
+def test_options_have_names_and_types():
+    """So that mypy refuses `tile="big"`, of both functions."""
+    hints = get_type_hints(load_model)
+    options = get_type_hints(api.Options)
+    assert {name: hints[name] for name in options} == options
+    assert set(hints) - set(options) == {"model", "return"}
+    assert set(options) < set(inspect.signature(restore).parameters)
+    assert len(get_overloads(restore)) == 2
 
 
 def test_a_model_is_loaded_once(colours, monkeypatch):
     restore(colours, "bicubic", 2)
-    monkeypatch.setattr("restore_cli.api.assemble", None)
+    monkeypatch.setattr("restore_cli.api.LoadedModel", None)
     restore(colours, "bicubic", 2)
 
 
@@ -153,7 +222,7 @@ def test_the_default_model_is_that_of_the_scale(colours, monkeypatch):
     assert asked == [default_model(1), default_model(4), default_model(4), "gfn", None]
 
 
-def _same(image, *, scale):
+def _same(image, *, scale, progress):
     return image
 
 

@@ -32,9 +32,9 @@ from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, jpeg_segments, png_chunk, png_chunks
 from restore_cli.image.info import describe
 from restore_cli.image.reading import decode
-from restore_cli.inference.cascade import Bicubic
-from restore_cli.jobs.film import describe_film
+from restore_cli.inference.stages import Bicubic
 from restore_cli.jobs.video import restore_video
+from restore_cli.jobs.video_facts import describe_video
 
 MOST_PIXELS = 250_000
 SLOW = 10.0  # seconds
@@ -312,9 +312,9 @@ def judge(data: bytes, key: str, rng: random.Random, folder: Path) -> str:
 
 def _judge_film(path: Path) -> str:
     try:
-        describe_film(path)
+        describe_video(path)
         target = path.with_name("out.mkv")
-        restore_video(path, target, Bicubic(1), 1, {}, lambda done, frames: None)
+        restore_video(path, target, Bicubic(1), {}, lambda done, frames: None)
     except RestoreError:
         return "refused"
     return "accepted"

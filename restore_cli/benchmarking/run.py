@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import threading
@@ -31,7 +30,7 @@ from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
-from restore_cli.inference.assemble import Line
+from restore_cli.inference.pipeline import Pipeline
 from restore_cli.resample import resize_bicubic
 
 COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
@@ -47,33 +46,18 @@ class Entry:
     """
 
     name: str
-    line: Line
+    line: Pipeline
 
     @property
     def scale(self) -> int:
         """Output pixels per input pixel."""
-        return math.prod(fact.scale for fact in self.line.facts)
+        return self.line.scale
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides its pixels, its seconds and its memory."""
-        options = self.line.options
-        return {
-            "stages": [
-                {
-                    "model": f.model,
-                    "scale": f.scale,
-                    "sha256": f.sha256,
-                    "tlsc": f.tlsc,
-                    "overlap": f.overlap,
-                }
-                for f in self.line.facts
-            ],
-            "device": str(options.device),  # of the seconds and the memory
-            "precision": str(options.dtype).removeprefix("torch."),
-            "tile": options.tile,
-            "self_ensemble": options.self_ensemble,
-        }
+        device = str(self.line.options.device)  # of the seconds and the memory
+        return {**self.line.identity, "device": device}
 
     def facts(self) -> dict[str, Any]:
         """For the report: weights, cost, device and everything in `identity`."""
@@ -292,7 +276,7 @@ def _score(benchmark: Benchmark, entry: Entry, sample: Sample, key: str) -> Row:
         torch.cuda.reset_peak_memory_stats(device)
     with _Peak() as peak:
         begun = time.monotonic()
-        restored = entry.line.stage(degraded)
+        restored = entry.line(degraded)
         if cuda:
             torch.cuda.synchronize(device)
         seconds = time.monotonic() - begun

@@ -39,7 +39,7 @@ def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
     seconds = []
     for _ in range(warm_up + RUNS):
         begun = time.monotonic()
-        entry.line.stage(image)
+        entry.line(image)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.monotonic() - begun)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from restore_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    import torch
-
 # Every option has a variable, RESTORE_COMMAND_OPTION; named once per command, not once per option.
 option = partial(typer.Option, show_envvar=False)
 
-REPORT = "What is printed"
+COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
-    bool, option("--json", help="JSON instead of text on stdout.", rich_help_panel=REPORT)
+    bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
 ]
 QuietOpt = Annotated[
     bool,
-    option("--quiet", "-q", help="No notes, no progress on stderr.", rich_help_panel=REPORT),
+    option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=REPORT),
 ]
 VerboseOpt = Annotated[
     int,
@@ -38,19 +36,24 @@ VerboseOpt = Annotated[
     ),
 ]
 OfflineOpt = Annotated[
-    bool, option("--offline", help="Fetch nothing.", rich_help_panel="Model and weights")
+    bool,
+    option("--offline", help="Do not download anything.", rich_help_panel="Model and weights"),
 ]
-COMPUTE = "How it is computed"
 DeviceOpt = Annotated[
     str,
     option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps; of `image` also several: cuda:0,1 or cpu,cpu.",
+        help="auto, cpu, cuda, cuda:N or mps. `image` takes several: cuda:0,1 or cpu,cpu.",
         metavar="DEVICE",
         rich_help_panel=COMPUTE,
     ),
 ]
+
+
+def panel(name: str) -> Callable[..., Any]:
+    """`option` for the options of one task, which `--help` shows together."""
+    return partial(option, rich_help_panel=name)
 
 
 def go_offline(*, offline: bool) -> None:
@@ -71,36 +74,6 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def parse_device(text: str) -> torch.device:
-    """`auto` is cuda, then mps, then cpu.
-
-    Raises:
-        UsageError: not a device.
-        DeviceError: a device that is not there.
-    """
-    from restore_cli.inference.devices import get_device
-
-    return get_device(text)
-
-
-def parse_devices(text: str) -> list[torch.device]:
-    """One device, or several: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
-
-    Raises:
-        UsageError: not a device.
-        DeviceError: a device that is not there.
-    """
-    import torch
-
-    if text == "auto" and torch.cuda.device_count() > 1:
-        return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
-    first, *others = text.split(",")
-    kind = first.partition(":")[0]
-    return [parse_device(first)] + [
-        parse_device(f"{kind}:{other}" if other.isdecimal() else other) for other in others
-    ]
-
-
 def parse_path(text: str) -> Path:
     """A path; never the current folder because a variable was empty.
 
@@ -113,33 +86,27 @@ def parse_path(text: str) -> Path:
     return path.absolute() if str(path) == "-" else path  # `./-` is a file
 
 
-def parse_tile(text: str) -> int | None:
-    """`auto` -> None, `off` -> 0, a number of pixels -> that number.
+def parse_pixels(text: str, name: str) -> int | None:
+    """`auto` -> None, a number of pixels -> that number; of a tile also `off` -> 0.
+
+    Args:
+        text: as it was given.
+        name: of the option.
 
     Raises:
-        UsageError: anything else; 0 means opposite things in other tools.
+        UsageError: anything else; --tile 0 means opposite things in other tools.
     """
+    tile = name == "--tile"
     if text == "auto":
         return None
-    if text == "off":
+    if tile and text == "off":
         return 0
     if not text.isdecimal():
-        raise UsageError(f"--tile '{text}' is not a size", hint="auto, off, or pixels, e.g. 512")
-    if int(text) == 0:
+        raise UsageError(
+            f"{name} '{text}' is not a size", hint=f"auto, {'off, ' * tile}or pixels, e.g. 512"
+        )
+    if tile and int(text) == 0:
         raise UsageError(f"--tile {text} is ambiguous", hint="say --tile auto or --tile off")
-    return int(text)
-
-
-def parse_overlap(text: str) -> int | None:
-    """`auto` -> None, a number of pixels -> that number.
-
-    Raises:
-        UsageError: anything else.
-    """
-    if text == "auto":
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"--overlap '{text}' is not a size", hint="auto, or pixels, e.g. 64")
     return int(text)
 
 
@@ -166,46 +133,6 @@ def unused_gpu() -> str:
             "see https://pytorch.org/get-started"
         )
     return ""
-
-
-def parse_precision(text: str, device: torch.device | None) -> torch.dtype:
-    """`auto` is fp32; the device is None where only others know it.
-
-    Raises:
-        UsageError: unknown, or half precision on a CPU, where it is slow and was never wanted.
-    """
-    import torch
-
-    known = {
-        "auto": torch.float32,
-        "fp32": torch.float32,
-        "fp16": torch.float16,
-        "bf16": torch.bfloat16,
-    }
-    if text not in known:
-        raise UsageError(f"--precision '{text}' is not known", hint=", ".join(known))
-    if device and device.type == "cpu" and known[text] != torch.float32:
-        raise UsageError(f"--precision {text} is for GPUs", hint="the CPU runs fp32")
-    return known[text]
-
-
-def parse_training_precision(text: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 on GPUs that have it, else fp32.
-
-    Raises:
-        UsageError: unknown, or fp16 where its gradients cannot be scaled.
-    """
-    import torch
-
-    if text == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    if text not in known:
-        raise UsageError(f"--precision '{text}' is not known", hint=f"auto, {', '.join(known)}")
-    if text == "fp16" and device.type != "cuda":
-        raise UsageError("--precision fp16 trains on CUDA only", hint="use fp32, or bf16")
-    return known[text]
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -86,23 +86,22 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
 def entry_of(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
     """`MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`."""
     from restore_cli.benchmarking.run import Entry
-    from restore_cli.inference.assemble import assemble
-    from restore_cli.inference.cascade import BICUBIC, split_names, split_weights
+    from restore_cli.inference.pipeline import PipelineSpec
+    from restore_cli.inference.stages import BICUBIC
 
     name, _, weights = text.partition("=")
-    names = split_names(name)
-    alone = names == (BICUBIC,)
+    alone = name.strip() == BICUBIC
     if alone:  # it does the same in every pose
         options = dataclasses.replace(options, self_ensemble=False)
-    line = assemble(names, split_weights(names, weights or None), options, scale if alone else None)
+    spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
     suffix += " x8" * options.self_ensemble
-    return Entry((text if weights else name) + suffix, line)
+    return Entry((text if weights else name) + suffix, spec.load())
 
 
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
     """The table's networks with its switches, then what else was asked for; bicubic last."""
     from restore_cli.benchmarking.tables import wanted
-    from restore_cli.inference.cascade import BICUBIC
+    from restore_cli.inference.stages import BICUBIC
 
     found: dict[tuple[str, RestorerOptions], Entry] = {}
     for one in wanted(table):
@@ -196,7 +195,8 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
 
 def _scale(models: tuple[str, ...]) -> int:
     """Of the first that has a network, for a folder of pairs: bicubic alone says nothing."""
-    from restore_cli.inference.cascade import BICUBIC, own_scale, split_names
+    from restore_cli.inference.pipeline import own_scale, split_names
+    from restore_cli.inference.stages import BICUBIC
 
     lines = [split_names(text.partition("=")[0]) for text in models]
     return own_scale(next((names for names in lines if names != (BICUBIC,)), lines[0]))

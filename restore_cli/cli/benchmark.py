@@ -154,17 +154,18 @@ def benchmark(
         raise unknown_name("format", wrong, FORMATS)
     from restore_cli.benchmarking.protocol import get_protocol
     from restore_cli.cli._scoring import Request, score_dataset, score_table
+    from restore_cli.inference.devices import get_device, get_precision
     from restore_cli.inference.restorer import RestorerOptions
 
-    target = opt.parse_device(device)
+    target = get_device(device)
     request = Request(
         models=names,
         protocol=get_protocol(protocol).name if protocol else None,
         options=RestorerOptions(
             device=target,
-            dtype=opt.parse_precision(precision, target),
+            dtype=get_precision(precision, target),
             tlsc=tlsc,
-            tile=opt.parse_tile(tile),
+            tile=opt.parse_pixels(tile, "--tile"),
         ),
         self_ensemble=self_ensemble,
         data_root=data_root,

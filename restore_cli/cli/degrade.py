@@ -149,6 +149,7 @@ def degrade(
     """
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
+    from restore_cli.inference.devices import get_device
     from restore_cli.pairs import DegradeJob, plan_pairs, replay
 
     paths = [opt.parse_path(text) for text in inputs or []]
@@ -177,7 +178,7 @@ def degrade(
         layout=layout,
         split=split,
         resume=resume,
-        device=str(opt.parse_device(device)),
+        device=str(get_device(device)),
     )
     plan_pairs(job)
     if not _run(job, jobs or os.cpu_count() or 1, quiet=quiet):

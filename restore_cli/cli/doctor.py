@@ -99,7 +99,8 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     import psutil
     import torch
 
-    from restore_cli.cli._options import parse_device, unused_gpu
+    from restore_cli.cli._options import unused_gpu
+    from restore_cli.inference.devices import get_device
 
     cuda = torch.version.cuda
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
@@ -107,7 +108,7 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     facts: dict[str, object] = {
         "torch build": f"CUDA {cuda}" if cuda else "CPU" if sys.platform != "darwin" else "MPS",
         "GPUs": ", ".join(devices) or "none that torch can use",
-        "device by default": str(parse_device("auto")),
+        "device by default": str(get_device("auto")),
         "processors": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "memory": f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
     }

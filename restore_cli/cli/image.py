@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,9 +13,6 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli._messages import reported
 from restore_cli.cli._process import importing, spin_briefly
 from restore_cli.errors import NoInputError, UsageError
-
-if TYPE_CHECKING:
-    from restore_cli.inference.loading import LoadedNetwork
 
 EPILOG = """
 Examples:
@@ -43,13 +41,9 @@ Exit status: 0 all done or skipped; 1 some failed, the others are done;
 Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
-_INPUT, _WEIGHTS, _OUTPUT, _FILE, _COMPUTE = (
-    "Which pictures",
-    "Model and weights",
-    "Where to, and what is there already",
-    "What the files hold",
-    opt.COMPUTE,
-)
+_input, _model = opt.panel("Inputs"), opt.panel("Model and weights")
+_output_to, _file = opt.panel("Outputs"), opt.panel("Picture files")
+_compute, _print = opt.panel(opt.COMPUTE), opt.panel(opt.REPORT)
 
 
 @reported
@@ -60,152 +54,110 @@ def image(
     ] = None,
     recursive: Annotated[
         bool,
-        opt.option(
-            "--recursive",
-            "-r",
-            help="Folders with all folders in them; --output mirrors the tree.",
-            rich_help_panel=_INPUT,
-        ),
+        _input("--recursive", "-r", help="Search folders recursively; --output mirrors the tree."),
     ] = False,
     include: Annotated[
         list[str] | None,
-        opt.option(
-            help="Of folders, only names like this.", metavar="GLOB", rich_help_panel=_INPUT
-        ),
+        _input(help="In folders, include only files that match GLOB.", metavar="GLOB"),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        opt.option(
-            help="Of folders, no names or paths like this.",
-            metavar="GLOB",
-            rich_help_panel=_INPUT,
-        ),
+        _input(help="In folders, leave out files and paths that match GLOB.", metavar="GLOB"),
     ] = None,
     files_from: Annotated[
         str | None,
-        opt.option(
-            help="More inputs, one a line of a file, or of - for stdin.",
-            metavar="FILE",
-            rich_help_panel=_INPUT,
-        ),
+        _input(help="Read more inputs from FILE, one per line; - for stdin.", metavar="FILE"),
     ] = None,
     null: Annotated[
         bool,
-        opt.option(
-            "--null",
-            "-0",
-            help="In --files-from they end with NUL, as from find -print0.",
-            rich_help_panel=_INPUT,
-        ),
+        _input("--null", "-0", help="Names in --files-from end with NUL (find -print0)."),
     ] = False,
     shard: Annotated[
-        str,
-        opt.option(
-            help="Only part I of N of the pictures, for job arrays.",
-            metavar="I/N",
-            rich_help_panel=_INPUT,
-        ),
+        str, _input(help="Restore only part I of N of the inputs.", metavar="I/N")
     ] = "1/1",
     max_pixels: Annotated[
         int | None,
-        opt.option(
-            help="Refuse larger inputs. Default: 268 million.",
-            min=1,
-            metavar="N",
-            rich_help_panel=_INPUT,
-        ),
+        _input(help="Refuse inputs of more pixels. Default: 268 million.", min=1, metavar="N"),
     ] = None,
     raw: Annotated[
         str | None,
-        opt.option(
-            help="stdin and stdout are frames of rgb24 of that size, as of ffmpeg -f rawvideo.",
+        _input(
+            help="Read rgb24 frames of this size from stdin and write frames to stdout, as "
+            "ffmpeg -f rawvideo does.",
             metavar="WxH",
-            rich_help_panel=_INPUT,
         ),
     ] = None,
     model: Annotated[
         str | None,
-        opt.option(
+        _model(
             "--model",
             "-m",
-            help="Default: the best of the scale (`restore models`). A+B runs B after A.",
+            help="See `restore models`; A+B runs B after A. Default: the best for the scale.",
             metavar="NAME",
-            rich_help_panel=_WEIGHTS,
         ),
     ] = None,
     weights: Annotated[
         str | None,
-        opt.option(
+        _model(
             "--weights",
             "-w",
             help="A checkpoint's name, FILE.safetensors, or "
             "hf://owner/repo/FILE.safetensors@revision. Default: the model's own. "
             "For --model A+B: WEIGHTS+WEIGHTS.",
             metavar="WEIGHTS",
-            rich_help_panel=_WEIGHTS,
         ),
     ] = None,
     offline: opt.OfflineOpt = False,
     output: Annotated[
         str | None,
-        opt.option(
+        _output_to(
             "--output",
             "-o",
             help="A file, a folder, a template with {dir} {name} {scale} {model} {ext}, or - for "
-            "stdout. Default: {name}_x4.{ext} beside the input; stdin to stdout.",
+            "stdout. Default: {name}_x4.{ext} beside the input; for stdin, stdout.",
             metavar="PATH",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     on_exists: Annotated[
         str,
-        opt.option(
-            help="error, skip, overwrite or rename, when an output is there already.",
-            metavar="POLICY",
-            rich_help_panel=_OUTPUT,
-        ),
+        _output_to(help="If an output exists: error, skip, overwrite or rename.", metavar="POLICY"),
     ] = "error",
     resume: Annotated[
         bool,
-        opt.option(
+        _output_to(
             "--resume",
-            help="Leave out what the same model, weights and options made of the same input; do "
-            "again what others made.",
-            rich_help_panel=_OUTPUT,
+            help="Skip inputs whose output was made from them by the same model, weights and "
+            "options; restore all others again.",
         ),
     ] = False,
     dry_run: Annotated[
         bool,
-        opt.option(
+        _output_to(
             "--dry-run",
             "-n",
-            help="Only say what would be done: names, sizes, tiles, memory, time.",
-            rich_help_panel=_OUTPUT,
+            help="Write nothing; show names, sizes, tiles, memory and time.",
         ),
     ] = False,
     fail_fast: Annotated[
-        bool,
-        opt.option("--fail-fast", help="Stop at the first that fails.", rich_help_panel=_OUTPUT),
+        bool, _output_to("--fail-fast", help="Stop at the first input that fails.")
     ] = False,
     manifest: Annotated[
         str | None,
-        opt.option(
-            help="Append a line of JSON for every picture: hashes of input and weights, options.",
+        _output_to(
+            help="Append one line of JSON per picture: hashes of input and weights, options.",
             metavar="FILE",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     compare: Annotated[
         str | None,
-        opt.option(
-            help="Before and after: side by side as .png, under a slider as .html.",
+        _output_to(
+            help="Show before and after: side by side in a .png, with a slider in an .html.",
             metavar="FILE",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     scale: Annotated[
         int | None,
-        opt.option(
+        _file(
             "--scale",
             "-x",
             "-s",
@@ -213,146 +165,124 @@ def image(
             min=1,
             max=8,
             metavar="N",
-            rich_help_panel=_FILE,
         ),
     ] = None,
     format_: Annotated[
         str | None,
-        opt.option(
+        _file(
             "--format",
             "-f",
             help="png, jpeg, webp, tiff or avif. Default: the input's.",
             metavar="NAME",
-            rich_help_panel=_FILE,
         ),
     ] = None,
     quality: Annotated[
         int | None,
-        opt.option(
-            help="Of JPEG, WebP and AVIF, 1 to 100. Default: 95, lossless, 90; full chroma.",
+        _file(
+            help="Quality of JPEG, WebP and AVIF, 1 to 100. Default: JPEG 95, WebP lossless, "
+            "AVIF 90.",
             min=1,
             max=100,
             metavar="N",
-            rich_help_panel=_FILE,
         ),
     ] = None,
     lossless: Annotated[
-        bool, opt.option("--lossless", help="WebP and AVIF exactly.", rich_help_panel=_FILE)
+        bool, _file("--lossless", help="Write WebP and AVIF without loss.")
     ] = False,
     bit_depth: Annotated[
-        str,
-        opt.option(help="auto (the input's), 8 or 16.", metavar="BITS", rich_help_panel=_FILE),
+        str, _file(help="Bits per channel: auto (the input's), 8 or 16.", metavar="BITS")
     ] = "auto",
     alpha: Annotated[
         str,
-        opt.option(
-            help="Transparency: resize, restore (by the network) or drop.",
-            metavar="HOW",
-            rich_help_panel=_FILE,
+        _file(
+            help="Transparency: resize (bicubic), restore (by the network) or drop.", metavar="HOW"
         ),
     ] = "resize",
     icc: Annotated[
         str,
-        opt.option(
-            help="Colour profile: convert (to sRGB for the network, and back), keep (its values as "
-            "they are) or strip (write sRGB).",
+        _file(
+            help="Colour profile: convert (to sRGB for the network, and back), keep (do not "
+            "convert) or strip (write sRGB).",
             metavar="HOW",
-            rich_help_panel=_FILE,
         ),
     ] = "convert",
     metadata: Annotated[
         str,
-        opt.option(
-            help="all, private (no GPS, serial numbers, owners, maker notes, preview) or none. "
-            "Default: all but the embedded preview.",
+        _file(
+            help="Keep all, private (no GPS, serial numbers, owners, maker notes, preview) or "
+            "none. Default: all but the embedded preview.",
             show_default=False,
             metavar="WHAT",
-            rich_help_panel=_FILE,
         ),
     ] = "safe",
     device: opt.DeviceOpt = "auto",
     precision: Annotated[
-        str,
-        opt.option(
-            help="auto, fp32, fp16 or bf16; auto is fp32.", metavar="TYPE", rich_help_panel=_COMPUTE
-        ),
+        str, _compute(help="auto (fp32), fp32, fp16 or bf16.", metavar="TYPE")
     ] = "auto",
     tile: Annotated[
         str,
-        opt.option(
+        _compute(
             "--tile",
             "-t",
-            help="auto (from free memory), off, or input pixels.",
+            help="Longest side of a tile: auto (from free memory), off, or input pixels.",
             metavar="SIZE",
-            rich_help_panel=_COMPUTE,
         ),
     ] = "auto",
     overlap: Annotated[
         str,
-        opt.option(
-            help="auto (measured), or input pixels that tiles share.",
-            metavar="SIZE",
-            rich_help_panel=_COMPUTE,
+        _compute(
+            help="Overlap of tiles: auto (the checkpoint's), or input pixels.", metavar="SIZE"
         ),
     ] = "auto",
     tlsc: Annotated[
         bool | None,
-        opt.option(
+        _compute(
             "--tlsc/--no-tlsc",
-            help="Local statistics. Default: as the checkpoint says.",
-            rich_help_panel=_COMPUTE,
+            help="Compute statistics in windows of the training size. Default: as the "
+            "checkpoint says.",
         ),
     ] = None,
     self_ensemble: Annotated[
         bool,
-        opt.option(
+        _compute(
             "--self-ensemble",
-            help="Mean over 8 flips and transpositions: 8 times the work, a little better.",
-            rich_help_panel=_COMPUTE,
+            help="Average over 8 flips and transpositions: 8 times slower, slightly better.",
         ),
     ] = False,
     jobs: Annotated[
         int | None,
-        opt.option(
+        _compute(
             "--jobs",
             "-j",
-            help="Pictures read ahead and written behind by other threads; 0 for none. "
-            "Default: 0 on a CPU, whose cores the network needs; else 4.",
+            help="Pictures that other threads read ahead and write behind. Default: 0 on a CPU, "
+            "whose cores the network needs; else 4.",
             min=0,
             max=64,
             metavar="N",
-            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        _compute(help="local, or ray: run on the machines of a Ray cluster.", metavar="NAME"),
+    ] = "local",
+    address: Annotated[
+        str, _compute(help="Address of the Ray cluster (host:port).", metavar="ADDRESS")
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        _compute(
+            help="Processes of the cluster. Default: one per GPU, else one per machine.",
+            min=1,
+            metavar="N",
         ),
     ] = None,
     check: Annotated[
         bool,
-        opt.option(
+        _print(
             "--check/--no-check",
-            help="Say when an input is sharp already, out of focus, noisy, blocky or large.",
-            rich_help_panel=opt.REPORT,
+            help="Warn of inputs that are sharp already, out of focus, noisy, blocky or large.",
         ),
     ] = True,
-    engine: Annotated[
-        str,
-        opt.option(
-            help="local, or ray: the same over the machines of a Ray cluster.",
-            metavar="NAME",
-            rich_help_panel=_COMPUTE,
-        ),
-    ] = "local",
-    address: Annotated[
-        str,
-        opt.option(help="Of the Ray cluster.", metavar="ADDRESS", rich_help_panel=_COMPUTE),
-    ] = "auto",
-    workers: Annotated[
-        int | None,
-        opt.option(
-            help="Processes of the cluster. Default: one a GPU, else one a machine.",
-            min=1,
-            metavar="N",
-            rich_help_panel=_COMPUTE,
-        ),
-    ] = None,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
@@ -361,82 +291,66 @@ def image(
 
     Prints the path of every picture that is done, one a line.
     """
-    asked = dict(locals())
     spin_briefly()
     with importing():
-        from restore_cli.cli import _restoring as on
-        from restore_cli.image import MAX_PIXELS
-        from restore_cli.inference.cascade import own_scale, split_weights
+        from restore_cli.cli import _restoring as do
+        from restore_cli.image import MAX_PIXELS, Encoding
+        from restore_cli.inference.devices import get_devices, get_precision
         from restore_cli.inference.memory import keep_freed_memory
+        from restore_cli.inference.pipeline import PipelineSpec
         from restore_cli.inference.restorer import RestorerOptions
         from restore_cli.jobs.inputs import STREAM
-        from restore_cli.jobs.plan import RestoreJob, plan
-        from restore_cli.jobs.workers import LinePlan
+        from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
+        from restore_cli.jobs.session import Engine
 
     keep_freed_memory()
     opt.go_offline(offline=offline)
     if raw is not None:
-        _refuse_with_raw(asked)
+        for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
+        for_files |= {"resume": resume, "files-from": files_from, "format": format_}
+        _refuse_with_raw(inputs or [], output, for_files)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
-    names, first = _names(model, weights, scale)
-    here = (devices := opt.parse_devices(device))[0]
+    devices = get_devices(device)
     options = RestorerOptions(
-        device=here,
-        dtype=opt.parse_precision(precision, None if engine == "ray" else here),
+        device=devices[0],
+        dtype=get_precision(precision, None if engine == "ray" else devices[0]),
         tlsc=tlsc,
-        tile=opt.parse_tile(tile),
-        overlap=opt.parse_overlap(overlap),
+        tile=opt.parse_pixels(tile, "--tile"),
+        overlap=opt.parse_pixels(overlap, "--overlap"),
         self_ensemble=self_ensemble,
     )
-    job = RestoreJob(
-        inputs=paths,
-        output=_output(output, paths),
-        scale=scale or (first.model.scale if first else own_scale(names)),
-        model="+".join(names),
-        format=format_,
-        quality=quality,
-        lossless=lossless,
-        depth=opt.parse_bit_depth(bit_depth),
-        alpha=alpha,
-        icc=icc,
-        metadata=metadata,
-        on_exists=on_exists,
-        resume=resume,
-        recursive=recursive,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        check=check,
-        shard=opt.parse_shard(shard),
-        max_pixels=max_pixels or MAX_PIXELS,
+    spec = PipelineSpec.parse(model, weights, scale, options)
+    request = RestoreRequest(
+        Selection(
+            inputs=paths,
+            recursive=recursive,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            shard=opt.parse_shard(shard),
+            max_pixels=max_pixels or MAX_PIXELS,
+        ),
+        Destination(output=_output(output, paths), on_exists=on_exists, resume=resume),
+        Processing(alpha=alpha, icc=icc, check=check),
+        Encoding(
+            format=format_ or "",
+            quality=quality,
+            lossless=lossless,
+            depth=opt.parse_bit_depth(bit_depth),
+            metadata=metadata,
+        ),
     )
-    recipe = LinePlan(names, tuple(split_weights(names, weights)), options, scale)
-    ours = on.Engine(engine, address, workers, devices, jobs)
-    request = on.Request(job, recipe, first, ours, chosen=not (model or weights))
-    told = on.Told(json=json, quiet=quiet, fail_fast=fail_fast, manifest=manifest, compare=compare)
+    run_by = Engine(engine, tuple(devices), address, workers, jobs)
     if raw is not None:
-        on.run_frames(opt.parse_frame_size(raw), request, quiet=quiet)
+        height, width = opt.parse_frame_size(raw)
+        do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
         return
-    items = plan(job)
-    status = (
-        on.say_plan(request, items, told) if dry_run else on.restore_items(request, items, told)
-    )
-    if status:
+    printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
+    default = not (model or weights)
+    items = do.plan(request, spec, printer, announce=default and not (quiet or dry_run))
+    if dry_run:
+        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json)
+    elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
-
-
-def _names(
-    model: str | None, weights: str | None, scale: int | None
-) -> tuple[tuple[str, ...], LoadedNetwork | None]:
-    """The networks that are asked for; the only one itself, where its file alone knows its name."""
-    from restore_cli.inference.cascade import split_names
-    from restore_cli.inference.loading import load_network
-    from restore_cli.weights.manifest import default_model
-    from restore_cli.weights.store import locate
-
-    if model is None and weights:
-        first = load_network(locate(weights, None))
-        return (first.model.name,), first
-    return split_names(model or default_model(scale)), None
 
 
 def _no_pipe() -> str:
@@ -446,12 +360,13 @@ def _no_pipe() -> str:
     return "the terminal" if sys.stdout.isatty() else ""
 
 
-def _refuse_with_raw(asked: dict[str, Any]) -> None:
+def _refuse_with_raw(
+    inputs: list[str], output: str | None, for_files: Mapping[str, object]
+) -> None:
     """Frames come from stdin and go to stdout; options for files mean nothing then."""
-    if asked["inputs"] not in (None, [], ["-"]) or asked["output"] not in (None, "-"):
+    if inputs not in ([], ["-"]) or output not in (None, "-"):
         raise UsageError("--raw takes stdin and gives stdout", hint="use < FILE and > FILE")
-    for_files = ("json", "manifest", "compare", "dry_run", "resume", "files_from", "format_")
-    if useless := [name.strip("_").replace("_", "-") for name in for_files if asked[name]]:
+    if useless := [name for name, value in for_files.items() if value]:
         raise UsageError(f"--raw has no use for --{', --'.join(useless)}", hint="leave it out")
     if sys.stdin is None or sys.stdin.isatty() or _no_pipe():
         raise UsageError("--raw needs pipes on both sides", hint="see restore image --help")

@@ -29,11 +29,11 @@ Examples:
 @reported
 def info(
     files: Annotated[
-        list[str], typer.Argument(help="Pictures, films or .safetensors files.", metavar="FILE")
+        list[str], typer.Argument(help="Pictures, videos or .safetensors files.", metavar="FILE")
     ],
     json: opt.JsonOpt = False,
 ) -> None:
-    """Facts about pictures and films, with how `restore` made them, or about weights."""
+    """Facts about pictures and videos, with how `restore` made them, or about weights."""
     failed = 0
     for text in files:
         path = opt.parse_path(text)
@@ -62,9 +62,9 @@ def _facts(path: Path) -> dict[str, object]:
     if path.suffix == ".safetensors":
         return _weights(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        from restore_cli.jobs.film import describe_film
+        from restore_cli.jobs.video_facts import describe_video
 
-        return describe_film(path)
+        return describe_video(path)
     return _picture(path)
 
 

@@ -65,9 +65,10 @@ def serve(
     from restore_cli.serving.listening import listen
 
     socket = listen(host, port)
+    from restore_cli.inference.devices import get_device
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
-    from restore_cli.serving.desk import Desk
+    from restore_cli.serving.job_queue import JobQueue
     from restore_cli.serving.web import LOOPBACK, Limits, make_app
 
     keep_freed_memory()
@@ -75,8 +76,8 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{socket.getsockname()[1]}/"
     names = tuple(name.lower() for name in (*LOOPBACK, host, *(allow_host or ())))
-    desk = Desk(RestorerOptions(opt.parse_device(device)), max_pixels, waiting)
-    app = make_app(desk, Limits(max_upload * 1_000_000, names, numbers=not local))
+    queue = JobQueue(RestorerOptions(get_device(device)), max_pixels, waiting)
+    app = make_app(queue, Limits(max_upload * 1_000_000, names, numbers=not local))
     if not local:
         out.talk(f"note: whoever reaches {host} can use this page; there is no password")
     out.data(address)
@@ -92,5 +93,5 @@ def serve(
     try:
         uvicorn.Server(config).run(sockets=[socket])
     finally:
-        desk.close()
+        queue.close()
     raise typer.Exit

@@ -135,13 +135,14 @@ def train(
         raise UsageError("--data and --output are needed", hint="restore train --help")
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
+    from restore_cli.inference.devices import get_device, get_training_precision
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.training.learner import Execution, for_weights
     from restore_cli.training.loop import TrainJob
     from restore_cli.training.recipe import load_recipe
 
     keep_freed_memory()
-    target = opt.parse_device(device)
+    target = get_device(device)
     loaded = load_recipe(recipe)
     job = TrainJob(
         recipe=for_weights(loaded, weights) if weights else loaded,
@@ -154,7 +155,7 @@ def train(
         resume=resume,
         minutes=minutes,
         device=str(target),
-        execution=Execution(opt.parse_training_precision(precision, target), accumulate, compiled),
+        execution=Execution(get_training_precision(precision, target), accumulate, compiled),
         tensorboard=_tensorboard_writer() if tensorboard else None,
     )
     if dry_run:

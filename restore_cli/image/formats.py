@@ -18,21 +18,26 @@ class Format:
         depth: most bits a channel.
         alpha: whether transparency fits.
         cmyk: whether four inks fit.
+        least_bytes: of a file over bytes of its pixels: half of the least that 24 photos, blurred
+            and enlarged by bicubic, gave, so that a disk is called full only where it is.
     """
 
     suffixes: tuple[str, ...]
     longest_side: int
     depth: int
     alpha: bool
+    least_bytes: float
     cmyk: bool = False
 
 
 FORMATS = {
-    "png": Format((".png",), 2**31 - 1, 16, alpha=True),
-    "jpeg": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, 8, alpha=False, cmyk=True),
-    "webp": Format((".webp",), 16_383, 8, alpha=True),
-    "tiff": Format((".tif", ".tiff"), 2**31 - 1, 16, alpha=True, cmyk=True),
-    "avif": Format((".avif",), 16_384, 12, alpha=True),
+    "png": Format((".png",), 2**31 - 1, 16, alpha=True, least_bytes=0.09),
+    "jpeg": Format(
+        (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, 8, alpha=False, least_bytes=0.023, cmyk=True
+    ),
+    "webp": Format((".webp",), 16_383, 8, alpha=True, least_bytes=0.06),
+    "tiff": Format((".tif", ".tiff"), 2**31 - 1, 16, alpha=True, least_bytes=0.09, cmyk=True),
+    "avif": Format((".avif",), 16_384, 12, alpha=True, least_bytes=0.009),
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
 READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}

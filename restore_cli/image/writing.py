@@ -28,7 +28,7 @@ class Encoding:
     """How to write a picture.
 
     Attributes:
-        format: key of `formats.FORMATS`.
+        format: key of `formats.FORMATS`; "" for the picture's own.
         quality: 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 with full chroma, lossless
             WebP, AVIF 90 with full chroma.
         lossless: WebP and AVIF exactly, whatever the quality.
@@ -38,7 +38,7 @@ class Encoding:
         provenance: facts about how the picture was made, for XMP.
     """
 
-    format: str
+    format: str = ""
     quality: int | None = None
     lossless: bool = False
     depth: int | None = None
@@ -87,6 +87,7 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     Raises:
         PictureError: the format cannot hold the picture.
     """
+    encoding = replace(encoding, format=encoding.format or picture.own_format)
     refuse_impossible(
         name, *picture.size, encoding.format, alpha=picture.alpha is not None, hdr=picture.hdr
     )

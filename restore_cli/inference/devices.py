@@ -1,4 +1,4 @@
-"""Where networks run, by name."""
+"""Where networks run and in what precision, by name: the only place that knows the names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from restore_cli.errors import DeviceError, UsageError
 
 _KNOWN = "auto, cpu, cuda, cuda:N, mps"
+_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def get_device(text: str) -> torch.device:
@@ -36,3 +37,59 @@ def get_device(text: str) -> torch.device:
     if not there[device.type]():
         raise DeviceError(f"device '{text}' is not there", hint="use --device cpu")
     return device
+
+
+def get_precision(text: str, device: torch.device | None) -> torch.dtype:
+    """The type to restore in; `auto` is fp32.
+
+    Args:
+        text: auto, fp32, fp16 or bf16.
+        device: to run on; None where only another machine knows it.
+
+    Raises:
+        UsageError: unknown, or half precision on a CPU, where it is slow and was never wanted.
+    """
+    dtype = torch.float32 if text == "auto" else _precision(text)
+    if device and device.type == "cpu" and dtype != torch.float32:
+        raise UsageError(f"precision '{text}' is for GPUs", hint="the CPU runs fp32")
+    return dtype
+
+
+def get_training_precision(text: str, device: torch.device) -> torch.dtype:
+    """The type to train in; `auto` is bf16 on GPUs that have it, else fp32.
+
+    Args:
+        text: auto, fp32, fp16 or bf16.
+        device: to train on.
+
+    Raises:
+        UsageError: unknown, or fp16 where its gradients cannot be scaled.
+    """
+    if text == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if text == "fp16" and device.type != "cuda":
+        raise UsageError("precision 'fp16' trains on CUDA only", hint="use fp32, or bf16")
+    return _precision(text)
+
+
+def _precision(text: str) -> torch.dtype:
+    if text not in _PRECISIONS:
+        raise UsageError(f"precision '{text}' is not known", hint=f"auto, {', '.join(_PRECISIONS)}")
+    return _PRECISIONS[text]
+
+
+def get_devices(text: str) -> list[torch.device]:
+    """One device, or several of a kind: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
+
+    Raises:
+        UsageError: not a device.
+        DeviceError: a device that is not there.
+    """
+    if text == "auto" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
+    first, *others = text.split(",")
+    kind = first.partition(":")[0]
+    return [get_device(first)] + [
+        get_device(f"{kind}:{other}" if other.isdecimal() else other) for other in others
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt
@@ -15,6 +15,7 @@ from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import pad
+from restore_cli.inference.stages import Report, StageFacts, no_report
 from restore_cli.inference.tiling import Block, Span, Tile, plan_axis, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
@@ -91,11 +92,23 @@ class Restorer:
         self._exact: nn.Module | None = None  # in float32, made when half precision fails
         self._limit: int | None = None  # a tile side at which memory did not run out
 
+    @property
+    def facts(self) -> StageFacts:
+        """What decides its pixels."""
+        window = self._loaded.tlsc_base if self.tlsc else None
+        return StageFacts(
+            model=self.model.name,
+            weights=self._loaded.file.name,
+            sha256=self._loaded.file.sha256,
+            parameters=sum(tensor.numel() for tensor in self._loaded.network.parameters()),
+            tlsc="x".join(map(str, window)) if window else "off",
+            overlap=self.overlap,
+            scale=self.scale,
+            network=self._loaded,
+        )
+
     def __call__(
-        self,
-        image: Tensor,
-        report: Callable[[int, int], None] = lambda done, tiles: None,
-        depth: int | None = None,
+        self, image: Tensor, report: Report = no_report, depth: int | None = None
     ) -> Tensor:
         """Restore one picture.
 
@@ -156,9 +169,7 @@ class Restorer:
         areas = [(r.stop - r.start) * (c.stop - c.start) for r in rows for c in columns]
         return len(areas), sum(areas), max(areas) * self._bytes_per_pixel
 
-    def _restore(
-        self, image: Tensor, tile: int, report: Callable[[int, int], None], depth: int | None
-    ) -> Tensor:
+    def _restore(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
         """One picture; with self-ensemble the mean of its eight restored poses."""
         if not self.options.self_ensemble:
             restored = self._restore_once(image, tile, report, depth)
@@ -177,9 +188,7 @@ class Restorer:
         total.div_(len(poses))
         return total.clamp_(0, 1) if depth is None else rounded(total, depth)
 
-    def _restore_once(
-        self, image: Tensor, tile: int, report: Callable[[int, int], None], depth: int | None
-    ) -> Tensor:
+    def _restore_once(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
         """One picture: with a depth rounded block by block, else not even clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
         result = _canvas(height, width, depth)
@@ -190,9 +199,7 @@ class Restorer:
             result[..., top:below, left:right] = wanted if depth is None else rounded(wanted, depth)
         return result
 
-    def _blocks(
-        self, image: Tensor, tile: int, report: Callable[[int, int], None]
-    ) -> Iterator[Block]:
+    def _blocks(self, image: Tensor, tile: int, report: Report) -> Iterator[Block]:
         height, width = image.shape[-2:]
         spans = self.plan(height, width, tile)
         tiles, done = len(spans[0]) * len(spans[1]), 0

@@ -11,22 +11,18 @@ from numpy.typing import NDArray
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_to_stdout
-from restore_cli.inference.cascade import Stage
-from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import as_float, rounded
+from restore_cli.inference.stages import Stage
+from restore_cli.rounding import as_float
 
 
-def restore_frames(
-    stream: BinaryIO, height: int, width: int, stage: Stage, scale: int
-) -> Iterator[int]:
+def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> Iterator[int]:
     """Restore frames from a stream to stdout until it ends.
 
     Args:
         stream: of height * width * 3 bytes a frame.
         height: pixels of a frame.
         width: pixels of a frame.
-        stage: a network made ready.
-        scale: output pixels per input pixel.
+        stage: a pipeline.
 
     Yields:
         The number of frames done.
@@ -42,34 +38,25 @@ def restore_frames(
                 hint=f"is it rgb24 of {width}x{height}?",
             )
         values = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-        frame = restore_frame(values, stage, height * scale, width * scale)
-        if not write_to_stdout(frame.tobytes()):
+        if not write_to_stdout(restore_frame(values, stage).tobytes()):
             return  # nobody reads on
         done += 1
         yield done
 
 
-def restore_frame(values: NDArray[Any], stage: Stage, height: int, width: int) -> NDArray[Any]:
+def restore_frame(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
     """Restore one frame.
 
     Args:
         values: (H, W, 3), uint8 or uint16.
-        stage: a network made ready.
-        height: of the result.
-        width: of the result.
+        stage: a pipeline.
 
     Returns:
-        (height, width, 3), contiguous, of the same type.
+        (scale * H, scale * W, 3), contiguous, of the same type.
 
     Raises:
         PictureError: the network's output is not finite.
     """
     whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns of others
-    image = as_float(whole.permute(2, 0, 1)[None])
-    depth = 8 * values.itemsize
-    enlarged = tuple(side * stage.scale for side in values.shape[:2])
-    if enlarged == (height, width):
-        restored = stage(image, depth=depth)
-    else:
-        restored = rounded(resize_bicubic(stage(image), height, width), depth)
+    restored = stage(as_float(whole.permute(2, 0, 1)[None]), depth=8 * values.itemsize)
     return np.ascontiguousarray(restored[0].permute(1, 2, 0).numpy())

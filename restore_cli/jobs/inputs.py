@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import has_magic, iglob
@@ -13,6 +13,7 @@ from pathlib import Path
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.jobs.request import Selection
 
 STREAM = Path("-")  # stdin or stdout
 # Windows' programs begin lists with one; UTF-32's little-endian mark begins like UTF-16's.
@@ -38,27 +39,18 @@ class Source:
     relative: Path = Path()
 
 
-def find(
-    inputs: Iterable[Path],
-    *,
-    recursive: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> list[Source]:
-    """Every picture among the inputs, each once, in order.
+def find(selection: Selection) -> list[Source]:
+    """Every picture of a selection, each once, in order, all shards together.
 
-    Args:
-        inputs: files, folders, glob patterns, `STREAM`.
-        recursive: folders with all folders in them; links to folders are not followed.
-        include: patterns that names in folders must match, e.g. `*.jpg`.
-        exclude: patterns that neither their names nor their relative paths may match.
+    Links to folders are not followed. Patterns of `exclude` are of names or of relative paths.
 
     Raises:
         NoInputError: an input does not exist, or a pattern matches nothing.
     """
     found: dict[Path, Source] = {}
-    for given in inputs:
-        for source in _expand(given, recursive=recursive, exclude=exclude):
+    include, exclude = selection.include, selection.exclude
+    for given in selection.inputs:
+        for source in _expand(given, recursive=selection.recursive, exclude=exclude):
             name = str(source.relative / source.path.name)
             if source.path != given and not _wanted(name, include, exclude):
                 continue

@@ -13,13 +13,15 @@ from unicodedata import normalize
 from restore_cli.errors import UsageError
 from restore_cli.files import is_abandoned, temporary_prefix
 from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.inputs import STREAM, Source, identity
+from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.video import CONTAINERS
 
 FIELDS = ("dir", "name", "scale", "model", "ext")
 
 
-def refuse_name(output: Path | None, format_key: str | None) -> None:
+def refuse_name(output: Path | None, format_key: str) -> None:
     """Names of outputs that say one thing and would be another.
 
     Raises:
@@ -41,26 +43,24 @@ def refuse_name(output: Path | None, format_key: str | None) -> None:
             f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
         )
     if suffix in VIDEO_SUFFIXES and suffix not in CONTAINERS:
-        raise UsageError(f"cannot write '{output}'", hint=f"films: {', '.join(CONTAINERS)}")
+        raise UsageError(f"cannot write '{output}'", hint=f"videos: {', '.join(CONTAINERS)}")
     if format_key and SUFFIXES.get(suffix, format_key) != format_key:
         raise UsageError(f"--output '{output}' is not a {format_key} file by its name")
 
 
-def target(
-    output: Path | None, source: Source, *, format_key: str | None, scale: int, model: str
-) -> Path:
-    """Where one output goes.
+def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
+    """Where the output of one input goes.
 
-    Args:
-        output: a file, a folder (it exists as one, or has no picture's suffix), a template with
-            `FIELDS`, `STREAM`, or None for beside the input.
-        source: the input.
-        format_key: asked for, or None for the input's.
-        scale: pixels per input pixel, for the name.
-        model: for the name.
+    Raises:
+        UsageError: stdin, and nothing says where to.
     """
+    output, format_key = request.destination.output, request.encoding.format
     if output == STREAM:
         return STREAM
+    if source.path == STREAM and output is None:
+        raise UsageError(
+            "stdin has no name to put the result beside", hint="give --output, or -o -"
+        )
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
     if source.path.suffix.lower() in VIDEO_SUFFIXES:
         kept = source.path.suffix.lower() in CONTAINERS
@@ -70,10 +70,10 @@ def target(
     stem = "stdin" if source.path == STREAM else source.path.stem
     if output is not None and is_template(output):
         folder, ext = source.path.parent, extension[1:]
-        return _filled(output, dir=folder, name=stem, scale=scale, model=model, ext=ext)
+        return _filled(output, dir=folder, name=stem, scale=spec.scale, model=spec.name, ext=ext)
     if output is not None and is_file_name(output):
         return output
-    name = f"{stem}_x{scale}{extension}"
+    name = f"{stem}_x{spec.scale}{extension}"
     return (source.path.parent if output is None else output / source.relative) / name
 
 
@@ -81,15 +81,15 @@ def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
     return Path(str(template).format(dir=str(dir), **fields))
 
 
-def refuse_film(source: Path, output: Path) -> None:
-    """Raise a `UsageError` when a film would become a picture, or the other way round."""
-    film = source.suffix.lower() in VIDEO_SUFFIXES
-    if film and output == STREAM:
-        raise UsageError("a film cannot go to stdout", hint="--raw takes and gives frames")
-    if output != STREAM and film != (output.suffix.lower() in CONTAINERS):
+def refuse_video(source: Path, output: Path) -> None:
+    """Raise a `UsageError` when a video would become a picture, or the other way round."""
+    video = source.suffix.lower() in VIDEO_SUFFIXES
+    if video and output == STREAM:
+        raise UsageError("a video cannot go to stdout", hint="--raw takes and gives frames")
+    if output != STREAM and video != (output.suffix.lower() in CONTAINERS):
         raise UsageError(
             f"'{source}' cannot become '{output}'",
-            hint="films become .mp4, .mov or .mkv, pictures become pictures",
+            hint="videos become .mp4, .mov or .mkv, pictures become pictures",
         )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
-from restore_cli.image import FORMATS, MAX_PIXELS, read_size
+from restore_cli.image import FORMATS, read_size
 from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, identity
+from restore_cli.jobs.inputs import STREAM, find, identity
+from restore_cli.jobs.request import Destination, RestoreRequest
 
 ON_EXISTS = ("error", "skip", "overwrite", "rename")
 ALPHA, ICC, METADATA = (
@@ -18,72 +20,36 @@ ALPHA, ICC, METADATA = (
     ("convert", "keep", "strip"),
     ("all", "safe", "private", "none"),
 )
-# Bytes of a written file over bytes of its pixels: half of the least that 24 photos, blurred and
-# enlarged by bicubic, gave (0.19 PNG, 0.18 TIFF, 0.12 WebP, 0.047 JPEG; 0.019 AVIF of 8), so that a
-# disk is called full only where it is.
-_LEAST_BYTES = {"png": 0.09, "tiff": 0.09, "webp": 0.06, "jpeg": 0.023, "avif": 0.009}
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreJob:
-    """What to restore and where to put it.
-
-    Attributes:
-        inputs: files, folders, quoted globs, `inputs.STREAM`.
-        output: a file (for one input), a folder, a template, `STREAM`, or None for beside each.
-        scale: output pixels per input pixel.
-        model: name, for templates.
-        format: key of `FORMATS`, or None for the input's (or the output name's).
-        quality: of JPEG, WebP and AVIF, or None for the best defaults.
-        lossless: WebP and AVIF exactly.
-        depth: bits a channel, 8 or 16, or None for the input's.
-        alpha: "resize" (bicubic), "restore" (by the network) or "drop".
-        icc: "convert", "keep" or "strip"; see `image.read_image`.
-        metadata: "all", "safe", "private" or "none"; see `image.Encoding`.
-        on_exists: what to do when an output is already there.
-        resume: what is there already by the same model, weights and options is done.
-        recursive: folders with what is in their folders.
-        include: patterns of names in folders.
-        exclude: patterns of names in folders to leave out.
-        check: whether to look at inputs for what limits the result; see `preflight`.
-        shard: part I of N of the pictures, from 1.
-        max_pixels: larger inputs are refused.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path | None
-    scale: int
-    model: str = ""
-    format: str | None = None
-    quality: int | None = None
-    lossless: bool = False
-    depth: int | None = None
-    alpha: str = "resize"
-    icc: str = "convert"
-    metadata: str = "safe"
-    on_exists: str = "error"
-    resume: bool = False
-    recursive: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    check: bool = True
-    shard: tuple[int, int] = (1, 1)
-    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture to do; `done` when its output is there already and is to stay."""
+    """One input and its output.
+
+    Attributes:
+        source: to be read.
+        target: to be written.
+        done: whether the output is there already and stays.
+    """
 
     source: Path
     target: Path
     done: bool = False
 
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video by its name."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
 
-def plan(job: RestoreJob) -> list[Item]:
+
+def plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
     """Pair every input with its output, and refuse what cannot end well.
 
     Nothing is read but names and headers, nothing written, and no weights are loaded.
+
+    Args:
+        request: what was asked for.
+        spec: of the pipeline; its scale and name may be part of names.
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
@@ -91,34 +57,32 @@ def plan(job: RestoreJob) -> list[Item]:
             a folder cannot be written, a disk is too full, name and format disagree, an unknown
             choice.
     """
-    _refuse_choices(job)
-    outputs.refuse_name(job.output, job.format)
+    _refuse_choices(request)
+    outputs.refuse_name(request.destination.output, request.encoding.format)
     try:
-        return _plan(job)
+        return _plan(request, spec)
     except OSError as error:
         raise UsageError(f"cannot use '{error.filename}': {error.strerror}") from error
 
 
-def _plan(job: RestoreJob) -> list[Item]:
-    sources = find(job.inputs, recursive=job.recursive, include=job.include, exclude=job.exclude)
-    one_file = job.output == STREAM or (
-        job.output is not None
-        and outputs.is_file_name(job.output)
-        and not outputs.is_template(job.output)
+def _plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
+    sources, output = find(request.selection), request.destination.output
+    one_file = output == STREAM or (
+        output is not None and outputs.is_file_name(output) and not outputs.is_template(output)
     )
     if one_file and len(sources) > 1:
         raise UsageError(
-            f"--output '{job.output}' is one file, but there are {len(sources)} inputs",
+            f"--output '{output}' is one file, but there are {len(sources)} inputs",
             hint="give a folder",
         )
-    items = [Item(source.path, _target(job, source)) for source in sources]
-    if any(item.source.suffix.lower() in VIDEO_SUFFIXES for item in items):
-        _refuse_for_films(job)
+    items = [Item(source.path, outputs.target(request, spec, source)) for source in sources]
+    if any(item.is_video for item in items):
+        _refuse_for_videos(request)
     for item in items:
-        outputs.refuse_film(item.source, item.target)
+        outputs.refuse_video(item.source, item.target)
         if item.target != STREAM:
             outputs.refuse_long(item.target)
-    listed = {identity(path) for path in job.inputs}
+    listed = {identity(path) for path in request.selection.inputs}
     results = {identity(item.target) for item in items}
     # In a folder that was restored before, the results are not inputs.
     items = [i for i in items if identity(i.source) not in results - listed]
@@ -126,24 +90,24 @@ def _plan(job: RestoreJob) -> list[Item]:
         formats = ", ".join(FORMATS)
         raise NoInputError(f"no pictures among the inputs ({formats}, bmp, gif)")
     outputs.refuse_collisions((item.source, item.target) for item in items)
-    part, parts = job.shard
-    items = _policy(job, items[part - 1 :: parts])
-    _refuse_folders(job, [item for item in items if not item.done and item.target != STREAM])
+    part, parts = request.selection.shard
+    items = _policy(request.destination, items[part - 1 :: parts])
+    _refuse_folders(spec.scale, [item for item in items if not item.done and item.target != STREAM])
     return items
 
 
-def _policy(job: RestoreJob, items: list[Item]) -> list[Item]:
+def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     """What becomes of items whose output is there already."""
     there = [item for item in items if item.target != STREAM and item.target.exists()]
-    if job.resume or not there or job.on_exists == "overwrite":
+    if destination.resume or not there or destination.on_exists == "overwrite":
         return items
-    if job.on_exists == "error":
+    if destination.on_exists == "error":
         more = f", and {len(there) - 1} more" if len(there) > 1 else ""
         raise UsageError(
             f"'{there[0].target}' exists{more}",
             hint="use --resume, or --on-exists skip, overwrite or rename",
         )
-    if job.on_exists == "skip":
+    if destination.on_exists == "skip":
         present = set(there)
         return [replace(item, done=item in present) for item in items]
     taken: set[Path] = set()
@@ -155,7 +119,7 @@ def _policy(job: RestoreJob, items: list[Item]) -> list[Item]:
     return renamed
 
 
-def _refuse_folders(job: RestoreJob, items: list[Item]) -> None:
+def _refuse_folders(scale: int, items: list[Item]) -> None:
     folders: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.target.parent].append(item)
@@ -164,66 +128,63 @@ def _refuse_folders(job: RestoreJob, items: list[Item]) -> None:
     for folder, inside in folders.items():
         outputs.refuse_unwritable(folder)
         disk = outputs.existing(folder).stat().st_dev
-        needed[disk] += sum(_least_bytes(job, item) for item in inside)
+        needed[disk] += sum(_least_bytes(scale, item) for item in inside)
         first.setdefault(disk, folder)
     for disk, number in needed.items():
         outputs.refuse_full(first[disk], number)
 
 
-def _least_bytes(job: RestoreJob, item: Item) -> int:
+def _least_bytes(scale: int, item: Item) -> int:
     size = read_size(item.source) if item.source != STREAM else None
     if size is None:
         return 0  # it will fail by itself
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
-    return int(size[0] * size[1] * job.scale**2 * 3 * _LEAST_BYTES[key])
+    return int(size[0] * size[1] * scale**2 * 3 * FORMATS[key].least_bytes)
 
 
-def _target(job: RestoreJob, source: Source) -> Path:
-    if source.path == STREAM and job.output is None:
-        raise UsageError(
-            "stdin has no name to put the result beside", hint="give --output, or -o -"
+def _refuse_for_videos(request: RestoreRequest) -> None:
+    """Videos are always written as H.264: options for the files of pictures mean nothing."""
+    usual = RestoreRequest(request.selection)
+    names = {"depth": "bit-depth"}
+    useless = [
+        f"--{names.get(field.name, field.name)}"
+        for given, default in (
+            (request.encoding, usual.encoding),
+            (request.processing, usual.processing),
         )
-    return outputs.target(
-        job.output, source, format_key=job.format, scale=job.scale, model=job.model
-    )
-
-
-def _refuse_for_films(job: RestoreJob) -> None:
-    asked = {
-        "--format": job.format,
-        "--quality": job.quality,
-        "--lossless": job.lossless,
-        "--bit-depth": job.depth,
-        "--alpha": job.alpha != "resize",
-        "--icc": job.icc != "convert",
-    }
-    if useless := [name for name, value in asked.items() if value]:
+        for field in fields(given)
+        if field.name not in ("metadata", "provenance", "check")
+        and getattr(given, field.name) != getattr(default, field.name)
+    ]
+    if useless:
         raise UsageError(
-            f"{', '.join(useless)} says nothing to films", hint="leave it out, or the films"
+            f"{', '.join(useless)} does not apply to videos", hint="leave it out, or the videos"
         )
 
 
-def _refuse_choices(job: RestoreJob) -> None:
+def _refuse_choices(request: RestoreRequest) -> None:
+    encoding, destination = request.encoding, request.destination
     choices = {
-        "format": (job.format, (None, *FORMATS)),
-        "--on-exists policy": (job.on_exists, ON_EXISTS),
-        "--alpha choice": (job.alpha, ALPHA),
-        "--icc choice": (job.icc, ICC),
-        "--metadata choice": (job.metadata, METADATA),
+        "format": (encoding.format, ("", *FORMATS)),
+        "--on-exists policy": (destination.on_exists, ON_EXISTS),
+        "--alpha choice": (request.processing.alpha, ALPHA),
+        "--icc choice": (request.processing.icc, ICC),
+        "--metadata choice": (encoding.metadata, METADATA),
     }
     for what, (value, known) in choices.items():
         if value not in known:
-            raise unknown_name(what, str(value), [name for name in known if name])
-    if job.resume and job.metadata == "none":
+            raise unknown_name(what, value, [name for name in known if name])
+    if destination.resume and encoding.metadata == "none":
         raise UsageError(
             "--resume knows what is done by the pictures' own metadata, which --metadata none "
             "leaves out",
             hint="use --on-exists skip",
         )
-    if job.resume and job.on_exists == "rename":
+    if destination.resume and destination.on_exists == "rename":
         raise UsageError("--resume finds what is done by its name, so --on-exists rename hides it")
-    if job.depth == 16 and job.format and FORMATS[job.format].depth < 16:
+    if encoding.depth == 16 and encoding.format and FORMATS[encoding.format].depth < 16:
         raise UsageError(
-            f"--bit-depth 16: {job.format} holds {FORMATS[job.format].depth} bits a channel",
+            f"--bit-depth 16: {encoding.format} holds {FORMATS[encoding.format].depth} bits a "
+            "channel",
             hint="use --format png or tiff",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from concurrent.futures import Future
@@ -20,8 +21,11 @@ from ray.exceptions import (
 )
 
 from restore_cli.errors import DeviceError, RestoreError
-from restore_cli.jobs.restoring import Settings
-from restore_cli.jobs.workers import Finished, LinePlan, Task, materialise, place, restore_task
+from restore_cli.inference.pipeline import PipelineSpec
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.run import Task, restore_task
+from restore_cli.jobs.workers import Restored, materialise, place
 
 
 class RayWorkers:
@@ -38,7 +42,9 @@ class RayWorkers:
         OutOfMemoryError,
     )
 
-    def __init__(self, plan: LinePlan, settings: Settings, address: str, count: int | None) -> None:
+    def __init__(
+        self, spec: PipelineSpec, request: RestoreRequest, address: str, count: int | None
+    ) -> None:
         """Connect and load the networks everywhere.
 
         Raises:
@@ -56,22 +62,22 @@ class RayWorkers:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         nodes = sum(node["Alive"] for node in ray.nodes())
         wanted = count or gpus or nodes
-        files = materialise(plan.files)
+        files = materialise(spec.weights)
         remote: Any = _Actor
         actor = remote.options(num_cpus=1, num_gpus=1 if gpus else 0, scheduling_strategy="SPREAD")
-        actors = [actor.remote(plan, files, settings, gpu=bool(gpus)) for _ in range(wanted)]
+        actors = [actor.remote(spec, files, request, gpu=bool(gpus)) for _ in range(wanted)]
         self._actors = self._ready(actors)
         self.count = len(self._actors)
         self._busy: Counter[Any] = Counter()
 
-    def submit(self, task: Task) -> Future[Finished]:
+    def submit(self, task: Task) -> Future[Restored]:
         """See `workers.Workers`: to the actor with the fewest pictures."""
         alive = [actor for actor in self._actors if actor is not None]
         if not alive:
             raise DeviceError("every process of the cluster has died", hint="see `ray status`")
         actor = min(alive, key=lambda one: self._busy[one])
         self._busy[actor] += 1
-        future: Future[Finished] = actor.restore.remote(task).future()
+        future: Future[Restored] = actor.restore.remote(task).future()
         future.add_done_callback(lambda done: self._done(actor, done))
         return future
 
@@ -84,7 +90,7 @@ class RayWorkers:
             if actor is not None:
                 ray.kill(actor)
 
-    def _done(self, actor: Any, future: Future[Finished]) -> None:
+    def _done(self, actor: Any, future: Future[Restored]) -> None:
         self._busy[actor] -= 1
         if not future.cancelled() and isinstance(future.exception(), self.lost):
             self._actors = [None if one is actor else one for one in self._actors]
@@ -111,17 +117,19 @@ class RayWorkers:
 class _Actor:
     """One process of the cluster."""
 
-    def __init__(self, plan: LinePlan, files: Any, settings: Settings, *, gpu: bool) -> None:
-        self._plan, self._files, self._settings = plan, files, settings
+    def __init__(
+        self, spec: PipelineSpec, files: Any, request: RestoreRequest, *, gpu: bool
+    ) -> None:
+        self._spec, self._files, self._request = spec, files, request
         self._device = torch.device("cuda" if gpu else "cpu")
 
     def ready(self) -> None:
         """Load the networks."""
         with TemporaryDirectory(prefix="restore-weights-") as folder:
             files = place(self._files, Path(folder))
-            plan = LinePlan(self._plan.names, files, self._plan.options, self._plan.scale)
-            self._line = plan.assemble(self._device)
+            spec = dataclasses.replace(self._spec, weights=files)
+            self._work = Restoration(self._request, spec.load(self._device))
 
-    def restore(self, task: Task) -> Finished:
+    def restore(self, task: Task) -> Restored:
         """Restore one picture."""
-        return restore_task(task, self._line, self._settings)
+        return restore_task(self._work, task)

@@ -7,22 +7,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
 from restore_cli.files import sha256, write_to_stdout
 from restore_cli.image import Picture, read_bytes, read_stdin
-from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.image.formats import SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.image.writing import put
-from restore_cli.inference.cascade import Stage
-from restore_cli.jobs.film import read_comment
 from restore_cli.jobs.inputs import STREAM
-from restore_cli.jobs.plan import Item, RestoreJob
-from restore_cli.jobs.restoring import Settings, load, restore, save
+from restore_cli.jobs.plan import Item
+from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
+from restore_cli.jobs.video_facts import read_comment
 
-Report = Callable[["Item", int, int], None]  # (item, tiles done, tiles in all)
+Report = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,10 @@ class Outcome:
     """What became of one picture.
 
     Attributes:
-        item: it was.
-        status: restored, skipped or failed.
+        item: its input and output.
+        status: "restored", "skipped" or "failed".
         error: None unless it failed.
-        notes: what had to be left out.
+        notes: what had to be left out, or limits the result.
         sha256: of the input; "" where it was not read.
         size: height and width of the output; None where there is no new one.
         seconds: in the network.
@@ -48,26 +47,44 @@ class Outcome:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Step:
-    """A picture on its way; `outcome` as soon as it is known."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture to restore.
+
+    Attributes:
+        item: its input and output.
+        data: bytes of the input.
+        sha256: of the data.
+        format: of the output; "" for the input's.
+    """
 
     item: Item
-    sha256: str = ""
-    picture: Picture | None = None
-    seconds: float = 0.0
-    outcome: Outcome | None = field(default=None)
+    data: bytes
+    sha256: str
+    format: str
 
-    def failed(self, error: RestoreError) -> _Step:
-        self.outcome = Outcome(self.item, "failed", error, sha256=self.sha256)
-        return self
+    @property
+    def name(self) -> str:
+        """Of the input, for messages."""
+        return "stdin" if self.item.source == STREAM else str(self.item.source)
+
+    def failed(self, error: RestoreError) -> Outcome:
+        """The outcome of an error."""
+        return Outcome(self.item, "failed", error, sha256=self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A picture between two steps: read and not restored, or restored and not written."""
+
+    task: Task
+    picture: Picture
+    seconds: float = 0.0
 
 
 def run(
-    job: RestoreJob,
+    work: Restoration,
     items: list[Item],
-    stage: Stage,
-    settings: Settings,
     report: Report = lambda item, done, tiles: None,
     *,
     ahead: int = 0,
@@ -75,32 +92,28 @@ def run(
     """Restore every picture, in order.
 
     Args:
-        job: as planned.
+        work: a request with its pipeline.
         items: from `plan`.
-        stage: a network made ready, or several in a row.
-        settings: of the job.
         report: called from this thread while a picture is restored.
         ahead: pictures read before their turn, and written after it, by two more threads; 0 to do
             all in this one.
     """
     if not ahead:
         for item in items:
-            yield _write(
-                _restore(_read(item, job, settings), job, stage, settings, report), job, settings
-            )
+            yield _write(work, _restore(work, _read(work, item), report))
         return
-    reads: deque[Future[_Step]] = deque()
+    reads: deque[Future[_Decoded | Item | Outcome]] = deque()
     writes: deque[Future[Outcome]] = deque()
     waiting = deque(items)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         try:
             while True:
                 while waiting and len(reads) < ahead:
-                    reads.append(reader.submit(_read, waiting.popleft(), job, settings))
+                    reads.append(reader.submit(_read, work, waiting.popleft()))
                 if not reads:
                     break
-                step = _restore(reads.popleft().result(), job, stage, settings, report)
-                writes.append(writer.submit(_write, step, job, settings))
+                step = _restore(work, reads.popleft().result(), report)
+                writes.append(writer.submit(_write, work, step))
                 while writes and (writes[0].done() or len(writes) > ahead):
                     yield writes.popleft().result()
             while writes:
@@ -112,102 +125,107 @@ def run(
                 write.cancel()
 
 
-def read_input(item: Item, job: RestoreJob, settings: Settings) -> tuple[bytes, str] | Outcome:
-    """The bytes of an input and their sha256, or its outcome if there is nothing to do."""
+def read_input(work: Restoration, item: Item) -> Task | Outcome:
+    """The bytes of a picture, or its outcome if there is nothing to do."""
     if item.done:
         return Outcome(item, "skipped")
     digest = ""
     try:
         data = read_stdin() if item.source == STREAM else read_bytes(item.source)
         digest = hashlib.sha256(data).hexdigest()
-        if job.resume and is_done(item, digest, job, settings):
+        if is_done(work, item, digest):
             return Outcome(item, "skipped", sha256=digest)
     except PictureError as error:
         return Outcome(item, "failed", error, sha256=digest)
-    return data, digest
+    wanted = work.request.encoding.format
+    return Task(item, data, digest, SUFFIXES.get(item.target.suffix.lower(), wanted))
 
 
-def _read(item: Item, job: RestoreJob, settings: Settings) -> _Step:
-    step = _Step(item)
-    if is_film(item) and not item.done:
-        return step
-    found = read_input(item, job, settings)
-    if isinstance(found, Outcome):
-        step.outcome = found
-        return step
-    data, step.sha256 = found
+def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
+    """One picture from bytes to bytes: the work of another process.
+
+    Raises:
+        PictureError: it cannot be read, restored or encoded.
+        DeviceError: out of memory.
+    """
+    picture = work.load(task.data, task.name, task.format)
+    begun = time.monotonic()
+    restored = work.restore(picture, task.format, task.name)
+    return _encoded(work, _Decoded(task, restored, time.monotonic() - begun))
+
+
+def _read(work: Restoration, item: Item) -> _Decoded | Item | Outcome:
+    if item.is_video and not item.done:
+        return item
+    task = read_input(work, item)
+    if isinstance(task, Outcome):
+        return task
     try:
-        step.picture = load(data, _name(item), settings, output_format(item, job))
+        picture = work.load(task.data, task.name, task.format)
     except (PictureError, DeviceError) as error:
-        return step.failed(error)
-    return step
+        return task.failed(error)
+    return _Decoded(replace(task, data=b""), picture)
 
 
 def _restore(
-    step: _Step, job: RestoreJob, stage: Stage, settings: Settings, report: Report
-) -> _Step:
-    if is_film(step.item) and step.outcome is None:
-        step.outcome = _film(step.item, job, stage, settings, report)
-    if step.picture is None:
+    work: Restoration, step: _Decoded | Item | Outcome, report: Report
+) -> _Decoded | Outcome:
+    if isinstance(step, Item):
+        return _restore_video(work, step, report)
+    if isinstance(step, Outcome):
         return step
-
-    def report_tiles(done: int, tiles: int) -> None:
-        report(step.item, done, tiles)
-
-    begun = time.monotonic()
+    task, begun = step.task, time.monotonic()
     try:
-        format_key = output_format(step.item, job)
-        step.picture = restore(
-            step.picture, stage, settings, format_key, _name(step.item), report_tiles
+        restored = work.restore(
+            step.picture, task.format, task.name, lambda done, all_: report(task.item, done, all_)
         )
     except (PictureError, DeviceError) as error:
-        return step.failed(error)
-    step.seconds = time.monotonic() - begun
-    return step
+        return task.failed(error)
+    return _Decoded(task, restored, time.monotonic() - begun)
 
 
-def _write(step: _Step, job: RestoreJob, settings: Settings) -> Outcome:
-    if step.outcome is not None:
-        return step.outcome
-    item, picture = step.item, step.picture
-    assert picture is not None
+def _write(work: Restoration, step: _Decoded | Outcome) -> Outcome:
+    if isinstance(step, Outcome):
+        return step
     try:
-        data, notes = save(
-            picture, step.sha256, settings, output_format(item, job), str(item.target)
-        )
-        if item.target == STREAM:
+        data, outcome = _encoded(work, step)
+        if outcome.item.target == STREAM:
             write_to_stdout(data)
         else:
-            put(item.target, data)
+            put(outcome.item.target, data)
     except (PictureError, DeviceError) as error:
-        step.failed(error)
-        assert step.outcome is not None
-        return step.outcome
-    return Outcome(
-        item,
+        return step.task.failed(error)
+    return outcome
+
+
+def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
+    task, picture = step.task, step.picture
+    data, notes = work.save(picture, task.sha256, task.format, str(task.item.target))
+    outcome = Outcome(
+        task.item,
         "restored",
         notes=(*picture.notes, *notes),
-        sha256=step.sha256,
+        sha256=task.sha256,
         size=picture.size,
         seconds=step.seconds,
     )
+    return data, outcome
 
 
-def _film(item: Item, job: RestoreJob, stage: Stage, settings: Settings, report: Report) -> Outcome:
-    """A film from beginning to end; its frames are not held."""
+def _restore_video(work: Restoration, item: Item, report: Report) -> Outcome:
+    """A video from beginning to end; its frames are not held."""
     begun, digest = time.monotonic(), ""
     try:
         digest = sha256(item.source)
-        if job.resume and is_done(item, digest, job, settings):
+        if is_done(work, item, digest):
             return Outcome(item, "skipped", sha256=digest)
         size, notes = restore_video(
             item.source,
             item.target,
-            stage,
-            settings.scale,
-            dict(settings.provenance(digest)) if settings.metadata != "none" else {},
+            work.pipeline,
+            work.provenance(digest),
             lambda done, frames: report(item, done, frames),
-            metadata=settings.metadata,
+            metadata=work.request.encoding.metadata,
         )
     except OSError as error:
         failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")
@@ -218,44 +236,38 @@ def _film(item: Item, job: RestoreJob, stage: Stage, settings: Settings, report:
     return Outcome(item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
 
 
-def is_film(item: Item) -> bool:
-    """Whether an item is a film by its name."""
-    return item.source.suffix.lower() in VIDEO_SUFFIXES
-
-
-def is_done(item: Item, digest: str, job: RestoreJob, settings: Settings) -> bool:
-    """Whether the output is there already, made from this input by these settings.
+def is_done(work: Restoration, item: Item, digest: str) -> bool:
+    """Whether `--resume` finds the output, made from the same input by the same work.
 
     What is there and was made by others is kept with the policy "skip", so it counts as done.
+
+    Args:
+        work: to be done.
+        item: its input and output.
+        digest: sha256 of the input.
 
     Raises:
         PictureError: it is there, and `restore` did not make it.
     """
-    if item.target == STREAM or not item.target.exists():
+    destination = work.request.destination
+    if not destination.resume or item.target == STREAM or not item.target.exists():
         return False
-    made = read_comment(item.target) if is_film(item) else provenance_of(item.target)
-    if not made and job.on_exists == "skip":
+    made = read_comment(item.target) if item.is_video else provenance_of(item.target)
+    if not made and destination.on_exists == "skip":
         return True
-    if not made and job.on_exists != "overwrite":
+    if not made and destination.on_exists != "overwrite":
         raise PictureError(
             f"'{item.target}' exists and does not say that it was restored",
             hint="use --on-exists overwrite, or another --output",
         )
-    return made.get("inputSha256") == digest and made.get("key") == settings.key
+    return made.get("inputSha256") == digest and made.get("key") == work.key
 
 
-def was_done(item: Item, job: RestoreJob, settings: Settings) -> bool:
+def was_done(work: Restoration, item: Item) -> bool:
     """`is_done` for a plan: reads the input, and takes what cannot be read for not done."""
+    if item.done or not work.request.destination.resume:
+        return item.done
     try:
-        return is_done(item, sha256(item.source), job, settings)
+        return is_done(work, item, sha256(item.source))
     except (OSError, RestoreError):
         return False
-
-
-def output_format(item: Item, job: RestoreJob) -> str | None:
-    """The format of an output: of its name, else what was asked for, else None."""
-    return SUFFIXES.get(item.target.suffix.lower(), job.format)
-
-
-def _name(item: Item) -> str:
-    return "stdin" if item.source == STREAM else str(item.source)

@@ -1,10 +1,9 @@
-"""Films: every frame through the line, everything else copied, in a container of the same kind."""
+"""Videos: every frame through the line, everything else copied, in a container of the same kind."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import numpy as np
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
-from restore_cli.inference.cascade import Stage
-from restore_cli.jobs.film import (
+from restore_cli.inference.stages import Report, Stage
+from restore_cli.jobs.frames import restore_frame
+from restore_cli.jobs.video_facts import (
     BT709,
     BT2020,
     MATRICES,
@@ -27,33 +27,29 @@ from restore_cli.jobs.film import (
     orientation_of,
     remarks,
 )
-from restore_cli.jobs.frames import restore_frame
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
 _LIMITED = 1  # range, as FFmpeg counts them
 _GRACE = 0.5  # seconds that a container may promise and not hold
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-Report = Callable[[int, int], None]
 
 
 def restore_video(
     source: Path,
     target: Path,
     stage: Stage,
-    scale: int,
     made: dict[str, str],
     report: Report,
     *,
     metadata: str = "safe",
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Restore a film frame by frame.
+    """Restore a video frame by frame.
 
     Args:
         source: of any kind that FFmpeg reads.
-        target: .mp4, .m4v, .mov or .mkv, written as H.264 with the sound as it is.
-        stage: a network made ready.
-        scale: output pixels per input pixel.
+        target: .mp4, .m4v, .mov or .mkv, written as H.264 with the audio as it is.
+        stage: a pipeline.
         made: how; goes into the container's comment.
         report: called with (frames done, frames in all as far as the container says).
         metadata: "all", "safe", "private" or "none"; see `writing.Encoding`.
@@ -63,7 +59,7 @@ def restore_video(
 
     Raises:
         UsageError: PyAV is not installed.
-        PictureError: not a film, or it breaks off, or the disk is full.
+        PictureError: not a video, or it breaks off, or the disk is full.
     """
     av = library()
     try:
@@ -71,7 +67,7 @@ def restore_video(
         with av.open(str(source)) as reader, write_then_rename(target) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
-                job = _Copy(av, reader, writer, first, stage, scale)
+                job = _Copy(av, reader, writer, first, stage)
                 job.describe(made, metadata)
                 job.run(report)
             notes = [*job.notes, *_missing(av, temporary, job)]
@@ -83,7 +79,7 @@ def restore_video(
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
-    """By a reader of its own: seeking back would begin at the first picture, not at the sound."""
+    """By a reader of its own: seeking back would begin at the first picture, not at the audio."""
     with av.open(str(source)) as reader:
         if not reader.streams.video:
             raise PictureError(f"'{source}' has no pictures")
@@ -95,7 +91,7 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
 
 
 class _Copy:
-    """One film on its way.
+    """One video on its way.
 
     Attributes:
         size: height and width of the output.
@@ -111,7 +107,6 @@ class _Copy:
         writer: Any,
         first: tuple[Any, Colours, Orientation],
         stage: Stage,
-        scale: int,
     ) -> None:
         frame, self._colours, self._turn = first
         self._av, self._reader, self._writer = av, reader, writer
@@ -121,7 +116,7 @@ class _Copy:
         self.notes = remarks(frame, self._colours, self._turn)
         self.copied: Counter[int] = Counter()
         self.metadata: dict[str, str] = {}
-        height, width = (side * scale for side in (frame.height, frame.width))
+        height, width = (side * stage.scale for side in (frame.height, frame.width))
         self._whole = (width, height) if self._turn.swap else (height, width)
         self._deep = self._colours.bits > 8
         self._image = self._add_image(frame)
@@ -136,7 +131,7 @@ class _Copy:
         height, width = self._whole
         image.width, image.height = width - width % 2, height - height % 2
         image.pix_fmt = "yuv420p10le" if self._deep else "yuv420p"
-        # Said and meant: players take large films for BT.709, whatever was meant.
+        # Said and meant: players take large videos for BT.709, whatever was meant.
         context = image.codec_context
         context.colorspace = BT2020 if said.wide else BT709
         context.color_primaries = BT709 if said.primaries == UNKNOWN else said.primaries
@@ -150,14 +145,14 @@ class _Copy:
         return image
 
     def _add_copies(self) -> dict[Any, Any]:
-        """Streams of sound and subtitles and their copies; a note on everything else."""
+        """Streams of audio and subtitles and their copies; a note on everything else."""
         copies = {}
         chapters = self._reader.chapters()
         for stream in self._reader.streams:
             if stream is self._source:
                 continue
             name = stream.codec_context.name if stream.codec_context else stream.type
-            what = {"audio": "sound", "subtitle": "subtitles"}.get(stream.type)
+            what = {"audio": "audio", "subtitle": "subtitles"}.get(stream.type)
             if what is None:
                 # MP4 keeps the names of chapters in a stream; they are written anew.
                 if stream.metadata.get("handler_name") == "SubtitleHandler" and chapters:
@@ -231,7 +226,7 @@ class _Copy:
             )
 
     def _frames_in_all(self) -> int:
-        """As the stream says, else by the length of the film."""
+        """As the stream says, else by the length of the video."""
         rate = self._source.average_rate
         seconds = (self._reader.duration or 0) / 1e6
         return int(self._source.frames or (round(seconds * float(rate)) if rate else 0))
@@ -259,7 +254,7 @@ class _Copy:
                 dst_color_range="JPEG",
             )
         upright = self._turn.apply(seen.to_ndarray(format=kind))
-        restored = restore_frame(upright, self._stage, *self._whole)
+        restored = restore_frame(upright, self._stage)
         restored = np.ascontiguousarray(restored[: self._image.height, : self._image.width])
         matrix = "BT2020" if self._colours.wide else "ITU709"
         new = self._av.VideoFrame.from_ndarray(restored, kind).reformat(
@@ -281,15 +276,15 @@ class _Copy:
 def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
     """What the container did not take, by reading it again."""
     notes = []
-    with av.open(str(written)) as film:
-        there = set(film.metadata.values())
+    with av.open(str(written)) as container:
+        there = set(container.metadata.values())
         gone = sorted(key for key, value in job.metadata.items() if value not in there)
         if gone:
             notes.append(f"left out: {', '.join(gone)}")
         found: Counter[int] = Counter()
         if job.copied:
-            streams = [stream for stream in film.streams if stream.index in job.copied]
-            found.update(p.stream.index for p in film.demux(streams) if p.size)
+            streams = [stream for stream in container.streams if stream.index in job.copied]
+            found.update(p.stream.index for p in container.demux(streams) if p.size)
         for index, count in job.copied.items():
             if found[index] != count:
                 notes.append(

@@ -7,12 +7,10 @@ dies is given to another, and every output is written once, by this process.
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -22,85 +20,19 @@ import torch
 
 from restore_cli.errors import DeviceError, RestoreError, UsageError
 from restore_cli.image.writing import put
-from restore_cli.inference.assemble import Line, assemble
-from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import keep_freed_memory
-from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.plan import Item, RestoreJob
-from restore_cli.jobs.restoring import Settings, load, restore, save
-from restore_cli.jobs.run import Outcome, is_film, output_format, read_input
+from restore_cli.inference.pipeline import PipelineSpec
+from restore_cli.jobs.plan import Item
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.run import Outcome, Task, read_input, restore_task
 
 _MOST_DEATHS = 3  # of processes under one picture, before it is called the cause
+Restored = tuple[bytes, Outcome]  # a file to write, and what to say of it
 
 
 class NotReadyError(DeviceError):
     """A process cannot load the networks: no picture will come out of it, so the run ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinePlan:
-    """How to assemble a line in another process.
-
-    Attributes:
-        names: of models.
-        files: of weights, as `weights.store.locate` takes them; None for a model's own.
-        options: of every network.
-        scale: of the whole, where a bicubic stage decides it.
-    """
-
-    names: tuple[str, ...]
-    files: tuple[str | None, ...]
-    options: RestorerOptions
-    scale: int | None
-
-    def assemble(self, device: torch.device, first: LoadedNetwork | None = None) -> Line:
-        """The line, on a device.
-
-        Args:
-            device: that all networks run on.
-            first: the only network, if it was loaded already.
-
-        Raises:
-            RestoreError: see `inference.assemble`.
-        """
-        options = replace(self.options, device=device)
-        return assemble(self.names, self.files, options, self.scale, first)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One picture to restore in another process.
-
-    Attributes:
-        data: of its file.
-        name: for messages.
-        format: of the output; None for the input's.
-        target: for messages.
-        sha256: of its file.
-    """
-
-    data: bytes
-    name: str
-    format: str | None
-    target: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A restored picture.
-
-    Attributes:
-        data: of the file to write.
-        notes: what had to be left out.
-        size: height and width.
-        seconds: in the network.
-    """
-
-    data: bytes
-    notes: tuple[str, ...]
-    size: tuple[int, int]
-    seconds: float
 
 
 class Workers(Protocol):
@@ -114,7 +46,7 @@ class Workers(Protocol):
     count: int
     lost: tuple[type[BaseException], ...]
 
-    def submit(self, task: Task) -> Future[Finished]:
+    def submit(self, task: Task) -> Future[Restored]:
         """Give a picture to a process that is alive.
 
         Raises:
@@ -126,39 +58,37 @@ class Workers(Protocol):
 
 
 def run_on(
-    workers: Workers, job: RestoreJob, items: Sequence[Item], settings: Settings
+    workers: Workers, work: Restoration, items: Sequence[Item]
 ) -> Generator[Outcome, None, None]:
     """`run.run` over several processes; outcomes come as pictures are done.
 
     Args:
         workers: that restore; closed at the end.
-        job: as planned.
+        work: a request with its pipeline.
         items: from `plan`.
-        settings: of the job.
 
     Raises:
         NotReadyError: a process cannot load the networks.
     """
     waiting = deque(items)
-    suspects: deque[tuple[Item, Task, int]] = deque()
-    flying: dict[Future[Finished], tuple[Item, Task, int]] = {}
+    suspects: deque[tuple[Task, int]] = deque()
+    flying: dict[Future[Restored], tuple[Task, int]] = {}
     try:
         while waiting or flying or suspects:
             if suspects:
                 # Under which of them a process died shows only when each runs alone.
                 if not flying:
                     suspect = suspects.popleft()
-                    flying[workers.submit(suspect[1])] = suspect
+                    flying[workers.submit(suspect[0])] = suspect
             elif waiting and len(flying) < 2 * workers.count:  # one done, one ready, each
-                item = waiting.popleft()
-                task = _task(item, job, settings)
+                task = _task(work, waiting.popleft())
                 if isinstance(task, Outcome):
                     yield task
                 else:
-                    flying[workers.submit(task)] = item, task, 0
+                    flying[workers.submit(task)] = task, 0
                 continue
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                outcome = _landed(workers, future, flying.pop(future), suspects)
+                outcome = _landed(workers, future, *flying.pop(future), suspects)
                 if outcome is not None:
                     yield outcome
     finally:
@@ -167,42 +97,30 @@ def run_on(
 
 def _landed(
     workers: Workers,
-    future: Future[Finished],
-    what: tuple[Item, Task, int],
-    suspects: deque[tuple[Item, Task, int]],
+    future: Future[Restored],
+    task: Task,
+    deaths: int,
+    suspects: deque[tuple[Task, int]],
 ) -> Outcome | None:
     """The outcome of a picture, or None if its process died and it is to be tried again."""
-    item, task, deaths = what
     try:
-        return _finish(item, task, future.result())
+        data, outcome = future.result()
+        put(task.item.target, data)
     except workers.lost as error:
         if deaths + 1 < _MOST_DEATHS:
-            suspects.append((item, task, deaths + 1))
+            suspects.append((task, deaths + 1))
             return None
-        failure: RestoreError = DeviceError(
-            f"'{item.source}': {deaths + 1} processes died of it: {error}",
-            hint="memory may be short: use a smaller --tile",
+        return task.failed(
+            DeviceError(
+                f"'{task.name}': {deaths + 1} processes died of it: {error}",
+                hint="memory may be short: use a smaller --tile",
+            )
         )
     except NotReadyError:
         raise
     except RestoreError as error:
-        failure = error
-    return Outcome(item, "failed", failure, sha256=task.sha256)
-
-
-def restore_task(task: Task, line: Line, settings: Settings) -> Finished:
-    """The work of one process on one picture.
-
-    Raises:
-        PictureError: it cannot be read, restored or encoded.
-        DeviceError: out of memory.
-    """
-    picture = load(task.data, task.name, settings, task.format)
-    begun = time.monotonic()
-    restored = restore(picture, line.stage, settings, task.format, task.name)
-    seconds = time.monotonic() - begun
-    data, notes = save(restored, task.sha256, settings, task.format, task.target)
-    return Finished(data, (*picture.notes, *notes), restored.size, seconds)
+        return task.failed(error)
+    return outcome
 
 
 class DeviceWorkers:
@@ -210,12 +128,14 @@ class DeviceWorkers:
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
-    def __init__(self, plan: LinePlan, settings: Settings, devices: Sequence[torch.device]) -> None:
+    def __init__(
+        self, spec: PipelineSpec, request: RestoreRequest, devices: Sequence[torch.device]
+    ) -> None:
         self.count = len(devices)
-        self._plan, self._settings, self._devices = plan, settings, tuple(devices)
+        self._spec, self._request, self._devices = spec, request, tuple(devices)
         self._pool = self._start()
 
-    def submit(self, task: Task) -> Future[Finished]:
+    def submit(self, task: Task) -> Future[Restored]:
         """See `Workers`."""
         try:
             return self._pool.submit(_restore_here, task)
@@ -237,58 +157,39 @@ class DeviceWorkers:
             self.count,
             mp_context=context,
             initializer=_begin,
-            initargs=(self._plan, self._settings, queue, self.count),
+            initargs=(self._spec, self._request, queue, self.count),
         )
 
 
-_line: Line | NotReadyError
-_settings: Settings
+_ready: dict[str, Restoration | NotReadyError] = {}  # in a process of ours, once it has begun
 
 
-def _begin(plan: LinePlan, settings: Settings, queue: Queue[torch.device], count: int) -> None:
+def _begin(
+    spec: PipelineSpec, request: RestoreRequest, queue: Queue[torch.device], count: int
+) -> None:
     """In the new process: take a device and load the networks once."""
-    global _line, _settings
     keep_freed_memory()
     device = queue.get()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
-    _line, _settings = _assembled(plan, device), settings
-
-
-def _assembled(plan: LinePlan, device: torch.device) -> Line | NotReadyError:
     try:
-        return plan.assemble(device)
+        _ready["work"] = Restoration(request, spec.load(device))
     except RestoreError as error:
-        return NotReadyError(f"{device}: {error}", hint=error.hint)
+        _ready["work"] = NotReadyError(f"{device}: {error}", hint=error.hint)
 
 
-def _restore_here(task: Task) -> Finished:
-    if isinstance(_line, NotReadyError):
-        raise _line
-    return restore_task(task, _line, _settings)
+def _restore_here(task: Task) -> Restored:
+    work = _ready["work"]
+    if isinstance(work, NotReadyError):
+        raise work
+    return restore_task(work, task)
 
 
-def _task(item: Item, job: RestoreJob, settings: Settings) -> Task | Outcome:
-    if is_film(item) and not item.done:
-        failure = UsageError(f"'{item.source}' is a film", hint="name one --device")
+def _task(work: Restoration, item: Item) -> Task | Outcome:
+    if item.is_video and not item.done:
+        failure = UsageError(f"'{item.source}' is a video", hint="name one --device")
         return Outcome(item, "failed", failure)
-    found = read_input(item, job, settings)
-    if isinstance(found, Outcome):
-        return found
-    data, digest = found
-    return Task(data, str(item.source), output_format(item, job), str(item.target), digest)
-
-
-def _finish(item: Item, task: Task, finished: Finished) -> Outcome:
-    put(item.target, finished.data)
-    return Outcome(
-        item,
-        "restored",
-        notes=finished.notes,
-        sha256=task.sha256,
-        size=finished.size,
-        seconds=finished.seconds,
-    )
+    return read_input(work, item)
 
 
 def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | None, ...]:

@@ -1,6 +1,6 @@
 """The page and its few addresses, for Starlette.
 
-Nothing is fetched from elsewhere, and nothing of a visitor's reaches another: tickets have keys
+Nothing is fetched from elsewhere, and nothing of a visitor's reaches another: jobs have keys
 that cannot be guessed. Pages of other sites cannot use the server through a visitor's browser:
 requests must name this host by a name that its owner gave or by its number, which no other site's
 name can become, and come from its own page.
@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.models.registry import MODELS
-from restore_cli.serving.desk import BusyError, Desk, Ticket, Wish
+from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -102,19 +102,19 @@ class Guard:
         return name in self.limits.hosts
 
 
-def make_app(desk: Desk, limits: Limits) -> Starlette:
+def make_app(queue: JobQueue, limits: Limits) -> Starlette:
     """The application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`."""
-    site = _Site(desk, limits)
+    site = _Site(queue, limits)
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(desk.close)
+        await run_in_threadpool(queue.close)
 
     return Starlette(
         routes=[
             Route("/", site.page),
-            Route("/jobs", site.hand_in, methods=["POST"]),
+            Route("/jobs", site.submit, methods=["POST"]),
             Route("/jobs/{key}", site.state),
             Route("/jobs/{key}/file", site.file),
         ],
@@ -129,8 +129,8 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
 class _Site:
     """What answers at each address."""
 
-    def __init__(self, desk: Desk, limits: Limits) -> None:
-        self.desk, self.limits = desk, limits
+    def __init__(self, queue: JobQueue, limits: Limits) -> None:
+        self.queue, self.limits = queue, limits
         pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
         self.template = pages.get_template("serving/page.html.j2")
 
@@ -153,58 +153,60 @@ class _Site:
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         return HTMLResponse(text, headers=headers)
 
-    async def hand_in(self, request: Request) -> Response:
+    async def submit(self, request: Request) -> Response:
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-            return _refused("another site's page cannot hand in pictures", 403)
-        self.desk.take_place()
+            return _refused("another site's page cannot submit pictures", 403)
+        self.queue.reserve_place()
         try:
             async with asyncio.timeout(self.limits.seconds):
-                ticket = await self._receive(request)
+                job = await self._receive(request)
         except BaseException as error:
-            self.desk.leave_place()
+            self.queue.release_place()
             if isinstance(error, TimeoutError):
                 raise TooSlowError(
                     f"the picture took longer than {self.limits.seconds:.0f} s to arrive"
                 ) from error
             raise
-        self.desk.hand_in(ticket)
-        return JSONResponse({"key": ticket.key}, 202)
+        self.queue.submit(job)
+        return JSONResponse({"key": job.key}, 202)
 
-    async def _receive(self, request: Request) -> Ticket:
-        """The picture of a form, in its ticket's folder."""
+    async def _receive(self, request: Request) -> Job:
+        """The picture of a form, in its job's folder."""
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
                 raise UsageError("there is no file 'picture' in the form")
-            wish = _wish({key: str(value) for key, value in form.items() if key != "picture"})
-            ticket = self.desk.new(upload.filename or "", wish)
+            settings = _settings(
+                {key: str(value) for key, value in form.items() if key != "picture"}
+            )
+            job = self.queue.new(upload.filename or "", settings)
             try:
-                with ticket.source.open("wb") as file:
+                with job.source.open("wb") as file:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
             except BaseException as error:  # a full disk, or a visitor who left
-                self.desk.discard(ticket)
+                self.queue.discard(job)
                 if isinstance(error, OSError):
                     raise RestoreError(f"no room for the picture: {error.strerror}") from error
                 raise
-        return ticket
+        return job
 
     async def state(self, request: Request) -> Response:
-        ticket = self.desk.find(request.path_params["key"])
-        if ticket is None:
+        job = self.queue.find(request.path_params["key"])
+        if job is None:
             return _refused("this picture is not kept any more", 404)
-        return JSONResponse(_facts(ticket, self.desk), headers={"Cache-Control": "no-store"})
+        return JSONResponse(_facts(job, self.queue), headers={"Cache-Control": "no-store"})
 
     async def file(self, request: Request) -> Response:
-        ticket = self.desk.find(request.path_params["key"])
-        if ticket is None or ticket.target is None or ticket.state != "done":
+        job = self.queue.find(request.path_params["key"])
+        if job is None or job.target is None or job.state != "done":
             return _refused("this picture is not there", 404)
         # Never shown by the browser as a page of this server.
         return FileResponse(
-            ticket.target,
+            job.target,
             media_type="application/octet-stream",
-            filename=ticket.target.name,
+            filename=job.target.name,
             headers={"X-Content-Type-Options": "nosniff"},
         )
 
@@ -216,8 +218,8 @@ def _failed(_: Request, error: Exception) -> Response:
     return _refused(f"{error}{f' ({hint})' if hint else ''}", status)
 
 
-def _wish(fields: dict[str, str]) -> Wish:
-    known = {field.name for field in dataclasses.fields(Wish)}
+def _settings(fields: dict[str, str]) -> JobSettings:
+    known = {field.name for field in dataclasses.fields(JobSettings)}
     if unknown := sorted(set(fields) - known):
         raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
     scale = fields.get("scale") or None
@@ -227,7 +229,7 @@ def _wish(fields: dict[str, str]) -> Wish:
     if form is not None and form not in FORMATS:
         raise UsageError(f"format '{form}' is not known", hint=", ".join(sorted(FORMATS)))
     factor = int(scale) if scale else None
-    return Wish(
+    return JobSettings(
         model=fields.get("model") or default_model(factor),
         scale=factor,
         format=form,
@@ -235,21 +237,21 @@ def _wish(fields: dict[str, str]) -> Wish:
     )
 
 
-def _facts(ticket: Ticket, desk: Desk) -> dict[str, object]:
+def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
     facts: dict[str, object] = {
-        "state": ticket.state,
-        "share": ticket.share,
-        "ahead": desk.ahead_of(ticket),
+        "state": job.state,
+        "share": job.share,
+        "ahead": queue.ahead_of(job),
     }
-    if ticket.state == "failed":
-        facts["error"] = ticket.error
-    if ticket.state == "done" and ticket.target is not None and ticket.shown is not None:
-        facts |= dataclasses.asdict(ticket.shown) | {"name": ticket.source.name}
+    if job.state == "failed":
+        facts["error"] = job.error
+    if job.state == "done" and job.target is not None and job.shown is not None:
+        facts |= dataclasses.asdict(job.shown) | {"name": job.source.name}
         facts |= {
-            "file": ticket.target.name,
-            "bytes": ticket.target.stat().st_size,
-            "seconds": round(ticket.seconds, 1),
-            "notes": list(ticket.notes),
+            "file": job.target.name,
+            "bytes": job.target.stat().st_size,
+            "seconds": round(job.seconds, 1),
+            "notes": list(job.notes),
         }
     return facts
 

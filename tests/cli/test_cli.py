@@ -354,7 +354,7 @@ def test_train_lists_rehearses_and_refuses(tmp_path):
     assert not (tmp_path / "run").exists()
     for wrong, said in (
         (("--resume", "yes"), "--resume value 'yes' not found"),
-        (("--precision", "fp8"), "--precision 'fp8' is not known"),
+        (("--precision", "fp8"), "precision 'fp8' is not known"),
         (("--precision", "fp16", "-d", "cpu"), "fp16 trains on CUDA only"),
         (("--accumulate", "3"), "a batch of 2 cannot be divided by 1 processes x 3"),
     ):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from asking import planned
 from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.jobs.inputs import find, read_list
-from restore_cli.jobs.plan import RestoreJob, plan
+from restore_cli.jobs.request import Selection
 
 
 @pytest.fixture
@@ -21,13 +22,17 @@ def tree(tmp_path):
     return tmp_path / "in"
 
 
+def found_in(*inputs, **options):
+    return find(Selection(inputs, **options))
+
+
 def names(sources, tree):
     return [str(source.path.relative_to(tree)) for source in sources]
 
 
 def test_folders_and_trees(tree):
-    assert names(find([tree]), tree) == ["a.png", "b.JPG"]
-    found = find([tree], recursive=True)
+    assert names(found_in(tree), tree) == ["a.png", "b.JPG"]
+    found = found_in(tree, recursive=True)
     assert names(found, tree) == ["a.png", "b.JPG", "sub/a.png", "sub/deep/c.tiff"]
     assert found[-1].relative == Path("sub/deep")
 
@@ -35,29 +40,29 @@ def test_folders_and_trees(tree):
 def test_loops_of_links_end(tree):
     (tree / "sub/loop").symlink_to(tree)
     (tree / "self.png").symlink_to(tree / "self.png")
-    assert len(find([tree], recursive=True)) == 4
+    assert len(found_in(tree, recursive=True)) == 4
 
 
 def test_include_and_exclude(tree):
-    assert names(find([tree], recursive=True, include=["*.png"]), tree) == ["a.png", "sub/a.png"]
-    found = find([tree], recursive=True, exclude=["sub/*", "*.JPG"])
+    assert names(found_in(tree, recursive=True, include=["*.png"]), tree) == ["a.png", "sub/a.png"]
+    found = found_in(tree, recursive=True, exclude=["sub/*", "*.JPG"])
     assert names(found, tree) == ["a.png"]
     # What was named itself is wanted, whatever it is called.
-    assert len(find([tree / "notes.txt"], include=["*.png"])) == 1
+    assert len(found_in(tree / "notes.txt", include=["*.png"])) == 1
 
 
 def test_quoted_globs(tree):
-    assert names(find([tree / "*.png"]), tree) == ["a.png"]
-    assert names(find([tree / "**/*.png"]), tree) == ["a.png", "sub/a.png"]
+    assert names(found_in(tree / "*.png"), tree) == ["a.png"]
+    assert names(found_in(tree / "**/*.png"), tree) == ["a.png", "sub/a.png"]
     with pytest.raises(NoInputError, match="no pictures match"):
-        find([tree / "*.webp"])
+        found_in(tree / "*.webp")
     (tree / "[x].png").touch()  # a name with magic characters is a name first
-    assert names(find([tree / "[x].png"]), tree) == ["[x].png"]
+    assert names(found_in(tree / "[x].png"), tree) == ["[x].png"]
 
 
 def test_each_picture_once(tree):
     (tree / "link.png").symlink_to(tree / "a.png")
-    assert names(find([tree / "a.png", tree, tree / "sub" / ".." / "a.png"]), tree) == [
+    assert names(found_in(tree / "a.png", tree, tree / "sub" / ".." / "a.png"), tree) == [
         "a.png",
         "b.JPG",
     ]
@@ -74,8 +79,7 @@ def test_lists():
 
 
 def targets(*inputs, output, **options):
-    job = RestoreJob(tuple(inputs), output, scale=4, model="gfn", **options)
-    return [str(item.target) for item in plan(job)]
+    return [str(item.target) for item in planned(*inputs, output=output, **options)]
 
 
 def test_the_tree_is_mirrored(tree, tmp_path):
@@ -150,17 +154,17 @@ def test_folders_of_systems_are_not_entered(tree):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
     everything = ["a.png", "b.JPG", "sub/a.png", "sub/deep/c.tiff"]
-    assert names(find([tree], recursive=True), tree) == everything
-    assert names(find([tree / "**/*.png"]), tree) == ["a.png", "sub/a.png"]
-    assert names(find([tree / ".Trash-1000/*/*.png"]), tree) == [".Trash-1000/files/a.png"]
+    assert names(found_in(tree, recursive=True), tree) == everything
+    assert names(found_in(tree / "**/*.png"), tree) == ["a.png", "sub/a.png"]
+    assert names(found_in(tree / ".Trash-1000/*/*.png"), tree) == [".Trash-1000/files/a.png"]
 
 
 def test_numbers_in_names_are_numbers(tmp_path):
     for n in (1, 2, 10):
         (tmp_path / f"{n}.png").touch()
     wanted = ["1.png", "2.png", "10.png"]
-    assert names(find([tmp_path]), tmp_path) == wanted
-    assert names(find([tmp_path / "*.png"]), tmp_path) == wanted
+    assert names(found_in(tmp_path), tmp_path) == wanted
+    assert names(found_in(tmp_path / "*.png"), tmp_path) == wanted
 
 
 def test_brackets_of_folders_that_exist_are_literal(tmp_path):
@@ -168,11 +172,11 @@ def test_brackets_of_folders_that_exist_are_literal(tmp_path):
     (folder / "sub").mkdir(parents=True)
     for name in ("a.png", "sub/b.png"):
         (folder / name).touch()
-    assert names(find([folder / "*.png"]), folder) == ["a.png"]
-    found = find([folder / "**/*.png"])
+    assert names(found_in(folder / "*.png"), folder) == ["a.png"]
+    found = found_in(folder / "**/*.png")
     assert [source.relative for source in found] == [Path(), Path("sub")]
     with pytest.raises(NoInputError, match=r"no such file or folder: .*missing"):
-        find([folder / "missing.png"])
+        found_in(folder / "missing.png")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
@@ -197,5 +201,5 @@ def test_names_that_become_too_long_are_refused_before_the_work(tmp_path):
     source = tmp_path / f"{'n' * 249}.png"
     source.touch()
     with pytest.raises(UsageError, match="longer than the 255 bytes"):
-        plan(RestoreJob((source,), tmp_path / "out", 4))
-    assert plan(RestoreJob((source,), tmp_path / "{name:.9}.{ext}", 4))
+        planned(source, output=tmp_path / "out")
+    assert planned(source, output=tmp_path / "{name:.9}.{ext}")

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import planned, request, spec
 from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.image import read_image
-from restore_cli.inference.assemble import assemble
-from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.jobs.outputs import remove_leftovers
-from restore_cli.jobs.plan import Item, RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
+from restore_cli.jobs.plan import Item, plan
+from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import run
 
 
@@ -30,43 +30,39 @@ def make(path: Path, size=(12, 9), mode="RGB") -> Path:
     return path
 
 
-def job(*inputs, output=None, **options) -> RestoreJob:
-    return RestoreJob(tuple(inputs), output, scale=4, **options)
-
-
 def test_names_beside_the_input_and_in_a_folder(tmp_path):
     source = make(tmp_path / "ä photo.jpg")
-    assert plan(job(source)) == [Item(source, tmp_path / "ä photo_x4.jpg")]
-    assert plan(job(source, output=tmp_path / "out")) == [
+    assert planned(source) == [Item(source, tmp_path / "ä photo_x4.jpg")]
+    assert planned(source, output=tmp_path / "out") == [
         Item(source, tmp_path / "out" / "ä photo_x4.jpg")
     ]
-    assert plan(job(source, output=tmp_path / "b.png")) == [Item(source, tmp_path / "b.png")]
-    assert plan(job(source, format="webp"))[0].target.name == "ä photo_x4.webp"
+    assert planned(source, output=tmp_path / "b.png") == [Item(source, tmp_path / "b.png")]
+    assert planned(source, format="webp")[0].target.name == "ä photo_x4.webp"
 
 
 def test_a_folder_gives_its_pictures_in_order(tmp_path):
     for name in ("b.png", "a.JPG", "notes.txt"):
         (tmp_path / name).touch()
-    items = plan(job(tmp_path, output=tmp_path / "out"))
+    items = planned(tmp_path, output=tmp_path / "out")
     assert [item.source.name for item in items] == ["a.JPG", "b.png"]
 
 
 def test_nothing_to_do_is_an_error(tmp_path):
     with pytest.raises(NoInputError, match="no such file or folder"):
-        plan(job(tmp_path / "missing.png"))
+        planned(tmp_path / "missing.png")
     with pytest.raises(NoInputError, match="no pictures"):
-        plan(job(tmp_path))
+        planned(tmp_path)
 
 
 def test_collisions_are_found_before_anything_runs(tmp_path):
     first, second = make(tmp_path / "a/x.png"), make(tmp_path / "b/x.png")
     with pytest.raises(UsageError, match="would both become"):
-        plan(job(first, second, output=tmp_path / "out"))
+        planned(first, second, output=tmp_path / "out")
     with pytest.raises(UsageError, match="is one file, but there are 2 inputs"):
-        plan(job(first, second, output=tmp_path / "out.png"))
+        planned(first, second, output=tmp_path / "out.png")
     same = tmp_path / "a" / ".." / "a" / "x.png"
-    assert plan(job(first, first, same, output=tmp_path / "o.png"))[0].source == first
-    assert len(plan(job(first, same, output=tmp_path / "o.png"))) == 1
+    assert planned(first, first, same, output=tmp_path / "o.png")[0].source == first
+    assert len(planned(first, same, output=tmp_path / "o.png")) == 1
 
 
 def test_one_place_by_two_names_is_one_output(tmp_path):
@@ -74,21 +70,20 @@ def test_one_place_by_two_names_is_one_output(tmp_path):
         make(tmp_path / name / "a.png")
     files = (tmp_path / "d1/a.png", tmp_path / "d2/a.png")
     with pytest.raises(UsageError, match="would both become"):
-        plan(RestoreJob(files, Path("{dir}/../both/{name}.png"), scale=4))
+        planned(*files, output=Path("{dir}/../both/{name}.png"))
 
 
-def test_a_loop_of_links_does_not_stop_the_others(tmp_path, line):
+def test_a_loop_of_links_does_not_stop_the_others(tmp_path, pipeline):
     (tmp_path / "loop.png").symlink_to("loop.png")
     make(tmp_path / "b.png")
-    job = RestoreJob((tmp_path / "loop.png", tmp_path / "b.png"), None, scale=4)
-    outcomes = list(run(job, plan(job), line.stage, settings_of(job, line)))
+    outcomes = outcomes_of(request(tmp_path / "loop.png", tmp_path / "b.png"), pipeline)
     assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
 
 
 @pytest.mark.parametrize("name", ["{scale:02d}_{name}.png", "{dir:s}/{name}.png"])
 def test_formats_of_fields_are_those_of_their_values(tmp_path, name):
     make(tmp_path / "a.png")
-    (item,) = plan(RestoreJob((tmp_path / "a.png",), tmp_path / name, scale=4))
+    (item,) = planned(tmp_path / "a.png", output=tmp_path / name)
     assert item.target.name in ("04_a.png", "a.png")
 
 
@@ -108,16 +103,16 @@ def test_what_another_run_is_writing_stays(tmp_path):
 def test_results_of_an_earlier_run_are_not_inputs(tmp_path):
     make(tmp_path / "in/a.png")
     make(tmp_path / "in/a_x4.png")
-    items = plan(job(tmp_path / "in", on_exists="skip"))
+    items = planned(tmp_path / "in", on_exists="skip")
     assert [(item.source.name, item.done) for item in items] == [("a.png", True)]
 
 
 def test_an_output_is_never_an_input(tmp_path):
     first, second = make(tmp_path / "a.png"), make(tmp_path / "a_x4.png")
     with pytest.raises(UsageError, match="is one of the inputs"):
-        plan(job(first, second, on_exists="overwrite"))
+        planned(first, second, on_exists="overwrite")
     with pytest.raises(UsageError, match="is one of the inputs"):
-        plan(job(first, output=first, on_exists="overwrite"))
+        planned(first, output=first, on_exists="overwrite")
 
 
 @pytest.mark.parametrize(
@@ -132,14 +127,14 @@ def test_an_output_is_never_an_input(tmp_path):
 def test_names_that_would_lie_are_refused(tmp_path, output, options, message):
     source = make(tmp_path / "a.png")
     with pytest.raises(UsageError, match=message):
-        plan(job(source, output=Path(output), **options))
+        planned(source, output=Path(output), **options)
 
 
 def test_a_name_that_is_too_long_is_an_error_not_a_crash(tmp_path):
     source = make(tmp_path / ("a" * 250 + ".png"))
     with pytest.raises(UsageError, match="is longer than"):
-        plan(job(source))
-    assert plan(job(make(tmp_path / "odd.bmp.jpg").rename(tmp_path / "odd.bmp")))[0].target == (
+        planned(source)
+    assert planned(make(tmp_path / "odd.bmp.jpg").rename(tmp_path / "odd.bmp"))[0].target == (
         tmp_path / "odd_x4.png"
     )
 
@@ -148,20 +143,20 @@ def test_existing_outputs_follow_the_policy(tmp_path):
     source = make(tmp_path / "a.png")
     make(tmp_path / "a_x4.png")
     with pytest.raises(UsageError, match="exists"):
-        plan(job(source))
-    assert plan(job(source, on_exists="skip"))[0].done
-    assert not plan(job(source, on_exists="overwrite"))[0].done
+        planned(source)
+    assert planned(source, on_exists="skip")[0].done
+    assert not planned(source, on_exists="overwrite")[0].done
     with pytest.raises(UsageError, match="policy 'maybe' not found"):
-        plan(job(source, on_exists="maybe"))
+        planned(source, on_exists="maybe")
     with pytest.raises(UsageError, match="format 'gif' not found"):
-        plan(job(source, format="gif"))
+        planned(source, format="gif")
 
 
 def test_a_file_in_the_way_of_the_output_folder(tmp_path):
     source, blocker = make(tmp_path / "a.png"), tmp_path / "file"
     blocker.touch()
     with pytest.raises(UsageError, match="cannot write into"):
-        plan(job(source, output=blocker / "out"))
+        planned(source, output=blocker / "out")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
@@ -169,64 +164,60 @@ def test_unwritable_folders(tmp_path):
     source, locked = make(tmp_path / "a.png"), tmp_path / "locked"
     locked.mkdir(mode=0o500)
     with pytest.raises(UsageError, match="cannot write into"):
-        plan(job(source, output=locked))
+        planned(source, output=locked)
 
 
 @pytest.fixture
-def line(tiny_weights):
-    return assemble(["mprnet-mscam"], [str(tiny_weights)], RestorerOptions(torch.device("cpu")))
+def pipeline(tiny_weights):
+    return spec("mprnet-mscam", tiny_weights).load()
 
 
-def outcomes_of(job, line, **options):
-    return list(run(job, plan(job), line.stage, settings_of(job, line), **options))
+def outcomes_of(asked, pipeline, **options):
+    work = Restoration(asked, pipeline)
+    return list(run(work, plan(asked, pipeline.spec), **options))
 
 
-def test_one_bad_picture_does_not_stop_the_others(tmp_path, line):
+def test_one_bad_picture_does_not_stop_the_others(tmp_path, pipeline):
     make(tmp_path / "in/a.png")
     (tmp_path / "in/b.png").write_text("not a picture")
     make(tmp_path / "in/c.png")
-    batch = job(tmp_path / "in", output=tmp_path / "out")
-    outcomes = outcomes_of(batch, line)
+    outcomes = outcomes_of(request(tmp_path / "in", output=tmp_path / "out"), pipeline)
     assert [outcome.status for outcome in outcomes] == ["restored", "failed", "restored"]
     assert "b.png" in str(outcomes[1].error)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x4.png", "c_x4.png"]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_mode_is_kept_and_the_size_is_the_scale(tmp_path, line, mode):
+def test_mode_is_kept_and_the_size_is_the_scale(tmp_path, pipeline, mode):
     source = make(tmp_path / "a.png", mode=mode)
-    one = job(source)
-    (outcome,) = outcomes_of(one, line)
+    (outcome,) = outcomes_of(request(source), pipeline)
     with Image.open(outcome.item.target) as image:
         assert image.mode == mode
         assert image.size == (48, 36)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 6])
-def test_other_scales_are_resampled(tmp_path, line, scale):
+def test_other_scales_are_resampled(tmp_path, pipeline, scale):
     source = make(tmp_path / "a.png")
-    one = RestoreJob((source,), None, scale=scale)
-    (outcome,) = outcomes_of(one, line)
+    (outcome,) = outcomes_of(request(source), pipeline.to_scale(scale))
     assert read_image(outcome.item.target).pixels.shape[-2:] == (9 * scale, 12 * scale)
 
 
-def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, line):
+def test_transparency_into_jpeg_is_refused_before_restoring(tmp_path, pipeline):
     source = make(tmp_path / "a.png", mode="RGBA")
-    one = job(source, format="jpeg")
-    (outcome,) = outcomes_of(one, line)
+    (outcome,) = outcomes_of(request(source, format="jpeg"), pipeline)
     assert outcome.status == "failed"
     assert "transparency" in str(outcome.error)
 
 
-def test_what_a_format_cannot_hold_is_refused_before_restoring(tmp_path, line, monkeypatch):
+def test_what_a_format_cannot_hold_is_refused_before_restoring(tmp_path, pipeline, monkeypatch):
     source = make(tmp_path / "a.webp", size=(4200, 2))
     monkeypatch.setattr(Restorer, "__call__", lambda *a: pytest.fail("restored"))
-    one = job(source)
-    (outcome,) = outcomes_of(one, line)
+    (outcome,) = outcomes_of(request(source), pipeline)
     assert "larger than webp can hold" in str(outcome.error)
 
 
-def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, line, monkeypatch):
+def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, pipeline, monkeypatch):
     make(tmp_path / "in/a.png", size=(40, 40))
     make(tmp_path / "in/b.png", size=(12, 9))
 
@@ -236,17 +227,15 @@ def test_a_picture_too_large_for_memory_does_not_stop_the_others(tmp_path, line,
         return torch.zeros(1, 3, 4 * image.shape[-2], 4 * image.shape[-1], dtype=torch.uint8)
 
     monkeypatch.setattr(Restorer, "__call__", starved)
-    batch = job(tmp_path / "in", output=tmp_path / "out")
-    outcomes = outcomes_of(batch, line)
+    outcomes = outcomes_of(request(tmp_path / "in", output=tmp_path / "out"), pipeline)
     assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
     assert outcomes[0].error.exit_code == 5
 
 
-def test_skipped_pictures_are_not_touched(tmp_path, line):
+def test_skipped_pictures_are_not_touched(tmp_path, pipeline):
     source = make(tmp_path / "a.png")
     target = tmp_path / "a_x4.png"
     target.write_bytes(b"mine")
-    one = job(source, on_exists="skip")
-    (outcome,) = outcomes_of(one, line)
+    (outcome,) = outcomes_of(request(source, on_exists="skip"), pipeline)
     assert outcome.status == "skipped"
     assert target.read_bytes() == b"mine"

@@ -9,16 +9,15 @@ import sys
 
 import numpy as np
 import pytest
-import torch
+from asking import request, spec
 from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli.cli.app import app
 from restore_cli.errors import DeviceError
-from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.plan import RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
-from restore_cli.jobs.workers import LinePlan, run_on
+from restore_cli.jobs.plan import plan
+from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.workers import run_on
 
 ray_workers = pytest.importorskip("restore_cli.jobs.ray_workers")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -46,14 +45,12 @@ def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights
         values = np.random.default_rng(n).integers(0, 256, (16, 18, 3), np.uint8)
         Image.fromarray(values).save(tmp_path / f"in/{n:02}.png")
     (tmp_path / "in/bad.png").write_text("no picture")
-    job = RestoreJob((tmp_path / "in",), tmp_path / "out", scale=4, model="mprnet-mscam")
-    options = RestorerOptions(torch.device("cpu"))
-    recipe = LinePlan(("mprnet-mscam",), (str(tiny_weights),), options, None)
-    settings = settings_of(job, recipe.assemble(torch.device("cpu")))
-    workers = ray_workers.RayWorkers(recipe, settings, cluster.address, None)
+    pipeline = spec("mprnet-mscam", tiny_weights).load()
+    work = Restoration(request(tmp_path / "in", output=tmp_path / "out"), pipeline)
+    workers = ray_workers.RayWorkers(pipeline.spec, work.request, cluster.address, None)
     assert workers.count == 2
     outcomes = []
-    for outcome in run_on(workers, job, plan(job), settings):
+    for outcome in run_on(workers, work, plan(work.request, pipeline.spec)):
         outcomes.append(outcome)
         if len(outcomes) == 5:
             cluster.remove_node(cluster.second, allow_graceful=False)
@@ -81,9 +78,5 @@ def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights
 
 
 def test_no_cluster_is_an_error_not_a_wait(tiny_weights):
-    options = RestorerOptions(torch.device("cpu"))
-    recipe = LinePlan(("mprnet-mscam",), (str(tiny_weights),), options, None)
-    job = RestoreJob((tiny_weights,), None, scale=4)
-    settings = settings_of(job, recipe.assemble(torch.device("cpu")))
     with pytest.raises(DeviceError, match="no Ray cluster"):
-        ray_workers.RayWorkers(recipe, settings, "auto", None)
+        ray_workers.RayWorkers(spec("gfn"), request(tiny_weights), "auto", None)

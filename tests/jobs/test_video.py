@@ -1,4 +1,4 @@
-"""Films: every frame as a picture would be, sound untouched, or one line that says why not."""
+"""Videos: every frame as a picture would be, sound untouched, or one line that says why not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def restore(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def film(path, *, frames=6, sound=True):
+def video(path, *, frames=6, sound=True):
     with av.open(str(path), "w") as writer:
         image = writer.add_stream("libx264", rate=10)
         image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
@@ -48,8 +48,8 @@ def contents(path):
         return images, sound, reader.streams.video[0].average_rate
 
 
-def test_a_film(tmp_path, tiny_weights):
-    source = film(tmp_path / "a.mp4")
+def test_a_video(tmp_path, tiny_weights):
+    source = video(tmp_path / "a.mp4")
     done = restore("image", source, "--model", "bicubic", "-x2")
     assert done.exit_code == 0, done.stderr
     images, sound, rate = contents(tmp_path / "a_x2.mp4")
@@ -64,8 +64,8 @@ def test_a_film(tmp_path, tiny_weights):
     assert json.loads(again.stdout.splitlines()[0])["status"] == "skipped"
 
 
-def test_a_film_without_sound_through_a_network(tmp_path, tiny_weights):
-    source = film(tmp_path / "a.mov", frames=2, sound=False)
+def test_a_video_without_sound_through_a_network(tmp_path, tiny_weights):
+    source = video(tmp_path / "a.mov", frames=2, sound=False)
     done = restore("image", source, "-w", tiny_weights, "-o", tmp_path / "out.mkv")
     assert done.exit_code == 0, done.stderr
     images, sound, _ = contents(tmp_path / "out.mkv")
@@ -91,13 +91,13 @@ def test_colours_and_rotation(tmp_path):
         assert reader.streams.video[0].codec_context.colorspace == 1  # BT.709, and said
 
 
-def test_what_is_no_film(tmp_path, monkeypatch):
-    (tmp_path / "a.mp4").write_bytes(b"no film" * 100)
+def test_what_is_no_video(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
     done = restore("image", tmp_path / "a.mp4", "--model", "bicubic")
     assert done.exit_code == 1
     assert "cannot restore" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    source = film(tmp_path / "b.mp4", frames=1)
+    source = video(tmp_path / "b.mp4", frames=1)
     wrong = restore("image", source, "--model", "bicubic", "-o", tmp_path / "b.png")
     assert wrong.exit_code == 2
     assert "cannot become" in wrong.stderr
@@ -111,7 +111,7 @@ def test_what_is_no_film(tmp_path, monkeypatch):
 
 
 def make(path, frames, *, codec="libx264", pix_fmt="yuv420p", first=0, **context):
-    """A film of arrays (H, W, 3), uint8; `first`: number of the first frame in time."""
+    """A video of arrays (H, W, 3), uint8; `first`: number of the first frame in time."""
     with av.open(str(path), "w") as writer:
         image = writer.add_stream(codec, rate=10)
         image.height, image.width = frames[0].shape[:2]
@@ -151,7 +151,7 @@ def same(source, target=None, *options):
 
 
 def test_sound_before_the_first_picture_is_kept(tmp_path):
-    source = film(tmp_path / "sound.mp4")
+    source = video(tmp_path / "sound.mp4")
     silent = make(tmp_path / "silent.mp4", [corner()] * 3)
     late = tmp_path / "late.mp4"
     with av.open(str(source)) as one, av.open(str(silent)) as two, av.open(str(late), "w") as out:
@@ -193,7 +193,7 @@ def test_high_dynamic_range_goes_through(tmp_path, transfer, name):
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(480, 6), (720, 1)])
-def test_films_that_say_nothing_are_meant_by_their_size(tmp_path, height, matrix):
+def test_videos_that_say_nothing_are_meant_by_their_size(tmp_path, height, matrix):
     wide = np.zeros((height, 64, 3), np.uint8) + np.uint8((200, 40, 90))
     source = make(tmp_path / "a.mkv", [wide], colorspace=matrix)
     plain = tmp_path / "plain.mkv"
@@ -210,7 +210,7 @@ def test_films_that_say_nothing_are_meant_by_their_size(tmp_path, height, matrix
 
 
 def turned(path, matrix):
-    """A film with another display matrix in its track header."""
+    """A video with another display matrix in its track header."""
     data = bytearray(path.read_bytes())
     place = data.index(b"tkhd") + 4 + 40
     a, b, c, d = matrix
@@ -256,7 +256,7 @@ def test_other_angles_are_announced(tmp_path):
     assert "shown at an angle" in same(source)[2]
 
 
-def rich_film(path):
+def rich_video(path):
     """Two tongues, subtitles, chapters, a title, a date and a place."""
     with av.open(str(path), "w") as writer:
         writer.metadata.update(
@@ -289,7 +289,7 @@ def rich_film(path):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_what_a_container_says_is_kept(tmp_path, suffix):
-    source = rich_film(tmp_path / f"a{suffix}")
+    source = rich_video(tmp_path / f"a{suffix}")
     target, _, said = same(source)
     with av.open(str(source)) as before, av.open(str(target)) as after:
         for key in ("title", "location"):
@@ -301,26 +301,26 @@ def test_what_a_container_says_is_kept(tmp_path, suffix):
             c["metadata"] for c in before.chapters()
         ]
         one, other = (
-            [(s.type, s.metadata.get("language"), int(s.disposition)) for s in film.streams]
-            for film in (before, after)
+            [(s.type, s.metadata.get("language"), int(s.disposition)) for s in video.streams]
+            for video in (before, after)
         )
         assert one == other
     assert "note" not in said
     private, _, _ = same(source, tmp_path / f"private{suffix}", "--metadata", "private")
-    with av.open(str(private)) as film:
-        assert not any("location" in key.lower() for key in film.metadata)
-        assert "Holiday" in film.metadata.values()
+    with av.open(str(private)) as video:
+        assert not any("location" in key.lower() for key in video.metadata)
+        assert "Holiday" in video.metadata.values()
 
 
 def test_packets_of_copies_are_counted(tmp_path):
-    source = rich_film(tmp_path / "a.mkv")
+    source = rich_video(tmp_path / "a.mkv")
     target, _, _ = same(source)
     counts = []
     for path in (source, target):
-        with av.open(str(path)) as film:
-            sounds = list(film.streams.audio)
+        with av.open(str(path)) as video:
+            sounds = list(video.streams.audio)
             counts.append(
-                [sum(p.stream is s and p.size > 0 for p in film.demux(s)) for s in sounds[:1]]
+                [sum(p.stream is s and p.size > 0 for p in video.demux(s)) for s in sounds[:1]]
             )
     assert counts[0] == counts[1]
     assert counts[0][0] > 0
@@ -355,7 +355,7 @@ def test_an_end_that_is_broken_off_is_announced(tmp_path):
         (".flv", "flv"),
     ],
 )
-def test_every_container_is_a_film(tmp_path, suffix, codec):
+def test_every_container_is_a_video(tmp_path, suffix, codec):
     kind = {".MTS": ".ts"}.get(suffix, suffix)
     frames = [np.full((48, 64, 3), 60 + 20 * n, np.uint8) for n in range(5)]
     source = make(
@@ -382,9 +382,8 @@ def test_options_for_pictures_are_refused(tmp_path, options):
     source = make(tmp_path / "a.mkv", [corner()])
     done = restore("image", source, "--model", "bicubic", "-o", tmp_path / "out.mkv", *options)
     assert done.exit_code == 2
-    assert (
-        f"{'--format' if options[0] == '-f' else options[0]} says nothing to films" in done.stderr
-    )
+    option = "--format" if options[0] == "-f" else options[0]
+    assert f"{option} does not apply to videos" in done.stderr
 
 
 def test_info_reads_what_image_wrote(tmp_path):
@@ -396,13 +395,13 @@ def test_info_reads_what_image_wrote(tmp_path):
     assert facts["streams"] == ["video h264"]
     done = restore("info", tmp_path / "a.mkv")
     assert "size: 32x24" in done.stdout
-    (tmp_path / "no.mkv").write_bytes(b"no film")
+    (tmp_path / "no.mkv").write_bytes(b"no video")
     assert "cannot read" in restore("info", tmp_path / "no.mkv").stderr
 
 
 def test_progress_counts_frames(tmp_path):
     """Matroska does not say how many there are; its length and rate do."""
-    from restore_cli.inference.cascade import Bicubic  # noqa: PLC0415
+    from restore_cli.inference.stages import Bicubic  # noqa: PLC0415
     from restore_cli.jobs.video import restore_video  # noqa: PLC0415
 
     source = make(tmp_path / "a.mkv", [corner()] * 5)
@@ -411,7 +410,6 @@ def test_progress_counts_frames(tmp_path):
         source,
         tmp_path / "b.mkv",
         Bicubic(1),
-        1,
         {},
         lambda done, frames: told.append((done, frames)),
     )

@@ -16,22 +16,14 @@ from threading import Lock, Timer
 import numpy as np
 import pytest
 import torch
+from asking import request, spec
 from PIL import Image
 
 from restore_cli.errors import DeviceError, PictureError
-from restore_cli.inference.assemble import assemble
-from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.plan import RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
-from restore_cli.jobs.workers import (
-    DeviceWorkers,
-    LinePlan,
-    NotReadyError,
-    materialise,
-    place,
-    restore_task,
-    run_on,
-)
+from restore_cli.jobs.plan import plan
+from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.run import restore_task
+from restore_cli.jobs.workers import DeviceWorkers, NotReadyError, materialise, place, run_on
 
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
 
@@ -47,8 +39,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def line(tiny_weights):
-    return assemble(["mprnet-mscam"], [str(tiny_weights)], RestorerOptions(torch.device("cpu")))
+def pipeline(tiny_weights):
+    return spec("mprnet-mscam", tiny_weights).load()
 
 
 class Fragile:
@@ -57,8 +49,8 @@ class Fragile:
     lost = (OSError,)
     count = 2
 
-    def __init__(self, line, settings, deaths):
-        self.line, self.settings, self.deaths = line, settings, dict(deaths)
+    def __init__(self, work, deaths):
+        self.work, self.deaths = work, dict(deaths)
         self.asked, self.closed = [], False
 
     def submit(self, task):
@@ -70,7 +62,7 @@ class Fragile:
             future.set_exception(OSError("gone"))
             return future
         try:
-            future.set_result(restore_task(task, self.line, self.settings))
+            future.set_result(restore_task(self.work, task))
         except (PictureError, DeviceError) as error:
             future.set_exception(error)
         return future
@@ -79,11 +71,11 @@ class Fragile:
         self.closed = True
 
 
-def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, line):
-    job = RestoreJob((folder,), tmp_path / "out", scale=4)
-    settings = settings_of(job, line)
-    workers = Fragile(line, settings, {"00.png": 2, "05.png": 99})
-    outcomes = {o.item.source.name: o for o in run_on(workers, job, plan(job), settings)}
+def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
+    work = Restoration(request(folder, output=tmp_path / "out"), pipeline)
+    items = plan(work.request, pipeline.spec)
+    workers = Fragile(work, {"00.png": 2, "05.png": 99})
+    outcomes = {o.item.source.name: o for o in run_on(workers, work, items)}
     assert len(outcomes) == 13
     assert outcomes["00.png"].status == "restored"
     assert outcomes["05.png"].error.exit_code == 5
@@ -100,8 +92,8 @@ class OneProcess:
     lost = (OSError,)
     count = 2
 
-    def __init__(self, line, settings, killer):
-        self.line, self.settings, self.killer = line, settings, killer
+    def __init__(self, restoration, killer):
+        self.restoration, self.killer = restoration, killer
         self.queue, self.asked, self.lock = deque(), [], Lock()
 
     def submit(self, task):
@@ -120,7 +112,7 @@ class OneProcess:
                 return
             future, task = self.queue.popleft()
             if Path(task.name).name != self.killer:
-                future.set_result(restore_task(task, self.line, self.settings))
+                future.set_result(restore_task(self.restoration, task))
                 return
             for dead in (future, *(waiting for waiting, _ in self.queue)):
                 dead.set_exception(OSError("the process ended"))
@@ -130,11 +122,11 @@ class OneProcess:
         pass
 
 
-def test_neighbours_are_not_blamed(folder, tmp_path, line):
-    job = RestoreJob((folder,), tmp_path / "out", scale=4, exclude=("bad.png",))
-    settings = settings_of(job, line)
-    workers = OneProcess(line, settings, "03.png")
-    outcomes = {o.item.source.name: o for o in run_on(workers, job, plan(job), settings)}
+def test_neighbours_are_not_blamed(folder, tmp_path, pipeline):
+    work = Restoration(request(folder, output=tmp_path / "out", exclude=("bad.png",)), pipeline)
+    items = plan(work.request, pipeline.spec)
+    workers = OneProcess(work, "03.png")
+    outcomes = {o.item.source.name: o for o in run_on(workers, work, items)}
     assert [name for name, o in outcomes.items() if o.status == "failed"] == ["03.png"]
     assert len(outcomes) == 12
     assert workers.asked.count("03.png") == 3
@@ -181,12 +173,11 @@ def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
 
 
 def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
-    broken = LinePlan(("gfn",), ("gone.safetensors",), RestorerOptions(torch.device("cpu")), None)
-    job = RestoreJob((folder,), tmp_path / "out", scale=4)
-    good = assemble(["gfn"], [None], RestorerOptions(torch.device("cpu")))
-    settings, items, devices = settings_of(job, good), plan(job), [torch.device("cpu")]
+    broken = spec("gfn", "gone.safetensors")
+    work = Restoration(request(folder, output=tmp_path / "out"), spec("gfn").load())
+    items = plan(work.request, broken)
     with pytest.raises(NotReadyError, match=r"cpu: .*gone\.safetensors"):
-        list(run_on(DeviceWorkers(broken, settings, devices), job, items, settings))
+        list(run_on(DeviceWorkers(broken, work.request, [torch.device("cpu")]), work, items))
 
 
 def test_weights_travel(tmp_path):

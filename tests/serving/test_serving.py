@@ -26,8 +26,8 @@ import httpx
 from restore_cli.cli.app import app as command
 from restore_cli.errors import PictureError
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.serving import desk as desks
-from restore_cli.serving.desk import BusyError, Desk, Wish
+from restore_cli.serving import job_queue as queues
+from restore_cli.serving.job_queue import BusyError, JobQueue, JobSettings
 from restore_cli.serving.web import Limits, make_app
 
 HOST = "http://127.0.0.1"
@@ -41,32 +41,32 @@ def picture(width=24, height=20, kind="PNG", mode="RGB"):
 
 
 @pytest.fixture
-def desk():
-    made = Desk(RestorerOptions(torch.device("cpu")), max_pixels=100_000)
+def queue():
+    made = JobQueue(RestorerOptions(torch.device("cpu")), max_pixels=100_000)
     yield made
     made.close()
     assert not made._root.exists()
 
 
-def wait_for(desk, key):
+def wait_for(queue, key):
     for _ in range(600):
-        ticket = desk.find(key)
-        if ticket.state in ("done", "failed"):
-            return ticket
+        job = queue.find(key)
+        if job.state in ("done", "failed"):
+            return job
         time.sleep(0.1)
     raise AssertionError("it does not end")
 
 
-def taken(desk, name, **wish):
-    desk.take_place()
-    return desk.new(name, Wish("gfn", **wish))
+def taken(queue, name, **settings):
+    queue.reserve_place()
+    return queue.new(name, JobSettings("gfn", **settings))
 
 
-def restored(desk, name, content, **wish):
-    ticket = taken(desk, name, **wish)
-    ticket.source.write_bytes(content)
-    desk.hand_in(ticket)
-    return wait_for(desk, ticket.key)
+def restored(queue, name, content, **settings):
+    job = taken(queue, name, **settings)
+    job.source.write_bytes(content)
+    queue.submit(job)
+    return wait_for(queue, job.key)
 
 
 class Client:
@@ -85,16 +85,16 @@ class Client:
 
 
 @pytest.fixture
-def client(desk):
-    return Client(make_app(desk, Limits(upload=200_000)))
+def client(queue):
+    return Client(make_app(queue, Limits(upload=200_000)))
 
 
-def test_a_picture_comes_back_as_the_command_line_makes_it(client, desk, tmp_path):
+def test_a_picture_comes_back_as_the_command_line_makes_it(client, queue, tmp_path):
     form = {"files": {"picture": ("a b.png", picture())}, "data": {"model": "gfn"}}
     answer = client("POST", "/jobs", **form)
     assert answer.status_code == 202
     key = answer.json()["key"]
-    wait_for(desk, key)
+    wait_for(queue, key)
     state = client("GET", f"/jobs/{key}").json()
     assert (state["state"], state["file"], state["size"]) == ("done", "a b_x4.png", "96x80")
     assert state["after"].startswith("data:image/jpeg;base64,")
@@ -106,10 +106,10 @@ def test_a_picture_comes_back_as_the_command_line_makes_it(client, desk, tmp_pat
     assert file.content == Path(done.stdout.strip()).read_bytes()
 
 
-def test_choices_are_followed(desk):
-    ticket = restored(desk, "a.tif", picture(kind="TIFF"), scale=2, format="jpeg")
-    assert ticket.error == ""
-    with Image.open(ticket.target) as made:
+def test_choices_are_followed(queue):
+    job = restored(queue, "a.tif", picture(kind="TIFF"), scale=2, format="jpeg")
+    assert job.error == ""
+    with Image.open(job.target) as made:
         assert (made.format, made.size) == ("JPEG", (48, 40))
 
 
@@ -121,20 +121,20 @@ def test_choices_are_followed(desk):
         ("a.png", picture(100, 100), "pixels"),
     ],
 )
-def test_what_is_no_picture_ends_in_one_line(desk, name, content, message):
-    ticket = restored(desk, name, content)
-    assert ticket.state == "failed"
-    assert message in ticket.error
-    assert "\n" not in ticket.error
-    assert str(ticket.folder) not in ticket.error
-    assert restored(desk, "b.png", picture()).state == "done"  # the next one is not harmed
+def test_what_is_no_picture_ends_in_one_line(queue, name, content, message):
+    job = restored(queue, name, content)
+    assert job.state == "failed"
+    assert message in job.error
+    assert "\n" not in job.error
+    assert str(job.folder) not in job.error
+    assert restored(queue, "b.png", picture()).state == "done"  # the next one is not harmed
 
 
-def test_a_defect_does_not_end_the_desk(desk, monkeypatch):
-    monkeypatch.setattr(desks, "plan", lambda job: 1 / 0)
-    assert "defect" in restored(desk, "a.png", picture()).error
+def test_a_defect_does_not_end_the_queue(queue, monkeypatch):
+    monkeypatch.setattr(queues, "run", lambda *args, **options: 1 / 0)
+    assert "defect" in restored(queue, "a.png", picture()).error
     monkeypatch.undo()
-    assert restored(desk, "a.png", picture()).state == "done"
+    assert restored(queue, "a.png", picture()).state == "done"
 
 
 @pytest.mark.parametrize(
@@ -149,93 +149,93 @@ def test_a_defect_does_not_end_the_desk(desk, monkeypatch):
         "NUL.png",
     ],
 )
-def test_names_stay_in_their_folder(desk, name):
+def test_names_stay_in_their_folder(queue, name):
     try:
-        ticket = desk.new(name, Wish("gfn"))
+        job = queue.new(name, JobSettings("gfn"))
     except PictureError:
         return
-    assert ticket.source.parent.parent == ticket.folder
-    assert re.fullmatch(r"[\w. ()+-]+", ticket.source.name)
-    assert len(ticket.source.name.encode()) <= 120
-    assert ticket.source.stem.lower() != "nul"
-    assert ticket.source.suffix == ".png"
+    assert job.source.parent.parent == job.folder
+    assert re.fullmatch(r"[\w. ()+-]+", job.source.name)
+    assert len(job.source.name.encode()) <= 120
+    assert job.source.stem.lower() != "nul"
+    assert job.source.suffix == ".png"
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
-def test_other_files_are_refused_by_name(desk, name):
+def test_other_files_are_refused_by_name(queue, name):
     with pytest.raises(PictureError, match="no picture by its name"):
-        desk.new(name, Wish("gfn"))
+        queue.new(name, JobSettings("gfn"))
 
 
-def test_too_many_waiting_are_sent_away(desk):
+def test_too_many_waiting_are_sent_away(queue):
     """Those on their way are counted, and give their places back."""
-    desk.most_waiting = 2
-    first, _ = taken(desk, "a.png"), taken(desk, "b.png")
+    queue.most_waiting = 2
+    first, _ = taken(queue, "a.png"), taken(queue, "b.png")
     with pytest.raises(BusyError):
-        desk.take_place()
-    desk.discard(first)
-    desk.leave_place()
+        queue.reserve_place()
+    queue.discard(first)
+    queue.release_place()
     assert not first.folder.exists()
-    assert restored(desk, "c.png", picture()).state == "done"
-    assert desk._places == 1
+    assert restored(queue, "c.png", picture()).state == "done"
+    assert queue._places == 1
 
 
-def test_many_may_wait_and_none_is_forgotten(desk):
-    desk.most_waiting, desk.most_kept = 6, 2
-    tickets = []
+def test_many_may_wait_and_none_is_forgotten(queue):
+    queue.most_waiting, queue.most_kept = 6, 2
+    jobs = []
     for n in range(6):
-        tickets.append(taken(desk, f"{n}.png"))
-        tickets[-1].source.write_bytes(picture(8, 8))
-    for ticket in tickets:
-        desk.hand_in(ticket)
-    assert wait_for(desk, tickets[-1].key).state == "done"
-    assert desk.ahead_of(tickets[-1]) == 0
+        jobs.append(taken(queue, f"{n}.png"))
+        jobs[-1].source.write_bytes(picture(8, 8))
+    for job in jobs:
+        queue.submit(job)
+    assert wait_for(queue, jobs[-1].key).state == "done"
+    assert queue.ahead_of(jobs[-1]) == 0
 
 
-def test_work_that_nobody_waits_for_is_given_up(desk, monkeypatch):
-    monkeypatch.setattr(desks, "_PATIENCE", -1.0)
-    assert "nobody waits" in restored(desk, "a.png", picture()).error
+def test_work_that_nobody_waits_for_is_given_up(queue, monkeypatch):
+    monkeypatch.setattr(queues, "_PATIENCE", -1.0)
+    assert "nobody waits" in restored(queue, "a.png", picture()).error
 
 
 def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
-    desk = Desk(RestorerOptions(torch.device("cpu")))
+    queue = JobQueue(RestorerOptions(torch.device("cpu")))
     begun, go_on = threading.Event(), threading.Event()
-    look = Desk._look
+    look = JobQueue._look
 
-    def slow(self, ticket):
+    def slow(self, job):
         begun.set()
         go_on.wait(10)
-        look(self, ticket)
+        look(self, job)
 
-    monkeypatch.setattr(Desk, "_look", slow)
-    tickets = [taken(desk, "a.png") for _ in range(3)]
-    for ticket in tickets:
-        ticket.source.write_bytes(picture())
-        desk.hand_in(ticket)
+    monkeypatch.setattr(JobQueue, "_look", slow)
+    jobs = [taken(queue, "a.png") for _ in range(3)]
+    for job in jobs:
+        job.source.write_bytes(picture())
+        queue.submit(job)
     begun.wait(10)
     threading.Timer(0.3, go_on.set).start()
-    desk.close()
-    desk.close()
-    assert not desk._thread.is_alive()
-    assert not desk._root.exists()
-    assert tickets[0].state == "failed"
-    assert tickets[2].state == "waiting"
+    queue.close()
+    queue.close()
+    assert not queue._thread.is_alive()
+    assert not queue._root.exists()
+    assert jobs[0].state == "failed"
+    assert jobs[2].state == "waiting"
 
 
-def test_lines_are_kept_by_what_they_compute(desk):
-    for wish in ({"format": "png"}, {"format": "webp"}, {"scale": 2}):
-        assert restored(desk, "a.png", picture(8, 8), **wish).state == "done"
-    assert len(desk._lines) == 1
-    assert restored(desk, "a.png", picture(8, 8), self_ensemble=True).state == "done"
-    assert len(desk._lines) == 2
+def test_pipelines_are_kept_by_what_they_compute(queue):
+    for settings in ({"format": "png"}, {"format": "webp"}, {"scale": 2}):
+        assert restored(queue, "a.png", picture(8, 8), **settings).state == "done"
+    assert len(queue._ready) == 1
+    assert restored(queue, "a.png", picture(8, 8), self_ensemble=True).state == "done"
+    assert len(queue._ready) == 2
 
 
-def test_old_tickets_go_with_their_files(desk):
-    desk.most_kept = 2
-    tickets = [restored(desk, f"{n}.png", picture(8, 8)) for n in range(4)]
-    assert desk.find(tickets[0].key) is None
-    assert not tickets[0].folder.exists()
-    assert desk.find(tickets[3].key) is tickets[3]
+def test_old_jobs_go_with_their_files(queue):
+    queue.most_kept = 2
+    jobs = [restored(queue, f"{n}.png", picture(8, 8)) for n in range(4)]
+    assert queue.find(jobs[0].key) is None
+    assert not jobs[0].folder.exists()
+    assert queue.find(jobs[3].key) is jobs[3]
 
 
 @pytest.mark.parametrize(
@@ -256,37 +256,37 @@ def test_old_tickets_go_with_their_files(desk):
         ({"headers": {"host": "["}}, 400, "not the host"),
     ],
 )
-def test_requests_that_are_refused(client, desk, more, status, message):
+def test_requests_that_are_refused(client, queue, more, status, message):
     answer = client("POST", "/jobs", **more)
     assert answer.status_code == status
     if message:
         assert message in answer.json()["error"]
-    assert list(desk._root.iterdir()) == []
-    assert desk._places == 0
+    assert list(queue._root.iterdir()) == []
+    assert queue._places == 0
 
 
-def test_pictures_on_their_way_are_counted_before_they_are_here(client, desk):
-    desk.most_waiting = 0
+def test_pictures_on_their_way_are_counted_before_they_are_here(client, queue):
+    queue.most_waiting = 0
     answer = client("POST", "/jobs", files={"picture": ("a.png", b"0" * 300_000)})
     assert answer.status_code == 503  # not 413: nothing was read
 
 
-def test_a_picture_that_never_comes_gives_its_place_back(desk):
+def test_a_picture_that_never_comes_gives_its_place_back(queue):
     async def body():
         yield b"--x"
         await asyncio.sleep(60)
 
-    client = Client(make_app(desk, Limits(upload=200_000, seconds=0.05)))
+    client = Client(make_app(queue, Limits(upload=200_000, seconds=0.05)))
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = client("POST", "/jobs", content=body(), headers=headers)
     assert answer.status_code == 408
-    assert desk._places == 0
+    assert queue._places == 0
 
 
-def test_a_smaller_scale_does_not_let_larger_pictures_in(desk):
+def test_a_smaller_scale_does_not_let_larger_pictures_in(queue):
     """The network enlarges by four whatever the scale; the fixture allows 100,000 pixels."""
-    assert restored(desk, "a.png", picture(80, 80), scale=1).state == "failed"
-    assert restored(desk, "a.png", picture(60, 60), scale=1).state == "done"
+    assert restored(queue, "a.png", picture(80, 80), scale=1).state == "failed"
+    assert restored(queue, "a.png", picture(60, 60), scale=1).state == "done"
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,13 @@ def test_a_smaller_scale_does_not_let_larger_pictures_in(desk):
         ("", 400),
     ],
 )
-def test_a_public_page_is_called_by_number_or_by_a_name_that_was_given(desk, host, status):
+def test_a_public_page_is_called_by_number_or_by_a_name_that_was_given(queue, host, status):
     """Or a page of another site could be made to name this machine."""
-    client = Client(make_app(desk, Limits(1000, hosts=("studio.local",), numbers=True)))
+    client = Client(make_app(queue, Limits(1000, hosts=("studio.local",), numbers=True)))
     assert client("GET", "/", headers={"host": host}).status_code == status
 
 
-def test_a_disk_without_room_leaves_nothing(client, desk, monkeypatch):
+def test_a_disk_without_room_leaves_nothing(client, queue, monkeypatch):
     def full(self, *_, **__):
         raise OSError(28, "No space left on device")
 
@@ -314,8 +314,8 @@ def test_a_disk_without_room_leaves_nothing(client, desk, monkeypatch):
     answer = client("POST", "/jobs", files={"picture": ("a.png", picture())})
     assert answer.status_code == 400
     assert "no room" in answer.json()["error"]
-    assert list(desk._root.iterdir()) == []
-    assert desk._places == 0
+    assert list(queue._root.iterdir()) == []
+    assert queue._places == 0
 
 
 def test_keys_that_nobody_has(client):

@@ -1,6 +1,6 @@
-"""Pictures that visitors hand in, restored one at a time by one thread.
+"""Pictures that visitors submit, restored one at a time by one thread.
 
-They go through the same line as those of the command line: planned, read, restored and written as
+They go the way of those of the command line: planned, read, restored and written as
 files, in a folder that is removed in the end. The last few results are kept, older ones go.
 """
 
@@ -16,23 +16,23 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.image import PHOTO_SUFFIXES
-from restore_cli.inference.assemble import Line
-from restore_cli.inference.cascade import BICUBIC, own_scale, split_names, split_weights
+from restore_cli.image import PHOTO_SUFFIXES, Encoding
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.compare import Pair, pair_of
-from restore_cli.jobs.plan import Item, RestoreJob, plan
-from restore_cli.jobs.restoring import settings_of
-from restore_cli.jobs.run import run
-from restore_cli.jobs.workers import LinePlan
+from restore_cli.jobs.plan import Item
+from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.jobs.run import Outcome
+from restore_cli.jobs.session import run
 
-_LINES = 3  # networks kept ready
+_MOST_READY = 3  # pipelines
 _LONGEST_NAME = 120  # bytes; file systems take 255
-_PATIENCE = 180.0  # seconds without a look at a ticket; browsers poll hidden pages once a minute
+_PATIENCE = 180.0  # seconds without a look at a job; browsers poll hidden pages once a minute
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
 _LOG = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class BusyError(RestoreError):
 
 
 class GivenUpError(RestoreError):
-    """Nobody waits for the picture any more, or the desk closes."""
+    """Nobody waits for the picture any more, or the queue closes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class JobSettings:
     """What a visitor chose.
 
     Attributes:
@@ -69,12 +69,12 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Ticket:
-    """A picture at the desk. The thread that restores writes it, others read it.
+class Job:
+    """A picture in the queue. The thread that restores writes it, others read it.
 
     Attributes:
         key: that its owner knows it by; cannot be guessed.
-        wish: how to restore it.
+        settings: how to restore it.
         folder: of its files.
         source: the picture as it came.
         state: "waiting", "running", "done" or "failed".
@@ -88,7 +88,7 @@ class Ticket:
     """
 
     key: str
-    wish: Wish
+    settings: JobSettings
     folder: Path
     source: Path
     state: str = "waiting"
@@ -102,14 +102,14 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class Desk:
+class JobQueue:
     """Takes pictures and restores them in turn.
 
     Attributes:
         options: for every network; self-ensemble is the visitor's choice.
         max_pixels: pictures whose result would be larger are refused.
         most_waiting: pictures that may wait, those on their way here included.
-        most_kept: finished tickets that are kept.
+        most_kept: finished jobs that are kept.
     """
 
     options: RestorerOptions
@@ -117,11 +117,11 @@ class Desk:
     most_waiting: int = 8
     most_kept: int = 16
     _root: Path = field(init=False)
-    _tickets: OrderedDict[str, Ticket] = field(init=False, default_factory=OrderedDict)
-    _lines: OrderedDict[tuple[object, ...], Line] = field(init=False, default_factory=OrderedDict)
+    _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)
+    _ready: OrderedDict[PipelineSpec, Pipeline] = field(init=False, default_factory=OrderedDict)
     _places: int = field(init=False, default=0)  # taken by pictures that wait or arrive
     _closing: bool = field(init=False, default=False)
-    _waiting: queue.Queue[Ticket | None] = field(init=False, default_factory=queue.Queue)
+    _waiting: queue.Queue[Job | None] = field(init=False, default_factory=queue.Queue)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _thread: threading.Thread = field(init=False)
 
@@ -130,7 +130,7 @@ class Desk:
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 
-    def take_place(self) -> None:
+    def reserve_place(self) -> None:
         """Count a picture in, before its first byte is here.
 
         Raises:
@@ -144,17 +144,17 @@ class Desk:
                 )
             self._places += 1
 
-    def leave_place(self) -> None:
-        """Count a picture out that will not be handed in, or whose turn has come."""
+    def release_place(self) -> None:
+        """Count a picture out that will not be submitted, or whose turn has come."""
         with self._lock:
             self._places -= 1
 
-    def new(self, name: str, wish: Wish) -> Ticket:
-        """A ticket whose `source` is to be filled before it is handed in; it needs a place.
+    def new(self, name: str, settings: JobSettings) -> Job:
+        """A job whose `source` is to be filled before it is submitted; it needs a place.
 
         Args:
             name: of the file as its owner has it; only its last part is used.
-            wish: how to restore it.
+            settings: how to restore it.
 
         Raises:
             PictureError: not the name of a picture.
@@ -171,35 +171,35 @@ class Desk:
             source.parent.mkdir()
         except OSError as error:
             raise RestoreError(f"no room for the picture: {error.strerror}") from error
-        return Ticket(secrets.token_urlsafe(16), wish, folder, source)
+        return Job(secrets.token_urlsafe(16), settings, folder, source)
 
-    def hand_in(self, ticket: Ticket) -> None:
-        """Put a ticket at the end of the row; the oldest finished ones are forgotten."""
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the row; the oldest finished ones are forgotten."""
         with self._lock:
-            self._tickets[ticket.key] = ticket
-            finished = [one for one in self._tickets.values() if one.state in ("done", "failed")]
+            self._jobs[job.key] = job
+            finished = [one for one in self._jobs.values() if one.state in ("done", "failed")]
             for old in finished[: max(0, len(finished) - self.most_kept)]:
-                del self._tickets[old.key]
+                del self._jobs[old.key]
                 shutil.rmtree(old.folder, ignore_errors=True)
-        self._waiting.put(ticket)
+        self._waiting.put(job)
 
-    def discard(self, ticket: Ticket) -> None:
-        """Remove the files of a ticket that was not handed in."""
-        shutil.rmtree(ticket.folder, ignore_errors=True)
+    def discard(self, job: Job) -> None:
+        """Remove the files of a job that was not submitted."""
+        shutil.rmtree(job.folder, ignore_errors=True)
 
-    def find(self, key: str) -> Ticket | None:
-        """The ticket of that key, if it is still kept; its owner is waiting for it."""
+    def find(self, key: str) -> Job | None:
+        """The job of that key, if it is still kept; its owner is waiting for it."""
         with self._lock:
-            ticket = self._tickets.get(key)
-            if ticket is not None:
-                ticket.seen = time.monotonic()
-            return ticket
+            job = self._jobs.get(key)
+            if job is not None:
+                job.seen = time.monotonic()
+            return job
 
-    def ahead_of(self, ticket: Ticket) -> int:
-        """Tickets that are to be finished before this one."""
+    def ahead_of(self, job: Job) -> int:
+        """Jobs that are to be finished before this one."""
         with self._lock:
-            earlier = list(self._tickets).index(ticket.key) if ticket.key in self._tickets else 0
-            first = list(self._tickets.values())[:earlier]
+            earlier = list(self._jobs).index(job.key) if job.key in self._jobs else 0
+            first = list(self._jobs.values())[:earlier]
         return sum(one.state in ("waiting", "running") for one in first)
 
     def close(self) -> None:
@@ -213,75 +213,66 @@ class Desk:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _work(self) -> None:
-        while (ticket := self._waiting.get()) is not None:
-            self.leave_place()
-            ticket.state = "running"
+        while (job := self._waiting.get()) is not None:
+            self.release_place()
+            job.state = "running"
             try:
-                self._restore(ticket)
-                ticket.state = "done"
+                self._restore(job)
+                job.state = "done"
             except RestoreError as error:
                 said = f"{error}{f' ({error.hint})' if error.hint else ''}"
                 # Where it lies on this machine is not its owner's business.
-                for folder in (ticket.source.parent, ticket.folder):
+                for folder in (job.source.parent, job.folder):
                     said = said.replace(f"{folder}/", "").replace(str(folder), "")
-                ticket.error = said
-                ticket.state = "failed"
+                job.error = said
+                job.state = "failed"
             # A defect that one picture finds must not end the thread for all others.
             except Exception as error:  # noqa: BLE001
                 _LOG.exception("a picture found a defect")
-                ticket.error = f"this is a defect of restore: {type(error).__name__}"
-                ticket.state = "failed"
+                job.error = f"this is a defect of restore: {type(error).__name__}"
+                job.state = "failed"
 
-    def _restore(self, ticket: Ticket) -> None:
-        names = split_names(ticket.wish.model)
-        scale = ticket.wish.scale or own_scale(names)
-        enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to `scale`
-        self._look(ticket)
-        job = RestoreJob(
-            inputs=(ticket.source,),
-            output=ticket.folder / "out",
-            scale=scale,
-            model=ticket.wish.model,
-            format=ticket.wish.format,
-            max_pixels=max(1, self.max_pixels // max(scale, enlarges) ** 2),
+    def _restore(self, job: Job) -> None:
+        self._look(job)
+        pipeline = self._pipeline(job.settings)
+        network = prod(fact.scale for fact in pipeline.facts)  # before it is shrunk to the scale
+        request = RestoreRequest(
+            Selection(
+                inputs=(job.source,),
+                max_pixels=max(1, self.max_pixels // max(pipeline.scale, network) ** 2),
+            ),
+            Destination(output=job.folder / "out"),
+            encoding=Encoding(format=job.settings.format or ""),
         )
-        (ticket.folder / "out").mkdir(exist_ok=True)
-        items = plan(job)
-        line = self._line(ticket.wish)
+        (job.folder / "out").mkdir(exist_ok=True)
 
         def report(item: Item, done: int, tiles: int) -> None:
-            ticket.share = done / tiles
-            self._look(ticket)
+            job.share = done / tiles
+            self._look(job)
 
-        for outcome in run(job, items, line.stage, settings_of(job, line), report):
+        def finish(outcome: Outcome) -> None:
             if outcome.error:
                 raise outcome.error
-            ticket.seconds, ticket.notes = outcome.seconds, outcome.notes
-            ticket.target = outcome.item.target
-            ticket.shown = pair_of(outcome)
+            job.seconds, job.notes = outcome.seconds, outcome.notes
+            job.target = outcome.item.target
+            job.shown = pair_of(outcome)
 
-    def _look(self, ticket: Ticket) -> None:
+        run(request, pipeline, finish, report=report)
+
+    def _look(self, job: Job) -> None:
         """Whether the work is still wanted."""
-        if self._closing or time.monotonic() - ticket.seen > _PATIENCE:
-            raise GivenUpError("nobody waits for this picture any more", hint="hand it in again")
+        if self._closing or time.monotonic() - job.seen > _PATIENCE:
+            raise GivenUpError("nobody waits for this picture any more", hint="submit it again")
 
-    def _line(self, wish: Wish) -> Line:
-        """The networks of a wish, loaded once."""
-        names = split_names(wish.model)
-        key = (names, wish.self_ensemble, wish.scale if BICUBIC in names else None)
-        if key not in self._lines:
-            while len(self._lines) >= _LINES:
-                self._lines.popitem(last=False)
-            options = RestorerOptions(
-                device=self.options.device,
-                dtype=self.options.dtype,
-                tile=self.options.tile,
-                self_ensemble=wish.self_ensemble,
-            )
-            made = LinePlan(names, tuple(split_weights(names, None)), options, wish.scale)
-            self._lines[key] = made.assemble(options.device)
-        self._lines.move_to_end(key)
-        return self._lines[key]
+    def _pipeline(self, settings: JobSettings) -> Pipeline:
+        """The networks that a visitor chose, loaded once whatever the scale."""
+        options = replace(self.options, self_ensemble=settings.self_ensemble)
+        spec = PipelineSpec.parse(settings.model, None, None, options)
+        ready = self._ready.pop(spec, None) or spec.load()
+        self._ready[spec] = ready
+        while len(self._ready) > _MOST_READY:
+            self._ready.popitem(last=False)
+        return ready.to_scale(settings.scale or spec.scale)
 
 
 def _safe(name: str) -> str:

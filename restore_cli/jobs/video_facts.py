@@ -1,4 +1,4 @@
-"""What a film's container says: colours, orientation, streams, and what will not come through."""
+"""What a video's container says: colours, orientation, streams, and what will not come through."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 # Matrices of H.273 as PyAV names them, for those that it converts.
 MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 _NAMES = {1: "BT.709", 5: "BT.601 (PAL)", 6: "BT.601", 9: "BT.2020", 12: "Display P3"}
-_HD = 576  # lines; films of more that say nothing are meant by BT.709, others by BT.601
+_HD = 576  # lines; videos of more that say nothing are meant by BT.709, others by BT.601
 _CONTAINER_KEYS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"}
 )
@@ -85,7 +85,7 @@ def library() -> Any:
         import av.sidedata.sidedata  # noqa: PLC0415
     except ImportError:
         raise UsageError(
-            "films need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
+            "videos need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
         ) from None
     return av
 
@@ -105,7 +105,7 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def colours_of(frame: Any, source: Any) -> Colours:
-    """The colours of a film, by its first frame."""
+    """The colours of a video, by its first frame."""
     context = source.codec_context
     said = int(frame.colorspace)
     usual = BT709 if max(frame.height, frame.width * 9 // 16) > _HD else BT601
@@ -120,7 +120,7 @@ def colours_of(frame: Any, source: Any) -> Colours:
 
 
 def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]:
-    """What of a film's frames does not come through."""
+    """What of a video's frames does not come through."""
     notes = []
     parts = frame.format.components
     if frame.interlaced_frame:
@@ -154,47 +154,49 @@ def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
 
 
 def read_comment(path: Path) -> dict[str, str]:
-    """What `restore_video` wrote into a film's comment; empty where it did not make it."""
+    """What `restore_video` wrote into a video's comment; empty where it did not make it."""
     av = library()
     try:
-        with av.open(str(path)) as film:
-            return comment_of(film)
+        with av.open(str(path)) as container:
+            return comment_of(container)
     except (av.error.FFmpegError, OSError, ValueError):
         return {}
 
 
-def comment_of(film: Any) -> dict[str, str]:
-    """The same of a film that is open."""
+def comment_of(container: Any) -> dict[str, str]:
+    """The same of a container that is open."""
     try:
-        found = json.loads(film.metadata.get("comment", film.metadata.get("COMMENT", "{}")))
+        found = json.loads(
+            container.metadata.get("comment", container.metadata.get("COMMENT", "{}"))
+        )
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def describe_film(path: Path) -> dict[str, Any]:
-    """Facts about a film, by its header and its first frame.
+def describe_video(path: Path) -> dict[str, Any]:
+    """Facts about a video, by its header and its first frame.
 
     Raises:
         UsageError: PyAV is not installed.
-        PictureError: not a film.
+        PictureError: not a video.
     """
     av = library()
     try:
-        with av.open(str(path)) as film:
-            return _facts(film)
+        with av.open(str(path)) as container:
+            return _facts(container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise PictureError(f"cannot read '{path}' as a film: {reason}") from error
+        raise PictureError(f"cannot read '{path}' as a video: {reason}") from error
 
 
-def _facts(film: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {"format": film.format.name}
-    if film.duration:
-        facts["seconds"] = round(film.duration / 1e6, 3)
-    if film.streams.video:
-        source = film.streams.video[0]
-        frame = next(film.decode(source), None)
+def _facts(container: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"format": container.format.name}
+    if container.duration:
+        facts["seconds"] = round(container.duration / 1e6, 3)
+    if container.streams.video:
+        source = container.streams.video[0]
+        frame = next(container.decode(source), None)
         facts["codec"] = source.codec_context.name
         facts["size"] = f"{source.width}x{source.height}"
         facts["frames_per_second"] = float(source.average_rate) if source.average_rate else None
@@ -220,9 +222,9 @@ def _facts(film: Any) -> dict[str, Any]:
                 ],
             )
         )
-        for stream in film.streams
+        for stream in container.streams
     ]
-    facts["chapters"] = len(film.chapters())
-    said = kept_metadata(dict(film.metadata), "all")
+    facts["chapters"] = len(container.chapters())
+    said = kept_metadata(dict(container.metadata), "all")
     facts["metadata"] = [f"{key}: {value}" for key, value in said.items()]
-    return facts | {f"restored: {name}": value for name, value in comment_of(film).items()}
+    return facts | {f"restored: {name}": value for name, value in comment_of(container).items()}

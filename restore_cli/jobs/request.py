@@ -1,0 +1,77 @@
+"""What callers ask for: which pictures, where the results go, how they are handled and encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from restore_cli.image import MAX_PIXELS, Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which pictures.
+
+    Attributes:
+        inputs: files, folders, quoted globs, `inputs.STREAM`.
+        recursive: whether folders are searched with all folders in them.
+        include: patterns that names in folders must match.
+        exclude: patterns that names in folders must not match.
+        shard: part I of N of the pictures, from 1.
+        max_pixels: larger inputs are refused.
+    """
+
+    inputs: tuple[Path, ...]
+    recursive: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    shard: tuple[int, int] = (1, 1)
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the results go.
+
+    Attributes:
+        output: a file (for one input), a folder, a template, `inputs.STREAM`, or None for beside
+            each input.
+        on_exists: "error", "skip", "overwrite" or "rename", when an output is already there.
+        resume: whether outputs made by the same model, weights and options count as done.
+    """
+
+    output: Path | None = None
+    on_exists: str = "error"
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """What happens to a picture besides the pipeline.
+
+    Attributes:
+        alpha: transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop".
+        icc: "convert", "keep" or "strip"; see `image.read_image`.
+        check: whether inputs are examined for what limits the result; see `preflight`.
+    """
+
+    alpha: str = "resize"
+    icc: str = "convert"
+    check: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """The one record between callers (command line, page, Python) and the work.
+
+    Attributes:
+        selection: which pictures.
+        destination: where the results go.
+        processing: what happens to a picture besides the pipeline.
+        encoding: of the files that are written; their provenance is filled in by the work.
+    """
+
+    selection: Selection
+    destination: Destination = Destination()
+    processing: Processing = Processing()
+    encoding: Encoding = field(default_factory=Encoding)

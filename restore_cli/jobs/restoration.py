@@ -1,0 +1,179 @@
+"""One picture from the bytes of one file to the bytes of another."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePath
+
+from torch import Tensor
+
+from restore_cli.errors import DeviceError
+from restore_cli.image import Picture, decode, encode
+from restore_cli.image.writing import refuse_impossible, stored_depth
+from restore_cli.inference.memory import is_out_of_memory
+from restore_cli.inference.pipeline import Pipeline
+from restore_cli.inference.stages import Report, no_report
+from restore_cli.jobs.preflight import remarks
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.resample import resize_bicubic
+from restore_cli.version import __version__
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A request with its pipeline: what is done to every picture.
+
+    Attributes:
+        request: what was asked for.
+        pipeline: ready to run.
+    """
+
+    request: RestoreRequest
+    pipeline: Pipeline
+
+    @cached_property
+    def options(self) -> dict[str, object]:
+        """What decides the pixels and the file besides weights; what is at rest is left out."""
+        identity = self.pipeline.identity
+        stages = identity.pop("stages")
+        encoding = dataclasses.asdict(self.request.encoding)
+        del encoding["provenance"]
+        encoding["bit_depth"] = encoding.pop("depth")
+        options = {
+            "scale": self.pipeline.scale,
+            "tlsc": [stage["tlsc"] for stage in stages],
+            "overlap": [stage["overlap"] for stage in stages],
+            **identity,
+            **encoding,
+            "format": self.request.encoding.format or None,
+            "alpha": self.request.processing.alpha,
+            "icc": self.request.processing.icc,
+        }
+        # Not `in (None, False)`: 0 would be among them, which is --tile off.
+        return {k: v for k, v in options.items() if v is not None and v is not False}
+
+    @cached_property
+    def key(self) -> str:
+        """Equal keys and equal inputs give equal files."""
+        digests = [fact.sha256 for fact in self.pipeline.facts]
+        identity = json.dumps([__version__, self.pipeline.spec.name, digests, self._options_text])
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+    @property
+    def _options_text(self) -> str:
+        return json.dumps(self.options, separators=(",", ":"), sort_keys=True)
+
+    def provenance(self, input_sha256: str) -> dict[str, str]:
+        """Facts for the metadata of a file made from that input; none where none is wanted."""
+        if self.request.encoding.metadata == "none":
+            return {}
+        facts = self.pipeline.facts
+        return {
+            "version": __version__,
+            "model": self.pipeline.spec.name,
+            "weights": "+".join(_public(fact.weights) for fact in facts),
+            "weightsSha256": "+".join(fact.sha256 for fact in facts),
+            "options": self._options_text,
+            "inputSha256": input_sha256,
+            "key": self.key,
+        }
+
+    def load(self, data: bytes, name: str, format_key: str) -> Picture:
+        """Decode a file and refuse what its output could not hold, before the work.
+
+        Args:
+            data: of the file.
+            name: for messages.
+            format_key: of the output; "" for the input's.
+
+        Raises:
+            PictureError: see `image.read_image` and `image.encode`.
+            DeviceError: out of memory.
+        """
+        how, scale = self.request.processing, self.pipeline.scale
+        with memory_errors(name):
+            most = self.request.selection.max_pixels
+            picture = decode(data, name, max_pixels=most, icc=how.icc)
+            if how.alpha == "drop":
+                picture = picture.with_alpha(None)
+            height, width = (side * scale for side in picture.size)
+            key, alpha = format_key or picture.own_format, picture.alpha is not None
+            refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
+            found = tuple(remarks(picture.pixels, scale)) if how.check else ()
+            return replace(picture, notes=(*picture.notes, *found))
+
+    def restore(
+        self, picture: Picture, format_key: str, name: str, report: Report = no_report
+    ) -> Picture:
+        """Through the pipeline.
+
+        Pixels that go into the file as they are become whole numbers tile by tile: a byte a value
+        instead of four. All others stay float until they are encoded.
+
+        Args:
+            picture: decoded.
+            format_key: of the output; "" for the input's.
+            name: for messages.
+            report: called with (tiles done, tiles in all).
+
+        Raises:
+            PictureError: the network's output is not finite.
+            DeviceError: out of memory.
+        """
+        plain = picture.colours == "rgb" and picture.excess is None and not picture.grey
+        bits = self.request.encoding.depth or picture.depth
+        depth = stored_depth(bits, format_key or picture.own_format) if plain else None
+        alpha = picture.alpha
+        with memory_errors(name):
+            restored = self.pipeline(picture.pixels, report, depth)
+            height, width = restored.shape[-2:]
+            if picture.excess is not None:
+                # Networks know sRGB only; what lies outside is enlarged by itself and added.
+                restored = restored + _resized(picture.excess, height, width)
+            if alpha is not None and self.request.processing.alpha == "restore":
+                alpha = self.pipeline(alpha.expand(-1, 3, -1, -1).contiguous()).mean(
+                    1, keepdim=True
+                )
+            elif alpha is not None:
+                alpha = _resized(alpha, height, width)
+        return picture.with_pixels(restored, alpha)
+
+    def save(
+        self, restored: Picture, input_sha256: str, format_key: str, name: str
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """The file of a restored picture, and notes on what its format could not hold.
+
+        Raises:
+            PictureError: it cannot be encoded.
+            DeviceError: out of memory.
+        """
+        facts = tuple(self.provenance(input_sha256).items())
+        encoding = replace(self.request.encoding, format=format_key, provenance=facts)
+        with memory_errors(name):
+            return encode(restored, encoding, name)
+
+
+def _resized(image: Tensor, height: int, width: int) -> Tensor:
+    return image if image.shape[-2:] == (height, width) else resize_bicubic(image, height, width)
+
+
+def _public(weights: str) -> str:
+    """A name for pictures that others will see: no path of this machine."""
+    return weights if weights.startswith("hf://") else PurePath(weights).name
+
+
+@contextmanager
+def memory_errors(name: str) -> Iterator[None]:
+    """Raise a `DeviceError` when memory runs out inside."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(f"'{name}': out of memory", hint="close other programs") from error

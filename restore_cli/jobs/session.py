@@ -1,0 +1,182 @@
+"""A whole run: on one device, one process per device, or a Ray cluster; and how it ended."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from restore_cli.errors import UsageError, unknown_name
+from restore_cli.inference.pipeline import Pipeline
+from restore_cli.jobs.inputs import STREAM
+from restore_cli.jobs.outputs import remove_leftovers
+from restore_cli.jobs.plan import Item, plan
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.run import Outcome, Report
+from restore_cli.jobs.run import run as run_here
+from restore_cli.jobs.workers import DeviceWorkers, Workers, run_on
+
+ENGINES = ("local", "ray")
+_AHEAD = 4  # pictures read before their turn where the network does not need the processor
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What runs the pipeline.
+
+    Attributes:
+        name: "local" for this machine, "ray" for a cluster.
+        devices: of this machine, one process each if there are several; none for the pipeline's.
+        address: of the cluster, as `ray.init` takes it.
+        workers: processes of the cluster; None for one per GPU, else one per machine.
+        ahead: pictures read before their turn; None for none on a CPU, else 4.
+    """
+
+    name: str = "local"
+    devices: tuple[torch.device, ...] = ()
+    address: str = "auto"
+    workers: int | None = None
+    ahead: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise unknown_name("engine", self.name, ENGINES)
+
+    def spreads(self, items: Sequence[Item]) -> bool:
+        """Whether other processes restore, so that this one needs no pipeline on its device.
+
+        Raises:
+            UsageError: a pipe cannot be spread over a cluster.
+        """
+        piped = any(STREAM in (item.source, item.target) for item in items)
+        if piped and self.name == "ray":
+            raise UsageError("--engine ray takes files, not pipes", hint="leave out --engine")
+        return self.name == "ray" or (len(self.devices) > 1 and len(items) > 1 and not piped)
+
+
+@dataclass(slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        total: pictures that were planned.
+        restored: how many were.
+        skipped: how many were there already.
+        failed: outcomes of those that could not be restored.
+    """
+
+    total: int
+    restored: int = 0
+    skipped: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """Pictures that were not tried because the run was to stop at the first failure."""
+        return self.total - self.restored - self.skipped - len(self.failed)
+
+    @property
+    def exit_status(self) -> int:
+        """0 if nothing failed, else 1; if all failed for one reason, that of the reason."""
+        codes = {outcome.error.exit_code for outcome in self.failed if outcome.error}
+        if codes and len(self.failed) == self.total:  # then what failed is not the pictures
+            return codes.pop() if len(codes) == 1 else 1
+        return 1 if self.failed else 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        self.restored += outcome.status == "restored"
+        self.skipped += outcome.status == "skipped"
+        self.failed += [outcome] if outcome.error else []
+
+
+def run(
+    request: RestoreRequest,
+    pipeline: Pipeline,
+    on_outcome: Callable[[Outcome], Any],
+    *,
+    items: list[Item] | None = None,
+    engine: Engine = Engine(),
+    report: Report = lambda item, done, tiles: None,
+    fail_fast: bool = False,
+) -> Summary:
+    """Restore every picture of a request, for the command line, the page and Python alike.
+
+    Args:
+        request: which pictures, where to, and how.
+        pipeline: ready to run; where other processes restore, on any device.
+        on_outcome: called in this thread with what became of each picture, as it is known. What it
+            raises ends the run.
+        items: from `plan`, if it was called already.
+        engine: what runs the pipeline.
+        report: called with (item, tiles done, tiles in all) of the picture at work.
+        fail_fast: whether the first failure ends the run.
+
+    Raises:
+        RestoreError: nothing can be restored: see `plan`, `Engine.spreads` and `Workers`.
+    """
+    items = plan(request, pipeline.spec) if items is None else items
+    if request.destination.resume:
+        remove_leftovers(item.target for item in items)
+    outcomes = _outcomes(Restoration(request, pipeline), items, engine, report)
+    summary = Summary(len(items))
+    try:
+        for outcome in outcomes:
+            summary.add(outcome)
+            on_outcome(outcome)
+            if outcome.error and fail_fast:
+                break
+    finally:
+        outcomes.close()
+    return summary
+
+
+def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
+    """An outcome as JSON for programs, with everything that decided it."""
+    height, width = outcome.size or (None, None)
+    facts = work.pipeline.facts
+    return {
+        "input": str(outcome.item.source),
+        "output": str(outcome.item.target),
+        "status": outcome.status,
+        "error": str(outcome.error) if outcome.error else None,
+        "notes": list(outcome.notes),
+        "input_sha256": outcome.sha256 or None,
+        "model": work.pipeline.spec.name,
+        "weights": [fact.weights for fact in facts],
+        "weights_sha256": [fact.sha256 for fact in facts],
+        "options": work.options,
+        "key": work.key,
+        "device": str(work.pipeline.options.device),
+        "width": width,
+        "height": height,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _outcomes(
+    work: Restoration, items: list[Item], engine: Engine, report: Report
+) -> Generator[Outcome, None, None]:
+    if engine.spreads(items):
+        return run_on(_workers(work, items, engine), work, items)
+    ahead = engine.ahead
+    if ahead is None:
+        ahead = 0 if work.pipeline.options.device.type == "cpu" else _AHEAD
+    return run_here(work, items, report, ahead=ahead)
+
+
+def _workers(work: Restoration, items: list[Item], engine: Engine) -> Workers:
+    spec, request = work.pipeline.spec, work.request
+    if engine.name == "local":
+        return DeviceWorkers(spec, request, engine.devices[: len(items)])
+    try:
+        ray_workers = importlib.import_module("restore_cli.jobs.ray_workers")
+    except ImportError:
+        hint = "pip install 'restore-cli[ray]'"
+        raise UsageError("--engine ray needs Ray, which is not installed", hint=hint) from None
+    workers: Workers = ray_workers.RayWorkers(spec, request, engine.address, engine.workers)
+    return workers
