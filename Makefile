@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 demo: $(READY)
 	$(BIN)/restore image examples/shaken/motorcycle.png -x1 -o demo --on-exists overwrite
-	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_x1.png"
+	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_deblurred.png"
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal

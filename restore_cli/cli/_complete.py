@@ -16,7 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "format_": ("png", "jpeg", "webp", "tiff", "avif"),
     "alpha": ("resize", "restore", "drop"),
     "icc": ("convert", "keep", "strip"),
-    "metadata": ("all", "safe", "private", "none"),
+    "metadata": ("all", "standard", "private", "none"),
     "bit_depth": ("auto", "8", "16"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": ("auto", "fp32", "fp16", "bf16"),

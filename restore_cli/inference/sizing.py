@@ -14,7 +14,7 @@ from math import ceil
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.inference.cascade import Report, Stage
+from restore_cli.inference.stages import Report, Stage, no_report
 from restore_cli.resample import resample_bicubic, resize_bicubic
 from restore_cli.rounding import rounded
 
@@ -85,7 +85,7 @@ def restore_to_size(
     stage: Stage,
     image: Tensor,
     size: tuple[int, int],
-    report: Report = lambda done, tiles: None,
+    report: Report = no_report,
     depth: int | None = None,
 ) -> Tensor:
     """Restore a picture to a size.

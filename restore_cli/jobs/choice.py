@@ -7,8 +7,10 @@ landing on the size that they had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -16,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restore_cli.errors import RestoreError
+from restore_cli.image import read_image
 from restore_cli.jobs.preflight import blur_by_direction
 
 Array = NDArray[np.float32]
@@ -29,6 +33,7 @@ SMEARED = 12.0  # pixels of blur over which even a small picture holds nothing t
 # line of motion detail stays: 24 px, 22.1, 0.62 and 20.4, 0.35.
 GONE = 10.0
 REACH = 32.0  # pixels of blur that the x1 network undoes; line of 40 px: 19.3, 0.27 and 19.9, 0.29
+_MOST_LOOKED_AT = 5  # pictures of a run, evenly spread over it
 _SIDE, _CELLS = 384, 3  # pixels of a window's side, and windows along a side of the picture
 _SMALLEST = 96  # pixels of a side of which blur can be told
 _LEVELS = 5  # halvings of the picture, at most
@@ -93,6 +98,30 @@ def choose(seen: Look) -> Choice:
     if seen.blur > REACH:
         return Choice("keep", f"{facts}: more than the x1 model undoes, but not of a quarter")
     return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
+
+
+def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
+    """The job for the pictures of one run, by the majority of a few; None where none can be read.
+
+    Args:
+        paths: of all of them, in order.
+        max_pixels: larger ones are not looked at.
+    """
+    step = max(1, len(paths) // _MOST_LOOKED_AT)
+    choices = []
+    for path in paths[::step][:_MOST_LOOKED_AT]:
+        try:
+            picture = read_image(path, max_pixels=max_pixels, icc="keep")
+        except RestoreError:
+            continue  # it will be reported when its turn comes
+        choices.append(choose(look(picture.pixels)))
+    if not choices:
+        return None
+    task, count = Counter(choice.task for choice in choices).most_common(1)[0]
+    reason = next(choice.reason for choice in choices if choice.task == task)
+    if len(paths) > 1:
+        reason = f"right for {count} of {len(choices)} pictures looked at; the first is {reason}"
+    return Choice(task, reason)
 
 
 def blur_extents(luma: Array) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from restore_cli.benchmarking.datasets import DATASETS
 from restore_cli.cli._complete import CHOICES, models, recipes, values_of, weights
 from restore_cli.cli.app import app
-from restore_cli.inference.cascade import BICUBIC
+from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs import plan
 from restore_cli.models.registry import MODELS
 from restore_cli.version import __version__

@@ -7,8 +7,8 @@ import torch
 from conftest import picture
 
 from restore_cli.errors import UsageError
-from restore_cli.inference.cascade import Bicubic
 from restore_cli.inference.sizing import KEEP, TargetSize, input_size, parse_size, restore_to_size
+from restore_cli.inference.stages import Bicubic
 from restore_cli.resample import resize_bicubic
 
 
