@@ -6,70 +6,62 @@ import dataclasses
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from restore_cli.models.attentive_deblur import AttentiveDeblurConfig
-from restore_cli.models.gfn import GfnConfig
-from restore_cli.models.maxim import MaximConfig
-from restore_cli.models.maxim_mscam import MaximMscamConfig
-from restore_cli.models.moadg import MoadgConfig
-from restore_cli.models.mprnet import MprnetConfig
-from restore_cli.models.mprnet_mscam import MprnetMscam, MprnetMscamConfig
-from restore_cli.models.msan import MsanConfig
+from restore_cli.models.mprnet_mscam import MPRNET_MSCAM, MprnetMscam
+from restore_cli.models.registry import MODELS
+from restore_cli.models.spec import Model
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 pytest_plugins = ("training_runs",)
+pytest.register_assert_rewrite("promises")
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
 
-TINY = MprnetMscamConfig(
-    features=8,
-    growth=8,
-    full_growth=8,
-    level_blocks=1,
-    full_blocks=1,
-    sr_features=16,
-    sr_groups=1,
-    sr_blocks=1,
-    image_skip=True,
-)
-TINY_CONFIGS = {
-    "mprnet-mscam": TINY,
-    "mprnet": MprnetConfig(features=8, growth=8, full_growth=8, level_blocks=1, full_blocks=1),
-    "gfn": GfnConfig(width=8, deblur_blocks=1, sr_blocks=1, fusion_blocks=1),
-    "attentive-deblur": AttentiveDeblurConfig(width=8, blocks=1, reduction=4),
-    "msan": MsanConfig(width=4, blocks=1, stages=2),
-    "moadg": MoadgConfig(
-        width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4
-    ),
-    "maxim": MaximConfig(
-        stages=2, width=4, large_window=4, small_window=2, groups=1, bottlenecks=1
-    ),
-    "maxim-mscam": MaximMscamConfig(
-        stages=1,
-        width=4,
-        large_window=4,
-        small_window=2,
-        groups=1,
-        bottlenecks=1,
-        sr_features=16,
-        sr_coarse_features=8,
-        sr_first_blocks=1,
-        sr_coarse_blocks=1,
-        sr_last_blocks=1,
-    ),
-}
-# What only `lite` configs have.
-TINY_UNPUBLISHED = {
-    "attentive-deblur": dataclasses.replace(
-        TINY_CONFIGS["attentive-deblur"], kernel=3, image_skip=True
-    ),
-    "msan": dataclasses.replace(TINY_CONFIGS["msan"], unshuffle=True),
-}
-TINY_NETWORKS = [*TINY_CONFIGS.items(), *TINY_UNPUBLISHED.items()]
+
+@pytest.fixture(autouse=True, scope="session")
+def own_weights_elsewhere(tmp_path_factory):
+    """The user's own weights are those of the tests, in subprocesses as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+TINY = MPRNET_MSCAM.tiny
+TINY_CONFIGS = {name: model.tiny for name, model in MODELS.items()}
+
+
+def miniature(model: Model, config: Any) -> Any:
+    """The tiny config with the changes that make another one of the published one.
+
+    Counts of layers and channels stay as tiny as they are.
+    """
+    published, changes = next(iter(model.configs.values())), {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != getattr(published, field.name):
+            count = type(value) is int and value > 3  # smaller ones may be names of arrangements
+            changes[field.name] = min(value, getattr(model.tiny, field.name)) if count else value
+    return dataclasses.replace(model.tiny, **changes)
+
+
+# Each model as published, and with what only its `lite` config has.
+TINY_NETWORKS = [
+    (name, config)
+    for name, model in MODELS.items()
+    for config in dict.fromkeys(
+        [model.tiny, *(miniature(model, c) for n, c in model.configs.items() if n == "lite")]
+    )
+]
+
+
+def slow(value: object) -> Any:
+    """One value of a parametrised test, for `make test-all` only."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,7 @@ def gfn():
     return load_model("gfn", device="cpu")
 
 
+@pytest.mark.slow
 def test_it_gives_the_pixels_of_the_command_line(colours, tmp_path):
     Image.fromarray(colours).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
@@ -62,6 +63,7 @@ def test_what_lies_under_alpha_0_does_not_show(colours, gfn):
     assert np.array_equal(gfn(black), gfn(white))
 
 
+@pytest.mark.slow
 def test_bicubic_enlarges_to_the_scale_that_is_asked_for(colours, tmp_path):
     Image.fromarray(colours).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "restore_cli", "image", str(tmp_path / "a.png"), "-q"]
@@ -242,6 +244,7 @@ def test_threads_share_a_model(gfn):
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing_until_it_is_asked():
     code = "import sys, restore_cli; assert 'torch' not in sys.modules; restore_cli.restore"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -255,6 +258,7 @@ def test_errors_are_ours():
     assert issubclass(PictureError, restore_cli.errors.RestoreError)
 
 
+@pytest.mark.slow
 def test_the_page_about_it_runs(tmp_path, monkeypatch, capsys):
     root = Path(__file__).parent.parent
     blocks = re.findall(r"```python\n(.*?)```", (root / "docs/python.md").read_text("utf-8"), re.S)

@@ -16,6 +16,8 @@ from conftest import ROOT
 
 from restore_cli import __version__
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):

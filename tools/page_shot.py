@@ -1,6 +1,9 @@
-"""Draw docs/page.png: the page of `restore serve` with a picture restored, in a real browser.
+"""Draw the pictures of the page and of a comparison for the documentation, in a real browser.
 
-python tools/page_shot.py examples/motorcycle.png docs/page.png
+python tools/page_shot.py docs
+
+`page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark
+and on a desk in light; `compare.jpg` is what `restore image --compare` wrote of a larger one.
 """
 
 from __future__ import annotations
@@ -8,34 +11,61 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RESTORE = [sys.executable, "-m", "restore_cli"]
+PATIENCE = 900_000  # ms
 
 
 def main() -> None:
-    """Serve, drop the picture, wait, look."""
-    picture, target = (Path(text) for text in sys.argv[1:])
-    server = subprocess.Popen(
-        [sys.executable, "-m", "restore_cli", "serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """Serve and compare, and look."""
+    target = Path(sys.argv[1])
+    with sync_playwright() as tool:
+        browser = tool.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        draw_page(browser, target)
+        draw_comparison(browser, target)
+        browser.close()
+
+
+def draw_page(browser: Browser, target: Path) -> None:
+    """The page at two widths, after one picture."""
+    server = subprocess.Popen([*RESTORE, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
         address = server.stdout.readline().strip()
-        with sync_playwright() as tool:
-            browser = tool.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        for width, scheme in ((390, "dark"), (1280, "light")):
+            page = browser.new_page(
+                viewport={"width": width, "height": 900},
+                color_scheme="dark" if scheme == "dark" else "light",
             )
-            page = browser.new_page(viewport={"width": 1000, "height": 1060})
+            page.set_default_timeout(PATIENCE)
             page.goto(address)
-            page.set_input_files("#picture", picture)
-            page.wait_for_selector("#result", state="visible", timeout=120_000)
-            page.screenshot(path=target, full_page=True)
-            browser.close()
+            page.set_input_files("#picture", EXAMPLES / "motorcycle.png")
+            page.wait_for_selector("#result", state="visible")
+            shot = target / f"page-{width}.jpg"
+            page.screenshot(path=shot, full_page=True, type="jpeg", quality=80)
+            page.close()
     finally:
         server.terminate()
+        server.communicate()
+
+
+def draw_comparison(browser: Browser, target: Path) -> None:
+    """The page that the command line writes, of a result that is shown smaller than it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        source = EXAMPLES / "shaken" / "motorcycle.png"
+        files = ["-o", made / "restored.png", "--compare", made / "compare.html"]
+        subprocess.run([*RESTORE, "image", source, "-m", "gfn", *files], check=True)
+        page = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme="light")
+        page.goto((made / "compare.html").as_uri())
+        page.screenshot(path=target / "compare.jpg", full_page=True, type="jpeg", quality=80)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write docs/reference/ (commands, models, weights) and the papers' tables of docs/benchmark.md.
 
-`python tools/reference.py` writes; `tests/test_docs.py` fails when what is there is not what the
-code says.
+`python tools/reference.py` writes; with `--check`, as in `make check`, it writes nothing and fails
+when what is there is not what the code says.
 """
 
 from __future__ import annotations
@@ -149,10 +149,16 @@ TABLES = "## Every table of the five papers"
 
 
 def main() -> None:
-    """Write every page."""
-    for name, page in PAGES.items():
-        (REFERENCE / name).write_text(page(), "utf-8")
-        sys.stdout.write(f"{REFERENCE / name}\n")
+    """Write every page, or say which are stale."""
+    made = {REFERENCE / name: page() for name, page in PAGES.items()}
+    if "--check" in sys.argv[1:]:
+        stale = [path.name for path, text in made.items() if path.read_text("utf-8") != text]
+        if stale:
+            sys.exit(f"stale: {', '.join(stale)}; renew by: python tools/reference.py")
+        return
+    for path, text in made.items():
+        path.write_text(text, "utf-8")
+        sys.stdout.write(f"{path}\n")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from restore_cli.benchmarking.datasets import Dataset
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.weights.publish import TRANSPORT_ERROR
+from restore_cli.weights.hub import hub_errors
 
 
 def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
@@ -37,7 +37,8 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
         )
     hub = dataset.hub
     note(f"fetching {dataset.name} from {hub.repository}@{hub.revision[:12]}: {hub.licence}")
-    try:
+    download = partial(hf_hub_download, repo_type="dataset", revision=hub.revision)
+    with hub_errors(f"fetch '{hub.repository}'", NoInputError):
         names = hub.archives or tuple(
             name
             for name in HfApi().list_repo_files(
@@ -45,23 +46,10 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
             )
             if name.endswith(".zip")
         )
-        for name in names:
-            archive = hf_hub_download(
-                hub.repository, name, repo_type="dataset", revision=hub.revision
-            )
-            unpack(Path(archive), folder / Path(name).stem, re.compile(hub.members))
-    except LocalEntryNotFoundError as error:
-        raise NoInputError(
-            f"cannot reach the Hub for '{hub.repository}'",
-            hint="check the connection and HF_HUB_OFFLINE; what was fetched so far is kept",
-        ) from error
-    except HfHubHTTPError as error:
-        raise NoInputError(f"the Hub does not give '{hub.repository}': {error}") from error
-    except (TRANSPORT_ERROR, ConnectionError) as error:
-        raise NoInputError(
-            f"cannot reach the Hub for '{hub.repository}': {error}",
-            hint="check the connection and HF_HUB_OFFLINE; what was fetched so far is kept",
-        ) from error
+    for name in names:
+        with hub_errors(f"fetch '{hub.repository}'", NoInputError):
+            archive = download(hub.repository, name)
+        unpack(Path(archive), folder / Path(name).stem, re.compile(hub.members))
 
 
 def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import ParamSpec, TypeVar
 
 import typer
 
 from restore_cli.cli._output import talk
-from restore_cli.errors import RestoreError
+from restore_cli.errors import RestoreError, UsageError
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -43,3 +44,17 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapper
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse what needs an extra that is not installed.
+
+    Raises:
+        UsageError: one of its packages is missing; the hint says how to install it.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise UsageError(
+                f"this needs the package '{package}', which is not installed",
+                hint=f"pip install 'restore-cli[{extra}]'",
+            )

@@ -276,7 +276,7 @@ class Printer:
         """The page or the picture of before and after, of what is a picture and a file."""
         if self._compare is None:
             return
-        from restore_cli.jobs.compare import write_comparison
+        from restore_cli.jobs.compare import STEPS, shown_in, write_comparison
         from restore_cli.jobs.inputs import STREAM
 
         shown = [
@@ -289,7 +289,13 @@ class Printer:
             out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         made = f"Restored by {'; '.join(pipeline.describe())}."
-        write_comparison(self._compare, shown, made)
+        with out.progress_bar(quiet=self.quiet, unit="pictures compared") as bar:
+            task = bar.add_task("", total=len(shown_in(self._compare, shown)))
+
+            def report(outcome: Outcome) -> None:
+                bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
+
+            write_comparison(self._compare, shown, made, report)
         out.talk(f"before and after: {self._compare}")
 
 

@@ -21,9 +21,12 @@ from restore_cli.version import __version__
 
 PACKAGES = (
     *("torch", "numpy", "pyvips", "pillow", "opencv-python-headless", "safetensors"),
-    *("huggingface-hub", "typer", "rich", "accelerate"),
+    *("huggingface-hub", "typer", "rich"),
 )
-EXTRAS = {"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"}
+EXTRAS = {
+    **{"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"},
+    **{"accelerate": "train", "matplotlib": "train"},
+}
 EPILOG = """
 Examples:
 

@@ -13,6 +13,7 @@ from restore_cli.cli._messages import reported, show
 from restore_cli.errors import RestoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 EPILOG = """
@@ -23,28 +24,35 @@ Examples:
   restore info photo_x4.png --json
 
   restore info trained.safetensors
+
+  restore info gfn-lite.shake
 """
 
 
 @reported
 def info(
     files: Annotated[
-        list[str], typer.Argument(help="Pictures, videos or .safetensors files.", metavar="FILE")
+        list[str],
+        typer.Argument(
+            help="Pictures, videos, or weights: files, names, folders of runs.", metavar="FILE"
+        ),
     ],
     json: opt.JsonOpt = False,
 ) -> None:
     """Facts about pictures and videos, with how `restore` made them, or about weights."""
     failed = 0
     for text in files:
-        path = opt.parse_path(text)
         try:
-            facts = _facts(path)
+            facts = _facts(text)
         except RestoreError as error:
             show(error)
             failed = error.exit_code
             continue
         if json:
             out.data_json({"file": text} | facts)
+            continue
+        if "provenance" in facts:
+            out.table(("", text), list(_rows(facts)))
             continue
         out.data(text)
         for name, value in facts.items():
@@ -56,11 +64,14 @@ def info(
         raise typer.Exit(failed if len(files) == 1 else 1)
 
 
-def _facts(path: Path) -> dict[str, object]:
+def _facts(text: str) -> dict[str, object]:
+    from restore_cli.cli.weights import all_names
     from restore_cli.image.formats import VIDEO_SUFFIXES
 
-    if path.suffix == ".safetensors":
-        return _weights(path)
+    path = opt.parse_path(text)
+    named = not path.exists() and (text.startswith("hf://") or text in all_names())
+    if path.suffix == ".safetensors" or path.is_dir() or named:
+        return _weights(text)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from restore_cli.jobs.video_facts import describe_video
 
@@ -77,15 +88,13 @@ def _picture(path: Path) -> dict[str, object]:
     return size | facts | {f"restored: {name}": value for name, value in made.items()}
 
 
-def _weights(path: Path) -> dict[str, object]:
+def _weights(text: str) -> dict[str, object]:
     from restore_cli.inference.loading import load_network
-    from restore_cli.weights.checkpoint import read_checkpoint
-    from restore_cli.weights.manifest import load_manifest
+    from restore_cli.weights.manifest import checkpoint_of
     from restore_cli.weights.store import locate
 
-    loaded = load_network(locate(str(path.absolute()), None))
-    header = read_checkpoint(path).header
-    known = [c.name for c in load_manifest().checkpoints.values() if c.sha256 == loaded.file.sha256]
+    loaded = load_network(locate(text, None))
+    listed = checkpoint_of(loaded.file.sha256)
     return {
         "model": loaded.model.name,
         "scale": loaded.model.scale,
@@ -93,6 +102,31 @@ def _weights(path: Path) -> dict[str, object]:
         "config": asdict(loaded.config),
         "trained_on_patches": "x".join(map(str, loaded.train_size or ())) or None,
         "sha256": loaded.file.sha256,
-        "checkpoint": known,
-        "provenance": dict(header.provenance) if header else {},
+        "checkpoint": listed.name if listed else None,
+        "license": listed.license if listed else loaded.file.license or None,
+        "provenance": dict(loaded.header.provenance) if loaded.header else {},
     }
+
+
+def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
+    """Facts of weights for a table, nested ones by dotted names; a recipe's phases a line each."""
+    for name, value in facts.items():
+        key = f"{above}{name}"
+        if name == "phases" and isinstance(value, list):
+            for phase in value:
+                yield f"{key}.{phase.get('name')}", _phase(phase)
+        elif isinstance(value, dict):
+            yield from _rows(value, f"{key}.".removeprefix("provenance."))
+        elif isinstance(value, float):
+            yield key, f"{value:.6g}"
+        elif value not in (None, "", [], ()):
+            yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _phase(phase: Mapping[str, object]) -> str:
+    losses = phase.get("losses")
+    terms = [str(term.get("loss")) for term in losses] if isinstance(losses, list) else []
+    return (
+        f"{phase.get('steps')} steps of {phase.get('batch')} x {phase.get('patch')} px, "
+        f"rate {phase.get('learning_rate')}, {', '.join(terms)}"
+    )

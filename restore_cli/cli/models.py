@@ -23,7 +23,7 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
         list_models(json=json)
 
 
-_LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "published_files")
+_LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "own_weights", "published_files")
 
 
 @app.command("list")
@@ -52,22 +52,22 @@ def list_models(json: opt.JsonOpt = False) -> None:
         rows.append(
             (
                 name,
-                f"x{model.scale}",
-                "*" * (name in chosen),
+                f"x{model.scale}{' *' * (name in chosen)}",
                 *map(out.decibels, gains),
                 f"{seconds:.0f}" if seconds else "-",
                 checkpoint.name if checkpoint else "none yet: give --weights",
             )
         )
-    rows.append(("bicubic", "any", "", "-", "-", "0", "needs none"))
-    out.table(("model", "", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
+    rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
+    out.table(("model", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
     out.talk("* is taken where no model is named, for its scale")
 
 
 @app.command()
 @reported
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name.")], json: opt.JsonOpt = False
+    name: Annotated[str, typer.Argument(help="A model's name.")],
+    json: opt.JsonOpt = False,
 ) -> None:
     """Everything known about one model."""
     facts = _facts(name)
@@ -88,6 +88,8 @@ def info(
             f"checkpoint: {checkpoint['name']}, trained by {checkpoint['trained_by']}, "
             f"licence of the weights {checkpoint['license']}"
         )
+    for own in facts["own_weights"]:
+        out.data(f"your own: {own}")
     for published in facts["published_files"]:
         out.data(f"`restore weights import` reads: {published}")
 
@@ -119,6 +121,7 @@ def _costs(name: str) -> dict[str, dict[str, int]]:
 
 def _facts(name: str) -> dict[str, Any]:
     from restore_cli.models.registry import get_model
+    from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     model = get_model(name)
@@ -137,6 +140,7 @@ def _facts(name: str) -> dict[str, Any]:
         "parameters": model.parameters,
         "macs_64x64": model.macs,
         "configs": list(model.configs),
+        "own_weights": [one.name for one in user.readable() if one.model == name],
         "published_files": [published.name for published in model.published],
         "checkpoints": [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from socket import gethostname
 from typing import Annotated
 
 import typer
@@ -19,7 +20,10 @@ Examples:
 
   restore serve --port 9000 --max-upload 20 --open
 
-Only this machine reaches the page, unless --host says otherwise.
+  restore serve --host 0.0.0.0
+
+Only this machine reaches the page, unless --host says otherwise: with 0.0.0.0, phones in the same
+network open the address that is printed first.
 """
 
 
@@ -62,7 +66,7 @@ def serve(
             f"the page needs a package that is not there: {error.name}",
             hint="pip install 'restore-cli[serve]'",
         ) from error
-    from restore_cli.serving.listening import listen
+    from restore_cli.serving.listening import addresses, listen
 
     socket = listen(host, port)
     from restore_cli.inference.devices import get_device
@@ -73,16 +77,23 @@ def serve(
 
     keep_freed_memory()
     local = host in LOOPBACK
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{socket.getsockname()[1]}/"
-    names = tuple(name.lower() for name in (*LOOPBACK, host, *(allow_host or ())))
-    queue = JobQueue(RestorerOptions(get_device(device)), max_pixels, waiting)
-    app = make_app(queue, Limits(max_upload * 1_000_000, names, numbers=not local))
+    port = socket.getsockname()[1]
+    found = addresses(host, port)
+    names = {name.lower() for name in (*LOOPBACK, host, *(allow_host or ()))}
     if not local:
-        out.talk(f"note: whoever reaches {host} can use this page; there is no password")
-    out.data(address)
+        machine = gethostname().lower()
+        names |= {machine, f"{machine}.local"}
+    queue = JobQueue(RestorerOptions(get_device(device)), max_pixels, waiting)
+    limits = Limits(
+        max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
+    )
+    app = make_app(queue, limits)
+    if not local:
+        out.talk("note: whoever can open these addresses can use the page; there is no password")
+    for address in found:
+        out.data(address)
     if open_page:
-        webbrowser.open(address)
+        webbrowser.open(found[-1])
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -95,3 +106,10 @@ def serve(
     finally:
         queue.close()
     raise typer.Exit
+
+
+def _tell_of_refused(name: str) -> None:
+    out.talk(
+        f"note: a browser asked for '{name}', which is not a name of this page, and was refused; "
+        f"if it is yours: --allow-host '{name}'"
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +13,17 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
+from restore_cli.cli._messages import INTERRUPTED, reported, require
 from restore_cli.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
     from restore_cli.training.loop import TrainJob
-    from restore_cli.training.watch import Progress
+    from restore_cli.training.progress import Progress
 
 RESUME = ("no", "auto", "must")
 SAFETY = "Never lose work"
@@ -44,7 +50,10 @@ hr/ (or input/ and target/), or REDS or GoPro as they unpack. Recipes with a mix
 @reported
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
+        str | None,
+        typer.Argument(
+            help="A shipped recipe's name, or a .toml file.",
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -63,13 +72,17 @@ def train(
     ] = None,
     weights: Annotated[
         str | None,
-        opt.option("--weights", "-w", help="Begin with these instead of fresh ones: fine-tune."),
+        opt.option(
+            "--weights",
+            "-w",
+            help="Begin with these instead of fresh ones: fine-tune.",
+        ),
     ] = None,
     resume: Annotated[
         str,
         opt.option(
-            help="auto goes on with the run in --output, or begins it; must never begins; "
-            "no never goes on.",
+            help="auto: resume the run in --output, or start it; must: only resume an existing "
+            "run; no: refuse if one exists.",
             metavar="no|auto|must",
             rich_help_panel=SAFETY,
         ),
@@ -77,7 +90,9 @@ def train(
     minutes: Annotated[
         float | None,
         opt.option(
-            help="Stop after so long; --resume auto goes on.", min=0, rich_help_panel=SAFETY
+            help="Stop after so many minutes; --resume auto goes on.",
+            min=0,
+            rich_help_panel=SAFETY,
         ),
     ] = None,
     dry_run: Annotated[
@@ -85,7 +100,7 @@ def train(
         opt.option(
             "--dry-run",
             "-n",
-            help="One step of every part; time and memory of the whole.",
+            help="One step of every phase; time and memory of the whole, or what --minutes reach.",
             rich_help_panel=SAFETY,
         ),
     ] = False,
@@ -135,23 +150,27 @@ def train(
         raise UsageError("--data and --output are needed", hint="restore train --help")
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
+    require("train", "accelerate", "matplotlib")
     from restore_cli.inference.devices import get_device, get_training_precision
+    from restore_cli.inference.loading import load_network
     from restore_cli.inference.memory import keep_freed_memory
-    from restore_cli.training.learner import Execution, for_weights
     from restore_cli.training.loop import TrainJob
     from restore_cli.training.recipe import load_recipe
+    from restore_cli.training.trainer import Execution, for_weights
+    from restore_cli.weights.store import locate
 
     keep_freed_memory()
     target = get_device(device)
     loaded = load_recipe(recipe)
+    begin = load_network(locate(weights, None), loaded.model) if weights else None
     job = TrainJob(
-        recipe=for_weights(loaded, weights) if weights else loaded,
+        recipe=for_weights(loaded, begin) if begin else loaded,
         data=data,
         run=output,
         recipe_name=Path(recipe).stem,
         pool=pool,
         validation=validation,
-        weights=weights,
+        weights=begin,
         resume=resume,
         minutes=minutes,
         device=str(target),
@@ -159,64 +178,129 @@ def train(
         tensorboard=_tensorboard_writer() if tensorboard else None,
     )
     if dry_run:
-        _rehearse(job, as_json=as_json)
+        _dry_run(job, as_json=as_json)
     else:
         _train(job, as_json=as_json, quiet=quiet)
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
+    from restore_cli.training.interrupt import Interrupted
     from restore_cli.training.loop import train as run_training
 
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
     with out.progress_bar(quiet=quiet, unit="steps") as bar:
-        task = bar.add_task("training", total=job.recipe.steps, visible=job.pool is None)
-        filling: TaskID | None = None
-        shown = 0.0
-
-        def report(progress: Progress) -> None:
-            nonlocal shown
-            shown = 0.95 * shown + 0.05 * progress.loss if shown else progress.loss
-            pace = f"{progress.steps_per_second:.2f} steps/s"
-            pace += f", {progress.patches_per_hour:,.0f} patches/h"
-            bar.update(
-                task,
-                completed=progress.step,
-                description=f"{progress.phase}: loss {shown:.4f}, {pace}",
-                visible=True,
-            )
-            if progress.psnr is not None:
-                if as_json:
-                    out.data_json(
-                        {"step": progress.step, "psnr": progress.psnr, "gain": progress.gain}
-                    )
-                if not quiet:
-                    out.talk(
-                        f"step {progress.step}: {progress.psnr:.2f} dB, "
-                        f"{progress.gain:+.2f} over {progress.baseline}"
-                    )
-
-        def note(message: str) -> None:
+        display = _Display(job, bar, as_json=as_json, quiet=quiet)
+        note = display.note if first else lambda message: None
+        try:
+            run_training(job, display.report, note, display.filled)
+        except Interrupted:
+            bar.stop()
+            display.say_end()
             if first:
-                out.talk(f"warning: {message}")
-
-        def filled(done: int, total: int) -> None:
-            nonlocal filling
-            if filling is None:
-                filling = bar.add_task("filling the pool", total=total)
-            bar.update(filling, completed=done, visible=done < total)
-
-        path = run_training(job, report, note, filled)
+                out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
+            raise typer.Exit(INTERRUPTED) from None
+    display.say_end()
     if first:
-        out.data_json({"weights": str(path)}) if as_json else out.data(str(path))
+        out.data_json({"weights": str(job.result)}) if as_json else out.data(str(job.result))
 
 
-def _rehearse(job: TrainJob, *, as_json: bool) -> None:
-    from restore_cli.training.rehearsal import rehearse
+class _Display:
+    """A run's progress: the bar, lines beside it, and the last words."""
+
+    def __init__(self, job: TrainJob, bar: Bar, *, as_json: bool, quiet: bool) -> None:
+        self.job, self.bar, self.as_json, self.quiet = job, bar, as_json, quiet
+        self.task = bar.add_task("training", total=job.recipe.steps, visible=job.pool is None)
+        self.filling: TaskID | None = None
+        self.loss = 0.0  # smoothed
+        self.begun: Progress | None = None
+        self.last: Progress | None = None
+        self.scored: Progress | None = None
+
+    def report(self, progress: Progress) -> None:
+        self.loss = 0.95 * self.loss + 0.05 * progress.loss if self.loss else progress.loss
+        self.begun, self.last = self.begun or progress, progress
+        pace = f"{progress.steps_per_second:.2f} steps/s"
+        pace += f", {progress.patches_per_hour / 1000:.1f}k patches/h"
+        if progress.seconds_left is not None:
+            pace += f", stops in {_clock(progress.seconds_left)}"
+        self.bar.update(
+            self.task,
+            completed=progress.step,
+            description=f"{progress.phase}: loss {self.loss:.4f}, {pace}",
+            visible=True,
+        )
+        if progress.psnr is None:
+            return
+        self.scored = progress
+        if self.as_json:
+            out.data_json({"step": progress.step, "psnr": progress.psnr, "gain": progress.gain})
+        if not self.quiet:
+            out.talk(f"step {progress.step:,}: {_score(progress)}")
+
+    def note(self, message: str) -> None:
+        if not self.quiet or message.startswith("warning"):
+            out.talk(message)
+
+    def filled(self, done: int, total: int) -> None:
+        if self.filling is None:
+            self.filling = self.bar.add_task("filling the pool", total=total)
+        self.bar.update(self.filling, completed=done, visible=done < total)
+
+    def say_end(self) -> None:
+        """Where the run stands, what it gained, and how to go on."""
+        begun, last = self.begun, self.last
+        if self.quiet or begun is None or last is None:
+            return
+        gained = (
+            f"loss {begun.loss:.4f} at step {begun.step:,} and {self.loss:.4f} now; "
+            "--validation FOLDER measures dB"
+        )
+        if self.scored is not None:
+            gained = f"{_score(self.scored)} at step {self.scored.step:,}"
+        where = "done" if last.step == last.steps else f"stopped in phase '{last.phase}'"
+        out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
+        if last.step < last.steps:
+            rest = _hours((last.steps - last.step) / last.steps_per_second)
+            out.talk(f"the rest takes about {rest}; go on with:\n  {_resuming(sys.argv[1:])}")
+
+
+def _resuming(typed: Sequence[str]) -> str:
+    """The command that was typed, with --resume auto.
+
+    >>> _resuming(["train", "gfn", "--resume", "no", "--data", "my photos"])
+    "restore train gfn --data 'my photos' --resume auto"
+    """
+    words, kept = iter(typed), []
+    for word in words:
+        if word == "--resume":
+            next(words, None)
+        elif not word.startswith("--resume="):
+            kept.append(word)
+    command = shlex.join(["restore", *kept, "--resume", "auto"])
+    return command if "WORLD_SIZE" not in os.environ else f"torchrun ... -m {command}"
+
+
+def _score(progress: Progress) -> str:
+    return f"{progress.psnr:.2f} dB, {progress.gain:+.2f} over {progress.baseline}"
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, never negative.
+
+    >>> _clock(95.4), _clock(-1)
+    ('1:35', '0:00')
+    """
+    whole = max(round(seconds), 0)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def _dry_run(job: TrainJob, *, as_json: bool) -> None:
+    from restore_cli.training.dry_run import dry_run, steps_within
 
     every = job.recipe.validate_every
     done = []
-    for phase in rehearse(job):
+    for phase in dry_run(job):
         done.append(phase)
         out.talk(f"phase '{phase.phase}': data, step, validation, save and resume work")
     if as_json:
@@ -233,6 +317,9 @@ def _rehearse(job: TrainJob, *, as_json: bool) -> None:
                     "memory": phase.memory,
                 }
             )
+        if job.minutes:
+            reached = steps_within(60 * job.minutes, done, every)
+            out.data_json({"minutes": job.minutes, "steps_reached": reached})
         return
     total = sum(phase.seconds(every) for phase in done)
     rows = [
@@ -250,6 +337,13 @@ def _rehearse(job: TrainJob, *, as_json: bool) -> None:
     columns = ("phase", "trained", "steps", "s/step", "for data", "time", "GiB")
     out.table(columns, rows)
     out.talk(f"in all {_hours(total)}; nothing was written")
+    if job.minutes:
+        reached = steps_within(60 * job.minutes, done, every)
+        runs = math.ceil(total / 60 / job.minutes)
+        out.talk(
+            f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
+            f"the whole takes about {runs:,} runs of that length"
+        )
 
 
 def _list_recipes() -> None:
@@ -262,8 +356,8 @@ def _list_recipes() -> None:
         if isinstance(config, dict):
             config = ", ".join(f"{key} {value}" for key, value in config.items())
         phases = ", ".join(phase.name for phase in recipe.phases)
-        rows.append((name, recipe.model or "any", config, f"{recipe.steps:,}", phases))
-    out.table(("recipe", "model", "config", "steps", "phases"), rows)
+        rows.append((name, f"{recipe.steps:,}", f"{recipe.model or 'any'} {config}: {phases}"))
+    out.table(("recipe", "steps", "model, config: phases"), rows)
 
 
 def _tensorboard_writer() -> Any:

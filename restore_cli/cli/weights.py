@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, show
+from restore_cli.cli._messages import reported, require, show
+from restore_cli.errors import UsageError, WeightsError
 
-app = typer.Typer(help="Checkpoints: list, fetch, verify, import.", invoke_without_command=True)
-NamesArg = Annotated[
-    list[str] | None, typer.Argument(help="Checkpoint names. Default: all.", metavar="[NAME]")
+if TYPE_CHECKING:
+    from restore_cli.inference.loading import LoadedNetwork
+
+HELP = "Weights: list, fetch, verify, add your own, export, convert, import."
+app = typer.Typer(help=HELP, invoke_without_command=True)
+NameArg = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a checkpoint, file, folder of a run, or hf://….",
+        metavar="WEIGHTS",
+    ),
 ]
+NamesArg = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names. Default: all.", metavar="[NAME]..."),
+]
+LicenseOpt = Annotated[
+    str | None,
+    opt.option(
+        "--license",
+        help="SPDX name of the weights' licence, as CC-BY-4.0. A terminal is asked for it.",
+        metavar="NAME",
+    ),
+]
+OverwriteOpt = Annotated[bool, opt.option("--overwrite", help="Replace what is there.")]
 
 
-@app.callback()
+@app.callback(help=HELP + " Without a command: list.")
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
-    """Checkpoints: list, fetch, verify, import. Without a command: list."""
+    """List the weights where no command was given."""
     if context.invoked_subcommand is None:
         list_weights(json=json)
 
@@ -27,40 +52,42 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
 @app.command("list")
 @reported
 def list_weights(json: opt.JsonOpt = False) -> None:
-    """List the checkpoints of the manifest."""
+    """List the checkpoints of restore, and your own weights."""
+    from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     checkpoints = load_manifest().checkpoints.values()
+    records = user.readable()
     if json:
-        out.data_json([c.model_dump(mode="json") for c in checkpoints])
+        shipped = [c.model_dump(mode="json") | {"own": False} for c in checkpoints]
+        out.data_json(shipped + [r.model_dump(mode="json") | {"own": True} for r in records])
         return
-    out.table(
-        ("checkpoint", "size", "licence", "real dB", "ours dB"),
-        [
-            (
-                c.name,
-                f"{c.size / 1e6:.1f} MB",
-                c.license,
-                out.decibels(c.gain("real")),
-                out.decibels(c.gain("synthetic")),
-            )
-            for c in checkpoints
-        ],
-    )
+    rows = [
+        (
+            c.name,
+            f"{c.size / 1e6:.1f} MB",
+            c.license,
+            out.decibels(c.gain("real")),
+            out.decibels(c.gain("synthetic")),
+            "bundled" if c.source.startswith("bundled:") else "Hub",
+        )
+        for c in checkpoints
+    ]
+    rows += [(r.name, f"{r.size / 1e6:.1f} MB", r.license, "-", "-", "yours") for r in records]
+    out.table(("checkpoint", "size", "licence", "real dB", "ours dB", "from"), rows)
 
 
 @app.command()
 @reported
 def verify(names: NamesArg = None) -> None:
-    """Check the sha256 of checkpoints; exit 4 if one is missing or changed."""
-    from restore_cli.errors import WeightsError
-    from restore_cli.weights.manifest import get_checkpoint, load_manifest
-    from restore_cli.weights.store import fetch as fetch_file
+    """Check the sha256 of weights; exit 4 if some are missing or changed."""
+    from restore_cli.weights.store import locate
+    from restore_cli.weights.store import verify as verify_file
 
     broken = 0
-    for name in names or load_manifest().checkpoints:
+    for name in names or all_names():
         try:
-            file = fetch_file(get_checkpoint(name))
+            file = verify_file(locate(name, None))
         except WeightsError as error:
             show(error)
             broken += 1
@@ -74,13 +101,13 @@ def verify(names: NamesArg = None) -> None:
 @reported
 def fetch(names: NamesArg = None) -> None:
     """Fetch and verify checkpoints, so that later runs need no network."""
-    _print_paths(names)
+    _print_paths(names or all_names())
 
 
 @app.command()
 @reported
-def path(name: Annotated[str, typer.Argument(help="Checkpoint name.")]) -> None:
-    """Print where a verified checkpoint lies on this disk."""
+def path(name: NameArg) -> None:
+    """Print where verified weights lie on this disk."""
     _print_paths([name])
 
 
@@ -88,15 +115,46 @@ def path(name: Annotated[str, typer.Argument(help="Checkpoint name.")]) -> None:
 @reported
 def remove(
     names: Annotated[
-        list[str], typer.Argument(help="Checkpoint names, or hf://… as fetched.", metavar="NAME")
+        list[str],
+        typer.Argument(
+            help="Your own weights, or fetched ones by name or as hf://….",
+            metavar="NAME",
+        ),
     ],
 ) -> None:
-    """Delete fetched checkpoints from the Hub's cache."""
-    from restore_cli.weights.store import remove as remove_from_cache
+    """Delete your own weights, or fetched ones from the Hub's cache."""
+    from restore_cli.weights.store import remove as remove_weights
 
     for name in names:
-        freed = remove_from_cache(name)
+        freed = remove_weights(name)
         out.talk(f"{name}: {freed / 1e6:.1f} MB freed")
+
+
+@app.command()
+@reported
+def add(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A .safetensors file, the folder of a training run, or hf://….", metavar="SOURCE"
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        opt.option(help="Default: model, config and the source's name.", metavar="NAME"),
+    ] = None,
+    weights_license: LicenseOpt = None,
+    overwrite: OverwriteOpt = False,
+    verbose: opt.VerboseOpt = 0,
+) -> None:
+    """Give weights of your own a name that --weights takes; they are copied."""
+    from restore_cli.inference.loading import load_network
+    from restore_cli.weights.store import locate
+
+    loaded = load_network(locate(source, None))
+    name = name or _default_name(loaded, source)
+    _register(loaded, name, _license(weights_license), overwrite=overwrite)
+    out.data(name)
 
 
 @app.command("import")
@@ -125,7 +183,6 @@ def import_weights(
     With the extra `zoo`, files of the forty networks that spandrel knows are taken as well.
     The authors' licence, if any, stays in force: most of these networks were published without one.
     """
-    from restore_cli.errors import UsageError
     from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.importing import import_checkpoint
 
@@ -149,43 +206,15 @@ def import_weights(
 @app.command("export")
 @reported
 def export_weights(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a training run; with --to a checkpoint's name, path or hf://….",
-            metavar="SOURCE",
-        ),
-    ],
+    run: Annotated[str, typer.Argument(help="Folder of a training run.", metavar="RUN")],
     output: Annotated[
         str, opt.option("--output", "-o", help="Folder for the files.", metavar="PATH")
     ],
     name: Annotated[
         str | None,
-        opt.option(help="Of the checkpoint of a run, as 'mprnet-mscam-lite.mine'.", metavar="NAME"),
+        opt.option(help="Of the checkpoint, as 'mprnet-mscam-lite.mine'.", metavar="NAME"),
     ] = None,
-    to: Annotated[
-        str | None,
-        opt.option(
-            "--to",
-            help="A graph that needs no restore: onnx, torchscript or pt2 (torch.export).",
-            metavar="FORMAT",
-        ),
-    ] = None,
-    check: Annotated[
-        bool, opt.option("--check", help="Run the graph, and compare it with our own result.")
-    ] = False,
-    tlsc: Annotated[
-        bool | None,
-        opt.option("--tlsc/--no-tlsc", help="Local statistics in the graph.", show_default=False),
-    ] = None,
-    weights_license: Annotated[
-        str | None,
-        opt.option(
-            "--license",
-            help="SPDX name of the weights' licence. Default: CC-BY-SA-4.0.",
-            metavar="NAME",
-        ),
-    ] = None,
+    weights_license: LicenseOpt = None,
     push_to_hub: Annotated[
         str | None,
         opt.option(help="Upload to this repository as well.", metavar="OWNER/NAME"),
@@ -193,51 +222,88 @@ def export_weights(
     private: Annotated[
         bool, opt.option("--private", help="If the repository is made, make it private.")
     ] = False,
-    overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the files.")] = False,
+    overwrite: OverwriteOpt = False,
+    to: Annotated[str | None, opt.option("--to", hidden=True)] = None,
+    check: Annotated[bool, opt.option("--check", hidden=True)] = False,
+    tlsc: Annotated[bool | None, opt.option("--tlsc/--no-tlsc", hidden=True)] = None,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Make weights ready to be passed on, or a graph that runs without restore.
+    """Make the weights of a training run ready to be passed on.
 
-    A training run: its weights, model card and manifest entry; prints the three paths, with
-    --push-to-hub also the hf:// name that `--weights` takes anywhere.
-
-    With --to: one file for onnxruntime, libtorch or torch.export that takes a picture of any size
-    (1, 3, H, W) in [0, 1] and gives the restored one; TLSC is inside, tiles are not.
+    Writes weights, model card and manifest entry, and prints the three paths. The weights get
+    their name on this machine as well (see `weights list`). With --push-to-hub the hf:// name
+    that --weights takes anywhere is printed last.
     """
-    from restore_cli.errors import UsageError
-
-    folder = opt.parse_path(output)
     if to is not None:
-        if name or push_to_hub or private or weights_license:
-            raise UsageError(
-                "--name, --license, --push-to-hub and --private are for runs, not --to"
-            )
-        if folder.suffix in (".onnx", ".pt", ".pt2"):
-            raise UsageError(f"--output '{output}' is a folder's place", hint="leave out the name")
-        _export_graph(source, folder, to, tlsc, check=check, overwrite=overwrite)
+        out.talk("note: `weights export --to` is `weights convert --to` now; this goes next time")
+        convert(run, output, to, check=check, tlsc=tlsc, overwrite=overwrite, verbose=verbose)
         return
     if check or tlsc is not None:
-        raise UsageError("--check and --tlsc need --to", hint="as in --to onnx --check")
-    if name is None:
-        raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'; or use --to onnx")
+        raise UsageError("--check and --tlsc are for `restore weights convert`")
     if private and not push_to_hub:
         raise UsageError("--private is for --push-to-hub", hint="leave it out")
-    weights_license = weights_license or "CC-BY-SA-4.0"
-    from restore_cli.training.export import package, write_entry
+    if name is None:
+        raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'")
+    require("train", "accelerate")
+    from restore_cli.training.package import package, write_entry
+    from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.publish import push
+    from restore_cli.weights.user import refuse_taken
 
+    folder, source = opt.parse_path(output), opt.parse_path(run)
+    own = name not in load_manifest().checkpoints  # else a new version of one of restore's
+    if own:
+        refuse_taken(name, overwrite=overwrite)
     _refuse_existing(
         [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")],
         overwrite=overwrite,
     )
-    made = package(opt.parse_path(source), folder, name, weights_license)
+    made = package(source, folder, name, _license(weights_license))
     for path in (made.weights, made.card, made.entry):
         out.data(str(path))
+    if own:
+        _register(made.loaded, name, made.license, overwrite=True)
     if push_to_hub is not None:
         commit = push(push_to_hub, [made.weights, made.card], private=private)
         pushed = f"hf://{push_to_hub}/{made.weights.name}@{commit}"
-        write_entry(made, pushed, weights_license)
+        write_entry(made, pushed)
         out.data(pushed)
+
+
+@app.command()
+@reported
+def convert(
+    source: NameArg,
+    output: Annotated[
+        str, opt.option("--output", "-o", help="Folder for the file.", metavar="PATH")
+    ],
+    to: Annotated[
+        str,
+        opt.option(
+            "--to",
+            help="onnx, torchscript or pt2 (torch.export).",
+            metavar="FORMAT",
+        ),
+    ],
+    check: Annotated[
+        bool, opt.option("--check", help="Run the graph, and compare it with our own result.")
+    ] = False,
+    tlsc: Annotated[
+        bool | None,
+        opt.option("--tlsc/--no-tlsc", help="Local statistics in the graph.", show_default=False),
+    ] = None,
+    overwrite: OverwriteOpt = False,
+    verbose: opt.VerboseOpt = 0,
+) -> None:
+    """Convert weights to a graph that runs without restore.
+
+    One file for onnxruntime, libtorch or torch.export that takes a picture of any size
+    (1, 3, H, W) in [0, 1] and gives the restored one; TLSC is inside, tiles are not.
+    """
+    folder = opt.parse_path(output)
+    if folder.suffix in (".onnx", ".pt", ".pt2"):
+        raise UsageError(f"--output '{output}' is a folder's place", hint="leave out the name")
+    _export_graph(source, folder, to, tlsc, check=check, overwrite=overwrite)
 
 
 def _export_graph(
@@ -267,16 +333,64 @@ def _export_graph(
 
 
 def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
-    from restore_cli.errors import UsageError
-
     taken = next((path for path in files if path.exists()), None)
     if taken and not overwrite:
         raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
 
 
-def _print_paths(names: list[str] | None) -> None:
-    from restore_cli.weights.manifest import get_checkpoint, load_manifest
-    from restore_cli.weights.store import fetch as fetch_file
+def _print_paths(names: list[str]) -> None:
+    from restore_cli.weights.store import locate
+    from restore_cli.weights.store import verify as verify_file
 
-    for name in names or load_manifest().checkpoints:
-        out.data(str(fetch_file(get_checkpoint(name)).path))
+    for name in names:
+        out.data(str(verify_file(locate(name, None)).path))
+
+
+def all_names() -> list[str]:
+    """Of the checkpoints of restore, and of the user's own weights."""
+    from restore_cli.weights import user
+    from restore_cli.weights.manifest import load_manifest
+
+    return [*load_manifest().checkpoints, *user.names()]
+
+
+def asks() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _license(given: str | None) -> str:
+    """The licence that was given, or that the person at the terminal states; never one presumed."""
+    from restore_cli.weights.user import check_license
+
+    if given is None:
+        if not asks():
+            raise UsageError(
+                "--license is missing",
+                hint="an SPDX name, as CC-BY-4.0; LicenseRef-private if nobody else may use them",
+            )
+        given = str(typer.prompt("Licence of the weights (SPDX name, as CC-BY-4.0)", err=True))
+    check_license(given)
+    return given
+
+
+def _default_name(loaded: LoadedNetwork, source: str) -> str:
+    """`model-config.label`; the label is the name of the source, or all of it if it is one."""
+    from restore_cli.weights.user import check_name
+
+    stem = Path(source.partition("@")[0]).absolute().name.removesuffix(".safetensors")
+    with suppress(UsageError):
+        check_name(stem)
+        return stem
+    configs = loaded.model.configs.items()
+    config = next((f"-{key}" for key, one in configs if one == loaded.config), "")
+    label = re.sub(r"[^\w-]+", "-", stem).strip("-") or "mine"
+    return f"{loaded.model.name}{config.removesuffix('-paper')}.{label}"
+
+
+def _register(loaded: LoadedNetwork, name: str, weights_license: str, *, overwrite: bool) -> None:
+    from restore_cli.weights import user
+
+    file = loaded.file.path
+    user.add(file, name, loaded.model.name, weights_license, overwrite=overwrite)
+    out.talk(f"use them as: --weights {name}")

@@ -21,17 +21,17 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and bodies of the chunks of a PNG, up to what is cut off."""
+    """Types and bodies of the chunks of a PNG, up to what is cut off; pixels without theirs."""
     place = 8
     for _ in range(_MOST * 100):  # IDAT comes in pieces of any size
         head = data[place : place + 8]
         if len(head) < 8:
             return
-        length = int.from_bytes(head[:4], "big")
-        body = data[place + 8 : place + 8 + length]
-        if len(body) < length:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if place + 8 + length > len(data):
             return
-        yield head[4:], body
+        # One piece may hold all pixels: hundreds of megabytes, copied at every look.
+        yield kind, b"" if kind == b"IDAT" else data[place + 8 : place + 8 + length]
         place += 12 + length
 
 

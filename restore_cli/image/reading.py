@@ -137,7 +137,7 @@ def decode(
     try:
         if _field(image, "orientation", 1) > 1:  # turning needs more than one pass
             image = image.copy_memory()
-        picture = _pixels(image.autorot(), header, icc)
+        picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
         raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
     several = header.format == "jpeg" and any(
@@ -375,8 +375,8 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
     return made[:33] + chunks + made[33:]
 
 
-def _pixels(image: Any, header: Header, icc: str) -> Picture:
-    """Decode, split off alpha, convert colours."""
+def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
+    """The upright picture, or a version of it, with alpha split off and colours converted."""
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None

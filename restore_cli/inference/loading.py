@@ -13,9 +13,9 @@ from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spec import Model, Tiling
 from restore_cli.models.zoo import recognise
-from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
+from restore_cli.weights.checkpoint import CheckpointFile, Header
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
-from restore_cli.weights.store import WeightsFile, fetch
+from restore_cli.weights.store import WeightsFile, locate, read
 
 Size = tuple[int, int]
 
@@ -33,8 +33,7 @@ class LoadedNetwork:
         tlsc_base: window of local statistics, or None where nobody knows it.
         tlsc: whether statistics are local unless the user says otherwise.
         overlap: of tiles, input pixels.
-        imported: whether the weights are the authors' own, imported or as spandrel reads them.
-        recipe: name of that which trained them, or "".
+        header: what the file says about itself; None for one that others wrote.
     """
 
     model: Model
@@ -45,8 +44,19 @@ class LoadedNetwork:
     tlsc_base: Size | None
     tlsc: bool
     overlap: int
-    imported: bool = False
-    recipe: str = ""
+    header: Header | None = None
+
+    @property
+    def imported(self) -> bool:
+        """Whether the weights are the authors' own, imported or as spandrel reads them."""
+        if self.header is None:
+            return self.model.name not in MODELS
+        return "imported_from" in self.header.provenance
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe that trained them, or ""."""
+        return str(self.header.provenance.get("recipe_name", "")) if self.header else ""
 
 
 def load_network(file: WeightsFile, expected_model: str | None = None) -> LoadedNetwork:
@@ -56,18 +66,14 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     Header, shapes and manifest must agree.
 
     Args:
-        file: verified weights.
+        file: of weights; verified as it is read.
         expected_model: the model the user asked for, or None for whatever the file is.
 
     Raises:
         WeightsError: unreadable, of another model, of no model, or in disagreement with itself.
     """
-    content = read_checkpoint(file.path)
-    if content.sha256 != file.sha256:
-        raise WeightsError(
-            f"'{file.path}' was changed after it was verified", hint="start again; it was not used"
-        )
-    header = content.header
+    content = read(file)
+    file, header = dataclasses.replace(file, sha256=content.sha256), content.header
     if header and header.model not in MODELS:
         raise WeightsError(
             f"'{file.name}' is of model '{header.model}', which this version does not have",
@@ -97,8 +103,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         tlsc_base=_tlsc_base(listed, train_size),
         tlsc=_tlsc(listed, model, train_size),
         overlap=listed.overlap if listed else _overlap(model, _tlsc_base(listed, train_size)),
-        imported=header is not None and "imported_from" in header.provenance,
-        recipe=str(header.provenance.get("recipe_name", "")) if header else "",
+        header=header,
     )
 
 
@@ -121,7 +126,7 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
                 f"{digest[:12]}, which this version does not list",
                 hint="`restore weights list` shows those that it does",
             )
-        tensors = read_checkpoint(fetch(listed).path).tensors
+        tensors = read(locate(listed.name, None)).tensors
         state |= {f"{module}.{key}": tensor for key, tensor in tensors.items()}
     return state
 
@@ -152,7 +157,6 @@ def _of_the_zoo(
         tlsc_base=None,
         tlsc=False,
         overlap=model.overlap,
-        imported=True,
     )
 
 

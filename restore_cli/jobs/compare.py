@@ -1,27 +1,70 @@
-"""Before and after, side by side in a picture or under a slider in one HTML file."""
+"""Before and after, side by side in a picture or under a slider in one HTML file.
+
+Both are read again as files, shrunk while they are decoded, and in full only where the loupe looks:
+of an output of 16000x12000 no more than its file and a few megabytes are held.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import gcd
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.image import Encoding, Picture, encode, read_image, write_image
+from restore_cli.image import Encoding, Picture, encode
+from restore_cli.image.views import read_part, read_shrunk
 from restore_cli.image.writing import put
 from restore_cli.jobs.outputs import refuse_own, refuse_unwritable
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
 
+STEPS = 4  # reports of `pair_of`
 _LONGEST = 1600  # pixels of a side in the page; larger ones are shown smaller
 _MOST = 50  # pictures in a page
-_GAP = 8  # white pixels between the two
+_PART = 768, 1024  # rows and columns that a page keeps at full resolution of larger ones
+_LOOK = 240, 320  # that the loupe shows at first, about
+_GAP, _LABEL = 8, 30  # white pixels between the two, and above them for words
+_LEAST = 120  # columns of a picture with a label
+_LARGEST_STEP = 64
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+Report = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Loupe:
+    """The part of a picture that is kept at full resolution, in pixels of the output.
+
+    Attributes:
+        before: JPEG as a data URI; "" where the page shows the whole picture at its full size.
+        after: the same.
+        left: first column.
+        top: first row.
+        width: columns.
+        height: rows.
+        x: column of the whole picture around which the two differ most.
+        y: row of it.
+    """
+
+    before: str
+    after: str
+    left: int
+    top: int
+    width: int
+    height: int
+    x: int
+    y: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +78,7 @@ class Pair:
         after: the same.
         width: that both are shown at, at most 1600 pixels.
         height: the same.
+        loupe: what is seen at 100 %.
     """
 
     name: str
@@ -43,6 +87,7 @@ class Pair:
     after: str
     width: int
     height: int
+    loupe: Loupe
 
 
 def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
@@ -65,67 +110,225 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
     refuse_unwritable(path.parent)
 
 
-def write_comparison(path: Path, outcomes: Sequence[Outcome], made: str) -> None:
+def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Those that `write_comparison` shows: one in a picture, at most 50 in a page."""
+    return outcomes[: 1 if path.suffix.lower() == ".png" else _MOST]
+
+
+def write_comparison(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    made: str,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> None:
     """Write a page of restored pictures, or a picture of the first.
 
     Args:
         path: `.html` or `.png`.
         outcomes: of pictures that are files; at most 50 are shown.
         made: one line that says how.
+        report: called `STEPS` times a picture, while it is read.
 
     Raises:
         PictureError: a picture cannot be read again, or the disk is full.
     """
+    shown = shown_in(path, outcomes)
     if path.suffix.lower() == ".png":
-        before, after = _both(outcomes[0])
-        gap = before.new_ones(1, 3, before.shape[-2], _GAP)
-        whole = torch.cat([before, gap, after], -1)
-        write_image(path, Picture(whole, None, grey=False, format="png"), Encoding("png"))
+        pixels = _sheet(shown[0], partial(report, shown[0]))
+        picture = Picture(pixels, None, grey=False, format="png")
+        put(path, encode(picture, Encoding("png"), str(path))[0])
         return
-    pairs = [pair_of(outcome) for outcome in outcomes[:_MOST]]
-    title = "Before and after"
-    if len(outcomes) > _MOST:
-        made += f" The first {_MOST} of {len(outcomes)} pictures."
+    pairs = [pair_of(outcome, partial(report, outcome)) for outcome in shown]
+    if len(outcomes) > len(shown):
+        made += f" The first {len(shown)} of {len(outcomes)} pictures."
     pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
-    text = pages.get_template("jobs/compare.html.j2").render(title=title, made=made, pairs=pairs)
+    template = pages.get_template("jobs/compare.html.j2")
+    loupes = [asdict(pair.loupe) for pair in pairs]
+    text = template.render(title="Before and after", made=made, pairs=pairs, loupes=loupes)
     put(path, text.encode("utf-8", "replace"))  # names need not be UTF-8
 
 
-def _both(outcome: Outcome) -> tuple[Tensor, Tensor]:
-    """The input, enlarged by bicubic, and the output; both on white."""
-    before, after = (
-        _on_white(read_image(path, max_pixels=2**62))
-        for path in (outcome.item.source, outcome.item.target)
-    )
-    return resize_bicubic(before, *after.shape[-2:]).clamp(0, 1), after
+def pair_of(outcome: Outcome, report: Report = lambda: None) -> Pair:
+    """Both pictures of an outcome, small enough for a page, and what its loupe shows.
 
-
-def _on_white(picture: Picture) -> Tensor:
-    if picture.alpha is None:
-        return picture.pixels
-    return picture.pixels * picture.alpha + 1 - picture.alpha
-
-
-def pair_of(outcome: Outcome) -> Pair:
-    """Both pictures of an outcome, small enough for a page.
+    Args:
+        outcome: of a picture that is a file.
+        report: called `STEPS` times.
 
     Raises:
         PictureError: one cannot be read again.
     """
-    before, after = _both(outcome)
-    height, width = after.shape[-2:]
-    shrink = min(1.0, _LONGEST / max(height, width))
-    shown = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    if shrink < 1:
-        before, after = (resize_bicubic(image, *shown).clamp(0, 1) for image in (before, after))
+    both = _Both.read(outcome, report)
+    box, before, after = both.closer(_PART, report)
+    top, left, height, width = box
+    row, column = _most_changed(before, after, _LOOK)
+    is_whole = both.after.shape[-2:] == both.full
     return Pair(
         name=str(outcome.item.source),
-        size=f"{width}x{height}",
-        before=_data_uri(before),
-        after=_data_uri(after),
-        width=shown[1],
-        height=shown[0],
+        size=f"{both.full[1]}x{both.full[0]}",
+        before=_data_uri(both.before),
+        after=_data_uri(both.after),
+        width=both.after.shape[-1],
+        height=both.after.shape[-2],
+        loupe=Loupe(
+            before="" if is_whole else _data_uri(before),
+            after="" if is_whole else _data_uri(after),
+            left=left,
+            top=top,
+            width=width,
+            height=height,
+            x=left + column + min(_LOOK[1], width) // 2,
+            y=top + row + min(_LOOK[0], height) // 2,
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """Input and output as large as a page shows them, (1, 3, h, w) on white, and their full sizes.
+
+    Attributes:
+        outcome: of both.
+        before: the input, enlarged by bicubic where it is smaller.
+        after: the output.
+        source: height and width of the input.
+        full: height and width of the output.
+    """
+
+    outcome: Outcome
+    before: Tensor
+    after: Tensor
+    source: tuple[int, int]
+    full: tuple[int, int]
+
+    @classmethod
+    def read(cls, outcome: Outcome, report: Report) -> _Both:
+        assert outcome.size is not None
+        height, width = outcome.size
+        shrink = min(1.0, _LONGEST / max(height, width))
+        shown = max(1, round(height * shrink)), max(1, round(width * shrink))
+        before = read_shrunk(outcome.item.source, *shown)
+        report()
+        after = read_shrunk(outcome.item.target, *shown)
+        report()
+        return cls(
+            outcome,
+            _resized(before.on_white, *shown),
+            after.on_white,
+            (before.height, before.width),
+            (after.height, after.width),
+        )
+
+    def closer(self, size: tuple[int, int], report: Report) -> tuple[Box, Tensor, Tensor]:
+        """The part of at most that size where the two differ most, at full resolution.
+
+        Where they are shown at full size already, all of them.
+        """
+        shown = self.after.shape[-2:]
+        if shown == self.full:
+            report()
+            report()
+            return (0, 0, *self.full), self.before, self.after
+        height, width = (min(a, b) for a, b in zip(size, self.full, strict=True))
+        down, across = (a / b for a, b in zip(self.full, shown, strict=True))
+        row, column = _most_changed(
+            self.before, self.after, (round(height / down), round(width / across))
+        )
+        top = _aligned(round(row * down), height, self.full[0], self.source[0])
+        left = _aligned(round(column * across), width, self.full[1], self.source[1])
+        box = top, left, height, width
+        before = self._enlarged(box)
+        report()
+        after = read_part(self.outcome.item.target, *box).on_white
+        report()
+        return box, before, after
+
+    def _enlarged(self, box: Box) -> Tensor:
+        """That part of the output's place as the input shows it, enlarged by bicubic."""
+        cuts = [
+            _around(start, length, full, own)
+            for start, length, full, own in zip(
+                box[:2], box[2:], self.full, self.source, strict=True
+            )
+        ]
+        (first_row, rows, tall, top), (first_column, columns, wide, left) = cuts
+        part = read_part(self.outcome.item.source, first_row, first_column, rows, columns)
+        enlarged = _resized(part.on_white, tall, wide)
+        return enlarged[..., top : top + box[2], left : left + box[3]]
+
+
+def _step(full: int, own: int) -> int:
+    """Pixels of the output after which pixels of both begin at one place; 1 if that is too far."""
+    step = full // gcd(full, own)
+    return step if step <= _LARGEST_STEP else 1
+
+
+def _aligned(start: int, length: int, full: int, own: int) -> int:
+    """A first row, or column, for a part, where one of the input begins too."""
+    start = max(0, min(start, full - length))
+    return start - start % _step(full, own)
+
+
+def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int, int]:
+    """Where to cut the input so that, once enlarged, the part has its neighbours.
+
+    Returns:
+        First pixel and number of pixels of the input; their number once enlarged; where the part
+        begins in these.
+    """
+    step = _step(full, own)
+    margin = -(-4 * full // own // step) * step  # the bicubic kernel reaches two pixels
+    stop = min(full, -(-(start + length) // step) * step + margin)
+    begin = max(0, start - margin)
+    first, last = round(begin * own / full), max(1, round(stop * own / full))
+    return first, max(1, last - first), stop - begin, start - begin
+
+
+def _resized(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[-2:] == (height, width):
+        return image
+    return resize_bicubic(image, height, width).clamp(0, 1)
+
+
+def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:
+    """First row and column of the window in which the two differ most; the middle if nowhere.
+
+    By squares: a place that became another outweighs resampling's small differences everywhere.
+    """
+    change = (after - before).square().mean(1)[0].numpy()
+    height, width = (max(1, min(a, b)) for a, b in zip(window, change.shape, strict=True))
+    mean = cv2.blur(change, (width, height), anchor=(0, 0))
+    mean = mean[: change.shape[0] - height + 1, : change.shape[1] - width + 1]
+    if float(mean.max()) < (0.5 / 255) ** 2:
+        return (mean.shape[0] - 1) // 2, (mean.shape[1] - 1) // 2
+    row, column = np.unravel_index(int(mean.argmax()), mean.shape)
+    return int(row), int(column)
+
+
+def _sheet(outcome: Outcome, report: Report) -> Tensor:
+    """(1, 3, H, W): both with their labels; below them, where they were shrunk, both at 100 %."""
+    both = _Both.read(outcome, report)
+    height, width = both.after.shape[-2:]
+    box, before, after = both.closer((min(height, width * 2 // 3), width), report)
+    sizes = [f"{size[1]}x{size[0]}" for size in (both.source, both.full)]
+    rows = [_row(both.before, f"before, {sizes[0]}", both.after, f"after, {sizes[1]}")]
+    if box[2:] != both.full:
+        rows.append(_row(before, "before at 100 %", after, "after at 100 %"))
+    return torch.cat(rows, -2)
+
+
+def _row(before: Tensor, said_before: str, after: Tensor, said_after: str) -> Tensor:
+    """Two pictures of one size side by side, a label above each."""
+    height, width = before.shape[-2:]
+    column = max(width, _LEAST)
+    row = before.new_ones(1, 3, _LABEL + height, 2 * column + _GAP)
+    band = Image.new("L", (row.shape[-1], _LABEL), 255)
+    pen, font = ImageDraw.Draw(band), ImageFont.load_default(18 if column >= 240 else 11)
+    for left, picture, said in ((0, before, said_before), (column + _GAP, after, said_after)):
+        row[..., _LABEL:, left : left + width] = picture
+        pen.text((left + 4, 4), said, fill=0, font=font)
+    row[..., :_LABEL, :] = torch.from_numpy(np.array(band) / 255)
+    return row
 
 
 def _data_uri(image: Tensor) -> str:

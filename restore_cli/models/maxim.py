@@ -383,4 +383,13 @@ MAXIM = Model(
             train_size=(256, 256),
         ),
     ),
+    tiny=MaximConfig(stages=2, width=4, large_window=4, small_window=2, groups=1, bottlenecks=1),
+    tiny_changes={
+        "stages": 3,
+        "width": 8,
+        "large_window": 8,
+        "small_window": 4,
+        "groups": 2,
+        "bottlenecks": 2,
+    },
 )

@@ -435,4 +435,13 @@ MPRNET = Model(
             "whose weights give wrong pictures here",
         ),
     ),
+    tiny=MprnetConfig(features=8, growth=8, full_growth=8, level_blocks=1, full_blocks=1),
+    tiny_changes={
+        "features": 16,
+        "growth": 4,
+        "full_growth": 0,
+        "reduction": 2,
+        "level_blocks": 2,
+        "full_blocks": 3,
+    },
 )

@@ -36,6 +36,7 @@ from restore_cli.models.layers import (
     start_at_zero,
 )
 from restore_cli.models.mprnet import (
+    MPRNET,
     OFFICIAL_NAMES,
     DeblurringStages,
     MprnetConfig,
@@ -268,4 +269,24 @@ MPRNET_MSCAM = Model(
             train_size=(64, 64),
         ),
     ),
+    tiny=MprnetMscamConfig(
+        features=8,
+        growth=8,
+        full_growth=8,
+        level_blocks=1,
+        full_blocks=1,
+        sr_features=16,
+        sr_groups=1,
+        sr_blocks=1,
+        image_skip=True,
+    ),
+    tiny_changes={
+        **MPRNET.tiny_changes,
+        "sr_features": 32,
+        "sr_groups": 2,
+        "sr_blocks": 3,
+        "sr_reduction": 4,
+        "scale": 2,
+        "image_skip": False,
+    },
 )

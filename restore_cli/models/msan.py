@@ -264,4 +264,6 @@ MSAN = Model(
             train_size=(256, 256),
         ),
     ),
+    tiny=MsanConfig(width=4, blocks=1, stages=2),
+    tiny_changes={"width": 8, "blocks": 2, "stages": 4, "unshuffle": True, "attention": False},
 )

@@ -32,7 +32,18 @@ def table(models: Iterable[Model]) -> Mapping[str, Model]:
     return MappingProxyType(by_name)
 
 
-MODELS = table([MAXIM_MSCAM, MPRNET_MSCAM, GFN, MOADG, MAXIM, MPRNET, MSAN, ATTENTIVE_DEBLUR])
+MODELS = table(
+    [
+        MAXIM_MSCAM,
+        MPRNET_MSCAM,
+        GFN,
+        MOADG,
+        MAXIM,
+        MPRNET,
+        MSAN,
+        ATTENTIVE_DEBLUR,
+    ]
+)
 
 
 def get_model(name: str) -> Model:

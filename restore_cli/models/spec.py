@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -134,6 +134,9 @@ class Model:
         published: formats of the authors' files, for the importer and the parity tests.
         dtypes: that its weights and features may have.
         frozen_part: what training may compute beforehand, or None.
+        tiny: a config of the smallest network that still has every part, for tests; None for those
+            that are not in the registry.
+        tiny_changes: another value for each hyperparameter of `tiny`, for tests.
     """
 
     name: str
@@ -159,6 +162,8 @@ class Model:
     published: tuple[PublishedFormat, ...] = ()
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
     frozen_part: FrozenPart | None = None
+    tiny: Any = None
+    tiny_changes: Mapping[str, int | bool] = field(default_factory=dict)
 
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.

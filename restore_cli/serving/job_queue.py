@@ -68,7 +68,7 @@ class JobSettings:
             raise UsageError(f"scale {self.scale} is not between 1 and 8")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A picture in the queue. The thread that restores writes it, others read it.
 
@@ -85,6 +85,7 @@ class Job:
         target: the restored file.
         shown: both, for the page.
         seen: when its owner last asked for it, seconds of a clock.
+        cancelled: whether its owner does not want it any more.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Job:
     target: Path | None = None
     shown: Pair | None = None
     seen: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -195,6 +197,16 @@ class JobQueue:
                 job.seen = time.monotonic()
             return job
 
+    def cancel(self, job: Job) -> None:
+        """Give a job up: at once while it waits, after its tile when it is at work."""
+        job.cancelled = True
+        with self._waiting.mutex:  # as `queue.Queue` documents it for those who need more
+            if waits := job in self._waiting.queue:
+                self._waiting.queue.remove(job)
+        if waits:
+            job.state, job.error = "failed", "cancelled"
+            self.release_place()
+
     def ahead_of(self, job: Job) -> int:
         """Jobs that are to be finished before this one."""
         with self._lock:
@@ -261,6 +273,8 @@ class JobQueue:
 
     def _look(self, job: Job) -> None:
         """Whether the work is still wanted."""
+        if job.cancelled:
+            raise GivenUpError("cancelled")
         if self._closing or time.monotonic() - job.seen > _PATIENCE:
             raise GivenUpError("nobody waits for this picture any more", hint="submit it again")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from restore_cli.errors import UsageError
@@ -30,3 +31,27 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen at {host}:{port}: {error.strerror}",
             hint="choose another --port, or 0 for any that is free, or an address of this machine",
         ) from error
+
+
+def addresses(host: str, port: int) -> list[str]:
+    """Where browsers find the page; what other machines can open comes first.
+
+    Args:
+        host: that it listens at.
+        port: of the socket.
+    """
+    hosts = {"0.0.0.0": [_own("192.0.2.1"), "127.0.0.1"], "::": [_own("2001:db8::1"), "::1"]}
+    found = [one for one in hosts.get(host, [host]) if one]
+    return [f"http://{f'[{one}]' if ':' in one else one}:{port}/" for one in dict.fromkeys(found)]
+
+
+def _own(elsewhere: str) -> str:
+    """This machine's address in the network that leads elsewhere; "" without one.
+
+    Nothing is sent: a UDP socket only looks up the way, here to addresses of examples (RFC 5737).
+    """
+    family = socket.AF_INET6 if ":" in elsewhere else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((elsewhere, 9))
+        return str(probe.getsockname()[0])
+    return ""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import secrets
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -23,17 +25,26 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.models.registry import MODELS
+from restore_cli.serving.fitting import TooManyPixelsError, fitted
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
+from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost")
+_MOST_TOLD = 20  # names of hosts that the owner is told of; visitors can invent any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +56,14 @@ class Limits:
         hosts: names that a request may call this server by.
         numbers: whether any address in numbers will do as well.
         seconds: that a request may take to arrive.
+        on_refused: called with a name that a request called this server by and must not, once each.
     """
 
     upload: int
     hosts: tuple[str, ...] = LOOPBACK
     numbers: bool = False
     seconds: float = 600.0
+    on_refused: Callable[[str], None] = lambda name: None
 
 
 class TooLargeError(RestoreError):
@@ -66,15 +79,16 @@ class Guard:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits, self.most = app, limits, limits.upload
+        self.told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not self._is_ours(Headers(scope=scope).get("host", "")):
-            refusal = _refused("this is not the host that was asked for", 400)
-            await refusal(scope, receive, send)
+        headers = Headers(scope=scope)
+        if not self._is_ours(headers.get("host", "")):
+            await self._refusal(headers)(scope, receive, send)
             return
         taken = 0
 
@@ -85,7 +99,7 @@ class Guard:
             if taken > self.most:
                 raise TooLargeError(
                     f"the picture is larger than {self.most / 1e6:.0f} MB",
-                    hint="use the command line, which has no limit",
+                    hint="send it as JPEG, or make it smaller first",
                 )
             return message
 
@@ -100,6 +114,22 @@ class Guard:
             with contextlib.suppress(ValueError):
                 return bool(ip_address(name))
         return name in self.limits.hosts
+
+    def _refusal(self, headers: Headers) -> Response:
+        """What a visitor reads who called this server by a wrong name; its owner is told too."""
+        host = headers.get("host", "")
+        name = re.sub(r"[^\w.:\[\]-]", "?", re.sub(r":\d*$", "", host)[:100], flags=re.ASCII)
+        if name and name not in self.told and len(self.told) < _MOST_TOLD:
+            self.told.add(name)
+            self.limits.on_refused(name)
+        text = (
+            f"'{name}' is not the host that this page is served by. Open the address that was "
+            "printed when it was started, or ask who started it to allow this name: the terminal "
+            "there says how."
+        )
+        if "text/html" in headers.get("accept", ""):
+            return PlainTextResponse(text + "\n", 400)
+        return _refused(text, 400)
 
 
 def make_app(queue: JobQueue, limits: Limits) -> Starlette:
@@ -116,6 +146,7 @@ def make_app(queue: JobQueue, limits: Limits) -> Starlette:
             Route("/", site.page),
             Route("/jobs", site.submit, methods=["POST"]),
             Route("/jobs/{key}", site.state),
+            Route("/jobs/{key}", site.cancel, methods=["DELETE"]),
             Route("/jobs/{key}/file", site.file),
         ],
         middleware=[
@@ -131,6 +162,7 @@ class _Site:
 
     def __init__(self, queue: JobQueue, limits: Limits) -> None:
         self.queue, self.limits = queue, limits
+        self.fitting = threading.Lock()  # one picture at a time is shrunk
         pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
         self.template = pages.get_template("serving/page.html.j2")
 
@@ -154,13 +186,12 @@ class _Site:
         return HTMLResponse(text, headers=headers)
 
     async def submit(self, request: Request) -> Response:
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if _is_from_elsewhere(request):
             return _refused("another site's page cannot submit pictures", 403)
         self.queue.reserve_place()
         try:
             async with asyncio.timeout(self.limits.seconds):
-                job = await self._receive(request)
+                job, notes = await self._receive(request)
         except BaseException as error:
             self.queue.release_place()
             if isinstance(error, TimeoutError):
@@ -169,28 +200,41 @@ class _Site:
                 ) from error
             raise
         self.queue.submit(job)
-        return JSONResponse({"key": job.key}, 202)
+        return JSONResponse({"key": job.key, "notes": notes}, 202)
 
-    async def _receive(self, request: Request) -> Job:
-        """The picture of a form, in its job's folder."""
+    async def cancel(self, request: Request) -> Response:
+        if _is_from_elsewhere(request):
+            return _refused("another site's page cannot cancel pictures", 403)
+        job = self.queue.find(request.path_params["key"])
+        if job is None:
+            return _refused("this picture is not kept any more", 404)
+        self.queue.cancel(job)
+        return Response(status_code=204)
+
+    async def _receive(self, request: Request) -> tuple[Job, tuple[str, ...]]:
+        """The picture of a form, in its job's folder, and notes on what was done to it."""
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
                 raise UsageError("there is no file 'picture' in the form")
-            settings = _settings(
-                {key: str(value) for key, value in form.items() if key != "picture"}
-            )
+            fields = {key: str(value) for key, value in form.items() if key != "picture"}
+            shrink, sure = (bool(fields.pop(key, "")) for key in ("shrink", "sure"))
+            settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
             try:
                 with job.source.open("wb") as file:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
+                return await run_in_threadpool(self._fitted, job, shrink, sure)
             except BaseException as error:  # a full disk, or a visitor who left
                 self.queue.discard(job)
                 if isinstance(error, OSError):
                     raise RestoreError(f"no room for the picture: {error.strerror}") from error
                 raise
-        return job
+
+    def _fitted(self, job: Job, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
+        with self.fitting:
+            return fitted(job, self.queue.max_pixels, shrink=shrink, sure=sure)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
@@ -206,16 +250,29 @@ class _Site:
         return FileResponse(
             job.target,
             media_type="application/octet-stream",
-            filename=job.target.name,
+            filename=_file_name(job.target.name),
             headers={"X-Content-Type-Options": "nosniff"},
         )
 
 
+def _is_from_elsewhere(request: Request) -> bool:
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
 def _failed(_: Request, error: Exception) -> Response:
+    if isinstance(error, TooManyPixelsError):
+        choices = [dataclasses.asdict(choice) for choice in error.choices]
+        return JSONResponse({"error": str(error), "choices": choices}, 400)
     statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
-    return _refused(f"{error}{f' ({hint})' if hint else ''}", status)
+    return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), status)
+
+
+def _file_name(name: str) -> str:
+    """What a visitor saves a result as: photo_x4.png, or photo_deblurred.png at its own size."""
+    return re.sub(r"_x1(?=\.\w+$)", "_deblurred", name)
 
 
 def _settings(fields: dict[str, str]) -> JobSettings:
@@ -244,14 +301,14 @@ def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
         "ahead": queue.ahead_of(job),
     }
     if job.state == "failed":
-        facts["error"] = job.error
+        facts["error"] = for_visitors(job.error)
     if job.state == "done" and job.target is not None and job.shown is not None:
         facts |= dataclasses.asdict(job.shown) | {"name": job.source.name}
         facts |= {
-            "file": job.target.name,
+            "file": _file_name(job.target.name),
             "bytes": job.target.stat().st_size,
             "seconds": round(job.seconds, 1),
-            "notes": list(job.notes),
+            "notes": [for_visitors(note) for note in job.notes],
         }
     return facts
 

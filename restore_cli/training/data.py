@@ -2,7 +2,7 @@
 
 Item number n of a run is a function of (seed, n): items go through the data in an order that is
 drawn anew each time around, and every item has random numbers of its own. So a batch does not
-depend on how many processes share it, and the position in the data is one number.
+depend on how many processes divide it, and the position in the data is one number.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     prepared: Mapping[str, Tensor] = {}
 
 
-class Crop(NamedTuple):
+class Item(NamedTuple):
     """An item: uint8 (3, H, W), with the margin; parameters of its degradation, or its other half.
 
     `degraded` is None for photos, `parameters` for pairs. Items of a pool have what of `large` (the
@@ -59,7 +59,7 @@ class Crop(NamedTuple):
 
 
 class Source(Protocol):
-    """What batches are made of.
+    """A source of training items, and of batches made of them.
 
     Attributes:
         targets: that can be made of it.
@@ -68,32 +68,32 @@ class Source(Protocol):
     targets: frozenset[str]
 
     def __len__(self) -> int:
-        """Photos or pairs."""
+        """Number of photos or pairs."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a model card says about the data."""
+        """Facts about the data, for the model card."""
 
-    def item(self, seed: int, number: int, patch: int) -> Crop:
-        """An item of a run, on the CPU: a function of the run's seed and the item's number."""
+    def item(self, seed: int, number: int, patch: int) -> Item:
+        """One item on the CPU, a function of the run's seed and the item's number."""
 
-    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
-        """The crops with the targets that are wanted, on the device."""
+    def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
+        """Items as a batch on the device, with the targets that are wanted."""
 
 
-class InTurn(Source, Protocol):
-    """Photos or pairs, each once, in an order that is drawn anew each time around."""
+class ShuffledSource(Source, Protocol):
+    """Goes through all photos or pairs in epochs, each epoch in a new random order."""
 
-    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
+    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Item:
         """A random crop of one photo or pair, on the CPU."""
 
-    def item(self, seed: int, number: int, patch: int) -> Crop:
+    def item(self, seed: int, number: int, patch: int) -> Item:
         around, place = divmod(number, len(self))
-        index = int(drawn_order(seed, around, len(self))[place])
+        index = int(shuffled_order(seed, around, len(self))[place])
         return self.crop(index, np.random.default_rng([seed, 1, number]), patch)
 
 
-class Pictures:
+class PictureCache:
     """Decoded pictures, kept while they fit in a quarter of the free memory."""
 
     def __init__(self) -> None:
@@ -117,12 +117,12 @@ class Pictures:
         return picture
 
     def forget(self) -> None:
-        """Give the memory back."""
+        """Empty the cache."""
         self._kept.clear()
         self._bytes = 0
 
 
-class Photos(InTurn):
+class Photos(ShuffledSource):
     """Folders of sharp photos, degraded on the device that trains."""
 
     targets: frozenset[str] = frozenset(
@@ -153,7 +153,7 @@ class Photos(InTurn):
         found = {folder: list_photos(folder, self._side(largest)) for folder in folders}
         self.paths = [path for paths in found.values() for path in paths]
         self._listing = _listing(found)
-        self.pictures = Pictures()
+        self.pictures = PictureCache()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -170,7 +170,7 @@ class Photos(InTurn):
             "degradation": self.degradation.name,
         }
 
-    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
+    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Item:
         photo, side = self.pictures.read(self.paths[index]), self._side(patch)
         halved = rng.random() < self.halve and min(photo.shape[1:]) >= 2 * side
         height, width = (length // (1 + halved) for length in photo.shape[1:])
@@ -182,26 +182,26 @@ class Photos(InTurn):
         sharp = cut(photo, top, left, side)
         # Where the crop lies in its picture decides how much roll turns into displacement; flips
         # and turns only mirror that, so the drawn place stands for the turned one.
-        turned = turn([sharp], rng)[0]
+        turned = flip_and_rotate([sharp], rng)[0]
         centre = (width / 2 - left, height / 2 - top)
         parameters = draw(self.degradation, rng, picture=(height, width), centre=centre)
-        return Crop(turned, None, parameters)
+        return Item(turned, None, parameters)
 
     def under(self, degradation: DegradationRecipe) -> Photos:
-        """The same photos, degraded otherwise."""
+        """The same photos with another degradation."""
         other = copy.copy(self)
         other.degradation = degradation
         return other
 
-    def supply(self, wanted: int, *, mirrored: bool) -> int:
-        """How many items for a pool differ, at most `wanted`: all do."""
+    def available(self, wanted: int, *, mirrored: bool) -> int:
+        """Number of different pool items that can be made, at most `wanted`: any number."""
         return wanted
 
-    def sample(self, seed: int, number: int, side: int) -> Crop:
-        """Item for a pool: a crop, a function of seed and number."""
+    def sample(self, seed: int, number: int, side: int) -> Item:
+        """A pool item: a crop, a function of seed and number."""
         return self.item(seed, number, side)
 
-    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+    def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         sharp = upload([crop.sharp for crop in crops], device)
         parameters = [crop.parameters for crop in crops if crop.parameters is not None]
         degraded, reference = degrade(sharp, parameters, self.degradation, margin=self.margin)
@@ -213,14 +213,14 @@ class Photos(InTurn):
         return Batch(degraded, make_targets(wanted, degraded, reference, large))
 
 
-class PairedPictures(InTurn):
+class PairedPictures(ShuffledSource):
     """Pairs as they are; where both pictures are of one size, the degraded one is shrunk bicubic.
 
     As GFN and Chu et al. make LR-GoPro.
     """
 
     def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
-        """Look at the first pair of each folder.
+        """Compare sizes of the first pair of each folder.
 
         Args:
             found: pairs by the folder they are in.
@@ -235,7 +235,7 @@ class PairedPictures(InTurn):
         self._listing = _listing(
             {folder: [pair.reference for pair in pairs.pairs] for folder, pairs in found.items()}
         )
-        self.pictures = Pictures()
+        self.pictures = PictureCache()
         shrinks = {_shrinks(pairs.pairs[0], scale) for pairs in found.values()}
         if len(shrinks) > 1:
             raise UsageError(
@@ -257,7 +257,7 @@ class PairedPictures(InTurn):
             "listing_sha256": self._listing,
         }
 
-    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Crop:
+    def crop(self, index: int, rng: np.random.Generator, patch: int) -> Item:
         pair, (degraded, sharp) = self.pairs[index], self._read(index)
         ratio = 1 if self.shrink else self.scale
         height, width = degraded.shape[1:]
@@ -272,22 +272,27 @@ class PairedPictures(InTurn):
         small = degraded[:, top : top + side, left : left + side]
         top, left, side = top * ratio, left * ratio, side * ratio
         large = sharp[:, top : top + side, left : left + side]
-        small, large = turn([small, large], rng)
-        return Crop(large, small, None)
+        small, large = flip_and_rotate([small, large], rng)
+        return Item(large, small, None)
 
-    def supply(self, wanted: int, *, mirrored: bool) -> int:
-        """How many items for a pool differ, at most `wanted`; mirrored ones may, or may not."""
+    def available(self, wanted: int, *, mirrored: bool) -> int:
+        """Number of different pool items that can be made, at most `wanted`.
+
+        Args:
+            wanted: number of items.
+            mirrored: whether the mirror image of a pair counts as another item.
+        """
         return min(wanted, len(self) * (2 if mirrored else 1))
 
-    def sample(self, seed: int, number: int, side: int) -> Crop:
-        """Item for a pool: a whole pair; beyond the number of pairs, mirrored."""
+    def sample(self, seed: int, number: int, side: int) -> Item:
+        """A pool item: a whole pair; from the number of pairs on, its mirror image."""
         mirror, place = divmod(number, len(self))
-        degraded, sharp = self._read(int(drawn_order(seed, 0, len(self))[place]))
+        degraded, sharp = self._read(int(shuffled_order(seed, 0, len(self))[place]))
         if self.shrink:
             height, width = (length // self.scale * self.scale for length in sharp.shape[1:])
             degraded, sharp = degraded[:, :height, :width], sharp[:, :height, :width]
         return (
-            Crop(sharp.flip(2), degraded.flip(2), None) if mirror else Crop(sharp, degraded, None)
+            Item(sharp.flip(2), degraded.flip(2), None) if mirror else Item(sharp, degraded, None)
         )
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
@@ -299,7 +304,7 @@ class PairedPictures(InTurn):
             raise PictureError(f"the pictures of pair '{pair.name}' do not fit each other")
         return degraded, sharp
 
-    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+    def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         reference = upload([crop.sharp for crop in crops], device)
         degraded = upload([crop.degraded for crop in crops if crop.degraded is not None], device)
         large = degraded if self.shrink else None
@@ -312,8 +317,8 @@ class PairedPictures(InTurn):
 
 
 @lru_cache(32)  # a mixture has one for each of its parts
-def drawn_order(seed: int, around: int, count: int) -> np.ndarray:
-    """Indices below `count` in the order of their turn, the `around`-th time."""
+def shuffled_order(seed: int, around: int, count: int) -> np.ndarray:
+    """Random order of the indices below `count` in epoch number `around`."""
     return np.random.default_rng([seed, 0, around]).permutation(count)
 
 
@@ -340,7 +345,7 @@ def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
-    """What `_cut` gives of the photo at half its size, without halving all of it."""
+    """A crop of the photo at half size; only the part that is needed is resized."""
     rows, columns = (length // 2 for length in photo.shape[1:])
     border = 4  # halved pixels: more than the bicubic kernel reaches
     first = max(top - border, 0), max(left - border, 0)
@@ -351,8 +356,8 @@ def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
     return _cut(half, top - first[0], left - first[1], side)
 
 
-def turn(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """The same one of eight flips and turns for all maps (C, H, W)."""
+def flip_and_rotate(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    """Apply the same random one of eight flips and rotations to all maps (C, H, W)."""
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     turned = [torch.rot90(picture, turns, (1, 2)) for picture in pictures]
     return [(picture.flip(2) if flip else picture).contiguous() for picture in turned]

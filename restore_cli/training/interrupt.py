@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM of a scheduler, between steps, never in the middle of one."""
+"""Handles Ctrl-C, and the SIGTERM of a scheduler, between steps, never in the middle of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, after which the block was left in order."""
 
 
 class Interrupt:
@@ -17,10 +21,10 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Note the first SIGINT or SIGTERM, so that a step ends whole; a second one acts as usual.
+    """Record the first SIGINT or SIGTERM so that the step is completed; a second one acts as usual.
 
     Raises:
-        KeyboardInterrupt: at the end of the block, if there was one.
+        Interrupted: at the end of the block, if there was one.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -44,4 +48,4 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         restore()
     if interrupt.requested:
-        raise KeyboardInterrupt
+        raise Interrupted

@@ -1,4 +1,4 @@
-"""Batches of a process: its share of every batch, read ahead where a GPU computes."""
+"""Batches of a process: its part of every batch, read ahead where a GPU computes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from restore_cli.errors import UsageError
-from restore_cli.training.data import Batch, Crop, Source
+from restore_cli.training.data import Batch, Item, Source
 from restore_cli.training.recipe import TrainingRecipe
 
 READERS = 8  # threads that read and crop for a GPU
@@ -39,10 +39,10 @@ class Loader:
         ahead = min(READERS, os.cpu_count() or 1) if device.type == "cuda" else 0
         ahead = ahead if readers is None else readers
         self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
-        self._ahead: dict[tuple[int, int], Future[Crop]] = {}
+        self._ahead: dict[tuple[int, int], Future[Item]] = {}
         self.waited = 0.0  # seconds in which training had nothing to do but wait
 
-    def share(self, first: int, count: int) -> list[range]:
+    def indices(self, first: int, count: int) -> list[range]:
         """Numbers of this process' items among `count` from `first` on, one range per micro-batch.
 
         Raises:
@@ -59,19 +59,19 @@ class Loader:
         return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
 
     def refuse_indivisible(self, recipe: TrainingRecipe) -> None:
-        """See now, not after the first phase, that every batch can be divided.
+        """Check up front that every batch of the recipe can be divided.
 
         Raises:
             UsageError: one cannot.
         """
         for phase in recipe.phases:
             for batch in (phase.batch, *(larger.batch for larger in phase.progressive)):
-                self.share(0, batch)
+                self.indices(0, batch)
 
     def expect(self, first: int, count: int, patch: int) -> None:
-        """Begin to read a later batch."""
+        """Start reading a later batch."""
         if self._pool is not None:
-            for numbers in self.share(first, count):
+            for numbers in self.indices(first, count):
                 for number in numbers:
                     if (number, patch) not in self._ahead:
                         future = self._pool.submit(self._crop, number, patch)
@@ -85,7 +85,7 @@ class Loader:
         """
         begun = time.monotonic()
         self.expect(first, count, patch)
-        crops = [[self._take(n, patch) for n in numbers] for numbers in self.share(first, count)]
+        crops = [[self._take(n, patch) for n in numbers] for numbers in self.indices(first, count)]
         self.waited += time.monotonic() - begun
         return [self.source.batch(part, wanted, self.device) for part in crops]
 
@@ -94,9 +94,9 @@ class Loader:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _take(self, number: int, patch: int) -> Crop:
+    def _take(self, number: int, patch: int) -> Item:
         future = self._ahead.pop((number, patch), None)
         return future.result() if future else self._crop(number, patch)
 
-    def _crop(self, number: int, patch: int) -> Crop:
+    def _crop(self, number: int, patch: int) -> Item:
         return self.source.item(self.seed, number, patch)

@@ -12,24 +12,24 @@ import torch
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import UsageError
 from restore_cli.layouts import find_pairs
-from restore_cli.training.data import Batch, Crop, PairedPictures, Photos, Source
+from restore_cli.training.data import Batch, Item, PairedPictures, Photos, Source
 from restore_cli.training.recipe import TrainingRecipe
 
 Kind = Photos | PairedPictures
 
 
-class Places:
-    """Which part of a mixture every item of a run is of: the same hundred over and over.
+class MixtureOrder:
+    """Assigns every item of a run to a part of the mixture, in a pattern of a hundred items.
 
-    The parts are spread as evenly as their shares allow, so that every batch has its share of each
-    to within one, however large it is and whichever process asks.
+    The parts are spread as evenly as their probabilities allow, so that every batch has the
+    expected number of each to within one, however large it is and whichever process asks.
     """
 
     def __init__(self, hundredths: Sequence[int]) -> None:
-        """Spread a hundred items.
+        """Distribute a hundred items over the parts.
 
         Args:
-            hundredths: the shares; they add up to 100.
+            hundredths: the probabilities; they add up to 100.
         """
         taken = np.zeros(len(hundredths), dtype=int)
         self._parts, self._before = [], []
@@ -42,18 +42,24 @@ class Places:
         self._hundredths = list(hundredths)
 
     def locate(self, number: int) -> tuple[int, int]:
-        """The part of an item of the run, and how many of that part there are before it."""
+        """The part an item of the run belongs to, and its index within that part."""
         around, place = divmod(number, 100)
         part = self._parts[place]
         return part, around * self._hundredths[part] + self._before[place]
 
+    def before(self, number: int) -> list[int]:
+        """Number of items of each part before an item of the run."""
+        around, place = divmod(number, 100)
+        begun = self._parts[:place]
+        return [around * each + begun.count(n) for n, each in enumerate(self._hundredths)]
+
 
 class Mixture(Source):
-    """Parts with shares; each goes through its own data in its own order."""
+    """Parts with probabilities; each goes through its own data in its own order."""
 
     def __init__(self, sources: Sequence[Kind], hundredths: Sequence[int]) -> None:
         self.sources, self.hundredths = list(sources), list(hundredths)
-        self.places = Places(hundredths)
+        self.order = MixtureOrder(hundredths)
         self.targets = frozenset.intersection(*(source.targets for source in sources))
 
     def __len__(self) -> int:
@@ -65,14 +71,14 @@ class Mixture(Source):
         return {
             "kind": "mixture",
             "count": len(self),
-            "parts": [{"share": share / 100} | source.facts for share, source in parts],
+            "parts": [{"probability": part / 100} | source.facts for part, source in parts],
         }
 
-    def item(self, seed: int, number: int, patch: int) -> Crop:
-        part, own = self.places.locate(number)
+    def item(self, seed: int, number: int, patch: int) -> Item:
+        part, own = self.order.locate(number)
         return self.sources[part].item(part_seed(seed, part), own, patch)._replace(part=part)
 
-    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+    def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         present = sorted({crop.part for crop in crops})
         batches = [
             self.sources[part].batch([crop for crop in crops if crop.part == part], wanted, device)
@@ -88,7 +94,7 @@ class Mixture(Source):
 
 
 def part_seed(seed: int, part: int) -> int:
-    """Of a part of a mixture, so that two parts do not cut the same photos at the same places."""
+    """Seed of a part of a mixture, so that two parts do not cut photos at the same places."""
     return int(np.random.SeedSequence([seed, 2, part]).generate_state(1)[0])
 
 

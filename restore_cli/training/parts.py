@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.training.recipe import Phase, TrainingRecipe
-from restore_cli.weights.checkpoint import read_checkpoint
-from restore_cli.weights.store import locate
+from restore_cli.weights.store import locate, read
 
 
 def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
-    """Give the modules that the recipe names the weights of their checkpoints.
+    """Load the checkpoints that the recipe names into parts of the network.
 
     Raises:
         UsageError: no such module, or no such checkpoint.
@@ -41,7 +40,7 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
 
 
 def stored_elsewhere(tensors: dict[str, Tensor], recipe: TrainingRecipe) -> dict[str, str]:
-    """Modules whose weights are still exactly those of a listed checkpoint, and its sha256.
+    """Modules whose weights still equal those of a listed checkpoint, with its sha256.
 
     Args:
         tensors: of the whole network, float32.
@@ -50,18 +49,20 @@ def stored_elsewhere(tensors: dict[str, Tensor], recipe: TrainingRecipe) -> dict
     kept = {}
     for module, weights in recipe.parts.items():
         file = locate(weights, None)
+        if file.checkpoint is None:  # only what every installation has is stored once
+            continue
         own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
-        stored = {f"{module}.{n}": t for n, t in read_checkpoint(file.path).tensors.items()}
+        stored = {f"{module}.{n}": t for n, t in read(file).tensors.items()}
         same = own.keys() == stored.keys() and all(
             torch.equal(tensor.cpu(), stored[name]) for name, tensor in own.items()
         )
-        if same and file.checkpoint is not None:
+        if same:
             kept[module] = file.sha256
     return kept
 
 
 def without(tensors: dict[str, Tensor], modules: Collection[str]) -> dict[str, Tensor]:
-    """The tensors but those of some modules."""
+    """The tensors without those of some modules."""
     prefixes = tuple(f"{module}." for module in modules)
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
 

@@ -1,10 +1,15 @@
-"""A pool of degraded pictures on the disk, made once and cut at random ever after.
+"""A pool of degraded pictures on disk, made once and cropped at random during training.
 
 Degrading took 0.35 s of a step of 1.2 s of the small networks on two cores, and a frozen part may
 cost many times what is trained. So items are made beforehand: the degraded picture, its reference,
 and, where the network has a part that the recipe leaves as it is at first, that part's outputs as
 float16. An item is a function of (seed, part of the mixture, number), so a pool that was
 interrupted goes on, and one that is prolonged keeps what it has.
+
+With `reuse` in the recipe the items of photos are replaced one after the other while training goes
+on: every `reuse` patches the pool's window moves by one number. Which numbers are in it is a
+function of the patch, so a resumed run cuts from the same ones, whoever has made them: a process
+in the background (`refill`), or, where that was too slow, the one that trains.
 
 | file | what |
 |---|---|
@@ -34,18 +39,18 @@ from restore_cli.models.spec import Model
 from restore_cli.training.data import (
     PREPARED,
     Batch,
-    Crop,
+    Item,
     PairedPictures,
     Photos,
     Source,
-    drawn_order,
+    flip_and_rotate,
     make_targets,
-    turn,
+    shuffled_order,
     upload,
 )
-from restore_cli.training.mixture import Mixture, Places, part_seed
+from restore_cli.training.distributed import ProcessGroup
+from restore_cli.training.mixture import Mixture, MixtureOrder, part_seed
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.training.team import Team
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
@@ -69,7 +74,8 @@ class Pool(Source):
     """Items on the disk; a patch is a random crop of one, flipped and turned.
 
     Attributes:
-        counts: items of each part of the mixture.
+        counts: items of each part of the mixture, at a time.
+        replaced: whether items of each part are replaced while training goes on.
     """
 
     def __init__(
@@ -96,16 +102,18 @@ class Pool(Source):
         self.source, self.targets = source, source.targets
         parts = source.sources if isinstance(source, Mixture) else [source]
         self.parts = [part for part in parts if isinstance(part, Photos | PairedPictures)]
-        shares = source.hundredths if isinstance(source, Mixture) else [100]
-        self.places = Places(shares)
-        wanted = [max(round(recipe.pool.size * share / 100), 1) for share in shares]
+        hundredths = source.hundredths if isinstance(source, Mixture) else [100]
+        self.order = MixtureOrder(hundredths)
+        wanted = [max(round(recipe.pool.size * part / 100), 1) for part in hundredths]
         mirrored = frozen is not None
         self.counts = [
-            part.supply(count, mirrored=mirrored)
+            part.available(count, mirrored=mirrored)
             for part, count in zip(self.parts, wanted, strict=True)
         ]
         targets = {term.target for phase in recipe.phases for term in phase.losses}
         self._stored = {"degraded_large"} & targets
+        self.replaced = [self.refilled and isinstance(part, Photos) for part in self.parts]
+        self._dropped = [0] * len(self.parts)
         self._check()
 
     def __len__(self) -> int:
@@ -115,45 +123,72 @@ class Pool(Source):
     def facts(self) -> dict[str, Any]:
         return self.source.facts
 
-    def fill(self, team: Team, report: Callable[[int, int], None]) -> None:
-        """Make the items that are missing; the processes of a team share the work.
+    def fill(self, group: ProcessGroup, report: Callable[[int, int], None], seen: int = 0) -> None:
+        """Make the items that are missing; the processes of a group divide the work.
 
         Args:
-            team: of this process.
+            group: of this process.
             report: called with items done and in all.
+            seen: patches that were cut already.
 
         Raises:
             PictureError: a picture cannot be read.
             RestoreError: the disk is full.
         """
-        team.wait()  # until all have compared the record: a new pool must be empty
-        missing = self._missing()
+        group.wait()  # until all have compared the record: a new pool must be empty
+        missing = self._missing(seen)
         for place, (part, number) in enumerate(missing):
-            if place % team.size == team.rank:
+            if place % group.size == group.rank:
                 report(len(self) - len(missing) + place, len(self))
-                self._make(part, number)
-        team.wait()
-        for part, number in self._missing():  # of processes on hosts that have another disk
-            self._make(part, number)
+                self.make(part, number)
+        group.wait()
+        for part, number in self._missing(seen):  # of processes on hosts that have another disk
+            self.make(part, number)
         for source in self.parts:
             source.pictures.forget()  # the memory is better used for the items' files
         report(len(self), len(self))
 
     def bytes_on_disk(self) -> int:
-        """Of all items, whichever recipe's size they were made for."""
+        """Size of all items in the folder, in bytes."""
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
     def missing(self) -> int:
-        """How many items are not made yet."""
-        return len(self._missing())
+        """Number of items that the initial pool still lacks."""
+        return len(self._missing(0))
 
-    def item(self, seed: int, number: int, patch: int) -> Crop:
-        part, own = self.places.locate(number)
+    @property
+    def refilled(self) -> bool:
+        """Whether items are replaced while training goes on."""
+        return self.recipe.pool.reuse is not None
+
+    def first_numbers(self, seen: int) -> list[int]:
+        """Number of each part's oldest item after a number of patches.
+
+        The pool holds `counts` items from that number on; those below it were replaced.
+
+        Args:
+            seen: patches that were cut already.
+        """
+        return [self._first(part, own) for part, own in enumerate(self.order.before(seen))]
+
+    def drop(self, seen: int) -> None:
+        """Delete the items that are not needed after so many patches."""
+        for part, first in enumerate(self.first_numbers(seen)):
+            for number in range(self._dropped[part], first):
+                self.path(part, number).unlink(missing_ok=True)
+            self._dropped[part] = max(first, self._dropped[part])
+
+    def item(self, seed: int, number: int, patch: int) -> Item:
+        part, own = self.order.locate(number)
         seed = part_seed(seed, part)
         around, place = divmod(own, self.counts[part])
-        index = int(drawn_order(seed, around, self.counts[part])[place])
+        index = int(shuffled_order(seed, around, self.counts[part])[place])
+        first = self._first(part, own)
         rng = np.random.default_rng([seed, 1, own])
-        path = self._path(part, index)
+        number = first + (index - first) % self.counts[part]
+        path = self.path(part, number)
+        if self.refilled and not path.is_file():
+            self.make(part, number)
         try:
             return _cut(path, rng, patch)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -162,7 +197,7 @@ class Pool(Source):
                 hint="delete it, and it is made again",
             ) from error
 
-    def batch(self, crops: Sequence[Crop], wanted: Collection[str], device: torch.device) -> Batch:
+    def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         reference = upload([crop.sharp for crop in crops], device)
         degraded = _together([crop.degraded for crop in crops if crop.degraded is not None], device)
         large = [crop.large for crop in crops if crop.large is not None]
@@ -173,16 +208,22 @@ class Pool(Source):
                 prepared[name] = upload([crop.prepared[name] for crop in crops], device)
         return Batch(degraded, make_targets(wanted, degraded, reference, enlarged), prepared)
 
-    def _path(self, part: int, number: int) -> Path:
+    def path(self, part: int, number: int) -> Path:
+        """File of an item."""
         return self.folder / f"{part}-{number:06d}.safetensors"
 
-    def _missing(self) -> list[tuple[int, int]]:
+    def _first(self, part: int, own: int) -> int:
+        """Number of the oldest item of a part when its patch `own` is cut; pairs stay."""
+        reuse = self.recipe.pool.reuse
+        return own // reuse if reuse and self.replaced[part] else 0
+
+    def _missing(self, seen: int) -> list[tuple[int, int]]:
         there = {path.name for path in self.folder.glob("*.safetensors")}
         return [
             (part, number)
-            for part, count in enumerate(self.counts)
-            for number in range(count)
-            if self._path(part, number).name not in there
+            for part, first in enumerate(self.first_numbers(seen))
+            for number in range(first, first + self.counts[part])
+            if self.path(part, number).name not in there
         ]
 
     def _check(self) -> None:
@@ -217,7 +258,7 @@ class Pool(Source):
             raise RestoreError(f"cannot write to the pool '{self.folder}': {error}") from error
 
     def _origin(self) -> dict[str, Any]:
-        """All that items depend on; sizes and shares do not change them."""
+        """Everything the items depend on; pool size and probabilities do not change them."""
         parts = []
         for part in self.parts:
             facts = part.facts
@@ -234,9 +275,15 @@ class Pool(Source):
             "data": parts,
             "stored": sorted(self._stored),
             "frozen part": f"{frozen.model.name} sha256 {frozen.sha256}" if frozen else "none",
-        }
+        } | ({"refilled": True} if self.refilled else {})  # other runs would miss what goes
 
-    def _make(self, part: int, number: int) -> None:
+    def make(self, part: int, number: int) -> None:
+        """Make an item: a function of the recipe's seed, part and number.
+
+        Raises:
+            PictureError: a picture cannot be read.
+            RestoreError: the disk is full.
+        """
         source, seed = self.parts[part], part_seed(self.recipe.seed, part)
         crop = source.sample(seed, number, self.recipe.pool_side)
         made = source.batch([crop], self._stored, self.device)
@@ -251,7 +298,7 @@ class Pool(Source):
         for name, (map_, factor) in prepared.items():
             kept[f"{PREPARED}.{name}"] = map_[0, :, : height // factor, : width // factor].half()
         on_the_cpu = {name: tensor.cpu() for name, tensor in kept.items()}
-        write_checkpoint(self._path(part, number), on_the_cpu, None)
+        write_checkpoint(self.path(part, number), on_the_cpu, None)
 
     def _prepare(self, degraded: Tensor) -> tuple[dict[str, tuple[Tensor, int]], int]:
         """Outputs of the frozen part, each with the factor that it is smaller by; the largest."""
@@ -269,8 +316,8 @@ class Pool(Source):
         return {name: (maps[name], factors[name]) for name in maps}, max(factors.values())
 
 
-def _cut(path: Path, rng: np.random.Generator, patch: int) -> Crop:
-    """The same place of all maps of an item; only that is read.
+def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
+    """Crop all maps of an item at the same place; only that part is read.
 
     Raises:
         SafetensorError: not a whole file.
@@ -293,11 +340,11 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Crop:
             above, below = (line * rows // height for line in (top, top + patch))
             before, behind = (line * columns // width for line in (left, left + patch))
             cut[name] = map_[:, above:below, before:behind]
-    turned = dict(zip(cut, turn(list(cut.values()), rng), strict=True))
+    turned = dict(zip(cut, flip_and_rotate(list(cut.values()), rng), strict=True))
     prefix = f"{PREPARED}."
     prepared = {n.removeprefix(prefix): t for n, t in turned.items() if n.startswith(prefix)}
     large = turned.get("degraded_large")
-    return Crop(turned["reference"], turned["degraded"], None, large, prepared)
+    return Item(turned["reference"], turned["degraded"], None, large, prepared)
 
 
 def _bytes(picture: Tensor) -> Tensor:
@@ -305,13 +352,13 @@ def _bytes(picture: Tensor) -> Tensor:
 
 
 def _exact(picture: Tensor) -> Tensor:
-    """As 8 bits where the degradation rounds to them."""
+    """As uint8 where that is exact, because the degradation rounds to 8 bits."""
     rounded = _bytes(picture)
     return rounded if torch.equal(rounded.float() / 255, picture) else picture
 
 
 def _together(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
-    """A batch of pictures of 8 bits, of float32, or of both."""
+    """A batch of uint8 pictures, float32 pictures, or both."""
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]
     return upload(list(pictures), device)

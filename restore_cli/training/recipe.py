@@ -1,4 +1,4 @@
-"""A training recipe: everything that decides the weights, but for the data and the hardware."""
+"""A training recipe: everything that decides the weights, except data and hardware."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class LossTerm(BaseModel):
 
     @property
     def name(self) -> str:
-        """As it is called in logs."""
+        """Name in logs."""
         return f"{self.output}.{self.loss}"
 
 
-class Cosine(BaseModel):
+class CosineLR(BaseModel):
     """Constant, then half a cosine over the last `steps` steps (None: all) down to `end`.
 
     The constant part does not depend on the length of the phase: a run can be prolonged.
@@ -67,18 +67,18 @@ class Cosine(BaseModel):
     steps: Count | None = None
 
 
-class Stairs(BaseModel):
+class StepLR(BaseModel):
     """Times `factor` every `every` steps, never below `end`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["stairs"]
+    kind: Literal["step"]
     every: Count
     factor: Annotated[float, Field(gt=0, lt=1)]
     end: NotNegative = 0.0
 
 
-class Polynomial(BaseModel):
+class PolynomialLR(BaseModel):
     """end + (rate - end) * (1 - step / steps) ** power."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,7 +88,7 @@ class Polynomial(BaseModel):
     end: NotNegative = 0.0
 
 
-class Constant(BaseModel):
+class ConstantLR(BaseModel):
     """The same rate throughout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +96,7 @@ class Constant(BaseModel):
     kind: Literal["constant"]
 
 
-Schedule = Annotated[Cosine | Stairs | Polynomial | Constant, Field(discriminator="kind")]
+Schedule = Annotated[CosineLR | StepLR | PolynomialLR | ConstantLR, Field(discriminator="kind")]
 
 
 class Adam(BaseModel):
@@ -127,8 +127,8 @@ class Sgd(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
-class Larger(BaseModel):
-    """From this step of a phase on, patches and batches of other sizes (progressive training)."""
+class ProgressiveSize(BaseModel):
+    """Patch and batch size from some step of a phase on (progressive training)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -164,9 +164,9 @@ class Phase(BaseModel):
     steps: Count
     batch: Count
     patch: Side
-    progressive: list[Larger] = []
+    progressive: list[ProgressiveSize] = []
     learning_rate: Positive
-    schedule: Schedule = Cosine()
+    schedule: Schedule = CosineLR()
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip: Positive | None = None
     trained: Annotated[list[Name], Field(min_length=1)] = ["*"]
@@ -204,44 +204,49 @@ class MixturePart(BaseModel):
 
     Attributes:
         data: which of the folders given it is made of: those of sharp photos, or those of pairs.
-        share: of the patches; a whole number of hundredths.
+        probability: that a patch is of this part, kept to exactly in every hundred patches; a whole
+            number of hundredths.
         degradation: of photos, by name; None for the recipe's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Literal["photos", "pairs"]
-    share: Annotated[float, Field(gt=0, le=1)]
+    probability: Annotated[float, Field(gt=0, le=1)]
     degradation: Name | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> MixturePart:
         if self.data == "pairs" and self.degradation is not None:
             raise ValueError("pairs are taken as they are, without a degradation")
-        if abs(100 * self.share - self.hundredths) > 1e-6:
-            raise ValueError("a share is a whole number of hundredths")
+        if abs(100 * self.probability - self.hundredths) > 1e-6:
+            raise ValueError("a probability is a whole number of hundredths")
         return self
 
     @property
     def hundredths(self) -> int:
-        """The share in whole numbers."""
-        return round(100 * self.share)
+        """The probability in hundredths."""
+        return round(100 * self.probability)
 
 
 class PoolShape(BaseModel):
     """What `--pool` is filled with before training.
 
     Attributes:
-        size: items, divided by the shares of a mixture; pairs are whole pictures, at most one item
-            each (two, the other one mirrored, where a part of the network is computed beforehand).
+        size: items, divided by the probabilities of a mixture; pairs are whole pictures, at most
+            one item each (two, the other one mirrored, where a part of the network is computed
+            beforehand).
         side: of a degraded picture cut from a photo, pixels; patches are cut from it at random.
             None for 128, or the largest patch.
+        reuse: patches cut from an item of photos, on average, before a new one takes its place:
+            every `reuse` patches the oldest item goes. None for items that stay.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: Count = 2000
     side: Side | None = None
+    reuse: Count | None = None
 
 
 class TrainingRecipe(BaseModel):
@@ -257,11 +262,11 @@ class TrainingRecipe(BaseModel):
         validation_degradation: likewise, for sharp photos to validate on.
         gopro_blur: which of GoPro's blurry frames pairs are made of.
         seed: of everything random.
-        start: how a fresh network's weights are drawn: as torch and the network's own rules do, or
-            its convolutions as `start.draw_he`.
+        initialisation: how a fresh network's weights are drawn: as torch and the network's own
+            rules do, or its convolutions as `initialisation.initialise_he`.
         margin: pixels around a patch that are cut off after degrading, so that its border was made
             from real neighbours.
-        halve: share of the photos that are halved first: cleaner than their JPEG.
+        halve: probability that a photo is halved first: cleaner than their JPEG.
         ema: decay of the average of the weights; 0 for the weights themselves.
         save_every: steps between saved states, at most.
         save_minutes: between saved states, at most.
@@ -281,7 +286,7 @@ class TrainingRecipe(BaseModel):
     pool: PoolShape = PoolShape()
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
     seed: Annotated[int, Field(ge=0)] = 0
-    start: Literal["torch", "he"] = "torch"
+    initialisation: Literal["torch", "he"] = "torch"
     margin: Annotated[int, Field(ge=0)] = 8
     halve: Annotated[float, Field(ge=0, le=1)] = 0.3
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -301,14 +306,14 @@ class TrainingRecipe(BaseModel):
         if self.phases[0].keep_optimizer:
             raise ValueError("the first phase has no optimizer to keep")
         if self.mixture and sum(part.hundredths for part in self.mixture) != 100:
-            raise ValueError("the shares of a mixture must add up to 1")
+            raise ValueError("the probabilities of a mixture must add up to 1")
         if self.pool_side < max(self.patches):
             raise ValueError("a patch is larger than the pool's side")
         return self
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """Number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @property
@@ -318,16 +323,16 @@ class TrainingRecipe(BaseModel):
 
     @property
     def pool_side(self) -> int:
-        """Of a degraded picture in the pool."""
+        """Side of a degraded picture in the pool."""
         return self.pool.side or max(128, *self.patches)
 
     def content(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The recipe as JSON values."""
         return self.model_dump(mode="json")
 
 
 class Ablation(BaseModel):
-    """Another recipe with a part changed or left out.
+    """A shipped recipe with a part changed or left out.
 
     Attributes:
         base: name of a shipped recipe.
@@ -348,7 +353,7 @@ class Ablation(BaseModel):
     learning_rate: Positive | None = None
 
     def recipe(self) -> TrainingRecipe:
-        """The whole recipe.
+        """The complete recipe.
 
         Raises:
             RecipeError: the base has no such phase or loss term.
@@ -380,7 +385,7 @@ class Ablations(RootModel[dict[str, Ablation]]):
 
 @cache
 def ablations() -> dict[str, Ablation]:
-    """Those that come with the package."""
+    """The ablations that come with the package."""
     return toml_file.load(Ablations, str(ABLATIONS), FOLDER, "recipes").root
 
 
@@ -400,7 +405,7 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package, but for the ablations."""
+    """Names of the recipes that come with the package, without the ablations."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
@@ -411,15 +416,15 @@ def learning_rate(phase: Phase, step: int) -> float:
         return rate * (step + 1) / phase.warm_up
     past, length = step - phase.warm_up, max(phase.steps - phase.warm_up, 1)
     match schedule:
-        case Cosine():
+        case CosineLR():
             left = max(length - past, 0) / min(schedule.steps or length, length)
             fraction = (1 - math.cos(math.pi * min(left, 1.0))) / 2
             rate = schedule.end + (rate - schedule.end) * fraction
-        case Stairs():
+        case StepLR():
             rate = max(rate * float(schedule.factor ** (past // schedule.every)), schedule.end)
-        case Polynomial():
+        case PolynomialLR():
             left = max(length - past, 0) / length
             rate = schedule.end + (rate - schedule.end) * float(left**schedule.power)
-        case Constant():
+        case ConstantLR():
             pass
     return rate

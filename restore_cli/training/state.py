@@ -1,4 +1,4 @@
-"""What a run needs to go on after a stop: one file, written whole or not at all."""
+"""What a run needs to resume: one file, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.training.recipe import TrainingRecipe
 
+# Names in states of earlier versions; such a run goes on under the new ones.
+RENAMED = {"start": "initialisation", "share": "probability"}
 # A run may be prolonged, cut short, cooled down or calmed; anything else makes another run of it.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
 
@@ -84,8 +86,18 @@ def read_state(path: Path) -> TrainingState:
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("recipe", "facts"):
+            values[key] = _current_names(values[key])
         return TrainingState(**values)
-    except (TypeError, RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+    except (
+        TypeError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        UnpicklingError,
+    ) as error:
         raise UsageError(
             f"'{path}' is not a state of this version's `restore train`: {error}",
             hint="begin anew in another --output, with the run's weights.safetensors as --weights",
@@ -117,10 +129,19 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
     return state
 
 
+def _current_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_current_names(one) for one in value]
+    if isinstance(value, dict):
+        renamed = {RENAMED.get(key, key): _current_names(one) for key, one in value.items()}
+        return renamed | ({"kind": "step"} if value.get("kind") == "stairs" else {})
+    return value
+
+
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
     flat = recipe | {"phases": [phase["name"] for phase in recipe["phases"]]}
     del flat["save_minutes"]
-    flat["pool"] = recipe["pool"]["side"]  # a pool may grow
+    flat["pool"] = recipe["pool"] | {"size": None}  # a pool may grow
     for phase in recipe["phases"]:
         for key, value in phase.items():
             if key not in CHANGEABLE:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-from restore_cli.errors import UsageError, WeightsError
-from restore_cli.weights.store import transport_error
-
-TRANSPORT_ERROR = transport_error()
+from restore_cli.weights.hub import hub_errors
 
 
 def push(repository: str, files: list[Path], *, private: bool) -> str:
@@ -29,25 +25,11 @@ def push(repository: str, files: list[Path], *, private: bool) -> str:
         WeightsError: no token, no right to write, or no connection.
     """
     api = HfApi()
-    try:
+    with hub_errors(f"write to '{repository}'"):
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.create_commit(
             repository,
             [CommitOperationAdd(file.name, file) for file in files],
             commit_message=f"Weights from restore train: {files[0].stem}",
         )
-    except LocalTokenNotFoundError as error:
-        raise WeightsError("the Hub wants a token", hint="run `hf auth login`") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        raise WeightsError(
-            f"the Hub refused '{repository}': {status}",
-            hint="check that the token may write there: `hf auth whoami`",
-        ) from error
-    except HFValidationError as error:
-        raise UsageError(f"'{repository}' is no name for the Hub: {error}") from error
-    except (TRANSPORT_ERROR, OSError) as error:
-        raise WeightsError(
-            f"cannot reach the Hub: {error}", hint="the files are written; push again later"
-        ) from error
     return str(done.oid)

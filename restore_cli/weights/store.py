@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import WeightsError
+from restore_cli.errors import WeightsError, unknown_name
 from restore_cli.files import sha256
+from restore_cli.weights import user
+from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
+from restore_cli.weights.hub import hub_errors
 from restore_cli.weights.manifest import (
     Checkpoint,
     default_checkpoint,
@@ -16,7 +19,7 @@ from restore_cli.weights.manifest import (
 )
 
 BUNDLED = Path(__file__).parent / "bundled"
-_OTHER_WEIGHTS = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
+OF_RUNS = ("weights.safetensors", "best.safetensors")  # in the folder of a training run
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
 
@@ -27,38 +30,45 @@ class WeightsFile:
     Attributes:
         name: for people: a checkpoint's name, or what the user gave.
         path: on this disk.
-        sha256: of its content.
+        sha256: of its content: what it must be, or "" for a file that is listed nowhere and has
+            not been read yet.
         checkpoint: its manifest entry, or None for a file that is not listed.
+        license: SPDX licence of the weights, or "" where nobody stated one.
     """
 
     name: str
     path: Path
-    sha256: str
-    checkpoint: Checkpoint | None
+    sha256: str = ""
+    checkpoint: Checkpoint | None = None
+    license: str = ""
 
 
 def locate(weights: str | None, model: str | None) -> WeightsFile:
-    """Find weights, fetch them if they are on the Hub, and verify them.
+    """Find weights, and fetch them if they are on the Hub; `read` verifies them.
 
     Args:
-        weights: a checkpoint's name, a path to a `.safetensors` file,
-            `hf://owner/repo/file.safetensors@revision`, or None for the model's default.
+        weights: name of a checkpoint, or of the user's own; path to a `.safetensors` file or to
+            the folder of a training run; `hf://owner/repo/file.safetensors@revision`; or None for
+            the model's default.
         model: a model's name; needed when `weights` is None.
 
     Raises:
         UsageError: unknown checkpoint.
-        WeightsError: a model without one, missing, unreachable, or not what the manifest says.
+        WeightsError: a model without one, missing, or unreachable.
     """
     if weights is None:
-        return fetch(default_checkpoint(str(model)))
+        return _listed(default_checkpoint(str(model)))
     for checkpoint in load_manifest().checkpoints.values():
-        if checkpoint.source == weights:
-            return fetch(checkpoint)
+        if weights in (checkpoint.name, checkpoint.source):
+            return _listed(checkpoint)
     if weights.startswith("hf://"):
-        path = _download(weights)
-        return WeightsFile(weights, path, sha256(path), None)
+        return WeightsFile(weights, _download(weights))
+    if (own := user.find(weights)) is not None:
+        return WeightsFile(own.name, own.path, own.sha256, license=own.license)
     path = Path(weights)
-    if path.suffix in _OTHER_WEIGHTS:
+    if path.is_dir():
+        return _of_run(path)
+    if path.suffix in user.PICKLES:
         raise WeightsError(
             f"'{weights}' is not safetensors, and pickled files may hold programs",
             hint=f"restore weights import {weights} -o NAME.safetensors reads the authors' files",
@@ -66,8 +76,19 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():
             raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
-        return WeightsFile(weights, path, sha256(path), None)
-    return fetch(get_checkpoint(weights))
+        return WeightsFile(weights, path)
+    raise unknown_name("checkpoint", weights, [*load_manifest().checkpoints, *user.names()])
+
+
+def read(file: WeightsFile) -> CheckpointFile:
+    """Read a file once, and verify that its content is what it must be.
+
+    Raises:
+        WeightsError: missing, not safetensors, or of another content.
+    """
+    content = read_checkpoint(file.path)
+    _refuse_other_content(file, content.sha256)
+    return content
 
 
 def fetch(checkpoint: Checkpoint) -> WeightsFile:
@@ -76,30 +97,57 @@ def fetch(checkpoint: Checkpoint) -> WeightsFile:
     Raises:
         WeightsError: missing, unreachable, or of another content.
     """
-    path = _local_path(checkpoint)
+    return verify(_listed(checkpoint))
+
+
+def verify(file: WeightsFile) -> WeightsFile:
+    """The file with its sha256, which is what it must be.
+
+    Raises:
+        WeightsError: missing, or of another content.
+    """
+    try:
+        found = sha256(file.path)
+    except OSError as error:
+        raise WeightsError(f"cannot read '{file.path}': {error.strerror}") from error
+    _refuse_other_content(file, found)
+    return replace(file, sha256=found)
+
+
+def _refuse_other_content(file: WeightsFile, found: str) -> None:
+    if file.sha256 not in ("", found):
+        raise WeightsError(
+            f"'{file.path}' is not '{file.name}': sha256 {found}, expected {file.sha256}",
+            hint="delete that file and fetch it again; it will not be used",
+        )
+
+
+def _listed(checkpoint: Checkpoint) -> WeightsFile:
+    """The file of a listed checkpoint, not verified yet."""
+    scheme, _, rest = checkpoint.source.partition(":")
+    path = BUNDLED / rest if scheme == "bundled" else _download(checkpoint.source)
     if not path.is_file():
         raise WeightsError(
             f"the bundled file of '{checkpoint.name}' is missing: '{path}'",
             hint="the installation is damaged: pip install --force-reinstall restore-cli",
         )
-    found = sha256(path)
-    if found != checkpoint.sha256:
+    return WeightsFile(checkpoint.name, path, checkpoint.sha256, checkpoint, checkpoint.license)
+
+
+def _of_run(folder: Path) -> WeightsFile:
+    """The weights in the folder of a training run: what it gave, or its best ones so far."""
+    path = next((folder / name for name in OF_RUNS if (folder / name).is_file()), None)
+    if path is None:
         raise WeightsError(
-            f"'{path}' is not '{checkpoint.name}': sha256 {found}, expected {checkpoint.sha256}",
-            hint="delete that file and fetch it again; it will not be used",
+            f"'{folder}' holds no weights: neither {' nor '.join(OF_RUNS)}",
+            hint="give a .safetensors file, or the --output folder of `restore train`",
         )
-    return WeightsFile(checkpoint.name, path, found, checkpoint)
-
-
-def _local_path(checkpoint: Checkpoint) -> Path:
-    scheme, _, rest = checkpoint.source.partition(":")
-    return BUNDLED / rest if scheme == "bundled" else _download(checkpoint.source)
+    return WeightsFile(str(path), path)
 
 
 def _download(uri: str) -> Path:
     """Fetch `hf://owner/repo/file@revision` into the Hub's own cache, or take it from there."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415  0.4 s, not needed for bundled weights
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     match = _HUB.fullmatch(uri)
     if match is None:
@@ -107,31 +155,15 @@ def _download(uri: str) -> Path:
             f"'{uri}' is not hf://owner/repo/file.safetensors@revision",
             hint="the revision pins the weights: a commit, a tag or a branch",
         )
-    try:
+    with hub_errors(f"fetch '{uri}'"):
         return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
-    except LocalEntryNotFoundError as error:
-        raise WeightsError(
-            f"'{uri}' is not in the cache and the Hub cannot be reached",
-            hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(
-            f"cannot fetch '{uri}': {reason}",
-            hint="check owner, repo, file and revision; private repos need HF_TOKEN",
-        ) from error
-    except transport_error() as error:
-        raise WeightsError(
-            f"the download of '{uri}' broke off: {error}",
-            hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
-        ) from error
 
 
 def remove(source: str) -> int:
-    """Delete fetched weights from the Hub's cache.
+    """Delete the user's own weights, or fetched ones from the Hub's cache.
 
     Args:
-        source: a checkpoint's name, or `hf://owner/repo/file@revision`; the whole revision goes.
+        source: a name, or `hf://owner/repo/file@revision`; of the Hub the whole revision goes.
 
     Returns:
         Bytes that were freed.
@@ -140,6 +172,8 @@ def remove(source: str) -> int:
         UsageError: unknown checkpoint.
         WeightsError: bundled, or not in the cache.
     """
+    if (freed := user.remove(source)) is not None:
+        return freed
     from huggingface_hub import scan_cache_dir  # noqa: PLC0415  as above
     from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415
 
@@ -164,13 +198,3 @@ def remove(source: str) -> int:
     strategy = cache.delete_revisions(*commits)
     strategy.execute()
     return int(strategy.expected_freed_size)
-
-
-def transport_error() -> type[BaseException]:
-    """What the Hub's client raises for a network that fails.
-
-    The client under it has changed its name twice; its errors keep this ancestor.
-    """
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415  as above
-
-    return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")

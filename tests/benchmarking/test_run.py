@@ -69,6 +69,7 @@ def test_reports(tmp_path, arguments):
     assert 'src="http' not in page
 
 
+@pytest.mark.slow
 def test_what_is_done_stays_done(tmp_path, arguments, pairs):
     assert restore(*arguments).exit_code == 0
     first = rows(tmp_path)
@@ -91,6 +92,7 @@ def test_what_is_done_stays_done(tmp_path, arguments, pairs):
     assert report(tmp_path)["data_sha256"] != json.loads(before["json"])["data_sha256"]
 
 
+@pytest.mark.slow
 def test_names_and_options_do_not_mix_results(tmp_path, arguments, tiny_weights, pairs):
     """Other spellings of the same are the same; other options, and pictures, are not."""
     assert restore(*arguments).exit_code == 0
@@ -109,6 +111,7 @@ def test_names_and_options_do_not_mix_results(tmp_path, arguments, tiny_weights,
     assert {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.png")} > images
 
 
+@pytest.mark.slow
 def test_shards_share_the_work(tmp_path, arguments):
     for part in ("1/2", "2/2"):
         assert restore(*arguments, "--shard", part).exit_code == 0

@@ -31,8 +31,8 @@ from restore_cli.benchmarking.tables import parts, wanted
 from restore_cli.cli.app import app
 from restore_cli.errors import UsageError
 from restore_cli.models.registry import MODELS
-from restore_cli.training.learner import model_and_config
 from restore_cli.training.recipe import load_recipe, shipped_recipes
+from restore_cli.training.trainer import model_and_config
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
 ROWS = [(table, row) for table in all_tables() for row in table.rows]
@@ -223,6 +223,7 @@ def report(tmp_path, part=""):
     return json.loads((tmp_path / "out" / part / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_table_sets_everything(tmp_path, reds):
     done = restore("--table", "shoyan-2022/1", *reds)
     assert done.exit_code == 0, done.stderr
@@ -273,6 +274,7 @@ def test_what_is_given_goes_before_the_tables(tmp_path, reds):
     assert "protocol:" not in rows["Bicubic", False]["what_differs"]
 
 
+@pytest.mark.slow
 def test_tlsc_is_a_switch_and_an_ablation_is_told_by_its_recipe(tmp_path, reds, tiny_network):
     """Model-2 and Model-3 are one network; Model-1 stands beside weights of its own recipe only."""
     ablated = dataclasses.replace(TINY_CONFIGS["mprnet-mscam"])

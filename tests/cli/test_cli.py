@@ -120,6 +120,7 @@ def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, 
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path, tiny_weights, monkeypatch):
     source = make(tmp_path / "a.png")
 
@@ -152,6 +153,7 @@ def run_with_terminal_for_stderr(*arguments):
     return process.communicate()[0].decode(), talk.decode(), process.returncode
 
 
+@pytest.mark.slow
 def test_data_goes_to_the_pipe_when_stderr_is_a_terminal(tmp_path, tiny_weights):
     source = make(tmp_path / "c[@click=x]d[red]:smile:.png")
     data, talk, code = run_with_terminal_for_stderr("image", source, "-w", tiny_weights)
@@ -160,6 +162,7 @@ def test_data_goes_to_the_pipe_when_stderr_is_a_terminal(tmp_path, tiny_weights)
     assert "sha256" in talk
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_stop_the_work(tmp_path, tiny_weights):
     (tmp_path / "in").mkdir()
     for n in range(3):
@@ -191,6 +194,7 @@ def test_a_variable_called_like_the_version_is_not_an_option():
     assert restore("models", env={"RESTORE_VERSION": "0.1.0"}).exit_code == 0
 
 
+@pytest.mark.slow
 def test_models_and_weights():
     listed = restore("models")
     assert listed.stdout == restore("models", "list").stdout
@@ -241,6 +245,7 @@ def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):
     assert not (tmp_path / "a_x4.png").exists()
 
 
+@pytest.mark.slow
 def test_degrade_is_reproducible(tmp_path):
     sharp = sorted((ROOT / "examples/sharp").iterdir())[:1]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -310,6 +315,7 @@ def test_degrade_refusals(tmp_path):
     assert size(tmp_path / "blurry.png") == (40, 40)
 
 
+@pytest.mark.slow
 def test_the_shipped_examples_come_from_degrade(tmp_path):
     sharp = sorted((ROOT / "examples/sharp").iterdir())
     done = restore("degrade", *sharp, "-o", tmp_path, "--seed", 813)
@@ -320,6 +326,7 @@ def test_the_shipped_examples_come_from_degrade(tmp_path):
         assert (read_image(made).pixels - shipped).abs().max() <= 1.01 / 255
 
 
+@pytest.mark.slow
 def test_train_makes_weights_that_image_takes(tmp_path):
     (tmp_path / "photos").mkdir()
     for seed in range(2):
@@ -332,14 +339,20 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert done.exit_code == 0, done.stderr
     weights = tmp_path / "run/weights.safetensors"
     assert done.stdout.strip() == str(weights)
+    assert "stopped in phase 'joint' at step 1 of 6,750: loss" in done.stderr
+    assert "--resume auto" in done.stderr.splitlines()[-1]
+    assert "the rest takes about" in done.stderr
     assert restore(*arguments).exit_code == 2
     assert restore(*arguments[:-1], tmp_path / "typo", "--resume", "must").exit_code == 2
-    assert restore(*arguments, "--resume", "auto", "--minutes", "0.0001").exit_code == 0
+    again = restore(*arguments, "--resume", "auto", "--minutes", "0.0001")
+    assert again.exit_code == 0
+    assert "goes on from step 1 of 6,750 (phase 'joint'" in again.stderr
     source = make(tmp_path / "a.png")
-    assert restore("image", source, "-w", weights).exit_code == 0
+    assert restore("image", source, "-w", weights.parent).exit_code == 0
 
 
-def test_train_lists_rehearses_and_refuses(tmp_path):
+@pytest.mark.slow
+def test_train_lists_estimates_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]
     (tmp_path / "photos").mkdir()
@@ -348,9 +361,12 @@ def test_train_lists_rehearses_and_refuses(tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text(shipped.replace("batch = 8", "batch = 2").replace("patch = 64", "patch = 16"))
     arguments = ("train", recipe, "--data", tmp_path / "photos", "-o", tmp_path / "run")
-    dry = restore(*arguments, "--dry-run", "--json", "--accumulate", "2")
+    dry = restore(*arguments, "--dry-run", "--json", "--accumulate", "2", "--minutes", "1")
     assert dry.exit_code == 0, dry.stderr
     phases = [json.loads(line) for line in dry.stdout.splitlines()]
+    reached = phases.pop()
+    assert reached["minutes"] == 1
+    assert 0 < reached["steps_reached"] <= 6750
     assert [phase["phase"] for phase in phases] == ["joint", "score", "score again"]
     assert all(phase["hours"] > 0 for phase in phases)
     assert not (tmp_path / "run").exists()

@@ -90,6 +90,7 @@ def leftover(path, process):
     return path.parent / temporary.name.replace(f"-{os.getpid()}-", f"-{process}-")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights):
     for n in range(200):
@@ -143,6 +144,7 @@ def test_resume_goes_by_content(tmp_path, tiny_weights):
     assert status("--on-exists", "overwrite")[0] == "restored"
 
 
+@pytest.mark.slow
 def test_the_reader_goes_away(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png", size=(200, 200))
     command = [*COMMAND, str(source), "-o", "-", "-w", str(tiny_weights)]
@@ -213,6 +215,7 @@ def test_own_files_are_not_overwritten(tmp_path, tiny_weights):
     assert not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.slow
 def test_closed_streams(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png")
     line = f"{sys.executable} -m restore_cli image -w {tiny_weights}"
@@ -228,6 +231,7 @@ def test_closed_streams(tmp_path, tiny_weights):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_frames_stop_when_nobody_reads(tiny_weights):
     command = [*COMMAND, "--raw", "16x12", "-w", str(tiny_weights)]
     process = subprocess.Popen(
@@ -245,6 +249,7 @@ def test_frames_stop_when_nobody_reads(tiny_weights):
     assert b"Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "latin-1", "utf-8"])
 def test_names_in_any_language_end_no_batch(tmp_path, encoding):
     """Each picture has a note with its name, and the names are none that the stream can show."""
@@ -267,6 +272,7 @@ def test_names_in_any_language_end_no_batch(tmp_path, encoding):
     assert (b"\\u65e5" in run.stderr) == (encoding != "utf-8")
 
 
+@pytest.mark.slow
 def test_json_of_any_name_is_json(tmp_path):
     make(tmp_path / os.fsdecode(b"\xff\xe4.png"))
     run = subprocess.run(
@@ -278,6 +284,7 @@ def test_json_of_any_name_is_json(tmp_path):
     assert os.fsencode(first["output"]).endswith(b"\xff\xe4_deblurred.png")
 
 
+@pytest.mark.slow
 def test_the_work_goes_on_when_nobody_reads_what_is_said(tmp_path):
     for n in range(3):
         make(tmp_path / f"{n}.png", n)

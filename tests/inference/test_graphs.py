@@ -43,7 +43,8 @@ def loaded(tmp_path, request):
     return load_network(locate(str(path), None))
 
 
-@pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("loaded", TINY_NETWORKS, indirect=True, ids=[n for n, _ in TINY_NETWORKS])
 def test_torchscript_of_every_model(loaded, tmp_path):
     made = export(loaded, tmp_path / "a.pt", Format.TORCHSCRIPT, tlsc=None, check=True)
     local = has_global_statistics(loaded.network) and loaded.model.tiling is Tiling.SUPPORTED
@@ -90,7 +91,17 @@ def every(tmp_path, request):
     )
 
 
-@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Format.TORCHSCRIPT,
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in Format
+            if kind is not Format.TORCHSCRIPT
+        ),
+    ],
+)
 def test_local_statistics_are_inside_whatever_the_size(every, kind, tmp_path):
     pytest.importorskip("onnxruntime")
     made = export(every, tmp_path / "a", kind, tlsc=None, check=True)
@@ -141,10 +152,19 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_command_writes_onnx_with_its_facts(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    arguments = ["weights", "export", "gfn-lite.shake", "--to", "onnx", "-o", str(tmp_path / "out")]
+    arguments = [
+        "weights",
+        "convert",
+        "gfn-lite.shake",
+        "--to",
+        "onnx",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     done = CliRunner().invoke(app, [*arguments, "--check"])
     assert done.exit_code == 0, done.stderr
     path = tmp_path / "out" / f"gfn-lite.shake{SUFFIXES[Format.ONNX]}"
@@ -162,8 +182,8 @@ def test_command_writes_onnx_with_its_facts(tmp_path):
     [
         (["--to", "onxn"], "Did you mean 'onnx'"),
         (["--to", "onnx", "--name", "a.b"], "--name"),
-        (["--check"], "need --to"),
-        (["--to", "onnx", "--license", "MIT"], "are for runs"),
+        (["--check"], "are for `restore weights convert`"),
+        (["--to", "oxxn"], "format 'oxxn' not found"),
         (["--private", "--name", "a.b"], "--private is for"),
         ([], "--name is missing"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY_CONFIGS, picture
+from conftest import ROOT, TINY_CONFIGS, picture, slow
 
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.image import read_image
@@ -52,7 +52,9 @@ def examples():
     return sorted((ROOT / "examples").glob("*.png"))
 
 
-@pytest.mark.parametrize("path", examples(), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [examples()[0], *map(slow, examples()[1:])], ids=lambda path: path.stem
+)
 def test_tiled_equals_whole_on_the_examples(path):
     image = read_image(path).pixels
     whole = restorer(tile=0)(image)
@@ -189,17 +191,6 @@ def tiny_restorer(name, **options) -> Restorer:
     return Restorer(loaded, RestorerOptions(CPU, **options))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 5), (181, 317)])
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_any_size_with_any_model(name, size):
-    small = tiny_restorer(name)
-    restored = small(picture(*size))
-    assert restored.shape == (1, 3, small.scale * size[0], small.scale * size[1])
-    assert restored.isfinite().all()
-    assert restored.min() >= 0
-    assert restored.max() <= 1
-
-
 @pytest.mark.parametrize("name", ["mprnet", "msan"])
 def test_self_ensemble_is_its_definition(name):
     """Flip along the width, along the height, transpose; undone in reverse; mean, then clamp."""
@@ -300,6 +291,7 @@ def test_windows_are_of_the_sizes_that_were_measured(length):
     assert (spans[0].start, spans[-1].stop) == (0, length)
 
 
+@pytest.mark.slow
 def test_a_window_is_restored_by_itself_and_faded_in():
     """Far from its neighbours it equals what the network makes of it alone."""
     restorer_, image = tiny_restorer("maxim"), picture(448, 320)

@@ -21,7 +21,7 @@ from restore_cli.jobs.workers import run_on
 
 ray_workers = pytest.importorskip("restore_cli.jobs.ray_workers")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ def hashes(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_process_a_device(folder, tmp_path, tiny_weights):
     arguments = [*COMMAND, str(folder), "-w", str(tiny_weights), "--json"]
     one = subprocess.run(
@@ -153,6 +154,7 @@ def test_a_process_a_device(folder, tmp_path, tiny_weights):
     assert (summary["status"], summary["restored"], summary["failed"]) == ("summary", 12, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
     for n in range(12, 150):
@@ -173,6 +175,7 @@ def test_a_killed_process_is_replaced(folder, tmp_path, tiny_weights):
     assert len(list(out.iterdir())) == 150
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
     broken = spec("gfn", "gone.safetensors")
     work = Restoration(request(folder, output=tmp_path / "out"), spec("gfn").load())
@@ -181,6 +184,7 @@ def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
         list(run_on(DeviceWorkers(broken, work.request, [torch.device("cpu")]), work, items))
 
 
+@pytest.mark.slow
 def test_weights_travel(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "a.safetensors").write_bytes(b"1")

@@ -6,63 +6,23 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY_CONFIGS, picture
+from conftest import TINY_CONFIGS, miniature, picture
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.inference.tlsc import localise
 from restore_cli.models.attentive_deblur import AttentionBlock
 from restore_cli.models.gfn import AFTER, BEFORE, IMAGE, Gfn
-from restore_cli.models.registry import MODELS, detect
-
-ABLATIONS = [
-    (name, config)
-    for name, model in MODELS.items()
-    for config in model.configs
-    if config not in ("paper", "base", "lite", "august-2018")
-]
-
-
-def small(name: str, config: str):
-    """The tiny network with the changes that make the named config of the published one."""
-    paper, changed = (MODELS[name].configs[key] for key in ("paper", config))
-    tiny = TINY_CONFIGS[name]
-    changes = {
-        field.name: getattr(changed, field.name)
-        for field in dataclasses.fields(paper)
-        if getattr(changed, field.name) != getattr(paper, field.name)
-    }
-    counts = {k: min(v, getattr(tiny, k)) for k, v in changes.items() if type(v) is int and v > 3}
-    return dataclasses.replace(tiny, **(changes | counts))
+from restore_cli.models.registry import MODELS
 
 
 def build(name: str, config: str):
     torch.manual_seed(0)
-    return MODELS[name].build(small(name, config))
+    return MODELS[name].build(miniature(MODELS[name], MODELS[name].configs[config]))
 
 
 def parameters(name: str, config: str) -> int:
     with torch.device("meta"):
         network = MODELS[name].build(MODELS[name].configs[config])
     return sum(p.numel() for p in network.parameters())
-
-
-@pytest.mark.parametrize(("name", "config"), ABLATIONS)
-def test_restores_and_is_found_again(name, config):
-    model, network = MODELS[name], build(name, config).eval()
-    with torch.inference_mode():
-        outputs = network.outputs(picture(16, 32))
-        restored = network(picture(16, 32))
-    assert restored.shape == (1, 3, 16 * model.scale, 32 * model.scale)
-    assert torch.equal(outputs["restored"], restored)
-    state = network.state_dict()
-    assert detect(state) is model
-    again = model.build(model.infer_config(state)).eval()  # what says nothing may differ
-    again.load_state_dict(state)
-    with torch.inference_mode():
-        assert torch.equal(again(picture(16, 32)), restored)
-    local = localise(network, (16, 16), (24, 24))
-    with torch.inference_mode():
-        assert local(picture(16, 32)).isfinite().all()
 
 
 # Counted by hand from the layers that go or come, but for those of the papers (test_registry).
@@ -138,7 +98,11 @@ def attend(block, x, y, *, seen):
 @pytest.mark.parametrize("config", ["paper", "added", "concatenated"])
 def test_attentions_are_joined_as_they_say(config):
     torch.manual_seed(0)
-    block = AttentionBlock(8, small("attentive-deblur", config), spatial=True).eval()
+    block = AttentionBlock(
+        8,
+        miniature(MODELS["attentive-deblur"], MODELS["attentive-deblur"].configs[config]),
+        spatial=True,
+    ).eval()
     x = torch.randn(1, 8, 9, 11)
     with torch.inference_mode():
         y = block.conv2(torch.relu(block.conv1(x)))

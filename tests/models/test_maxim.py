@@ -55,6 +55,7 @@ def test_result_and_stages_are_the_authors_but_for_float16_weights(bundled):
         assert (found - expected[stage]).abs().max() <= STORED_AS_FLOAT16
 
 
+@pytest.mark.slow
 def test_rows_and_columns_are_not_mixed_up(bundled):
     image, expected = golden("64x128")
     with torch.inference_mode():
@@ -75,6 +76,7 @@ def test_equals_the_authors_graph_with_their_weights(tmp_path):
         assert (found - expected["authors"]).abs().max() <= 2e-5
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_batch_does_not_see_the_others(bundled):
     image, _ = golden("64x64")
     with torch.inference_mode():
@@ -117,6 +119,7 @@ def test_gradients_reach_every_weight_that_the_result_depends_on():
     assert all(any(part in name for part in unused) for name in without), without
 
 
+@pytest.mark.slow
 def test_weights_of_a_part_are_stored_once(bundled, tmp_path):
     """maxim-mscam's file holds the second module only, and names the first one's by sha256."""
     config = MaximMscamConfig(

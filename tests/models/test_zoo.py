@@ -155,7 +155,7 @@ def test_files_with_their_authors_names_are_sent_to_the_importer(tmp_path):
 
 
 def test_a_zoo_network_is_not_exported(esrgan, tmp_path):
-    arguments = ["weights", "export", str(esrgan), "--to", "pt2", "-o", str(tmp_path / "out")]
+    arguments = ["weights", "convert", str(esrgan), "--to", "pt2", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert "may branch on sizes" in done.stderr

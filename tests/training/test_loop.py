@@ -17,6 +17,7 @@ from conftest import ROOT, TINY_CONFIGS
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 from training_runs import DEBLURRING, PHASE, assert_same, make_recipe, rows, weights_of
 
 from restore_cli.errors import (
@@ -26,23 +27,26 @@ from restore_cli.errors import (
     WeightsError,
 )
 from restore_cli.inference.loading import load_network
+from restore_cli.models.registry import get_model
 from restore_cli.training import losses
-from restore_cli.training.export import package
-from restore_cli.training.learner import Average, Execution, Learner, for_weights
-from restore_cli.training.learner import losses as losses_of
+from restore_cli.training.average import Average
+from restore_cli.training.distributed import SingleProcess
+from restore_cli.training.dry_run import dry_run
 from restore_cli.training.loader import Loader
 from restore_cli.training.loop import train
 from restore_cli.training.mixture import open_source
+from restore_cli.training.package import package
 from restore_cli.training.recipe import load_recipe
-from restore_cli.training.rehearsal import rehearse
 from restore_cli.training.state import SaveError, read_state
-from restore_cli.training.team import Alone
+from restore_cli.training.trainer import Execution, Trainer, for_weights
+from restore_cli.training.trainer import losses as losses_of
 from restore_cli.weights import checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, job):
     phases = (DEBLURRING, {})
     train(job(*phases, run=tmp_path / "whole"))
@@ -84,12 +88,15 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
         train(job({"steps": 2}, resume="auto"))
 
 
+@pytest.mark.slow
 def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job):
     done = job({"steps": 1})
     train(done)
     state = torch.load(done.state, weights_only=True)
-    del state["recipe"]["start"]
-    torch.save(state, done.state)
+    old = {key: value for key, value in state["recipe"].items() if key != "initialisation"}
+    torch.save(state | {"recipe": old}, done.state)
+    train(job({"steps": 2}, resume="must"))
+    torch.save(state | {"recipe": old | {"start": "torch"}}, done.state)  # its earlier name
     train(job({"steps": 2}, resume="must"))
     for change in ({"optimizer": {}}, {"phase": 3}, {"network": None}):
         torch.save(state | change, done.state)
@@ -107,8 +114,8 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
 
 def test_the_recipe_says_how_weights_are_drawn():
     def first(start):
-        learner = Learner(make_recipe(start=start), Alone(CPU))
-        return learner.network.state_dict()["shallow.0.0.weight"]
+        trainer = Trainer(make_recipe(initialisation=start), SingleProcess(CPU))
+        return trainer.network.state_dict()["shallow.0.0.weight"]
 
     assert torch.equal(first("torch"), first("torch"))
     assert not torch.equal(first("torch"), first("he"))
@@ -116,14 +123,14 @@ def test_the_recipe_says_how_weights_are_drawn():
 
 def test_it_learns_and_the_result_runs(job):
     longer = job({"steps": 30, "learning_rate": 4e-3})
-    learner = Learner(longer.recipe, Alone(CPU))
+    trainer = Trainer(longer.recipe, SingleProcess(CPU))
     loader = Loader(open_source(longer.data, longer.recipe, 4, 16), 1, CPU)
 
     def loss():  # on items of later steps, the same for both
-        terms = learner.phase.losses
+        terms = trainer.phase.losses
         with torch.no_grad():
             sums = [
-                sum(map(float, losses_of(learner._outputs, terms, batch).values()))
+                sum(map(float, losses_of(trainer._outputs, terms, batch).values()))
                 for n in range(200, 216, 2)
                 for batch in loader.batches(n, 2, 16, {"reference_small"})
             ]
@@ -131,7 +138,7 @@ def test_it_learns_and_the_result_runs(job):
 
     before = loss()
     path = train(longer)
-    learner.restore(longer.state)
+    trainer.restore(longer.state)
     assert loss() < before
     loaded = load_network(locate(str(path), None))
     assert loaded.train_size == (16, 16)
@@ -164,6 +171,7 @@ def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
     assert read_state(chained.state).best["phase"] == "1"
 
 
+@pytest.mark.slow
 def test_an_optimizer_can_be_kept(tmp_path, job):
     one = {"schedule": {"kind": "constant"}, "warm_up": 0}
     train(job(one | {"steps": 6}, run=tmp_path / "one"))
@@ -178,6 +186,7 @@ def test_a_pattern_without_parameters_is_refused(job, pattern):
         train(job({"trained": [pattern or "nothing"]}))
 
 
+@pytest.mark.slow
 def test_accumulated_parts_give_the_same_result(tmp_path, job):
     train(job({"batch": 4}, run=tmp_path / "one"))
     split = Execution(accumulate=2)
@@ -189,6 +198,7 @@ def test_accumulated_parts_give_the_same_result(tmp_path, job):
     assert first == pytest.approx([row["loss"] for row in rows(tmp_path / "two")], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_weights_and_losses_in_float32(tmp_path, job):
     path = train(job(execution=Execution(precision=torch.bfloat16)))
     weights = [t for t in weights_of(path.parent).values() if torch.is_floating_point(t)]
@@ -200,6 +210,7 @@ def test_half_precision_keeps_weights_and_losses_in_float32(tmp_path, job):
     assert half != full
 
 
+@pytest.mark.slow
 def test_other_outputs_and_optimisers(tmp_path, job):
     recipe = load_recipe("gfn-lite").model_copy(
         update={
@@ -228,15 +239,18 @@ def test_other_outputs_and_optimisers(tmp_path, job):
     assert "momentum_buffer" in str(weights_of(tmp_path / "sgd").keys())
 
 
+@pytest.mark.slow
 def test_progressive_patches(job):
     growing = job({"progressive": [{"step": 2, "patch": 24, "batch": 1}], "steps": 4})
     train(growing)
     assert read_state(growing.state).seen == 2 + 2 + 1 + 1
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_weights):
     still = {"steps": 1, "warm_up": 0, "learning_rate": 1e-12, "schedule": {"kind": "constant"}}
-    done = job(still, weights=str(tiny_weights))
+    loaded = load_network(locate(str(tiny_weights), None))
+    done = job(still, weights=loaded)
     train(done)
     state, given = weights_of(done.run), load_file(tiny_weights)
     for name, tensor in given.items():
@@ -249,18 +263,31 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_wei
         in package(done.run, tmp_path / "out", "a.b", "CC0-1.0").card.read_text()
     )
     lite = make_recipe({"patch": 64}, config="lite")
-    with pytest.raises(WeightsError, match="is not of the config that the recipe trains"):
+    with pytest.raises(WeightsError, match="is not of the model and config that the recipe trains"):
         train(job(recipe=lite, data=[ROOT / "examples/sharp"], run=tmp_path / "o",
-                  weights=str(tiny_weights)))  # fmt: skip
+                  weights=loaded))  # fmt: skip
 
 
 def test_the_finetune_recipe_takes_model_and_config_from_the_weights(tiny_weights, job):
     recipe = load_recipe("finetune")
     with pytest.raises(UsageError, match="takes model and config from weights"):
         train(job(recipe=recipe))
-    resolved = for_weights(recipe, str(tiny_weights))
+    resolved = for_weights(recipe, load_network(locate(str(tiny_weights), None)))
     assert resolved.model == "mprnet-mscam"
     assert resolved.config["features"] == 8
+
+
+@pytest.mark.parametrize("name", TINY_CONFIGS)
+def test_no_output_is_computed_that_no_loss_asks_for(name):
+    with torch.device("meta"):
+        network = get_model(name).build(TINY_CONFIGS[name]).eval()
+        image = torch.empty(1, 3, 64, 64)
+    counts = []
+    for compute in (lambda: network(image), lambda: network.outputs(image, ("restored",))):
+        with FlopCounterMode(display=False) as counter:
+            compute()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1]
 
 
 def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
@@ -282,16 +309,23 @@ def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     assert load_file(done.best)["activation.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     seen = []
     done = job(validation=held_out, minutes=0)
     train(done, seen.append)
     assert [p.step for p in seen] == [1]
     assert seen[0].psnr is not None
-    assert read_state(done.state).best is None
+    state = read_state(done.state)
+    assert state.best is None
     assert not done.best.exists()
+    assert state.facts["last_score"]["psnr"] == seen[0].psnr
+    card = package(done.run, done.run / "out", "a.b", "MIT").card.read_text()
+    assert f"{seen[0].psnr:.2f} dB PSNR" in card
+    assert "when the run was stopped" in card
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(tmp_path, job, monkeypatch):
     """Traced and differentiated by torch.compile; its C++ backend takes half a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
@@ -304,6 +338,7 @@ def test_a_compiled_network_learns_the_same(tmp_path, job, monkeypatch):
     assert fused == pytest.approx(plain, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_tensorboard(job):
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
     done = job(tensorboard=tensorboard.SummaryWriter)
@@ -320,6 +355,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_save(job, monkeypatch):
     assert job().state.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_never_saved(job, monkeypatch):
     class Root(torch.autograd.Function):
         @staticmethod
@@ -364,12 +400,14 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
         disk.full = progress.step < 6
 
     train(job(resume="auto"), make_room, notes.append)
-    assert len(notes) == 1
-    assert "cannot save step 4" in notes[0]
-    assert "No space left" in notes[0]
+    assert len(notes) == 2
+    assert "goes on from step 2 of 6 (phase '0'" in notes[0]
+    assert "warning: cannot save step 4" in notes[1]
+    assert "No space left" in notes[1]
     assert read_state(run.state).step == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, monkeypatch):
     run = job({"steps": 2})
     train(run)
@@ -383,6 +421,7 @@ def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, 
         train(job(run=tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_a_photo_that_breaks_later_stops_the_run_with_its_steps_saved(job, photos):
     def spoil(progress):
         for path in photos.iterdir():
@@ -420,15 +459,17 @@ def test_batches_that_cannot_be_divided_are_found_before_the_first_step(job):
         train(job(*phases, execution=Execution(accumulate=2)))
     assert not job().run.exists()
     with pytest.raises(UsageError, match="batch of 3 cannot be divided"):
-        list(rehearse(job(*phases, execution=Execution(accumulate=2))))
+        list(dry_run(job(*phases, execution=Execution(accumulate=2))))
 
 
+@pytest.mark.slow
 def test_a_lower_rate_is_the_same_run(job):
     train(job({"steps": 2}))
     train(job({"steps": 4, "learning_rate": 1e-4, "clip": 0.5}, resume="must"))
     assert read_state(job().state).step == 4
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends(job):
     def stop(progress):
         if progress.step == 2:
@@ -441,6 +482,7 @@ def test_sigterm_saves_and_ends(job):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monkeypatch):
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
@@ -459,7 +501,7 @@ def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monke
 
 def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
     run = job(DEBLURRING, {"steps": 100}, validation=held_out)
-    done = list(rehearse(run))
+    done = list(dry_run(run))
     assert [(part.phase, part.steps) for part in done] == [("deblurring", 3), ("1", 100)]
     assert 0 < done[0].trained < done[1].trained
     for part in done:
@@ -470,9 +512,10 @@ def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
         )
     assert not run.run.exists()
     with pytest.raises(UsageError):
-        list(rehearse(job({"trained": ["nothing"]})))
+        list(dry_run(job({"trained": ["nothing"]})))
 
 
+@pytest.mark.slow
 def test_only_the_folder_of_the_run_is_written(tmp_path, job, held_out):
     before = {path for path in tmp_path.rglob("*") if "run" not in path.parts}
     train(job(validation=held_out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 
 import pytest
 import torch
@@ -18,12 +19,13 @@ from restore_cli.inference.loading import complete, load_network
 from restore_cli.models.maxim import Maxim
 from restore_cli.training import parts as parts_of
 from restore_cli.training.data import PREPARED, Photos
-from restore_cli.training.export import package
-from restore_cli.training.learner import Learner
+from restore_cli.training.distributed import SingleProcess
 from restore_cli.training.loop import TrainJob, fill_pool, open_loader, train
-from restore_cli.training.mixture import Places, open_source
+from restore_cli.training.mixture import MixtureOrder, open_source
+from restore_cli.training.package import package
+from restore_cli.training.refill import BackgroundFiller
 from restore_cli.training.state import read_state
-from restore_cli.training.team import Alone
+from restore_cli.training.trainer import Trainer
 from restore_cli.weights import manifest
 from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
 from restore_cli.weights.store import locate
@@ -31,9 +33,9 @@ from restore_cli.weights.store import locate
 CPU = torch.device("cpu")
 CONFIG = TINY_CONFIGS["maxim-mscam"]
 MIXTURE = [
-    {"data": "pairs", "share": 0.4},
-    {"data": "photos", "share": 0.5, "degradation": "shake-mild"},
-    {"data": "photos", "share": 0.1, "degradation": "shrunk"},
+    {"data": "pairs", "probability": 0.4},
+    {"data": "photos", "probability": 0.5, "degradation": "shake-mild"},
+    {"data": "photos", "probability": 0.1, "degradation": "shrunk"},
 ]
 LOSSES = [{"output": "restored", "target": "reference", "loss": "psnr_to_35"}]
 FIRST = {"steps": 2, "patch": 16, "trained": ["upscaler.*"], "losses": LOSSES}
@@ -90,9 +92,9 @@ def make(tmp_path, job, photos, pairs, ready):
 
 
 def pool_of(job):
-    learner = Learner(job.recipe, Alone(CPU), pooled=True)
-    loader = open_loader(job, learner)
-    return fill_pool(job.pool, learner, loader.source, lambda done, total: None), learner
+    trainer = Trainer(job.recipe, SingleProcess(CPU), pooled=True)
+    loader = open_loader(job, trainer)
+    return fill_pool(job.pool, trainer, loader.source, lambda done, total: None), trainer
 
 
 def contents(folder):
@@ -100,8 +102,8 @@ def contents(folder):
 
 
 def test_every_batch_has_the_shares_of_its_parts():
-    places = Places([40, 24, 18, 9, 9])
-    found = [places.locate(number) for number in range(1000)]
+    order = MixtureOrder([40, 24, 18, 9, 9])
+    found = [order.locate(number) for number in range(1000)]
     for part, share in enumerate((0.4, 0.24, 0.18, 0.09, 0.09)):
         own = [number for kind, number in found if kind == part]
         assert own == list(range(round(1000 * share)))  # each part's items one after the other
@@ -129,7 +131,7 @@ def test_a_mixture_gives_each_part_its_data(photos, pairs):
 def test_data_that_a_mixture_does_not_expect_is_refused(photos, pairs, held_out):
     with pytest.raises(UsageError, match="mixes in pairs, and no folder"):
         open_source([photos], mixed_recipe(), 4, 16)
-    only = mixed_recipe(mixture=[{"data": "photos", "share": 1.0}])
+    only = mixed_recipe(mixture=[{"data": "photos", "probability": 1.0}])
     with pytest.raises(UsageError, match="holds pairs, which the recipe's mixture has no part"):
         open_source([photos, pairs], only, 4, 16)
     with pytest.raises(UsageError, match="the recipe has no mixture"):
@@ -142,9 +144,12 @@ def test_data_that_a_mixture_does_not_expect_is_refused(photos, pairs, held_out)
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        ([{"data": "pairs", "share": 0.5}], "add up to 1"),
-        ([{"data": "pairs", "share": 1.0, "degradation": "shake"}], "without a degradation"),
-        ([{"data": "photos", "share": 0.995}, {"data": "pairs", "share": 0.005}], "hundredths"),
+        ([{"data": "pairs", "probability": 0.5}], "add up to 1"),
+        ([{"data": "pairs", "probability": 1.0, "degradation": "shake"}], "without a degradation"),
+        (
+            [{"data": "photos", "probability": 0.995}, {"data": "pairs", "probability": 0.005}],
+            "hundredths",
+        ),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(mixture, message):
@@ -152,6 +157,7 @@ def test_shares_that_make_no_sense_are_refused(mixture, message):
         mixed_recipe(mixture=mixture)
 
 
+@pytest.mark.slow
 def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, make):
     whole, _ = pool_of(make(pool=tmp_path / "whole"))
     assert whole.counts == [4, 5, 1]  # of three pairs, whole and mirrored, no more than the share
@@ -159,15 +165,15 @@ def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, mak
     assert len(before) == len(whole) == 10
 
     stopped = make(pool=tmp_path / "stopped")
-    learner = Learner(stopped.recipe, Alone(CPU), pooled=True)
-    source = open_loader(stopped, learner).source
+    trainer = Trainer(stopped.recipe, SingleProcess(CPU), pooled=True)
+    source = open_loader(stopped, trainer).source
 
     def stop(done, total):
         if done == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill_pool(stopped.pool, learner, source, stop)
+        fill_pool(stopped.pool, trainer, source, stop)
     assert len(contents(stopped.pool)) == 6
     pool_of(stopped)
     assert contents(stopped.pool) == before
@@ -187,12 +193,12 @@ def test_a_pool_of_something_else_is_refused(tmp_path, make, photos):
     milder = [part | {"degradation": "shake"} if n == 1 else part for n, part in enumerate(MIXTURE)]
     with pytest.raises(UsageError, match="data differ"):
         pool_of(make(recipe=mixed_recipe(mixture=milder)))
-    learner = Learner(mixed_recipe(), Alone(CPU), pooled=True)
+    trainer = Trainer(mixed_recipe(), SingleProcess(CPU), pooled=True)
     with torch.no_grad():
-        next(iter(learner.network.deblur.parameters())).add_(1)
-    source = open_loader(make(), learner).source
+        next(iter(trainer.network.deblur.parameters())).add_(1)
+    source = open_loader(make(), trainer).source
     with pytest.raises(UsageError, match="frozen part differ"):
-        fill_pool(make().pool, learner, source, lambda done, total: None)
+        fill_pool(make().pool, trainer, source, lambda done, total: None)
     (tmp_path / "pool/pool.json").write_text("[")
     with pytest.raises(UsageError, match="is not the record of a pool"):
         pool_of(make())
@@ -229,8 +235,8 @@ def test_crops_of_maps_lie_where_the_picture_does(make):
 
 
 def test_prepared_outputs_are_those_of_the_network(make):
-    pool, learner = pool_of(make())
-    network = learner.network.eval()
+    pool, trainer = pool_of(make())
+    network = trainer.network.eval()
     items = map(load_file, pool.folder.glob("0-*.safetensors"))
     whole = next(item for item in items if item["degraded"].shape == (3, 64, 64))
     image = whole["degraded"][None].float() / 255
@@ -259,6 +265,7 @@ def test_a_damaged_item_is_named(make):
         [pool.item(1, number, 16) for number in range(20)]
 
 
+@pytest.mark.slow
 def test_a_run_from_a_pool_ends_as_an_undisturbed_one_and_never_runs_the_frozen_part(
     tmp_path, make, held_out, monkeypatch
 ):
@@ -275,7 +282,7 @@ def test_a_run_from_a_pool_ends_as_an_undisturbed_one_and_never_runs_the_frozen_
     assert [line["pool"] for line in lines] == [10] * 4
     assert [line["reuse"] for line in lines] == [0.2, 0.4, 0.6, 0.8]
     assert all(line["patches_per_hour"] > 0 < line["steps_per_second"] for line in lines)
-    fresh = Learner(done.recipe, Alone(CPU), pooled=True).network.state_dict()
+    fresh = Trainer(done.recipe, SingleProcess(CPU), pooled=True).network.state_dict()
     trained = read_state(done.state).network
     for name, tensor in fresh.items():
         assert torch.equal(trained[name], tensor) == name.startswith("deblur."), name
@@ -315,6 +322,7 @@ def listed(tmp_path, monkeypatch):
     return entry
 
 
+@pytest.mark.slow
 def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
     tmp_path, make, held_out, listed
 ):
@@ -359,12 +367,17 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
 
 def test_parts_that_do_not_fit_are_refused(listed):
     with pytest.raises(UsageError, match="parts name 'blur', which the network does not have"):
-        Learner(mixed_recipe(parts={"blur": listed.name}), Alone(CPU), pooled=True)
+        Trainer(mixed_recipe(parts={"blur": listed.name}), SingleProcess(CPU), pooled=True)
     config = dataclasses.asdict(CONFIG) | {"width": 8}
     with pytest.raises(parts_of.WeightsError, match=r"'maxim\.tiny' does not fit 'deblur'"):
-        Learner(mixed_recipe(config=config, parts={"deblur": listed.name}), Alone(CPU), pooled=True)
+        Trainer(
+            mixed_recipe(config=config, parts={"deblur": listed.name}),
+            SingleProcess(CPU),
+            pooled=True,
+        )
 
 
+@pytest.mark.slow
 def test_the_state_is_saved_by_the_clock_as_well(make):
     hasty = mixed_recipe(save_every=1000, save_minutes=1e-6)
     states = []
@@ -376,6 +389,7 @@ def test_the_state_is_saved_by_the_clock_as_well(make):
     assert states[2:] == [0, 0]
 
 
+@pytest.mark.slow
 def test_any_recipe_takes_a_pool(tmp_path, job, photos):
     """Without a frozen part: the items are pictures alone, and all of 8 bits."""
     done = job(data=[photos], recipe=make_recipe(pool={"size": 4, "side": 32}), pool=tmp_path / "p")
@@ -392,6 +406,66 @@ def test_any_recipe_takes_a_pool(tmp_path, job, photos):
         train(dataclasses.replace(done, pool=None, resume="must"))
 
 
+@pytest.mark.slow
+def test_a_refilled_pool_gives_the_same_weights_after_a_stop(tmp_path, job, photos):
+    """Whoever made the items, and wherever it was stopped; what was replaced leaves the disk."""
+    steps = {"steps": 8, "batch": 4, "schedule": {"kind": "constant"}}
+    shape = {"size": 4, "side": 32, "reuse": 3}
+    recipe = make_recipe(steps, pool=shape, save_every=2)
+
+    def run(name, **changes):
+        values = {"recipe": recipe, "data": [photos], "run": tmp_path / name}
+        return job(**(values | {"pool": tmp_path / f"{name}.pool"} | changes))
+
+    whole = run("whole")
+    seen = []
+    train(whole, seen.append)
+    assert seen[-1].reuse == pytest.approx(32 / (4 + 10))  # 32 patches: one of every three is new
+    assert seen[-1].pool == 4
+    there = sorted(path.name for path in whole.pool.glob("*.safetensors"))
+    assert there[0] == "0-000010.safetensors"  # 0 to 9 were replaced
+    half = make_recipe(steps | {"steps": 4}, pool=shape, save_every=2)
+    train(run("parts", recipe=half))
+    shutil.rmtree(tmp_path / "parts.pool")
+    train(run("parts", resume="must"))
+    assert_same(weights_of(whole.run), weights_of(tmp_path / "parts"))
+    still = make_recipe(steps, pool=shape | {"reuse": None})
+    train(run("still", recipe=still))
+    first, other = (weights_of(tmp_path / name) for name in ("whole", "still"))
+    assert any(not torch.equal(first[key], other[key]) for key in first if "weight" in key)
+    card = package(whole.run, tmp_path / "out", "a.b", "MIT").card.read_text()
+    assert "4 items at a time, 14 in all" in card
+    with pytest.raises(UsageError, match="refilled differ"):  # its items go while it trains
+        train(run("other", recipe=still, pool=whole.pool))
+
+
+def test_items_are_made_in_the_background(tmp_path, job, photos, monkeypatch):
+    monkeypatch.setattr("restore_cli.training.refill.AHEAD", 1)
+    recipe = make_recipe({"steps": 1}, pool={"size": 4, "side": 32, "reuse": 1})
+    pool, _ = pool_of(job(data=[photos], recipe=recipe, pool=tmp_path / "pool"))
+    filler = BackgroundFiller(pool, 0)
+    try:
+        filler.ask(2)
+        deadline = time.monotonic() + 120
+        while not pool.path(0, 6).is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        filler.close()
+    made = contents(pool.folder)
+    assert len(made) == 2 + 4 + 1
+    pool.path(0, 5).unlink()
+    pool.make(0, 5)
+    assert contents(pool.folder) == made  # bit by bit the same here
+    pool.drop(3)
+    assert sorted(contents(pool.folder)) == [f"0-00000{n}.safetensors" for n in (3, 4, 5, 6)]
+
+
+def test_a_pool_with_prepared_outputs_is_not_refilled(make):
+    with pytest.raises(UsageError, match="cannot be refilled"):
+        train(make(recipe=mixed_recipe(pool={"size": 10, "side": 32, "reuse": 2})))
+
+
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, photos, pairs, capsys):
     recipe = write_toml(tmp_path / "tiny.toml", mixed_recipe())
     run = tmp_path / "run"

@@ -13,6 +13,8 @@ import pytest
 import torch
 from training_runs import DEBLURRING, assert_same, make_recipe, rows, weights_of, write_toml
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -95,6 +95,7 @@ def test_good_weights_come_once(hub, client):
     assert len([line for line in hub.asked if line.startswith(f"GET /{REPOSITORY}")]) == 1
 
 
+@pytest.mark.slow
 def test_a_download_that_is_cut_goes_on_where_it_was(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     hub.fault, hub.faults = "cut", 1
@@ -105,6 +106,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(hub, client):
     assert Path(path).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [("cut", "broke off"), ("503", "cannot fetch"), ("hang", "broke off")],
@@ -122,6 +124,7 @@ def test_a_hub_out_of_order(hub, client, fault, message):
     assert client.fetch(commit)[0] == 0  # nothing broken was left in the cache
 
 
+@pytest.mark.slow
 def test_another_content_than_listed_is_refused(hub, client):
     hub.commit(REPOSITORY, {FILE: b"others"})
     code, text, _ = client.fetch("main", hashlib.sha256(CONTENT).hexdigest())
@@ -129,6 +132,7 @@ def test_another_content_than_listed_is_refused(hub, client):
     assert "is not 'listed'" in text
 
 
+@pytest.mark.slow
 def test_a_branch_that_moved_is_noticed(hub, client):
     first = hub.commit(REPOSITORY, {FILE: CONTENT})
     digest = hashlib.sha256(CONTENT).hexdigest()
@@ -138,6 +142,7 @@ def test_a_branch_that_moved_is_noticed(hub, client):
     assert client.fetch(first, digest)[0] == 0  # a commit stays what it is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -154,6 +159,7 @@ def test_what_is_not_there(hub, client, change, words):
     assert words in text or "404" in text
 
 
+@pytest.mark.slow
 def test_a_private_repository(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     hub.token = "hf_secret"
@@ -164,6 +170,7 @@ def test_a_private_repository(hub, client):
     assert client.fetch(commit)[0] == 0
 
 
+@pytest.mark.slow
 def test_offline_with_and_without_a_cache(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     client.environment["HF_HUB_OFFLINE"] = "1"
@@ -179,6 +186,7 @@ def test_offline_with_and_without_a_cache(hub, client):
     assert len(hub.asked) == asked
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     results = []
@@ -196,6 +204,7 @@ def test_two_processes_at_once(hub, client):
     assert Path(results[0][1]).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_what_was_fetched_can_be_removed(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     path = Path(client.fetch(commit)[1])

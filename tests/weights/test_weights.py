@@ -26,7 +26,7 @@ from restore_cli.weights.manifest import (
     load_manifest,
     parse_manifest,
 )
-from restore_cli.weights.store import fetch, locate
+from restore_cli.weights.store import fetch, locate, verify
 
 CHECKPOINTS = load_manifest().checkpoints
 
@@ -147,7 +147,7 @@ def test_a_changed_or_missing_bundled_file_is_never_used(tmp_path, monkeypatch):
 def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
     file = locate(str(tiny_weights), None)
     assert file.checkpoint is None
-    assert file.sha256 == sha256(tiny_weights)
+    assert load_network(file).file.sha256 == sha256(tiny_weights)
     assert locate(None, "mprnet-mscam").checkpoint.default
     with pytest.raises(WeightsError, match="no weights file"):
         locate("missing.safetensors", None)
@@ -212,10 +212,16 @@ def test_weights_of_another_model_are_refused(tiny_weights):
 
 
 def test_a_file_that_changes_after_it_was_verified_is_not_used(tiny_weights):
-    file = locate(str(tiny_weights), None)
+    file = verify(locate(str(tiny_weights), None))
     rewritten(tiny_weights, train_size=(8, 8))
-    with pytest.raises(WeightsError, match="changed after it was verified"):
+    with pytest.raises(WeightsError, match=f"expected {file.sha256}"):
         load_network(file)
+
+
+def test_a_file_is_hashed_once(tiny_weights, monkeypatch):
+    monkeypatch.setattr(store, "sha256", lambda path: pytest.fail("hashed beside being read"))
+    for name in (str(tiny_weights), "gfn-lite.shake"):
+        assert load_network(locate(name, None)).file.sha256
 
 
 @pytest.mark.parametrize("name", ["model.pth", "./a.ckpt", "a.pt", "b.bin", "c.pkl"])
@@ -230,7 +236,7 @@ def test_the_address_of_a_listed_checkpoint_is_the_checkpoint(monkeypatch, tiny_
     monkeypatch.setattr(store, "load_manifest", lambda: manifest)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(tiny_weights))
     with pytest.raises(WeightsError, match="expected"):
-        locate(HUB, None)
+        load_network(locate(HUB, None))
 
 
 def test_no_key_may_be_missing_or_left_over(tiny_weights):

@@ -15,30 +15,30 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from torch import Tensor, nn
 
 
-class Team(Protocol):
-    """What the loop asks of it."""
+class ProcessGroup(Protocol):
+    """The processes that train together, as one of them sees them."""
 
     rank: int
     size: int
     device: torch.device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are averaged over the team; its weights become the first's."""
+        """A module whose gradients are averaged over the group; its weights become the first's."""
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of each value (of any shape) over the team."""
+        """Mean of each value (of any shape) over the group."""
 
     def from_first(self, value: Any) -> Any:
-        """The first process' value, in all."""
+        """Return the first process' value in every process."""
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have reached this call."""
 
     def close(self) -> None:
-        """Part in order."""
+        """Leave the group."""
 
 
-class Alone(Team):
+class SingleProcess(ProcessGroup):
     """One process."""
 
     rank, size = 0, 1
@@ -62,7 +62,7 @@ class Alone(Team):
         pass
 
 
-class Together(Team):
+class Distributed(ProcessGroup):
     """Several processes, by accelerate over torch.distributed (NCCL on GPUs, Gloo on CPUs)."""
 
     def __init__(self, device: torch.device) -> None:
@@ -94,6 +94,8 @@ class Together(Team):
         self._accelerator.end_training()
 
 
-def assemble(device: torch.device) -> Team:
-    """The team that this process was started in; each process of it gets a device of its kind."""
-    return Together(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone(device)
+def open_group(device: torch.device) -> ProcessGroup:
+    """The group of processes this one belongs to; each has its own device of that kind."""
+    return (
+        Distributed(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SingleProcess(device)
+    )

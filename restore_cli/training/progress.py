@@ -1,4 +1,4 @@
-"""What people look at: a line a step, curves, and a sheet of restored pictures that grows."""
+"""Progress of a run: a log line per step, curves, and a sheet of restored validation pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations shown, pi
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a watcher is told after each step.
+    """Progress of a run after one step.
 
     Attributes:
         step: steps done.
@@ -41,10 +41,11 @@ class Progress:
         waited: of these, for data to be read.
         steps_per_second: over the last hundred steps, with validations and saving between them.
         patches_per_hour: likewise.
-        pool: items of the pool; None without one.
-        reuse: patches seen for each of them.
+        pool: items of the pool at a time; None without one.
+        reuse: patches seen for each item made so far.
         psnr: of the validation, dB; None but where measured.
         gain: its difference to the baseline, dB.
+        seconds_left: until the time that was given is up; None where none was.
         baseline: bicubic, or the input itself where the scored output is of its size.
     """
 
@@ -62,17 +63,18 @@ class Progress:
     reuse: float | None = None
     psnr: float | None = None
     gain: float | None = None
+    seconds_left: float | None = None
     baseline: str = "bicubic"
 
 
 class Pace:
-    """How fast a run goes, over its last hundred steps and all that was done between them."""
+    """Speed over the last hundred steps, including validation and saving between them."""
 
     def __init__(self, seen: int) -> None:
         self._marks = deque([(time.monotonic(), seen)], maxlen=101)
 
     def after_step(self, seen: int) -> tuple[float, float]:
-        """Steps a second and patches an hour, given the patches seen so far."""
+        """Steps per second and patches per hour, given the patches seen so far."""
         self._marks.append((time.monotonic(), seen))
         (begun, first), (now, last) = self._marks[0], self._marks[-1]
         seconds = max(now - begun, 1e-9)
@@ -120,7 +122,7 @@ class TensorBoard:
         self._writer = writer(str(folder), purge_step=first + 1)
 
     def add(self, progress: Progress) -> None:
-        """One step."""
+        """Write the scalars of one step."""
         scalars = {"loss": progress.loss, "learning_rate": progress.learning_rate}
         scalars |= {f"terms/{name}": value for name, value in progress.terms.items()}
         if progress.psnr is not None and progress.gain is not None:
@@ -129,7 +131,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, progress.step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the files."""
         self._writer.close()
 
 
@@ -170,7 +172,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-class Sheet:
+class ValidationSheet:
     """`validation.png`: a row per picture; input, results of some validations, reference."""
 
     def __init__(self, folder: Path, held_out: ValidationSet, target: Path) -> None:
@@ -183,7 +185,7 @@ class Sheet:
         self._sizes = [reference.shape[-2:] for _, reference in pairs]
 
     def add(self, step: int, gain: float, restored: Sequence[Tensor]) -> None:
-        """Draw the sheet anew.
+        """Add a validation and redraw the sheet.
 
         Args:
             step: of this validation; tiles of later ones are of a past that was lost, and go.
@@ -216,7 +218,7 @@ class Sheet:
 
 
 def _column(images: Sequence[Tensor]) -> Image.Image:
-    """Centres of pictures, one below the other."""
+    """Centre crops of pictures, one below the other."""
     tiles = []
     for image in images:
         height, width = image.shape[-2:]
@@ -241,7 +243,7 @@ def _beside(columns: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Exponential mean over about 50 steps, without the pull of the first one."""
+    """Exponential mean over about 50 steps, corrected for its start."""
     mean, weight, out = 0.0, 0.0, []
     for value in values:
         mean, weight = 0.98 * mean + 0.02 * value, 0.98 * weight + 0.02

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,20 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.files import sha256, write_then_rename
+from restore_cli.files import write_then_rename
 from restore_cli.inference.loading import LoadedNetwork, complete, load_network
-from restore_cli.training.learner import model_and_config
+from restore_cli.models.spec import Model
 from restore_cli.training.parts import stored_elsewhere, without
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.training.state import TrainingState, read_state
+from restore_cli.training.trainer import model_and_config
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import checkpoint_of, parse_manifest
-from restore_cli.weights.store import locate
+from restore_cli.weights.store import WeightsFile
+from restore_cli.weights.user import check_license, check_name
 
-AVERAGED = "module."  # `learner.Average` wraps the network and counts its updates
+AVERAGED = "module."  # `average.Average` wraps the network and counts its updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,15 @@ class Package:
     """A checkpoint ready to be passed on.
 
     Attributes:
+        loaded: the network of its weights.
+        license: SPDX, of the weights.
         weights: `NAME.safetensors`, float16.
         card: `README.md`, as the Hub shows it.
         entry: `manifest.toml`, the lines for `weights_manifest.toml`.
     """
 
+    loaded: LoadedNetwork
+    license: str
     weights: Path
     card: Path
     entry: Path
@@ -59,12 +64,15 @@ def write_average(state: TrainingState, target: Path) -> None:
     _write(average_of(state), state, state.step, target)
 
 
-def export_checkpoint(run: Path, target: Path) -> None:
+def export_checkpoint(run: Path, target: Path) -> TrainingState:
     """Write a run's best averaged weights (the last, where nothing was validated) as float16.
 
     Args:
         run: folder of a run.
         target: the `.safetensors` file to write.
+
+    Returns:
+        The state of the run.
 
     Raises:
         UsageError: not a run.
@@ -79,6 +87,7 @@ def export_checkpoint(run: Path, target: Path) -> None:
         tensors = complete(found, str(best))
         step = int(made.get("steps", state.best["step"]))
     _write(tensors, state, step, target, torch.float16)
+    return state
 
 
 def package(run: Path, folder: Path, name: str, weights_license: str) -> Package:
@@ -93,46 +102,40 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     Raises:
         UsageError: not a run, or a name or licence that the manifest would not take.
     """
-    if not re.fullmatch(r"[\w-]+\.[\w.-]+", name):
-        raise UsageError(f"checkpoint name '{name}' is not like 'mprnet-mscam-lite.mine'")
-    if not re.fullmatch(r"[A-Za-z0-9.+-]+", weights_license):
-        raise UsageError(f"licence '{weights_license}' is not an SPDX name like CC-BY-4.0")
-    state = read_state(_state_file(run))
+    check_name(name)
+    check_license(weights_license)
+    weights = folder / f"{name}.safetensors"
+    state = export_checkpoint(run, weights)
     made = Package(
-        weights=folder / f"{name}.safetensors",
+        loaded=load_network(WeightsFile(str(weights), weights)),
+        license=weights_license,
+        weights=weights,
         card=folder / "README.md",
         entry=folder / "manifest.toml",
     )
-    export_checkpoint(run, made.weights)
-    loaded = load_network(locate(str(made.weights), None))
-    header = read_checkpoint(made.weights).header
-    parts = header.parts if header else {}
     with write_then_rename(made.card) as temporary:
-        text = _card(name, weights_license, state, loaded, parts)
-        temporary.write_text(text, "utf-8", "replace")
-    write_entry(made, f"bundled:{made.weights.name}", weights_license)
+        temporary.write_text(_card(made, state), "utf-8", "replace")
+    write_entry(made, f"bundled:{weights.name}")
     return made
 
 
-def write_entry(made: Package, source: str, weights_license: str) -> None:
+def write_entry(made: Package, source: str) -> None:
     """Write the lines for `weights_manifest.toml`, and see that they are valid.
 
     Args:
-        made: its weights are read.
-        source: where they will be had, as in the manifest.
-        weights_license: SPDX.
+        made: what they are of.
+        source: where the weights will be had, as in the manifest.
     """
-    loaded = load_network(locate(str(made.weights), None))
-    header = read_checkpoint(made.weights).header
-    assert header is not None
+    loaded = made.loaded
+    assert loaded.header is not None
     assert loaded.train_size is not None
-    provenance: dict[str, Any] = header.provenance
+    provenance: dict[str, Any] = loaded.header.provenance
     values: dict[str, Any] = {
         "model": loaded.model.name,
         "source": source,
-        "sha256": sha256(made.weights),
+        "sha256": loaded.file.sha256,
         "size": made.weights.stat().st_size,
-        "license": weights_license,
+        "license": made.license,
         "training_data": _data_line(provenance),
         "recipe": str(provenance.get("recipe_name") or "in the header of the file"),
         "train_size": list(loaded.train_size),
@@ -194,11 +197,11 @@ def _header(
 
 
 def _data_line(facts: dict[str, Any]) -> str:
-    """The data, and the weights that were begun with."""
+    """The training data, and the weights that training started from."""
     data, base = facts.get("data", {}), facts.get("base", {})
     if not data:
         return "not recorded"
-    parts = [f"{part['share']:.0%} {_kind_line(part)}" for part in data.get("parts", [])]
+    parts = [f"{part['probability']:.0%} {_kind_line(part)}" for part in data.get("parts", [])]
     line = ", ".join(parts) or _kind_line(data)
     if base:
         line += (
@@ -221,9 +224,25 @@ def _pool_line(state: TrainingState) -> str:
     pool = state.facts.get("pool")
     if not pool:
         return "none: every patch was degraded anew"
+    made = pool["items"] + pool.get("replaced", 0)
+    at_a_time = f" at a time, {made:,} in all" if made > pool["items"] else ""
     return (
-        f"{pool['items']:,} items, {pool['bytes'] / 1e9:.1f} GB; {state.seen:,} patches were cut "
-        f"from them, {state.seen / pool['items']:.1f} from each"
+        f"{pool['items']:,} items{at_a_time}, {pool['bytes'] / 1e9:.1f} GB; {state.seen:,} patches "
+        f"were cut from them, {state.seen / made:.1f} from each"
+    )
+
+
+def _scores(state: TrainingState, model: Model) -> str:
+    """The score that chose the weights, or the last one of a run that was stopped before any."""
+    score, why = state.best, "to choose the weights by"
+    if score is None:
+        score, why = state.facts.get("last_score"), "when the run was stopped"
+    if score is None:
+        return "None was measured: train with `--validation`, or run `restore benchmark`."
+    return (
+        f"{score['psnr']:.2f} dB PSNR, {score['gain']:+.2f} dB over "
+        f"{'bicubic' if model.scale > 1 else 'the input'}, at step {score['step']}: a few "
+        f"held-out crops during training, {why}; not a benchmark."
     )
 
 
@@ -239,13 +258,9 @@ def _parts_line(parts: dict[str, str]) -> str:
     return "; ".join(lines) or "none: all weights are in this file"
 
 
-def _card(
-    name: str,
-    weights_license: str,
-    state: TrainingState,
-    loaded: LoadedNetwork,
-    parts: dict[str, str],
-) -> str:
+def _card(made: Package, state: TrainingState) -> str:
+    loaded, weights_license, name = made.loaded, made.license, made.weights.stem
+    parts = loaded.header.parts if loaded.header else {}
     recipe = TrainingRecipe.model_validate(state.recipe)
     hardware = state.facts.get("hardware", {})
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
@@ -257,13 +272,6 @@ def _card(
         + " |"
         for phase in recipe.phases
     )
-    scores = "None was measured: train with `--validation`, or run `restore benchmark`."
-    if state.best is not None:
-        scores = (
-            f"{state.best['psnr']:.2f} dB PSNR, {state.best['gain']:+.2f} dB over "
-            f"{'bicubic' if model.scale > 1 else 'the input'}, at step {state.best['step']}: a few "
-            "held-out crops during training, to choose the weights by; not a benchmark."
-        )
     return f"""---
 license: {weights_license.lower()}
 library_name: restore-cli
@@ -294,7 +302,7 @@ process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hour
 
 ## Scores
 
-{scores}
+{_scores(state, model)}
 
 ## Known failures
 

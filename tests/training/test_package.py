@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -14,17 +15,28 @@ from training_runs import make_recipe, weights_of
 
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256
-from restore_cli.training.export import export_checkpoint, package
+from restore_cli.inference.loading import load_network
 from restore_cli.training.loop import train
+from restore_cli.training.package import export_checkpoint, package, write_entry
 from restore_cli.training.state import read_state
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import parse_manifest
 
 
-def test_a_package_is_complete(tmp_path, job, held_out):
+def _noting(calls, function, *arguments):
+    calls.append(arguments)
+    return function(*arguments)
+
+
+def test_a_package_is_complete(tmp_path, job, held_out, monkeypatch):
     done = job(validation=held_out, recipe_name="tiny")
     train(done)
+    loads = []
+    loading = partial(_noting, loads, load_network)
+    monkeypatch.setattr("restore_cli.training.package.load_network", loading)
     made = package(done.run, tmp_path / "out", "mprnet-mscam-tiny.mine", "CC-BY-4.0")
+    write_entry(made, made.entry.read_text().partition('source = "')[2].partition('"')[0])
+    assert len(loads) == 1
     manifest = parse_manifest(made.entry.read_text())
     entry = manifest.checkpoints["mprnet-mscam-tiny.mine"]
     assert entry.sha256 == sha256(made.weights)
@@ -42,6 +54,7 @@ def test_a_package_is_complete(tmp_path, job, held_out):
     assert provenance["data"]["count"] == 3
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_exported_and_without_validation_the_last(tmp_path, job, held_out):
     wild = make_recipe(
         {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}, validate_every=1
@@ -94,16 +107,18 @@ def restore(*arguments, hub, cache, token="secret"):
     )
 
 
+@pytest.mark.slow
 def test_weights_go_to_the_hub_and_come_back(tmp_path, job, photos):
     train(job({"steps": 1}))
     hub = Hub(token="secret")
     server = serve(hub)
-    arguments = ("weights", "export", job().run, "--name", "tiny.mine", "-o", tmp_path / "out")
+    arguments = ("weights", "export", job().run, "--name", "tiny.mine", "-o", tmp_path / "out",
+                 "--license", "MIT")  # fmt: skip
     push = (*arguments, "--push-to-hub", "me/tiny", "--overwrite")
     try:
         refused = restore(*push, hub=hub, cache=tmp_path / "a", token="wrong")
         assert refused.returncode == 4
-        assert "the Hub refused 'me/tiny': 401" in refused.stderr
+        assert "cannot write to 'me/tiny': the Hub refused, 401" in refused.stderr
         assert "Traceback" not in refused.stderr
         done = restore(*push, hub=hub, cache=tmp_path / "a")
         assert done.returncode == 0, done.stderr
@@ -125,4 +140,4 @@ def test_weights_go_to_the_hub_and_come_back(tmp_path, job, photos):
         server.server_close()
     gone = restore(*push, hub=hub, cache=tmp_path / "a")
     assert gone.returncode == 4
-    assert "cannot reach the Hub" in gone.stderr
+    assert "connection to the Hub broke off" in gone.stderr

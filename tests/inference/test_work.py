@@ -91,6 +91,7 @@ def test_a_large_picture_is_never_held_in_float(depth, dtype):
     assert torch.equal(whole.to(torch.int32), expected.to(torch.int32))
 
 
+@pytest.mark.slow
 def test_the_first_picture_imports_no_more(tmp_path):
     """torch._dynamo alone would take 1.3 s; neither is anything needed of what trains or plots."""
     script = (
@@ -109,6 +110,7 @@ def test_the_first_picture_imports_no_more(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_for_the_next_map():
     """Page faults of a later pass, in a process as `restore` starts it.
 

@@ -1,8 +1,7 @@
-"""Network, average of its weights and optimiser, with the step they stand at."""
+"""The trainer: network, average of its weights and optimiser, and the step they have reached."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import time
@@ -17,24 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.inference.loading import complete, load_network
+from restore_cli.inference.loading import LoadedNetwork, complete
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_config, get_model
 from restore_cli.models.spec import Model
-from restore_cli.training.data import Batch
+from restore_cli.training.average import Average
+from restore_cli.training.data import PREPARED, Batch
+from restore_cli.training.distributed import ProcessGroup
+from restore_cli.training.initialisation import initialise_he
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.parts import load_parts, untouched
 from restore_cli.training.recipe import Adam, AdamW, LossTerm, Phase, TrainingRecipe, learning_rate
-from restore_cli.training.start import draw_he
 from restore_cli.training.state import TrainingState, load_state, save_state
-from restore_cli.training.team import Team
 from restore_cli.weights.checkpoint import read_checkpoint
-from restore_cli.weights.store import locate
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a recipe is computed; changes its result by rounding only.
+    """How a recipe is computed; it changes the result by rounding only.
 
     Attributes:
         precision: of convolutions and products; losses, statistics and weights are float32.
@@ -66,39 +65,13 @@ class Outputs(nn.Module):
         return outputs
 
 
-class Average(nn.Module):
-    """Exponential moving average of a network's weights, which forgets the first ones quickly.
-
-    With a constant 0.998, 60 % of the average was still the initial weights after 250 steps.
-    (torch's AveragedModel reads its count from the GPU at every step, and so waits for it.)
-    """
-
-    count: Tensor
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        super().__init__()
-        self.module = copy.deepcopy(network)
-        self.decay = decay
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64, device="cpu"))
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take one more step's weights in."""
-        count = int(self.count)
-        kept = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        pairs = zip(self.module.parameters(), network.parameters(), strict=True)
-        averaged, current = zip(*((mean, new.detach()) for mean, new in pairs), strict=True)
-        torch._foreach_lerp_(list(averaged), list(current), 1 - kept)
-        self.count += 1
-
-
-class Learner:
-    """All that changes while training."""
+class Trainer:
+    """Everything that changes during training."""
 
     def __init__(
         self,
         recipe: TrainingRecipe,
-        team: Team,
+        group: ProcessGroup,
         execution: Execution | None = None,
         *,
         pooled: bool = False,
@@ -107,7 +80,7 @@ class Learner:
 
         Args:
             recipe: what decides the weights.
-            team: of this process.
+            group: of this process.
             execution: how it is computed; None for float32, as it comes.
             pooled: whether batches come from a pool, with the outputs of a frozen part.
 
@@ -115,7 +88,7 @@ class Learner:
             UsageError: unknown names, or patches of a size that the model does not take.
             WeightsError: weights of a part that are not to be had or do not fit.
         """
-        self.recipe, self.team = recipe, team
+        self.recipe, self.group = recipe, group
         self.execution, self.pooled = execution or Execution(), pooled
         self.model, config = model_and_config(recipe)
         torch.manual_seed(recipe.seed)
@@ -126,12 +99,12 @@ class Learner:
                 f"{self.model.name} cannot be built with this config: {error}",
                 hint=f"restore models info {self.model.name}",
             ) from error
-        if recipe.start == "he":
-            draw_he(network)
+        if recipe.initialisation == "he":
+            initialise_he(network)
         load_parts(network, recipe)
-        self.network = channels_last(network.to(team.device))
+        self.network = channels_last(network.to(group.device))
         self.scaler = torch.amp.GradScaler(
-            team.device.type, enabled=self.execution.precision == torch.float16
+            group.device.type, enabled=self.execution.precision == torch.float16
         )
         self._refuse_sides()
         self.phase_index = self.phase_step = self.step = self.seen = 0
@@ -150,7 +123,7 @@ class Learner:
 
     @property
     def frozen(self) -> bool:
-        """Whether the model's frozen part is, and stays in this phase, as it was at first."""
+        """Whether the frozen part has its initial weights and keeps them in this phase."""
         return self.frozen_in(self.phase_index)
 
     @property
@@ -159,11 +132,17 @@ class Learner:
         return self.pooled and self.frozen
 
     @property
+    def wanted(self) -> set[str]:
+        """What batches of this phase must have: targets, and outputs of the frozen part."""
+        targets: set[str] = {term.target for term in self.phase.losses}
+        return targets | ({PREPARED} if self.prepared else set())
+
+    @property
     def seconds(self) -> float:
-        """Spent on the run, over all its parts."""
+        """Training time of the run so far, over all its runs and resumptions."""
         return self._before + time.monotonic() - self._since
 
-    def learn(self, batches: Sequence[Batch]) -> dict[str, float]:
+    def train_step(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One optimiser step on the parts of one batch; returns the weighted loss terms.
 
         Raises:
@@ -172,7 +151,7 @@ class Learner:
         """
         self.check()
         # Networks may draw in training (moadg drops routes): a function of the step, like batches.
-        seed = [self.recipe.seed, self.step, self.team.rank]
+        seed = [self.recipe.seed, self.step, self.group.rank]
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rate = learning_rate(self.phase, self.phase_step)
         for group in self.optimizer.param_groups:
@@ -182,7 +161,7 @@ class Learner:
         for batch in batches:
             terms = losses(self._outputs, self.phase.losses, batch, self.execution.precision)
             names, values = list(terms), torch.stack(list(terms.values()))
-            means = self.team.mean(values.detach()).tolist()
+            means = self.group.mean(values.detach()).tolist()
             for name, mean in zip(names, means, strict=True):
                 sums[name] = sums.get(name, 0.0) + mean / len(batches)
             self._refuse([name for name, mean in zip(names, means, strict=True) if not _ok(mean)])
@@ -199,7 +178,7 @@ class Learner:
         return sums
 
     def check(self) -> None:
-        """Look at the last gradient; on a GPU this waits for it, so it is done a step later.
+        """Check that the last gradient was finite; on a GPU this waits, so it is a step late.
 
         Raises:
             RestoreError: it was not finite, and the weights are lost.
@@ -215,24 +194,22 @@ class Learner:
                 hint="the last saved state is kept; lower the learning rate and resume",
             )
 
-    def start_from(self, weights: str) -> None:
-        """Take the weights of a checkpoint, of the same model and config.
+    def start_from(self, loaded: LoadedNetwork) -> None:
+        """Take the weights of a loaded network, of the same model and config.
 
         Raises:
-            WeightsError: not to be had, or of another model or config.
+            WeightsError: of another model or config.
         """
-        loaded = load_network(locate(weights, self.recipe.model), self.recipe.model)
-        if loaded.config != model_and_config(self.recipe)[1]:
+        if (loaded.model, loaded.config) != model_and_config(self.recipe):
             raise WeightsError(
-                f"'{weights}' is not of the config that the recipe trains",
+                f"'{loaded.file.name}' is not of the model and config that the recipe trains",
                 hint="recipe `finetune` takes model and config from the weights",
             )
         self._take(loaded.network.state_dict())
-        listed = loaded.file.checkpoint
         self.facts["base"] = {
             "weights": Path(loaded.file.name).name,
             "sha256": loaded.file.sha256,
-            "license": listed.license if listed else "unknown: ask its makers",
+            "license": loaded.file.license or "unknown: ask its makers",
         }
 
     def advance(self, best: Path) -> None:
@@ -244,14 +221,14 @@ class Learner:
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
             found = self.phase.begin == "best" and self.best is not None and best.is_file()
-            first = found and self.team.rank == 0
+            first = found and self.group.rank == 0
             tensors = complete(read_checkpoint(best), str(best)) if first else None
             self._take(tensors or self.ema.module.state_dict())
         self.best = None
         self._enter_phase()
 
     def state(self) -> TrainingState:
-        """Everything that `restore` needs."""
+        """The state that `restore` takes."""
         return TrainingState(
             phase=self.phase_index,
             phase_step=self.phase_step,
@@ -275,7 +252,7 @@ class Learner:
             RestoreError: the last gradient was not finite.
         """
         self.check()
-        if self.team.rank == 0:
+        if self.group.rank == 0:
             save_state(self.state(), path)
 
     def restore(self, path: Path) -> None:
@@ -286,8 +263,8 @@ class Learner:
                 not whole.
         """
         # Only the first process reads: the others may be on hosts that do not have the folder.
-        first = self.team.rank == 0
-        state = self.team.from_first(load_state(path, self.recipe.content()) if first else None)
+        first = self.group.rank == 0
+        state = self.group.from_first(load_state(path, self.recipe.content()) if first else None)
         self.phase_index, self.phase_step = state.phase, state.phase_step
         self.step, self.seen, self.best = state.step, state.seen, state.best
         try:
@@ -312,7 +289,7 @@ class Learner:
         return part is not None and untouched(part.name, names, self.recipe.phases[: index + 1])
 
     def _refuse_sides(self) -> None:
-        """See that every phase's patches are of a size that what it runs of the network takes."""
+        """Check that the network takes patches of every phase's sizes."""
         part = self.model.frozen_part
         for index, phase in enumerate(self.recipe.phases):
             whole = self.model.size.multiple_of
@@ -340,11 +317,11 @@ class Learner:
         self.ema = Average(self.network, self.recipe.ema)
 
     def _enter_phase(self) -> None:
-        """Freeze what the phase does not train; a fresh optimiser unless it keeps the last."""
+        """Freeze what the phase does not train; create its optimiser, unless it keeps the last."""
         freeze(self.network, self.phase)
         if not self.phase.keep_optimizer or self.phase_index == 0:
             self.optimizer = self._new_optimizer()
-        outputs = self.team.wrap(Outputs(self.network))
+        outputs = self.group.wrap(Outputs(self.network))
         if self.execution.compile:
             outputs = torch.compile(outputs)  # type: ignore[assignment]
         self._outputs = outputs
@@ -361,7 +338,7 @@ class Learner:
 
 
 def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
-    """What a recipe trains.
+    """The model and config that a recipe trains.
 
     Raises:
         UsageError: unknown names, or a recipe that takes them from weights and was given none.
@@ -378,21 +355,16 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
     return model, model.config_from(recipe.config)
 
 
-def for_weights(recipe: TrainingRecipe, weights: str) -> TrainingRecipe:
-    """The recipe with model and config of a checkpoint, where it names none itself.
-
-    Raises:
-        WeightsError: not to be had.
-    """
+def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
+    """The recipe with model and config of a loaded network, where it names none itself."""
     if recipe.model is not None:
         return recipe
-    loaded = load_network(locate(weights, None))
     config = dataclasses.asdict(loaded.config)
     return recipe.model_copy(update={"model": loaded.model.name, "config": config})
 
 
 def freeze(network: nn.Module, phase: Phase) -> None:
-    """Let a phase train what it names, and nothing else.
+    """Make only the parameters that a phase names trainable.
 
     Raises:
         UsageError: a pattern that no parameter's name fits.

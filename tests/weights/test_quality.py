@@ -17,6 +17,8 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.weights.manifest import load_manifest
 from restore_cli.weights.store import fetch
 
+pytestmark = pytest.mark.slow
+
 # dB over bicubic on the examples, two seeds: mean, worst picture.
 FLOORS = {
     "mprnet-mscam-lite.shake": (0.35, -0.1),

@@ -14,7 +14,7 @@ BRANCH = 0.3  # of the last convolution of a block that adds its input
 
 
 @torch.no_grad()
-def draw_he(network: nn.Module) -> None:
+def initialise_he(network: nn.Module) -> None:
     """Redraw every convolution as He et al. (ICCV 2015), normal, with biases of zero.
 
     Transposed ones keep the variance of what they are given, without He's factor for a ReLU.

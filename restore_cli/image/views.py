@@ -1,0 +1,120 @@
+"""A picture made smaller, or a part of it, decoded without holding the whole.
+
+For showing, not for restoring: the rows pass through libvips once, and what is kept is as large as
+what comes back. A PNG of 16000x12000 takes 600 MB as bytes of colour, and 2.3 GB as floats.
+Exceptions are formats whose decoders hold the whole picture: AVIF, HEIC, BMP, and interlaced PNG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from restore_cli.errors import PictureError
+from restore_cli.image.picture import Picture
+from restore_cli.image.reading import Header, decoded, open_header, read_bytes
+from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
+
+_ANY = 2**62  # pixels: the limit is on what is decoded at once, which is small here
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is seen of a picture.
+
+    Attributes:
+        picture: smaller, or a part.
+        height: of the whole, upright.
+        width: the same.
+    """
+
+    picture: Picture
+    height: int
+    width: int
+
+    @property
+    def on_white(self) -> Tensor:
+        """(1, 3, h, w) in [0, 1]; what is transparent shows white."""
+        if self.picture.alpha is None:
+            return self.picture.pixels
+        return self.picture.pixels * self.picture.alpha + 1 - self.picture.alpha
+
+
+def read_shrunk(path: Path, height: int, width: int) -> View:
+    """The whole picture, at most so large along each side; never enlarged.
+
+    Args:
+        path: of a format recognised by content.
+        height: most rows.
+        width: most columns.
+
+    Raises:
+        PictureError: as `image.read_image`; the number of pixels is not limited.
+    """
+    data = read_bytes(path)
+    header = open_header(data, str(path), max_pixels=_ANY)
+    height, width = min(height, header.height), min(width, header.width)
+    rows, columns = (width, height) if header.orientation >= 5 else (height, width)
+    try:
+        image = _coarse(data, header, rows, columns)
+        if (image.width, image.height) != (columns, rows):
+            kind = image.format
+            image = image.premultiply() if header.alpha else image
+            image = image.resize(columns / image.width, vscale=rows / image.height)
+            image = image.unpremultiply().cast(kind) if header.alpha else image
+        return _view(image, header)
+    except VipsError as error:
+        raise PictureError(f"cannot read '{path}': {first_line(error)}") from error
+
+
+def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
+    """A part at full resolution.
+
+    Args:
+        path: of a format recognised by content.
+        top: first row of the upright picture.
+        left: first column.
+        height: rows; all must lie inside.
+        width: columns; likewise.
+
+    Raises:
+        PictureError: as `read_shrunk`, or the part is not inside.
+    """
+    header = open_header(read_bytes(path), str(path), max_pixels=_ANY)
+    turn = header.orientation
+    if turn in (2, 3, 6, 7):
+        left = header.width - left - width
+    if turn in (3, 4, 7, 8):
+        top = header.height - top - height
+    box = (top, left, height, width) if turn >= 5 else (left, top, width, height)
+    try:
+        return _view(header.image.crop(*box), header)
+    except VipsError as error:
+        raise PictureError(f"cannot read '{path}': {first_line(error)}") from error
+
+
+def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
+    """The stored picture, by its decoder shrunk to no less than twice the size where it can be."""
+    factor = next((f for f in (8, 4, 2) if _fits(header, 2 * f * max(rows, columns))), 1)
+    named: dict[str, dict[str, float]] = {
+        "jpeg": {"shrink": factor},
+        "webp": {"scale": 1 / factor},
+    }
+    options = named.get(header.format)
+    if factor == 1 or options is None:
+        return header.image
+    load = getattr(VipsImage, f"{header.format}load_buffer")
+    image = load(data, access="sequential", fail_on="error", **options).copy()
+    image.set_type(INTEGER, "orientation", header.orientation)
+    return image
+
+
+def _fits(header: Header, longest: int) -> bool:
+    return max(header.height, header.width) >= longest
+
+
+def _view(image: Any, header: Header) -> View:
+    return View(decoded(image.copy_memory().autorot(), header), header.height, header.width)

@@ -1,0 +1,26 @@
+"""What visitors of the page read: they have no command line, so remedies are those of the page."""
+
+from __future__ import annotations
+
+import re
+
+_REMEDIES = (
+    (r"raise --max-pixels if you trust it", "make it smaller first"),
+    (r"use (?:--icc \w+, and )?--format (\w+)[^()]*", r"choose \1 as the file format"),
+    (r"pip install [^()]*", "save it as JPEG or PNG first"),
+)
+_UNUSABLE = re.compile(r" \([^()]*(?:--\w|`)[^()]*\)|; [^;()]*(?:--\w|`)[^;()]*")
+_OPTION = re.compile(r"--(?=\w)")
+
+
+def for_visitors(text: str) -> str:
+    """An error or a note without what only the command line can do.
+
+    >>> for_visitors("'a.png' is 9x9, the limit is 8 (raise --max-pixels if you trust it)")
+    "'a.png' is 9x9, the limit is 8 (make it smaller first)"
+    >>> for_visitors("it is large (use --tile 64 or more); `restore models` has faster ones")
+    'it is large'
+    """
+    for pattern, remedy in _REMEDIES:
+        text = re.sub(pattern, remedy, text)
+    return _OPTION.sub("", _UNUSABLE.sub("", text))

@@ -1,0 +1,61 @@
+"""The Hub: its client's errors as ours, with one set of remedies for all who call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from restore_cli.errors import RestoreError, UsageError, WeightsError
+
+_NAMES = (
+    "check owner, name, file and revision; private repositories and writing need HF_TOKEN or "
+    "`hf auth login`"
+)
+
+
+@contextmanager
+def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator[None]:
+    """Turn errors of the Hub's client inside the block into ours.
+
+    Args:
+        action: what is tried, for messages: "fetch 'hf://...'", "write to 'owner/name'".
+        kind: of the errors raised.
+
+    Raises:
+        UsageError: not the name of a repository.
+        RestoreError: of the given kind: no connection, no token, no right, or nothing of that name.
+    """
+    from huggingface_hub import errors  # noqa: PLC0415  0.4 s, not needed for bundled weights
+
+    # The client under the Hub's has changed its name twice; its errors keep this ancestor.
+    transport: type[BaseException] = next(
+        e for e in errors.HfHubHTTPError.__mro__ if e.__name__ == "HTTPError"
+    )
+    try:
+        yield
+    except errors.LocalTokenNotFoundError as error:
+        raise kind(f"cannot {action}: the Hub wants a token", hint="run `hf auth login`") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise kind(
+            f"cannot {action}: it is not in the cache and the Hub cannot be reached",
+            hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
+        ) from error
+    except errors.HFValidationError as error:
+        raise UsageError(f"cannot {action}: {_first_line(error)}") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise kind(
+            f"cannot {action}: the Hub refused, {status}: {_first_line(error)}",
+            hint=_NAMES,
+        ) from error
+    except (transport, ConnectionError, TimeoutError) as error:
+        raise kind(
+            f"cannot {action}: the connection to the Hub broke off: {_first_line(error)}",
+            hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
+        ) from error
+    except (OSError, ValueError) as error:  # the disk, or a file that is not there
+        raise kind(f"cannot {action}: {_first_line(error)}", hint=_NAMES) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

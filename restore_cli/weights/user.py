@@ -1,0 +1,180 @@
+"""The user's own weights, by name: a folder with a file of weights and a record for each.
+
+| file | what |
+|---|---|
+| `NAME.safetensors` | the weights |
+| `NAME.json` | the record, written last: `UserWeights` |
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from restore_cli.errors import RestoreError, UsageError, WeightsError
+from restore_cli.files import sha256, write_then_rename
+from restore_cli.weights.manifest import load_manifest
+
+_NAME = re.compile(r"[\w-]+\.[\w.-]*[\w-]")
+_LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
+PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
+
+
+class UserWeights(BaseModel):
+    """One record.
+
+    Attributes:
+        name: `model-config.training`.
+        model: name of the network family.
+        sha256: of the file; checked at every load.
+        size: of the file in bytes.
+        license: SPDX licence of the weights, as the user stated it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    model: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=1)]
+    license: str
+
+    @property
+    def path(self) -> Path:
+        """Of the weights."""
+        return folder() / f"{self.name}.safetensors"
+
+
+def folder() -> Path:
+    """Where own weights are kept, e.g. ~/.local/share/restore-cli/weights."""
+    return platformdirs.user_data_path("restore-cli", appauthor=False) / "weights"
+
+
+def find(name: str) -> UserWeights | None:
+    """The user's own weights of that name, or None.
+
+    Raises:
+        WeightsError: a record that cannot be read.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    path = folder() / f"{name}.json"
+    try:
+        return UserWeights.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise WeightsError(
+            f"'{path}' is not a record of weights", hint=f"restore weights remove {name}"
+        ) from error
+
+
+def names() -> list[str]:
+    """Of all own weights, sorted; also of those whose records are broken."""
+    return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))
+
+
+def readable() -> list[UserWeights]:
+    """The records of all own weights that can be read."""
+    records = []
+    for name in names():
+        with suppress(WeightsError):
+            records += [one for one in (find(name),) if one is not None]
+    return records
+
+
+def add(source: Path, name: str, model: str, weights_license: str, *, overwrite: bool) -> Path:
+    """Copy a file of weights under a name that `--weights` takes from then on.
+
+    Args:
+        source: a `.safetensors` file that was loaded successfully.
+        name: for it; see `check_name` and `refuse_taken`.
+        model: that it is of.
+        weights_license: SPDX.
+        overwrite: whether it may replace other weights of that name.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UsageError: a name that is not free or not allowed, or no licence.
+        RestoreError: the disk is full, or gone.
+    """
+    check_name(name)
+    refuse_taken(name, overwrite=overwrite)
+    check_license(weights_license)
+    target = folder() / f"{name}.safetensors"
+    try:
+        with write_then_rename(target) as temporary:
+            shutil.copyfile(source, temporary)
+        record = UserWeights(
+            name=name,
+            model=model,
+            sha256=sha256(target),
+            size=target.stat().st_size,
+            license=weights_license,
+        )
+        with write_then_rename(target.with_name(f"{name}.json")) as temporary:
+            temporary.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise RestoreError(f"cannot write '{target}': {error}", hint="make room") from error
+    return target
+
+
+def remove(name: str) -> int | None:
+    """Delete own weights; the bytes that were freed, or None where there are none of that name."""
+    if name not in names():
+        return None
+    freed = 0
+    for path in (folder() / f"{name}.json", folder() / f"{name}.safetensors"):
+        if path.is_file():
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
+
+
+def check_name(name: str) -> None:
+    """See that weights can be called so.
+
+    Raises:
+        UsageError: not like `model-config.training`, or like the name of a file.
+    """
+    if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
+        raise UsageError(f"checkpoint name '{name}' is not like 'mprnet-mscam-lite.mine'")
+
+
+def refuse_taken(name: str, *, overwrite: bool) -> None:
+    """See that the user's own weights can get a name.
+
+    Args:
+        name: for them.
+        overwrite: whether they may replace others of the user's own.
+
+    Raises:
+        UsageError: a checkpoint of restore, or weights of the user, have it.
+    """
+    if name in load_manifest().checkpoints:
+        raise UsageError(f"'{name}' is a checkpoint of restore itself", hint="choose another name")
+    if name in names() and not overwrite:
+        raise UsageError(
+            f"you have weights named '{name}'", hint="add --overwrite, or choose another --name"
+        )
+
+
+def check_license(name: str) -> None:
+    """See that a licence was stated.
+
+    Raises:
+        UsageError: not like an SPDX name.
+    """
+    if not _LICENSE.fullmatch(name):
+        raise UsageError(
+            f"licence '{name}' is not an SPDX name like CC-BY-4.0",
+            hint="LicenseRef-private for weights that nobody else may use",
+        )

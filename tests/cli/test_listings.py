@@ -1,0 +1,55 @@
+"""Listings in terminals of any width: a name is whole, on one line, and first."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from restore_cli.cli import _output as out
+from restore_cli.cli.app import app
+from restore_cli.training.recipe import ablations, shipped_recipes
+from restore_cli.weights.manifest import load_manifest
+
+CHECKPOINTS = load_manifest().checkpoints
+NAMES = {
+    "models": [*{one.model for one in CHECKPOINTS.values()}, "bicubic"],
+    "weights": list(CHECKPOINTS),
+    "train": [*shipped_recipes(), *ablations()],
+}
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("command", NAMES)
+def test_names_are_never_broken(command, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(out, "_is_terminal", lambda: True)
+    lines = CliRunner().invoke(app, [command]).stdout.splitlines()
+    first = {line.split(" ")[0] for line in lines}
+    assert set(NAMES[command]) <= first
+    assert all(len(line) <= width for line in lines)
+    words = {word for line in lines for word in line.split()}
+    if command == "models":
+        assert {one.name for one in CHECKPOINTS.values() if one.default} <= words
+
+
+def test_rows_are_stacked_where_columns_do_not_fit(capsys, monkeypatch):
+    monkeypatch.setattr(out, "_is_terminal", lambda: True)
+    rows = [("a-name-to-be-copied", "12 MB", "what it is [for] in some words"), ("b", "-", "")]
+    for width, expected in (
+        (80, ["name                 size   what", "a-name-to-be-copied  12 MB  what it is [for]"]),
+        (
+            30,
+            [
+                "a-name-to-be-copied",
+                "  size: 12 MB",
+                "  what: what it is [for] in",
+                "some words",
+                "b",
+            ],
+        ),
+    ):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out.table(("name", "size", "what"), rows)
+        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert len(lines) == {80: 3, 30: 5}[width]
+        assert all(line.startswith(begun) for line, begun in zip(lines, expected, strict=False))

@@ -1,0 +1,120 @@
+"""The user's own weights: named once, taken everywhere, with a licence that was stated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import picture
+from PIL import Image
+from typer.testing import CliRunner
+
+import restore_cli
+from restore_cli.cli.app import app
+from restore_cli.errors import UsageError, WeightsError
+from restore_cli.inference.loading import load_network
+from restore_cli.weights import user
+from restore_cli.weights.store import locate, remove, verify
+
+NAME = "mprnet-mscam-tiny.mine"
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def restore(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def add(path, name=NAME, **options):
+    return user.add(path, name, "mprnet-mscam", "MIT", **({"overwrite": False} | options))
+
+
+def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
+    done = restore("weights", "add", tiny_weights, "--name", NAME, "--license", "CC0-1.0")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{NAME}\n"
+    listed = restore("weights", "list").stdout.splitlines()[-1].split("\t")
+    assert (listed[0], listed[2], listed[-1]) == (NAME, "CC0-1.0", "yours")
+    assert json.loads(restore("weights", "list", "--json").stdout)[-1]["own"]
+    assert NAME in restore("weights", "verify", NAME).stdout
+    facts = json.loads(restore("info", NAME, "--json").stdout)
+    assert (facts["model"], facts["license"]) == ("mprnet-mscam", "CC0-1.0")
+    assert json.loads(restore("models", "info", "mprnet-mscam", "--json").stdout)[
+        "own_weights"
+    ] == [NAME]
+    source = tmp_path / "a.png"
+    array = (picture(24, 32, 1)[0].permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(array).save(source)
+    made = [tmp_path / "by_name.png", tmp_path / "by_file.png"]
+    for weights, target in zip((NAME, tiny_weights), made, strict=True):
+        done = restore("image", source, "-w", weights, "-o", target)
+        assert done.exit_code == 0, done.stderr
+    with Image.open(made[0]) as one, Image.open(made[1]) as other:
+        assert one.tobytes() == other.tobytes()
+    assert restore_cli.load_model(weights=NAME).scale == 4
+    assert restore("weights", "remove", NAME).exit_code == 0
+    assert restore("weights", "path", NAME).exit_code == 2
+    assert not list(user.folder().iterdir())
+
+
+def test_a_folder_of_a_run_is_its_weights(tmp_path, tiny_weights):
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(WeightsError, match="holds no weights"):
+        locate(str(run), None)
+    tiny_weights.rename(run / "best.safetensors")
+    assert locate(str(run), None).path.name == "best.safetensors"
+    (run / "best.safetensors").rename(run / "weights.safetensors")
+    assert load_network(locate(str(run), None)).model.name == "mprnet-mscam"
+    done = restore("weights", "add", run, "--license", "MIT")
+    assert done.stdout == "mprnet-mscam.run\n", done.stderr
+
+
+def test_a_licence_is_stated_not_presumed(tiny_weights, monkeypatch):
+    done = restore("weights", "add", tiny_weights, "--name", NAME)
+    assert done.exit_code == 2
+    assert "--license is missing" in done.stderr
+    assert restore("weights", "add", tiny_weights, "--license", "as you like").exit_code == 2
+    assert user.names() == []
+    monkeypatch.setattr("restore_cli.cli.weights.asks", lambda: True)
+    asked = CliRunner().invoke(
+        app, ["weights", "add", str(tiny_weights), "--name", NAME], input="CC-BY-4.0\n"
+    )
+    assert asked.exit_code == 0, asked.stderr
+    assert "Licence of the weights" in asked.stderr
+    assert user.find(NAME).license == "CC-BY-4.0"
+
+
+@pytest.mark.parametrize("name", ["plain", "../a.b", "a.safetensors", "a.pth", "gfn-lite.shake"])
+def test_names_that_would_mislead_are_refused(tiny_weights, name):
+    with pytest.raises(UsageError):
+        add(tiny_weights, name)
+    assert user.names() == []
+
+
+def test_names_are_not_taken_from_one_another(tmp_path, tiny_weights):
+    add(tiny_weights)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(tiny_weights.read_bytes())
+    with pytest.raises(UsageError, match="you have weights named"):
+        add(other)
+    add(other, overwrite=True)
+
+
+def test_what_was_changed_or_broken_is_not_used(tiny_weights):
+    path = add(tiny_weights)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for use in (load_network, verify):
+        with pytest.raises(WeightsError, match=f"is not '{NAME}'"):
+            use(locate(NAME, None))
+    path.with_name(f"{NAME}.json").write_text("{")
+    with pytest.raises(WeightsError, match="is not a record of weights"):
+        locate(NAME, None)
+    assert restore("weights", "list").exit_code == 0  # the others are listed
+    assert remove(NAME) == len(whole) + 1
+    with pytest.raises(UsageError, match="not found"):
+        locate(NAME, None)
