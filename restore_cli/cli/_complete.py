@@ -35,10 +35,12 @@ def models() -> Iterator[str]:
 
 
 def weights() -> Iterator[str]:
-    """Names of checkpoints."""
+    """Names of checkpoints, listed ones and the user's own."""
+    from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     yield from load_manifest().checkpoints
+    yield from user.names()
 
 
 def datasets() -> Iterator[str]:
@@ -48,9 +50,16 @@ def datasets() -> Iterator[str]:
     yield from DATASETS
 
 
-def recipes(kind: str) -> Iterator[str]:
-    """Names of the recipes that are shipped: "train" or "degrade"."""
-    return (path.stem for path in sorted((PACKAGE / "recipes" / kind).glob("*.toml")))
+def training_recipes() -> Iterator[str]:
+    """Names of the recipes of `restore train`, ablations among them."""
+    from restore_cli.training.recipe import ablations, shipped_recipes
+
+    yield from (*shipped_recipes(), *ablations())
+
+
+def degradations() -> Iterator[str]:
+    """Names of the recipes of `restore degrade`; their own module needs torch."""
+    return (path.stem for path in sorted((PACKAGE / "recipes" / "degrade").glob("*.toml")))
 
 
 VALUES: dict[str, Callable[[], Iterator[str]]] = {
@@ -58,8 +67,9 @@ VALUES: dict[str, Callable[[], Iterator[str]]] = {
     "models": models,
     "weights": weights,
     "dataset": datasets,
-    "train recipe": lambda: recipes("train"),
-    "degrade recipe": lambda: recipes("degrade"),
+    "train recipe": training_recipes,
+    "degrade recipe": degradations,
+    "degrade": degradations,
     "models name": models,
     "weights name": weights,
     "weights names": weights,

@@ -10,11 +10,20 @@ import typer
 from typer.testing import CliRunner
 
 from restore_cli.benchmarking.datasets import DATASETS
-from restore_cli.cli._complete import CHOICES, models, recipes, values_of, weights
+from restore_cli.cli._complete import (
+    CHOICES,
+    degradations,
+    models,
+    training_recipes,
+    values_of,
+    weights,
+)
 from restore_cli.cli.app import app
+from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs import plan
 from restore_cli.models.registry import MODELS
+from restore_cli.training.recipe import ablations, shipped_recipes
 from restore_cli.version import __version__
 from restore_cli.weights.manifest import load_manifest
 
@@ -103,8 +112,8 @@ def test_completion_knows_what_there_is():
     assert set(models()) == {*MODELS, BICUBIC}
     assert set(weights()) >= set(load_manifest().checkpoints)
     assert set(values_of("benchmark", "dataset")) == set(DATASETS)
-    assert "finetune" in recipes("train")
-    assert "shake" in recipes("degrade")
+    assert list(training_recipes()) == [*shipped_recipes(), *ablations()]
+    assert set(degradations()) == set(shipped_degradations())
     assert CHOICES["on_exists"] == plan.ON_EXISTS
     assert set(CHOICES["alpha"]) == set(plan.ALPHA)
     assert set(CHOICES["icc"]) == set(plan.ICC)
@@ -115,8 +124,8 @@ def test_completion_knows_what_there_is():
 def test_tab_completes_without_torch():
     code = (
         "import sys\n"
-        "from restore_cli.cli._complete import models, recipes, weights\n"
-        "assert list(models()) and list(weights()) and list(recipes('train'))\n"
+        "from restore_cli.cli._complete import degradations, models, training_recipes, weights\n"
+        "assert list(models()) and list(weights()) and list(training_recipes())\n"
         "assert not {'torch', 'numpy', 'cv2'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
