@@ -11,7 +11,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 demo: $(READY)
 	$(BIN)/restore image examples/shaken/motorcycle.png -x1 -o demo --on-exists overwrite
-	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_x1.png"
+	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_deblurred.png"
 
 # Every module, two minutes.
 test: $(DEV)

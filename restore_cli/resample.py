@@ -25,16 +25,26 @@ def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
         (B, C, height, width) of the input's type.
     """
     before = image.shape[-2:]
-    return _resize(image, (height, width), (height / before[0], width / before[1]))
+    return resample_bicubic(image, (height, width), (height / before[0], width / before[1]))
 
 
 def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
     """(B, C, H, W) by a factor, as in MATLAB's `imresize(image, scale)`: sides are rounded up."""
     height, width = (math.ceil(side * scale) for side in image.shape[-2:])
-    return _resize(image, (height, width), (scale, scale))
+    return resample_bicubic(image, (height, width), (scale, scale))
 
 
-def _resize(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
+def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
+    """`resize_bicubic` with a size and factors of their own, from the upper left corner.
+
+    Args:
+        image: (B, C, H, W), any float type.
+        size: rows and columns of the result.
+        scales: new pixels per old pixel, down and across.
+
+    Returns:
+        (B, C, *size) of the input's type, not clamped.
+    """
     x = image if image.dtype == torch.float64 else image.float()
     for dim, after, scale in ((-2, size[0], scales[0]), (-1, size[1], scales[1])):
         x = _along(x, dim, after, scale)

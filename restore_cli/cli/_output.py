@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
+from restore_cli.cli._terminal import Bar, bar_aside, is_terminal, show_facts, show_table
 from restore_cli.files import write_to_stdout
 
 ANY_TEXT = "restore.any-text"  # a handler of errors, for `str.encode` and streams
@@ -41,8 +30,9 @@ codecs.register_error(ANY_TEXT, _encode_anything)
 
 def talk(message: str) -> None:
     """A line for the person at the terminal; when nobody reads it, the work goes on."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-    with suppress(OSError, ValueError, SystemExit):  # full, closed, and rich's for a broken pipe
+    # Full, closed, and rich's for a broken pipe.
+    with suppress(OSError, ValueError, SystemExit), bar_aside():
+        console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         console.print(message, markup=False)
 
 
@@ -52,7 +42,8 @@ def data(line: str) -> None:
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
     """
-    write_to_stdout((line + "\n").encode(errors=ANY_TEXT))
+    with bar_aside() if is_terminal() else nullcontext():
+        write_to_stdout((line + "\n").encode(errors=ANY_TEXT))
 
 
 def data_json(value: object) -> None:
@@ -72,36 +63,22 @@ def _is_text(text: str) -> bool:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A listing that fits the terminal; tab-separated, without a heading, into a pipe.
 
-    The first column, with the names, never wraps.
+    The first column is never wrapped; see `show_table`.
     """
-    if not is_terminal():
-        for row in rows:
-            data("\t".join(row))
+    if is_terminal():
+        show_table(columns, rows)
         return
-    console, lines = Console(), list(rows)
-    # Of the first column the whole cell, of the others the longest word.
-    needed = [
-        max(
-            (cell_len(word) for cell in cells for word in (cell.split() if n else [cell])),
-            default=0,
-        )
-        for n, cells in enumerate(zip(columns, *lines, strict=True))
-    ]
-    if sum(needed) + 2 * len(needed) > console.width:  # each row as a block of lines
-        for line in lines:
-            console.print(line[0], style="bold", markup=False, highlight=False, soft_wrap=True)
-            block = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 2))
-            for column, cell in zip(columns[1:], line[1:], strict=True):
-                if cell != "-":
-                    block.add_row(column, Text(cell, overflow="fold"))
-            console.print(block)
+    for row in rows:
+        data("\t".join(row))
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line; tab-separated into a pipe."""
+    if is_terminal():
+        show_facts(pairs)
         return
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for n, column in enumerate(columns):
-        grid.add_column(column, overflow="fold", no_wrap=n == 0)
-    for line in lines:
-        grid.add_row(*line)
-    console.print(grid)
+    for pair in pairs:
+        data("\t".join(pair))
 
 
 def decibels(gain: float | None) -> str:
@@ -113,25 +90,35 @@ def decibels(gain: float | None) -> str:
     return "-" if gain is None else f"{gain:+.2f}"
 
 
-def progress_bar(*, quiet: bool, unit: str) -> Progress:
+def progress_bar(*, quiet: bool, unit: str) -> Bar:
     """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
-    console = Console(stderr=True)
-    console.quiet = quiet or not console.is_terminal  # rich 13 ends even a disabled bar with a line
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=console.quiet,
-        # Rich would send what is written to stdout to this console, which is stderr.
-        redirect_stdout=is_terminal(),
-    )
+    return Bar(quiet=quiet, unit=unit)
 
 
-def is_terminal() -> bool:
-    """Whether stdout is one."""
-    return sys.stdout is not None and sys.stdout.isatty()
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "pair"), counted(1200, "pair"), counted(0, "entry", "entries")
+    ('1 pair', '1,200 pairs', '0 entries')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time that people can plan with, never "0.0 minutes".
+
+    >>> duration(0.2), duration(41), duration(100), duration(3700), duration(200000)
+    ('less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h')
+    """
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes < 10 and rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from json import dumps as json_text
@@ -14,23 +15,44 @@ from restore_cli.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
+    from restore_cli.inference.sizing import TargetSize
+    from restore_cli.jobs.estimate import Estimate
     from restore_cli.jobs.plan import Item
-    from restore_cli.jobs.request import RestoreRequest
+    from restore_cli.jobs.request import RestoreRequest, Selection
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import Outcome
     from restore_cli.jobs.session import Engine, Summary
 
 
-def plan(
-    request: RestoreRequest, spec: PipelineSpec, printer: Printer, *, announce: bool
-) -> list[Item]:
+_LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
+
+
+def choose_task(selection: Selection, *, quiet: bool) -> tuple[int | None, TargetSize | None]:
+    """Scale and size for what the pictures show; said in one line."""
+    from restore_cli.inference.sizing import KEEP
+    from restore_cli.jobs.choice import choose_for
+    from restore_cli.jobs.inputs import STREAM, find
+    from restore_cli.jobs.plan import Item
+    from restore_cli.weights.manifest import default_model
+
+    sources = [source.path for source in find(selection) if source.path != STREAM]
+    pictures = [path for path in sources if not Item(path, path).is_video]
+    choice = choose_for(pictures, max_pixels=selection.max_pixels)
+    if choice is None:
+        return None, None
+    if not quiet:
+        job = "--size keep" if choice.task == "keep" else choice.task
+        model = default_model(1 if choice.task == "x1" else 4)
+        out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
+    return (1 if choice.task == "x1" else None), (KEEP if choice.task == "keep" else None)
+
+
+def plan(request: RestoreRequest, spec: PipelineSpec, printer: Printer) -> list[Item]:
     """Everything there is to do; all that can be refused is refused before anything is loaded."""
     from restore_cli.jobs import plan
 
     items = plan.plan(request, spec)
     printer.refuse(items, request.destination.on_exists)
-    if announce:
-        announce_default(spec, items)
     return items
 
 
@@ -49,12 +71,16 @@ def restore_items(
 
     pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.spreads(items))
     work = Restoration(request, pipeline)
+    seconds = None if printer.quiet else announce(request, items, pipeline)
     with out.progress_bar(quiet=printer.quiet, unit="pictures") as bar, printer:
-        task = bar.add_task("", total=len(items))
+        task = bar.add_task("", total=len(items), expected=seconds)
         done = 0
 
         def report(item: Item, tiles_done: int, tiles: int) -> None:
-            bar.update(task, description=item.source.name, completed=done + tiles_done / tiles)
+            what = "frame" if item.is_video else "tile"
+            now = f", {what} {min(tiles_done + 1, tiles)} of {tiles}" if tiles > 1 else ""
+            share = done + tiles_done / tiles
+            bar.update(task, description=f"{item.source.name}{now}", completed=share)
 
         def on_outcome(outcome: Outcome) -> None:
             nonlocal done
@@ -92,27 +118,38 @@ def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = F
     return pipeline
 
 
-def announce_default(spec: PipelineSpec, items: list[Item]) -> None:
-    """Which model was chosen and why; how long it takes, if that is long."""
-    from restore_cli.image import read_size
-    from restore_cli.jobs.inputs import STREAM
-    from restore_cli.weights.manifest import default_checkpoint
+def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> float | None:
+    """What is read, what will be written, about how long; seconds, where that is known.
 
-    checkpoint = default_checkpoint(spec.models[0])
-    gain = out.decibels(checkpoint.gain("real"))
-    out.talk(
-        f"{checkpoint.model}: the best of the bundled ones at this scale on real blur "
-        f"({gain} dB); --model takes another"
-    )
-    sources = [item.source for item in items if not item.done and item.source != STREAM]
-    sizes = [read_size(source) for source in sources]
-    megapixels = sum(size[0] * size[1] for size in sizes if size) / 1e6
-    minutes = megapixels * (checkpoint.seconds_per_megapixel or 0) / 60
-    if minutes >= 1 and spec.options.device.type == "cpu":
-        out.talk(
-            f"note: {megapixels:.1f} megapixels take it about {minutes:.0f} min on two cores; "
-            "`restore models` has faster ones"
+    What takes more than a minute or makes more than 50 megapixels is said with the better way.
+    """
+    from restore_cli.jobs.estimate import expected
+
+    cost = expected(request, items, pipeline)
+    pictures = out.counted(cost.count, "picture")
+    if cost.count == 1 and cost.sizes:
+        (source, (before, after)), target = cost.sizes[0], cost.targets[0]
+        out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
+    elif cost.count:
+        out.talk(f"{pictures}, {cost.read / 1e6:.1f} -> {cost.written / 1e6:.1f} megapixels")
+    if (there := sum(item.done for item in items)) and cost.count:
+        out.talk(f"{out.counted(there, 'output')} there already")
+    if cost.seconds is not None and cost.seconds >= 1:
+        out.talk(f"about {out.duration(cost.seconds)}")
+    long, large = (cost.seconds or 0) >= _LONG, cost.written > _LARGE
+    if long or large:
+        why = " and ".join(
+            ["it takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
         )
+        faster = "a faster one of `restore models`"
+        if request.processing.size is None:
+            faster = "--size keep, which keeps the size by a sixteenth of the work, or " + faster
+        out.talk(f"note: {why}; better: {faster}")
+    return cost.seconds
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
 
 
 def restore_frames(height: int, width: int, pipeline: Pipeline, *, quiet: bool) -> None:
@@ -137,6 +174,7 @@ class Printer:
         self._compare = opt.parse_path(compare) if compare is not None else None
         self._restored: list[Outcome] = []  # for the comparison
         self._file: TextIO | None = None
+        self._said: dict[str, list[str]] = {}  # what was said of which pictures
 
     def refuse(self, items: list[Item], on_exists: str) -> None:
         """Refuse what cannot be printed or written, before anything is loaded.
@@ -195,20 +233,44 @@ class Printer:
         elif not outcome.error and not self._silent:
             out.data(str(outcome.item.target))
         for note in outcome.notes if not self.quiet else ():
-            out.talk(f"note: '{outcome.item.source}': {note}")
-        if outcome.error:
+            if self._is_new("note", note, outcome.item):
+                out.talk(f"note: '{outcome.item.source}': {note}")
+        if outcome.error and self._is_new("error", str(outcome.error), outcome.item):
             show(outcome.error)
 
+    def _is_new(self, kind: str, text: str, item: Item) -> bool:
+        """Whether something is said for the first time, whatever picture and number it names."""
+        for name in (str(item.source), str(item.target), item.source.name):
+            text = text.replace(name, "")
+        pictures = self._said.setdefault(f"{kind} {re.sub('[0-9.]+', '0', text)}", [])
+        pictures.append(str(item.source))
+        return len(pictures) == 1
+
     def summary(self, summary: Summary) -> None:
-        """The end: how many failed, and how many were not tried."""
+        """The end: what was said of several pictures, how many failed, how many were not tried."""
+        for key, (first, *others) in self._said.items():
+            if others:
+                more = "" if len(others) == 1 else f", and {len(others) - 1} more"
+                out.talk(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
         failed, total, left = len(summary.failed), summary.total, summary.left
+        if summary.skipped and not self.quiet:
+            verb = "was" if summary.skipped == 1 else "were"
+            out.talk(f"{summary.skipped:,} {verb} there already")
         if (failed and total > 1) or left:
-            others = "; the others are done" if failed < total and not left else ""
-            others = f"; {left} are left" if left else others
-            out.talk(f"{failed} of {total} pictures failed{others}")
+            others_done = "; the others are done" if failed < total and not left else ""
+            rest = f"; {left} {'is' if left == 1 else 'are'} left" if left else others_done
+            out.talk(f"{failed} of {out.counted(total, 'picture')} failed{rest}")
         if self._json:
-            done = summary.restored + summary.skipped
-            out.data_json({"summary": {"done": done, "failed": failed}})
+            out.data_json(
+                {
+                    "status": "summary",
+                    "total": total,
+                    "restored": summary.restored,
+                    "skipped": summary.skipped,
+                    "failed": failed,
+                    "left": left,
+                }
+            )
 
     def write_comparison(self, pipeline: Pipeline) -> None:
         """The page or the picture of before and after, of what is a picture and a file."""
@@ -247,33 +309,44 @@ def print_plan(
 
     work = Restoration(request, pipeline)
     items = [replace(item, done=was_done(work, item)) for item in items]
-    estimates = estimate(items, pipeline)
+    estimates = estimate(request, items, pipeline)
     if json:
         for one in estimates:
-            height, width = one.size or (None, None)
-            out.data_json(
-                {
-                    "input": str(one.item.source),
-                    "output": str(one.item.target),
-                    "done": one.item.done,
-                    "width": width,
-                    "height": height,
-                    "tiles": one.tiles,
-                    "bytes": one.bytes,
-                    "seconds": round(one.seconds, 2),
-                }
-            )
+            out.data_json(_planned(one))
         return
     rows = []
     for one in estimates:
-        size = "?"
-        if one.size is not None:
-            height, width = one.size
-            size = f"{width}x{height} -> {width * pipeline.scale}x{height * pipeline.scale}"
-        cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", f"{one.seconds:.0f} s"]
-        cost = ["", "", "is there"] if one.item.done else cost
-        rows.append([str(one.item.source), str(one.item.target), size, *cost])
-    out.table(["Input", "Output", "Size", "Tiles", "Memory", "Time"], rows)
+        sizes = [_size(size) if size else "?" for size in (one.size, one.output_size)]
+        cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", _range(one.fastest, one.seconds)]
+        cost = ["", "", "there already"] if one.item.done else cost
+        rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
+    out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
     to_do = [one for one in estimates if not one.item.done]
-    seconds = sum(one.seconds for one in to_do)
-    out.talk(f"{len(to_do)} pictures to do, about {seconds / 60:.1f} minutes; nothing was written")
+    time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))
+    if skipped := len(estimates) - len(to_do):
+        out.talk(f"{skipped:,} {'is' if skipped == 1 else 'are'} there already")
+    out.talk(f"{out.counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
+
+
+def _planned(one: Estimate) -> dict[str, object]:
+    """A line of JSON; the names are those of the lines of a run, and stay."""
+    height, width = one.output_size or (None, None)
+    input_height, input_width = one.size or (None, None)
+    return {
+        "input": str(one.item.source),
+        "output": str(one.item.target),
+        "status": "skipped" if one.item.done else "planned",
+        "input_width": input_width,
+        "input_height": input_height,
+        "width": width,
+        "height": height,
+        "tiles": one.tiles,
+        "memory_bytes": one.bytes,
+        "seconds": round(one.seconds, 2),
+        "seconds_low": round(one.fastest, 2),
+    }
+
+
+def _range(low: float, high: float) -> str:
+    shortest, longest = out.duration(low), out.duration(high)
+    return shortest if shortest == longest else f"{shortest} to {longest}"

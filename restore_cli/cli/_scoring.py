@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli._terminal import is_terminal
 from restore_cli.errors import NoInputError
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _show(report: Report, request: Request) -> None:
     if not request.quiet:
         for line in heading(report):
             out.talk(line)
-    shown = SCORES if out.is_terminal() else len(COLUMNS)
+    shown = SCORES if is_terminal() else len(COLUMNS)
     out.table(COLUMNS[:shown], [row[:shown] for row in table(report)])
     if report.published:
         out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])

@@ -21,12 +21,14 @@ from restore_cli.cli import (
     train,
     weights,
 )
+from restore_cli.cli._group import RestoreGroup
 from restore_cli.cli._output import ANY_TEXT, data
 from restore_cli.cli._process import leave
 from restore_cli.version import __version__
 
 app = typer.Typer(
     name="restore",
+    cls=RestoreGroup,
     help="Give back the sharp, large picture behind a motion-blurred, small one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -19,17 +19,17 @@ Examples:
 
   restore benchmark --dataset blurmini --model mprnet-mscam bicubic
 
-  restore benchmark --dataset reds-val300 --data-root ~/data --fetch --model gfn=mine.safetensors
+  restore benchmark --dataset reds-val300 --fetch --model gfn=mine.safetensors
 
   restore benchmark --degrade shake photos/ --model gfn moadg
 
   restore benchmark --table shoyan-2022/1 --data-root ~/data --fetch
 
-  restore benchmark --dataset gopro-x4 --data-root ~/data --model mprnet+gfn bicubic --protocol gfn
+  restore benchmark --dataset gopro-x4 --model mprnet+gfn --protocol gfn
 
-  restore benchmark --dataset pairs/ --model msan=weights.safetensors bicubic --limit 20
+  restore benchmark --dataset pairs/ --model msan=mine.safetensors --limit 20
 
-  restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8     # one of eight processes
+  restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
 
 `restore datasets list`, `protocols` and `tables` show what there is. Reports go to --output; what
 has been scored with the same weights, options and pictures is not scored again.

@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,6 +40,8 @@ Examples:
 def doctor(json: opt.JsonOpt = False) -> None:
     """Versions, devices, caches; what is wrong, and how to mend it. Exit 1 if something is."""
     facts, problems = _software(), []
+    facts["restore runs"], remarks = _command()
+    problems += remarks
     hardware, remarks = _hardware()
     facts |= hardware
     problems += remarks
@@ -48,7 +52,7 @@ def doctor(json: opt.JsonOpt = False) -> None:
     if json:
         out.data_json({"facts": facts, "problems": problems})
     else:
-        out.table(("what", "found"), [(name, str(value)) for name, value in facts.items()])
+        out.facts((name, str(value)) for name, value in facts.items())
         for problem in problems:
             out.talk(f"problem: {problem}")
         if not problems:
@@ -68,6 +72,23 @@ def _software() -> dict[str, object]:
     for package, extra in EXTRAS.items():
         facts[package] = _version(package) or f"not installed: restore-cli[{extra}]"
     return facts
+
+
+def _command() -> tuple[str, list[str]]:
+    """Which program a shell runs as `restore`: that of the dump package has the same name."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    found = shutil.which("restore")
+    if found is None:
+        return f"nothing: '{scripts}' is not in PATH", []
+    path = Path(found)
+    with suppress(OSError):
+        # The script of another environment is ours as well; a launcher for Windows is a program.
+        if path.parent == scripts or b"restore_cli" in path.read_bytes()[:4096]:
+            return found, []
+    return f"{found}, which is another program", [
+        f"'restore' runs {found}, which is not this program; call restore-cli, or put "
+        f"'{scripts}' first in PATH"
+    ]
 
 
 def _version(package: str) -> str | None:

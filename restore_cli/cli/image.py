@@ -17,6 +17,10 @@ from restore_cli.errors import NoInputError, UsageError
 EPILOG = """
 Examples:
 
+  restore image photo.jpg
+
+  restore image photo.jpg --size keep
+
   restore image blurry.png --model mprnet-mscam -x4
 
   restore image holiday/ -r -o sharp/ --resume
@@ -27,7 +31,8 @@ Examples:
 
   find . -name "*.jpg" -print0 | restore image --files-from - -0 -o sharp/
 
-  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore image --raw 320x180 |
+  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
+  restore image --raw 320x180 |
   ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
 
   restore image shot.jpg -o shot.png -x2 --compare shot.html
@@ -91,7 +96,9 @@ def image(
         _model(
             "--model",
             "-m",
-            help="See `restore models`; A+B runs B after A. Default: the best for the scale.",
+            help="maxim, mprnet, msan and attentive-deblur keep the size; maxim-mscam, "
+            "mprnet-mscam, gfn and moadg enlarge x4; A+B runs B after A. Default: chosen by size "
+            "and blur of the picture, maxim-mscam for x4 or maxim for x1.",
             metavar="NAME",
         ),
     ] = None,
@@ -113,7 +120,8 @@ def image(
             "--output",
             "-o",
             help="A file, a folder, a template with {dir} {name} {scale} {model} {ext}, or - for "
-            "stdout. Default: {name}_x4.{ext} beside the input; for stdin, stdout.",
+            "stdout. Default: {name}_x4.{ext}, or {name}_deblurred.{ext} for the same size, "
+            "beside the input; for stdin, stdout.",
             metavar="PATH",
         ),
     ] = None,
@@ -160,10 +168,18 @@ def image(
             "--scale",
             "-x",
             "-s",
-            help="Enlargement, 1 to 8, e.g. -x4. Default: the model's own.",
+            help="Enlarge N times, 1 to 8, e.g. -x4; 1 keeps the size. Default: the model's own.",
             min=1,
             max=8,
             metavar="N",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        _file(
+            help="keep, WIDTHxHEIGHT that the result fits into, or a factor such as 2x: shrinks "
+            "the input, enlarges it by the model, and lands on that size.",
+            metavar="SIZE",
         ),
     ] = None,
     format_: Annotated[
@@ -208,12 +224,12 @@ def image(
     metadata: Annotated[
         str,
         _file(
-            help="Keep all, private (no GPS, serial numbers, owners, maker notes, preview) or "
-            "none. Default: all but the embedded preview.",
+            help="Keep all, standard (all but the embedded preview; GPS stays), private (no GPS, "
+            "serial numbers, owners, maker notes either) or none. Default: standard.",
             show_default=False,
             metavar="WHAT",
         ),
-    ] = "safe",
+    ] = "standard",
     device: opt.DeviceOpt = "auto",
     precision: Annotated[
         str, _compute(help="auto (fp32), fp32, fp16 or bf16.", metavar="TYPE")
@@ -298,14 +314,23 @@ def image(
         from restore_cli.inference.memory import keep_freed_memory
         from restore_cli.inference.pipeline import PipelineSpec
         from restore_cli.inference.restorer import RestorerOptions
+        from restore_cli.inference.sizing import parse_size
         from restore_cli.jobs.inputs import STREAM
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
     keep_freed_memory()
     opt.go_offline(offline=offline)
+    if size is not None and scale is not None:
+        raise UsageError("--size and --scale both say how large", hint="leave one out")
     if raw is not None:
-        for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
+        for_files = {
+            "size": size,
+            "json": json,
+            "manifest": manifest,
+            "compare": compare,
+            "dry-run": dry_run,
+        }
         for_files |= {"resume": resume, "files-from": files_from, "format": format_}
         _refuse_with_raw(inputs or [], output, for_files)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
@@ -318,24 +343,28 @@ def image(
         overlap=opt.parse_pixels(overlap, "--overlap"),
         self_ensemble=self_ensemble,
     )
+    selection = Selection(
+        inputs=paths,
+        recursive=recursive,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        shard=opt.parse_shard(shard),
+        max_pixels=max_pixels or MAX_PIXELS,
+    )
+    target_size = parse_size(size) if size is not None else None
+    if not (model or weights or scale or size or raw):
+        scale, target_size = do.choose_task(selection, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
     request = RestoreRequest(
-        Selection(
-            inputs=paths,
-            recursive=recursive,
-            include=tuple(include or ()),
-            exclude=tuple(exclude or ()),
-            shard=opt.parse_shard(shard),
-            max_pixels=max_pixels or MAX_PIXELS,
-        ),
+        selection,
         Destination(output=_output(output, paths), on_exists=on_exists, resume=resume),
-        Processing(alpha=alpha, icc=icc, check=check),
+        Processing(alpha=alpha, icc=icc, check=check, size=target_size),
         Encoding(
             format=format_ or "",
             quality=quality,
             lossless=lossless,
             depth=opt.parse_bit_depth(bit_depth),
-            metadata=metadata,
+            metadata="standard" if metadata == "safe" else metadata,  # its name in version 0.1
         ),
     )
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
@@ -344,8 +373,7 @@ def image(
         do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
         return
     printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
-    default = not (model or weights)
-    items = do.plan(request, spec, printer, announce=default and not (quiet or dry_run))
+    items = do.plan(request, spec, printer)
     if dry_run:
         do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):

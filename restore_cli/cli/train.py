@@ -30,17 +30,17 @@ SAFETY = "Never lose work"
 EPILOG = """
 Examples:
 
-  restore train mprnet-mscam-lite --data photos/ -o runs/mine --validation other-photos/
+  restore train mprnet-mscam-lite --data photos/ -o runs/mine
 
   restore train mprnet-mscam-lite --data photos/ -o runs/mine --resume auto
 
-  restore train finetune --data photos/ -w mprnet-mscam-lite.shake -o runs/tuned
+  restore train finetune --data photos/ -w gfn-lite.shake -o runs/tuned
 
   restore train gfn --data GOPRO_Large/ -o runs/gfn --dry-run
 
   torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO_Large/ -o runs/gfn
 
-  restore train maxim-mscam --data photos/ --data pairs/ --pool pool/ -o runs/large
+  restore train maxim-mscam --data photos/ --pool pool/ -o runs/large
 
 --data is a folder of sharp photos, which are blurred and shrunk on the fly, or of pairs: lr/ and
 hr/ (or input/ and target/), or REDS or GoPro as they unpack. Recipes with a mixture take both.

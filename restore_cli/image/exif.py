@@ -50,7 +50,7 @@ def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | No
 
     Args:
         exif: from the order of bytes on.
-        level: "all", "safe" or "private"; see `writing.Encoding`.
+        level: "all", "standard" or "private"; see `writing.Encoding`.
         width: of the picture that will be written.
         height: likewise.
     """

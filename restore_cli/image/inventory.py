@@ -148,7 +148,7 @@ def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[
     Args:
         before: of the input.
         after: of the output.
-        level: "all", "safe", "private" or "none"; see `writing.Encoding`.
+        level: "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     gone: dict[str, list[str]] = {}
     there = set(after)

@@ -85,7 +85,7 @@ def made_true(
         metadata: of the picture that was restored.
         facts: how it was made; see `provenance.add_to_packet`.
         key: format that it will be written in.
-        level: "all", "safe", "private" or "none"; see `writing.Encoding`.
+        level: "all", "standard", "private" or "none"; see `writing.Encoding`.
         height: pixels of the new picture.
         width: likewise.
     """

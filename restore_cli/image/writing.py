@@ -33,8 +33,9 @@ class Encoding:
             WebP, AVIF 90 with full chroma.
         lossless: WebP and AVIF exactly, whatever the quality.
         depth: bits a channel, 8 or 16; None for the picture's own.
-        metadata: "all"; "safe" for all but the embedded preview, which shows the picture as it was;
-            "private" for that without GPS, serial numbers, owners and maker notes too; or "none".
+        metadata: "all"; "standard" for all but the embedded preview, which shows the picture as it
+            was; "private" for that without GPS, serial numbers, owners and maker notes too; or
+            "none".
         provenance: facts about how the picture was made, for XMP.
     """
 
@@ -42,7 +43,7 @@ class Encoding:
     quality: int | None = None
     lossless: bool = False
     depth: int | None = None
-    metadata: str = "safe"
+    metadata: str = "standard"
     provenance: tuple[tuple[str, str], ...] = ()
 
 

@@ -170,7 +170,7 @@ def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Pac
 
     Args:
         packet: changed.
-        level: "all", "safe" or "private"; see `writing.Encoding`.
+        level: "all", "standard" or "private"; see `writing.Encoding`.
         width: pixels.
         height: pixels.
     """

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.sizing import input_size
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
+from restore_cli.jobs.request import RestoreRequest
+from restore_cli.weights.manifest import checkpoint_of
 
-_PROBE = 64  # pixels a side of the picture that is timed
+_WARM, _SMALL = 64, 128  # pixels a side of the picture that warms up, and of the first timed one
+_PROBES = 3
+_PATIENCE = 20.0  # seconds that one probe of a whole tile may take; else a smaller one is timed
+_SLOWER = 1.15  # than the slowest probe may a run be: pictures are read and written as well
+_CORES = 2  # on which the manifest's seconds per megapixel were measured
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,40 +33,134 @@ class Estimate:
     Attributes:
         item: it is.
         size: height and width of the input; None where the header tells nothing.
+        output_size: of the result; None where that of the input is not known.
         tiles: that it is cut into by the first network; 0 where there is none.
         bytes: of memory at the peak, besides the network.
-        seconds: by the speed on a small picture.
+        fastest: seconds, by the fastest of several probes.
+        seconds: by the slowest of them, with reading and writing.
     """
 
     item: Item
-    size: tuple[int, int] | None
+    size: Size | None
+    output_size: Size | None
     tiles: int
     bytes: int
+    fastest: float
     seconds: float
 
 
-def estimate(items: list[Item], pipeline: Pipeline) -> list[Estimate]:
-    """Sizes from headers, tiles as they will be, seconds from one small picture."""
-    probe = torch.rand(1, 3, _PROBE, _PROBE)
-    per_pixel = 0.0
-    for stage in pipeline.stages:
-        stage(probe)  # the first time costs more
-        begun = time.monotonic()
-        probe = stage(probe)
-        per_pixel += (time.monotonic() - begun) / _PROBE**2
-    return [_estimate(item, pipeline, per_pixel) for item in items]
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The cost of a run by measurements of the past; nothing is computed.
+
+    Attributes:
+        count: pictures to restore.
+        sizes: inputs whose headers tell their size, with that and the result's.
+        targets: where their results go.
+        read: pixels of the inputs.
+        written: pixels of the results.
+        seconds: of all; None where no measurement fits, as on a GPU.
+    """
+
+    count: int
+    sizes: tuple[tuple[Path, tuple[Size, Size]], ...]
+    targets: tuple[Path, ...]
+    read: int
+    written: int
+    seconds: float | None
 
 
-def _estimate(item: Item, pipeline: Pipeline, per_pixel: float) -> Estimate:
-    size = None if item.source == STREAM else read_size(item.source)
+def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Expected:
+    """What a run will read, write and take, from headers and the manifest."""
+    to_do = [item for item in items if not item.done]
+    sizes, targets, pixels = [], [], 0
+    for item in to_do:
+        if item.source == STREAM or (before := read_size(item.source)) is None:
+            continue
+        after = request.processing.output_size(*before, pipeline.scale)
+        sizes.append((item.source, (before, after)))
+        targets.append(item.target)
+        height, width = _given(request, pipeline, before)
+        pixels += _worked(pipeline, height, width)[1]
+    rate = _listed_rate(pipeline)
+    return Expected(
+        len(to_do),
+        tuple(sizes),
+        tuple(targets),
+        sum(before[0] * before[1] for _, (before, _) in sizes),
+        sum(after[0] * after[1] for _, (_, after) in sizes),
+        None if rate is None or not sizes else pixels * rate,
+    )
+
+
+def estimate(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> list[Estimate]:
+    """Sizes from headers, tiles as they will be, seconds by probes of a tile's size."""
+    sizes = [None if item.source == STREAM else read_size(item.source) for item in items]
+    given = [_given(request, pipeline, size) for size in sizes if size is not None]
+    fastest, slowest = _rates(pipeline, max(given, default=(_SMALL, _SMALL)))
+    return [
+        _estimate(request, item, size, pipeline, (fastest, slowest))
+        for item, size in zip(items, sizes, strict=True)
+    ]
+
+
+def _estimate(
+    request: RestoreRequest,
+    item: Item,
+    size: Size | None,
+    pipeline: Pipeline,
+    rates: tuple[float, float],
+) -> Estimate:
     if size is None:
-        return Estimate(item, None, 0, 0, 0.0)
-    height, width = size
-    tiles, worked, features = 0, height * width, 0
-    network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
-    if network is not None:
-        tiles, worked, features = network.cost(height, width)
+        return Estimate(item, None, None, 0, 0, 0.0, 0.0)
+    after = request.processing.output_size(*size, pipeline.scale)
+    tiles, worked, features = _worked(pipeline, *_given(request, pipeline, size))
     # float32 in, whole numbers out, and what stands beside them at the peak: measured 1.5 times
     # for 2008x1496, x4. Grey pictures and profiles other than sRGB stay float: 3.1 times 4 bytes.
-    pictures = int(height * width * 3 * (4 + pipeline.scale**2) * 1.5)
-    return Estimate(item, size, tiles, pictures + features, worked * per_pixel)
+    pictures = int(3 * (4 * size[0] * size[1] + after[0] * after[1]) * 1.5)
+    fastest, slowest = (worked * rate for rate in rates)
+    return Estimate(item, size, after, tiles, pictures + features, fastest, slowest)
+
+
+def _given(request: RestoreRequest, pipeline: Pipeline, size: Size) -> Size:
+    """Height and width of what the pipeline is given for an input."""
+    target = request.processing.size
+    return size if target is None else input_size(pipeline.scale, size, target.of(*size))
+
+
+def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
+    """Tiles, pixels worked on with overlaps, and bytes of features, of the first network."""
+    network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
+    return (0, height * width, 0) if network is None else network.cost(height, width)
+
+
+def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
+    """Seconds per input pixel: by the fastest and, with a margin, by the slowest probe."""
+    network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
+    tile = max(largest) if network is None else network.tile_side(*largest)
+    high, wide = (max(_WARM, min(side, tile)) for side in largest)
+    pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first time costs more
+    rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
+    while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:
+        high, wide = max(_SMALL, high // 2), max(_SMALL, wide // 2)
+    probes = [_rate(pipeline, high, wide) for _ in range(_PROBES)]
+    return min(probes), max(probes) * _SLOWER
+
+
+def _rate(pipeline: Pipeline, height: int, width: int) -> float:
+    begun = time.monotonic()
+    pipeline(torch.rand(1, 3, height, width))
+    return (time.monotonic() - begun) / (height * width)
+
+
+def _listed_rate(pipeline: Pipeline) -> float | None:
+    """Seconds per input pixel that the manifest tells of one network on a processor."""
+    facts = [fact for fact in pipeline.facts if fact.weights]
+    if pipeline.options.device.type != "cpu" or len(facts) != 1:
+        return None
+    listed = checkpoint_of(facts[0].sha256)
+    if listed is None or listed.seconds_per_megapixel is None:
+        return None
+    times = 8 if pipeline.options.self_ensemble else 1
+    cores = min(torch.get_num_threads(), 4 * _CORES)
+    return listed.seconds_per_megapixel / 1e6 * times * _CORES / cores

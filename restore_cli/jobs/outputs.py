@@ -14,10 +14,12 @@ from restore_cli.errors import UsageError
 from restore_cli.files import is_abandoned, temporary_prefix
 from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.inference.pipeline import PipelineSpec
+from restore_cli.inference.sizing import KEEP
 from restore_cli.jobs.inputs import STREAM, Source, identity
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.video import CONTAINERS
 
+KEPT = "deblurred"  # in names of results that have their input's size
 FIELDS = ("dir", "name", "scale", "model", "ext")
 
 
@@ -73,8 +75,16 @@ def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
         return _filled(output, dir=folder, name=stem, scale=spec.scale, model=spec.name, ext=ext)
     if output is not None and is_file_name(output):
         return output
-    name = f"{stem}_x{spec.scale}{extension}"
+    name = f"{stem}_{_suffix(request, spec)}{extension}"
     return (source.path.parent if output is None else output / source.relative) / name
+
+
+def _suffix(request: RestoreRequest, spec: PipelineSpec) -> str:
+    """What the name of a result adds to that of its input."""
+    size = request.processing.size
+    if size is None:
+        return f"x{spec.scale}" if spec.scale > 1 else KEPT
+    return KEPT if size == KEEP else str(size)
 
 
 def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:

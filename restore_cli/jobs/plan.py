@@ -12,13 +12,13 @@ from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, find, identity
-from restore_cli.jobs.request import Destination, RestoreRequest
+from restore_cli.jobs.request import Destination, Processing, RestoreRequest
 
 ON_EXISTS = ("error", "skip", "overwrite", "rename")
 ALPHA, ICC, METADATA = (
     ("restore", "resize", "drop"),
     ("convert", "keep", "strip"),
-    ("all", "safe", "private", "none"),
+    ("all", "standard", "private", "none"),
 )
 
 
@@ -92,7 +92,8 @@ def _plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
     outputs.refuse_collisions((item.source, item.target) for item in items)
     part, parts = request.selection.shard
     items = _policy(request.destination, items[part - 1 :: parts])
-    _refuse_folders(spec.scale, [item for item in items if not item.done and item.target != STREAM])
+    written = [item for item in items if not item.done and item.target != STREAM]
+    _refuse_folders(request.processing, spec.scale, written)
     return items
 
 
@@ -119,7 +120,7 @@ def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     return renamed
 
 
-def _refuse_folders(scale: int, items: list[Item]) -> None:
+def _refuse_folders(processing: Processing, scale: int, items: list[Item]) -> None:
     folders: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.target.parent].append(item)
@@ -128,18 +129,19 @@ def _refuse_folders(scale: int, items: list[Item]) -> None:
     for folder, inside in folders.items():
         outputs.refuse_unwritable(folder)
         disk = outputs.existing(folder).stat().st_dev
-        needed[disk] += sum(_least_bytes(scale, item) for item in inside)
+        needed[disk] += sum(_least_bytes(processing, scale, item) for item in inside)
         first.setdefault(disk, folder)
     for disk, number in needed.items():
         outputs.refuse_full(first[disk], number)
 
 
-def _least_bytes(scale: int, item: Item) -> int:
+def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
     size = read_size(item.source) if item.source != STREAM else None
     if size is None:
         return 0  # it will fail by itself
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
-    return int(size[0] * size[1] * scale**2 * 3 * FORMATS[key].least_bytes)
+    height, width = processing.output_size(*size, scale)
+    return int(height * width * 3 * FORMATS[key].least_bytes)
 
 
 def _refuse_for_videos(request: RestoreRequest) -> None:

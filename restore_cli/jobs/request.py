@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_cli.image import MAX_PIXELS, Encoding
+from restore_cli.inference.sizing import TargetSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,23 @@ class Processing:
         alpha: transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop".
         icc: "convert", "keep" or "strip"; see `image.read_image`.
         check: whether inputs are examined for what limits the result; see `preflight`.
+        size: that the results are to have; None for the pipeline's scale.
     """
 
     alpha: str = "resize"
     icc: str = "convert"
     check: bool = True
+    size: TargetSize | None = None
+
+    def output_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        """Height and width of the result of an input.
+
+        Args:
+            height: of the input.
+            width: of the input.
+            scale: of the pipeline.
+        """
+        return (height * scale, width * scale) if self.size is None else self.size.of(height, width)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from restore_cli.image import Picture, decode, encode
 from restore_cli.image.writing import refuse_impossible, stored_depth
 from restore_cli.inference.memory import is_out_of_memory
 from restore_cli.inference.pipeline import Pipeline
+from restore_cli.inference.sizing import restore_to_size
 from restore_cli.inference.stages import Report, no_report
 from restore_cli.jobs.preflight import remarks
 from restore_cli.jobs.request import RestoreRequest
@@ -54,6 +55,7 @@ class Restoration:
             "format": self.request.encoding.format or None,
             "alpha": self.request.processing.alpha,
             "icc": self.request.processing.icc,
+            "size": str(self.request.processing.size) if self.request.processing.size else None,
         }
         # Not `in (None, False)`: 0 would be among them, which is --tile off.
         return {k: v for k, v in options.items() if v is not None and v is not False}
@@ -102,10 +104,11 @@ class Restoration:
             picture = decode(data, name, max_pixels=most, icc=how.icc)
             if how.alpha == "drop":
                 picture = picture.with_alpha(None)
-            height, width = (side * scale for side in picture.size)
+            height, width = how.output_size(*picture.size, scale)
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
-            found = tuple(remarks(picture.pixels, scale)) if how.check else ()
+            enlarges = height > picture.size[0]
+            found = tuple(remarks(picture.pixels, scale if enlarges else 1)) if how.check else ()
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
@@ -131,18 +134,25 @@ class Restoration:
         depth = stored_depth(bits, format_key or picture.own_format) if plain else None
         alpha = picture.alpha
         with memory_errors(name):
-            restored = self.pipeline(picture.pixels, report, depth)
+            restored = self._resized_pipeline(picture.pixels, report, depth)
             height, width = restored.shape[-2:]
             if picture.excess is not None:
                 # Networks know sRGB only; what lies outside is enlarged by itself and added.
                 restored = restored + _resized(picture.excess, height, width)
             if alpha is not None and self.request.processing.alpha == "restore":
-                alpha = self.pipeline(alpha.expand(-1, 3, -1, -1).contiguous()).mean(
-                    1, keepdim=True
-                )
+                pixels = alpha.expand(-1, 3, -1, -1).contiguous()
+                alpha = self._resized_pipeline(pixels, no_report, None).mean(1, keepdim=True)
             elif alpha is not None:
                 alpha = _resized(alpha, height, width)
         return picture.with_pixels(restored, alpha)
+
+    def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
+        """Through the pipeline, to the size that was asked for."""
+        size = self.request.processing.size
+        if size is None:
+            return self.pipeline(image, report, depth)
+        height, width = image.shape[-2:]
+        return restore_to_size(self.pipeline, image, size.of(height, width), report, depth)
 
     def save(
         self, restored: Picture, input_sha256: str, format_key: str, name: str

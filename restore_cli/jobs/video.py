@@ -42,7 +42,7 @@ def restore_video(
     made: dict[str, str],
     report: Report,
     *,
-    metadata: str = "safe",
+    metadata: str = "standard",
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Restore a video frame by frame.
 
@@ -52,7 +52,7 @@ def restore_video(
         stage: a pipeline.
         made: how; goes into the container's comment.
         report: called with (frames done, frames in all as far as the container says).
-        metadata: "all", "safe", "private" or "none"; see `writing.Encoding`.
+        metadata: "all", "standard", "private" or "none"; see `writing.Encoding`.
 
     Returns:
         Height and width of the output, and notes on what was left out.

@@ -77,8 +77,10 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
     assert "exists" in again.stderr
     skipped = restore(*arguments, "--on-exists", "skip", "--json")
     lines = [json.loads(line) for line in skipped.stdout.splitlines()]
-    assert lines.pop() == {"summary": {"done": 3, "failed": 1}}
+    counts = {"total": 4, "restored": 0, "skipped": 3, "failed": 1, "left": 0}
+    assert lines.pop() == {"status": "summary"} | counts
     assert [line["status"] for line in lines] == ["skipped"] * 3 + ["failed"]
+    assert "3 were there already" in skipped.stderr
 
 
 @pytest.mark.parametrize(

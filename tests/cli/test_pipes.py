@@ -189,7 +189,7 @@ def test_fail_fast(tmp_path, tiny_weights):
         (tmp_path / f"{name}.png").write_text("no")
     done = shell(tmp_path, "-w", tiny_weights, "--fail-fast")
     assert done.exit_code == 1
-    assert "1 of 2 pictures failed; 1 are left" in done.stderr
+    assert "1 of 2 pictures failed; 1 is left" in done.stderr
     assert "b.png" not in done.stderr
 
 
@@ -268,7 +268,7 @@ def test_names_in_any_language_end_no_batch(tmp_path, encoding):
     assert b"Traceback" not in run.stderr
     assert run.stderr.count(b"jpeg has no lossless form") == len(names)
     assert len(run.stdout.splitlines()) == len(names)
-    assert b"out/\xff\xfe_x1.jpg" in run.stdout  # the next program finds the file
+    assert b"out/\xff\xfe_deblurred.jpg" in run.stdout  # the next program finds the file
     assert (b"\\u65e5" in run.stderr) == (encoding != "utf-8")
 
 
@@ -281,7 +281,7 @@ def test_json_of_any_name_is_json(tmp_path):
         check=False,
     )
     first = json.loads(run.stdout.decode().splitlines()[0])
-    assert os.fsencode(first["output"]).endswith(b"\xff\xe4_x1.png")
+    assert os.fsencode(first["output"]).endswith(b"\xff\xe4_deblurred.png")
 
 
 @pytest.mark.slow

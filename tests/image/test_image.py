@@ -598,7 +598,7 @@ def test_the_embedded_preview_goes_unless_all_is_kept(tmp_path):
     content, preview = with_preview()
     (tmp_path / "a.jpg").write_bytes(content)
     picture = read_image(tmp_path / "a.jpg")
-    for level, there in (("safe", False), ("all", True), ("none", False)):
+    for level, there in (("standard", False), ("all", True), ("none", False)):
         data, _ = encode(picture, Encoding("jpeg", metadata=level), "a")
         assert (preview in data) == there
         with Image.open(io.BytesIO(data)) as image:

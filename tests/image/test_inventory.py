@@ -78,7 +78,7 @@ def with_segments(*segments):
     return data[:2] + b"".join(jpeg_segment(*one) for one in segments) + data[2:]
 
 
-def written(data, key, *, level="safe", facts=()):
+def written(data, key, *, level="standard", facts=()):
     picture = decode(data, "in")
     made, notes = encode(picture, Encoding(key, metadata=level, provenance=facts), "out")
     decode(made, "out")  # it can be read again
@@ -140,7 +140,7 @@ def test_private_is_private():
         assert ("EXIF", "Artist") in kinds
         assert ("XMP", "title") in kinds
         assert not any("GPS" in note or "Serial" in note for note in notes)
-        safe, _ = written(data, key, level="safe")
+        safe, _ = written(data, key, level="standard")
         assert ("EXIF", "GPSLatitude") in take(safe, key)  # as it always was
         none, notes = written(data, key, level="none", facts=(("model", "x"),))
         assert take(none, key) <= {("resolution", "")}

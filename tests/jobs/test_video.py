@@ -141,7 +141,7 @@ def corner(height=24, width=32):
 
 
 def same(source, target=None, *options):
-    target = target or source.with_name(f"{source.stem}_x1{source.suffix}")
+    target = target or source.with_name(f"{source.stem}_deblurred{source.suffix}")
     done = restore("image", source, "--model", "bicubic", "-x1", "-o", target, *options)
     assert done.exit_code == 0, done.stderr
     with av.open(str(target)) as reader:
@@ -371,7 +371,7 @@ def test_every_container_is_a_video(tmp_path, suffix, codec):
     assert facts["size"] == "64x48"
     done = restore("image", source, "--model", "bicubic", "-x1")
     assert done.exit_code == 0, done.stderr
-    assert (tmp_path / "b_x1.mkv").exists()
+    assert (tmp_path / "b_deblurred.mkv").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Values that a shell completes: names of models, weights, recipes, datasets, and fixed choices.
+
+Only names of datasets need torch; everything else is read from files, so that Tab answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent.parent
+CHOICES: dict[str, tuple[str, ...]] = {
+    "on_exists": ("error", "skip", "overwrite", "rename"),
+    "format_": ("png", "jpeg", "webp", "tiff", "avif"),
+    "alpha": ("resize", "restore", "drop"),
+    "icc": ("convert", "keep", "strip"),
+    "metadata": ("all", "standard", "private", "none"),
+    "bit_depth": ("auto", "8", "16"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": ("auto", "fp32", "fp16", "bf16"),
+    "tile": ("auto", "off"),
+    "engine": ("local", "ray"),
+    "size": ("keep", "2x"),
+}
+
+
+def models() -> Iterator[str]:
+    """Names of models: each network's file begins with its own."""
+    for path in sorted((PACKAGE / "models").glob("*.py")):
+        if found := re.match(r'"""([a-z0-9-]+): ', path.read_text("utf-8")):
+            yield found[1]
+    yield "bicubic"
+
+
+def weights() -> Iterator[str]:
+    """Names of checkpoints, listed ones and the user's own."""
+    from restore_cli.weights import user
+    from restore_cli.weights.manifest import load_manifest
+
+    yield from load_manifest().checkpoints
+    yield from user.names()
+
+
+def datasets() -> Iterator[str]:
+    """Names of datasets."""
+    from restore_cli.datasets.registry import DATASETS
+
+    yield from DATASETS
+
+
+def training_recipes() -> Iterator[str]:
+    """Names of the recipes of `restore train`, ablations among them."""
+    from restore_cli.training.recipe import ablations, shipped_recipes
+
+    yield from (*shipped_recipes(), *ablations())
+
+
+def degradations() -> Iterator[str]:
+    """Names of the recipes of `restore degrade`; their own module needs torch."""
+    return (path.stem for path in sorted((PACKAGE / "recipes" / "degrade").glob("*.toml")))
+
+
+VALUES: dict[str, Callable[[], Iterator[str]]] = {
+    "model": models,
+    "models": models,
+    "weights": weights,
+    "dataset": datasets,
+    "train recipe": training_recipes,
+    "degrade recipe": degradations,
+    "degrade": degradations,
+    "models name": models,
+    "weights name": weights,
+    "weights names": weights,
+}
+
+
+def values_of(command: str, parameter: str) -> list[str]:
+    """What a parameter of a command may be; empty where anything may.
+
+    Args:
+        command: `image`, `train`; for a command of a group, the group's name.
+        parameter: its name in Python.
+    """
+    source = VALUES.get(f"{command} {parameter}") or VALUES.get(parameter)
+    return list(source() if source else CHOICES.get(parameter, ()))
+
+
+def complete(command: str, parameter: str) -> Callable[[Any, Any, str], list[str]] | None:
+    """The completion of a parameter, as Typer calls it; None where files are completed."""
+    known = parameter in CHOICES or parameter in VALUES or f"{command} {parameter}" in VALUES
+    if not known:
+        return None
+
+    def begun(_context: Any, _parameter: Any, incomplete: str) -> list[str]:
+        before, plus, last = incomplete.rpartition("+")  # --model A+B
+        names = (name for name in values_of(command, parameter) if name.startswith(last))
+        return [f"{before}{plus}{name}" for name in names]
+
+    return begun

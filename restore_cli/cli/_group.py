@@ -1,0 +1,142 @@
+"""The root command: `restore photo.jpg`, `help` and `version`, one style of errors and of help."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from restore_cli.cli._complete import complete
+from restore_cli.cli._messages import show
+from restore_cli.cli._output import talk
+from restore_cli.errors import RestoreError, UsageError, unknown_name
+
+PICTURES = "image"  # the command of everything that is no command but a picture
+
+
+class RestoreGroup(TyperGroup):
+    """The commands of `restore`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, command in self.commands.items():
+            _tidy(command, name)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options of `restore` itself; Typer adds those of completion late."""
+        _tidy_parameters(self, "")
+        parameters: list[Any] = super().get_params(ctx)
+        return parameters
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that is meant, its name, and what is left of the arguments.
+
+        Raises:
+            UsageError: unknown, and no picture; the nearest name is suggested.
+        """
+        name = args[0]
+        if name == "help" and len(args) == 1:
+            typer.echo(ctx.get_help())
+            ctx.exit()
+        if name == "help":
+            args = [*args[1:], "--help"]
+        elif name == "version":
+            args = ["--version"]
+        elif name not in self.commands and _is_picture(name):
+            args = [PICTURES, *args]
+        if args[0] == "--version":
+            self.parse_args(ctx, args)
+        if args[0] not in self.commands:
+            known = [label for label, command in self.commands.items() if not command.hidden]
+            raise unknown_name("command", args[0], [*known, "help", "version"])
+        resolved: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
+        return resolved
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, and end with the status that tells the truth; errors are lines, not boxes."""
+        standalone = extra.pop("standalone_mode", True)
+        if not standalone:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            status = super().main(*args, standalone_mode=False, **extra)
+        except RestoreError as error:
+            show(error)
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            talk("interrupted")
+            sys.exit(1)
+        except Exception as error:
+            # Typer's own kind of error, whose class moved when it took click in.
+            if not hasattr(error, "format_message"):
+                raise
+            show_usage(error)
+            sys.exit(int(getattr(error, "exit_code", 2)))
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def show_usage(error: Any) -> None:
+    """An error of the command line's form, in the style of all others."""
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context else "restore --help"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return  # it printed the help
+    if type(error).__name__ == "NoSuchOption":
+        near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.5)
+        guess = f" Did you mean '{near[0]}'?" if near else ""
+        show(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
+        return
+    message = error.format_message().strip().removesuffix(".")
+    show(UsageError(message[:1].lower() + message[1:], hint=hint))
+
+
+def _is_picture(name: str) -> bool:
+    """Whether a first word is an input of `restore image`."""
+    if name.startswith("-"):
+        return name == "-"
+    return any(sign in name for sign in "*?[/\\.") or Path(name).exists()
+
+
+def _tidy(command: Any, name: str) -> None:
+    """Help and completion of a command, and of those in it."""
+    for inner in getattr(command, "commands", {}).values():
+        _tidy(inner, name)
+    _tidy_parameters(command, name)
+
+
+def _tidy_parameters(command: Any, name: str) -> None:
+    """One style: no type beside flags and arguments, a word in capitals beside all others."""
+    help_option = type(command).get_help_option
+    command.get_help_option = lambda ctx: _untyped(help_option(command, ctx))
+    for one in command.params:
+        if getattr(one, "is_flag", False) or getattr(one, "count", False):
+            _untyped(one)
+        elif one.name.endswith("_completion"):
+            _untyped(one).show_envvar = False
+        elif one.param_type_name == "argument":
+            one.metavar = one.metavar or one.name.upper()
+            one.display_type_rich = lambda ctx: ""  # its name says it
+        elif not one.metavar:
+            one.metavar = _metavar(one)
+        one._get_number_range_help_str = lambda: ""  # the help text says it
+        known = complete(name, one.name)
+        if known is not None and one._custom_shell_complete is None:
+            one._custom_shell_complete = known
+
+
+def _untyped(flag: Any) -> Any:
+    if flag is not None:
+        flag.metavar = ""
+    return flag
+
+
+def _metavar(one: Any) -> str:
+    kind = str(
+        getattr(getattr(one, "type_descriptor", None), "annotation", getattr(one, "type", ""))
+    )
+    if "Path" in kind:
+        return "PATH"
+    return "N" if any(number in kind.lower() for number in ("int", "float")) else "TEXT"

@@ -1,0 +1,215 @@
+"""What stands on a terminal: tables whose names can be copied, and one live bar.
+
+While a bar lives, everything else that is printed takes its place for a moment: the bar is erased,
+the line is written, and the bar is drawn again below it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+_PRIOR = 0.1  # share of the work at which its own pace weighs as much as the plan's estimate
+_GAP = 2  # cells between columns
+_lock = threading.RLock()
+_living: list[Progress] = []
+
+
+@contextmanager
+def bar_aside() -> Iterator[None]:
+    """Erase the live bar, if there is one, and draw it again at the end of the block."""
+    with _lock:
+        bar = _living[-1] if _living else None
+        if bar is not None:
+            bar.stop()
+        try:
+            yield
+        finally:
+            if bar is not None:
+                bar.start()
+
+
+def remaining_seconds(done: float, elapsed: float, expected: float | None) -> float | None:
+    """Seconds that are left of a task, or None where nothing is known yet.
+
+    At first the plan's estimate counts; the more is done, the more its own pace.
+
+    Args:
+        done: share of the work, 0 to 1.
+        elapsed: seconds since its beginning.
+        expected: seconds of the whole by the plan; None where there is no plan.
+
+    >>> remaining_seconds(0.0, 2.0, 60.0), remaining_seconds(0.5, 30.0, None)
+    (58.0, 30.0)
+    """
+    if done <= 0:
+        return None if expected is None else max(0.0, expected - elapsed)
+    own = elapsed / done
+    weight = 1.0 if expected is None else done / (done + _PRIOR)
+    total = weight * own + (1 - weight) * (expected or 0.0)
+    return max(0.0, total - elapsed)
+
+
+def clock(seconds: float) -> str:
+    """Seconds for a bar.
+
+    >>> clock(7.4), clock(754), clock(7500)
+    ('0:07', '12:34', '2:05:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left from the first tile on; before it, by the task's field `expected`, in seconds."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        if task.finished or not task.total:
+            return Text("")
+        expected = task.fields.get("expected")
+        left = remaining_seconds(task.completed / task.total, task.elapsed or 0.0, expected)
+        return Text("" if left is None else f"{clock(left)} left", style="progress.remaining")
+
+
+class Bar(Progress):
+    """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet.
+
+    A task's field `expected` is the plan's estimate of its seconds.
+    """
+
+    def __init__(self, *, quiet: bool, unit: str) -> None:
+        console = Console(stderr=True, emoji=False)
+        # Rich 13 ends even a disabled bar with a line.
+        console.quiet = quiet or not console.is_terminal
+        one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        super().__init__(
+            TextColumn("{task.description}", markup=False, table_column=one_line),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            _TimeLeft(),
+            console=console,
+            transient=True,
+            disable=console.quiet,
+            expand=True,
+        )
+
+    def start(self) -> None:
+        """Draw the bar below what stands there: a new display, since one of before moves up."""
+        self.live = Live(
+            console=self.console,
+            get_renderable=self.get_renderable,
+            transient=True,
+            redirect_stdout=False,  # rich would send it to this console, which is stderr
+        )
+        super().start()
+
+    def __enter__(self) -> Self:
+        with _lock:
+            super().__enter__()
+            if not self.disable:
+                _living.append(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with _lock:
+            if self in _living:
+                _living.remove(self)
+            super().__exit__(kind, error, traceback)
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None
+) -> None:
+    """A listing that fits the terminal, with names that can be copied.
+
+    The first column is never wrapped, and words of the others are not torn apart; where that does
+    not fit, each row stands as a block: its name, and below it a line for each column.
+
+    Args:
+        columns: headings.
+        rows: of cells, as many as there are columns.
+        console: to print on; None for stdout.
+    """
+    rows = [tuple(row) for row in rows]
+    console = console or Console(highlight=False, emoji=False)
+    if _fits(columns, rows, console.width):
+        grid = Table(box=None, pad_edge=False, header_style="bold")
+        for n, column in enumerate(columns):
+            grid.add_column(column, no_wrap=n == 0, min_width=_widest_word(n, columns, rows))
+        for row in rows:
+            grid.add_row(*(Text(cell) for cell in row))
+        console.print(grid)
+        return
+    for row in rows:
+        console.print(Text(row[0]), soft_wrap=True)
+        facts = zip(columns[1:], row[1:], strict=True)
+        show_facts(((f"  {name}", cell) for name, cell in facts if cell not in ("", "-")), console)
+
+
+def show_facts(facts: Iterable[tuple[str, str]], console: Console | None = None) -> None:
+    """Names, never wrapped, and beside them what is known, broken between words only.
+
+    Args:
+        facts: names and values.
+        console: to print on; None for stdout.
+    """
+    facts = list(facts)
+    console = console or Console(highlight=False, emoji=False)
+    wide = max((cell_len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        longest = max(map(cell_len, value.split()), default=0)
+        if wide + _GAP + longest > console.width:  # the terminal breaks it, and copies it whole
+            console.print(
+                Text(f"{name}{' ' * (wide - cell_len(name) + _GAP)}{value}"), soft_wrap=True
+            )
+            continue
+        grid = Table(box=None, pad_edge=False, show_header=False)
+        grid.add_column(no_wrap=True, min_width=wide)
+        grid.add_row(Text(name), Text(value))
+        console.print(grid)
+
+
+def _widest_word(n: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Cells that a column needs: all of the first, the longest word of the others."""
+    cells = [columns[n], *(row[n] for row in rows)]
+    words = cells if n == 0 else [word for cell in cells for word in cell.split() or [""]]
+    return max(map(cell_len, words))
+
+
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    needed = sum(_widest_word(n, columns, rows) for n in range(len(columns)))
+    return needed + _GAP * (len(columns) - 1) <= width
+
+
+def is_terminal() -> bool:
+    """Whether stdout is one."""
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -1,0 +1,42 @@
+"""`restore doctor` tells which program a shell runs as `restore`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from restore_cli.cli import doctor
+
+
+def program(folder, text: str):
+    folder.mkdir()
+    path = folder / "restore"
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="programs are found by suffix there")
+def test_another_program_of_the_same_name_is_a_problem(tmp_path, monkeypatch):
+    dump = program(tmp_path / "sbin", "#!/bin/sh\necho dump\n")
+    monkeypatch.setenv("PATH", str(dump.parent))
+    found, problems = doctor._command()
+    assert "another program" in found
+    assert len(problems) == 1
+    assert str(dump) in problems[0]
+    assert "restore-cli" in problems[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="programs are found by suffix there")
+def test_ours_is_none(tmp_path, monkeypatch):
+    ours = program(tmp_path / "bin", "#!/usr/bin/python3\nfrom restore_cli.cli.app import main\n")
+    monkeypatch.setenv("PATH", str(ours.parent))
+    assert doctor._command() == (str(ours), [])
+
+
+def test_no_program_is_no_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found, problems = doctor._command()
+    assert "not in PATH" in found
+    assert problems == []

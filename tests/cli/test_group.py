@@ -1,0 +1,151 @@
+"""The command line's form: what is no command, errors of one style, help that can be copied."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from restore_cli.benchmarking.datasets import DATASETS
+from typer.testing import CliRunner
+
+from restore_cli.cli._complete import (
+    CHOICES,
+    degradations,
+    models,
+    training_recipes,
+    values_of,
+    weights,
+)
+from restore_cli.cli.app import app
+from restore_cli.degradations.recipe import shipped_degradations
+from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs import plan
+from restore_cli.models.registry import MODELS
+from restore_cli.training.recipe import ablations, shipped_recipes
+from restore_cli.version import __version__
+from restore_cli.weights.manifest import load_manifest
+
+ROOT_COMMAND = typer.main.get_command(app)
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, list(words), env={"COLUMNS": "80"}, prog_name="restore")
+
+
+def every_command(command=ROOT_COMMAND, names=()):
+    yield names, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, (*names, name))
+
+
+COMMANDS = [(" ".join(names), command) for names, command in every_command()]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (["imag", "x"], "error: command 'imag' not found. Did you mean 'image'?", "hint: known: "),
+        (["image", "--scal", "3"], "error: option '--scal' not found. Did you mean '--scale'?", ""),
+        (["image", "a.png", "-x", "many"], "error: invalid value for '--scale'", ""),
+        (["info"], "error: missing argument 'FILE'", "hint: restore info --help"),
+        (["models", "info"], "error: missing argument 'NAME'", "hint: restore models info --help"),
+        (["models", "lst"], "error: no such command 'lst'", "hint: restore models --help"),
+        (["no-such.png"], "error: no such file or folder: 'no-such.png'", ""),
+        (["image"], "error: no pictures were given", "hint: restore image --help"),
+    ],
+)
+def test_errors_have_one_style(words, error, hint):
+    result = run(*words)
+    assert result.exit_code in (2, 3)
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(error)
+    assert all(line.startswith(("error: ", "hint: ")) for line in lines)
+    assert not hint or lines[1].startswith(hint)
+    assert result.stdout == ""
+
+
+def test_help_and_version_are_words_too():
+    assert run("version").stdout == f"restore {__version__}\n"
+    assert run("help").stdout == run("--help").stdout
+    assert run("help", "image").stdout == run("image", "--help").stdout
+    assert run("help", "weights", "list").stdout == run("weights", "list", "--help").stdout
+
+
+@pytest.mark.parametrize("words", [["photo.png"], ["photo.png", "--dry-run"], ["."], ["*.png"]])
+def test_a_picture_is_a_job(tmp_path, monkeypatch, words):
+    """Whatever `restore image` says of it, so does `restore`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").write_bytes(b"no picture")
+    short, long = run(*words, "-m", "none"), run("image", *words, "-m", "none")
+    assert (short.exit_code, short.stderr) == (long.exit_code, long.stderr)
+    assert "model 'none' not found" in short.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), COMMANDS, ids=[name or "restore" for name, _ in COMMANDS]
+)
+def test_help_shows_no_types(name, command):
+    said = run(*name.split(), "--help").stdout
+    assert "<" not in said.replace("< FILE", "")
+    assert " [x" not in said
+    for one in command.params:
+        if one.param_type_name == "option" and one.metavar:
+            assert one.metavar[0].isupper() or "|" in one.metavar or one.metavar[0] in "{W", (
+                one.name
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), COMMANDS, ids=[name or "restore" for name, _ in COMMANDS]
+)
+def test_examples_survive_a_paste_at_80_columns(name, command):
+    said = [line.strip() for line in run(*name.split(), "--help").stdout.splitlines()]
+    for line in (command.epilog or "").splitlines():
+        if line.strip().startswith(("restore ", "cat ", "find ", "ffmpeg ")):
+            assert line.strip() in said
+
+
+def test_completion_knows_what_there_is():
+
+    assert set(models()) == {*MODELS, BICUBIC}
+    assert set(weights()) >= set(load_manifest().checkpoints)
+    assert set(values_of("benchmark", "dataset")) == set(DATASETS)
+    assert list(training_recipes()) == [*shipped_recipes(), *ablations()]
+    assert set(degradations()) == set(shipped_degradations())
+    assert CHOICES["on_exists"] == plan.ON_EXISTS
+    assert set(CHOICES["alpha"]) == set(plan.ALPHA)
+    assert set(CHOICES["icc"]) == set(plan.ICC)
+    assert set(CHOICES["metadata"]) == set(plan.METADATA)
+    assert set(CHOICES["format_"]) == set(plan.FORMATS)
+
+
+def test_tab_completes_without_torch():
+    code = (
+        "import sys\n"
+        "from restore_cli.cli._complete import degradations, models, training_recipes, weights\n"
+        "assert list(models()) and list(weights()) and list(training_recipes())\n"
+        "assert not {'torch', 'numpy', 'cv2'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("restore image --model max", {"maxim", "maxim-mscam"}),
+        ("restore image --model gfn+bi", {"gfn+bicubic"}),
+        ("restore image --on-exists s", {"skip"}),
+        ("restore train fine", {"finetune"}),
+        ("restore degrade --recipe shake-m", {"shake-mild", "shake-mixed"}),
+    ],
+)
+def test_a_shell_completes(line, expected):
+    environment = {
+        "_RESTORE_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    result = CliRunner().invoke(app, [], env=environment, prog_name="restore")
+    assert set(result.stdout.split()) == expected

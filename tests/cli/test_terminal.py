@@ -1,0 +1,142 @@
+"""What a person sees at a terminal of 80 columns, as a terminal emulator shows it."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+
+import pyte
+import pytest
+from conftest import ROOT
+from rich.console import Console
+
+from restore_cli.cli._terminal import Bar, remaining_seconds, show_facts, show_table
+
+COLUMNS = 80
+
+
+def at_terminal(command: list[str], folder, rows: int = 60) -> tuple[int, list[str], str]:
+    """Exit status, the lines of the screen at the end, and everything that was sent to it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, COLUMNS, 0, 0))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=folder,
+        env=environment,
+        close_fds=True,
+    )
+    os.close(theirs)
+    sent = b""
+    while True:
+        ready, _, _ = select.select([ours], [], [], 120)
+        try:
+            piece = os.read(ours, 65536) if ready else b""
+        except OSError:  # the other side was closed
+            piece = b""
+        if not piece:
+            break
+        sent += piece
+    status = process.wait(timeout=60)
+    os.close(ours)
+    screen = pyte.Screen(COLUMNS, rows)
+    pyte.ByteStream(screen).feed(sent)
+    return status, [line.rstrip() for line in screen.display], sent.decode("utf-8", "replace")
+
+
+BARS = """
+import sys, time
+from restore_cli.cli import _output as out
+with out.progress_bar(quiet=False, unit="pictures") as bar:
+    first = bar.add_task("a-name-of-a-picture-that-is-rather-long-for-a-bar.png", total=3)
+    second = bar.add_task("filling the pool", total=3)
+    for n in range(3):
+        bar.update(first, advance=1)
+        bar.update(second, advance=1)
+        bar.refresh()
+        out.data(f"/data/pictures/{n}.png")
+        out.talk(f"note: {n}")
+        sys.stderr.write(f"a library says {n}\\n")
+        time.sleep(0.15)
+"""
+
+
+def test_lines_stand_alone_while_bars_live(tmp_path):
+    status, lines, sent = at_terminal(["-c", BARS], tmp_path)
+    assert status == 0, lines
+    expected = [
+        line
+        for n in range(3)
+        for line in (f"/data/pictures/{n}.png", f"note: {n}", f"a library says {n}")
+    ]
+    assert [line for line in lines if line] == expected
+    assert "3/3" in sent
+    assert "filling the pool" in sent
+
+
+def test_time_left_begins_with_the_plan_and_ends_with_its_own_pace():
+    assert remaining_seconds(0, 0, 100) == 100
+    assert remaining_seconds(0, 120, 100) == 0
+    assert remaining_seconds(0, 5, None) is None
+    own, planned = 200.0, 1000.0
+    left = remaining_seconds(0.9, 180, planned)
+    assert left is not None
+    assert own - 180 < left < 110
+    first_tile = remaining_seconds(1 / 20, 10, 200)
+    assert first_tile == pytest.approx(190)
+
+
+def test_a_bar_is_one_line_of_the_terminal():
+    console_file = io.StringIO()
+    bar = Bar(quiet=False, unit="pictures")
+    bar.add_task("x" * 200, total=4, completed=1, expected=3600.0)
+    Console(file=console_file, width=COLUMNS, force_terminal=True).print(bar.get_renderable())
+    lines = console_file.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "left" in lines[0]
+
+
+NAMES = ["attentive-deblur-lite.handheld", "gfn-lite.shake", "maxim-mscam.motion"]
+ROWS = [
+    (name, "x4", "+0.47", "what was trained on: photos, blurred by handheld paths")
+    for name in NAMES
+]
+
+
+def printed(show, *arguments, width: int) -> list[str]:
+    stream = io.StringIO()
+    show(*arguments, Console(file=stream, width=width, highlight=False))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_first_columns_are_never_wrapped(width):
+    lines = printed(show_table, ("checkpoint", "scale", "gain", "data"), ROWS, width=width)
+    for name in NAMES:
+        assert sum(name in line.split() for line in lines) == 1, lines
+    words = " ".join(lines).split()
+    assert words.count("handheld") == 3
+
+
+def test_narrow_terminals_get_stacked_rows():
+    lines = printed(show_table, ("checkpoint", "scale", "gain", "data"), ROWS, width=40)
+    assert lines[0] == NAMES[0]
+    assert lines[1].split() == ["scale", "x4"]
+
+
+def test_facts_keep_their_names_and_long_paths_whole():
+    path = "/home/somebody/" + "x" * 90
+    lines = printed(show_facts, [("cache", path), ("memory", "a b c " * 20)], width=80)
+    assert f"cache   {path}" in lines
+    assert all(len(line) <= 80 for line in lines if path not in line)

@@ -1,0 +1,146 @@
+"""The job that is chosen for a picture, over thirty situations from thumbnails to 12 megapixels."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from restore_cli.jobs.choice import GONE, blur_extents, choose, look
+
+PHOTOS = ROOT / "examples" / "sharp"
+
+
+@cache
+def photo(name: str) -> np.ndarray:
+    """Luma of a photo at half its size, where it is sharp; or a generated texture."""
+    if name == "discs":
+        rng = np.random.default_rng(0)
+        image = np.full((432, 576), 0.5, np.float32)
+        for _ in range(500):
+            centre = (int(rng.integers(0, 576)), int(rng.integers(0, 432)))
+            radius = int(rng.integers(2, 24))
+            cv2.circle(image, centre, radius, float(rng.random()), -1, cv2.LINE_AA)
+        return image
+    image = cv2.imread(str(next(PHOTOS.glob(f"{name}.*"))), cv2.IMREAD_GRAYSCALE)
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return half.astype(np.float32) / 255
+
+
+def kernel(kind: str, pixels: int) -> np.ndarray:
+    side = 2 * (pixels // 2) + 5
+    centre = side // 2
+    spread = np.zeros((side, side), np.float32)
+    if kind == "disc":
+        cv2.circle(spread, (centre, centre), pixels // 2, 1.0, -1)
+    elif kind == "corner":  # a hand that moved down and then to the right
+        reach = pixels // 2
+        spread[centre - reach : centre + reach + 1, centre - reach] = 1
+        spread[centre + reach, centre - reach : centre + reach + 1] = 1
+    else:
+        angle = np.deg2rad(float(kind))
+        for t in np.linspace(-pixels / 2, pixels / 2, 8 * pixels + 1):
+            spread[round(centre + t * np.sin(angle)), round(centre + t * np.cos(angle))] += 1
+    return spread / spread.sum()
+
+
+def situation(
+    name: str, width: int, height: int, kind: str, pixels: int, noise: float
+) -> torch.Tensor:
+    """(1, 3, height, width): a photo, repeated as often as it takes, blurred and noisy."""
+    tile = photo(name)
+    if pixels:
+        margin = pixels + 4
+        padded = np.pad(tile, margin, mode="wrap")
+        tile = cv2.filter2D(padded, -1, kernel(kind, pixels))[margin:-margin, margin:-margin]
+    if noise:
+        tile = tile + np.random.default_rng(1).normal(0, noise / 255, tile.shape)
+    rows, columns = (-(-side // own) for side, own in zip((height, width), tile.shape, strict=True))
+    whole = np.tile(tile.astype(np.float32), (rows, columns))[:height, :width]
+    return torch.from_numpy(np.ascontiguousarray(whole)).expand(1, 3, -1, -1)
+
+
+SITUATIONS = [
+    # photo, width, height, blur, its pixels, noise of 255, what is right
+    ("motorcycle", 48, 48, "0", 0, 0, "x4"),
+    ("motorcycle", 160, 90, "30", 6, 0, "x4"),
+    ("discs", 128, 128, "disc", 4, 0, "x4"),
+    ("casa-mila", 240, 160, "0", 0, 0, "x4"),
+    ("casa-mila", 240, 160, "30", 5, 0, "x4"),
+    ("snowy-mountains", 320, 180, "120", 9, 4, "x4"),
+    ("motorcycle", 320, 240, "corner", 8, 0, "x4"),
+    ("discs", 640, 360, "75", 9, 2, "x4"),
+    ("casa-mila", 640, 480, "0", 0, 6, "x4"),
+    ("snowy-mountains", 640, 480, "corner", 6, 0, "x4"),
+    ("motorcycle", 800, 600, "30", 7, 0, "x4"),
+    ("discs", 640, 480, "30", 32, 0, "x1"),
+    ("motorcycle", 640, 480, "60", 40, 2, "x1"),
+    ("snowy-mountains", 800, 600, "corner", 28, 0, "x1"),
+    ("casa-mila", 1280, 720, "0", 0, 0, "x1"),
+    ("casa-mila", 1280, 720, "30", 12, 0, "x1"),
+    ("motorcycle", 1280, 720, "0", 24, 2, "x1"),
+    ("discs", 1280, 720, "90", 20, 4, "x1"),
+    ("snowy-mountains", 1920, 1080, "120", 9, 6, "x1"),
+    ("motorcycle", 1920, 1080, "disc", 5, 0, "x1"),
+    ("discs", 1920, 1080, "0", 0, 10, "x1"),
+    ("casa-mila", 1920, 1080, "disc", 24, 0, "keep"),
+    ("snowy-mountains", 3000, 2000, "0", 0, 0, "x1"),
+    ("motorcycle", 3000, 2000, "45", 18, 0, "x1"),
+    ("discs", 3000, 2000, "disc", 20, 2, "keep"),
+    ("motorcycle", 3000, 2000, "corner", 36, 0, "keep"),
+    ("casa-mila", 4000, 3000, "0", 0, 4, "x1"),
+    ("discs", 4000, 3000, "30", 16, 0, "x1"),
+    ("motorcycle", 4000, 3000, "disc", 28, 4, "keep"),
+    ("snowy-mountains", 4000, 3000, "corner", 40, 0, "keep"),
+]
+
+
+def test_there_are_thirty():
+    assert len(set(SITUATIONS)) == 30
+    assert {case[-1] for case in SITUATIONS} == {"x1", "x4", "keep"}
+
+
+@pytest.mark.parametrize("case", SITUATIONS, ids=lambda case: "-".join(map(str, case)))
+def test_the_right_job(case):
+    *what, right = case
+    seen = look(situation(*what))
+    choice = choose(seen)
+    assert choice.task == right, seen
+    assert choice.reason.startswith(f"{what[1]}x{what[2]}, ")
+    assert "\n" not in choice.reason
+
+
+@pytest.mark.parametrize("pixels", [9, 18, 28])
+def test_extents_are_those_of_the_blur(pixels):
+    """Within a factor of 2.5 over photos; that is enough for what is decided by them."""
+    for name in ("motorcycle", "casa-mila", "snowy-mountains", "discs"):
+        luma = situation(name, 1200, 900, "disc", pixels, 0)[0, 0].numpy()
+        most, least = blur_extents(luma)
+        assert pixels / 2.5 <= most <= pixels * 2.5, (name, most)
+        assert least <= most
+
+
+def test_detail_across_the_motion_counts():
+    luma = situation("motorcycle", 1200, 900, "0", 28, 0)[0, 0].numpy()
+    most, least = blur_extents(luma)
+    assert most > 14
+    assert least < GONE
+
+
+def test_a_thing_that_moved_before_a_sharp_scene_is_no_blurred_picture():
+    image = situation("motorcycle", 1800, 1200, "0", 0, 0)[0, 0].numpy().copy()
+    image[400:800, 600:1200] = cv2.blur(image[400:800, 600:1200], (31, 31))
+    assert blur_extents(image)[0] < 3
+
+
+def test_sky_tells_nothing():
+    """A sharp subject in one corner of an empty picture is detail that must stay."""
+    image = np.full((1800, 2400), 0.7, np.float32)
+    image[1200:, :800] = situation("motorcycle", 800, 600, "0", 0, 0)[0, 0].numpy()
+    pixels = torch.from_numpy(image).expand(1, 3, -1, -1)
+    assert choose(look(pixels)).task == "x1"
+    assert choose(look(torch.full((1, 3, 1200, 1600), 0.5))).task in ("x1", "keep")
