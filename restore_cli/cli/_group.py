@@ -59,10 +59,11 @@ class RestoreGroup(TyperGroup):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and end with the status that tells the truth; errors are lines, not boxes."""
         standalone = extra.pop("standalone_mode", True)
+        extra["standalone_mode"] = False
         if not standalone:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(*args, **extra)
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
+            status = super().main(*args, **extra)
         except RestoreError as error:
             show(error)
             sys.exit(error.exit_code)
