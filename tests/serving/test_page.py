@@ -139,9 +139,10 @@ def test_it_fits_and_is_legible(visit, width, scheme):
 
 def test_keyboard_alone(visit):
     page = visit()
+    page.bring_to_front()
     page.focus("#picture")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+    with page.expect_file_chooser(timeout=20_000) as chooser:
+        page.keyboard.press("Space")
     chooser.value.set_files({"name": "photo.png", "mimeType": "", "buffer": picture(120, 100)})
     restored(page)
     page.keyboard.press("Tab")  # from the result to the slider
