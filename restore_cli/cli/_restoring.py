@@ -143,7 +143,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         )
         faster = "a faster one of `restore models`"
         if request.processing.size is None:
-            faster = "--size keep, which keeps the size by a sixteenth of the work, or " + faster
+            kept = (
+                "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
+            )
+            faster = f"--size keep ({kept}), or {faster}"
         out.talk(f"note: {why}; better: {faster}")
     return cost.seconds
 

@@ -235,10 +235,10 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
                 out.data(str(path))
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
-        done = f", {skipped} were there already" if skipped else ""
+        done = f", {out.counted(skipped, 'input')} done before" if skipped else ""
         out.talk(
-            f"{made} pairs in {seconds:.1f} s, {pixels / 1e6 / seconds:.1f} Mpx/s of sharp "
-            f"pictures{done}"
+            f"{out.counted(made, 'pair')} in {out.duration(seconds)}, "
+            f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures{done}"
         )
     return not failed
 
@@ -251,6 +251,6 @@ def _check(folder: Path) -> None:
     for finding in check_pairs(folder):
         out.data(f"{finding.kind}\t{finding.path}\t{finding.text}")
         findings += 1
-    out.talk(f"{findings} findings" if findings else "nothing found")
+    out.talk(out.counted(findings, "finding") if findings else "nothing found")
     if findings:
         raise typer.Exit(1)

@@ -265,7 +265,7 @@ def test_degrade_is_reproducible(tmp_path):
     motion = record["steps"][0]["drawn"]
     length = np.hypot(*np.diff(motion["path"]["shift"], axis=0).T).sum()
     assert motion["length"] == pytest.approx(length)
-    assert "1 pairs in" in first.stderr
+    assert "1 pair in" in first.stderr
     again = ("--replay", one / f"records/lr/{stem}.json", "-o", tmp_path / "again.png")
     assert restore("degrade", *again).stdout.strip() == str(tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (one / f"lr/{stem}.png").read_bytes()
