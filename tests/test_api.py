@@ -119,7 +119,7 @@ def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
 @pytest.mark.parametrize(
     "wrong",
     [
-        "a.png",
+        7,
         np.zeros((4, 4, 2), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 4, 3), np.int32),

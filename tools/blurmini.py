@@ -3,7 +3,7 @@
     python tools/blurmini.py FOLDER_OF_PHOTOS
 
 Centre crops of 384x288; photos that are large enough are halved first: sharper than their JPEG.
-The photos and their licences: restore_cli/benchmarking/blurmini/README.md.
+The photos and their licences: restore_cli/datasets/blurmini/README.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-TARGET = Path(__file__).parent.parent / "restore_cli" / "benchmarking" / "blurmini"
+TARGET = Path(__file__).parent.parent / "restore_cli" / "datasets" / "blurmini"
 WIDTH, HEIGHT = 384, 288
 PHOTOS = (
     "astronaut.png",

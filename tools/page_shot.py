@@ -3,7 +3,7 @@
 python tools/page_shot.py docs
 
 `page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark
-and on a desk in light; `compare.jpg` is what `restore image --compare` wrote of a larger one.
+and on a desk in light; `compare.jpg` is what `restore image --compare` wrote of another one.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def draw_page(browser: Browser, target: Path) -> None:
 
 
 def draw_comparison(browser: Browser, target: Path) -> None:
-    """The page that the command line writes, of a result that is shown smaller than it is."""
+    """The page that the command line writes."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        source = EXAMPLES / "shaken" / "motorcycle.png"
         files = ["-o", made / "restored.png", "--compare", made / "compare.html"]
-        subprocess.run([*RESTORE, "image", source, "-m", "gfn", *files], check=True)
+        command = [*RESTORE, "image", "casa-mila.png", *files]
+        subprocess.run(command, check=True, cwd=EXAMPLES)
         page = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme="light")
         page.goto((made / "compare.html").as_uri())
         page.screenshot(path=target / "compare.jpg", full_page=True, type="jpeg", quality=80)

@@ -117,9 +117,9 @@ def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
     """
     found = []
     for entry in entries:
-        if [fact.model for fact in entry.line.facts] != [row.model]:
+        if [fact.model for fact in entry.pipeline.facts] != [row.model]:
             continue
-        network = entry.line.facts[0].network
+        network = entry.pipeline.facts[0].network
         recipe = network.recipe if network else ""
         if recipe == row.recipe or (row.own and recipe not in ablation_recipes()):
             found.append(entry)
@@ -169,7 +169,7 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
             else f"weights: none here; restore train {row.recipe}, then --model {row.model}=WEIGHTS"
         )
         return
-    network = entry.line.facts[0].network
+    network = entry.pipeline.facts[0].network
     if network is None:
         return
     if network.config != MODELS[row.model].configs[row.config]:
@@ -206,11 +206,11 @@ def _protocol(table: Table, row: Published, benchmark: Benchmark) -> Iterator[st
 
 
 def _switches(row: Published, entry: Entry) -> Iterator[str]:
-    if row.self_ensemble is not None or entry.line.options.self_ensemble:
-        here, there = entry.line.options.self_ensemble, bool(row.self_ensemble)
+    if row.self_ensemble is not None or entry.pipeline.options.self_ensemble:
+        here, there = entry.pipeline.options.self_ensemble, bool(row.self_ensemble)
         if here != there:
             yield f"self-ensemble {'here' if here else 'there'}"
-    local = entry.line.facts[0].tlsc != "off"
+    local = entry.pipeline.facts[0].tlsc != "off"
     if row.tlsc is not None and row.tlsc != local:
         yield f"TLSC {'here' if local else 'there'}"
 

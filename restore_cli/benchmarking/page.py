@@ -15,6 +15,7 @@ from torch import Tensor
 
 from restore_cli.benchmarking.report import (
     COLUMNS,
+    SCORES,
     Report,
     groups_table,
     heading,
@@ -47,6 +48,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
         report=report,
         heading=heading(report),
         columns=COLUMNS,
+        scores=SCORES,
         rows=table(report),
         published_columns=published_columns,
         published=published,
@@ -94,14 +96,17 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
     samples = {sample.name: sample for sample in benchmark.samples}
     baseline = {row.sample: row.psnr for row in report.rows if row.entry == "bicubic"}
     for entry in benchmark.entries:
-        if not any(fact.weights for fact in entry.line.facts):
+        if not any(fact.weights for fact in entry.pipeline.facts):
             continue
         rows = [row for row in report.rows if row.entry == entry.name and not row.error]
         ordered = sorted(rows, key=lambda row: row.psnr - baseline.get(row.sample, 0.0))
+        middle = (len(ordered) + 1) // 2  # no picture is among the worst and the best
         for title, chosen in (
-            ("worst", ordered[:SHOWN]),
-            ("best", ordered[-1 : -1 - SHOWN : -1]),
+            ("worst", ordered[:middle][:SHOWN]),
+            ("best", ordered[middle:][: -1 - SHOWN : -1]),
         ):
+            if not chosen:
+                continue
             pairs = [_pair(benchmark, row, samples[row.sample], baseline) for row in chosen]
             yield {"title": f"{entry.name}: {title}", "pairs": pairs}
 

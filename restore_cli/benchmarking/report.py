@@ -14,9 +14,9 @@ from typing import Any
 
 from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.beside import Beside, beside, label, source
-from restore_cli.benchmarking.datasets import VIDEOS
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
+from restore_cli.datasets.registry import VIDEOS
 from restore_cli.version import __version__
 
 BASELINE = "bicubic"
@@ -34,7 +34,7 @@ class Summary:
         ssim: mean.
         gain: mean over the baseline's PSNR; None without one.
         worst: name and gain of the sample that gains least.
-        best: likewise of the most.
+        best: likewise of the most; None where there is only one sample.
         seconds: mean a picture.
         memory: largest, bytes.
         groups: mean PSNR of each group that the dataset has, dB.
@@ -159,7 +159,7 @@ def _summary(
         ssim=_mean([row.ssim for row in good]),
         gain=_mean([gain for gain, _ in gains]) if gains else None,
         worst=(gains[0][1], gains[0][0]) if gains else None,
-        best=(gains[-1][1], gains[-1][0]) if gains else None,
+        best=(gains[-1][1], gains[-1][0]) if len(gains) > 1 else None,
         seconds=_mean([row.seconds for row in good]),
         memory=max((row.memory for row in good), default=0),
         groups={
@@ -171,9 +171,10 @@ def _summary(
 
 
 COLUMNS = (
-    "model", "weights", "PSNR", "SSIM", "gain", "least gain", "params", "GMACs", "s", "MiB",
-    "device", "precision", "TLSC", "tile",
+    "model", "PSNR", "SSIM", "gain", "least gain", "params", "s", "MiB",
+    "weights", "GMACs", "device", "precision", "TLSC", "tile",
 )  # fmt: skip
+SCORES = 8  # of them, the first, are scores and cost; the others say how they came about
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
@@ -185,15 +186,15 @@ def table(report: Report) -> list[tuple[str, ...]]:
         cells.append(
             (
                 facts["name"],
-                facts["weights"],
                 _number(entry.psnr, 3),
                 _number(entry.ssim, 4),
                 f"{entry.gain:+.3f}" if entry.gain is not None else "-",
                 f"{entry.worst[1]:+.2f} {entry.worst[0]}" if entry.worst else "-",
                 f"{facts['parameters'] / 1e6:.2f} M",
-                f"{facts['macs_64x64'] / 1e9:.2f}",
                 f"{entry.seconds:.2f}",
                 f"{entry.memory / 2**20:.0f}",
+                facts["weights"],
+                f"{facts['macs_64x64'] / 1e9:.2f}",
                 facts["device"],
                 facts["precision"],
                 facts["tlsc"],
@@ -230,9 +231,10 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 def heading(report: Report) -> list[str]:
     """What was measured, and how, in a few lines."""
     part = "all" if report.whole else "a part of its pictures,"
+    several = "s" * (report.count != 1)
     lines = [
-        f"{report.dataset}: {report.description}; {part} {report.count} pictures, "
-        f"sha256 {report.data_sha256[:16]}",
+        f"{report.dataset}: {report.description}; {part} {report.count} "
+        f"picture{several}, sha256 {report.data_sha256[:16]}",
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]

@@ -22,52 +22,59 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.benchmarking.datasets import Dataset, Sample
-from restore_cli.benchmarking.protocol import Protocol
+from restore_cli.benchmarking.protocol import Protocol, get_protocol
 from restore_cli.benchmarking.published import Table
-from restore_cli.benchmarking.trajectory import read_references
+from restore_cli.datasets.degraded import degraded
+from restore_cli.datasets.layouts import Pair
+from restore_cli.datasets.registry import Dataset, find_samples
+from restore_cli.datasets.trajectory import read_references
+from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
-from restore_cli.inference.pipeline import Pipeline
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.inference.stages import BICUBIC
+from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
+from restore_cli.weights.manifest import load_manifest
 
 COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is compared: a line of networks with its options.
+    """What is compared: a pipeline with its options.
 
     Attributes:
         name: as asked for, e.g. `mprnet-mscam` or `mprnet+gfn`.
-        line: made ready.
+        pipeline: loaded.
     """
 
     name: str
-    line: Pipeline
+    pipeline: Pipeline
 
     @property
     def scale(self) -> int:
         """Output pixels per input pixel."""
-        return self.line.scale
+        return self.pipeline.scale
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides its pixels, its seconds and its memory."""
-        device = str(self.line.options.device)  # of the seconds and the memory
-        return {**self.line.identity, "device": device}
+        device = str(self.pipeline.options.device)  # of the seconds and the memory
+        return {**self.pipeline.identity, "device": device}
 
     def facts(self) -> dict[str, Any]:
         """For the report: weights, cost, device and everything in `identity`."""
-        costs = [_macs(fact.network) for fact in self.line.facts if fact.network]
+        costs = [_macs(fact.network) for fact in self.pipeline.facts if fact.network]
         return {
             "name": self.name,
-            "weights": "+".join(fact.weights or "-" for fact in self.line.facts),
-            "parameters": sum(fact.parameters for fact in self.line.facts),
+            "weights": "+".join(fact.weights or "-" for fact in self.pipeline.facts),
+            "parameters": sum(fact.parameters for fact in self.pipeline.facts),
             "macs_64x64": sum(costs),
-            "tlsc": "+".join(fact.tlsc for fact in self.line.facts),
+            "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts),
             **self.identity,
         }
 
@@ -119,7 +126,7 @@ class Benchmark:
     """
 
     dataset: Dataset
-    samples: Sequence[Sample]
+    samples: Sequence[Pair]
     protocol: Protocol
     entries: Sequence[Entry]
     output: Path
@@ -134,6 +141,74 @@ class Benchmark:
         return self.output / (
             "rows-{}-of-{}.jsonl".format(*self.shard) if self.shard else "rows.jsonl"
         )
+
+
+def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
+    """Load what is to be compared.
+
+    Args:
+        text: `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`.
+        options: of its networks.
+        scale: of bicubic, where it stands alone.
+        suffix: of its name.
+
+    Raises:
+        UsageError: an unknown name.
+        WeightsError: weights that are missing or do not fit.
+    """
+    name, _, weights = text.partition("=")
+    alone = name.strip() == BICUBIC
+    if alone:  # it does the same in every pose
+        options = replace(options, self_ensemble=False)
+    spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
+    return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
+
+
+def models_of_scale(scale: int) -> list[str]:
+    """Every model of that scale that has weights here, then bicubic."""
+    checkpoints = load_manifest().checkpoints.values()
+    models = [c.model for c in checkpoints if c.default and MODELS[c.model].scale == scale]
+    return [*models, BICUBIC]
+
+
+def score_degraded(
+    photos: Sequence[Path],
+    recipe: DegradationRecipe,
+    models: Sequence[str],
+    output: Path,
+    options: RestorerOptions,
+    *,
+    seed: int = 0,
+    side: int | None = None,
+    motion: bool = True,
+) -> list[Row]:
+    """Degrade sharp pictures and score models on them: `restore benchmark --degrade`.
+
+    Args:
+        photos: sharp; photo n is degraded with seed [seed, n].
+        recipe: what to do to them.
+        models: as `make_entry` takes them.
+        output: folder for the pairs and the rows.
+        options: of the networks.
+        seed: of all random numbers.
+        side: only the middle of each picture, so many pixels a side; None for all.
+        motion: whether the camera moves.
+
+    Returns:
+        every row, in the order of models and pictures.
+
+    Raises:
+        PictureError: a picture that cannot be degraded.
+        UsageError: an unknown model, or one of another scale than the recipe.
+    """
+    dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)
+    assert dataset.make is not None
+    entries = [make_entry(name, options, recipe.scale) for name in models]
+    dataset.make(output / "pictures")
+    samples = find_samples(dataset, output / "pictures")
+    benchmark = Benchmark(dataset, samples, get_protocol(dataset.protocol), entries, output)
+    check(benchmark)
+    return run(benchmark)
 
 
 def check(benchmark: Benchmark) -> None:
@@ -208,7 +283,7 @@ def image_path(output: Path, row: Row) -> Path:
     return output / "images" / entry / f"{sample}.{row.key[:8]}.png"
 
 
-def content_hash(samples: Sequence[Sample]) -> str:
+def content_hash(samples: Sequence[Pair]) -> str:
     """Of the names and bytes of all samples: two reports with the same one saw the same data."""
     digest = hashlib.sha256()
     for sample in samples:
@@ -216,7 +291,7 @@ def content_hash(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def load(dataset: Dataset, sample: Sample, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
+def load(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
     """The degraded picture and its references (1, 3, H, W), as the protocol wants them.
 
     Raises:
@@ -264,19 +339,19 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
             yield _score(benchmark, entry, sample, key), False
 
 
-def _score(benchmark: Benchmark, entry: Entry, sample: Sample, key: str) -> Row:
+def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
         degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
     except PictureError as error:
         nothing = float("nan")
         return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
-    device = entry.line.options.device
+    device = entry.pipeline.options.device
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     with _Peak() as peak:
         begun = time.monotonic()
-        restored = entry.line(degraded)
+        restored = entry.pipeline(degraded)
         if cuda:
             torch.cuda.synchronize(device)
         seconds = time.monotonic() - begun
@@ -327,7 +402,7 @@ class _Peak:
 _HASHES: dict[tuple[Path, int, int], str] = {}
 
 
-def _sample_hash(sample: Sample) -> str:
+def _sample_hash(sample: Pair) -> str:
     return " ".join(_file_hash(path) for path in (sample.degraded, *sample.references))
 
 

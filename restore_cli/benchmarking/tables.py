@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from restore_cli.benchmarking.datasets import DATASETS
 from restore_cli.benchmarking.published import Table, get_table
+from restore_cli.datasets.registry import DATASETS
 from restore_cli.errors import UsageError
 from restore_cli.inference.restorer import RestorerOptions
 

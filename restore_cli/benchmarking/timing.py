@@ -34,12 +34,12 @@ class Timed:
 
 def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
     """Time of restoring one picture of random pixels, without reading and writing."""
-    device = entry.line.options.device
+    device = entry.pipeline.options.device
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     seconds = []
     for _ in range(warm_up + RUNS):
         begun = time.monotonic()
-        entry.line(image)
+        entry.pipeline(image)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.monotonic() - begun)

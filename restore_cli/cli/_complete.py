@@ -45,7 +45,7 @@ def weights() -> Iterator[str]:
 
 def datasets() -> Iterator[str]:
     """Names of datasets."""
-    from restore_cli.benchmarking.datasets import DATASETS
+    from restore_cli.datasets.registry import DATASETS
 
     yield from DATASETS
 

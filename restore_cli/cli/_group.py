@@ -56,19 +56,14 @@ class RestoreGroup(TyperGroup):
         resolved: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
         return resolved
 
-    def main(
-        self,
-        args: Any = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and end with the status that tells the truth; errors are lines, not boxes."""
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        standalone = extra.pop("standalone_mode", True)
+        extra["standalone_mode"] = False
+        if not standalone:
+            return super().main(*args, **extra)
         try:
-            status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            status = super().main(*args, **extra)
         except RestoreError as error:
             show(error)
             sys.exit(error.exit_code)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli._terminal import is_terminal
 from restore_cli.errors import NoInputError
 
 if TYPE_CHECKING:
-    from restore_cli.benchmarking.datasets import Dataset, Sample
     from restore_cli.benchmarking.published import Table
     from restore_cli.benchmarking.report import Report
     from restore_cli.benchmarking.run import Benchmark, Entry, Row
     from restore_cli.benchmarking.timing import Timed
+    from restore_cli.datasets.layouts import Pair
+    from restore_cli.datasets.registry import Dataset
     from restore_cli.inference.restorer import RestorerOptions
 
 
@@ -38,13 +40,45 @@ class Request:
     warm_up: int
     as_json: bool
     quiet: bool
+    documents: list[Any] = field(default_factory=list)  # to print, with --json
+
+
+def score_photos(
+    request: Request,
+    recipe_name: str,
+    paths: list[Path],
+    *,
+    seed: int,
+    side: int | None,
+    motion: bool,
+) -> bool:
+    """Degrade sharp pictures and score the models, or all of them; whether everything could be."""
+    from restore_cli.benchmarking.run import make_entry, models_of_scale
+    from restore_cli.datasets.degraded import degraded
+    from restore_cli.degradations.recipe import load_degradation
+    from restore_cli.inference.stages import BICUBIC
+    from restore_cli.jobs.inputs import pictures
+
+    recipe = load_degradation(recipe_name)
+    photos = [photo for path in paths for photo in pictures(path)]
+    if not photos:
+        raise NoInputError("--degrade has no sharp pictures", hint="add a folder of photos")
+    dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)
+    options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
+    names = request.models or models_of_scale(recipe.scale)
+    names = [*names, *(() if BICUBIC in names else (BICUBIC,))]
+    entries = [make_entry(text, options, recipe.scale) for text in names]
+    place = request.output or Path(f"benchmark-{dataset.name}")
+    return _score(request, dataset, None, entries, place)
 
 
 def score_dataset(request: Request, name: str) -> bool:
     """Score the models on a dataset; whether everything could be."""
+    from restore_cli.benchmarking.run import make_entry
+
     options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     dataset, folder = _dataset(name, request.data_root, _scale(request.models))
-    entries = [entry_of(text, options, dataset.scale) for text in request.models]
+    entries = [make_entry(text, options, dataset.scale) for text in request.models]
     place = request.output or Path(f"benchmark-{dataset.name}")
     return _score(request, dataset, folder, entries, place)
 
@@ -55,14 +89,14 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
     Raises:
         NoInputError: the pictures of none of its parts are there.
     """
-    from restore_cli.benchmarking.datasets import DATASETS
     from restore_cli.benchmarking.published import get_table
     from restore_cli.benchmarking.tables import parts
+    from restore_cli.datasets.registry import DATASETS
 
     measured = parts(name, dataset_name)
     if not measured:
         for table in get_table(name):
-            _print(table, as_json=request.as_json, quiet=request.quiet)
+            _print(table, request)
         return True
     place = request.output or Path(f"benchmark-{name.replace('/', '-')}")
     good, missing = True, []
@@ -83,23 +117,9 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
     return good
 
 
-def entry_of(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
-    """`MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`."""
-    from restore_cli.benchmarking.run import Entry
-    from restore_cli.inference.pipeline import PipelineSpec
-    from restore_cli.inference.stages import BICUBIC
-
-    name, _, weights = text.partition("=")
-    alone = name.strip() == BICUBIC
-    if alone:  # it does the same in every pose
-        options = dataclasses.replace(options, self_ensemble=False)
-    spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
-    suffix += " x8" * options.self_ensemble
-    return Entry((text if weights else name) + suffix, spec.load())
-
-
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
     """The table's networks with its switches, then what else was asked for; bicubic last."""
+    from restore_cli.benchmarking.run import make_entry
     from restore_cli.benchmarking.tables import wanted
     from restore_cli.inference.stages import BICUBIC
 
@@ -110,11 +130,11 @@ def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
         for text in mine or [one.model]:
             if (text, options) not in found:
                 suffix = " no TLSC" * (options.tlsc is False)
-                found[text, options] = entry_of(text, options, scale, suffix)
+                found[text, options] = make_entry(text, options, scale, suffix)
     named = {one.model for one in wanted(table)} | {BICUBIC}
     options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     rest = [text for text in request.models if text.partition("=")[0] not in named]
-    others = [entry_of(text, options, scale) for text in (*rest, BICUBIC)]
+    others = [make_entry(text, options, scale) for text in (*rest, BICUBIC)]
     return [*found.values(), *others]
 
 
@@ -158,7 +178,7 @@ def _score(
     rows = _run(job, quiet=request.quiet)
     timed = _timed(job, request.warm_up) if part is None else {}
     report = summarise(job, rows, timed)
-    _show(report, as_json=request.as_json, quiet=request.quiet)
+    _show(report, request)
     if part is None:
         _write(job, report, request.formats, quiet=request.quiet)
     return not any(row.error for row in rows)
@@ -189,7 +209,8 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
     return {
         entry.name: run_time(entry, timing.width, timing.height, warm_up)
         for entry in job.entries
-        if any(fact.weights for fact in entry.line.facts) and not entry.line.options.self_ensemble
+        if any(fact.weights for fact in entry.pipeline.facts)
+        and not entry.pipeline.options.self_ensemble
     }
 
 
@@ -204,8 +225,8 @@ def _scale(models: tuple[str, ...]) -> int:
 
 def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     """The dataset and its folder; None for one that is made where the reports go."""
-    from restore_cli.benchmarking.datasets import get_dataset
-    from restore_cli.benchmarking.miniature import MINIATURES
+    from restore_cli.datasets.degraded import MINIATURES
+    from restore_cli.datasets.registry import get_dataset
 
     if name in MINIATURES:
         return MINIATURES[name], None
@@ -213,13 +234,12 @@ def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     return found, Path(name) if found.home == "your own" else found.folder(root)
 
 
-def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list[Sample]:
-    from restore_cli.benchmarking.datasets import find_samples
-    from restore_cli.benchmarking.fetch import fetch as fetch_dataset
-    from restore_cli.benchmarking.miniature import MINIATURES, make
+def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list[Pair]:
+    from restore_cli.datasets.fetch import fetch as fetch_dataset
+    from restore_cli.datasets.registry import find_samples
 
-    if dataset.name in MINIATURES:
-        make(dataset, folder)
+    if dataset.make is not None:
+        dataset.make(folder)
     elif fetch:
         fetch_dataset(dataset, folder, out.talk if not quiet else lambda message: None)
     return find_samples(dataset, folder)
@@ -243,25 +263,27 @@ def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: b
             out.talk(f"written: {job.output / f'report.{name}'}")
 
 
-def _show(report: Report, *, as_json: bool, quiet: bool) -> None:
+def _show(report: Report, request: Request) -> None:
     from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
     from restore_cli.benchmarking.report import (
         COLUMNS,
+        SCORES,
         groups_table,
         heading,
         table,
         to_json,
     )
 
-    if as_json:
+    if request.as_json:
         import json
 
-        out.data_json(json.loads(to_json(report)))
+        request.documents.append(json.loads(to_json(report)))
         return
-    if not quiet:
+    if not request.quiet:
         for line in heading(report):
             out.talk(line)
-    out.table(COLUMNS, table(report))
+    shown = SCORES if is_terminal() else len(COLUMNS)
+    out.table(COLUMNS[:shown], [row[:shown] for row in table(report)])
     if report.published:
         out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])
     columns, groups = groups_table(report)
@@ -269,13 +291,13 @@ def _show(report: Report, *, as_json: bool, quiet: bool) -> None:
         out.table(columns, groups)
 
 
-def _print(table: Table, *, as_json: bool, quiet: bool) -> None:
+def _print(table: Table, request: Request) -> None:
     """A table of which nothing can be measured: sizes of sets, single pictures, running text."""
     from restore_cli.benchmarking.published import columns_of, rows_of
 
-    if as_json:
-        out.data_json(table.model_dump(mode="json", exclude_defaults=True))
+    if request.as_json:
+        request.documents.append(table.model_dump(mode="json", exclude_defaults=True))
         return
-    if not quiet:
+    if not request.quiet:
         out.talk(f"{table.name} ({table.kind}) is printed, not measured. {table.note}")
     out.table(columns_of(table), rows_of(table))

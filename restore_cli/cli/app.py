@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from restore_cli.cli import _options as opt
-from restore_cli.cli import benchmark, degrade, doctor, image, info, models, serve, train, weights
+from restore_cli.cli import (
+    benchmark,
+    datasets,
+    degrade,
+    doctor,
+    image,
+    info,
+    models,
+    serve,
+    train,
+    weights,
+)
 from restore_cli.cli._group import RestoreGroup
 from restore_cli.cli._output import ANY_TEXT, data
 from restore_cli.cli._process import leave
@@ -61,6 +72,7 @@ app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 

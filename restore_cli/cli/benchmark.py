@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported
 from restore_cli.errors import UsageError, unknown_name
 
@@ -21,7 +21,7 @@ Examples:
 
   restore benchmark --dataset reds-val300 --fetch --model gfn=mine.safetensors
 
-  restore benchmark --table list
+  restore benchmark --degrade shake photos/ --model gfn moadg
 
   restore benchmark --table shoyan-2022/1 --data-root ~/data --fetch
 
@@ -31,7 +31,7 @@ Examples:
 
   restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
 
-Without --dataset or --table, the datasets and protocols are listed. Reports go to --output; what
+`restore datasets list`, `protocols` and `tables` show what there is. Reports go to --output; what
 has been scored with the same weights, options and pictures is not scored again.
 """
 
@@ -39,11 +39,19 @@ has been scored with the same weights, options and pictures is not scored again.
 @reported
 def benchmark(
     models: Annotated[
-        list[str] | None, typer.Argument(help="More models.", metavar="[MODEL]...")
+        list[str] | None,
+        typer.Argument(
+            help="More models; with --degrade also sharp pictures and folders of them.",
+            metavar="[MODEL|PHOTOS]...",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
-        opt.option(help="A name, or a folder of pairs.", metavar="NAME", rich_help_panel=WHAT),
+        opt.option(
+            help="A name of `restore datasets list`, or a folder of pairs.",
+            metavar="NAME",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -58,11 +66,40 @@ def benchmark(
     table: Annotated[
         str | None,
         opt.option(
-            help="Measure a paper's table with all that it needs; list shows them.",
+            help="Measure a paper's table; `restore datasets tables` lists them.",
             metavar="PAPER/TABLE",
             rich_help_panel=WHAT,
         ),
     ] = None,
+    degrade: Annotated[
+        str | None,
+        opt.option(
+            help="Degrade sharp pictures by this recipe, and score all models of its scale.",
+            metavar="RECIPE",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        opt.option(help="Of --degrade: same seed, same pictures.", min=0, rich_help_panel=WHAT),
+    ] = 0,
+    side: Annotated[
+        int | None,
+        opt.option(
+            help="Of --degrade: only the middle N x N pixels of each picture.",
+            min=64,
+            metavar="N",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    motion: Annotated[
+        bool,
+        opt.option(
+            "--motion/--no-motion",
+            help="Of --degrade: without motion blur, to see what is lost.",
+            rich_help_panel=WHAT,
+        ),
+    ] = True,
     protocol: Annotated[
         str | None,
         opt.option(
@@ -74,16 +111,24 @@ def benchmark(
         opt.option(help="Only the first N pictures.", min=1, metavar="N", rich_help_panel=WHAT),
     ] = None,
     data_root: Annotated[
-        Path,
-        opt.option(help="Datasets lie in folders of their names below it.", rich_help_panel=WHERE),
-    ] = Path("data"),
+        str,
+        opt.option(
+            help="Folder that holds a folder per dataset.", metavar="DIR", rich_help_panel=WHERE
+        ),
+    ] = "data",
     fetch: Annotated[
         bool,
         opt.option("--fetch", help="Get the dataset from the Hub.", rich_help_panel=WHERE),
     ] = False,
     output: Annotated[
-        Path | None,
-        opt.option("--output", "-o", help="Default: benchmark-DATASET.", rich_help_panel=WHERE),
+        str | None,
+        opt.option(
+            "--output",
+            "-o",
+            help="Folder of the reports. Default: benchmark-DATASET.",
+            metavar="DIR",
+            rich_help_panel=WHERE,
+        ),
     ] = None,
     formats: Annotated[
         str,
@@ -139,21 +184,21 @@ def benchmark(
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Score models on a dataset under a published protocol, beside the published numbers."""
-    if table == "list":
-        _list_tables(as_json=as_json)
+    if _old_listing(table, degrade if dataset is None else dataset, as_json=as_json):
         return
-    if dataset is None and table is None:
-        _list(as_json=as_json)
-        return
-    names = (*(model or ()), *(models or ()))
-    if not names and table is None:
+    if (dataset is not None or table is not None) and degrade is not None:
+        raise UsageError("--degrade makes its own dataset", hint="leave out --dataset and --table")
+    others = models or []
+    photos = [text for text in others if not _is_model(text)] if degrade is not None else []
+    names = (*(model or ()), *(text for text in others if text not in photos))
+    if not names and table is None and degrade is None:
         raise UsageError("no --model", hint="e.g. --model mprnet-mscam bicubic")
     wanted = tuple(name.strip() for name in formats.split(","))
     wrong = next((name for name in wanted if name not in FORMATS), None)
     if wrong is not None:
         raise unknown_name("format", wrong, FORMATS)
     from restore_cli.benchmarking.protocol import get_protocol
-    from restore_cli.cli._scoring import Request, score_dataset, score_table
+    from restore_cli.cli._scoring import Request, score_dataset, score_photos, score_table
     from restore_cli.inference.devices import get_device, get_precision
     from restore_cli.inference.restorer import RestorerOptions
 
@@ -168,9 +213,9 @@ def benchmark(
             tile=opt.parse_pixels(tile, "--tile"),
         ),
         self_ensemble=self_ensemble,
-        data_root=data_root,
+        data_root=opt.parse_path(data_root),
         fetch=fetch,
-        output=output,
+        output=None if output is None else opt.parse_path(output),
         formats=wanted,
         save_images=save_images,
         limit=limit,
@@ -179,66 +224,38 @@ def benchmark(
         as_json=as_json,
         quiet=quiet,
     )
-    good = score_table(request, table, dataset) if table else score_dataset(request, dataset or "")
+    if degrade is not None:
+        paths = [opt.parse_path(text) for text in photos]
+        good = score_photos(request, degrade, paths, seed=seed, side=side, motion=motion)
+    elif table is not None:
+        good = score_table(request, table, dataset)
+    else:
+        good = score_dataset(request, str(opt.parse_path(dataset or "")))
+    if as_json:
+        documents = request.documents
+        out.data_json(documents[0] if len(documents) == 1 else documents)
     if not good:
         raise typer.Exit(1)
 
 
-def _list(*, as_json: bool) -> None:
-    from restore_cli.benchmarking.datasets import DATASETS
-    from restore_cli.benchmarking.miniature import MINIATURES
-    from restore_cli.benchmarking.protocol import PROTOCOLS
-
-    known = {**MINIATURES, **DATASETS}
-    if as_json:
-        for dataset in known.values():
-            out.data_json(
-                {
-                    "dataset": dataset.name,
-                    "description": dataset.description,
-                    "scale": dataset.scale,
-                    "pictures": dataset.count,
-                    "protocol": dataset.protocol,
-                    "layout": dataset.layout,
-                    "home": dataset.home,
-                    "fetched": dataset.hub is not None,
-                }
-            )
-        return
-    out.table(
-        ("dataset", "scale", "pictures", "protocol", "what"),
-        (
-            (d.name, f"x{d.scale}", str(d.count or "-"), d.protocol, d.description)
-            for d in known.values()
-        ),
-    )
-    out.table(
-        ("protocol", "what", "source"),
-        ((p.name, p.description, p.source) for p in PROTOCOLS.values()),
-    )
+def _old_listing(table: str | None, what: str | None, *, as_json: bool) -> bool:
+    """Old spellings of `restore datasets list` and `tables`, for one release."""
+    if table == "list":
+        datasets.list_tables(as_json=as_json)
+        return True
+    if what is None and table is None:
+        datasets.list_datasets(as_json=as_json)
+        if not as_json:
+            datasets.list_protocols()
+        return True
+    return False
 
 
-def _list_tables(*, as_json: bool) -> None:
-    from restore_cli.benchmarking.published import all_tables, papers
+def _is_model(text: str) -> bool:
+    from restore_cli.inference.pipeline import split_names
 
-    if as_json:
-        for table in all_tables():
-            out.data_json(
-                table.model_dump(mode="json", exclude_defaults=True) | {"name": table.name}
-            )
-        return
-    out.table(
-        ("table", "kind", "dataset", "protocol", "rows", "ours", "note"),
-        (
-            (
-                table.name,
-                table.kind,
-                table.dataset or "-",
-                table.protocol or "-",
-                str(len(table.rows)),
-                ", ".join(dict.fromkeys(row.model for row in table.rows if row.model)) or "-",
-                table.source or papers()[table.paper],
-            )
-            for table in all_tables()
-        ),
-    )
+    try:
+        split_names(text.partition("=")[0])
+    except UsageError:
+        return False
+    return True

@@ -10,13 +10,14 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported, show
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from restore_cli.datasets.synthesize import DegradeJob
     from restore_cli.degradations.recipe import DegradationRecipe
-    from restore_cli.pairs import DegradeJob
 
 EPILOG = """
 Examples:
@@ -29,9 +30,9 @@ Examples:
 
   restore degrade sharp.png -o blurry.png --kernel psf.npy --scale 1
 
-  restore degrade --replay pairs/records/lr/a.json -o again.png
+  restore datasets check pairs/
 
-  restore degrade --check pairs/
+  restore datasets replay pairs/records/lr/a.json -o again.png
 
 Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mixed,
 shake-mild, shrunk, handheld, handheld-mixed.
@@ -98,30 +99,26 @@ def degrade(
     ] = False,
     replay_file: Annotated[
         str | None,
-        opt.option(
-            "--replay",
-            help="Make one picture again from its record; INPUT: where the sharp one is now.",
-            metavar="RECORD",
-            rich_help_panel=_WHAT,
-        ),
+        opt.option("--replay", hidden=True, help="Old spelling of `restore datasets replay`."),
     ] = None,
     check: Annotated[
         str | None,
-        opt.option(
-            "--check",
-            help="Only look for what is wrong with a folder of pairs.",
-            metavar="FOLDER",
-            rich_help_panel=_WHAT,
-        ),
+        opt.option("--check", hidden=True, help="Old spelling of `restore datasets check`."),
     ] = None,
     layout: Annotated[
         str,
-        opt.option(help="plain (lr/, hr/), reds or gopro.", metavar="NAME", rich_help_panel=_WHERE),
+        opt.option(
+            help="Layout of the folder; `restore datasets layouts` lists them.",
+            metavar="NAME",
+            rich_help_panel=_WHERE,
+        ),
     ] = "plain",
     split: Annotated[
         str,
         opt.option(
-            help="Split of the reds and gopro layouts.", metavar="NAME", rich_help_panel=_WHERE
+            help="Split that is written, in layouts that have one.",
+            metavar="NAME",
+            rich_help_panel=_WHERE,
         ),
     ] = "train",
     resume: Annotated[
@@ -147,23 +144,21 @@ def degrade(
 
     Prints the path of every degraded picture, one a line.
     """
+    from restore_cli.datasets.synthesize import DegradeJob, plan_pairs
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
     from restore_cli.inference.devices import get_device
-    from restore_cli.pairs import DegradeJob, plan_pairs, replay
 
     paths = [opt.parse_path(text) for text in inputs or []]
     if check is not None:
-        _check(opt.parse_path(check))
+        datasets.check_folder(opt.parse_path(check), quiet=quiet)
         return
     if output is None:
         raise UsageError("--output is missing", hint="a folder for pairs, or a picture file")
-    target = opt.parse_path(output)
     if replay_file is not None:
         if len(paths) > 1:
             raise UsageError("--replay makes one picture", hint="give one INPUT or none")
-        replay(opt.parse_path(replay_file), target, paths[0] if paths else None)
-        out.data(str(target))
+        datasets.replay_record(replay_file, output, str(paths[0]) if paths else None)
         return
     chosen = load_degradation(recipe)
     if scale is not None:
@@ -172,7 +167,7 @@ def degrade(
         chosen = _with_kernels(chosen, kernel)
     job = DegradeJob(
         inputs=tuple(_sources(paths, frames=frames)),
-        output=target,
+        output=opt.parse_path(output),
         recipe=chosen,
         seed=seed,
         layout=layout,
@@ -187,8 +182,8 @@ def degrade(
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
     """Films as they are, pictures of the other folders."""
+    from restore_cli.datasets.synthesize import is_film
     from restore_cli.jobs.inputs import pictures
-    from restore_cli.pairs import is_film
 
     found: list[Path] = []
     for path in paths:
@@ -203,13 +198,11 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
     Raises:
         UsageError: a kernel cannot be read, or does not sum to 1.
     """
-    from pathlib import Path
-
     from restore_cli.degradations.kernels import read_kernel
     from restore_cli.degradations.recipe import DegradationRecipe
 
     for file in files:
-        read_kernel(Path(file))
+        read_kernel(opt.parse_path(file))
     step = {"kind": "kernel", "files": files}
     values = recipe.model_dump()
     steps = [step if one["kind"] == "motion" else one for one in values["steps"]]
@@ -219,7 +212,7 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
 
 def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     """Make the pairs, print as they come; whether all went well."""
-    from restore_cli.pairs import make_pairs
+    from restore_cli.datasets.synthesize import make_pairs
 
     started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
     with out.progress_bar(quiet=quiet, unit="inputs") as bar:
@@ -235,22 +228,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
                 out.data(str(path))
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
+        pace = f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures"
         done = f", {out.counted(skipped, 'input')} done before" if skipped else ""
-        out.talk(
-            f"{out.counted(made, 'pair')} in {out.duration(seconds)}, "
-            f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures{done}"
-        )
+        out.talk(f"{out.counted(made, 'pair')} in {out.duration(seconds)}, {pace}{done}")
     return not failed
-
-
-def _check(folder: Path) -> None:
-    """Print findings as kind, path and text; exit 1 if there is one."""
-    from restore_cli.pairs_check import check_pairs
-
-    findings = 0
-    for finding in check_pairs(folder):
-        out.data(f"{finding.kind}\t{finding.path}\t{finding.text}")
-        findings += 1
-    out.talk(out.counted(findings, "finding") if findings else "nothing found")
-    if findings:
-        raise typer.Exit(1)

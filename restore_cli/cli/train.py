@@ -194,13 +194,14 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
         note = display.note if first else lambda message: None
         try:
             run_training(job, display.report, note, display.filled)
+            interrupted = False
         except Interrupted:
-            bar.stop()
-            display.say_end()
-            if first:
-                out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
-            raise typer.Exit(INTERRUPTED) from None
-    display.say_end()
+            interrupted = True
+    display.say_end()  # once the bar has gone
+    if interrupted:
+        if first:
+            out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
+        raise typer.Exit(INTERRUPTED)
     if first:
         out.data_json({"weights": str(job.result)}) if as_json else out.data(str(job.result))
 

@@ -273,7 +273,7 @@ def export_weights(
 @app.command()
 @reported
 def convert(
-    source: NameArg,
+    name: NameArg,
     output: Annotated[
         str, opt.option("--output", "-o", help="Folder for the file.", metavar="PATH")
     ],
@@ -303,7 +303,7 @@ def convert(
     folder = opt.parse_path(output)
     if folder.suffix in (".onnx", ".pt", ".pt2"):
         raise UsageError(f"--output '{output}' is a folder's place", hint="leave out the name")
-    _export_graph(source, folder, to, tlsc, check=check, overwrite=overwrite)
+    _export_graph(name, folder, to, tlsc, check=check, overwrite=overwrite)
 
 
 def _export_graph(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -255,13 +255,3 @@ def cut_patches(sharp: Tensor, patches: Patches) -> list[tuple[int, int]]:
         return float(torch.hypot(down, right).mean())
 
     return [place for place in places if mean_gradient(*place) >= patches.gradient]
-
-
-def facts(parameters: Parameters, recipe: DegradationRecipe) -> dict[str, Any]:
-    """For the record: the drawn parameters with the names of their steps."""
-    return {
-        "steps": [
-            {"kind": step.kind, "drawn": drawn}
-            for step, drawn in zip(recipe.steps, parameters, strict=True)
-        ]
-    }

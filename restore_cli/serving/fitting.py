@@ -54,6 +54,7 @@ def fitted(job: Job, max_pixels: int, *, shrink: bool, sure: bool) -> tuple[Job,
     Raises:
         TooManyPixelsError: the result would have more than `max_pixels`, or more than `MUCH` and
             the visitor is not `sure`.
+        PictureError: it cannot be read.
     """
     size = _size(job)
     if size is None:
@@ -127,7 +128,11 @@ def _size(job: Job) -> tuple[int, int] | None:
 
 def _replaced(job: Job, height: int, width: int) -> Job:
     """The same job for a smaller picture, kept without loss; the result's format stays."""
-    picture = read_shrunk(job.source, height, width).picture
+    try:
+        picture = read_shrunk(job.source, height, width).picture
+    except PictureError as error:  # where it lies on this machine is not its owner's business
+        said = str(error).replace(str(job.source), job.source.name)
+        raise PictureError(said, hint=error.hint) from error
     job.source.unlink()
     source = job.source.with_suffix(".png")
     write_image(source, picture, Encoding("png", metadata="all"))

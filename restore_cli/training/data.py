@@ -20,11 +20,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from restore_cli.datasets.layouts import Pair, Pairs
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degrade, draw
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.image import read_rgb8, read_size
 from restore_cli.image.folders import list_pictures
-from restore_cli.layouts import Pair, Pairs
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.recipe import TrainingRecipe
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from restore_cli.datasets.layouts import find_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import UsageError
-from restore_cli.layouts import find_pairs
 from restore_cli.training.data import Batch, Item, PairedPictures, Photos, Source
 from restore_cli.training.recipe import TrainingRecipe
 

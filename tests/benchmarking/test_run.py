@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from conftest import ROOT, picture
 from PIL import Image
 from typer.testing import CliRunner
 
-from restore_cli.benchmarking.datasets import DATASETS
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.cli.app import app
+from restore_cli.datasets.registry import DATASETS
 
 
 def restore(*arguments):
@@ -64,8 +65,9 @@ def test_reports(tmp_path, arguments):
     assert f"{bicubic['psnr']:.3f}" in markdown
     assert len((tmp_path / "out/report.csv").read_text().splitlines()) == 1 + 2 * 3
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("<figure>") == 6  # three worst and three best of one network
-    assert page.count("data:image/webp;base64,") == 18
+    shown = re.findall(r"<figcaption>(\d):", page)
+    assert sorted(shown) == ["0", "1", "2"]  # none is among the worst and the best
+    assert page.count("data:image/webp;base64,") == 9
     assert 'src="http' not in page
 
 
@@ -182,8 +184,58 @@ def test_the_list_names_everything():
     listed = restore("benchmark").stdout
     for name in (*DATASETS, *PROTOCOLS, "blurmini"):
         assert any(line.startswith(f"{name}\t") for line in listed.splitlines()), name
-    for line in restore("benchmark", "--json").stdout.splitlines():
-        assert json.loads(line)["protocol"] in PROTOCOLS
+    for name in DATASETS:
+        assert f"{name}\t" in restore("datasets", "list").stdout
+    for one in json.loads(restore("datasets", "list", "--json").stdout):
+        assert one["protocol"] in PROTOCOLS
+    assert len(json.loads(restore("datasets", "protocols", "--json").stdout)) == len(PROTOCOLS)
+    assert restore("datasets", "layouts").stdout.startswith("plain\t")
+
+
+@pytest.mark.parametrize("recipe", ["shake", "handheld"])
+def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
+    """The pairs are those that degrade writes; bicubic is always there."""
+    for n in range(2):
+        array = (picture(80, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(array).save(tmp_path / f"photos/{n}.png")
+    models = (f"mprnet-mscam={tiny_weights}",) if recipe == "shake" else ("bicubic",)
+    arguments = ("--degrade", recipe, tmp_path / "photos", *models, "--seed", 3, "-d", "cpu")
+    done = restore("benchmark", *arguments, "-o", tmp_path / "out", "--formats", "json", "--json")
+    assert done.exit_code == 0, done.stderr
+    printed = json.loads(done.stdout)  # one document
+    assert printed["protocol"]["name"] == "photos"
+    assert printed["entries"][-1]["facts"]["name"] == "bicubic"
+    again = restore("degrade", tmp_path / "photos", "-o", tmp_path / "pairs", "--seed", 3,
+                    "--recipe", recipe)  # fmt: skip
+    assert again.exit_code == 0, again.stderr
+    for side in ("lr", "hr"):
+        one, two = (tmp_path / place / side / "1.png" for place in ("out/pictures", "pairs"))
+        assert one.read_bytes() == two.read_bytes()
+    rest = restore("benchmark", *arguments, "--no-motion", "--side", 64, "-o", tmp_path / "rest",
+                   "--formats", "json")  # fmt: skip
+    assert rest.exit_code == 0, rest.stderr
+    (tmp_path / "rest").rename(tmp_path / "away")
+    assert (
+        json.loads((tmp_path / "away/report.json").read_text())["entries"][-1]["psnr"]
+        > (printed["entries"][-1]["psnr"])
+    )
+
+
+def test_one_picture_is_not_worst_and_best(tmp_path, arguments):
+    assert restore(*arguments, "--limit", "1").exit_code == 0
+    assert (tmp_path / "out/report.html").read_text().count("<figure>") == 1
+    assert report(tmp_path)["entries"][0]["best"] is None
+
+
+def test_empty_paths_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for empty in (("-o", ""), ("--data-root", ""), ("--dataset", "")):
+        done = restore("benchmark", "--dataset", "gopro", "--model", "bicubic", *empty)
+        assert done.exit_code == 2
+        assert "an empty path was given" in done.stderr
+    assert restore("datasets", "check", "").exit_code == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_datasets_and_protocols_fit():

@@ -15,7 +15,6 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from restore_cli.benchmarking.datasets import DATASETS, VIDEOS
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.published import (
     MEASURED,
@@ -29,6 +28,7 @@ from restore_cli.benchmarking.published import (
 )
 from restore_cli.benchmarking.tables import parts, wanted
 from restore_cli.cli.app import app
+from restore_cli.datasets.registry import DATASETS, VIDEOS
 from restore_cli.errors import UsageError
 from restore_cli.models.registry import MODELS
 from restore_cli.training.recipe import load_recipe, shipped_recipes
@@ -187,8 +187,8 @@ def test_every_row_is_reachable_by_a_command(name, tmp_path):
 def test_the_list_names_every_table():
     listed = [line.split("\t") for line in restore("--table", "list").stdout.splitlines()]
     assert [line[0] for line in listed] == [table.name for table in all_tables()]
-    for line in restore("--table", "list", "--json").stdout.splitlines():
-        assert json.loads(line)["name"] in NAMES
+    for one in json.loads(restore("--table", "list", "--json").stdout):
+        assert one["name"] in NAMES
     assert "Did you mean 'shoyan-2022/1'" in restore("--table", "shoyan-2022/11").stderr
 
 

@@ -266,11 +266,12 @@ def test_degrade_is_reproducible(tmp_path):
     length = np.hypot(*np.diff(motion["path"]["shift"], axis=0).T).sum()
     assert motion["length"] == pytest.approx(length)
     assert "1 pair in" in first.stderr
-    again = ("--replay", one / f"records/lr/{stem}.json", "-o", tmp_path / "again.png")
-    assert restore("degrade", *again).stdout.strip() == str(tmp_path / "again.png")
+    again = (one / f"records/lr/{stem}.json", "-o", tmp_path / "again.png")
+    assert restore("datasets", "replay", *again).stdout.strip() == str(tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (one / f"lr/{stem}.png").read_bytes()
-    assert restore("degrade", *again).exit_code == 2  # it exists
-    checked = restore("degrade", "--check", one)
+    assert restore("datasets", "replay", *again).exit_code == 2  # it exists
+    assert restore("degrade", "--replay", *again).exit_code == 2  # the old spelling
+    checked = restore("datasets", "check", one)
     assert checked.exit_code == 0, checked.stdout
     assert "nothing found" in checked.stderr
     (one / f"hr/{stem}.png").unlink()

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import typer
+from restore_cli.datasets.registry import DATASETS
 from typer.testing import CliRunner
 
-from restore_cli.benchmarking.datasets import DATASETS
 from restore_cli.cli._complete import (
     CHOICES,
     degradations,

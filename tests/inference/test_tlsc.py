@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from conftest import TINY_CONFIGS, picture
 
@@ -58,6 +59,7 @@ def test_forward_writes_nothing_to_the_network(tiny_network):
     assert {n: dict(m.__dict__) for n, m in local.named_modules()} == before
 
 
+@pytest.mark.slow
 def test_bfloat16_network_stays_finite(tiny_network):
     local = localise(tiny_network, (32, 32), (48, 48))
     image = picture(160, 160)

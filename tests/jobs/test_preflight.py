@@ -14,9 +14,7 @@ from restore_cli.image import read_image
 from restore_cli.jobs.preflight import remarks
 
 PICTURES = sorted(
-    path
-    for path in (files("restore_cli.benchmarking") / "blurmini").iterdir()
-    if path.suffix == ".png"
+    path for path in (files("restore_cli.datasets") / "blurmini").iterdir() if path.suffix == ".png"
 )
 
 

@@ -177,6 +177,7 @@ def test_the_baseline_upscales_its_features_as_they_are():
     assert torch.allclose(torch.nn.functional.pixel_shuffle(phases, 4), image, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_deblurring_after_enlarging_costs_sixteen_times_as_much():
     costs = {}
     for config in ("sr-alone", "deblurring-first", "sr-first"):

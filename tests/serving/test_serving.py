@@ -266,6 +266,15 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     assert sent(**anyway["fields"]).status_code == 202
 
 
+def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
+    files = {"picture": ("photo.jpg", picture(300, 300, "JPEG")[:900])}
+    answer = client("POST", "/jobs", files=files, data={"model": "gfn", "shrink": "1"})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("cannot read 'photo.jpg': ")
+    assert str(queue._root) not in answer.text
+    assert (list(queue._root.iterdir()), queue._places) == ([], 0)
+
+
 def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
     queue = JobQueue(RestorerOptions(torch.device("cpu")))
     begun, go_on = threading.Event(), threading.Event()

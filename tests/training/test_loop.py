@@ -74,6 +74,7 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, job):
     assert seen == []
 
 
+@pytest.mark.slow
 def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
     train(job({"steps": 1}))
     with pytest.raises(UsageError, match="exists"):

@@ -186,6 +186,7 @@ def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, mak
     assert all((larger.folder / n).stat().st_mtime_ns == time for n, time in times.items())
 
 
+@pytest.mark.slow
 def test_a_pool_of_something_else_is_refused(tmp_path, make, photos):
     pool_of(make())
     with pytest.raises(UsageError, match="made from something else: frozen part, seed differ"):

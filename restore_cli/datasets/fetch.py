@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
 
-from restore_cli.benchmarking.datasets import Dataset
+from restore_cli.datasets.registry import Dataset
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.weights.hub import hub_errors

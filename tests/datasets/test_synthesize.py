@@ -11,10 +11,10 @@ import torch
 from conftest import picture
 from PIL import Image
 
+from restore_cli.datasets.synthesize import DegradeJob, make_pairs, plan_pairs, replay
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import read_image
-from restore_cli.pairs import DegradeJob, make_pairs, plan_pairs, replay
 
 
 def photo(path, height=96, width=128, seed=0):

@@ -1,39 +1,21 @@
-"""The datasets of the field by name: where their pictures lie, how many, what they ask for.
+"""The datasets of the field by name: where their pictures lie, how many, and the usual protocol.
 
-Every finder takes the layouts that the dataset is published or passed on in; what is missing is
-named with what was expected where.
+A finder takes every layout in which its dataset is published or passed on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.benchmarking.trajectory import frames_of
+from restore_cli.datasets.layouts import KNOWN, Folders, Pair, find_folders, find_pairs
+from restore_cli.datasets.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
-from restore_cli.image.folders import by_number, is_hidden, list_folders, list_pictures
-from restore_cli.layouts import find_pairs
+from restore_cli.image.folders import by_number, is_hidden, list_pictures
 
 NAMED = 3  # missing things that an error names
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture to restore.
-
-    Attributes:
-        name: unique in its dataset.
-        degraded: picture file.
-        references: one file; for Koehler's camera paths, one a frame, or a `.mat` with all.
-        group: that papers print a mean of, such as a video; or "".
-    """
-
-    name: str
-    degraded: Path
-    references: tuple[Path, ...]
-    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +54,7 @@ class Dataset:
         shrink: the degraded pictures are shrunk by this, bicubic, to 8 bits, before restoring.
         whole: sides of the reference are cut to multiples of this.
         shared: folder below the data root that several names look into, or "".
+        make: puts it into a folder, where it is made here; None where it is found or fetched.
     """
 
     name: str
@@ -79,13 +62,14 @@ class Dataset:
     scale: int
     protocol: str
     count: int | None
-    find: Callable[[Path], Iterator[Sample]]
+    find: Callable[[Path], Iterator[Pair]]
     layout: str
     home: str
     hub: HubFiles | None = None
     shrink: int = 1
     whole: int = 1
     shared: str = ""
+    make: Callable[[Path], None] | None = None
 
     def folder(self, root: Path) -> Path:
         """Where it lies, or is to be put: a folder of its own name, else the shared one."""
@@ -93,7 +77,7 @@ class Dataset:
         return root / self.shared if self.shared and not own.is_dir() else own
 
 
-def find_samples(dataset: Dataset, folder: Path) -> list[Sample]:
+def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
     """All samples that are there; `Dataset.count` says how many there should be.
 
     Raises:
@@ -121,69 +105,55 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Sample]:
     return samples
 
 
-def _val300(folder: Path) -> Iterator[Sample]:
+def _val300(folder: Path) -> Iterator[Pair]:
     """As CNLRN and Shoyan prepare it, else among all frames."""
     prepared = folder / "Val300"
     if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
-        yield from _beside(prepared / "blur_bicubic_X4", prepared / "sharp")
+        yield from Folders(prepared / "blur_bicubic_X4", prepared / "sharp").pairs()
     elif (prepared / "input").is_dir():  # Shoyan's: 0.png to 299.png
-        samples = list(_beside(prepared / "input", prepared / "target"))
-        yield from sorted(samples, key=lambda sample: (len(sample.name), sample.name))
+        yield from Folders(prepared / "input", prepared / "target").pairs()
     else:
-        yield from _reds(re.compile(r"\d{6}\d9"))(folder)
+        yield from _reds(re.compile(r"[^/]+/\d{6}\d9"))(folder)
 
 
-def _reds(frames: re.Pattern[str]) -> Callable[[Path], Iterator[Sample]]:
-    def find(folder: Path) -> Iterator[Sample]:
-        blurry = _first(
-            folder,
-            "val_blur_bicubic/val/val_blur_bicubic/X4",
-            "val/val_blur_bicubic/X4",
-            "val_blur_bicubic/X4",
-        )
-        sharp = _first(folder, "val_sharp/val/val_sharp", "val/val_sharp", "val_sharp")
-        for path in list_pictures(blurry, recursive=True, suffixes=(".png",)) if blurry else ():
-            if path.parent.parent == blurry and frames.fullmatch(path.stem):
-                other = (sharp or folder / "val/val_sharp") / path.parent.name / path.name
-                yield Sample(f"{path.parent.name}_{path.stem}", path, (other,))
+def _reds(frames: re.Pattern[str]) -> Callable[[Path], Iterator[Pair]]:
+    def find(folder: Path) -> Iterator[Pair]:
+        for pair in _pairs_of(find_folders(folder, "reds", "val")):
+            if frames.fullmatch(pair.name):
+                yield replace(pair, name=pair.name.replace("/", "_"))
 
     return find
 
 
-def _gopro(blur: str) -> Callable[[Path], Iterator[Sample]]:
-    def find(folder: Path) -> Iterator[Sample]:
+def _gopro(blur: str) -> Callable[[Path], Iterator[Pair]]:
+    def find(folder: Path) -> Iterator[Pair]:
         nested = "GOPRO_Large/GOPRO_Large/test"  # as the zip file unpacks
         root = _first(folder, nested, "GOPRO_Large/test", "test") or folder
-        if (root / "input").is_dir():  # flattened, as for MPRNet
-            yield from _beside(root / "input", root / "target")
-            return
-        for sequence in list_folders(root):
-            for path in _pictures(sequence / blur):
-                name = f"{sequence.name}_{path.stem}"
-                yield Sample(name, path, (sequence / "sharp" / path.name,))
+        flattened = find_folders(root, "plain", "test")  # as for MPRNet
+        for pair in _pairs_of(flattened or find_folders(root, "gopro", "test", blur)):
+            yield replace(pair, name=pair.name.replace("/", "_"))
 
     return find
 
 
-def _gfn_x4(folder: Path) -> Iterator[Sample]:
+def _gfn_x4(folder: Path) -> Iterator[Pair]:
     prepared = _first(folder, "GOPRO_Large/Validation_4x", "Validation_4x")
     if prepared is None:
         yield from _gopro("blur_gamma")(folder)
         return
-    yield from _beside(prepared / "LR_Blur", prepared / "HR")
+    yield from Folders(prepared / "LR_Blur", prepared / "HR").pairs()
 
 
-def _hide(part: str) -> Callable[[Path], Iterator[Sample]]:
-    def find(folder: Path) -> Iterator[Sample]:
+def _hide(part: str) -> Callable[[Path], Iterator[Pair]]:
+    def find(folder: Path) -> Iterator[Pair]:
         root = _first(folder, "HIDE_dataset") or folder
-        for path in _pictures(root / "test" / part):
-            yield Sample(path.stem, path, (root / "GT" / path.name,))
+        yield from Folders(root / "test" / part, root / "GT").pairs()
 
     return find
 
 
-def _realblur(kind: str) -> Callable[[Path], Iterator[Sample]]:
-    def find(folder: Path) -> Iterator[Sample]:
+def _realblur(kind: str) -> Callable[[Path], Iterator[Pair]]:
+    def find(folder: Path) -> Iterator[Pair]:
         listing = folder / f"RealBlur_{kind}_test_list.txt"
         if not listing.is_file():
             return
@@ -192,12 +162,12 @@ def _realblur(kind: str) -> Callable[[Path], Iterator[Sample]]:
             if not degraded:
                 continue
             path = folder / degraded
-            yield Sample(f"{path.parent.parent.name}_{path.stem}", path, (folder / reference,))
+            yield Pair(f"{path.parent.parent.name}_{path.stem}", path, (folder / reference,))
 
     return find
 
 
-def _kohler(folder: Path) -> Iterator[Sample]:
+def _kohler(folder: Path) -> Iterator[Pair]:
     for image in range(1, 5):
         for kernel in range(1, 13):
             name = f"{image}_{kernel}"
@@ -206,37 +176,34 @@ def _kohler(folder: Path) -> Iterator[Sample]:
             if degraded or frames:
                 missing = folder / f"GroundTruth{name}_1.png"
                 references = tuple(frames) or (missing,)
-                yield Sample(name, degraded or folder / f"Blurry{name}.png", references)
+                yield Pair(name, degraded or folder / f"Blurry{name}.png", references)
 
 
-def _lai(folder: Path) -> Iterator[Sample]:
+def _lai(folder: Path) -> Iterator[Pair]:
     root = _first(folder, "synthetic_dataset") or folder
     for kind in ("uniform", "nonuniform"):
         for path in _pictures(root / kind):
             name = "_".join(path.stem.split("_")[:2])
-            yield Sample(path.stem, path, (root / "ground_truth" / f"{name}.png",))
+            yield Pair(path.stem, path, (root / "ground_truth" / f"{name}.png",))
 
 
-def _videos(folder: Path) -> Iterator[Sample]:
+def _videos(folder: Path) -> Iterator[Pair]:
     root = _first(folder, "quantitative_datasets", "test") or folder
     for video in VIDEOS:
-        for path in _pictures(root / video / "input"):
-            reference = root / video / "GT" / path.name
-            yield Sample(f"{video}_{path.stem}", path, (reference,), group=video)
+        for pair in Folders(root / video / "input", root / video / "GT", f"{video}_").pairs():
+            yield replace(pair, group=video)
 
 
-def _pairs(folder: Path) -> Iterator[Sample]:
+def _own(folder: Path) -> Iterator[Pair]:
     for split in ("test", "val", "validation", "train"):
         found = find_pairs(folder, split)
         if found:
-            for pair in found.pairs:
-                yield Sample(pair.name, pair.degraded, (pair.reference,))
+            yield from found.pairs
             return
 
 
-def _beside(degraded: Path, reference: Path) -> Iterator[Sample]:
-    for path in _pictures(degraded):
-        yield Sample(path.stem, path, (reference / path.name,))
+def _pairs_of(found: Iterable[Folders]) -> Iterator[Pair]:
+    return (pair for folders in found for pair in folders.pairs())
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -292,7 +259,7 @@ DATASETS: dict[str, Dataset] = {
             scale=4,
             protocol="rgb",
             count=3000,
-            find=_reds(re.compile(r"\d{8}")),
+            find=_reds(re.compile(r"[^/]+/\d{8}")),
             layout=_REDS_LAYOUT,
             home=_REDS_HOME,
             shared="REDS",
@@ -439,7 +406,7 @@ def get_dataset(name: str, folder: Path, scale: int) -> Dataset:
         scale=scale,
         protocol="rgb",
         count=None,
-        find=_pairs,
-        layout="lr/ and hr/, input/ and target/, REDS or GoPro",
+        find=_own,
+        layout="a layout of pairs: " + KNOWN.partition(": ")[2],
         home="your own",
     )

@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from restore_cli.datasets.lint import check_pairs
+from restore_cli.datasets.synthesize import DegradeJob, make_pairs
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import NoInputError
-from restore_cli.pairs import DegradeJob, make_pairs
-from restore_cli.pairs_check import check_pairs
 
 
 def photo(n):

@@ -1,11 +1,10 @@
-"""What is wrong with a folder of pairs: found by looking, not by trusting names.
+"""What is wrong with a folder of pairs, found by reading every picture.
 
-Understands the layouts of `layouts`, below folders of any name.
+Takes the layouts of `layouts`, below folders of any name.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,34 +13,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from restore_cli.datasets.layouts import KNOWN, Pair, every_folders
 from restore_cli.errors import NoInputError, PictureError
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
-from restore_cli.layouts import PLAIN
 
+SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are kept as numbers
 SHIFT = 0.5  # pixels of the small picture
 _SMOOTH = 8.0  # pixels, standard deviation
 _ALIKE = 3  # differing bits of two 64-bit difference hashes of what is one picture
 _UPRIGHT = 1  # EXIF orientation
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-# Where the degraded picture of a layout lies -> where its sharp one does.
-_PARTNERS = (
-    *(
-        (re.compile(rf"(^|/){degraded}/(?P<name>.+)$"), rf"\1{reference}/\g<name>")
-        for degraded, reference in PLAIN
-    ),
-    (re.compile(r"(?P<s>\w+)_blur(_\w+)?(/X\d)?/(?P<name>\w+/\w+\.\w+)$"), r"\g<s>_sharp/\g<name>"),
-    (re.compile(r"/blur_gamma/(?P<name>[^/]+)$"), r"/sharp/\g<name>"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong: `kind` is a word to filter by, `text` says what and by how much."""
 
-    kind: str  # missing | unreadable | scale | shifted | rotated | duplicate
+    kind: str  # missing | ambiguous | unreadable | scale | shifted | rotated | duplicate
     path: Path
     text: str
 
@@ -54,41 +44,52 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
     """
     if not folder.is_dir():
         raise NoInputError(f"no folder '{folder}'")
-    files = {
-        p.relative_to(folder).as_posix(): p
-        for p in list_pictures(folder, recursive=True, suffixes=(*PHOTO_SUFFIXES, ".npy"))
-    }
-    by_stem = {name.rpartition(".")[0]: name for name in files}
-    partners = {name: _partner(name, by_stem) for name in files}
-    degraded = {name: partner for name, partner in partners.items() if partner is not None}
-    if not degraded:
-        raise NoInputError(
-            f"no pairs below '{folder}'",
-            hint="known layouts: lr/ and hr/, REDS (train_blur_bicubic/X4), GoPro (blur and sharp)",
-        )
-    scales: dict[float, list[str]] = {}
-    hashes: dict[str, int] = {}
-    for name, reference in degraded.items():
-        if reference not in files:
-            yield Finding("missing", files[name], f"has no sharp partner '{reference}'")
+    pairs, findings = _listed(folder)
+    yield from findings
+    scales: dict[float, list[Path]] = {}
+    hashes: dict[Path, int] = {}
+    for pair in pairs:
+        if not pair.reference.is_file():
+            place = pair.reference.relative_to(folder)
+            yield Finding("missing", pair.degraded, f"has no sharp partner '{place}'")
             continue
-        small, large = (_read(files[one]) for one in (name, reference))
-        yield from _alone(files[name], small)
-        yield from _alone(files[reference], large)
+        small, large = _read(pair.degraded), _read(pair.reference)
+        yield from _alone(pair.degraded, small)
+        yield from _alone(pair.reference, large)
         if small is None or large is None:
             continue
         if small.orientation != large.orientation:
             continue  # said above; turned against each other they fit in nothing
-        hashes[reference] = _difference_hash(large.grey)
-        found = list(_together(files[name], small.grey, large.grey))
+        hashes[pair.reference] = _difference_hash(large.grey)
+        found = list(_together(pair.degraded, small.grey, large.grey))
         yield from found
         if not any(finding.kind == "scale" for finding in found):
-            scales.setdefault(large.grey.shape[0] / small.grey.shape[0], []).append(name)
-    yield from _other_scales(scales, files)
-    for name in sorted(set(files) - set(degraded) - set(degraded.values())):
-        if any(part in ("hr", "sharp") or part.endswith("_sharp") for part in Path(name).parts):
-            yield Finding("missing", files[name], "has no degraded partner")
-    yield from _duplicates(hashes, files)
+            scale = large.grey.shape[0] / small.grey.shape[0]
+            scales.setdefault(scale, []).append(pair.degraded)
+    yield from _other_scales(scales)
+    yield from _duplicates(hashes, folder)
+
+
+def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
+    """All pairs below a folder, and pictures without a partner."""
+    whole, halves = every_folders(folder)
+    if not whole and not any(side == "degraded" for side, _ in halves):
+        raise NoInputError(f"no pairs below '{folder}'", hint=KNOWN)
+    pairs: list[Pair] = []
+    findings: list[Finding] = []
+    for folders in whole:
+        try:
+            pairs += folders.pairs(SUFFIXES)
+            lonely = folders.lonely(SUFFIXES)
+        except NoInputError as error:
+            findings.append(Finding("ambiguous", folders.degraded, str(error)))
+            continue
+        findings += [Finding("missing", path, "has no degraded partner") for path in lonely]
+    for side, path in halves:
+        other = "sharp" if side == "degraded" else "degraded"
+        alone = list_pictures(path, recursive=True, suffixes=SUFFIXES)
+        findings += [Finding("missing", one, f"has no {other} partner") for one in alone]
+    return pairs, findings
 
 
 def _alone(path: Path, picture: _Read | None) -> Iterator[Finding]:
@@ -131,15 +132,6 @@ def _read(path: Path) -> _Read | None:
         return None
 
 
-def _partner(name: str, by_stem: dict[str, str]) -> str | None:
-    """The sharp picture of a degraded one, whatever its suffix; None when it is not degraded."""
-    for pattern, replacement in _PARTNERS:
-        if pattern.search(name):
-            partner = pattern.sub(replacement, name)
-            return by_stem.get(partner.rpartition(".")[0], partner)
-    return None
-
-
 def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
     """Displacement in pixels of the small picture from its sharp partner.
 
@@ -175,26 +167,25 @@ def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
     return float(total[0]), float(total[1])
 
 
-def _other_scales(scales: dict[float, list[str]], files: dict[str, Path]) -> Iterator[Finding]:
+def _other_scales(scales: dict[float, list[Path]]) -> Iterator[Finding]:
     """Pairs of another scale than most."""
-    if len(scales) < 2:
-        return
-    usual = max(scales, key=lambda scale: len(scales[scale]))
-    for scale, names in scales.items():
-        for name in names if scale != usual else ():
-            yield Finding("scale", files[name], f"is x{scale:g}, most pairs are x{usual:g}")
+    usual = max(scales, key=lambda scale: len(scales[scale]), default=1.0)
+    for scale, paths in scales.items():
+        for path in paths if scale != usual else ():
+            yield Finding("scale", path, f"is x{scale:g}, most pairs are x{usual:g}")
 
 
-def _duplicates(hashes: dict[str, int], files: dict[str, Path]) -> Iterator[Finding]:
+def _duplicates(hashes: dict[Path, int], folder: Path) -> Iterator[Finding]:
     """Sharp pictures that are in two splits (first part of the path)."""
-    by_split: dict[str, list[str]] = {}
-    for name in hashes:
-        by_split.setdefault(name.partition("/")[0], []).append(name)
+    by_split: dict[str, list[Path]] = {}
+    for path in hashes:
+        by_split.setdefault(path.relative_to(folder).parts[0], []).append(path)
     for one, other in combinations(sorted(by_split), 2):
-        for name in by_split[one]:
-            twin = min(by_split[other], key=lambda t: (hashes[t] ^ hashes[name]).bit_count())
-            if (hashes[twin] ^ hashes[name]).bit_count() <= _ALIKE:
-                yield Finding("duplicate", files[name], f"is also in '{other}', as '{twin}'")
+        for path in by_split[one]:
+            twin = min(by_split[other], key=lambda t: (hashes[t] ^ hashes[path]).bit_count())
+            if (hashes[twin] ^ hashes[path]).bit_count() <= _ALIKE:
+                text = f"is also in '{other}', as '{twin.relative_to(folder)}'"
+                yield Finding("duplicate", path, text)
 
 
 def _difference_hash(grey: np.ndarray) -> int:

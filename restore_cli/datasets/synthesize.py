@@ -7,20 +7,19 @@ record is whole. From the record the degraded picture can be made again.
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
+from restore_cli.datasets.layouts import get_layout
+from restore_cli.datasets.records import Record, read_record
 from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
     DegradationRecipe,
@@ -28,19 +27,15 @@ from restore_cli.degradations.recipe import (
     cut_patches,
     degrade,
     draw,
-    facts,
 )
-from restore_cli.errors import NoInputError, PictureError, UsageError, unknown_name
+from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_long, refuse_unwritable
 from restore_cli.resample import rescale_bicubic
-from restore_cli.version import __version__
 
-LAYOUTS = ("plain", "reds", "gopro")
 REDS_SEQUENCE = 100  # frames of one of its sequences; stills are filed the same way
-_WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
 _SMALLEST = 16  # pixels of a side of the degraded picture
 
 
@@ -54,10 +49,11 @@ class DegradeJob:
         output: a folder, or, for one picture, a picture file that gets the degraded picture only.
         recipe: what to do to them.
         seed: of all random numbers.
-        layout: of the folder: plain (`lr/`, `hr/`), reds or gopro.
+        layout: of the folder, a name in `layouts.LAYOUTS`.
         split: name of the split in the layouts that have one.
         resume: leave pairs that have a record.
         device: where pixels are computed.
+        motion: whether blur of motion is drawn; without, only the rest of the recipe is applied.
     """
 
     inputs: tuple[Path, ...]
@@ -68,6 +64,7 @@ class DegradeJob:
     split: str = "train"
     resume: bool = False
     device: str = "cpu"
+    motion: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +98,7 @@ def plan_pairs(job: DegradeJob) -> None:
         UsageError: one output file for several inputs, an output that exists or cannot be written,
             inputs of one name, a name that is too long, a film without a way to average it.
     """
-    if job.layout not in LAYOUTS:
-        raise unknown_name("layout", job.layout, LAYOUTS)
+    get_layout(job.layout)
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
@@ -175,33 +171,28 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
         UsageError: the record is broken, or of a film; the output exists.
         PictureError: the source cannot be read or is not the one that was degraded.
     """
-    try:
-        record = json.loads(record_file.read_text("utf-8"))
-        recipe = DegradationRecipe.model_validate_json(json.dumps(record["recipe"]), strict=True)
-        steps = zip(recipe.steps, record["steps"], strict=True)
-        parameters: Parameters = [drawn["drawn"] for _, drawn in steps]
-        path, digest = source or Path(record["source"]), record["sha256"]
-        size, patch, film = record["size"], record["patch"], record["frames"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"'{record_file}' is not a record of a pair: {reason}") from error
+    record = read_record(record_file)
+    recipe, size, patch = record.recipe, record.size, record.patch
+    path = source or record.source
     refuse_other_kind(output, recipe.bits)
     if output.exists():
         raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
-    if film is None and path.is_file() and sha256(path) != digest:
+    if record.frames is None and path.is_file() and sha256(path) != record.sha256:
         raise PictureError(
             f"'{path}' is not the picture that '{record_file}' was made from",
             hint="its sha256 is another; give the right one as INPUT",
         )
     with _one_thread():
-        if film is None:
+        if record.frames is None:
             picture = _read_sharp(path)
             sharp = _cut(picture.pixels, size, patch, recipe)
             blurred, reference = sharp, None
         else:
-            frames = [frame for n, frame in enumerate(read_frames(path)) if n in range(*film)]
+            frames = [
+                frame for n, frame in enumerate(read_frames(path)) if n in range(*record.frames)
+            ]
             blurred, reference = _expose(frames, size, patch, recipe)
-        degraded, _ = _degrade(blurred, reference, parameters, recipe, "cpu")
+        degraded, _ = _degrade(blurred, reference, record.parameters, recipe, "cpu")
     _write(output, degraded, recipe.bits)
 
 
@@ -253,9 +244,9 @@ def _still(job: DegradeJob, index: int) -> Made:
             rng,
             picture=(whole[0], whole[1]),
             centre=(whole[1] / 2 - left, whole[0] / 2 - top),
+            filmed=not job.motion,
         )
-        record = _record(job, index, source, digest) | {"size": size, "patch": patch}
-        record |= {"frames": None} | facts(parameters, recipe)
+        record = Record(source, digest, job.seed, index, recipe, size, patch, None, parameters)
         pair = _degrade(pixels, None, parameters, recipe, job.device)
         done = _add(done, written=_save(job, place, pair, record), pixels=height * width)
     return done
@@ -290,8 +281,8 @@ def _film(job: DegradeJob, index: int) -> Made:
             own = np.random.default_rng([job.seed, index, window, n])
             centre = (width / 2, height / 2)
             parameters = draw(recipe, own, picture=(height, width), centre=centre, filmed=True)
-            record = _record(job, index, source, digest) | {"size": size, "patch": patch}
-            record |= {"frames": [start, start + wanted]} | facts(parameters, recipe)
+            span = (start, start + wanted)
+            record = Record(source, digest, job.seed, index, recipe, size, patch, span, parameters)
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
             saved = _save(job, place, pair, record)
             done = _add(done, written=saved, pixels=height * width)
@@ -388,23 +379,20 @@ def _place(
     sequence, frame = (index, number) if film else divmod(index, REDS_SEQUENCE)
     if job.recipe.patches is not None and not film:
         sequence, frame = index, number
-    if job.layout == "reds":
-        kind = (
-            f"{split}_blur_bicubic/X{job.recipe.scale}" if job.recipe.scale > 1 else f"{split}_blur"
-        )
-        name = f"{sequence:03d}/{frame:08d}"
-        return _Place(Path(split, kind, name), Path(split, f"{split}_sharp", name))
-    if job.layout == "gopro":
-        folder = Path(split, f"GOPR{sequence:04d}_00_00")
-        blur = "blur" if job.recipe.response == "linear" else "blur_gamma"
-        name = f"{frame + 1:06d}"
-        return _Place(folder / blur / name, folder / "sharp" / name)
     name = source.stem
     if film:
         name += f"/{number:08d}"
     elif patch is not None:
         name += f"_{size:g}_{patch[0]}_{patch[1]}"
-    return _Place(Path("lr", name), Path("hr", name))
+    degraded, reference = get_layout(job.layout).paths(
+        name=name,
+        split=split,
+        scale=job.recipe.scale,
+        blur="blur" if job.recipe.response == "linear" else "blur_gamma",
+        sequence=sequence,
+        frame=frame,
+    )
+    return _Place(degraded, reference)
 
 
 def _is_there(job: DegradeJob, place: _Place, digest: str) -> bool:
@@ -417,40 +405,22 @@ def _is_there(job: DegradeJob, place: _Place, digest: str) -> bool:
     if not job.resume or not path.exists():
         return False
     try:
-        record = json.loads(path.read_text("utf-8"))
-        recipe = DegradationRecipe.model_validate_json(json.dumps(record["recipe"]), strict=True)
-        compared = {
-            "picture": (record["sha256"], digest),
-            "seed": (record["seed"], job.seed),
-            "recipe": (recipe.model_dump(exclude=_WORDS), job.recipe.model_dump(exclude=_WORDS)),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PictureError(f"'{path}' is not a record of a pair", hint="remove it") from error
-    for what, (there, now) in compared.items():
-        if there != now:
-            raise PictureError(
-                f"'{path}' is of another {what}",
-                hint="choose another --output, or resume with the inputs and options it began with",
-            )
+        other = read_record(path).differs(digest, job.seed, job.recipe)
+    except UsageError as error:
+        raise PictureError(str(error), hint="remove it") from error
+    if other:
+        raise PictureError(
+            f"'{path}' is of another {other}",
+            hint="choose another --output, or resume with the inputs and options it began with",
+        )
     return True
-
-
-def _record(job: DegradeJob, index: int, source: Path, digest: str) -> dict[str, Any]:
-    return {
-        "source": str(source),
-        "sha256": digest,
-        "seed": job.seed,
-        "index": index,
-        "version": __version__,
-        "recipe": job.recipe.model_dump(mode="json"),
-    }
 
 
 def _save(
     job: DegradeJob,
     place: _Place,
     pair: tuple[Tensor, Tensor],
-    record: dict[str, Any],
+    record: Record,
 ) -> tuple[Path, ...]:
     degraded, reference = pair
     if _single(job):
@@ -460,8 +430,7 @@ def _save(
     target = job.output / f"{place.degraded}{suffix}"
     _write(job.output / f"{place.reference}.png", reference, 8)
     _write(target, degraded, job.recipe.bits)
-    with write_then_rename(job.output / place.record) as temporary:
-        temporary.write_text(json.dumps(record), "utf-8")
+    record.write(job.output / place.record)
     return (target,)
 
 

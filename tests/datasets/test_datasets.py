@@ -15,10 +15,10 @@ import pytest
 from hub_server import Hub, serve
 from PIL import Image
 
-from restore_cli.benchmarking.datasets import DATASETS, find_samples, get_dataset
-from restore_cli.benchmarking.fetch import fetch, unpack
-from restore_cli.benchmarking.miniature import MINIATURES, make
-from restore_cli.benchmarking.trajectory import read_references
+from restore_cli.datasets.degraded import MINIATURES, make
+from restore_cli.datasets.fetch import fetch, unpack
+from restore_cli.datasets.registry import DATASETS, find_samples, get_dataset
+from restore_cli.datasets.trajectory import read_references
 from restore_cli.errors import NoInputError, PictureError, UsageError
 
 REDS = [f"{s:03d}/{f:08d}.png" for s in (0, 1) for f in (8, 9, 19, 20)]
@@ -187,7 +187,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(NoInputError, match=r"lacks val/val_sharp/001/00000019\.png"):
         find_samples(dataset, partial)
     blurry = tree(tmp_path / "blurry", [name for name in files if "blur" in name])
-    with pytest.raises(NoInputError, match=r"lacks .* and 1 more"):
+    with pytest.raises(NoInputError, match="no folder of sharp pictures"):
         find_samples(dataset, blurry)
 
 
@@ -305,8 +305,8 @@ def test_gopro_comes_from_whatever_zips_its_repository_holds(tmp_path):
     hub.revisions["datasets/snah/GOPRO_Large"] = {"a" * 40: files}
     server = serve(hub)
     code = (
-        "import sys; from pathlib import Path; from restore_cli.benchmarking.fetch import fetch;"
-        "from restore_cli.benchmarking.datasets import DATASETS;"
+        "import sys; from pathlib import Path; from restore_cli.datasets.fetch import fetch;"
+        "from restore_cli.datasets.registry import DATASETS;"
         "fetch(DATASETS['gopro'], Path(sys.argv[1]), print)"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}

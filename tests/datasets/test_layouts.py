@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from restore_cli.datasets.layouts import find_pairs
 from restore_cli.errors import NoInputError
-from restore_cli.layouts import find_pairs
 
 
 def tree(folder, *names):
@@ -82,10 +82,10 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(NoInputError, match=r"has 1, 2, 3 and 5 more without"):
         find_pairs(tmp_path / "b")
     tree(tmp_path / "c", "train/train_blur_bicubic/X4/000/00000000.png")
-    with pytest.raises(NoInputError, match="no sharp frames"):
+    with pytest.raises(NoInputError, match="no folder of sharp pictures"):
         find_pairs(tmp_path / "c")
     tree(tmp_path / "d", "train/GOPR1/blur/1.png", "train/GOPR1/sharp/1.png")
-    with pytest.raises(NoInputError, match="no blur_gamma/"):
+    with pytest.raises(NoInputError, match="no folder of blur_gamma pictures"):
         find_pairs(tmp_path / "d")
     (tmp_path / "e/lr").mkdir(parents=True)
     (tmp_path / "e/hr").mkdir()

@@ -1,0 +1,185 @@
+"""`restore datasets`: what there is to score on, and folders of pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restore_cli.cli import _options as opt
+from restore_cli.cli import _output as out
+from restore_cli.cli._messages import reported
+
+EPILOG = """
+Examples:
+
+  restore datasets list
+
+  restore datasets fetch reds-val300 --data-root data/
+
+  restore datasets check pairs/
+
+  restore datasets replay pairs/records/lr/a.json -o again.png
+"""
+
+app = typer.Typer(
+    help="List, fetch and check datasets, and the protocols and tables of papers.",
+    no_args_is_help=True,
+    epilog=EPILOG,
+)
+
+
+@app.command("list")
+@reported
+def list_datasets(as_json: opt.JsonOpt = False) -> None:
+    """List the datasets that benchmark knows by name."""
+    from restore_cli.datasets.degraded import MINIATURES
+    from restore_cli.datasets.registry import DATASETS
+
+    known = {**MINIATURES, **DATASETS}.values()
+    if as_json:
+        keys = ("name", "description", "scale", "count", "protocol", "layout", "home")
+        out.data_json(
+            [{key: getattr(d, key) for key in keys} | {"fetched": d.hub is not None} for d in known]
+        )
+        return
+    out.table(
+        ("dataset", "scale", "pictures", "protocol", "what"),
+        ((d.name, f"x{d.scale}", str(d.count or "-"), d.protocol, d.description) for d in known),
+    )
+
+
+@app.command("layouts")
+@reported
+def list_layouts(as_json: opt.JsonOpt = False) -> None:
+    """List the layouts of folders of pairs that degrade writes and train and benchmark read."""
+    from restore_cli.datasets.layouts import LAYOUTS
+
+    if as_json:
+        out.data_json([{"name": one.name, "what": one.description} for one in LAYOUTS.values()])
+        return
+    out.table(("layout", "what"), ((one.name, one.description) for one in LAYOUTS.values()))
+
+
+@app.command("protocols")
+@reported
+def list_protocols(as_json: opt.JsonOpt = False) -> None:
+    """List the protocols by which results are scored, with their sources."""
+    from dataclasses import asdict
+
+    from restore_cli.benchmarking.protocol import PROTOCOLS
+
+    known = PROTOCOLS.values()
+    if as_json:
+        out.data_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
+        return
+    out.table(("protocol", "what", "source"), ((p.name, p.description, p.source) for p in known))
+
+
+@app.command("tables")
+@reported
+def list_tables(as_json: opt.JsonOpt = False) -> None:
+    """List the papers' tables that `benchmark --table` measures or prints."""
+    from restore_cli.benchmarking.published import all_tables, papers
+
+    tables = all_tables()
+    if as_json:
+        out.data_json(
+            [
+                table.model_dump(mode="json", exclude_defaults=True) | {"name": table.name}
+                for table in tables
+            ]
+        )
+        return
+    out.table(
+        ("table", "kind", "dataset", "protocol", "rows", "ours", "note"),
+        (
+            (
+                table.name,
+                table.kind,
+                table.dataset or "-",
+                table.protocol or "-",
+                str(len(table.rows)),
+                ", ".join(dict.fromkeys(row.model for row in table.rows if row.model)) or "-",
+                table.source or papers()[table.paper],
+            )
+            for table in tables
+        ),
+    )
+
+
+@app.command("fetch")
+@reported
+def fetch(
+    name: Annotated[str, typer.Argument(help="A dataset of `restore datasets list`.")],
+    data_root: Annotated[
+        str, opt.option(help="Folder that holds a folder per dataset.", metavar="DIR")
+    ] = "data",
+    quiet: opt.QuietOpt = False,
+) -> None:
+    """Fetch a dataset from the Hub, and print its folder; files that are there stay."""
+    from restore_cli.datasets.fetch import fetch as fetch_dataset
+    from restore_cli.datasets.registry import find_samples, get_dataset
+
+    dataset = get_dataset(name, Path(name), 1)
+    folder = dataset.folder(opt.parse_path(data_root))
+    fetch_dataset(dataset, folder, (lambda message: None) if quiet else out.talk)
+    find_samples(dataset, folder)
+    out.data(str(folder))
+
+
+@app.command("check")
+@reported
+def check(
+    folder: Annotated[str, typer.Argument(help="A folder of pairs.", metavar="PAIRS")],
+    as_json: opt.JsonOpt = False,
+    quiet: opt.QuietOpt = False,
+) -> None:
+    """Read every pair of a folder, and report what is missing, shifted, turned or unreadable.
+
+    Prints kind, path and text of each finding; exits with 1 if there is one.
+    """
+    check_folder(opt.parse_path(folder), as_json=as_json, quiet=quiet)
+
+
+@app.command("replay")
+@reported
+def replay(
+    record: Annotated[str, typer.Argument(help="The JSON file that degrade wrote for a pair.")],
+    output: Annotated[
+        str, opt.option("--output", "-o", help="Picture file to write.", metavar="FILE")
+    ],
+    sharp: Annotated[
+        str | None, typer.Argument(help="The sharp picture. Default: where it was.")
+    ] = None,
+) -> None:
+    """Make a degraded picture again from its record: the same bytes."""
+    replay_record(record, output, sharp)
+
+
+def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
+    """Print what is wrong with a folder of pairs; exit 1 if there is anything."""
+    from restore_cli.datasets.lint import check_pairs
+
+    findings = list(check_pairs(folder))
+    rows = [(finding.kind, str(finding.path), finding.text) for finding in findings]
+    if as_json:
+        out.data_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
+    else:
+        for row in rows:
+            out.data("\t".join(row))
+    if not quiet:
+        count = len(findings)
+        out.talk(f"{count} finding{'s' * (count != 1)}" if count else "nothing found")
+    if findings:
+        raise typer.Exit(1)
+
+
+def replay_record(record: str, output: str, sharp: str | None) -> None:
+    """Make a degraded picture again, and print its path."""
+    from restore_cli.datasets.synthesize import replay as make_again
+
+    target = opt.parse_path(output)
+    make_again(opt.parse_path(record), target, opt.parse_path(sharp) if sharp is not None else None)
+    out.data(str(target))

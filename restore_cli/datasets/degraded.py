@@ -1,0 +1,118 @@
+"""Datasets that are made from sharp pictures by a recipe, `blurmini` among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from restore_cli.datasets.layouts import Folders, Pair
+from restore_cli.datasets.registry import Dataset
+from restore_cli.datasets.synthesize import DegradeJob, make_pairs
+from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
+from restore_cli.errors import PictureError
+from restore_cli.image import Encoding, Picture, read_image, write_image
+
+SHARP = Path(__file__).parent / "blurmini"
+RECIPES = {4: "shake", 1: "handheld"}
+
+
+def make(
+    folder: Path,
+    *,
+    photos: Sequence[Path],
+    recipe: DegradationRecipe,
+    seed: int = 0,
+    side: int | None = None,
+    motion: bool = True,
+) -> None:
+    """Degrade pictures into `folder/lr` and `folder/hr`; those that are there stay.
+
+    Args:
+        folder: of the dataset.
+        photos: sharp; photo n is degraded with seed [seed, n].
+        recipe: what to do to them.
+        seed: of all random numbers.
+        side: only the middle of each picture, so many pixels a side; None for all.
+        motion: whether the camera moves; if not, only the rest of the recipe is applied.
+
+    Raises:
+        PictureError: one that cannot be read, is too small, or was degraded otherwise before.
+    """
+    if side is not None:
+        photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
+    job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion)
+    for made in make_pairs(job):
+        if made.error:
+            raise made.error
+
+
+def degraded(
+    photos: Sequence[Path],
+    recipe: DegradationRecipe,
+    *,
+    seed: int = 0,
+    side: int | None = None,
+    motion: bool = True,
+) -> Dataset:
+    """A dataset of sharp pictures that are degraded when they are needed.
+
+    Args:
+        photos: sharp; photo n is degraded with seed [seed, n].
+        recipe: what to do to them.
+        seed: of all random numbers.
+        side: only the middle of each picture, so many pixels a side; None for all.
+        motion: whether the camera moves; if not, only the rest of the recipe is applied.
+    """
+    what = f"{len(photos)} sharp pictures degraded by recipe '{recipe.name}', seed {seed}"
+    what += f", the middle {side} px" * bool(side) + ", without motion" * (not motion)
+    return Dataset(
+        name=recipe.name,
+        description=what,
+        scale=recipe.scale,
+        protocol="photos",
+        count=len(photos),
+        find=_find,
+        layout="lr/ and hr/, made by this command",
+        home="your own",
+        make=partial(make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
+    )
+
+
+def _find(folder: Path) -> Iterator[Pair]:
+    yield from Folders(folder / "lr", folder / "hr").pairs()
+
+
+def _middle(path: Path, side: int, target: Path) -> Path:
+    """The middle of a picture as a file of its own."""
+    pixels = read_image(path, icc="strip").pixels
+    height, width = pixels.shape[-2:]
+    if min(height, width) < side:
+        raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels = pixels[..., top : top + side, left : left + side]
+    write_image(target, Picture(pixels, None, grey=False, format="png"), Encoding("png"))
+    return target
+
+
+def _make_miniature(folder: Path, scale: int) -> None:
+    make(folder, photos=sorted(SHARP.glob("*.png")), recipe=load_degradation(RECIPES[scale]))
+
+
+MINIATURES: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            name="blurmini" if scale == 4 else "blurmini-x1",
+            description=f"8 pictures that come with restore, degraded by recipe '{recipe}', seed 0",
+            scale=scale,
+            protocol="cnlrn" if scale == 4 else "rgb",
+            count=8,
+            find=_find,
+            layout="lr/ and hr/, made by this command",
+            home="restore_cli/datasets/blurmini/README.md",
+            make=partial(_make_miniature, scale=scale),
+        )
+        for scale, recipe in RECIPES.items()
+    )
+}

@@ -1,0 +1,384 @@
+"""Layouts of folders of pairs: one table that the reader, the writer and the checker share.
+
+To add a layout, add a row to `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from restore_cli.errors import NoInputError, unknown_name
+from restore_cli.image import PHOTO_SUFFIXES
+from restore_cli.image.folders import list_folders, list_pictures
+
+NAMED = 3  # files that an error names
+# What the fields of a template match where their value is not given.
+_OPEN = {
+    "split": r"\w+",
+    "scale": "[2-8]",
+    "sequence": ".+",
+    "blur": "blur(_gamma)?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where both pictures of a pair lie, as templates of paths.
+
+    Fields are `{split}`, `{scale}` (downscaling), `{sequence}` (a video) and `{blur}` (`blur_gamma`
+    or `blur`).
+
+    Attributes:
+        name: on the command line.
+        description: one line.
+        folders: of degraded and of sharp pictures; of several alternatives the first is written.
+        roots: where both lie below the dataset's folder; the first is written. `{archive}` is the
+            first part of the side's own template, as zip files unpack.
+        file: path of a written picture below its folder, without suffix; `{name}` is its source's.
+        sequence: how the number of a video is written.
+        first: number of a video's first frame.
+        sign: the side that alone shows the layout, so that the other one is missed.
+    """
+
+    name: str
+    description: str
+    folders: tuple[tuple[str, str], ...]
+    roots: tuple[str, ...]
+    file: str
+    sequence: str = "{}"
+    first: int = 0
+    sign: Literal["", "degraded", "reference"] = ""
+
+    def paths(
+        self, *, name: str, split: str, scale: int, blur: str, sequence: int, frame: int
+    ) -> tuple[Path, Path]:
+        """Of a pair that is written: the degraded and the sharp picture, without suffix.
+
+        Args:
+            name: of the source.
+            split: such as "train".
+            scale: downscaling.
+            blur: `blur_gamma` or `blur`.
+            sequence: number of the video.
+            frame: number in it, from 0.
+        """
+        fields = {
+            "name": name,
+            "split": split,
+            "scale": scale,
+            "blur": blur,
+            "sequence": self.sequence.format(sequence),
+            "frame": frame + self.first,
+        }
+        fitting = [pair for pair in self.folders if ("{scale}" in pair[0]) == (scale > 1)]
+        sides = (fitting or self.folders)[0]
+        written = [f"{self.roots[0]}/{side}/{self.file}".lstrip("/") for side in sides]
+        degraded, reference = (Path(template.format(**fields)) for template in written)
+        return degraded, reference
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            name="plain",
+            description="lr/ and hr/, input/ and target/, or blur/ and sharp/, any tree below",
+            folders=(("lr", "hr"), ("input", "target"), ("blur", "sharp")),
+            roots=("", "{split}"),
+            file="{name}",
+        ),
+        Layout(
+            name="reds",
+            description="SPLIT/SPLIT_blur_bicubic/X4/000/00000000.png and SPLIT/SPLIT_sharp/...",
+            folders=(
+                ("{split}_blur_bicubic/X{scale}", "{split}_sharp"),
+                ("{split}_blur", "{split}_sharp"),
+            ),
+            roots=("{split}", "{archive}/{split}", ""),
+            file="{sequence}/{frame:08d}",
+            sequence="{:03d}",
+            sign="degraded",
+        ),
+        Layout(
+            name="gopro",
+            description="SPLIT/GOPR0000_00_00/{blur,blur_gamma,sharp}/000001.png",
+            folders=(("{sequence}/{blur}", "{sequence}/sharp"),),
+            roots=("{split}", ""),
+            file="{frame:06d}",
+            sequence="GOPR{:04d}_00_00",
+            first=1,
+            sign="reference",
+        ),
+    )
+}
+KNOWN = "known layouts: " + "; ".join(f"{one.name} ({one.description})" for one in LAYOUTS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One pair.
+
+    Attributes:
+        name: path without suffix, unique in its dataset.
+        degraded: picture file.
+        references: one sharp picture; of a camera path many, or a `.mat` file with all of them.
+        group: that papers print a mean of, such as a video; or "".
+    """
+
+    name: str
+    degraded: Path
+    references: tuple[Path, ...]
+    group: str = ""
+
+    @property
+    def reference(self) -> Path:
+        """The sharp picture, or the first of many."""
+        return self.references[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs in the order of their names.
+
+    Attributes:
+        layout: name in `LAYOUTS`.
+        pairs: at least one.
+    """
+
+    layout: str
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Two folders whose pictures of one path, suffix aside, are partners.
+
+    Attributes:
+        degraded: folder.
+        reference: folder.
+        prefix: of the names of its pairs.
+    """
+
+    degraded: Path
+    reference: Path
+    prefix: str = ""
+
+    def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
+        """Every degraded picture with its partner, or where that should be.
+
+        Args:
+            suffixes: of files that count as pictures.
+
+        Raises:
+            NoInputError: two pictures of one name, of which one would be lost.
+        """
+        degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
+        return [
+            Pair(
+                self.prefix + name,
+                path,
+                (reference.get(name, self.reference / path.relative_to(self.degraded)),),
+            )
+            for name, path in degraded.items()
+        ]
+
+    def lonely(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Path]:
+        """Sharp pictures without a degraded one.
+
+        Args:
+            suffixes: of files that count as pictures.
+        """
+        degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
+        return [path for name, path in reference.items() if name not in degraded]
+
+
+def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma") -> Pairs | None:
+    """The pairs below a folder, or None where nothing looks like one of the layouts.
+
+    Args:
+        folder: the dataset, or the folder of its split.
+        split: name of the split in layouts that have one.
+        gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
+
+    Raises:
+        NoInputError: a layout of which a part is missing, with what was expected where.
+    """
+    for name in LAYOUTS:
+        found = find_folders(folder, name, split, gopro_blur)
+        if found:
+            return Pairs(name, [pair for folders in found for pair in _whole(folders)])
+    return None
+
+
+def find_folders(
+    folder: Path, layout: str, split: str, gopro_blur: str = "blur_gamma"
+) -> list[Folders]:
+    """The folders of one layout, or none; what is in them is not looked at.
+
+    Args:
+        folder: the dataset, or the folder of its split.
+        layout: name in `LAYOUTS`.
+        split: name of the split in layouts that have one.
+        gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
+
+    Raises:
+        NoInputError: only one of both sides is there.
+    """
+    kind = LAYOUTS[layout]
+    for missing_too in (False, True):
+        for found, halves in _located(folder, kind, {"split": split, "blur": gopro_blur}):
+            half = next((path for side, path in halves if side == kind.sign), None)
+            if half is not None and (found or missing_too):
+                other = {"degraded": "sharp", "reference": gopro_blur}[kind.sign]
+                raise NoInputError(
+                    f"'{half}' has no folder of {other} pictures beside it",
+                    hint=f"expected {kind.description}",
+                )
+            if found:  # of several scales the largest, which comes last
+                return list({one.reference: one for one in found}.values())
+    return []
+
+
+def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
+    """All that looks like pairs below a folder, however deep, of any layout, split and blur.
+
+    Returns:
+        pairs of folders, and folders without the other: the side that they are, and where.
+    """
+    whole: dict[Path, Folders] = {}
+    alone: dict[Path, str] = {}
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        for kind in LAYOUTS.values():
+            for found, halves in _located(here, kind, {}):
+                whole = {one.degraded: one for one in found} | whole
+                alone |= {path: side for side, path in halves}
+        sides = {side for one in whole.values() for side in (one.degraded, one.reference)}
+        waiting += [path for path in list_folders(here) if path not in sides]
+    near = sides | {parent for side in sides for parent in side.parents}
+    return list(whole.values()), [(side, path) for path, side in alone.items() if path not in near]
+
+
+def get_layout(name: str) -> Layout:
+    """The layout of that name.
+
+    Raises:
+        UsageError: unknown.
+    """
+    if name not in LAYOUTS:
+        raise unknown_name("layout", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def _located(
+    folder: Path, layout: Layout, known: Mapping[str, str]
+) -> Iterator[tuple[list[Folders], list[tuple[str, Path]]]]:
+    """For each alternative and place of a layout: what is whole, and sides without the other."""
+    # Both sides in one root before sides that were unpacked apart.
+    roots = sorted(product(layout.roots, repeat=2), key=lambda pair: pair[0] != pair[1])
+    taken: set[Path] = set()
+    for sides, places in product(layout.folders, roots):
+        degraded, reference = (
+            _expand(folder, side, root, known) for side, root in zip(sides, places, strict=True)
+        )
+        partners = {_shared(fields): path for path, fields in reference}
+        halves = [
+            ("degraded", path) for path, fields in degraded if _shared(fields) not in partners
+        ]
+        given = {_shared(fields) for _, fields in degraded}
+        halves += [("reference", path) for key, path in partners.items() if key not in given]
+        around = {parent for side in taken for parent in side.parents}
+        used = taken | around
+        whole = [
+            Folders(path, partners[key], f"{key[1]}/" * bool(key[1]))
+            for path, fields in degraded
+            if (key := _shared(fields)) in partners
+            and path not in used
+            and partners[key] not in (around if places[0] == places[1] else used)
+        ]
+        taken.update(side for one in whole for side in (one.degraded, one.reference))
+        yield whole, halves
+
+
+def _shared(fields: Mapping[str, str]) -> tuple[str, str]:
+    """What both sides of a pair have in common: split and sequence."""
+    return fields.get("split", ""), fields.get("sequence", "")
+
+
+def _expand(
+    folder: Path, side: str, root: str, known: Mapping[str, str]
+) -> list[tuple[Path, dict[str, str]]]:
+    """Folders that exist and fit a template, with the values of its fields."""
+    whole = f"{root}/{side}".replace("{archive}", side.partition("/")[0]).lstrip("/")
+    found = [(folder, dict(known))]
+    for part in whole.split("/"):
+        found = [step for path, fields in found for step in _enter(path, part, fields)]
+    return found
+
+
+def _enter(
+    folder: Path, part: str, fields: Mapping[str, str]
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Folders in a folder that fit one part of a template."""
+    if all(name in fields for name in re.findall(r"\{(\w+)\}", part)):
+        path = folder / part.format(**fields)
+        if path.is_dir():
+            yield path, dict(fields)
+        return
+
+    def pattern(field: re.Match[str]) -> str:
+        name = field[1]
+        return re.escape(fields[name]) if name in fields else f"(?P<{name}>{_OPEN[name]})"
+
+    wanted = re.compile(re.sub(r"\{(\w+)\}", pattern, part))
+    for path in list_folders(folder):
+        if match := wanted.fullmatch(path.name):
+            yield path, {**fields, **match.groupdict()}
+
+
+def _whole(folders: Folders) -> list[Pair]:
+    """Its pairs.
+
+    Raises:
+        NoInputError: a picture on one side only, or none at all.
+    """
+    pairs = sorted(folders.pairs(), key=lambda pair: pair.name)
+    for here, there, lonely in (
+        (
+            folders.degraded,
+            folders.reference,
+            [p.degraded for p in pairs if not p.reference.is_file()],
+        ),
+        (folders.reference, folders.degraded, folders.lonely()),
+    ):
+        if lonely:
+            names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in lonely)
+            more = f" and {len(lonely) - NAMED} more" if len(lonely) > NAMED else ""
+            raise NoInputError(
+                f"'{here}' has {', '.join(names[:NAMED])}{more} without a picture of the same "
+                f"name in '{there}'",
+                hint="both folders must hold the same names; suffixes may differ",
+            )
+    if not pairs:
+        raise NoInputError(f"no pictures in '{folders.degraded}' and '{folders.reference}'")
+    return pairs
+
+
+def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Pictures by path without suffix; none where there is no folder."""
+    found: dict[str, Path] = {}
+    for path in list_pictures(folder, recursive=True, suffixes=suffixes) if folder.is_dir() else ():
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise NoInputError(
+                f"'{found[name]}' and '{path}' have one name, so their partner is in doubt",
+                hint="remove one of them",
+            )
+        found[name] = path
+    return found
