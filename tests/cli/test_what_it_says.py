@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from restore_cli.cli import _restoring
 from restore_cli.cli.app import app
 from restore_cli.image import read_image
-from restore_cli.inference.sizing import KEEP, TargetSize
 from restore_cli.jobs.choice import choose_for
 from restore_cli.jobs.request import Selection
 
@@ -49,7 +48,7 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
     [
         (SMALL, (None, None), "x4 by maxim-mscam: 320x240, hardly blurred: a small picture"),
         (LARGE, (1, None), "x1 by maxim: 1280x720, blurred over about "),
-        (SMEARED, (None, KEEP), "--size keep by maxim-mscam: 1280x960, blurred over about "),
+        (SMEARED, (None, "keep"), "--size keep by maxim-mscam: 1280x960, blurred over about "),
     ],
 )
 def test_the_job_is_chosen_and_said(tmp_path, capsys, what, expected, said):
@@ -169,4 +168,3 @@ def test_a_large_result_is_announced_with_the_better_way(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert f"{source}, 2200x1500 -> {tmp_path / 'a_x4.png'}, 8800x6000" in done.stderr
     assert "makes 53 Mpx; better: --size keep" in done.stderr
-    assert TargetSize().of(1500, 2200) == (1500, 2200)
