@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import picture
 from PIL import Image
-from test_choice import situation
+from situations import situation
 from typer.testing import CliRunner
 
 from restore_cli.cli import _restoring
