@@ -39,7 +39,8 @@ miniature: $(DEV)
 docs: $(DEV)
 	$(BIN)/python tools/reference.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
-	@echo "open docs/_build/index.html"
+	$(BIN)/python -m sphinx -q -b man docs docs/_build/man
+	@echo "open docs/_build/index.html, man docs/_build/man/restore.1"
 
 # Ratios of times on this machine; leave it alone meanwhile.
 bench: $(DEV)

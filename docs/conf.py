@@ -6,6 +6,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
+# The manual page, from the same source as the reference: `man docs/_build/man/restore.1`.
+man_pages = [
+    ("reference/commands", "restore", "deblur and enlarge pictures", "the authors of restore", 1)
+]
 html_theme = "furo"
 html_title = "restore"
 autodoc_member_order = "bysource"

@@ -15,7 +15,6 @@ from restore_cli.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
-    from restore_cli.inference.sizing import TargetSize
     from restore_cli.jobs.estimate import Estimate
     from restore_cli.jobs.plan import Item
     from restore_cli.jobs.request import RestoreRequest, Selection
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
 _LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
 
 
-def choose_task(selection: Selection, *, quiet: bool) -> tuple[int | None, TargetSize | None]:
-    """Scale and size for what the pictures show; said in one line."""
-    from restore_cli.inference.sizing import KEEP
+def choose_task(selection: Selection, *, quiet: bool) -> tuple[int | None, str | None]:
+    """`--scale` and `--size` for what the pictures show; said in one line."""
     from restore_cli.jobs.choice import choose_for
     from restore_cli.jobs.inputs import STREAM, find
     from restore_cli.jobs.plan import Item
@@ -44,7 +42,7 @@ def choose_task(selection: Selection, *, quiet: bool) -> tuple[int | None, Targe
         job = "--size keep" if choice.task == "keep" else choice.task
         model = default_model(1 if choice.task == "x1" else 4)
         out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
-    return (1 if choice.task == "x1" else None), (KEEP if choice.task == "keep" else None)
+    return (1 if choice.task == "x1" else None), ("keep" if choice.task == "keep" else None)
 
 
 def plan(request: RestoreRequest, spec: PipelineSpec, printer: Printer) -> list[Item]:
@@ -143,7 +141,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         )
         faster = "a faster one of `restore models`"
         if request.processing.size is None:
-            faster = "--size keep, which keeps the size by a sixteenth of the work, or " + faster
+            kept = (
+                "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
+            )
+            faster = f"--size keep ({kept}), or {faster}"
         out.talk(f"note: {why}; better: {faster}")
     return cost.seconds
 

@@ -229,6 +229,6 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
         pace = f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures"
-        done = f", {skipped} were there already" if skipped else ""
-        out.talk(f"{made} pair{'s' * (made != 1)} in {seconds:.1f} s, {pace}{done}")
+        done = f", {out.counted(skipped, 'input')} done before" if skipped else ""
+        out.talk(f"{out.counted(made, 'pair')} in {out.duration(seconds)}, {pace}{done}")
     return not failed

@@ -324,14 +324,8 @@ def image(
     if size is not None and scale is not None:
         raise UsageError("--size and --scale both say how large", hint="leave one out")
     if raw is not None:
-        for_files = {
-            "size": size,
-            "json": json,
-            "manifest": manifest,
-            "compare": compare,
-            "dry-run": dry_run,
-        }
-        for_files |= {"resume": resume, "files-from": files_from, "format": format_}
+        for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
+        for_files |= {"resume": resume, "files-from": files_from, "format": format_, "size": size}
         _refuse_with_raw(inputs or [], output, for_files)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     devices = get_devices(device)
@@ -343,22 +337,16 @@ def image(
         overlap=opt.parse_pixels(overlap, "--overlap"),
         self_ensemble=self_ensemble,
     )
-    selection = Selection(
-        inputs=paths,
-        recursive=recursive,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        shard=opt.parse_shard(shard),
-        max_pixels=max_pixels or MAX_PIXELS,
-    )
-    target_size = parse_size(size) if size is not None else None
-    if not (model or weights or scale or size or raw):
-        scale, target_size = do.choose_task(selection, quiet=quiet)
+    named = tuple(include or ()), tuple(exclude or ())
+    part, most = opt.parse_shard(shard), max_pixels or MAX_PIXELS
+    selection = Selection(paths, recursive, *named, part, most)
+    if not (model or weights or scale) and size is None:
+        scale, size = do.choose_task(selection, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
     request = RestoreRequest(
         selection,
-        Destination(output=_output(output, paths), on_exists=on_exists, resume=resume),
-        Processing(alpha=alpha, icc=icc, check=check, size=target_size),
+        Destination(_output(output, paths), on_exists, resume),
+        Processing(alpha, icc, check, parse_size(size) if size is not None else None),
         Encoding(
             format=format_ or "",
             quality=quality,

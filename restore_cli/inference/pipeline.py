@@ -232,7 +232,8 @@ def _split_weights(names: Sequence[str], text: str | None) -> tuple[str | None, 
         raise UsageError(f"{BICUBIC} takes no weights", hint="leave out --weights")
     if len(weights) != len(models):
         raise UsageError(
-            f"--weights '{text}' names {len(weights)} files for {' and '.join(models)}",
+            f"--weights '{text}' names {len(weights)} of {len(models)} files, "
+            f"for {' and '.join(models)}",
             hint="join one for each with +, in order, or give none for the models' own",
         )
     given = iter(weights)

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import typer
-from restore_cli.datasets.registry import DATASETS
 from typer.testing import CliRunner
 
 from restore_cli.cli._complete import (
@@ -19,6 +18,7 @@ from restore_cli.cli._complete import (
     weights,
 )
 from restore_cli.cli.app import app
+from restore_cli.datasets.registry import DATASETS
 from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs import plan

@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import pyte
 import pytest
 from conftest import ROOT
 from rich.console import Console
+from training_runs import make_recipe, save_photos, write_toml
 
 from restore_cli.cli._terminal import Bar, remaining_seconds, show_facts, show_table
 
@@ -140,3 +142,61 @@ def test_facts_keep_their_names_and_long_paths_whole():
     lines = printed(show_facts, [("cache", path), ("memory", "a b c " * 20)], width=80)
     assert f"cache   {path}" in lines
     assert all(len(line) <= 80 for line in lines if path not in line)
+
+
+def alone(lines: list[str], wanted: list[str]) -> bool:
+    """Whether each of the lines stands on the screen, with nothing beside it."""
+    return all(lines.count(line) == 1 for line in wanted)
+
+
+@pytest.mark.slow
+def test_image_at_a_terminal(tmp_path, tiny_weights):
+    save_photos(tmp_path / "in", [(48, 60)] * 3)
+    (tmp_path / "in" / "bad.png").write_text("no")
+    command = ["-m", "restore_cli", "image", "in", "-o", "out", "-w", str(tiny_weights)]
+    status, lines, sent = at_terminal([*command, "--tile", "32", "--overlap", "8"], tmp_path)
+    assert status == 1
+    assert alone(lines, [f"out/{n}_x4.png" for n in range(3)])
+    assert sum(line.startswith("error: ") for line in lines) == 1
+    assert alone(lines, ["4 pictures, 0.0 -> 0.1 megapixels"])
+    assert re.search(r"tile \d of \d", sent)
+    assert not any("━" in line for line in lines)  # the bar is gone
+
+
+@pytest.mark.slow
+def test_degrade_at_a_terminal(tmp_path):
+    save_photos(tmp_path / "photos", [(160, 176)] * 2)
+    command = ["-m", "restore_cli", "degrade", "photos", "-o", "pairs", "-j", "1"]
+    status, lines, _ = at_terminal(command, tmp_path)
+    assert status == 0, lines
+    written = [line for line in lines if line.endswith(".png")]
+    assert len(written) >= 2
+    assert all((tmp_path / line).is_file() for line in written)
+    assert any(line.startswith("2 pairs in ") for line in lines)
+    assert not any("━" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_train_at_a_terminal(tmp_path, photos, held_out):
+    recipe = tmp_path / "tiny.toml"
+    write_toml(recipe, make_recipe())
+    command = ["-m", "restore_cli", "train", str(recipe), "--data", str(photos), "-o", "run"]
+    status, lines, sent = at_terminal([*command, "--validation", str(held_out)], tmp_path)
+    assert status == 0, lines
+    assert any(re.fullmatch(r"step 3: .* dB, .*", line) for line in lines), lines
+    assert alone(lines, ["run/weights.safetensors"])
+    assert "/6" in sent
+    assert not any("━" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_benchmark_at_a_terminal(tmp_path):
+    save_photos(tmp_path / "pairs" / "input", [(48, 60)] * 3)
+    save_photos(tmp_path / "pairs" / "target", [(192, 240)] * 3)
+    command = ["-m", "restore_cli", "benchmark", "--dataset", "pairs", "--model", "bicubic"]
+    status, lines, sent = at_terminal([*command, "-o", "out"], tmp_path)
+    assert status == 0, lines
+    assert any(line.startswith("bicubic") for line in lines)
+    assert alone(lines, ["written: out/report.html"])
+    assert "/3" in sent
+    assert not any("━" in line for line in lines)
