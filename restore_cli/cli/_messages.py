@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import ParamSpec, TypeVar
@@ -27,7 +28,7 @@ def show(error: RestoreError) -> None:
 def reported(command: Callable[P, R]) -> Callable[P, R]:
     """Turn our errors and Ctrl-C into messages and exit codes.
 
-    Other exceptions are defects and keep their traceback; so do ours with `-vv`.
+    Other exceptions are defects and keep their traceback; ours are shown with theirs by `-vv`.
     """
 
     @functools.wraps(command)
@@ -36,7 +37,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except RestoreError as error:
             if int(str(kwargs.get("verbose") or 0)) > 1:
-                raise
+                talk(traceback.format_exc().rstrip())
             show(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:

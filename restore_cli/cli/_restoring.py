@@ -26,13 +26,24 @@ if TYPE_CHECKING:
 _LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
 
 
-def choose_task(selection: Selection, *, quiet: bool) -> tuple[int | None, str | None]:
-    """`--scale` and `--size` for what the pictures show; said in one line."""
+def choose_task(
+    selection: Selection, scale: int | None, size: str | None, *, quiet: bool
+) -> tuple[int | None, str | None]:
+    """`--scale` and `--size`, where neither is given for what the pictures show.
+
+    Which model was chosen, and why, is said in one line.
+    """
     from restore_cli.jobs.choice import choose_for
     from restore_cli.jobs.inputs import STREAM, find
     from restore_cli.jobs.plan import Item
-    from restore_cli.weights.manifest import default_model
+    from restore_cli.weights.manifest import default_checkpoint, default_model
 
+    if scale is not None or size is not None:
+        best = default_checkpoint(default_model(1 if scale == 1 else 4))
+        if not quiet:
+            gain = out.decibels(best.gain("real"))
+            out.talk(f"{best.model}: the best bundled one at this scale on real blur ({gain} dB)")
+        return scale, size
     sources = [source.path for source in find(selection) if source.path != STREAM]
     pictures = [path for path in sources if not Item(path, path).is_video]
     choice = choose_for(pictures, max_pixels=selection.max_pixels)

@@ -340,8 +340,8 @@ def image(
     named = tuple(include or ()), tuple(exclude or ())
     part, most = opt.parse_shard(shard), max_pixels or MAX_PIXELS
     selection = Selection(paths, recursive, *named, part, most)
-    if not (model or weights or scale) and size is None:
-        scale, size = do.choose_task(selection, quiet=quiet)
+    if not (model or weights):
+        scale, size = do.choose_task(selection, scale, size, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
     request = RestoreRequest(
         selection,

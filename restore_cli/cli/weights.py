@@ -235,6 +235,11 @@ def export_weights(
     that --weights takes anywhere is printed last.
     """
     if to is not None:
+        if name or weights_license or push_to_hub or private:
+            raise UsageError(
+                "--name, --license, --push-to-hub and --private are not for --to",
+                hint="leave them out",
+            )
         out.talk("note: `weights export --to` is `weights convert --to` now; this goes next time")
         convert(run, output, to, check=check, tlsc=tlsc, overwrite=overwrite, verbose=verbose)
         return

@@ -337,7 +337,7 @@ def _enter(
         return re.escape(fields[name]) if name in fields else f"(?P<{name}>{_OPEN[name]})"
 
     wanted = re.compile(re.sub(r"\{(\w+)\}", pattern, part))
-    for path in list_folders(folder):
+    for path in list_folders(folder) if folder.is_dir() else ():
         if match := wanted.fullmatch(path.name):
             yield path, {**fields, **match.groupdict()}
 

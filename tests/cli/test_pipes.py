@@ -181,7 +181,7 @@ def test_the_plan(tmp_path, tiny_weights):
     assert b"100x80 -> 400x320\t4\t" in done.stdout_bytes
     assert not (tmp_path / "a_x4.png").exists()
     plan = json.loads(shell(source, "-n", "-w", tiny_weights, "--json").stdout)
-    assert (plan["width"], plan["tiles"]) == (100, 1)
+    assert (plan["input_width"], plan["width"], plan["tiles"]) == (100, 400, 1)
 
 
 def test_fail_fast(tmp_path, tiny_weights):
