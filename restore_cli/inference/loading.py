@@ -108,7 +108,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
 
 
 def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
-    """A file's tensors with those of its parts that are stored with another checkpoint.
+    """A file's tensors, and those of its parts that it leaves to another checkpoint.
 
     Args:
         content: of the file.
@@ -117,7 +117,7 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: a part that this version does not list, or that is not to be had.
     """
-    state = dict(content.tensors)
+    state: dict[str, Tensor] = {}
     for module, digest in (content.header.parts if content.header else {}).items():
         listed = checkpoint_of(digest)
         if listed is None:
@@ -128,7 +128,7 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
             )
         tensors = read(locate(listed.name, None)).tensors
         state |= {f"{module}.{key}": tensor for key, tensor in tensors.items()}
-    return state
+    return state | content.tensors
 
 
 def _refuse_authors_own(file: WeightsFile, state: dict[str, Any]) -> None:

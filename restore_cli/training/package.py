@@ -15,7 +15,7 @@ from restore_cli.errors import UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.inference.loading import LoadedNetwork, complete, load_network
 from restore_cli.models.spec import Model
-from restore_cli.training.parts import stored_elsewhere, without
+from restore_cli.training.parts import split_stored
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.training.state import TrainingState, read_state
 from restore_cli.training.trainer import model_and_config
@@ -169,8 +169,8 @@ def _write(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     recipe = TrainingRecipe.model_validate(state.recipe)
-    parts = stored_elsewhere(tensors, recipe)
-    own = {name: tensor.to(dtype) for name, tensor in without(tensors, parts).items()}
+    own, parts = split_stored(tensors, recipe)
+    own = {name: tensor.to(dtype) for name, tensor in own.items()}
     write_checkpoint(target, own, _header(state, recipe, step, parts))
 
 

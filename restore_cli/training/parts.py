@@ -39,32 +39,33 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
             ) from error
 
 
-def stored_elsewhere(tensors: dict[str, Tensor], recipe: TrainingRecipe) -> dict[str, str]:
-    """Modules whose weights still equal those of a listed checkpoint, with its sha256.
+def split_stored(
+    tensors: dict[str, Tensor], recipe: TrainingRecipe
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What a file has to hold, and the listed checkpoints that hold the rest.
 
     Args:
         tensors: of the whole network, float32.
         recipe: which checkpoints the modules began with.
+
+    Returns:
+        tensors that equal none of those checkpoints'; sha256 of the checkpoints by module.
     """
-    kept = {}
+    own, parts = dict(tensors), {}
     for module, weights in recipe.parts.items():
         file = locate(weights, None)
         if file.checkpoint is None:  # only what every installation has is stored once
             continue
-        own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
-        stored = {f"{module}.{n}": t for n, t in read(file).tensors.items()}
-        same = own.keys() == stored.keys() and all(
-            torch.equal(tensor.cpu(), stored[name]) for name, tensor in own.items()
-        )
+        stored = {f"{module}.{name}": tensor for name, tensor in read(file).tensors.items()}
+        same = [
+            name
+            for name, tensor in stored.items()
+            if name in own and torch.equal(own[name].cpu(), tensor)
+        ]
         if same:
-            kept[module] = file.sha256
-    return kept
-
-
-def without(tensors: dict[str, Tensor], modules: Collection[str]) -> dict[str, Tensor]:
-    """The tensors without those of some modules."""
-    prefixes = tuple(f"{module}." for module in modules)
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
+            parts[module] = file.sha256
+            own = {name: tensor for name, tensor in own.items() if name not in same}
+    return own, parts
 
 
 def untouched(part: str, names: Collection[str], phases: Collection[Phase]) -> bool:

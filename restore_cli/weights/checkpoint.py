@@ -32,8 +32,8 @@ class Header:
         config: every field of its config.
         train_size: height, width of the training patches.
         provenance: recipe, steps, data, version; for people.
-        parts: modules whose weights are not in this file but are those of a listed checkpoint, by
-            its sha256: `{"deblur": "9186..."}`. So that they are stored once.
+        parts: modules whose weights, but for those in this file, are those of a listed checkpoint,
+            by its sha256: `{"deblur": "9186..."}`. So that they are stored once.
     """
 
     model: str

@@ -17,6 +17,7 @@ from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.inference.loading import complete, load_network
 from restore_cli.models.maxim import Maxim
+from restore_cli.models.maxim_mscam import MaximMscam
 from restore_cli.training import parts as parts_of
 from restore_cli.training.data import PREPARED, Photos
 from restore_cli.training.distributed import SingleProcess
@@ -364,6 +365,22 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
     (both.pool / "1-000000.safetensors").unlink()
     with pytest.raises(UsageError, match="lacks 1 items, and 'deblur' has been trained"):
         train(dataclasses.replace(both, resume="must"))
+
+
+def test_of_a_part_only_what_was_trained_is_written(tmp_path, listed):
+    recipe = mixed_recipe(parts={"deblur": listed.name})
+    network = MaximMscam(CONFIG)
+    parts_of.load_parts(network, recipe)
+    tensors = network.state_dict()
+    trained = next(name for name in tensors if name.startswith("deblur."))
+    tensors[trained] = tensors[trained] + 1
+    own, parts = parts_of.split_stored(tensors, recipe)
+    assert [name for name in own if name.startswith("deblur.")] == [trained]
+    header = Header("maxim-mscam", dataclasses.asdict(CONFIG), (64, 64), {}, parts)
+    write_checkpoint(tmp_path / "a.safetensors", own, header)
+    loaded = load_network(locate(str(tmp_path / "a.safetensors"), None)).network.state_dict()
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor), name
 
 
 def test_parts_that_do_not_fit_are_refused(listed):
