@@ -376,7 +376,7 @@ def test_train_lists_estimates_and_refuses(tmp_path):
     for wrong, said in (
         (("--resume", "yes"), "--resume value 'yes' not found"),
         (("--precision", "fp8"), "precision 'fp8' is not known"),
-        (("--precision", "fp16", "-d", "cpu"), "fp16 trains on CUDA only"),
+        (("--precision", "fp16", "-d", "cpu"), "'fp16' trains on CUDA only"),
         (("--accumulate", "3"), "a batch of 2 cannot be divided by 1 processes x 3"),
     ):
         refused = restore(*arguments, *wrong)

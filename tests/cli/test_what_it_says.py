@@ -53,11 +53,11 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
 )
 def test_the_job_is_chosen_and_said(tmp_path, capsys, what, expected, said):
     selection = Selection((photo(tmp_path / "a.png", *what),))
-    assert _restoring.choose_task(selection, quiet=False) == expected
+    assert _restoring.choose_task(selection, None, None, quiet=False) == expected
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert line.endswith("(--model, -x or --size overrule)\n")
-    assert _restoring.choose_task(selection, quiet=True) == expected
+    assert _restoring.choose_task(selection, None, None, quiet=True) == expected
     assert capsys.readouterr().err == ""
 
 
