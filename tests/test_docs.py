@@ -35,7 +35,7 @@ NOT_RUN = {
     "GFN_epoch_55.pkl": "the authors' own file is not to be had; tests/weights makes such files",
     "--weights gfn.safetensors": "as above",
     "msan=mine": "needs a trained network",
-    "film.mp4": "needs a film; tests/test_pairs.py makes one",
+    "film.mp4": "needs a film; tests/datasets makes one",
     "GOPRO_Large/": "needs the dataset",
     "weights convert gfn-lite": "tests/inference/test_graphs.py runs it",
     "weights convert mprnet-mscam-lite": "as above, for a tiny network",

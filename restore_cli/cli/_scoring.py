@@ -60,7 +60,8 @@ def score_photos(
     from restore_cli.jobs.inputs import pictures
 
     recipe = load_degradation(recipe_name)
-    photos = [photo for path in paths for photo in pictures(path)]
+    # By name, not by the numbers in it: the released scores were drawn in this order.
+    photos = [photo for path in paths for photo in sorted(pictures(path))]
     if not photos:
         raise NoInputError("--degrade has no sharp pictures", hint="add a folder of photos")
     dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)

@@ -15,7 +15,7 @@ import pytest
 from hub_server import Hub, serve
 from PIL import Image
 
-from restore_cli.datasets.degraded import MINIATURES, make
+from restore_cli.datasets.degraded import MINIATURES
 from restore_cli.datasets.fetch import fetch, unpack
 from restore_cli.datasets.registry import DATASETS, find_samples, get_dataset
 from restore_cli.datasets.trajectory import read_references
@@ -206,13 +206,13 @@ def test_names_and_folders(tmp_path):
 @pytest.mark.slow
 def test_blurmini_is_made_from_a_seed(tmp_path):
     dataset = MINIATURES["blurmini"]
-    make(dataset, tmp_path / "a")
-    make(dataset, tmp_path / "a")  # again: what is there stays
+    dataset.make(tmp_path / "a")
+    dataset.make(tmp_path / "a")  # again: what is there stays
     samples = find_samples(dataset, tmp_path / "a")
     assert len(samples) == dataset.count
     with Image.open(samples[0].degraded) as small, Image.open(samples[0].references[0]) as large:
         assert (small.size, large.size) == ((96, 72), (384, 288))
-    make(dataset, tmp_path / "b")
+    dataset.make(tmp_path / "b")
     for sample in samples:
         other = tmp_path / "b/lr" / sample.degraded.name
         assert other.read_bytes() == sample.degraded.read_bytes()
