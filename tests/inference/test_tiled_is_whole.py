@@ -110,7 +110,9 @@ def test_tiled_is_whole_on_a_real_picture(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [(n, config) for n, config in TINY_NETWORKS if MODELS[n].placed]
+    ("name", "config"),
+    # With an image skip, random weights add next to nothing that could lie anywhere.
+    [(n, c) for n, c in TINY_NETWORKS if MODELS[n].placed and not getattr(c, "image_skip", False)],
 )
 def test_a_piece_is_computed_where_it_lies(name, config):
     """Statistics on a grid, and lines that cut the picture, belong to the picture.

@@ -74,7 +74,7 @@ def clone(tmp_path_factory):
 def test_example_keeps_the_promises_of_a_model(clone):
     """By the tests of the tree as they are, which see it in the registry; the others stay right."""
     test = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
-    promises = clone(*test, "-v", "tests/models/test_registry.py")
+    promises = clone(*test, "-vv", "tests/models/test_registry.py")
     assert "test_model_keeps_its_promises[espcn] PASSED" in promises
     assert " passed" in clone(*test, "-k", "espcn", "tests/inference")
 
