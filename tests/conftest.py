@@ -44,8 +44,8 @@ def miniature(model: Model, config: Any) -> Any:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value != getattr(published, field.name):
-            tiny = getattr(model.tiny, field.name)
-            changes[field.name] = value if isinstance(value, bool) else min(value, tiny)
+            count = type(value) is int and value > 3  # smaller ones may be names of arrangements
+            changes[field.name] = min(value, getattr(model.tiny, field.name)) if count else value
     return dataclasses.replace(model.tiny, **changes)
 
 

@@ -45,6 +45,7 @@ def report(tmp_path):
     return json.loads((tmp_path / "out/report.json").read_text())
 
 
+@pytest.mark.slow
 def test_reports(tmp_path, arguments):
     done = restore(*arguments)
     assert done.exit_code == 0, done.stderr
@@ -192,6 +193,7 @@ def test_the_list_names_everything():
     assert restore("datasets", "layouts").stdout.startswith("plain\t")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["shake", "handheld"])
 def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
     """The pairs are those that degrade writes; bicubic is always there."""

@@ -119,6 +119,7 @@ def test_200_pictures_killed_in_the_middle_and_resumed(tmp_path, tiny_weights):
     assert len(hashes(whole)) == 200
 
 
+@pytest.mark.slow
 def test_resume_goes_by_content(tmp_path, tiny_weights):
     source = make(tmp_path / "a.png")
     arguments = (source, "-w", tiny_weights, "--json", "--resume")

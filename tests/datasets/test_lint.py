@@ -35,10 +35,12 @@ def kinds(folder):
     return sorted((f.kind, f.path.relative_to(folder).as_posix()) for f in check_pairs(folder))
 
 
+@pytest.mark.slow
 def test_what_degrade_makes_is_right(tmp_path):
     assert kinds(dataset(tmp_path / "a", count=8)) == []
 
 
+@pytest.mark.slow
 def test_everything_wrong_is_found(tmp_path):
     folder = dataset(tmp_path / "a", count=7)
     (folder / "hr" / "0.png").unlink()

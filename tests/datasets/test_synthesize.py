@@ -51,6 +51,7 @@ def tree(folder):
     }
 
 
+@pytest.mark.slow
 def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
     one = job(tmp_path, "real")
     run(one)
@@ -61,6 +62,7 @@ def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
     assert tree(tmp_path / "other")["lr/0.png"] != tree(tmp_path / "out")["lr/0.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["real", "lai-uniform", "gfn"])
 def test_a_record_makes_the_picture_again(tmp_path, recipe):
     inputs = [photo(tmp_path / "a.png", 600, 640, seed=3)]

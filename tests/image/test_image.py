@@ -512,6 +512,7 @@ def test_hostile_files_are_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=300),
     st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF"]),

@@ -74,6 +74,7 @@ def test_a_part_outside_is_an_error(tmp_path):
         read_part(tmp_path / "a.png", 10, 10, 20, 20)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(tmp_path):
     """36 megapixels are 430 MB of floats, and 108 MB of bytes."""
     path = tmp_path / "a.png"

@@ -52,6 +52,7 @@ def examples():
     return sorted((ROOT / "examples").glob("*.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [examples()[0], *map(slow, examples()[1:])], ids=lambda path: path.stem
 )

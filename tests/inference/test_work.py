@@ -77,6 +77,7 @@ def test_maps_stay_in_channels_last():
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
 def test_a_large_picture_is_never_held_in_float(depth, dtype):
     """A byte a value, not four, twelve or sixteen; and the same values as in one piece of float."""

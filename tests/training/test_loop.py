@@ -147,6 +147,7 @@ def test_it_learns_and_the_result_runs(job):
     assert torch.allclose(loaded.network.activation.weight, average, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
     """The second phase starts from the best weights of the first, which are not its last."""
     sr = ["upscaler.*", "transform*", "interpolation.*"]
@@ -278,6 +279,7 @@ def test_the_finetune_recipe_takes_model_and_config_from_the_weights(tiny_weight
     assert resolved.config["features"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY_CONFIGS)
 def test_no_output_is_computed_that_no_loss_asks_for(name):
     with torch.device("meta"):
@@ -291,6 +293,7 @@ def test_no_output_is_computed_that_no_loss_asks_for(name):
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     seen = []
     done = job({"steps": 4}, validation=held_out)

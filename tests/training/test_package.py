@@ -28,6 +28,7 @@ def _noting(calls, function, *arguments):
     return function(*arguments)
 
 
+@pytest.mark.slow
 def test_a_package_is_complete(tmp_path, job, held_out, monkeypatch):
     done = job(validation=held_out, recipe_name="tiny")
     train(done)

@@ -457,6 +457,7 @@ def test_a_refilled_pool_gives_the_same_weights_after_a_stop(tmp_path, job, phot
         train(run("other", recipe=still, pool=whole.pool))
 
 
+@pytest.mark.slow
 def test_items_are_made_in_the_background(tmp_path, job, photos, monkeypatch):
     monkeypatch.setattr("restore_cli.training.refill.AHEAD", 1)
     recipe = make_recipe({"steps": 1}, pool={"size": 4, "side": 32, "reuse": 1})

@@ -32,6 +32,7 @@ def add(path, name=NAME, **options):
     return user.add(path, name, "mprnet-mscam", "MIT", **({"overwrite": False} | options))
 
 
+@pytest.mark.slow
 def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
     done = restore("weights", "add", tiny_weights, "--name", NAME, "--license", "CC0-1.0")
     assert done.exit_code == 0, done.stderr
