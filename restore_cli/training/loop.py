@@ -297,14 +297,16 @@ class _Saver:
         self._last = time.monotonic()
         self._pool = source if isinstance(source, Pool) and source.refilled else None
         self._filler: BackgroundFiller | None = None
+        self._kept = 0  # patches seen by the state on disk, which needs the items from there on
         # Items made on a GPU are rounded otherwise; there they are made when they are needed.
         if self._pool and trainer.group.rank == 0 and trainer.group.device.type == "cpu":
             self._filler = BackgroundFiller(self._pool, trainer.seen)
 
     def close(self) -> None:
-        """Stop what refills the pool."""
-        if self._filler:
+        """Stop what refills the pool, and delete what it was late with."""
+        if self._filler and self._pool:
             self._filler.close()
+            self._pool.drop(self._kept)
 
     def refill(self) -> None:
         """Count the items replaced in the pool, and request the next ones."""
@@ -323,7 +325,8 @@ class _Saver:
         try:
             self.trainer.save(self.job.state)
             if self._pool and self.trainer.group.rank == 0:
-                self._pool.drop(self.trainer.seen)
+                self._kept = self.trainer.seen
+                self._pool.drop(self._kept)
         except SaveError as error:
             self.note(f"warning: {error}; going on, the next try is in {recipe.save_every} steps")
         self._last = time.monotonic()

@@ -113,7 +113,6 @@ class Pool(Source):
         targets = {term.target for phase in recipe.phases for term in phase.losses}
         self._stored = {"degraded_large"} & targets
         self.replaced = [self.refilled and isinstance(part, Photos) for part in self.parts]
-        self._dropped = [0] * len(self.parts)
         self._check()
 
     def __len__(self) -> int:
@@ -172,11 +171,14 @@ class Pool(Source):
         return [self._first(part, own) for part, own in enumerate(self.order.before(seen))]
 
     def drop(self, seen: int) -> None:
-        """Delete the items that are not needed after so many patches."""
+        """Delete the items that are not needed after so many patches.
+
+        Those that are there, since a process in the background may be late with one.
+        """
         for part, first in enumerate(self.first_numbers(seen)):
-            for number in range(self._dropped[part], first):
-                self.path(part, number).unlink(missing_ok=True)
-            self._dropped[part] = max(first, self._dropped[part])
+            for path in self.folder.glob(f"{part}-*.safetensors"):
+                if path < self.path(part, first):  # numbers have the same length
+                    path.unlink(missing_ok=True)
 
     def item(self, seed: int, number: int, patch: int) -> Item:
         part, own = self.order.locate(number)
