@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import slow
 from promises import assert_model_keeps_its_promises
 
 from restore_cli.errors import UsageError, WeightsError
@@ -11,7 +12,8 @@ from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.registry import MODELS, detect, get_config, get_model, table
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Those of maxim take as long as all others together; `test_maxim.py` holds its arithmetic.
+@pytest.mark.parametrize("name", [slow(n) if n.startswith("maxim") else n for n in MODELS])
 def test_model_keeps_its_promises(name):
     assert_model_keeps_its_promises(MODELS[name])
 
