@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/restore image examples/shaken/motorcycle.png -x1 -o demo --on-exists overwrite
 	@echo "before: examples/shaken/motorcycle.png   after: demo/motorcycle_deblurred.png"
 
-# Every module, under three minutes on two cores.
+# Under three minutes on two cores.
 test: $(DEV)
 	$(TEST) -m 'not slow'
 

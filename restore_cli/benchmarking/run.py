@@ -22,13 +22,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.benchmarking.protocol import Protocol, get_protocol
+from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
-from restore_cli.datasets.degraded import degraded
 from restore_cli.datasets.layouts import Pair
-from restore_cli.datasets.registry import Dataset, find_samples
+from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.trajectory import read_references
-from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
@@ -169,46 +167,6 @@ def models_of_scale(scale: int) -> list[str]:
     checkpoints = load_manifest().checkpoints.values()
     models = [c.model for c in checkpoints if c.default and MODELS[c.model].scale == scale]
     return [*models, BICUBIC]
-
-
-def score_degraded(
-    photos: Sequence[Path],
-    recipe: DegradationRecipe,
-    models: Sequence[str],
-    output: Path,
-    options: RestorerOptions,
-    *,
-    seed: int = 0,
-    side: int | None = None,
-    motion: bool = True,
-) -> list[Row]:
-    """Degrade sharp pictures and score models on them: `restore benchmark --degrade`.
-
-    Args:
-        photos: sharp; photo n is degraded with seed [seed, n].
-        recipe: what to do to them.
-        models: as `make_entry` takes them.
-        output: folder for the pairs and the rows.
-        options: of the networks.
-        seed: of all random numbers.
-        side: only the middle of each picture, so many pixels a side; None for all.
-        motion: whether the camera moves.
-
-    Returns:
-        every row, in the order of models and pictures.
-
-    Raises:
-        PictureError: a picture that cannot be degraded.
-        UsageError: an unknown model, or one of another scale than the recipe.
-    """
-    dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)
-    assert dataset.make is not None
-    entries = [make_entry(name, options, recipe.scale) for name in models]
-    dataset.make(output / "pictures")
-    samples = find_samples(dataset, output / "pictures")
-    benchmark = Benchmark(dataset, samples, get_protocol(dataset.protocol), entries, output)
-    check(benchmark)
-    return run(benchmark)
 
 
 def check(benchmark: Benchmark) -> None:

@@ -61,7 +61,7 @@ def score_photos(
 
     recipe = load_degradation(recipe_name)
     # By name, not by the numbers in it: the released scores were drawn in this order.
-    photos = [photo for path in paths for photo in sorted(pictures(path))]
+    photos = [photo for path in paths for photo in sorted(pictures(path))][: request.limit]
     if not photos:
         raise NoInputError("--degrade has no sharp pictures", hint="add a folder of photos")
     dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)

@@ -184,15 +184,19 @@ def benchmark(
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Score models on a dataset under a published protocol, beside the published numbers."""
-    if _old_listing(table, degrade if dataset is None else dataset, as_json=as_json):
+    asked = (dataset, degrade, *(model or ()), *(models or ()))
+    if _old_listing(table, nothing=asked == (None, None), as_json=as_json):
         return
-    if (dataset is not None or table is not None) and degrade is not None:
-        raise UsageError("--degrade makes its own dataset", hint="leave out --dataset and --table")
+    if degrade is None and (seed or side is not None or not motion):
+        raise UsageError("--seed, --side and --no-motion are for --degrade", hint="leave them out")
+    if degrade is not None and (fetch or (dataset, table) != (None, None)):
+        raise UsageError(
+            "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
+        )
     others = models or []
     photos = [text for text in others if not _is_model(text)] if degrade is not None else []
     names = (*(model or ()), *(text for text in others if text not in photos))
-    if not names and table is None and degrade is None:
-        raise UsageError("no --model", hint="e.g. --model mprnet-mscam bicubic")
+    _refuse_too_little(names, table, degrade, dataset)
     wanted = tuple(name.strip() for name in formats.split(","))
     wrong = next((name for name in wanted if name not in FORMATS), None)
     if wrong is not None:
@@ -238,12 +242,23 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _old_listing(table: str | None, what: str | None, *, as_json: bool) -> bool:
+def _refuse_too_little(
+    names: tuple[str, ...], table: str | None, degrade: str | None, dataset: str | None
+) -> None:
+    if table is not None or degrade is not None:
+        return
+    if dataset is None:
+        raise UsageError("no --dataset", hint="restore datasets list")
+    if not names:
+        raise UsageError("no --model", hint="e.g. --model mprnet-mscam bicubic")
+
+
+def _old_listing(table: str | None, *, nothing: bool, as_json: bool) -> bool:
     """Old spellings of `restore datasets list` and `tables`, for one release."""
     if table == "list":
         datasets.list_tables(as_json=as_json)
         return True
-    if what is None and table is None:
+    if nothing and table is None:
         datasets.list_datasets(as_json=as_json)
         if not as_json:
             datasets.list_protocols()

@@ -150,9 +150,12 @@ def add(
     """Give weights of your own a name that --weights takes; they are copied."""
     from restore_cli.inference.loading import load_network
     from restore_cli.weights.store import locate
+    from restore_cli.weights.user import check_name, refuse_taken
 
     loaded = load_network(locate(source, None))
     name = name or _default_name(loaded, source)
+    check_name(name)  # before anybody is asked for the licence
+    refuse_taken(name, overwrite=overwrite)
     _register(loaded, name, _license(weights_license), overwrite=overwrite)
     out.data(name)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from restore_cli.datasets.layouts import Folders, Pair
 from restore_cli.datasets.registry import Dataset
-from restore_cli.datasets.synthesize import DegradeJob, make_pairs
+from restore_cli.datasets.synthesize import DegradeJob, make_pairs, refuse_twins
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, Picture, read_image, write_image
@@ -41,7 +41,7 @@ def make(
     """
     if side is not None:
         photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
-    job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion)
+    job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
     for made in make_pairs(job):
         if made.error:
             raise made.error
@@ -63,24 +63,33 @@ def degraded(
         seed: of all random numbers.
         side: only the middle of each picture, so many pixels a side; None for all.
         motion: whether the camera moves; if not, only the rest of the recipe is applied.
+
+    Raises:
+        UsageError: two photos of one name.
     """
-    what = f"{len(photos)} sharp pictures degraded by recipe '{recipe.name}', seed {seed}"
+    refuse_twins(photos)
+    pictures = f"{len(photos)} sharp picture{'s' * (len(photos) != 1)}"
+    what = f"{pictures} degraded by recipe '{recipe.name}', seed {seed}"
     what += f", the middle {side} px" * bool(side) + ", without motion" * (not motion)
+    options = f"-seed{seed}" * bool(seed) + f"-{side}px" * bool(side) + "-no-motion" * (not motion)
     return Dataset(
-        name=recipe.name,
+        name=recipe.name + options,
         description=what,
         scale=recipe.scale,
         protocol="photos",
         count=len(photos),
-        find=_find,
+        find=partial(_find, names={photo.stem for photo in photos}),
         layout="lr/ and hr/, made by this command",
         home="your own",
         make=partial(make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
     )
 
 
-def _find(folder: Path) -> Iterator[Pair]:
-    yield from Folders(folder / "lr", folder / "hr").pairs()
+def _find(folder: Path, names: Container[str] | None = None) -> Iterator[Pair]:
+    """The pairs there, or those of some names: an earlier run may have left others."""
+    for pair in Folders(folder / "lr", folder / "hr").pairs():
+        if names is None or pair.name in names:
+            yield pair
 
 
 def _middle(path: Path, side: int, target: Path) -> Path:

@@ -30,6 +30,7 @@ class Record:
         patch: top and left of the piece that was cut out, or None for the whole picture.
         frames: first and last + 1 frame of the window of a video, or None for a picture.
         parameters: drawn, one per step of the recipe.
+        motion: whether the camera moved.
     """
 
     source: Path
@@ -41,6 +42,7 @@ class Record:
     patch: tuple[int, int] | None
     frames: tuple[int, int] | None
     parameters: Parameters
+    motion: bool = True
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -55,23 +57,30 @@ class Record:
             "size": self.size,
             "patch": self.patch,
             "frames": self.frames,
+            "motion": self.motion,
             "steps": [{"kind": step.kind, "drawn": drawn} for step, drawn in steps],
         }
         with write_then_rename(path) as temporary:
             temporary.write_text(json.dumps(values), "utf-8")
 
-    def differs(self, sha256: str, seed: int, recipe: DegradationRecipe) -> str:
-        """What sets it apart from a pair that is to be made: picture, seed, recipe, or "".
+    def differs(
+        self, sha256: str, seed: int, index: int, recipe: DegradationRecipe, *, motion: bool
+    ) -> str:
+        """What sets it apart from a pair that is to be made: "picture", "seed", ..., or "".
 
         Args:
             sha256: of the source.
             seed: of the set.
+            index: of the source among the inputs.
             recipe: to follow; its words do not count.
+            motion: whether the camera is to move.
         """
         compared = {
             "picture": self.sha256 == sha256,
             "seed": self.seed == seed,
+            "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=_WORDS) == recipe.model_dump(exclude=_WORDS),
+            "motion": self.motion == motion,
         }
         return next((what for what, same in compared.items() if not same), "")
 
@@ -96,6 +105,7 @@ def read_record(path: Path) -> Record:
             patch=values["patch"] and (values["patch"][0], values["patch"][1]),
             frames=values["frames"] and (values["frames"][0], values["frames"][1]),
             parameters=[drawn["drawn"] for _, drawn in steps],
+            motion=values.get("motion", True),  # earlier versions drew no other sets
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
         reason = str(error).splitlines()[0]

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.datasets.layouts import KNOWN, Folders, Pair, find_folders, find_pairs
+from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folders, find_pairs
 from restore_cli.datasets.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
-
-NAMED = 3  # missing things that an error names
 
 
 @dataclass(frozen=True, slots=True)

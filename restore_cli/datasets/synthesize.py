@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class DegradeJob:
         resume: leave pairs that have a record.
         device: where pixels are computed.
         motion: whether blur of motion is drawn; without, only the rest of the recipe is applied.
+        fixed: whether pairs that are there must have been drawn for the same place among the
+            inputs; if not, pictures may be added to a set whose pairs are named after them.
     """
 
     inputs: tuple[Path, ...]
@@ -65,6 +68,7 @@ class DegradeJob:
     resume: bool = False
     device: str = "cpu"
     motion: bool = True
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +123,25 @@ def plan_pairs(job: DegradeJob) -> None:
         if job.output.exists():
             raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
         return
-    stems = [source.stem for source in job.inputs]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice and job.layout == "plain":
-        raise UsageError(
-            f"two inputs are called '{twice}'", hint="pairs are named after their input"
-        )
+    if job.layout == "plain":
+        refuse_twins(job.inputs)
     _refuse_long(job)
     if (job.output / "records").exists() and not job.resume:
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
+        )
+
+
+def refuse_twins(inputs: Sequence[Path]) -> None:
+    """Refuse inputs whose pairs would have one name.
+
+    Raises:
+        UsageError: two of them are called alike, but for folder and suffix.
+    """
+    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"two inputs are called '{twice}'", hint="pairs are named after their input"
         )
 
 
@@ -229,7 +242,7 @@ def _still(job: DegradeJob, index: int) -> Made:
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
         place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
-        if _is_there(job, place, digest):
+        if _is_there(job, index, place, digest):
             done = _add(done, skipped=1)
             continue
         # Whole pictures draw from (seed, index), so that a picture does not change with its place
@@ -246,7 +259,9 @@ def _still(job: DegradeJob, index: int) -> Made:
             centre=(whole[1] / 2 - left, whole[0] / 2 - top),
             filmed=not job.motion,
         )
-        record = Record(source, digest, job.seed, index, recipe, size, patch, None, parameters)
+        record = Record(
+            source, digest, job.seed, index, recipe, size, patch, None, parameters, job.motion
+        )
         pair = _degrade(pixels, None, parameters, recipe, job.device)
         done = _add(done, written=_save(job, place, pair, record), pixels=height * width)
     return done
@@ -272,7 +287,7 @@ def _film(job: DegradeJob, index: int) -> Made:
         ):
             number = window if recipe.patches is None else window * 10_000 + n
             place = _place(job, index, number, size, patch)
-            if _is_there(job, place, digest):
+            if _is_there(job, index, place, digest):
                 done = _add(done, skipped=1)
                 continue
             blurred, reference = _expose(held, size, patch, recipe)
@@ -395,17 +410,20 @@ def _place(
     return _Place(degraded, reference)
 
 
-def _is_there(job: DegradeJob, place: _Place, digest: str) -> bool:
+def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
     """Whether an earlier run made this very pair.
 
     Raises:
-        PictureError: the pair that is there is of another picture, seed or recipe.
+        PictureError: the pair that is there is of another picture, seed, place among the inputs,
+            recipe or motion.
     """
     path = job.output / place.record
     if not job.resume or not path.exists():
         return False
     try:
-        other = read_record(path).differs(digest, job.seed, job.recipe)
+        record = read_record(path)
+        expected = index if job.fixed else record.index
+        other = record.differs(digest, job.seed, expected, job.recipe, motion=job.motion)
     except UsageError as error:
         raise PictureError(str(error), hint="remove it") from error
     if other:

@@ -17,7 +17,6 @@ from restore_cli.training.distributed import SingleProcess
 from restore_cli.training.loader import Loader
 from restore_cli.training.loop import TrainJob, fill_pool, open_loader
 from restore_cli.training.package import write_average
-from restore_cli.training.recipe import PoolShape
 from restore_cli.training.trainer import Trainer
 from restore_cli.training.validation import ValidationSet
 
@@ -80,7 +79,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     device = torch.device(job.device)
     recipe = job.recipe
     if job.pool is not None:  # a small one of its own
-        shape = PoolShape(size=POOLED, side=recipe.pool_side)
+        shape = recipe.pool.model_copy(update={"size": POOLED, "side": recipe.pool_side})
         recipe = recipe.model_copy(update={"pool": shape})
     trainer = Trainer(recipe, SingleProcess(device), job.execution, pooled=job.pool is not None)
     if job.weights is not None:

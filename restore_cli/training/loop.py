@@ -147,7 +147,7 @@ def train(
                 except PictureError as error:
                     broken = error
                 if _any(group, broken is not None):
-                    trainer.save(job.state)
+                    saver.save()
                     raise broken or PictureError("another process could not read a picture")
                 terms = _train_step(trainer, batches)
                 saver.refill()
@@ -163,8 +163,8 @@ def train(
             trainer.advance(job.best)
             # Before this phase writes its first best weights over those of the last one, from
             # which a run that is killed now would have to begin it again.
-            trainer.save(job.state)
-        trainer.save(job.state)
+            saver.save()
+        saver.save()
         if monitor is not None:
             monitor.close()
             export_checkpoint(job.run, job.result)
@@ -308,6 +308,13 @@ class _Saver:
             self._filler.close()
             self._pool.drop(self._kept)
 
+    def save(self) -> None:
+        """Write the state; items of the pool that it does not need go."""
+        self.trainer.save(self.job.state)
+        if self._pool and self.trainer.group.rank == 0:
+            self._kept = self.trainer.seen
+            self._pool.drop(self._kept)
+
     def refill(self) -> None:
         """Count the items replaced in the pool, and request the next ones."""
         if self._pool:
@@ -323,10 +330,7 @@ class _Saver:
         if not late and self.trainer.step % recipe.save_every:
             return
         try:
-            self.trainer.save(self.job.state)
-            if self._pool and self.trainer.group.rank == 0:
-                self._kept = self.trainer.seen
-                self._pool.drop(self._kept)
+            self.save()
         except SaveError as error:
             self.note(f"warning: {error}; going on, the next try is in {recipe.save_every} steps")
         self._last = time.monotonic()

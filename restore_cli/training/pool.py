@@ -177,7 +177,7 @@ class Pool(Source):
         """
         for part, first in enumerate(self.first_numbers(seen)):
             for path in self.folder.glob(f"{part}-*.safetensors"):
-                if path < self.path(part, first):  # numbers have the same length
+                if int(path.stem.partition("-")[2]) < first:
                     path.unlink(missing_ok=True)
 
     def item(self, seed: int, number: int, patch: int) -> Item:

@@ -196,11 +196,11 @@ def test_the_list_names_everything():
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["shake", "handheld"])
 def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
-    """The pairs are those that degrade writes; bicubic is always there."""
+    """The pairs are those that degrade writes, where names are in one order; with bicubic."""
     for n in range(2):
         array = (picture(80, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
         (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.fromarray(array).save(tmp_path / f"photos/{n}.png")
+        Image.fromarray(array).save(tmp_path / f"photos/{'ab'[n]}.png")
     models = (f"mprnet-mscam={tiny_weights}",) if recipe == "shake" else ("bicubic",)
     arguments = ("--degrade", recipe, tmp_path / "photos", *models, "--seed", 3, "-d", "cpu")
     done = restore("benchmark", *arguments, "-o", tmp_path / "out", "--formats", "json", "--json")
@@ -212,7 +212,7 @@ def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
                     "--recipe", recipe)  # fmt: skip
     assert again.exit_code == 0, again.stderr
     for side in ("lr", "hr"):
-        one, two = (tmp_path / place / side / "1.png" for place in ("out/pictures", "pairs"))
+        one, two = (tmp_path / place / side / "b.png" for place in ("out/pictures", "pairs"))
         assert one.read_bytes() == two.read_bytes()
     rest = restore("benchmark", *arguments, "--no-motion", "--side", 64, "-o", tmp_path / "rest",
                    "--formats", "json")  # fmt: skip
@@ -222,6 +222,46 @@ def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
         json.loads((tmp_path / "away/report.json").read_text())["entries"][-1]["psnr"]
         > (printed["entries"][-1]["psnr"])
     )
+
+
+@pytest.mark.slow
+def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
+    (tmp_path / "photos/twin").mkdir(parents=True)
+    for name in ("a", "b", "twin/a"):
+        array = (picture(80, 96, 0)[0].permute(1, 2, 0) * 255).byte().numpy()
+        Image.fromarray(array).save(tmp_path / f"photos/{name}.png")
+
+    def score(photos, *options):
+        output = ("-o", tmp_path / "out", "--formats", "json", "-d", "cpu")
+        return restore("benchmark", "--degrade", "shake", *photos, *options, *output)
+
+    both, first = [tmp_path / "photos"], [tmp_path / "photos/a.png"]
+    assert score(both).exit_code == 0
+    assert report(tmp_path)["count"] == 2
+    still = score(both, "--no-motion")
+    assert still.exit_code == 1
+    assert "is of another motion" in still.stderr
+    assert score(both, "--limit", 1).exit_code == 0
+    assert report(tmp_path)["count"] == 1  # not what lies there of the run before
+    other = score([tmp_path / "photos/b.png"])
+    assert "is of another place among the inputs" in other.stderr
+    twins = score([*first, tmp_path / "photos/twin/a.png"])
+    assert twins.exit_code == 2
+    assert "two inputs are called 'a'" in twins.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "bicubic"), "no --dataset"),
+        (("--dataset", "gopro", "--model", "bicubic", "--no-motion"), "are for --degrade"),
+        (("--degrade", "shake", "photos", "--fetch"), "--degrade makes its own dataset"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(arguments, message):
+    done = restore("benchmark", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
 
 
 def test_one_picture_is_not_worst_and_best(tmp_path, arguments):

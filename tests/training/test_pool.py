@@ -102,7 +102,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
 
 
-def test_every_batch_has_the_shares_of_its_parts():
+def test_every_batch_has_the_probabilities_of_its_parts():
     order = MixtureOrder([40, 24, 18, 9, 9])
     found = [order.locate(number) for number in range(1000)]
     for part, share in enumerate((0.4, 0.24, 0.18, 0.09, 0.09)):
@@ -153,7 +153,7 @@ def test_data_that_a_mixture_does_not_expect_is_refused(photos, pairs, held_out)
         ),
     ],
 )
-def test_shares_that_make_no_sense_are_refused(mixture, message):
+def test_probabilities_that_make_no_sense_are_refused(mixture, message):
     with pytest.raises(ValueError, match=message):
         mixed_recipe(mixture=mixture)
 

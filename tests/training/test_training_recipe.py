@@ -235,7 +235,7 @@ def test_cosine():
     assert whole[50] == pytest.approx(1e-3)
 
 
-def test_stairs_polynomial_and_constant():
+def test_step_polynomial_and_constant():
     steps_ = rates(schedule={"kind": "step", "every": 30, "factor": 0.5, "end": 4e-4})
     assert [steps_[n] for n in (0, 29, 30, 60, 99)] == [2e-3, 2e-3, 1e-3, 5e-4, 4e-4]
     power = rates(schedule={"kind": "polynomial", "power": 0.3})

@@ -85,7 +85,6 @@ def client(hub, tmp_path):
 CONTENT = b"weights" * 20_000
 
 
-@pytest.mark.slow
 def test_good_weights_come_once(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     digest = hashlib.sha256(CONTENT).hexdigest()
@@ -125,7 +124,6 @@ def test_a_hub_out_of_order(hub, client, fault, message):
     assert client.fetch(commit)[0] == 0  # nothing broken was left in the cache
 
 
-@pytest.mark.slow
 def test_another_content_than_listed_is_refused(hub, client):
     hub.commit(REPOSITORY, {FILE: b"others"})
     code, text, _ = client.fetch("main", hashlib.sha256(CONTENT).hexdigest())
