@@ -29,6 +29,7 @@ from restore_cli.errors import (
 from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import get_model
 from restore_cli.training import losses
+from restore_cli.training import state as state_file
 from restore_cli.training.average import Average
 from restore_cli.training.distributed import SingleProcess
 from restore_cli.training.dry_run import dry_run
@@ -111,6 +112,14 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
     torch.save(state, done.state)
     with pytest.raises(UsageError, match="of mprnet-mscam than today's"):
         train(job({"steps": 2}, resume="must"))
+
+
+def test_names_of_earlier_versions_are_todays():
+    old = {"mixture": [{"share": 0.4}], "phases": [{"schedule": {"kind": "stairs", "every": 3}}]}
+    assert state_file._current_names(old) == {
+        "mixture": [{"probability": 0.4}],
+        "phases": [{"schedule": {"kind": "step", "every": 3}}],
+    }
 
 
 def test_the_recipe_says_how_weights_are_drawn():
