@@ -16,8 +16,9 @@ from restore_cli.errors import RestoreError, UsageError
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
     from restore_cli.jobs.estimate import Estimate
+    from restore_cli.jobs.inputs import Source
     from restore_cli.jobs.plan import Item
-    from restore_cli.jobs.request import RestoreRequest, Selection
+    from restore_cli.jobs.request import RestoreRequest
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import Outcome
     from restore_cli.jobs.session import Engine, Summary
@@ -27,40 +28,47 @@ _LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is sa
 
 
 def choose_task(
-    selection: Selection, scale: int | None, size: str | None, *, quiet: bool
-) -> tuple[int | None, str | None]:
-    """`--scale` and `--size`, where neither is given for what the pictures show.
+    request: RestoreRequest, sources: list[Source], scale: int | None, *, quiet: bool
+) -> tuple[RestoreRequest, int | None]:
+    """The request and `--scale`, where it says no size either, for what the pictures show.
 
     Which model was chosen, and why, is said in one line.
     """
+    from restore_cli.inference.sizing import parse_size
     from restore_cli.jobs.choice import choose_for
-    from restore_cli.jobs.inputs import STREAM, find
+    from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.plan import Item
+    from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
 
-    if scale is not None or size is not None:
+    if scale is not None or request.processing.size is not None:
         best = default_checkpoint(default_model(1 if scale == 1 else 4))
         if not quiet:
-            gain = out.decibels(best.gain("real"))
-            out.talk(f"{best.model}: the best bundled one at this scale on real blur ({gain} dB)")
-        return scale, size
-    sources = [source.path for source in find(selection) if source.path != STREAM]
-    pictures = [path for path in sources if not Item(path, path).is_video]
-    choice = choose_for(pictures, max_pixels=selection.max_pixels)
+            kind, gain = f"x{MODELS[best.model].scale}", out.decibels(best.gain("real"))
+            out.talk(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
+        return request, scale
+    paths = [source.path for source in sources if source.path != STREAM]
+    pictures = [path for path in paths if not Item(path, path).is_video]
+    choice = choose_for(pictures, max_pixels=request.selection.max_pixels)
     if choice is None:
-        return None, None
+        return request, None
     if not quiet:
         job = "--size keep" if choice.task == "keep" else choice.task
         model = default_model(1 if choice.task == "x1" else 4)
         out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
-    return (1 if choice.task == "x1" else None), ("keep" if choice.task == "keep" else None)
+    if choice.task == "keep":
+        processing = replace(request.processing, size=parse_size("keep"))
+        request = replace(request, processing=processing)
+    return request, 1 if choice.task == "x1" else None
 
 
-def plan(request: RestoreRequest, spec: PipelineSpec, printer: Printer) -> list[Item]:
+def plan(
+    request: RestoreRequest, spec: PipelineSpec, sources: list[Source], printer: Printer
+) -> list[Item]:
     """Everything there is to do; all that can be refused is refused before anything is loaded."""
     from restore_cli.jobs import plan
 
-    items = plan.plan(request, spec)
+    items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
     return items
 

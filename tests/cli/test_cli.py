@@ -227,7 +227,7 @@ def test_without_a_model_that_of_the_scale_is_taken_and_said(tmp_path, scale, su
     source = make(tmp_path / "a.png")
     done = restore("image", source, "-x", scale)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.startswith(f"{default_model(scale)}: the best bundled one")
+    assert done.stderr.startswith(f"{default_model(scale)}: the best bundled x{scale} model")
     assert (tmp_path / f"a_{suffix}.png").exists()
     named = restore("image", source, "--model", "bicubic", "--on-exists", "overwrite")
     assert "the best" not in named.stderr
