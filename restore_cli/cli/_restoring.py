@@ -12,6 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.errors import RestoreError, UsageError
+from restore_cli.wording import counted, duration
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -143,16 +144,16 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     from restore_cli.jobs.estimate import expected
 
     cost = expected(request, items, pipeline)
-    pictures = out.counted(cost.count, "picture")
+    pictures = counted(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
         (source, (before, after)), target = cost.sizes[0], cost.targets[0]
         out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
     elif cost.count:
         out.talk(f"{pictures}, {cost.read / 1e6:.1f} -> {cost.written / 1e6:.1f} megapixels")
     if (there := sum(item.done for item in items)) and cost.count:
-        out.talk(f"{out.counted(there, 'output')} there already")
+        out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
-        out.talk(f"about {out.duration(cost.seconds)}")
+        out.talk(f"about {duration(cost.seconds)}")
     long, large = (cost.seconds or 0) >= _LONG, cost.written > _LARGE
     if long or large:
         why = " and ".join(
@@ -166,6 +167,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
             faster = f"--size keep ({kept}), or {faster}"
         out.talk(f"note: {why}; better: {faster}")
     return cost.seconds
+
+
+def _there_already(count: int) -> str:
+    return f"{counted(count, 'output')} there already"
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -274,12 +279,11 @@ class Printer:
                 out.talk(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
         failed, total, left = len(summary.failed), summary.total, summary.left
         if summary.skipped and not self.quiet:
-            verb = "was" if summary.skipped == 1 else "were"
-            out.talk(f"{summary.skipped:,} {verb} there already")
+            out.talk(_there_already(summary.skipped))
         if (failed and total > 1) or left:
             others_done = "; the others are done" if failed < total and not left else ""
             rest = f"; {left} {'is' if left == 1 else 'are'} left" if left else others_done
-            out.talk(f"{failed} of {out.counted(total, 'picture')} failed{rest}")
+            out.talk(f"{failed} of {counted(total, 'picture')} failed{rest}")
         if self._json:
             out.data_json(
                 {
@@ -306,7 +310,8 @@ class Printer:
             and not outcome.item.is_video
         ]
         if not shown:
-            out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
+            if not self.quiet:
+                out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         made = f"Restored by {'; '.join(pipeline.describe())}."
         with out.progress_bar(quiet=self.quiet, unit="pictures compared") as bar:
@@ -316,13 +321,14 @@ class Printer:
                 bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
 
             write_comparison(self._compare, shown, made, report)
-        out.talk(f"before and after: {self._compare}")
+        if not self.quiet:
+            out.talk(f"before and after: {self._compare}")
 
 
 def print_plan(
-    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool
+    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool, quiet: bool
 ) -> None:
-    """What `--dry-run` says: a table, or a line of JSON per picture."""
+    """What `--dry-run` says: a table and, unless quiet, the sum; or a line of JSON per picture."""
     from restore_cli.jobs.estimate import estimate
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import was_done
@@ -341,11 +347,13 @@ def print_plan(
         cost = ["", "", "there already"] if one.item.done else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
+    if quiet:
+        return
     to_do = [one for one in estimates if not one.item.done]
     time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))
     if skipped := len(estimates) - len(to_do):
-        out.talk(f"{skipped:,} {'is' if skipped == 1 else 'are'} there already")
-    out.talk(f"{out.counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
+        out.talk(_there_already(skipped))
+    out.talk(f"{counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
 
 
 def _planned(one: Estimate) -> dict[str, object]:
@@ -368,5 +376,5 @@ def _planned(one: Estimate) -> dict[str, object]:
 
 
 def _range(low: float, high: float) -> str:
-    shortest, longest = out.duration(low), out.duration(high)
+    shortest, longest = duration(low), duration(high)
     return shortest if shortest == longest else f"{shortest} to {longest}"

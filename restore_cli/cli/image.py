@@ -366,7 +366,8 @@ def image(
     printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
     items = do.plan(request, spec, sources, printer)
     if dry_run:
-        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json)
+        pipeline = do.load(spec, run_by, quiet=quiet)
+        do.print_plan(request, items, pipeline, json=json, quiet=quiet)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
 

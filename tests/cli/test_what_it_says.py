@@ -78,6 +78,16 @@ def test_refusals_come_before_the_pictures_are_looked_at(tmp_path, monkeypatch):
     assert refused.stderr.startswith("error: --on-exists policy 'ask' ")
 
 
+def test_quiet_is_quiet(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    planned = restore(source, "-w", tiny_weights, "-n", "-q")
+    assert (planned.exit_code, planned.stderr) == (0, "")
+    assert planned.stdout.startswith(f"{source}\t")
+    done = restore(source, "-w", tiny_weights, "-q", "--compare", tmp_path / "c.png")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert (tmp_path / "c.png").exists()
+
+
 def test_of_many_pictures_the_majority_decides(tmp_path):
     paths = [photo(tmp_path / f"{n}.png", *SMALL) for n in range(3)]
     paths.append(photo(tmp_path / "3.png", *LARGE))
