@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 _LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
 
 
+def find_inputs(request: RestoreRequest) -> list[Source]:
+    """What there is to restore, once what cannot end well whatever it is has been refused."""
+    from restore_cli.jobs.inputs import find
+    from restore_cli.jobs.plan import refuse_request
+
+    refuse_request(request)
+    return find(request.selection)
+
+
 def choose_task(
     request: RestoreRequest, sources: list[Source], scale: int | None, *, quiet: bool
 ) -> tuple[RestoreRequest, int | None]:

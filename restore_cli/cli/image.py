@@ -315,8 +315,7 @@ def image(
         from restore_cli.inference.pipeline import PipelineSpec
         from restore_cli.inference.restorer import RestorerOptions
         from restore_cli.inference.sizing import parse_size
-        from restore_cli.jobs.inputs import STREAM, find
-        from restore_cli.jobs.plan import refuse_request
+        from restore_cli.jobs.inputs import STREAM
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
@@ -354,8 +353,7 @@ def image(
         ),
     )
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
-    refuse_request(request)
-    sources = find(selection)
+    sources = do.find_inputs(request)
     if not (model or weights):
         request, scale = do.choose_task(request, sources, scale, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
@@ -366,8 +364,7 @@ def image(
     printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
     items = do.plan(request, spec, sources, printer)
     if dry_run:
-        pipeline = do.load(spec, run_by, quiet=quiet)
-        do.print_plan(request, items, pipeline, json=json, quiet=quiet)
+        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json, quiet=quiet)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
 
