@@ -1,8 +1,8 @@
 """The Python interface: one function, or a model that is loaded once and called often.
 
 What comes in decides what comes out: a PIL picture gives a PIL picture of its mode, an array an
-array of its type, a tensor a tensor of its type on its device, a path a PIL picture, and a list a
-list.
+array of its type, a tensor a tensor of its type on its device, a path a PIL picture in sRGB, and a
+list a list.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import UsageError
+from restore_cli.image import read_image
 from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -96,8 +98,9 @@ class LoadedModel:
                 (H, W, 4), or a batch (N, H, W, C) of them, of uint8, uint16 or float in [0, 1]; a
                 tensor (3, H, W) or (B, 3, H, W) of uint8 or float in [0, 1]; or a list of any of
                 these. Values are taken as sRGB; a profile in a PIL picture is passed on, not
-                applied. A PIL picture is turned upright as its EXIF says. A fourth channel is
-                transparency, and enlarged by bicubic.
+                applied, while files are read as `restore image` reads them: profiles and inks
+                become sRGB, and 16 bits go into the network. A PIL picture is turned upright as
+                its EXIF says. A fourth channel is transparency, and enlarged by bicubic.
             scale: output pixels per input pixel, by bicubic from what the network gives; None for
                 the network's own.
             progress: called with (tiles done, tiles in all) of the picture at work.
@@ -110,10 +113,7 @@ class LoadedModel:
             DeviceError: out of memory.
             PictureError: a file that is no picture, or the network's output is not finite.
         """
-        factor = self.scale if scale is None else scale
-        if factor < 1:
-            raise UsageError(f"scale {scale} is not a factor", hint="1 or more")
-        return self._any(image, factor, progress)
+        return self._any(image, self._factor(scale), progress)
 
     def restore_files(
         self,
@@ -130,16 +130,23 @@ class LoadedModel:
             scale: output pixels per input pixel; None for the network's own.
 
         Raises:
+            UsageError: the scale is below 1.
             RestoreError: nothing can be restored; one picture that fails is an outcome instead.
         """
+        factor = self._factor(scale)
         with self._turn:
-            return run(request, self._pipeline.to_scale(scale or self.scale), on_outcome)
+            return run(request, self._pipeline.to_scale(factor), on_outcome)
+
+    def _factor(self, scale: int | None) -> int:
+        if scale is not None and scale < 1:
+            raise UsageError(f"scale {scale} is not a factor", hint="1 or more")
+        return self.scale if scale is None else scale
 
     def _any(self, image: Any, scale: int, progress: Report) -> Any:
         if isinstance(image, list | tuple):
             return [self._any(one, scale, progress) for one in image]
         if isinstance(image, str | PathLike):
-            return self._picture(_opened(image), scale, progress)
+            return self._file(Path(image), scale, progress)
         if isinstance(image, Image.Image):
             return self._picture(image, scale, progress)
         if isinstance(image, Tensor):
@@ -150,6 +157,24 @@ class LoadedModel:
             f"a {type(image).__name__} is not a picture",
             hint="give a path, a PIL picture, a numpy array, a torch tensor, or a list of them",
         )
+
+    def _file(self, path: Path, scale: int, progress: Report) -> Image.Image:
+        """A file as `restore image` reads it, in sRGB, which PIL holds in 8 bits, or 16 of grey."""
+        picture = read_image(path, icc="strip")
+        deep = picture.depth == 16 and picture.grey and picture.alpha is None
+        planes = [picture.pixels[:, : 1 if picture.grey else 3]]
+        if picture.alpha is not None:
+            planes.append(picture.alpha)
+            planes[0] = planes[0].expand(-1, 3, -1, -1)
+        values = torch.cat(planes, 1)[0].permute(1, 2, 0).numpy()
+        made = torch.from_numpy(self._array(values, scale, progress)).permute(2, 0, 1)[None]
+        whole = rounded(made, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
+        if picture.grey:
+            whole = whole[..., 0] if picture.alpha is None else whole[..., [0, 3]]
+        restored = Image.fromarray(np.ascontiguousarray(whole))
+        if picture.metadata.dpi:
+            restored.info["dpi"] = picture.metadata.dpi
+        return restored
 
     def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
         image = ImageOps.exif_transpose(image)
@@ -229,15 +254,6 @@ class LoadedModel:
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 
-def _opened(path: Name) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"cannot read '{path}': {error}") from error
-
-
 def _refuse_range(values: Tensor) -> None:
     """Refuse floats, of any shape, that are not in [0, 1], and say what brings them there."""
     if not values.isfinite().all():
@@ -275,14 +291,8 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    weights: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    tlsc: bool | None = None,
-    tile: int | None = None,
-    overlap: int | None = None,
-    self_ensemble: bool = False,
     progress: Report = no_report,
+    **options: Unpack[Options],
 ) -> Any:
     """Restore a picture, or a list of them. The model is loaded at the first call and kept.
 
@@ -290,14 +300,8 @@ def restore(
         image: see `LoadedModel.__call__`.
         model: see `load_model`; None for the default one of the scale.
         scale: see `LoadedModel.__call__`.
-        weights: see `load_model`, as all that follow.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, fp16 or bf16.
-        tlsc: local statistics.
-        tile: longest side of a tile in input pixels.
-        overlap: of tiles in input pixels.
-        self_ensemble: mean of the eight flips and transpositions.
         progress: called with (tiles done, tiles in all).
+        **options: weights, device, precision, tlsc, tile, overlap, self_ensemble: see `load_model`.
 
     Returns:
         The same kind and type as the image, `scale` times as wide and high.
@@ -305,18 +309,9 @@ def restore(
     Raises:
         RestoreError: see `load_model` and `LoadedModel.__call__`.
     """
-    if model is None and not weights:
+    if model is None and not options.get("weights"):
         model = default_model(scale)
-    loaded = _kept(
-        model,
-        weights=weights,
-        device=device,
-        precision=precision,
-        tlsc=tlsc,
-        tile=tile,
-        overlap=overlap,
-        self_ensemble=self_ensemble,
-    )
+    loaded = _kept(model, **options)
     return loaded(image, scale=scale, progress=progress)
 
 

@@ -1,19 +1,20 @@
-import inspect
+import io
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import get_overloads, get_type_hints
+from typing import Unpack, get_overloads, get_type_hints
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import restore_cli
 from restore_cli import LoadedModel, api, list_models, load_model, restore
 from restore_cli.errors import PictureError, UsageError, WeightsError
+from restore_cli.image.matrix_profile import make_profile
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
@@ -114,6 +115,9 @@ def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
     assert gfn(colours, scale=1).shape == colours.shape
     with pytest.raises(UsageError, match="scale 0"):
         gfn(colours, scale=0)
+    for scale in (0, -2):
+        with pytest.raises(UsageError, match=f"scale {scale} is not a factor"):
+            gfn.restore_files(RestoreRequest(Selection((Path("a.png"),))), scale=scale)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +166,41 @@ def test_paths_lists_and_batches(colours, gfn, tmp_path):
         gfn(tmp_path / "no.png")
 
 
+ADOBE = make_profile("a", ((0.3127, 0.329), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), (563 / 256,))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("RGB", "RGB"), ("RGBA", "RGBA"), ("CMYK", "RGB"), ("L", "L"), ("LA", "LA"), ("I;16", "I;16")],
+)
+def test_files_of_any_colours_are_read(mode, expected, colours, tmp_path):
+    deep = Image.fromarray(colours[..., 0].astype(np.uint16) * 256 + 7)
+    image = deep if mode == "I;16" else Image.fromarray(colours).convert(mode)
+    image.save(tmp_path / "a.tif", dpi=(300, 300))
+    bicubic = load_model("bicubic")
+    made = bicubic(tmp_path / "a.tif", scale=1)
+    assert (made.mode, made.size) == (expected, image.size)
+    assert made.info["dpi"] == pytest.approx((300, 300))
+    if mode != "CMYK":
+        assert np.array_equal(
+            np.asarray(made), np.asarray(image if mode == "I;16" else bicubic(image, scale=1))
+        )
+
+
+def test_profiles_of_files_are_applied(colours, tmp_path):
+    image = Image.fromarray(colours // 2 + 64)  # inside of sRGB
+    image.save(tmp_path / "a.png", icc_profile=ADOBE)
+    made = load_model("bicubic")(tmp_path / "a.png", scale=1)
+    profile, srgb = (
+        ImageCms.ImageCmsProfile(p) for p in (io.BytesIO(ADOBE), ImageCms.createProfile("sRGB"))
+    )
+    wanted = ImageCms.profileToProfile(image, profile, srgb, renderingIntent=1)
+    off = np.abs(np.asarray(made).astype(int) - np.asarray(wanted))
+    assert off.max() <= 2
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(wanted)).max() > 10
+    assert "icc_profile" not in made.info
+
+
 @pytest.mark.parametrize(
     ("low", "high", "hint"),
     [
@@ -204,7 +243,7 @@ def test_options_have_names_and_types():
     options = get_type_hints(api.Options)
     assert {name: hints[name] for name in options} == options
     assert set(hints) - set(options) == {"model", "return"}
-    assert set(options) < set(inspect.signature(restore).parameters)
+    assert get_type_hints(restore)["options"] == Unpack[api.Options]
     assert len(get_overloads(restore)) == 2
 
 

@@ -18,6 +18,7 @@ from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.datasets.registry import VIDEOS
 from restore_cli.version import __version__
+from restore_cli.wording import counted
 
 BASELINE = "bicubic"
 
@@ -231,10 +232,9 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 def heading(report: Report) -> list[str]:
     """What was measured, and how, in a few lines."""
     part = "all" if report.whole else "a part of its pictures,"
-    several = "s" * (report.count != 1)
     lines = [
-        f"{report.dataset}: {report.description}; {part} {report.count} "
-        f"picture{several}, sha256 {report.data_sha256[:16]}",
+        f"{report.dataset}: {report.description}; {part} "
+        f"{counted(report.count, 'picture')}, sha256 {report.data_sha256[:16]}",
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from restore_cli.cli._complete import complete
-from restore_cli.cli._messages import show
+from restore_cli.cli._messages import INTERRUPTED, show
 from restore_cli.cli._output import talk
 from restore_cli.errors import RestoreError, UsageError, unknown_name
 
@@ -69,7 +69,7 @@ class RestoreGroup(TyperGroup):
             sys.exit(error.exit_code)
         except typer.Abort:
             talk("interrupted")
-            sys.exit(1)
+            sys.exit(INTERRUPTED)
         except Exception as error:
             # Typer's own kind of error, whose class moved when it took click in.
             if not hasattr(error, "format_message"):

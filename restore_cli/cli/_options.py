@@ -56,6 +56,18 @@ def panel(name: str) -> Callable[..., Any]:
     return partial(option, rich_help_panel=name)
 
 
+def refuse_early_json(context: typer.Context) -> None:
+    """Refuse `--json` of a group before one of its commands, which would not see it.
+
+    Raises:
+        UsageError: it was typed there; a variable of the group is for the group alone.
+    """
+    source = context.get_parameter_source("json")
+    if source is not None and source.name == "COMMANDLINE":
+        command = f"{context.command_path} {context.invoked_subcommand}"
+        raise UsageError("--json comes after the command", hint=f"{command} --help")
+
+
 def go_offline(*, offline: bool) -> None:
     """Fetch nothing from here on; huggingface_hub reads this when it is imported."""
     if offline:

@@ -93,34 +93,3 @@ def decibels(gain: float | None) -> str:
 def progress_bar(*, quiet: bool, unit: str) -> Bar:
     """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
     return Bar(quiet=quiet, unit=unit)
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
-
-    >>> counted(1, "pair"), counted(1200, "pair"), counted(0, "entry", "entries")
-    ('1 pair', '1,200 pairs', '0 entries')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time that people can plan with, never "0.0 minutes".
-
-    >>> duration(0.2), duration(41), duration(100), duration(3700), duration(200000)
-    ('less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h')
-    """
-    if seconds < 1:
-        return "less than a second"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 10 and rest:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours == 0:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} days {hours} h"

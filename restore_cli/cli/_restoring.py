@@ -12,12 +12,14 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.errors import RestoreError, UsageError
+from restore_cli.wording import counted, duration
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
     from restore_cli.jobs.estimate import Estimate
+    from restore_cli.jobs.inputs import Source
     from restore_cli.jobs.plan import Item
-    from restore_cli.jobs.request import RestoreRequest, Selection
+    from restore_cli.jobs.request import RestoreRequest
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import Outcome
     from restore_cli.jobs.session import Engine, Summary
@@ -26,41 +28,57 @@ if TYPE_CHECKING:
 _LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
 
 
+def find_inputs(request: RestoreRequest) -> list[Source]:
+    """What there is to restore, once what cannot end well whatever it is has been refused."""
+    from restore_cli.jobs.inputs import find
+    from restore_cli.jobs.plan import refuse_request
+
+    refuse_request(request)
+    return find(request.selection)
+
+
 def choose_task(
-    selection: Selection, scale: int | None, size: str | None, *, quiet: bool
-) -> tuple[int | None, str | None]:
-    """`--scale` and `--size`, where neither is given for what the pictures show.
+    request: RestoreRequest, sources: list[Source], scale: int | None, *, quiet: bool
+) -> tuple[RestoreRequest, int | None]:
+    """The request and `--scale`, where it says no size either, for what the pictures show.
 
     Which model was chosen, and why, is said in one line.
     """
+    from restore_cli.inference.sizing import parse_size
     from restore_cli.jobs.choice import choose_for
-    from restore_cli.jobs.inputs import STREAM, find
+    from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.plan import Item
+    from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
 
-    if scale is not None or size is not None:
+    if scale is not None or request.processing.size is not None:
         best = default_checkpoint(default_model(1 if scale == 1 else 4))
         if not quiet:
-            gain = out.decibels(best.gain("real"))
-            out.talk(f"{best.model}: the best bundled one at this scale on real blur ({gain} dB)")
-        return scale, size
-    sources = [source.path for source in find(selection) if source.path != STREAM]
-    pictures = [path for path in sources if not Item(path, path).is_video]
-    choice = choose_for(pictures, max_pixels=selection.max_pixels)
+            kind, gain = f"x{MODELS[best.model].scale}", out.decibels(best.gain("real"))
+            out.talk(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
+        return request, scale
+    paths = [source.path for source in sources if source.path != STREAM]
+    pictures = [path for path in paths if not Item(path, path).is_video]
+    choice = choose_for(pictures, max_pixels=request.selection.max_pixels)
     if choice is None:
-        return None, None
+        return request, None
     if not quiet:
         job = "--size keep" if choice.task == "keep" else choice.task
         model = default_model(1 if choice.task == "x1" else 4)
         out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
-    return (1 if choice.task == "x1" else None), ("keep" if choice.task == "keep" else None)
+    if choice.task == "keep":
+        processing = replace(request.processing, size=parse_size("keep"))
+        request = replace(request, processing=processing)
+    return request, 1 if choice.task == "x1" else None
 
 
-def plan(request: RestoreRequest, spec: PipelineSpec, printer: Printer) -> list[Item]:
+def plan(
+    request: RestoreRequest, spec: PipelineSpec, sources: list[Source], printer: Printer
+) -> list[Item]:
     """Everything there is to do; all that can be refused is refused before anything is loaded."""
     from restore_cli.jobs import plan
 
-    items = plan.plan(request, spec)
+    items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
     return items
 
@@ -135,16 +153,16 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     from restore_cli.jobs.estimate import expected
 
     cost = expected(request, items, pipeline)
-    pictures = out.counted(cost.count, "picture")
+    pictures = counted(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
         (source, (before, after)), target = cost.sizes[0], cost.targets[0]
         out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
     elif cost.count:
         out.talk(f"{pictures}, {cost.read / 1e6:.1f} -> {cost.written / 1e6:.1f} megapixels")
     if (there := sum(item.done for item in items)) and cost.count:
-        out.talk(f"{out.counted(there, 'output')} there already")
+        out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
-        out.talk(f"about {out.duration(cost.seconds)}")
+        out.talk(f"about {duration(cost.seconds)}")
     long, large = (cost.seconds or 0) >= _LONG, cost.written > _LARGE
     if long or large:
         why = " and ".join(
@@ -158,6 +176,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
             faster = f"--size keep ({kept}), or {faster}"
         out.talk(f"note: {why}; better: {faster}")
     return cost.seconds
+
+
+def _there_already(count: int) -> str:
+    return f"{counted(count, 'output')} there already"
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -266,12 +288,11 @@ class Printer:
                 out.talk(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
         failed, total, left = len(summary.failed), summary.total, summary.left
         if summary.skipped and not self.quiet:
-            verb = "was" if summary.skipped == 1 else "were"
-            out.talk(f"{summary.skipped:,} {verb} there already")
+            out.talk(_there_already(summary.skipped))
         if (failed and total > 1) or left:
             others_done = "; the others are done" if failed < total and not left else ""
             rest = f"; {left} {'is' if left == 1 else 'are'} left" if left else others_done
-            out.talk(f"{failed} of {out.counted(total, 'picture')} failed{rest}")
+            out.talk(f"{failed} of {counted(total, 'picture')} failed{rest}")
         if self._json:
             out.data_json(
                 {
@@ -298,7 +319,8 @@ class Printer:
             and not outcome.item.is_video
         ]
         if not shown:
-            out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
+            if not self.quiet:
+                out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         made = f"Restored by {'; '.join(pipeline.describe())}."
         with out.progress_bar(quiet=self.quiet, unit="pictures compared") as bar:
@@ -308,13 +330,14 @@ class Printer:
                 bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
 
             write_comparison(self._compare, shown, made, report)
-        out.talk(f"before and after: {self._compare}")
+        if not self.quiet:
+            out.talk(f"before and after: {self._compare}")
 
 
 def print_plan(
-    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool
+    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool, quiet: bool
 ) -> None:
-    """What `--dry-run` says: a table, or a line of JSON per picture."""
+    """What `--dry-run` says: a table and, unless quiet, the sum; or a line of JSON per picture."""
     from restore_cli.jobs.estimate import estimate
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import was_done
@@ -333,11 +356,13 @@ def print_plan(
         cost = ["", "", "there already"] if one.item.done else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
+    if quiet:
+        return
     to_do = [one for one in estimates if not one.item.done]
     time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))
     if skipped := len(estimates) - len(to_do):
-        out.talk(f"{skipped:,} {'is' if skipped == 1 else 'are'} there already")
-    out.talk(f"{out.counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
+        out.talk(_there_already(skipped))
+    out.talk(f"{counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
 
 
 def _planned(one: Estimate) -> dict[str, object]:
@@ -360,5 +385,5 @@ def _planned(one: Estimate) -> dict[str, object]:
 
 
 def _range(low: float, high: float) -> str:
-    shortest, longest = out.duration(low), out.duration(high)
+    shortest, longest = duration(low), duration(high)
     return shortest if shortest == longest else f"{shortest} to {longest}"

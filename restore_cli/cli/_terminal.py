@@ -28,6 +28,8 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from restore_cli.wording import clock
+
 _PRIOR = 0.1  # share of the work at which its own pace weighs as much as the plan's estimate
 _GAP = 2  # cells between columns
 _lock = threading.RLock()
@@ -67,17 +69,6 @@ def remaining_seconds(done: float, elapsed: float, expected: float | None) -> fl
     weight = 1.0 if expected is None else done / (done + _PRIOR)
     total = weight * own + (1 - weight) * (expected or 0.0)
     return max(0.0, total - elapsed)
-
-
-def clock(seconds: float) -> str:
-    """Seconds for a bar.
-
-    >>> clock(7.4), clock(754), clock(7500)
-    ('0:07', '12:34', '2:05:00')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _TimeLeft(ProgressColumn):

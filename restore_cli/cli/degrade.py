@@ -12,6 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported, show
+from restore_cli.wording import counted, duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake
 shake-mild, shrunk, handheld, handheld-mixed.
 """
 
-_WHAT, _WHERE = "What is done", "Output"
+_what, _where, _compute = map(opt.panel, ("What is done", "Output", opt.COMPUTE))
 
 
 @reported
@@ -49,53 +50,45 @@ def degrade(
     ] = None,
     output: Annotated[
         str | None,
-        opt.option(
+        _where(
             "--output",
             "-o",
             help="A folder for the pairs and their records, or a file for one picture.",
             metavar="PATH",
-            rich_help_panel=_WHERE,
         ),
     ] = None,
     recipe: Annotated[
         str,
-        opt.option(
+        _what(
             "--recipe",
             help="A shipped recipe's name, or a .toml file.",
             metavar="NAME",
-            rich_help_panel=_WHAT,
         ),
     ] = "shake",
-    seed: Annotated[
-        int, opt.option(help="Same seed, same pictures.", min=0, rich_help_panel=_WHAT)
-    ] = 0,
+    seed: Annotated[int, _what(help="Same seed, same pictures.", min=0)] = 0,
     scale: Annotated[
         int | None,
-        opt.option(
+        _what(
             "--scale",
             "-x",
             help="Downscaling, 1 to 8. Default: the recipe's.",
             min=1,
             max=8,
             metavar="N",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     kernel: Annotated[
         list[str] | None,
-        opt.option(
+        _what(
             "--kernel",
             help="Blur with this .npy, .mat or picture in place of the recipe's motion; "
             "of several, one a picture.",
             metavar="FILE",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     frames: Annotated[
         bool,
-        opt.option(
-            "--frames", help="Folders are films: average their pictures.", rich_help_panel=_WHAT
-        ),
+        _what("--frames", help="Folders are frames of videos: average them."),
     ] = False,
     replay_file: Annotated[
         str | None,
@@ -107,33 +100,30 @@ def degrade(
     ] = None,
     layout: Annotated[
         str,
-        opt.option(
+        _where(
             help="Layout of the folder; `restore datasets layouts` lists them.",
             metavar="NAME",
-            rich_help_panel=_WHERE,
         ),
     ] = "plain",
     split: Annotated[
         str,
-        opt.option(
+        _where(
             help="Split that is written, in layouts that have one.",
             metavar="NAME",
-            rich_help_panel=_WHERE,
         ),
     ] = "train",
     resume: Annotated[
         bool,
-        opt.option("--resume", help="Leave pairs that are done.", rich_help_panel=_WHERE),
+        _where("--resume", help="Leave pairs that are done."),
     ] = False,
     jobs: Annotated[
         int | None,
-        opt.option(
+        _compute(
             "--jobs",
             "-j",
             help="Processes. Default: one a core. The pictures do not depend on it.",
             min=1,
             metavar="N",
-            rich_help_panel=opt.COMPUTE,
         ),
     ] = None,
     device: opt.DeviceOpt = "cpu",
@@ -181,7 +171,7 @@ def degrade(
 
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
-    """Films as they are, pictures of the other folders."""
+    """Videos as they are, pictures of the other folders."""
     from restore_cli.datasets.synthesize import is_film
     from restore_cli.jobs.inputs import pictures
 
@@ -229,6 +219,6 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
         pace = f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures"
-        done = f", {out.counted(skipped, 'input')} done before" if skipped else ""
-        out.talk(f"{out.counted(made, 'pair')} in {out.duration(seconds)}, {pace}{done}")
+        done = f", {counted(skipped, 'input')} done before" if skipped else ""
+        out.talk(f"{counted(made, 'pair')} in {duration(seconds)}, {pace}{done}")
     return not failed

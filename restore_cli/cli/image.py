@@ -98,7 +98,7 @@ def image(
             "-m",
             help="maxim, mprnet, msan and attentive-deblur keep the size; maxim-mscam, "
             "mprnet-mscam, gfn and moadg enlarge x4; A+B runs B after A. Default: chosen by size "
-            "and blur of the picture, maxim-mscam for x4 or maxim for x1.",
+            "and blur of the picture, maxim-mscam for x4 or maxim for x1; from stdin always x4.",
             metavar="NAME",
         ),
     ] = None,
@@ -295,7 +295,7 @@ def image(
         bool,
         _print(
             "--check/--no-check",
-            help="Warn of inputs that are sharp already, out of focus, noisy, blocky or large.",
+            help="Warn of inputs that are sharp already, out of focus, noisy or blocky.",
         ),
     ] = True,
     json: opt.JsonOpt = False,
@@ -340,9 +340,6 @@ def image(
     named = tuple(include or ()), tuple(exclude or ())
     part, most = opt.parse_shard(shard), max_pixels or MAX_PIXELS
     selection = Selection(paths, recursive, *named, part, most)
-    if not (model or weights):
-        scale, size = do.choose_task(selection, scale, size, quiet=quiet)
-    spec = PipelineSpec.parse(model, weights, scale, options)
     request = RestoreRequest(
         selection,
         Destination(_output(output, paths), on_exists, resume),
@@ -356,14 +353,18 @@ def image(
         ),
     )
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
+    sources = do.find_inputs(request)
+    if not (model or weights):
+        request, scale = do.choose_task(request, sources, scale, quiet=quiet)
+    spec = PipelineSpec.parse(model, weights, scale, options)
     if raw is not None:
         height, width = opt.parse_frame_size(raw)
         do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
         return
     printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
-    items = do.plan(request, spec, printer)
+    items = do.plan(request, spec, sources, printer)
     if dry_run:
-        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json)
+        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json, quiet=quiet)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
 

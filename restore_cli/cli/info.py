@@ -52,7 +52,8 @@ def info(
             out.data_json({"file": text} | facts)
             continue
         if "provenance" in facts:
-            out.table(("", text), list(_rows(facts)))
+            out.data(text)
+            out.facts(_rows(facts))
             continue
         out.data(text)
         for name, value in facts.items():

@@ -21,6 +21,8 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """What can be run. Without a command: list."""
     if context.invoked_subcommand is None:
         list_models(json=json)
+        return
+    opt.refuse_early_json(context)
 
 
 _LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "own_weights", "published_files")

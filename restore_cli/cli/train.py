@@ -15,6 +15,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import INTERRUPTED, reported, require
 from restore_cli.errors import UsageError, unknown_name
+from restore_cli.wording import clock, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from restore_cli.training.progress import Progress
 
 RESUME = ("no", "auto", "must")
-SAFETY = "Never lose work"
+_safety, _compute = opt.panel("Never lose work"), opt.panel(opt.COMPUTE)
+_print = opt.panel(opt.REPORT)
 EPILOG = """
 Examples:
 
@@ -80,56 +82,49 @@ def train(
     ] = None,
     resume: Annotated[
         str,
-        opt.option(
+        _safety(
             help="auto: resume the run in --output, or start it; must: only resume an existing "
             "run; no: refuse if one exists.",
             metavar="no|auto|must",
-            rich_help_panel=SAFETY,
         ),
     ] = "no",
     minutes: Annotated[
         float | None,
-        opt.option(
+        _safety(
             help="Stop after so many minutes; --resume auto goes on.",
             min=0,
-            rich_help_panel=SAFETY,
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        opt.option(
+        _safety(
             "--dry-run",
             "-n",
             help="One step of every phase; time and memory of the whole, or what --minutes reach.",
-            rich_help_panel=SAFETY,
         ),
     ] = False,
     precision: Annotated[
         str,
-        opt.option(
+        _compute(
             help="auto, fp32, bf16 or fp16; auto is bf16 on GPUs that have it.",
             metavar="TYPE",
-            rich_help_panel=opt.COMPUTE,
         ),
     ] = "auto",
     accumulate: Annotated[
         int,
-        opt.option(
+        _compute(
             help="Compute a batch in so many parts: less memory.",
             min=1,
-            rich_help_panel=opt.COMPUTE,
         ),
     ] = 1,
     compiled: Annotated[
         bool,
-        opt.option(
-            "--compile", help="Fuse the network by torch.compile.", rich_help_panel=opt.COMPUTE
-        ),
+        _compute("--compile", help="Fuse the network by torch.compile."),
     ] = False,
     device: opt.DeviceOpt = "auto",
     tensorboard: Annotated[
         bool,
-        opt.option("--tensorboard", help="Event files as well.", rich_help_panel=opt.REPORT),
+        _print("--tensorboard", help="Event files as well."),
     ] = False,
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
@@ -144,7 +139,7 @@ def train(
     # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if recipe is None:
-        _list_recipes()
+        _list_recipes(as_json=as_json)
         return
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
@@ -178,7 +173,7 @@ def train(
         tensorboard=_tensorboard_writer() if tensorboard else None,
     )
     if dry_run:
-        _dry_run(job, as_json=as_json)
+        _dry_run(job, as_json=as_json, quiet=quiet)
     else:
         _train(job, as_json=as_json, quiet=quiet)
 
@@ -224,7 +219,7 @@ class _Display:
         pace = f"{progress.steps_per_second:.2f} steps/s"
         pace += f", {progress.patches_per_hour / 1000:.1f}k patches/h"
         if progress.seconds_left is not None:
-            pace += f", stops in {_clock(progress.seconds_left)}"
+            pace += f", stops in {clock(max(0.0, progress.seconds_left))}"
         self.bar.update(
             self.task,
             completed=progress.step,
@@ -262,7 +257,7 @@ class _Display:
         where = "done" if last.step == last.steps else f"stopped in phase '{last.phase}'"
         out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
-            rest = _hours((last.steps - last.step) / last.steps_per_second)
+            rest = duration((last.steps - last.step) / last.steps_per_second)
             out.talk(f"the rest takes about {rest}; go on with:\n  {_resuming(sys.argv[1:])}")
 
 
@@ -286,24 +281,15 @@ def _score(progress: Progress) -> str:
     return f"{progress.psnr:.2f} dB, {progress.gain:+.2f} over {progress.baseline}"
 
 
-def _clock(seconds: float) -> str:
-    """Minutes and seconds, never negative.
-
-    >>> _clock(95.4), _clock(-1)
-    ('1:35', '0:00')
-    """
-    whole = max(round(seconds), 0)
-    return f"{whole // 60}:{whole % 60:02d}"
-
-
-def _dry_run(job: TrainJob, *, as_json: bool) -> None:
+def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     from restore_cli.training.dry_run import dry_run, steps_within
 
     every = job.recipe.validate_every
     done = []
     for phase in dry_run(job):
         done.append(phase)
-        out.talk(f"phase '{phase.phase}': data, step, validation, save and resume work")
+        if not quiet:
+            out.talk(f"phase '{phase.phase}': data, step, validation, save and resume work")
     if as_json:
         for phase in done:
             hours = phase.seconds(every) / 3600
@@ -330,14 +316,16 @@ def _dry_run(job: TrainJob, *, as_json: bool) -> None:
             f"{phase.steps:,}",
             f"{phase.step:.2f}",
             f"{phase.data / phase.step:.0%}",
-            _hours(phase.seconds(every)),
+            duration(phase.seconds(every)),
             f"{phase.memory / 2**30:.1f}",
         )
         for phase in done
     ]
     columns = ("phase", "trained", "steps", "s/step", "for data", "time", "GiB")
     out.table(columns, rows)
-    out.talk(f"in all {_hours(total)}; nothing was written")
+    if quiet:
+        return
+    out.talk(f"in all {duration(total)}; nothing was written")
     if job.minutes:
         reached = steps_within(60 * job.minutes, done, every)
         runs = math.ceil(total / 60 / job.minutes)
@@ -347,17 +335,22 @@ def _dry_run(job: TrainJob, *, as_json: bool) -> None:
         )
 
 
-def _list_recipes() -> None:
+def _list_recipes(*, as_json: bool) -> None:
     from restore_cli.training.recipe import ablations, load_recipe, shipped_recipes
 
-    rows = []
+    recipes = []
     for name in (*shipped_recipes(), *ablations()):
         recipe = load_recipe(name)
         config = recipe.config or "of --weights"
         if isinstance(config, dict):
             config = ", ".join(f"{key} {value}" for key, value in config.items())
         phases = ", ".join(phase.name for phase in recipe.phases)
-        rows.append((name, f"{recipe.steps:,}", f"{recipe.model or 'any'} {config}: {phases}"))
+        recipes.append((name, recipe.steps, f"{recipe.model or 'any'} {config}: {phases}"))
+    if as_json:
+        keys = ("recipe", "steps", "description")
+        out.data_json([dict(zip(keys, one, strict=True)) for one in recipes])
+        return
+    rows = [(name, f"{steps:,}", description) for name, steps, description in recipes]
     out.table(("recipe", "steps", "model, config: phases"), rows)
 
 
@@ -370,8 +363,3 @@ def _tensorboard_writer() -> Any:
             hint="pip install 'restore-cli[tensorboard]'",
         ) from error
     return SummaryWriter
-
-
-def _hours(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

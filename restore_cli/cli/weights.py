@@ -47,6 +47,8 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """List the weights where no command was given."""
     if context.invoked_subcommand is None:
         list_weights(json=json)
+        return
+    opt.refuse_early_json(context)
 
 
 @app.command("list")

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from restore_cli.errors import RestoreError
 from restore_cli.image import read_image
-from restore_cli.jobs.preflight import blur_by_direction
+from restore_cli.image.info import provenance_of
+from restore_cli.jobs.preflight import SMALLEST, blur_by_direction, luma_of
 
 Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "keep"]
@@ -35,7 +36,6 @@ GONE = 10.0
 REACH = 32.0  # pixels of blur that the x1 network undoes; line of 40 px: 19.3, 0.27 and 19.9, 0.29
 _MOST_LOOKED_AT = 5  # pictures of a run, evenly spread over it
 _SIDE, _CELLS = 384, 3  # pixels of a window's side, and windows along a side of the picture
-_SMALLEST = 96  # pixels of a side of which blur can be told
 _LEVELS = 5  # halvings of the picture, at most
 _BLURRED = 0.33  # blur, as `blur_by_direction` says it, over which a halved picture is not sharp
 _EASED = 0.06  # less by so much must blur be when the picture is halved, or it is texture
@@ -80,9 +80,7 @@ class Choice:
 def look(pixels: Tensor) -> Look:
     """Size and blur of a picture (1, 3, H, W) in [0, 1]."""
     height, width = pixels.shape[-2:]
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    luma = np.tensordot(weights, pixels[0].numpy(), 1)
-    return Look(height, width, *blur_extents(np.ascontiguousarray(luma)))
+    return Look(height, width, *blur_extents(luma_of(pixels)))
 
 
 def choose(seen: Look) -> Choice:
@@ -103,10 +101,15 @@ def choose(seen: Look) -> Choice:
 def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
     """The job for the pictures of one run, by the majority of a few; None where none can be read.
 
+    Earlier results among them are not looked at, unless there is nothing else: a folder gets the
+    same choice before and after it was restored.
+
     Args:
         paths: of all of them, in order.
         max_pixels: larger ones are not looked at.
     """
+    if len(paths) > 1:
+        paths = [path for path in paths if not provenance_of(path)] or paths
     step = max(1, len(paths) // _MOST_LOOKED_AT)
     choices = []
     for path in paths[::step][:_MOST_LOOKED_AT]:
@@ -138,7 +141,7 @@ def blur_extents(luma: Array) -> tuple[float, float]:
     Returns:
         1 for none, as for pictures with a side under 96 px, which are too small to tell.
     """
-    if min(luma.shape) < _SMALLEST:
+    if min(luma.shape) < SMALLEST:
         return 1.0, 1.0
     most, least = zip(*(_extents(window) for window in _textured(_windows(luma))), strict=True)
     return min(most), min(*most, *least)
@@ -147,9 +150,9 @@ def blur_extents(luma: Array) -> tuple[float, float]:
 def _windows(luma: Array) -> list[list[Array]]:
     """Cells of the picture; each as its middle at full size, at half of it, and so on."""
     height, width = luma.shape
-    rows, columns = (max(1, min(_CELLS, side // (2 * _SMALLEST))) for side in luma.shape)
+    rows, columns = (max(1, min(_CELLS, side // (2 * SMALLEST))) for side in luma.shape)
     levels: list[Array] = [luma]
-    while len(levels) < _LEVELS and min(levels[-1].shape) // 2 >= _SMALLEST:
+    while len(levels) < _LEVELS and min(levels[-1].shape) // 2 >= SMALLEST:
         high, wide = (side // 2 for side in levels[-1].shape)
         half = cv2.resize(levels[-1], (wide, high), interpolation=cv2.INTER_AREA)
         levels.append(half.astype(np.float32, copy=False))
@@ -165,7 +168,7 @@ def _cut(level: Array, place: tuple[float, float], high: int, wide: int) -> Arra
     """The part of a level around a place, at least as large as blur can be told of."""
     spans = []
     for share, side, cell in zip(place, level.shape, (high, wide), strict=True):
-        long = min(side, _SIDE, max(cell, _SMALLEST))
+        long = min(side, _SIDE, max(cell, SMALLEST))
         start = int(min(max(share * side - long / 2, 0), side - long))
         spans.append(slice(start, start + long))
     return np.ascontiguousarray(level[spans[0], spans[1]])

@@ -10,12 +10,12 @@ import torch
 
 from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
-from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.weights.manifest import checkpoint_of
+from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # pixels a side of the picture that warms up, and of the first timed one
 _PROBES = 3
@@ -82,14 +82,13 @@ def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         targets.append(item.target)
         height, width = _given(request, pipeline, before)
         pixels += _worked(pipeline, height, width)[1]
-    rate = _listed_rate(pipeline)
     return Expected(
         len(to_do),
         tuple(sizes),
         tuple(targets),
         sum(before[0] * before[1] for _, (before, _) in sizes),
         sum(after[0] * after[1] for _, (_, after) in sizes),
-        None if rate is None or not sizes else pixels * rate,
+        _listed_seconds(pipeline, pixels) if sizes else None,
     )
 
 
@@ -153,14 +152,22 @@ def _rate(pipeline: Pipeline, height: int, width: int) -> float:
     return (time.monotonic() - begun) / (height * width)
 
 
-def _listed_rate(pipeline: Pipeline) -> float | None:
-    """Seconds per input pixel that the manifest tells of one network on a processor."""
-    facts = [fact for fact in pipeline.facts if fact.weights]
-    if pipeline.options.device.type != "cpu" or len(facts) != 1:
+def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:
+    """Seconds that the manifest lets expect of one network; None on a GPU, or if not measured.
+
+    Args:
+        checkpoint: of the network.
+        pixels: of the input, overlaps of tiles included.
+        options: the device, and whether the self-ensemble runs it eight times.
+    """
+    if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None
-    listed = checkpoint_of(facts[0].sha256)
-    if listed is None or listed.seconds_per_megapixel is None:
-        return None
-    times = 8 if pipeline.options.self_ensemble else 1
+    times = 8 if options.self_ensemble else 1
     cores = min(torch.get_num_threads(), 4 * _CORES)
-    return listed.seconds_per_megapixel / 1e6 * times * _CORES / cores
+    return checkpoint.seconds_per_megapixel * pixels / 1e6 * times * _CORES / cores
+
+
+def _listed_seconds(pipeline: Pipeline, pixels: int) -> float | None:
+    facts = [fact for fact in pipeline.facts if fact.weights]
+    listed = checkpoint_of(facts[0].sha256) if len(facts) == 1 else None
+    return None if listed is None else listed_seconds(listed, pixels, pipeline.options)

@@ -11,7 +11,7 @@ from restore_cli.image import FORMATS, read_size
 from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, find, identity
+from restore_cli.jobs.inputs import STREAM, Source, find, identity
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
 
 ON_EXISTS = ("error", "skip", "overwrite", "rename")
@@ -42,7 +42,19 @@ class Item:
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
+def refuse_request(request: RestoreRequest) -> None:
+    """Refuse what cannot end well whatever the inputs and the model are.
+
+    Raises:
+        UsageError: an unknown choice, name and format disagree, options that exclude each other.
+    """
+    _refuse_choices(request)
+    outputs.refuse_name(request.destination.output, request.encoding.format)
+
+
+def plan(
+    request: RestoreRequest, spec: PipelineSpec, sources: list[Source] | None = None
+) -> list[Item]:
     """Pair every input with its output, and refuse what cannot end well.
 
     Nothing is read but names and headers, nothing written, and no weights are loaded.
@@ -50,6 +62,7 @@ def plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
     Args:
         request: what was asked for.
         spec: of the pipeline; its scale and name may be part of names.
+        sources: what `find` gave for the selection, where that is known already.
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
@@ -57,16 +70,15 @@ def plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
             a folder cannot be written, a disk is too full, name and format disagree, an unknown
             choice.
     """
-    _refuse_choices(request)
-    outputs.refuse_name(request.destination.output, request.encoding.format)
+    refuse_request(request)
     try:
-        return _plan(request, spec)
+        return _plan(request, spec, find(request.selection) if sources is None else sources)
     except OSError as error:
         raise UsageError(f"cannot use '{error.filename}': {error.strerror}") from error
 
 
-def _plan(request: RestoreRequest, spec: PipelineSpec) -> list[Item]:
-    sources, output = find(request.selection), request.destination.output
+def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) -> list[Item]:
+    output = request.destination.output
     one_file = output == STREAM or (
         output is not None and outputs.is_file_name(output) and not outputs.is_template(output)
     )

@@ -21,31 +21,23 @@ from torch import Tensor
 Array = NDArray[np.float32]
 
 _SIDE = 640  # pixels of the middle that are looked at
-_SMALLEST = 96
+SMALLEST = 96  # pixels of a side of which blur can be told
 _SHARP = 0.26  # blur in the most blurred direction
 _DEFOCUSED, _EVEN = 0.45, 0.22  # mean blur; spread over directions, as a share of the mean
 _BLOCKS = 1.12  # steps across the borders of 8x8 blocks over steps elsewhere
 _NOISE = 3.5  # of 255
-_LARGE = 4_000_000  # pixels, for a network that enlarges
 
 
-def remarks(pixels: Tensor, scale: int) -> list[str]:
+def remarks(pixels: Tensor) -> list[str]:
     """What a person should know before expecting much; empty where all is well.
 
     Args:
         pixels: (1, 3, H, W) in [0, 1].
-        scale: of the network.
     """
-    found = []
-    height, width = pixels.shape[-2:]
-    if scale > 1 and height * width > _LARGE:
-        found.append(
-            f"{width}x{height} is more than the small pictures that x{scale} models are trained "
-            "on; make it smaller first, or use a model that keeps the size"
-        )
-    if min(height, width) < _SMALLEST:
+    found: list[str] = []
+    if min(pixels.shape[-2:]) < SMALLEST:
         return found
-    luma = _middle(pixels)
+    luma = luma_of(_middle(pixels))
     noise, blocks = noise_level(luma), blockiness(luma)
     directions = blur_by_direction(luma)
     worst, mean = max(directions), sum(directions) / len(directions)
@@ -58,6 +50,12 @@ def remarks(pixels: Tensor, scale: int) -> list[str]:
     if noise > _NOISE:
         found.append(f"it is noisy (about {noise:.0f} of 255), which hides what blur has left")
     return found
+
+
+def luma_of(pixels: Tensor) -> Array:
+    """Luma (H, W) of a picture (1, 3, H, W), both in [0, 1]."""
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    return np.ascontiguousarray(np.tensordot(weights, pixels[0].numpy(), 1))
 
 
 def blur_by_direction(luma: Array) -> tuple[float, ...]:
@@ -108,11 +106,9 @@ def _border_ratio(luma: Array) -> float:
     return float(steps[7::8].mean() / max(float(inside.mean()), 1e-6))
 
 
-def _middle(pixels: Tensor) -> Array:
-    """Luma of the middle, cut where blocks of JPEG begin."""
+def _middle(pixels: Tensor) -> Tensor:
+    """The middle, cut where blocks of JPEG begin."""
     height, width = pixels.shape[-2:]
     top = max(0, height - _SIDE) // 2 // 8 * 8
     left = max(0, width - _SIDE) // 2 // 8 * 8
-    cut = pixels[0, :, top : top + _SIDE, left : left + _SIDE].numpy()
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    return np.ascontiguousarray(np.tensordot(weights, cut, 1))
+    return pixels[..., top : top + _SIDE, left : left + _SIDE]

@@ -107,8 +107,7 @@ class Restoration:
             height, width = how.output_size(*picture.size, scale)
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
-            enlarges = height > picture.size[0]
-            found = tuple(remarks(picture.pixels, scale if enlarges else 1)) if how.check else ()
+            found = tuple(remarks(picture.pixels)) if how.check else ()
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(

@@ -1,4 +1,4 @@
-"""Videos: every frame through the line, everything else copied, in a container of the same kind."""
+"""Videos: every frame through the pipeline, all else copied, in a container of the same kind."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ class _Copy:
         height, width = (side * stage.scale for side in (frame.height, frame.width))
         self._whole = (width, height) if self._turn.swap else (height, width)
         self._deep = self._colours.bits > 8
-        self._image = self._add_image(frame)
+        self._image = self._add_image()
         self.size = (self._image.height, self._image.width)
         if self.size != self._whole:
             self.notes.append("one row or column was cut off: H.264 needs even sides")
         self._copies = self._add_copies()
 
-    def _add_image(self, frame: Any) -> Any:
+    def _add_image(self) -> Any:
         source, said = self._source, self._colours
         image = self._writer.add_stream("libx264", rate=source.average_rate or Fraction(25))
         height, width = self._whole

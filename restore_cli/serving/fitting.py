@@ -10,9 +10,12 @@ from restore_cli.image import Encoding, read_size, write_image
 from restore_cli.image.reading import open_header, read_bytes
 from restore_cli.image.views import read_shrunk
 from restore_cli.inference.pipeline import own_scale, split_names
+from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
+from restore_cli.wording import duration
 
 MUCH = 50_000_000  # pixels of a result that is made only when it is asked for twice
 
@@ -42,12 +45,15 @@ class TooManyPixelsError(PictureError):
         self.choices = choices
 
 
-def fitted(job: Job, max_pixels: int, *, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
+def fitted(
+    job: Job, max_pixels: int, options: RestorerOptions, *, shrink: bool, sure: bool
+) -> tuple[Job, tuple[str, ...]]:
     """The job as it may be submitted, and notes on what was done to its picture.
 
     Args:
         job: with its picture in place.
         max_pixels: of a result.
+        options: of the networks; self-ensemble is the job's.
         shrink: whether to make the picture as small as needed.
         sure: whether a large result is wanted.
 
@@ -71,37 +77,36 @@ def fitted(job: Job, max_pixels: int, *, shrink: bool, sure: bool) -> tuple[Job,
         f"'{job.source.name}' is {size[1]}x{size[0]}: the result would be "
         f"{size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"
         + (f"; at most {_millions(max_pixels)} are made here" if result > max_pixels else ""),
-        _choices(job.settings, size, scale, max_pixels),
+        _choices(job.settings, size, max_pixels, options),
     )
 
 
 def _choices(
-    settings: JobSettings, size: tuple[int, int], scale: int, max_pixels: int
+    settings: JobSettings, size: tuple[int, int], max_pixels: int, options: RestorerOptions
 ) -> list[Choice]:
-    pixels = size[0] * size[1]
+    pixels, scale = size[0] * size[1], _scale(settings)
+    options = replace(options, self_ensemble=settings.self_ensemble)
     height, width = _shrunk(size, min(max_pixels, MUCH), scale)
     label = f"Shrink it for me to {width}x{height}; the result is {width * scale}x{height * scale}"
-    choices = [Choice(label + _time(settings.model, height * width), {"shrink": "1"})]
+    choices = [Choice(label + _time(settings.model, height * width, options), {"shrink": "1"})]
     same = default_model(1)
     if scale > 1 and pixels <= max_pixels:
         label = f"Deblur only, and keep {size[1]}x{size[0]} (x1 model {same})"
         fields = {"model": same, "scale": "", "sure": "1"}
-        choices.append(Choice(label + _time(same, pixels), fields))
+        choices.append(Choice(label + _time(same, pixels, options), fields))
     if pixels * scale**2 <= max_pixels:
-        choices.append(Choice("Do it all the same" + _time(settings.model, pixels), {"sure": "1"}))
+        choices.append(
+            Choice("Do it all the same" + _time(settings.model, pixels, options), {"sure": "1"})
+        )
     return choices
 
 
-def _time(model: str, pixels: int) -> str:
+def _time(model: str, pixels: int, options: RestorerOptions) -> str:
     """How long a model takes for an input, as far as it was measured."""
     if model in (BICUBIC, "") or "+" in model:
         return ""
-    seconds = default_checkpoint(model).seconds_per_megapixel
-    if seconds is None:
-        return ""
-    minutes = seconds * pixels / 1e6 / 60
-    text = f"{minutes:.0f} min" if minutes >= 1.5 else f"{max(1, round(minutes * 60))} s"
-    return f": about {text} on two processor cores"
+    seconds = listed_seconds(default_checkpoint(model), pixels, options)
+    return "" if seconds is None else f": about {duration(max(1.0, seconds))}"
 
 
 def _scale(settings: JobSettings) -> int:

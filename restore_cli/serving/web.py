@@ -234,7 +234,8 @@ class _Site:
 
     def _fitted(self, job: Job, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
         with self.fitting:
-            return fitted(job, self.queue.max_pixels, shrink=shrink, sure=sure)
+            queue = self.queue
+            return fitted(job, queue.max_pixels, queue.options, shrink=shrink, sure=sure)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
@@ -250,7 +251,7 @@ class _Site:
         return FileResponse(
             job.target,
             media_type="application/octet-stream",
-            filename=_file_name(job.target.name),
+            filename=job.target.name,
             headers={"X-Content-Type-Options": "nosniff"},
         )
 
@@ -268,11 +269,6 @@ def _failed(_: Request, error: Exception) -> Response:
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
     return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), status)
-
-
-def _file_name(name: str) -> str:
-    """What a visitor saves a result as: photo_x4.png, or photo_deblurred.png at its own size."""
-    return re.sub(r"_x1(?=\.\w+$)", "_deblurred", name)
 
 
 def _settings(fields: dict[str, str]) -> JobSettings:
@@ -305,7 +301,7 @@ def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
     if job.state == "done" and job.target is not None and job.shown is not None:
         facts |= dataclasses.asdict(job.shown) | {"name": job.source.name}
         facts |= {
-            "file": _file_name(job.target.name),
+            "file": job.target.name,
             "bytes": job.target.stat().st_size,
             "seconds": round(job.seconds, 1),
             "notes": [for_visitors(note) for note in job.notes],

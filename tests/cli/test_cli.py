@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import ROOT, official, picture
 from PIL import Image
 from typer.testing import CliRunner
@@ -80,7 +81,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
     counts = {"total": 4, "restored": 0, "skipped": 3, "failed": 1, "left": 0}
     assert lines.pop() == {"status": "summary"} | counts
     assert [line["status"] for line in lines] == ["skipped"] * 3 + ["failed"]
-    assert "3 were there already" in skipped.stderr
+    assert "3 outputs there already" in skipped.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,16 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, tiny_weights, monkeypatch)
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ctrl_c_at_a_question_says_so_by_its_status(tmp_path, tiny_weights, monkeypatch):
+    def interrupted(*_, **__):
+        raise typer.Abort
+
+    monkeypatch.setattr("restore_cli.cli.weights.asks", lambda: True)
+    monkeypatch.setattr("typer.prompt", interrupted)
+    done = restore("weights", "add", tiny_weights)
+    assert (done.exit_code, done.stderr) == (130, "interrupted\n")
 
 
 def run_with_terminal_for_stderr(*arguments):
@@ -217,6 +228,10 @@ def test_models_and_weights():
     verified = restore("weights", "verify")
     assert verified.exit_code == 0
     assert f"{name}\tok\t" in verified.stdout
+    for group in ("weights", "models"):
+        early = restore(group, "--json", "list")
+        assert (early.exit_code, early.stdout) == (2, "")
+        assert early.stderr.startswith("error: --json comes after the command\n")
     path = restore("weights", "path", name).stdout.strip()
     assert path.endswith(".safetensors")
     assert path in restore("weights", "fetch").stdout.splitlines()
@@ -227,7 +242,7 @@ def test_without_a_model_that_of_the_scale_is_taken_and_said(tmp_path, scale, su
     source = make(tmp_path / "a.png")
     done = restore("image", source, "-x", scale)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.startswith(f"{default_model(scale)}: the best bundled one")
+    assert done.stderr.startswith(f"{default_model(scale)}: the best bundled x{scale} model")
     assert (tmp_path / f"a_{suffix}.png").exists()
     named = restore("image", source, "--model", "bicubic", "--on-exists", "overwrite")
     assert "the best" not in named.stderr
@@ -357,6 +372,8 @@ def test_train_makes_weights_that_image_takes(tmp_path):
 @pytest.mark.slow
 def test_train_lists_estimates_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()
+    as_json = json.loads(restore("train", "--json").stdout)
+    assert [one["recipe"] for one in as_json] == [line.split("\t")[0] for line in listed]
     assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]
     (tmp_path / "photos").mkdir()
     make(tmp_path / "photos/0.png", 360, 340)

@@ -39,6 +39,13 @@ def test_info_of_weights_and_of_nothing(tmp_path, tiny_weights):
     assert "mprnet-mscam" in both.stdout
 
 
+def test_every_file_has_its_name_in_a_pipe(tiny_weights):
+    lines = restore("info", tiny_weights, "gfn-lite.shake").stdout.splitlines()
+    names = [n for n, line in enumerate(lines) if "\t" not in line]
+    assert [lines[n] for n in names] == [str(tiny_weights), "gfn-lite.shake"]
+    assert [lines[n + 1] for n in names] == ["model\tmprnet-mscam", "model\tgfn"]
+
+
 def test_doctor(monkeypatch):
     report = json.loads(restore("doctor", "--json").stdout)
     assert report["facts"]["torch"]

@@ -16,7 +16,8 @@ from restore_cli.cli import _restoring
 from restore_cli.cli.app import app
 from restore_cli.image import read_image
 from restore_cli.jobs.choice import choose_for
-from restore_cli.jobs.request import Selection
+from restore_cli.jobs.inputs import find
+from restore_cli.jobs.request import RestoreRequest, Selection
 
 
 def restore(*arguments):
@@ -52,13 +53,39 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
     ],
 )
 def test_the_job_is_chosen_and_said(tmp_path, capsys, what, expected, said):
-    selection = Selection((photo(tmp_path / "a.png", *what),))
-    assert _restoring.choose_task(selection, None, None, quiet=False) == expected
+    given = RestoreRequest(Selection((photo(tmp_path / "a.png", *what),)))
+    sources = find(given.selection)
+
+    def chosen(*, quiet):
+        request, scale = _restoring.choose_task(given, sources, None, quiet=quiet)
+        return scale, request.processing.size and str(request.processing.size)
+
+    assert chosen(quiet=False) == expected
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert line.endswith("(--model, -x or --size overrule)\n")
-    assert _restoring.choose_task(selection, None, None, quiet=True) == expected
+    assert chosen(quiet=True) == expected
     assert capsys.readouterr().err == ""
+
+
+def test_refusals_come_before_the_pictures_are_looked_at(tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("restore_cli.jobs.choice.choose_for", never)
+    refused = restore(make(tmp_path / "a.png"), "--on-exists", "ask")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: --on-exists policy 'ask' ")
+
+
+def test_quiet_is_quiet(tmp_path, tiny_weights):
+    source = make(tmp_path / "a.png")
+    planned = restore(source, "-w", tiny_weights, "-n", "-q")
+    assert (planned.exit_code, planned.stderr) == (0, "")
+    assert planned.stdout.startswith(f"{source}\t")
+    done = restore(source, "-w", tiny_weights, "-q", "--compare", tmp_path / "c.png")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert (tmp_path / "c.png").exists()
 
 
 def test_of_many_pictures_the_majority_decides(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from situations import situation
 
-from restore_cli.jobs.choice import GONE, blur_extents, choose, look
+from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
+from restore_cli.jobs.choice import GONE, blur_extents, choose, choose_for, look
 
 SITUATIONS = [
     # photo, width, height, blur, its pixels, noise of 255, what is right
@@ -90,3 +91,19 @@ def test_sky_tells_nothing():
     pixels = torch.from_numpy(image).expand(1, 3, -1, -1)
     assert choose(look(pixels)).task == "x1"
     assert choose(look(torch.full((1, 3, 1200, 1600), 0.5))).task in ("x1", "keep")
+
+
+def test_earlier_results_do_not_change_the_choice_for_a_folder(tmp_path):
+    """A majority of small pictures; with the large results that they became, one of large ones."""
+    made = Encoding("png", provenance=(("version", "0"), ("key", "k")))
+    for name, size in {"a": (600, 400), "b": (1600, 1200), "c": (640, 400)}.items():
+        seen = situation("casa-mila", *size, "30", 6, 0)
+        write_image(tmp_path / f"{name}.png", Picture(seen, None, False, "png"), Encoding("png"))
+    before = choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
+    for name in "abc":
+        result = Picture(situation("casa-mila", 1200, 900, "30", 6, 0), None, False, "png")
+        write_image(tmp_path / f"{name}_x4.png", result, made)
+    assert choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS) == before
+    assert before.task == "x4"
+    results = sorted(tmp_path.glob("*_x4.png"))
+    assert choose_for(results, max_pixels=MAX_PIXELS).task == "x1"  # asked for by name

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,11 +29,15 @@ import httpx
 from restore_cli.cli.app import app as command
 from restore_cli.errors import PictureError
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving import job_queue as queues
+from restore_cli.serving.fitting import _choices
 from restore_cli.serving.job_queue import BusyError, JobQueue, JobSettings
 from restore_cli.serving.listening import addresses, listen
 from restore_cli.serving.web import Limits, make_app
 from restore_cli.serving.words import for_visitors
+from restore_cli.weights.manifest import default_checkpoint
+from restore_cli.wording import duration
 
 HOST = "http://127.0.0.1"
 
@@ -264,6 +269,21 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     anyway = sent().json()["choices"][-1]
     assert anyway["fields"] == {"sure": "1"}
     assert sent(**anyway["fields"]).status_code == 202
+
+
+def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
+    checkpoint, options = default_checkpoint("maxim"), RestorerOptions(torch.device("cpu"))
+    seconds = {}
+    for cores in (1, 4):
+        monkeypatch.setattr("torch.get_num_threads", lambda cores=cores: cores)
+        seconds[cores] = listed_seconds(checkpoint, 10**6, options)
+    assert seconds[1] == 4 * seconds[4] > 0
+    eight = listed_seconds(checkpoint, 10**6, replace(options, self_ensemble=True))
+    assert eight == 8 * seconds[4]
+    assert listed_seconds(checkpoint, 10**6, replace(options, device=torch.device("cuda"))) is None
+    ensemble = JobSettings("maxim", self_ensemble=True)
+    *_, anyway = _choices(ensemble, (1000, 1000), 10**9, options)
+    assert anyway.label == f"Do it all the same: about {duration(eight)}"
 
 
 def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
