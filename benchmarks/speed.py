@@ -1,6 +1,6 @@
 """Where the time goes: ratios inside one run, so that a slow day cancels out.
 
-    python benchmarks/speed.py [--quick] [--rows network start folder memory]
+    python benchmarks/speed.py [--quick] [--rows network networks start folder memory large]
 
 Prints a table and writes it with the date. Run it on an idle machine: `make bench`.
 
@@ -11,7 +11,9 @@ Prints a table and writes it with the date. Run it on an idle machine: `make ben
 | tlsc | with local statistics / without |
 | folder | `restore image` on 32 pictures, from the first to the last / the network's time alone |
 | start | `restore image` on a 64x64 picture, whole process / `import torch` alone |
-| memory | growth of the process's peak from a small to a large input, a byte of the pictures |
+| NAME / roofline | the same as roofline for every network of paper size |
+| memory | growth of the process's peak from a small to a large input, per byte of input and output |
+| large | a photo of 12 megapixels: -x1 / the network's time alone; keep / -x1 |
 
 Times are taken in turns. A ratio is the median of the turns' ratios. What is published runs in a
 process as Python starts it, ours in one as `restore` starts it (threads, memory).
@@ -46,8 +48,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.memory import keep_freed_memory
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.tlsc import windows
 from restore_cli.models.layers import GlobalMean
@@ -95,7 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="lite instead of paper size")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--rows", nargs="+", default=["network", "start", "folder", "memory"])
+    usual = ["network", "networks", "start", "folder", "memory"]
+    parser.add_argument("--rows", nargs="+", default=usual, help="large takes half an hour")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -106,9 +110,11 @@ def main() -> None:
     keep_freed_memory()
     makers: dict[str, Callable[[], list[Row]]] = {
         "network": lambda: network_rows(config, arguments.repeat),
+        "networks": lambda: [roofline_row(name, arguments.repeat) for name in MODELS],
         "start": lambda: [start_row(arguments.repeat)],
         "folder": lambda: [folder_row()],
         "memory": lambda: [memory_row()],
+        "large": large_rows,
     }
     rows = [row for name in arguments.rows for row in makers[name]()]
     lines = ["| ratio | measured | target | what was measured |", "|---|---|---|---|"]
@@ -121,11 +127,68 @@ def main() -> None:
     (arguments.output / f"{today}.md").write_text(text, "utf-8")
 
 
-def make_network(config: str) -> nn.Module:
+def make_network(config: str, name: str = "mprnet-mscam") -> nn.Module:
     """The same weights in every process."""
     torch.manual_seed(0)
-    model = MODELS["mprnet-mscam"]
+    model = MODELS[name]
     return model.build(model.configs[config]).eval()
+
+
+def load_random(network: nn.Module, config: str, name: str = "mprnet-mscam") -> LoadedNetwork:
+    """A network as the product loads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.safetensors"
+        shape = asdict(MODELS[name].configs[config])
+        write_checkpoint(path, network.state_dict(), Header(name, shape, (64, 64), {}))
+        return load_network(locate(str(path), None))
+
+
+class Convolution:
+    """The measure: a 3x3 convolution as often as half of some operations take.
+
+    As long as half of what it is compared with, so that both meet the same good and bad moments.
+    """
+
+    def __init__(self, flops: int) -> None:
+        self.map = torch.rand(1, 96, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
+        one = nn.Conv2d(96, 96, 3, padding=1, bias=False)
+        self.one = one.to(memory_format=torch.channels_last)
+        self.times = max(1, flops // (2 * CONVOLUTION))
+        self.factor = flops / (2 * self.times * CONVOLUTION)
+
+    def __call__(self) -> None:
+        """Convolve."""
+        with torch.inference_mode():
+            for _ in range(self.times):
+                self.one(self.map)
+
+    def best(self, before: list[float], after: list[float]) -> list[float]:
+        """Seconds that all operations take at the rate of two calls, turn by turn."""
+        return [(a + b) * self.factor for a, b in zip(before, after, strict=True)]
+
+
+def count_flops(ours: Restorer, image: Tensor) -> int:
+    """Operations of one picture."""
+    with FlopCounterMode(display=False) as counter:
+        ours(image)
+    return counter.get_total_flops()
+
+
+def roofline_row(name: str, repeat: int) -> Row:
+    """One network of paper size against the rate of a convolution."""
+    ours = Restorer(
+        load_random(make_network("paper", name), "paper", name), RestorerOptions(CPU, tile=0)
+    )
+    image = torch.rand(1, 3, 180, 320)
+    flops = count_flops(ours, image)
+    convolve = Convolution(flops)
+    turns = interleaved(
+        {"conv": convolve, "ours": lambda: ours(image), "conv again": convolve}, repeat
+    )
+    turns["best"] = convolve.best(turns["conv"], turns["conv again"])
+    seconds, best = (statistics.median(turns[key]) for key in ("ours", "best"))
+    what = f"320x180: {seconds:.2f} s, {flops / 1e9:.0f} GFLOP at {flops / best / 1e9:.0f} GFLOP/s"
+    return (f"{name} / roofline", ratio(turns, "ours", "best"), "<= 1.25", what)
 
 
 def serve_plain(config: str) -> None:
@@ -140,28 +203,12 @@ def serve_plain(config: str) -> None:
 
 def network_rows(config: str, repeat: int) -> list[Row]:
     """plain, roofline, tlsc."""
-    network = make_network(config)
+    loaded = load_random(make_network(config), config)
     image = torch.rand(1, 3, HEIGHT, WIDTH)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.safetensors"
-        shape = asdict(MODELS["mprnet-mscam"].configs[config])
-        write_checkpoint(path, network.state_dict(), Header("mprnet-mscam", shape, (64, 64), {}))
-        loaded = load_network(locate(str(path), None))
     ours = Restorer(loaded, RestorerOptions(CPU, tile=0))
     off = Restorer(loaded, RestorerOptions(CPU, tile=0, tlsc=False))
-    with FlopCounterMode(display=False) as counter:
-        ours(image)
-    flops = counter.get_total_flops()
-    x = torch.rand(1, 96, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
-    one = nn.Conv2d(96, 96, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    # As long as half of the network, so that both meet the same good and bad moments.
-    times = max(1, flops // (2 * CONVOLUTION))
-
-    def convolve() -> None:
-        with torch.inference_mode():
-            for _ in range(times):
-                one(x)
-
+    flops = count_flops(ours, image)
+    convolve = Convolution(flops)
     command = [sys.executable, __file__, "--plain", *(["--quick"] if config == "lite" else [])]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -183,8 +230,7 @@ def network_rows(config: str, repeat: int) -> list[Row]:
         }
         turns = interleaved(calls, repeat)
         to.close()
-    turns["conv"] = [a + b for a, b in zip(turns["conv"], turns["conv again"], strict=True)]
-    turns["best"] = [conv * flops / (2 * times * CONVOLUTION) for conv in turns["conv"]]
+    turns["best"] = convolve.best(turns["conv"], turns["conv again"])
     seconds = {name: statistics.median(turn) for name, turn in turns.items()}
     size = f"mprnet-mscam {config}, {WIDTH}x{HEIGHT}"
     return [
@@ -282,6 +328,7 @@ import torch
 from restore_cli.image import read_image
 from restore_cli.inference.memory import keep_freed_memory
 from restore_cli.inference.pipeline import PipelineSpec
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
@@ -331,32 +378,72 @@ print(whole, pure)
     return ("folder / forward", ratios[ahead], "<= 1.08", what)
 
 
-def memory_row() -> Row:
-    """Peak memory of the process on 3 and on 0.06 million pixels, tiles of one size."""
+def peak(*arguments: str) -> tuple[int, float]:
+    """Bytes and seconds of `restore image` with those arguments."""
     script = """
 import resource, subprocess, sys
-subprocess.run([sys.executable, "-m", "restore_cli", "image", *sys.argv[1:]], check=True)
+subprocess.run([sys.executable, "-m", "restore_cli", "image", "-q", *sys.argv[1:]], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 """
-    peaks = []
-    sizes = ((256, 240), (2008, 1496))
+    begun = time.monotonic()
+    command = [sys.executable, "-c", script, "--on-exists", "overwrite", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]), time.monotonic() - begun
+
+
+def make_photo(path: Path, width: int, height: int) -> None:
+    """A smooth picture of that size."""
     rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
+    large.save(path, quality=95)
+
+
+def memory_row() -> Row:
+    """Peak memory of the process on 3 and on 0.06 million pixels, tiles of one size."""
+    sizes = ((256, 240), (2008, 1496))
+    peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for width, height in sizes:
             path = Path(folder) / f"{width}.png"
-            smooth = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-            large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
-            large.save(path)
-            command = [sys.executable, "-c", script, str(path), "-q", "--tile", "256", "-o"]
-            done = subprocess.run(
-                [*command, f"{folder}/out_{width}.png"], capture_output=True, text=True, check=True
-            )
-            peaks.append(int(done.stdout.split()[-1]))
-    small, large_peak = peaks
+            make_photo(path, width, height)
+            output = f"{folder}/out_{width}.png"
+            options = ["--model", "mprnet-mscam", "--tile", "256", "-o", output]
+            peaks.append(peak(str(path), *options)[0])
+    small, large = peaks
     pixels = sizes[1][0] * sizes[1][1] - sizes[0][0] * sizes[0][1]
-    pictures = 3 * (4 * pixels + 16 * pixels)  # input in float, output in 8 bits
-    what = f"{small / 1e9:.2f} GB, {large_peak / 1e9:.2f} GB; input and output {pictures / 1e9:.2f}"
-    return ("memory growth / pictures", (large_peak - small) / pictures, "<= 1", what)
+    pictures = 3 * (pixels + 16 * pixels)  # input and output, a byte a value
+    what = f"{small / 1e9:.2f} GB, {large / 1e9:.2f} GB; input and output {pictures / 1e9:.2f}"
+    return ("memory growth / pictures", (large - small) / pictures, "<= 1.1", what)
+
+
+def large_rows() -> list[Row]:
+    """A photo of 12 megapixels with the default of x1, and at its own size by way of x4."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jpg"
+        make_photo(path, 4000, 3000)
+        output = ["-o", f"{folder}/out.jpg", str(path)]
+        bytes_x1, whole = peak("-x1", *output)
+        bytes_keep, keep = peak("--size", "keep", *output)
+        pipeline = PipelineSpec.parse(None, None, 1, RestorerOptions(CPU)).load()
+        image = torch.rand(1, 3, 3000, 4000)
+        begun = time.monotonic()
+        pipeline(image)
+        alone = time.monotonic() - begun
+    return [
+        (
+            "12 megapixels, -x1 / network",
+            whole / alone,
+            "<= 1.1",
+            f"{whole / 60:.1f} minutes, {alone / 60:.1f} minutes; {bytes_x1 / 1e9:.1f} GB",
+        ),
+        (
+            "12 megapixels, --size keep / -x1",
+            keep / whole,
+            "<= 0.25",
+            f"{keep / 60:.1f} minutes, {bytes_keep / 1e9:.1f} GB",
+        ),
+    ]
 
 
 def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str, list[float]]:

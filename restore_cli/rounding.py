@@ -21,7 +21,12 @@ def rounded(pixels: Tensor, depth: int) -> Tensor:
 
 
 def as_float(whole: Tensor) -> Tensor:
-    """The opposite of `rounded`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1]."""
+    """The opposite of `rounded`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
+
+    Pixels that are float already come back as they are.
+    """
+    if not is_rounded(whole):
+        return whole
     steps = 255 if whole.dtype == torch.uint8 else 65535
     # The nearest float32 of 1 / steps, on every way into the networks, so that all agree.
     factor = torch.tensor(1 / steps, dtype=torch.float32, device=whole.device)

@@ -194,7 +194,7 @@ def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
         across, down = _whole(metadata.aspect, 2**31 - 1)
         ours = png_chunk(b"pHYs", struct.pack(">IIB", across, down, 0))
         data = data.replace(theirs, ours, 1)
-    return data[:head] + b"".join(chunks) + data[head:]
+    return b"".join([data[:head], *chunks, memoryview(data)[head:]])
 
 
 def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
@@ -213,14 +213,14 @@ def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
     if metadata.comment is not None:
         parts.append((0xFE, metadata.comment[:65_533]))
     inks = any(0xC0 <= marker <= 0xC2 and body[5] == 4 for marker, body in jpeg_segments(data))
-    if data[2:4] == b"\xff\xe0":
-        data = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    rest = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2
     if not inks:  # JFIF knows grey and YCbCr only
         unit, shape = (0, metadata.aspect) if metadata.aspect else (1, metadata.dpi or _USUAL)
         across, down = _whole(shape, 65_535) if unit == 0 else map(round, shape)
         numbers = struct.pack(">BHH", unit, min(across, 65_535), min(down, 65_535))
         parts.insert(0, (0xE0, b"JFIF\0\1\1" + numbers + b"\0\0"))
-    return data[:2] + b"".join(jpeg_segment(*part) for part in parts) + data[2:]
+    segments = (jpeg_segment(*part) for part in parts)
+    return b"".join([data[:2], *segments, memoryview(data)[rest:]])
 
 
 def _into_webp(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:

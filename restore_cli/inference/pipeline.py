@@ -149,7 +149,7 @@ class Pipeline:
         """Restore one picture.
 
         Args:
-            image: (1, 3, H, W) float in [0, 1].
+            image: (1, 3, H, W), float in [0, 1] or whole numbers.
             report: called with (tiles done, tiles in all); each stage is an equal share of them.
             depth: bits a channel, 8 or 16, to round to; None for no rounding.
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
-from restore_cli.inference.padding import pad
+from restore_cli.inference.padding import padded_tile
 from restore_cli.inference.stages import Report, StageFacts, no_report
 from restore_cli.inference.tiling import Block, Span, Tile, plan_axis, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Restorer:
         """Restore one picture.
 
         Args:
-            image: (1, 3, H, W) float in [0, 1], any size.
+            image: (1, 3, H, W), any size: float in [0, 1], or whole numbers as files hold them.
             report: called with (tiles done, tiles in all).
             depth: bits a channel, 8 or 16, to round to; None for no rounding.
 
@@ -192,7 +192,7 @@ class Restorer:
         """One picture: with a depth rounded block by block, else not even clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
         result = _canvas(height, width, depth)
-        for block in self._blocks(pad(image, self.model.size), tile, report):
+        for block in self._blocks(image, tile, report):
             top, left = block.top, block.left
             wanted = block.pixels[..., : height - top, : width - left]
             below, right = top + wanted.shape[-2], left + wanted.shape[-1]
@@ -200,7 +200,7 @@ class Restorer:
         return result
 
     def _blocks(self, image: Tensor, tile: int, report: Report) -> Iterator[Block]:
-        height, width = image.shape[-2:]
+        height, width = (self.model.size.padded(side) for side in image.shape[-2:])
         spans = self.plan(height, width, tile)
         tiles, done = len(spans[0]) * len(spans[1]), 0
         report(0, tiles)
@@ -208,7 +208,7 @@ class Restorer:
         def restore(place: Tile) -> Tensor:
             nonlocal done
             rows, columns = place.rows, place.columns
-            piece = image[..., rows.start : rows.stop, columns.start : columns.stop]
+            piece = as_float(padded_tile(image, rows, columns))
             restored = self._run(piece, Placement(rows.start, columns.start, height, width))
             done += 1
             report(done, tiles)

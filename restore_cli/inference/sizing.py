@@ -16,7 +16,7 @@ from torch import Tensor
 from restore_cli.errors import UsageError
 from restore_cli.inference.stages import Report, Stage, no_report
 from restore_cli.resample import resample_bicubic, resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 
 _LARGEST = 1 << 16  # pixels a side
 
@@ -92,7 +92,7 @@ def restore_to_size(
 
     Args:
         stage: a network made ready, or several in a row.
-        image: (1, 3, H, W) float in [0, 1].
+        image: (1, 3, H, W), float in [0, 1] or whole numbers.
         size: height and width of the result.
         report: called with (tiles done, tiles in all).
         depth: bits a channel, 8 or 16, to round to; None for no rounding.
@@ -104,7 +104,7 @@ def restore_to_size(
     given = input_size(scale, before, size)
     if given != before:
         factors = (size[0] / (scale * before[0]), size[1] / (scale * before[1]))
-        small = resample_bicubic(image, given, factors).clamp(0, 1)
+        small = resample_bicubic(as_float(image), given, factors).clamp(0, 1)
         return stage(small, report, depth)[..., : size[0], : size[1]]
     if size == (scale * before[0], scale * before[1]):
         return stage(image, report, depth)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 
 BICUBIC = "bicubic"
 Report = Callable[[int, int], None]  # (tiles done, tiles in all)
@@ -28,7 +28,7 @@ class Stage(Protocol):
         """Output pixels per input pixel."""
 
     def __call__(self, image: Tensor, report: Report = ..., depth: int | None = ...) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W).
+        """(1, 3, H, W) in [0, 1] or in whole numbers -> (1, 3, scale * H, scale * W).
 
         In [0, 1]; with a depth of 8 or 16 bits in whole numbers, uint8 or uint16.
         """
@@ -75,6 +75,6 @@ class Bicubic:
     ) -> Tensor:
         """See `Stage`."""
         height, width = (self.scale * side for side in image.shape[-2:])
-        enlarged = resize_bicubic(image, height, width)
+        enlarged = resize_bicubic(as_float(image), height, width)
         report(1, 1)
         return enlarged.clamp(0, 1) if depth is None else rounded(enlarged, depth)

@@ -23,6 +23,7 @@ from restore_cli.inference.stages import Report, no_report
 from restore_cli.jobs.preflight import remarks
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 from restore_cli.version import __version__
 
 
@@ -108,7 +109,11 @@ class Restoration:
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
             found = tuple(remarks(picture.pixels)) if how.check else ()
-            return replace(picture, notes=(*picture.notes, *found))
+            picture = replace(picture, notes=(*picture.notes, *found))
+            if picture.colours == "rgb" and picture.excess is None:
+                # These values came from whole numbers: held as such they take a quarter.
+                picture = replace(picture, pixels=rounded(picture.pixels, picture.depth))
+            return picture
 
     def restore(
         self, picture: Picture, format_key: str, name: str, report: Report = no_report

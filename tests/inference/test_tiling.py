@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_cli.errors import UsageError
-from restore_cli.inference.padding import pad
-from restore_cli.inference.tiling import plan_axis, restore_blocks
+from restore_cli.inference.padding import pad, padded_tile
+from restore_cli.inference.tiling import Span, plan_axis, restore_blocks
 from restore_cli.models.spec import SizeRequirement
 
 MULTIPLES = st.sampled_from([1, 4, 8])
@@ -110,3 +110,29 @@ def test_padding_extends_and_cropping_gives_back(height, width, multiple):
     assert torch.equal(padded[..., :height, :width], image)
     assert padded.min() >= image.min()
     assert padded.max() <= image.max()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), MULTIPLES, st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_tile_of_the_padded_picture_is_cut_without_padding_it(height, width, multiple, data):
+    image = picture(height, width)
+    padded = pad(image, SizeRequirement(multiple_of=multiple, minimum=4 * multiple))
+    spans = []
+    for side in padded.shape[-2:]:
+        start = data.draw(st.integers(0, side - 1))
+        spans.append(Span(start, data.draw(st.integers(start + 1, side))))
+    rows, columns = spans
+    expected = padded[..., rows.start : rows.stop, columns.start : columns.stop]
+    assert torch.equal(padded_tile(image, rows, columns), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 3), (2, 9), (1, 4), (4, 1), (1, 1), (12, 16)])
+def test_padding_mirrors_as_torch_does(height, width):
+    image, size = picture(height, width), SizeRequirement(multiple_of=16, minimum=16)
+    mode = "reflect" if min(height, width) > 1 else "replicate"
+    expected = image
+    while (sides := tuple(expected.shape[-2:])) != (16, 16):  # torch reflects less than a side
+        most = [side - 1 if mode == "reflect" else 16 for side in sides]
+        down, right = (min(16 - a, b) for a, b in zip(sides, most, strict=True))
+        expected = torch.nn.functional.pad(expected, (0, right, 0, down), mode=mode)
+    assert torch.equal(pad(image, size), expected)

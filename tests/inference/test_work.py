@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.rounding import as_float, rounded
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -90,6 +91,8 @@ def test_a_large_picture_is_never_held_in_float(depth, dtype):
     assert counted.largest < 0.5 * whole.numel()
     expected = (in_float * (2**depth - 1)).round()
     assert torch.equal(whole.to(torch.int32), expected.to(torch.int32))
+    taken = rounded(image, depth)  # nor is the input, where it comes in whole numbers
+    assert torch.equal(stage(taken, depth=depth), stage(as_float(taken), depth=depth))
 
 
 @pytest.mark.slow
