@@ -12,8 +12,8 @@ Prints a table and writes it with the date. Run it on an idle machine: `make ben
 | folder | `restore image` on 32 pictures, from the first to the last / the network's time alone |
 | start | `restore image` on a 64x64 picture, whole process / `import torch` alone |
 | NAME / roofline | the same as roofline for every network of paper size |
-| memory | growth of the process's peak from a small to a large input, per byte of input and output |
-| large | a photo of 12 megapixels: -x1 / the network's time alone; keep / -x1 |
+| memory | growth of the process's peak from small to large inputs, per byte of input and output |
+| large | 12 megapixels: -x1 / the time of its network alone; --size keep / -x1 |
 
 Times are taken in turns. A ratio is the median of the turns' ratios. What is published runs in a
 process as Python starts it, ours in one as `restore` starts it (threads, memory).
