@@ -23,9 +23,9 @@ from restore_cli.benchmarking.report import (
     table,
 )
 from restore_cli.benchmarking.run import Benchmark, Row, image_path, load
-from restore_cli.degradations.sensor import quantise
 from restore_cli.image import read_image
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 SHOWN, SIDE = 3, 256  # worst and best pictures of an entry; pixels of a crop
@@ -144,7 +144,7 @@ def _crops(images: Sequence[Tensor]) -> list[str]:
 
 
 def _data_url(image: Tensor) -> str:
-    array = (quantise(image)[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    array = rounded(image[0], 8).permute(1, 2, 0).contiguous().numpy()
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "WEBP", quality=92)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

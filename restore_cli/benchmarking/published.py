@@ -9,20 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from restore_cli.errors import unknown_name
+from restore_cli.toml_file import Record
 
 FILE = Path(__file__).parent / "published.toml"
 UNSTATED = "unstated"
 MEASURED = ("comparison", "ablation")  # kinds of tables with scores of whole datasets
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Timing(_Record):
+class Timing(Record):
     """What a paper says of its run times.
 
     Attributes:
@@ -36,7 +31,7 @@ class Timing(_Record):
     device: str = ""
 
 
-class Published(_Record):
+class Published(Record):
     """One published row; numbers with the digits that were printed.
 
     Attributes:
@@ -96,7 +91,7 @@ class Published(_Record):
         return theirs is not None and self.recipe in theirs.recipes
 
 
-class Table(_Record):
+class Table(Record):
     """A table of a paper, or the part of it that is on one dataset.
 
     Attributes:
@@ -144,7 +139,7 @@ class Table(_Record):
                 yield from ((table, row) for row in table.rows)
 
 
-class AuthorsWeights(_Record):
+class AuthorsWeights(Record):
     """Where a network's authors have their weights.
 
     Attributes:
@@ -158,7 +153,7 @@ class AuthorsWeights(_Record):
     recipes: tuple[str, ...]
 
 
-class _File(_Record):
+class _File(Record):
     weights: dict[str, AuthorsWeights]
     papers: dict[str, str]
     tables: tuple[Table, ...]
@@ -257,19 +252,20 @@ def _remarks(row: Published) -> str:
     return "; ".join([*said, *filter(None, (row.note, row.odd))]) or "-"
 
 
-def _number(value: Decimal | None) -> str:
+def printed(value: Decimal | None) -> str:
+    """A number as the paper prints it, or a dash."""
     return "-" if value is None else str(value)
 
 
 _CELLS: dict[str, Callable[[Published], str]] = {
     "method": lambda row: row.method,
     "network here": _network,
-    "PSNR": lambda row: _number(row.psnr),
-    "SSIM": lambda row: _number(row.ssim),
-    "MS-SSIM": lambda row: _number(row.ms_ssim),
+    "PSNR": lambda row: printed(row.psnr),
+    "SSIM": lambda row: printed(row.ssim),
+    "MS-SSIM": lambda row: printed(row.ms_ssim),
     "size": size_of,
-    "s": lambda row: _number(row.time_s),
-    "days of training": lambda row: _number(row.train_days),
+    "s": lambda row: printed(row.time_s),
+    "days of training": lambda row: printed(row.train_days),
     "PSNR of each video": lambda row: " ".join(map(str, row.psnr_per_video)) or "-",
     "parts": lambda row: _words(row.variant),
     "facts": lambda row: _words(row.facts),

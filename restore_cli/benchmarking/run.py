@@ -27,7 +27,6 @@ from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.trajectory import read_references
-from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
@@ -36,6 +35,7 @@ from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.weights.manifest import load_manifest
 
 COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side

@@ -15,6 +15,7 @@ from typing import Literal
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import list_folders, list_pictures
+from restore_cli.wording import listed
 
 NAMED = 3  # files that an error names
 # What the fields of a template match where their value is not given.
@@ -359,10 +360,9 @@ def _whole(folders: Folders) -> list[Pair]:
     ):
         if lonely:
             names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in lonely)
-            more = f" and {len(lonely) - NAMED} more" if len(lonely) > NAMED else ""
             raise NoInputError(
-                f"'{here}' has {', '.join(names[:NAMED])}{more} without a picture of the same "
-                f"name in '{there}'",
+                f"'{here}' has {listed(names, NAMED)} without a picture of the same name in "
+                f"'{there}'",
                 hint="both folders must hold the same names; suffixes may differ",
             )
     if not pairs:

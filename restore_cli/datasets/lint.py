@@ -18,13 +18,13 @@ from restore_cli.errors import NoInputError, PictureError
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
+from restore_cli.jobs.preflight import luma_of
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are kept as numbers
 SHIFT = 0.5  # pixels of the small picture
 _SMOOTH = 8.0  # pixels, standard deviation
 _ALIKE = 3  # differing bits of two 64-bit difference hashes of what is one picture
 _UPRIGHT = 1  # EXIF orientation
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ def _read(path: Path) -> _Read | None:
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
-        pixels = decode(data, str(path), icc="keep").pixels[0].numpy()
-        return _Read(np.tensordot(_LUMA, pixels, 1) * 255, header.orientation)
+        pixels = decode(data, str(path), icc="keep").pixels
+        return _Read(luma_of(pixels) * 255, header.orientation)
     except (OSError, ValueError, PictureError):
         return None
 

@@ -12,6 +12,7 @@ from restore_cli.degradations.recipe import DegradationRecipe, Parameters
 from restore_cli.errors import UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.version import __version__
+from restore_cli.wording import first_line
 
 _WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
 
@@ -108,5 +109,4 @@ def read_record(path: Path) -> Record:
             motion=values.get("motion", True),  # earlier versions drew no other sets
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error
+        raise UsageError(f"'{path}' is not a record of a pair: {first_line(error)}") from error

@@ -12,27 +12,26 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from restore_cli import toml_file
 from restore_cli.degradations.response import Response, to_encoded, to_linear
-from restore_cli.degradations.sensor import quantise
 from restore_cli.degradations.steps import AnyStep, Downscale, Drawn, Images, Motion, Scene
+from restore_cli.rounding import quantise
+from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
 Odd = Annotated[int, Field(ge=1)]
 
 
-class Frames(BaseModel):
+class Frames(Record):
     """How the frames of a video become one blurry picture, in place of `motion` steps.
 
     Attributes:
         count: least and largest number of frames averaged, both odd; drawn per picture.
         between: frames that are interpolated between two (by optical flow), before averaging.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: tuple[Odd, Odd]
     between: Annotated[int, Field(ge=0, le=64)] = 0
@@ -44,7 +43,7 @@ class Frames(BaseModel):
         return self
 
 
-class Patches(BaseModel):
+class Patches(Record):
     """Cut the sharp picture into patches before anything else.
 
     Attributes:
@@ -54,14 +53,12 @@ class Patches(BaseModel):
             left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     side: Annotated[int, Field(ge=16)]
     stride: Annotated[int, Field(ge=1)]
     gradient: Annotated[float, Field(ge=0)] = 0.0
 
 
-class DegradationRecipe(BaseModel):
+class DegradationRecipe(Record):
     """What is done to a sharp picture.
 
     Attributes:
@@ -77,8 +74,6 @@ class DegradationRecipe(BaseModel):
         bits: 8, or 32 for values as they come (float32, not clipped).
         steps: in order.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str

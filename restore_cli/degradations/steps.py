@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from restore_cli.degradations.jpeg import compress_jpeg
@@ -32,8 +32,8 @@ from restore_cli.degradations.motion import (
     draw_mask,
     draw_trajectory,
 )
-from restore_cli.degradations.sensor import add_noise
 from restore_cli.resample import resize_bicubic
+from restore_cli.toml_file import Record
 
 Drawn = dict[str, Any]
 
@@ -93,14 +93,12 @@ class Images:
     to_encoded: Callable[[Tensor], Tensor]
 
 
-class Step(BaseModel, ABC):
+class Step(Record, ABC):
     """One step.
 
     Attributes:
         share: of the pictures that it is applied to.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     light: ClassVar[bool]  # whether it works on light rather than on encoded values
     spatial: ClassVar[bool] = True  # whether it mixes pixels that lie apart
@@ -425,6 +423,25 @@ AnyStep = Annotated[
     | Jpeg,
     Field(discriminator="kind"),
 ]
+
+
+def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
+    """Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
+
+    Args:
+        linear: (B, C, H, W) linear light.
+        shot: (B,) variance per unit of light.
+        read: (B,) standard deviation in the dark.
+        seeds: one per image, for the noise field.
+
+    Returns:
+        (B, C, H, W), may leave [0, 1].
+    """
+    shape = tuple(linear.shape[1:])
+    fields = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+    field = torch.from_numpy(np.stack(fields)).to(linear)
+    variance = shot[:, None, None, None] * linear.clamp_min(0) + read[:, None, None, None] ** 2
+    return linear + field * variance.sqrt()
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:

@@ -27,6 +27,7 @@ from restore_cli.image.xmp import (
     is_private_property,
     is_promise,
 )
+from restore_cli.wording import listed
 
 Item = tuple[str, str]  # kind, and which one of it
 # Chunks of PNG that are pixels, or have an entry of their own below.
@@ -160,9 +161,8 @@ def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[
     said = []
     for kind, names in gone.items():
         shown = [name for name in names if name]
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        listed = ", ".join(shown[:_SHOWN]) + more
-        said.append(listed if kind == "beside it" else f"{kind} {listed}".strip())
+        text = listed(shown, _SHOWN)
+        said.append(text if kind == "beside it" else f"{kind} {text}".strip())
     return (f"left out: {'; '.join(said)}",)
 
 

@@ -213,7 +213,7 @@ class _Both:
         report()
         return cls(
             outcome,
-            _resized(before.on_white, *shown),
+            resize_bicubic(before.on_white, *shown).clamp(0, 1),
             after.on_white,
             (before.height, before.width),
             (after.height, after.width),
@@ -253,7 +253,7 @@ class _Both:
         ]
         (first_row, rows, tall, top), (first_column, columns, wide, left) = cuts
         part = read_part(self.outcome.item.source, first_row, first_column, rows, columns)
-        enlarged = _resized(part.on_white, tall, wide)
+        enlarged = resize_bicubic(part.on_white, tall, wide).clamp(0, 1)
         return enlarged[..., top : top + box[2], left : left + box[3]]
 
 
@@ -282,12 +282,6 @@ def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int
     begin = max(0, start - margin)
     first, last = round(begin * own / full), max(1, round(stop * own / full))
     return first, max(1, last - first), stop - begin, start - begin
-
-
-def _resized(image: Tensor, height: int, width: int) -> Tensor:
-    if image.shape[-2:] == (height, width):
-        return image
-    return resize_bicubic(image, height, width).clamp(0, 1)
 
 
 def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:

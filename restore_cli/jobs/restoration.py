@@ -137,12 +137,12 @@ class Restoration:
             height, width = restored.shape[-2:]
             if picture.excess is not None:
                 # Networks know sRGB only; what lies outside is enlarged by itself and added.
-                restored = restored + _resized(picture.excess, height, width)
+                restored = restored + resize_bicubic(picture.excess, height, width)
             if alpha is not None and self.request.processing.alpha == "restore":
                 pixels = alpha.expand(-1, 3, -1, -1).contiguous()
                 alpha = self._resized_pipeline(pixels, no_report, None).mean(1, keepdim=True)
             elif alpha is not None:
-                alpha = _resized(alpha, height, width)
+                alpha = resize_bicubic(alpha, height, width)
         return picture.with_pixels(restored, alpha)
 
     def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
@@ -166,10 +166,6 @@ class Restoration:
         encoding = replace(self.request.encoding, format=format_key, provenance=facts)
         with memory_errors(name):
             return encode(restored, encoding, name)
-
-
-def _resized(image: Tensor, height: int, width: int) -> Tensor:
-    return image if image.shape[-2:] == (height, width) else resize_bicubic(image, height, width)
 
 
 def _public(weights: str) -> str:

@@ -36,6 +36,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import is_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
 from restore_cli.models.spec import Model
+from restore_cli.rounding import rounded
 from restore_cli.training.data import (
     PREPARED,
     Batch,
@@ -296,7 +297,7 @@ class Pool(Source):
         kept = {"degraded": _exact(degraded[0, :, :height, :width])}
         for name, picture in pictures.items():
             ratio = picture.shape[-1] // degraded.shape[-1]
-            kept[name] = _bytes(picture[0, :, : height * ratio, : width * ratio])
+            kept[name] = rounded(picture[0, :, : height * ratio, : width * ratio], 8)
         for name, (map_, factor) in prepared.items():
             kept[f"{PREPARED}.{name}"] = map_[0, :, : height // factor, : width // factor].half()
         on_the_cpu = {name: tensor.cpu() for name, tensor in kept.items()}
@@ -349,14 +350,10 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
     return Item(turned["reference"], turned["degraded"], None, large, prepared)
 
 
-def _bytes(picture: Tensor) -> Tensor:
-    return (picture.clamp(0, 1) * 255).round().byte()
-
-
 def _exact(picture: Tensor) -> Tensor:
     """As uint8 where that is exact, because the degradation rounds to 8 bits."""
-    rounded = _bytes(picture)
-    return rounded if torch.equal(rounded.float() / 255, picture) else picture
+    whole = rounded(picture, 8)
+    return whole if torch.equal(whole.float() / 255, picture) else picture
 
 
 def _together(pictures: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from restore_cli.datasets.layouts import Pair, find_pairs
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
-from restore_cli.degradations.sensor import quantise
 from restore_cli.image import read_rgb8
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.training.data import list_photos
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
 

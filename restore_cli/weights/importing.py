@@ -20,6 +20,7 @@ from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
+from restore_cli.wording import listed
 
 _SHOWN = 5  # keys of one kind that an error lists
 
@@ -119,9 +120,8 @@ def _refuse_infinite(source: Path, state: StateDict) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if broken:
-        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise WeightsError(
-            f"'{source}' has values that are not finite in {', '.join(broken[:_SHOWN])}{more}",
+            f"'{source}' has values that are not finite in {listed(broken, _SHOWN)}",
             hint="its training diverged; take an earlier checkpoint",
         )
 

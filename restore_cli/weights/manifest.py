@@ -7,15 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.toml_file import Record
 
 FILE = "weights_manifest.toml"
 Side = Annotated[int, Field(ge=1)]
 
 
-class Score(BaseModel):
+class Score(Record):
     """One measured result.
 
     Attributes:
@@ -29,8 +30,6 @@ class Score(BaseModel):
         worst_gain: smallest gain over bicubic of any picture, dB.
         command: that prints these numbers.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     blur: Literal["real", "synthetic", "none"] = "synthetic"
     data: str
@@ -48,7 +47,7 @@ class Score(BaseModel):
         return self.psnr - self.bicubic_psnr
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(Record):
     """One trained set of weights.
 
     Attributes:
@@ -70,8 +69,6 @@ class Checkpoint(BaseModel):
             (AVX2); for people, who choose by it.
         scores: measured results.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     model: str
@@ -97,15 +94,13 @@ class Checkpoint(BaseModel):
         return next((score.gain for score in self.scores if score.blur == blur), None)
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """All checkpoints, by name.
 
     Attributes:
         default_models: by scale, "x1" and "x4": what is used where nobody names a model.
         checkpoints: by name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     default_models: dict[Literal["x1", "x4"], str]
     checkpoints: dict[str, Checkpoint]

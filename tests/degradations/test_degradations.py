@@ -23,7 +23,7 @@ from restore_cli.degradations.recipe import (
     shipped_degradations,
 )
 from restore_cli.degradations.response import to_encoded, to_linear
-from restore_cli.degradations.sensor import add_noise
+from restore_cli.degradations.steps import add_noise
 from restore_cli.errors import RecipeError, UsageError
 from restore_cli.resample import rescale_bicubic, resize_bicubic
 
