@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restore_cli.errors import RecipeError, unknown_name
 
-Model = TypeVar("Model", bound=BaseModel)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -20,7 +20,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def load(kind: type[Model], name_or_path: str, folder: Path, what: str) -> Model:
+def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
 
     Raises:

@@ -47,7 +47,7 @@ class Beside:
     seconds: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """As text, one a cell of `COLUMNS`."""
+        """The row as text, one string per column of `COLUMNS`."""
         row, ssim = self.row, self.row.ssim or self.row.ms_ssim
         return (
             label(row),

@@ -22,7 +22,7 @@ from restore_cli.benchmarking.report import (
     published_table,
     table,
 )
-from restore_cli.benchmarking.run import Benchmark, Row, image_path, load
+from restore_cli.benchmarking.run import Benchmark, Row, image_path, load_sample
 from restore_cli.image import read_image
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
@@ -33,7 +33,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # of the plot
 
 
 def to_html(benchmark: Benchmark, report: Report) -> str:
-    """The page.
+    """The report as HTML.
 
     Args:
         benchmark: its restored pictures must have been saved.
@@ -114,7 +114,7 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
 def _pair(
     benchmark: Benchmark, row: Row, sample: Any, baseline: dict[str, float]
 ) -> dict[str, str]:
-    degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
+    degraded, references = load_sample(benchmark.dataset, sample, benchmark.protocol)
     restored = read_image(image_path(benchmark.output, row)).pixels
     enlarged = resize_bicubic(degraded, *references[0].shape[-2:])
     caption = f"{row.psnr:.2f} dB"

@@ -123,16 +123,16 @@ class Table(Record):
 
     @property
     def name(self) -> str:
-        """As `restore benchmark --table` takes it."""
+        """The name that `restore benchmark --table` takes."""
         return f"{self.paper}/{self.table}"
 
     @property
     def title(self) -> str:
-        """For people, e.g. "Table 1"."""
+        """The title that reports show, e.g. "Table 1"."""
         return f"Table {self.table}" if self.table.isdigit() else self.table.replace("-", " ")
 
     def lines(self) -> Iterator[tuple[Table, Published]]:
-        """Its rows, and those that stand in for them, with the table each is of."""
+        """The rows of this table and of the one in `also`, each with its table."""
         yield from ((self, row) for row in self.rows)
         for table in get_table(f"{self.paper}/{self.also}") if self.also else ():
             if table.dataset == self.dataset:
@@ -165,7 +165,7 @@ def _file() -> _File:
 
 
 def all_tables() -> tuple[Table, ...]:
-    """Every table, one a dataset, in the order of the papers."""
+    """Every table, one per dataset, in the order of the papers."""
     return _file().tables
 
 
@@ -175,12 +175,12 @@ def papers() -> dict[str, str]:
 
 
 def authors_weights() -> dict[str, AuthorsWeights]:
-    """By model."""
+    """Where the authors of each model publish their weights, by model."""
     return _file().weights
 
 
 def get_table(name: str) -> list[Table]:
-    """The parts of a table, one a dataset.
+    """The parts of a table, one per dataset.
 
     Raises:
         UsageError: unknown; the nearest is suggested.
@@ -207,18 +207,18 @@ def _rows(wanted: Callable[[Table], bool]) -> list[tuple[Table, Published]]:
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
-    """Names of what its rows say, without what none does."""
+    """Names of the columns that at least one row of a table fills."""
     return tuple(name for name in _CELLS if any(_CELLS[name](row) != "-" for row in table.rows))
 
 
 def rows_of(table: Table) -> list[tuple[str, ...]]:
-    """Its rows as text, one a cell of `columns_of`."""
+    """The rows of a table as text, one string per column of `columns_of`."""
     columns = columns_of(table)
     return [tuple(_CELLS[name](row) for name in columns) for row in table.rows]
 
 
 def size_of(row: Published) -> str:
-    """Parameters or megabytes, or a dash."""
+    """The size of a network: parameters or megabytes, or a dash."""
     if row.params_m is not None:
         return f"{row.params_m} M"
     return "-" if row.size_mb is None else f"{row.size_mb} MB"

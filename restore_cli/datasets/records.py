@@ -19,7 +19,7 @@ _WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Of one pair.
+    """How one pair was made.
 
     Attributes:
         source: the sharp picture or video.
@@ -46,7 +46,7 @@ class Record:
     motion: bool = True
 
     def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the record, whole or not at all."""
         steps = zip(self.recipe.steps, self.parameters, strict=True)
         values = {
             "source": str(self.source),
@@ -67,7 +67,7 @@ class Record:
     def differs(
         self, sha256: str, seed: int, index: int, recipe: DegradationRecipe, *, motion: bool
     ) -> str:
-        """What sets it apart from a pair that is to be made: "picture", "seed", ..., or "".
+        """What distinguishes it from a pair that is to be made: "picture", "seed", ..., or "".
 
         Args:
             sha256: of the source.
@@ -87,7 +87,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """A record from its file.
+    """Read a record.
 
     Raises:
         UsageError: it cannot be read, or is no record.

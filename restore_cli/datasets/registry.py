@@ -104,7 +104,7 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
 
 
 def _val300(folder: Path) -> Iterator[Pair]:
-    """As CNLRN and Shoyan prepare it, else among all frames."""
+    """Find the folders that CNLRN or Shoyan prepare, or else select among all frames."""
     prepared = folder / "Val300"
     if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
         yield from Folders(prepared / "blur_bicubic_X4", prepared / "sharp").pairs()

@@ -144,7 +144,7 @@ def draw(
     *,
     picture: tuple[int, int],
     centre: tuple[float, float],
-    filmed: bool = False,
+    motion: bool = True,
 ) -> Parameters:
     """Draw one picture's parameters.
 
@@ -153,13 +153,13 @@ def draw(
         rng: source of all randomness.
         picture: height, width of the whole picture the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
-        filmed: the blur is already there, averaged from frames: no motion is drawn.
+        motion: whether motion is drawn; not where frames were averaged: the blur is there.
     """
     parameters: Parameters = []
     shrunk = 1
     for step in recipe.steps:
         drawn = step.draw(rng, Scene(picture, centre, recipe.scale, shrunk))
-        parameters.append(None if filmed and isinstance(step, Motion) else drawn)
+        parameters.append(drawn if motion or not isinstance(step, Motion) else None)
         if isinstance(step, Downscale):
             shrunk = recipe.scale
     return parameters
@@ -191,14 +191,14 @@ def degrade(
     height, width = (side - side % scale for side in sharp.shape[-2:])
     sharp = sharp[..., :height, :width]
     reference = (sharp if reference is None else reference[..., :height, :width]).clone()
-    image, in_light = sharp, False
+    image, is_linear = sharp, False
     spatial = [n for n, step in enumerate(recipe.steps) if step.spatial]
     for n, step in enumerate(recipe.steps):
         chosen = [i for i, drawn in enumerate(parameters) if drawn[n] is not None]
         if chosen:
-            if in_light != step.light:
-                convert = to_linear if step.light else to_encoded
-                image, in_light = convert(image, recipe.response), step.light
+            if is_linear != step.linear:
+                convert = to_linear if step.linear else to_encoded
+                image, is_linear = convert(image, recipe.response), step.linear
             images = Images(
                 image[chosen], reference[chosen], partial(to_encoded, response=recipe.response)
             )
@@ -210,7 +210,7 @@ def degrade(
                 image[chosen], reference[chosen] = images.image, images.reference
         if margin and spatial and n == spatial[-1]:
             image, reference = _without_margin(image, reference, margin, scale)
-    if in_light:
+    if is_linear:
         image = to_encoded(image, recipe.response)
     if margin and not spatial:
         image, reference = _without_margin(image, reference, margin, scale)

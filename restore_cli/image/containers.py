@@ -63,7 +63,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def jpeg_end(data: bytes) -> int:
-    """Where a JPEG's own picture ends; what follows are others, or a film."""
+    """Where a JPEG's own picture ends; what follows are others, or a video."""
     place, within = 2, False
     while 0 <= place < len(data) - 1:
         if within or data[place] != 0xFF:

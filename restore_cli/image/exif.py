@@ -263,7 +263,7 @@ def text_of(block: bytes, tag: int) -> str:
 
 
 def orientation_of(block: bytes | None) -> int:
-    """As EXIF counts them: 1 is upright, and what is said where nothing valid is."""
+    """The orientation as EXIF counts it; 1, upright, where the block says nothing valid."""
     found = first_directory(block or b"").integer(_ORIENTATION, 1)
     return found if 1 <= found <= 8 else 1
 

@@ -114,7 +114,7 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
             yield "segments", f"APP1 {name if name.isprintable() else ''}".strip()
     rest = data[jpeg_end(data) :].strip(b"\0")
     if b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]:
-        yield "beside it", "a film"
+        yield "beside it", "a video"
     if b"hdrgm" in rest or b"HDRGainMap" in rest:
         yield "beside it", "a gain map"
     elif rest and not rest.startswith(b"\xff\xd8") and b"ftyp" not in rest[:64]:
@@ -140,7 +140,7 @@ def _of_heif(data: bytes) -> Iterable[Item]:
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0:
-        yield "beside it", "a film"
+        yield "beside it", "a video"
 
 
 def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:

@@ -275,7 +275,7 @@ def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
 
 
 def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
-    """A ratio as whole numbers."""
+    """A ratio as two whole numbers."""
     across, down = aspect
     if across == int(across) and down == int(down) and max(aspect) <= most:
         return int(across), int(down)

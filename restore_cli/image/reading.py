@@ -1,4 +1,4 @@
-"""From bytes to pixels."""
+"""Decoding: the bytes of a file become pixels."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
 
 
 def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
-    """What comes through stdin, to its end.
+    """Read stdin to its end.
 
     Args:
         most: bytes; more is refused.
@@ -90,7 +90,7 @@ def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
 
 
 def _read(stream: BinaryIO, name: str, most: int) -> bytes:
-    """In pieces: one `read(most)` reserves that much, which small machines refuse."""
+    """Read in pieces: one `read(most)` reserves that much, which small machines refuse."""
     content = io.BytesIO()
     try:
         while piece := stream.read(_PIECE):
@@ -455,7 +455,7 @@ def _colours(
 
 
 def _kind(image: Any, name: str) -> str:
-    """grey, rgb or cmyk.
+    """The kind of colours: grey, rgb or cmyk.
 
     Raises:
         PictureError: something else.

@@ -1,4 +1,4 @@
-"""From pixels to bytes."""
+"""Encoding: pixels become the bytes of a file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def put(path: Path, data: bytes) -> None:
 
 
 def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes of a file.
+    """Encode a picture.
 
     Args:
         picture: values outside [0, 1] are clipped after conversion to the profile, then rounded.

@@ -1,4 +1,4 @@
-"""One picture from the bytes of one file to the bytes of another."""
+"""Decodes, restores and encodes one picture."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Restoration:
     def restore(
         self, picture: Picture, format_key: str, name: str, report: Report = no_report
     ) -> Picture:
-        """Through the pipeline.
+        """Run the pipeline on a picture.
 
         Pixels that go into the file as they are become whole numbers tile by tile: a byte a value
         instead of four. All others stay float until they are encoded.
@@ -146,7 +146,7 @@ class Restoration:
         return picture.with_pixels(restored, alpha)
 
     def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
-        """Through the pipeline, to the size that was asked for."""
+        """Run the pipeline, to the size that was asked for."""
         size = self.request.processing.size
         if size is None:
             return self.pipeline(image, report, depth)

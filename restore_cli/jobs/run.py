@@ -1,4 +1,4 @@
-"""Picture after picture: read, restore, write; one that fails does not stop the others."""
+"""Restores pictures one after the other; one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of the input, for messages."""
+        """The input's name, for messages."""
         return "stdin" if self.item.source == STREAM else str(self.item.source)
 
     def failed(self, error: RestoreError) -> Outcome:

@@ -1,4 +1,4 @@
-"""A whole run: on one device, one process per device, or a Ray cluster; and how it ended."""
+"""Runs a request on one device, on one process per device, or on a Ray cluster."""
 
 from __future__ import annotations
 

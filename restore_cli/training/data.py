@@ -104,7 +104,7 @@ class PictureCache:
         self._room = room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def read(self, path: Path) -> Tensor:
-        """(3, H, W) uint8.
+        """Decode a picture, (3, H, W) uint8, or take it from the cache.
 
         Raises:
             PictureError: unreadable.

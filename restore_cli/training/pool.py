@@ -52,6 +52,7 @@ from restore_cli.training.data import (
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.mixture import Mixture, MixtureOrder, part_seed
 from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.state import current_names
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
@@ -202,9 +203,9 @@ class Pool(Source):
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         reference = upload([crop.sharp for crop in crops], device)
-        degraded = _together([crop.degraded for crop in crops if crop.degraded is not None], device)
+        degraded = _stacked([crop.degraded for crop in crops if crop.degraded is not None], device)
         large = [crop.large for crop in crops if crop.large is not None]
-        enlarged = _together(large, device) if large else None
+        enlarged = _stacked(large, device) if large else None
         prepared = {}
         if PREPARED in wanted:
             for name in crops[0].prepared:
@@ -230,11 +231,11 @@ class Pool(Source):
         ]
 
     def _check(self) -> None:
-        """Compare with the record, or write it."""
+        """Compare the pool with its record, or write the record."""
         path, now = self.folder / RECORD, self._origin()
         if path.is_file():
             try:
-                before = json.loads(path.read_text("utf-8"))
+                before = current_names(json.loads(path.read_text("utf-8")))
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
             except (OSError, ValueError, TypeError) as error:
                 raise UsageError(f"'{path}' is not the record of a pool: {error}") from error
@@ -351,12 +352,12 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
 
 
 def _exact(picture: Tensor) -> Tensor:
-    """As uint8 where that is exact, because the degradation rounds to 8 bits."""
+    """Convert to uint8 where that is exact, because the degradation rounds to 8 bits."""
     whole = rounded(picture, 8)
     return whole if torch.equal(whole.float() / 255, picture) else picture
 
 
-def _together(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
+def _stacked(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
     """A batch of uint8 pictures, float32 pictures, or both."""
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]

@@ -91,7 +91,7 @@ Schedule = Annotated[CosineLR | StepLR | PolynomialLR | ConstantLR, Field(discri
 
 
 class Adam(Record):
-    """Kingma and Ba, without weight decay."""
+    """Adam (Kingma and Ba, arXiv:1412.6980), without weight decay."""
 
     kind: Literal["adam"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)

