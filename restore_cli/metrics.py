@@ -177,7 +177,12 @@ def _gaussian(like: Tensor) -> Tensor:
 
 
 def _smooth_valid(image: Tensor) -> Tensor:
-    line, channels = _gaussian(image), image.shape[1]
+    return _filtered(image, _gaussian(image))
+
+
+def _filtered(image: Tensor, line: Tensor) -> Tensor:
+    """By a separable filter, valid region."""
+    channels = image.shape[1]
     rows = line.reshape(1, 1, -1, 1).repeat(channels, 1, 1, 1)
     columns = line.reshape(1, 1, 1, -1).repeat(channels, 1, 1, 1)
     return F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
@@ -186,14 +191,10 @@ def _smooth_valid(image: Tensor) -> Tensor:
 def _halved(image: Tensor) -> Tensor:
     """Low-passed with half-sample symmetric borders, then every second pixel."""
     line = torch.tensor(LOW_PASS, dtype=torch.float64, device=image.device)
-    line, channels = line / line.sum(), image.shape[1]
-    rows = line.reshape(1, 1, -1, 1).repeat(channels, 1, 1, 1)
-    columns = line.reshape(1, 1, 1, -1).repeat(channels, 1, 1, 1)
     for dim in (-2, -1):
         first, last = image.narrow(dim, 0, 4), image.narrow(dim, image.shape[dim] - 4, 4)
         image = torch.cat([first.flip(dim), image, last.flip(dim)], dim)
-    smooth = F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
-    return smooth[..., ::2, ::2]
+    return _filtered(image, line / line.sum())[..., ::2, ::2]
 
 
 def _wide(image: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from restore_cli.toml_file import Record
 
 FILE = Path(__file__).parent / "published.toml"
 UNSTATED = "unstated"
-MEASURED = ("comparison", "ablation")  # kinds of tables with scores of whole datasets
 
 
 class Timing(Record):

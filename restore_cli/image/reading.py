@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import stat
-import struct
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from restore_cli.image.containers import (
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
+from restore_cli.image.parts import BROKEN
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.signalled import read_signalled
@@ -251,7 +251,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
             with Pillow.open(path) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
-    except (OSError, SyntaxError, ValueError, RuntimeError, struct.error, EOFError, VipsError):
+    except (*BROKEN, VipsError):
         return None
     turned = _field(header, "orientation", 1) >= 5
     return (header.width, header.height) if turned else (header.height, header.width)
@@ -350,7 +350,7 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
             buffer = io.BytesIO()
             mode = image.mode if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
             image.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
+    except BROKEN as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     return buffer.getvalue()
 
@@ -365,7 +365,7 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
         _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
         values = np.asarray(heif)
         pillow_heif.set_orientation(heif.info)  # it was turned by its decoder
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, KeyError) as error:
+    except BROKEN as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     dots = 72 / 25.4  # a millimetre, as viewers assume
     image = interpreted(VipsImage.new_from_array(values), "grey" if values.ndim == 2 else "rgb")

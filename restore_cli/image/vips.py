@@ -23,7 +23,6 @@ _log.propagate = False
 
 VipsImage = pyvips.Image
 BLOB: int = pyvips.GValue.blob_type
-TEXT: int = pyvips.GValue.gstr_type
 INTEGER: int = pyvips.GValue.gint_type
 VipsError = pyvips.Error
 _BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}

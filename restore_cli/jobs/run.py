@@ -21,7 +21,7 @@ from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_facts import read_comment
 
-Report = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
+OnTile = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class _Decoded:
     seconds: float = 0.0
 
 
-def run(
+def restore_all(
     work: Restoration,
     items: list[Item],
-    report: Report = lambda item, done, tiles: None,
+    report: OnTile = lambda item, done, tiles: None,
     *,
     ahead: int = 0,
 ) -> Generator[Outcome, None, None]:
@@ -168,7 +168,7 @@ def _read(work: Restoration, item: Item) -> _Decoded | Item | Outcome:
 
 
 def _restore(
-    work: Restoration, step: _Decoded | Item | Outcome, report: Report
+    work: Restoration, step: _Decoded | Item | Outcome, report: OnTile
 ) -> _Decoded | Outcome:
     if isinstance(step, Item):
         return _restore_video(work, step, report)
@@ -212,7 +212,7 @@ def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
     return data, outcome
 
 
-def _restore_video(work: Restoration, item: Item, report: Report) -> Outcome:
+def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
     """A video from beginning to end; its frames are not held."""
     begun, digest = time.monotonic(), ""
     try:

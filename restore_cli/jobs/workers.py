@@ -60,7 +60,7 @@ class Workers(Protocol):
 def run_on(
     workers: Workers, work: Restoration, items: Sequence[Item]
 ) -> Generator[Outcome, None, None]:
-    """`run.run` over several processes; outcomes come as pictures are done.
+    """`run.restore_all` over several processes; outcomes come as pictures are done.
 
     Args:
         workers: that restore; closed at the end.

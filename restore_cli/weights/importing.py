@@ -14,8 +14,8 @@ from torch import Tensor
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
 from restore_cli.models.registry import MODELS, detect, get_model
+from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
-from restore_cli.models.zoo import recognise
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
@@ -32,7 +32,7 @@ class Imported:
     Attributes:
         model: that it is of.
         config: found from the shapes.
-        published: the authors' format it was in; None for a network of the zoo.
+        published: the authors' format it was in; None for a network that spandrel knows.
         sha256: of the file that was read.
         tensors: in our layout, float32.
     """
@@ -47,7 +47,7 @@ class Imported:
 def import_checkpoint(
     source: Path, target: Path, model: str | None = None, *, half: bool = False
 ) -> Imported:
-    """Convert an authors' file to a checkpoint of ours, or of the zoo.
+    """Convert an authors' file to a checkpoint of ours, or to one that spandrel knows.
 
     A network that only spandrel knows keeps its names and numbers, and becomes safetensors.
 
@@ -65,7 +65,7 @@ def import_checkpoint(
     state = _recognisable(read_foreign(source))
     _refuse_infinite(source, state)
     if model is None and not _formats_of(state) and detect(state) is None:
-        found = _of_the_zoo(source, state)
+        found = _by_spandrel(source, state)
     else:
         found = convert(state, source, get_model(model) if model else None)
     tensors = _halved(source, found.tensors) if half else found.tensors
@@ -135,7 +135,7 @@ def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
     ]
 
 
-def _of_the_zoo(source: Path, state: dict[str, Tensor]) -> Imported:
+def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
     model, config, _ = recognise(state, str(source))
     # Copies: what shares memory in the file cannot be written.
     tensors = {name: tensor.clone() for name, tensor in state.items()}
