@@ -19,12 +19,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
-from restore_cli.degradations.sensor import quantise
 from restore_cli.image import read_image
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.weights.store import locate
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "sharp"

@@ -333,7 +333,7 @@ from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import run
+from restore_cli.jobs.run import restore_all
 keep_freed_memory()
 folder, out, ahead = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 options = RestorerOptions(torch.device("cpu"))
@@ -350,7 +350,7 @@ for n in range(0, 32, 8):  # in turns
     pure += time.monotonic() - begun
     begun = time.monotonic()
     some = items[n : n + 8]
-    assert len(list(run(work, some, ahead=ahead))) == 8
+    assert len(list(restore_all(work, some, ahead=ahead))) == 8
     whole += time.monotonic() - begun
 print(whole, pure)
 """

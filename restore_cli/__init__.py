@@ -13,7 +13,7 @@ from restore_cli.version import __version__
 
 if TYPE_CHECKING:
     from restore_cli.api import LoadedModel, list_models, load_model, restore
-    from restore_cli.models.zoo import add_to_spandrel
+    from restore_cli.models.spandrel_adapter import add_to_spandrel
 
 __all__ = [
     "LoadedModel",
@@ -27,7 +27,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # on demand: the command line must not import torch for --help
-        home = "models.zoo" if name == "add_to_spandrel" else "api"
+        home = "models.spandrel_adapter" if name == "add_to_spandrel" else "api"
         return getattr(importlib.import_module(f"restore_cli.{home}"), name)
     raise AttributeError(f"module 'restore_cli' has no attribute '{name}'")
 

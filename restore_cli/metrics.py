@@ -125,7 +125,7 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
-    """Over all channels and pixels, (B,) float64."""
+    """Mean SSIM over all channels and pixels, (B,) float64."""
     if x.requires_grad or y.requires_grad or x.device.type != "cpu":
         scores: Tensor = _similarity(_wide(x), _wide(y), _smooth_valid, whole=whole)
         return scores.mean((1, 2, 3)).double()
@@ -134,7 +134,7 @@ def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
 
 
 def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool = True) -> float:
-    """Of one pair (C, H, W) on the CPU, in float64, by OpenCV's separable filter."""
+    """Mean SSIM of one pair (C, H, W) on the CPU, in float64, by OpenCV's separable filter."""
     line = _gaussian(torch.empty(0, dtype=torch.float64)).numpy()
     pictures = [image.permute(1, 2, 0).numpy() for image in (x, y)]
     mixing = None
@@ -159,7 +159,7 @@ def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool =
 
 
 def _similarity(x: Any, y: Any, smooth: Callable[[Any], Any], *, whole: bool = True) -> Any:
-    """Of every pixel; tensors or arrays, as the filter takes them."""
+    """SSIM of every pixel; tensors or arrays, as the filter takes them."""
     mean_x, mean_y = smooth(x), smooth(y)
     var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y
@@ -177,7 +177,12 @@ def _gaussian(like: Tensor) -> Tensor:
 
 
 def _smooth_valid(image: Tensor) -> Tensor:
-    line, channels = _gaussian(image), image.shape[1]
+    return _filtered(image, _gaussian(image))
+
+
+def _filtered(image: Tensor, line: Tensor) -> Tensor:
+    """By a separable filter, valid region."""
+    channels = image.shape[1]
     rows = line.reshape(1, 1, -1, 1).repeat(channels, 1, 1, 1)
     columns = line.reshape(1, 1, 1, -1).repeat(channels, 1, 1, 1)
     return F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
@@ -186,14 +191,10 @@ def _smooth_valid(image: Tensor) -> Tensor:
 def _halved(image: Tensor) -> Tensor:
     """Low-passed with half-sample symmetric borders, then every second pixel."""
     line = torch.tensor(LOW_PASS, dtype=torch.float64, device=image.device)
-    line, channels = line / line.sum(), image.shape[1]
-    rows = line.reshape(1, 1, -1, 1).repeat(channels, 1, 1, 1)
-    columns = line.reshape(1, 1, 1, -1).repeat(channels, 1, 1, 1)
     for dim in (-2, -1):
         first, last = image.narrow(dim, 0, 4), image.narrow(dim, image.shape[dim] - 4, 4)
         image = torch.cat([first.flip(dim), image, last.flip(dim)], dim)
-    smooth = F.conv2d(F.conv2d(image, rows, groups=channels), columns, groups=channels)
-    return smooth[..., ::2, ::2]
+    return _filtered(image, line / line.sum())[..., ::2, ::2]
 
 
 def _wide(image: Tensor) -> Tensor:

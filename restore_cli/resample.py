@@ -22,9 +22,11 @@ def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
             MATLAB's `imresize(image, [height width])`.
 
     Returns:
-        (B, C, height, width) of the input's type.
+        (B, C, height, width) of the input's type; the input itself where it has that size.
     """
     before = image.shape[-2:]
+    if tuple(before) == (height, width):
+        return image
     return resample_bicubic(image, (height, width), (height / before[0], width / before[1]))
 
 

@@ -33,6 +33,11 @@ def as_float(whole: Tensor) -> Tensor:
     return whole.to(torch.float32, memory_format=torch.contiguous_format).mul_(factor)
 
 
+def quantise(image: Tensor) -> Tensor:
+    """Clip to [0, 1] and round to the 8-bit grid; any shape, float as it was."""
+    return (image.clamp(0, 1) * 255).round() / 255
+
+
 def is_rounded(pixels: Tensor) -> bool:
     """Whether pixels, of any shape, are whole numbers already."""
     return not pixels.is_floating_point()

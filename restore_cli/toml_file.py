@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restore_cli.errors import RecipeError, unknown_name
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    Record = TypeVar("Record", bound=BaseModel)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def load(kind: type[Record], name_or_path: str, folder: Path, what: str) -> Record:
+class Record(BaseModel):
+    """Base of what files describe: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun.
@@ -10,6 +12,25 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     ('1 pair', '1,200 pairs', '0 entries')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 3), listed(["a", "b", "c"], 1)
+    ('a, b, c', 'a and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its kind.
+
+    >>> first_line(ValueError("no number")), first_line(EOFError())
+    ('no number', 'EOFError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from restore_cli.cli.app import app
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM, MprnetMscam
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
@@ -91,6 +93,11 @@ def tiny_weights(tmp_path, tiny_network):
     header = Header("mprnet-mscam", dataclasses.asdict(TINY), (32, 32), {})
     write_checkpoint(path, tiny_network.state_dict(), header)
     return path
+
+
+def restore(*arguments: object, **options: Any):
+    """What `restore ARGUMENTS` does, in this process."""
+    return CliRunner().invoke(app, [str(one) for one in arguments], **options)
 
 
 # Published widths -> small ones in the same proportions.

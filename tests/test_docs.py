@@ -136,7 +136,7 @@ def test_commands_run(place, block, example_files, tmp_path):
         if not line.strip() or any(part in line for part in NOT_RUN):
             continue
         if "esrgan" in line:
-            pytest.skip("tests/models/test_zoo.py runs these on such a file")
+            pytest.skip("tests/models/test_spandrel.py runs these on such a file")
         command = line
         for long, short in SHORTER.items():
             command = command.replace(long, short)

@@ -24,8 +24,8 @@ from restore_cli.degradations.recipe import (
     load_degradation,
     shipped_degradations,
 )
-from restore_cli.degradations.sensor import quantise
 from restore_cli.image import read_image
+from restore_cli.rounding import quantise
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT, SIDE, GAP, HEAD = 264, 200, 112, 6, 22

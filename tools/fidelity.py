@@ -86,7 +86,7 @@ def _clear() -> bytes:
     return buffer.getvalue()
 
 
-_FILM = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
+_VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
 _RECORDS = b"\x1c\2\x78\0\5hello"
 CARRIERS: dict[str, tuple[str, Carrier]] = {
     "EXIF, GPS": ("EXIF", lambda: _exif({271: (2, b"Maker\0")}, {36867: (2, b"2024\0")})),
@@ -113,7 +113,7 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     "GeoTIFF": ("GeoTIFF", lambda: _tiff({33550: (0.5, 0.5, 0.0)})),
     "16 bits": ("depth", _png16),
     "transparency": ("alpha", _clear),
-    "a motion photo's film": ("beside it", lambda: _jpeg(behind=_FILM)),
+    "a motion photo's video": ("beside it", lambda: _jpeg(behind=_VIDEO)),
     "a gain map": ("beside it", lambda: _jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))),
     "unknown chunks, segments": ("chunks", lambda: _png((b"vpAg", bytes(9)))),
 }
@@ -163,7 +163,7 @@ def page() -> str:
     for name, (kind, make) in CARRIERS.items():
         data = make()
         lines.append(f"| {name} | {' | '.join(fate(data, kind, key) for key in FORMATS)} |")
-    lines += ["", "| carried by a film | |", "|---|---|"]
+    lines += ["", "| carried by a video | |", "|---|---|"]
     lines += [f"| {name} | {what} |" for name, what in FILMS]
     return _HEAD + "\n".join(lines) + "\n"
 

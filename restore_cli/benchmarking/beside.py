@@ -13,6 +13,7 @@ from restore_cli.benchmarking.published import (
     Table,
     ablation_recipes,
     authors_weights,
+    printed,
     published_on,
     size_of,
 )
@@ -46,14 +47,14 @@ class Beside:
     seconds: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """As text, one a cell of `COLUMNS`."""
+        """The row as text, one string per column of `COLUMNS`."""
         row, ssim = self.row, self.row.ssim or self.row.ms_ssim
         return (
             label(row),
-            _text(row.psnr),
-            _text(ssim),
+            printed(row.psnr),
+            printed(ssim),
             size_of(row),
-            _text(row.time_s),
+            printed(row.time_s),
             self.entry or "-",
             "-" if self.difference is None else f"{self.difference:+.2f}",
             "-" if self.seconds is None else f"{self.seconds:.3g}",
@@ -213,7 +214,3 @@ def _switches(row: Published, entry: Entry) -> Iterator[str]:
     local = entry.pipeline.facts[0].tlsc != "off"
     if row.tlsc is not None and row.tlsc != local:
         yield f"TLSC {'here' if local else 'there'}"
-
-
-def _text(number: object) -> str:
-    return "-" if number is None else str(number)

@@ -22,10 +22,10 @@ from restore_cli.benchmarking.report import (
     published_table,
     table,
 )
-from restore_cli.benchmarking.run import Benchmark, Row, image_path, load
-from restore_cli.degradations.sensor import quantise
+from restore_cli.benchmarking.run import Benchmark, Row, image_path, load_sample
 from restore_cli.image import read_image
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 SHOWN, SIDE = 3, 256  # worst and best pictures of an entry; pixels of a crop
@@ -33,7 +33,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # of the plot
 
 
 def to_html(benchmark: Benchmark, report: Report) -> str:
-    """The page.
+    """The report as HTML.
 
     Args:
         benchmark: its restored pictures must have been saved.
@@ -114,7 +114,7 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
 def _pair(
     benchmark: Benchmark, row: Row, sample: Any, baseline: dict[str, float]
 ) -> dict[str, str]:
-    degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
+    degraded, references = load_sample(benchmark.dataset, sample, benchmark.protocol)
     restored = read_image(image_path(benchmark.output, row)).pixels
     enlarged = resize_bicubic(degraded, *references[0].shape[-2:])
     caption = f"{row.psnr:.2f} dB"
@@ -144,7 +144,7 @@ def _crops(images: Sequence[Tensor]) -> list[str]:
 
 
 def _data_url(image: Tensor) -> str:
-    array = (quantise(image)[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    array = rounded(image[0], 8).permute(1, 2, 0).contiguous().numpy()
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "WEBP", quality=92)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

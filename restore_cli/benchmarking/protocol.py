@@ -23,7 +23,7 @@ BORDER = 5  # of an 11x11 window
 
 
 class Scores(NamedTuple):
-    """Of one picture: dB, and similarity, NaN where the protocol has none."""
+    """Scores of one picture: PSNR in dB, and SSIM, which is NaN where the protocol has none."""
 
     psnr: float
     ssim: float

@@ -9,20 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from restore_cli.errors import unknown_name
+from restore_cli.toml_file import Record
 
 FILE = Path(__file__).parent / "published.toml"
 UNSTATED = "unstated"
-MEASURED = ("comparison", "ablation")  # kinds of tables with scores of whole datasets
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Timing(_Record):
+class Timing(Record):
     """What a paper says of its run times.
 
     Attributes:
@@ -36,7 +30,7 @@ class Timing(_Record):
     device: str = ""
 
 
-class Published(_Record):
+class Published(Record):
     """One published row; numbers with the digits that were printed.
 
     Attributes:
@@ -96,7 +90,7 @@ class Published(_Record):
         return theirs is not None and self.recipe in theirs.recipes
 
 
-class Table(_Record):
+class Table(Record):
     """A table of a paper, or the part of it that is on one dataset.
 
     Attributes:
@@ -128,23 +122,23 @@ class Table(_Record):
 
     @property
     def name(self) -> str:
-        """As `restore benchmark --table` takes it."""
+        """The name that `restore benchmark --table` takes."""
         return f"{self.paper}/{self.table}"
 
     @property
     def title(self) -> str:
-        """For people, e.g. "Table 1"."""
+        """The title that reports show, e.g. "Table 1"."""
         return f"Table {self.table}" if self.table.isdigit() else self.table.replace("-", " ")
 
     def lines(self) -> Iterator[tuple[Table, Published]]:
-        """Its rows, and those that stand in for them, with the table each is of."""
+        """The rows of this table and of the one in `also`, each with its table."""
         yield from ((self, row) for row in self.rows)
         for table in get_table(f"{self.paper}/{self.also}") if self.also else ():
             if table.dataset == self.dataset:
                 yield from ((table, row) for row in table.rows)
 
 
-class AuthorsWeights(_Record):
+class AuthorsWeights(Record):
     """Where a network's authors have their weights.
 
     Attributes:
@@ -158,7 +152,7 @@ class AuthorsWeights(_Record):
     recipes: tuple[str, ...]
 
 
-class _File(_Record):
+class _File(Record):
     weights: dict[str, AuthorsWeights]
     papers: dict[str, str]
     tables: tuple[Table, ...]
@@ -170,7 +164,7 @@ def _file() -> _File:
 
 
 def all_tables() -> tuple[Table, ...]:
-    """Every table, one a dataset, in the order of the papers."""
+    """Every table, one per dataset, in the order of the papers."""
     return _file().tables
 
 
@@ -180,12 +174,12 @@ def papers() -> dict[str, str]:
 
 
 def authors_weights() -> dict[str, AuthorsWeights]:
-    """By model."""
+    """Where the authors of each model publish their weights, by model."""
     return _file().weights
 
 
 def get_table(name: str) -> list[Table]:
-    """The parts of a table, one a dataset.
+    """The parts of a table, one per dataset.
 
     Raises:
         UsageError: unknown; the nearest is suggested.
@@ -212,18 +206,18 @@ def _rows(wanted: Callable[[Table], bool]) -> list[tuple[Table, Published]]:
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
-    """Names of what its rows say, without what none does."""
+    """Names of the columns that at least one row of a table fills."""
     return tuple(name for name in _CELLS if any(_CELLS[name](row) != "-" for row in table.rows))
 
 
 def rows_of(table: Table) -> list[tuple[str, ...]]:
-    """Its rows as text, one a cell of `columns_of`."""
+    """The rows of a table as text, one string per column of `columns_of`."""
     columns = columns_of(table)
     return [tuple(_CELLS[name](row) for name in columns) for row in table.rows]
 
 
 def size_of(row: Published) -> str:
-    """Parameters or megabytes, or a dash."""
+    """The size of a network: parameters or megabytes, or a dash."""
     if row.params_m is not None:
         return f"{row.params_m} M"
     return "-" if row.size_mb is None else f"{row.size_mb} MB"
@@ -257,19 +251,20 @@ def _remarks(row: Published) -> str:
     return "; ".join([*said, *filter(None, (row.note, row.odd))]) or "-"
 
 
-def _number(value: Decimal | None) -> str:
+def printed(value: Decimal | None) -> str:
+    """A number as the paper prints it, or a dash."""
     return "-" if value is None else str(value)
 
 
 _CELLS: dict[str, Callable[[Published], str]] = {
     "method": lambda row: row.method,
     "network here": _network,
-    "PSNR": lambda row: _number(row.psnr),
-    "SSIM": lambda row: _number(row.ssim),
-    "MS-SSIM": lambda row: _number(row.ms_ssim),
+    "PSNR": lambda row: printed(row.psnr),
+    "SSIM": lambda row: printed(row.ssim),
+    "MS-SSIM": lambda row: printed(row.ms_ssim),
     "size": size_of,
-    "s": lambda row: _number(row.time_s),
-    "days of training": lambda row: _number(row.train_days),
+    "s": lambda row: printed(row.time_s),
+    "days of training": lambda row: printed(row.train_days),
     "PSNR of each video": lambda row: " ".join(map(str, row.psnr_per_video)) or "-",
     "parts": lambda row: _words(row.variant),
     "facts": lambda row: _words(row.facts),

@@ -1,4 +1,4 @@
-"""From rows to tables: on the terminal, as Markdown, CSV, JSON and one HTML page."""
+"""Summaries of scored rows, as tables for the terminal, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BASELINE = "bicubic"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One entry over all samples.
+    """The scores of one entry over all samples.
 
     Attributes:
         facts: of the entry: weights, cost, device, options.
@@ -179,7 +179,7 @@ SCORES = 8  # of them, the first, are scores and cost; the others say how they c
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
-    """Measured rows, as text, one a cell of `COLUMNS`."""
+    """Measured rows as text, one string per column of `COLUMNS`."""
     cells: list[tuple[str, ...]] = []
     for entry in report.entries:
         facts = entry.facts
@@ -206,14 +206,14 @@ def table(report: Report) -> list[tuple[str, ...]]:
 
 
 def published_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns, without those in which nothing stands, and published rows as text."""
+    """The columns that are not empty, and the published rows as text."""
     rows = [one.cells() for one in report.published]
     kept = [n for n in range(len(PUBLISHED_COLUMNS)) if any(row[n] != "-" for row in rows)]
     return tuple(PUBLISHED_COLUMNS[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
 
 def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns, and PSNR of each group of the dataset, published and measured; nothing without."""
+    """Columns, and the published and measured PSNR per group; both empty without groups."""
     groups = list(dict.fromkeys(name for entry in report.entries for name in entry.groups))
     if not groups:
         return (), []
@@ -269,7 +269,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """Every entry on every sample."""
+    """The report as CSV: a row for every entry and sample."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("model", "picture", "psnr", "ssim", "seconds", "memory", "width", "height"))
@@ -290,7 +290,7 @@ def to_csv(report: Report) -> str:
 
 
 def to_json(report: Report) -> str:
-    """Everything."""
+    """The whole report as JSON."""
     values = asdict(report)
     values["published"] = [
         one.row.model_dump(exclude_defaults=True)
@@ -308,7 +308,7 @@ def to_json(report: Report) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Its lines."""
+    """The lines of a Markdown table."""
     return [
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

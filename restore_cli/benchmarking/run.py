@@ -27,7 +27,6 @@ from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.trajectory import read_references
-from restore_cli.degradations.sensor import quantise
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
@@ -36,6 +35,7 @@ from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.weights.manifest import load_manifest
 
 COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
@@ -65,7 +65,7 @@ class Entry:
         return {**self.pipeline.identity, "device": device}
 
     def facts(self) -> dict[str, Any]:
-        """For the report: weights, cost, device and everything in `identity`."""
+        """What the report says of it: weights, cost, device and everything in `identity`."""
         costs = [_macs(fact.network) for fact in self.pipeline.facts if fact.network]
         return {
             "name": self.name,
@@ -79,12 +79,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry on one sample.
+    """The score of one entry on one sample.
 
     Attributes:
-        key: of everything that decides it.
-        entry: name.
-        sample: name.
+        key: hash of everything that decides the score.
+        entry: name of the entry.
+        sample: name of the sample.
         psnr: dB; inf for a perfect picture.
         ssim: NaN where the protocol has none.
         seconds: of restoring, without reading and scoring.
@@ -242,14 +242,14 @@ def image_path(output: Path, row: Row) -> Path:
 
 
 def content_hash(samples: Sequence[Pair]) -> str:
-    """Of the names and bytes of all samples: two reports with the same one saw the same data."""
+    """Digest of the names and bytes of all samples: equal for reports on equal data."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(os.fsencode(f"{sample.name} {_sample_hash(sample)}\n"))
     return digest.hexdigest()
 
 
-def load(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
+def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
     """The degraded picture and its references (1, 3, H, W), as the protocol wants them.
 
     Raises:
@@ -299,7 +299,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
 
 def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
-        degraded, references = load(benchmark.dataset, sample, benchmark.protocol)
+        degraded, references = load_sample(benchmark.dataset, sample, benchmark.protocol)
     except PictureError as error:
         nothing = float("nan")
         return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
@@ -341,19 +341,19 @@ class _Peak:
         self.bytes = 0
         self._process = psutil.Process()
         self._before = self._process.memory_info().rss
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _measure(self) -> None:
         while True:
             self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
-            if self._over.wait(0.02):
+            if self._stopped.wait(0.02):
                 return
 
 

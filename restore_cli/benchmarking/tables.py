@@ -1,4 +1,4 @@
-"""From a paper's table to what is run: its parts, and networks with the switches of its rows."""
+"""Selects what to run for a table of a paper: its parts, and its networks with their options."""
 
 from __future__ import annotations
 

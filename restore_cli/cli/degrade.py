@@ -172,13 +172,13 @@ def degrade(
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
     """Videos as they are, pictures of the other folders."""
-    from restore_cli.datasets.synthesize import is_film
+    from restore_cli.datasets.synthesize import is_sequence
     from restore_cli.jobs.inputs import pictures
 
     found: list[Path] = []
     for path in paths:
-        film = is_film(path) and (frames or not path.is_dir())
-        found += [path] if film and path.exists() else pictures(path)
+        whole = is_sequence(path) and (frames or not path.is_dir())
+        found += [path] if whole and path.exists() else pictures(path)
     return found
 
 

@@ -17,36 +17,6 @@ SHARP = Path(__file__).parent / "blurmini"
 RECIPES = {4: "shake", 1: "handheld"}
 
 
-def make(
-    folder: Path,
-    *,
-    photos: Sequence[Path],
-    recipe: DegradationRecipe,
-    seed: int = 0,
-    side: int | None = None,
-    motion: bool = True,
-) -> None:
-    """Degrade pictures into `folder/lr` and `folder/hr`; those that are there stay.
-
-    Args:
-        folder: of the dataset.
-        photos: sharp; photo n is degraded with seed [seed, n].
-        recipe: what to do to them.
-        seed: of all random numbers.
-        side: only the middle of each picture, so many pixels a side; None for all.
-        motion: whether the camera moves; if not, only the rest of the recipe is applied.
-
-    Raises:
-        PictureError: one that cannot be read, is too small, or was degraded otherwise before.
-    """
-    if side is not None:
-        photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
-    job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
-    for made in make_pairs(job):
-        if made.error:
-            raise made.error
-
-
 def degraded(
     photos: Sequence[Path],
     recipe: DegradationRecipe,
@@ -81,7 +51,7 @@ def degraded(
         find=partial(_find, names={photo.stem for photo in photos}),
         layout="lr/ and hr/, made by this command",
         home="your own",
-        make=partial(make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
+        make=partial(_make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
     )
 
 
@@ -90,6 +60,24 @@ def _find(folder: Path, names: Container[str] | None = None) -> Iterator[Pair]:
     for pair in Folders(folder / "lr", folder / "hr").pairs():
         if names is None or pair.name in names:
             yield pair
+
+
+def _make(
+    folder: Path,
+    *,
+    photos: Sequence[Path],
+    recipe: DegradationRecipe,
+    seed: int = 0,
+    side: int | None = None,
+    motion: bool = True,
+) -> None:
+    """Degrade photos into `lr` and `hr`, as `degraded` says; pairs that exist stay."""
+    if side is not None:
+        photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
+    job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
+    for made in make_pairs(job):
+        if made.error:
+            raise made.error
 
 
 def _middle(path: Path, side: int, target: Path) -> Path:
@@ -105,7 +93,7 @@ def _middle(path: Path, side: int, target: Path) -> Path:
 
 
 def _make_miniature(folder: Path, scale: int) -> None:
-    make(folder, photos=sorted(SHARP.glob("*.png")), recipe=load_degradation(RECIPES[scale]))
+    _make(folder, photos=sorted(SHARP.glob("*.png")), recipe=load_degradation(RECIPES[scale]))
 
 
 MINIATURES: dict[str, Dataset] = {

@@ -15,6 +15,7 @@ from typing import Literal
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import list_folders, list_pictures
+from restore_cli.wording import listed
 
 NAMED = 3  # files that an error names
 # What the fields of a template match where their value is not given.
@@ -57,7 +58,7 @@ class Layout:
     def paths(
         self, *, name: str, split: str, scale: int, blur: str, sequence: int, frame: int
     ) -> tuple[Path, Path]:
-        """Of a pair that is written: the degraded and the sharp picture, without suffix.
+        """Paths of a pair to be written, without suffix: the degraded and the sharp picture.
 
         Args:
             name: of the source.
@@ -121,7 +122,7 @@ KNOWN = "known layouts: " + "; ".join(f"{one.name} ({one.description})" for one 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One pair.
+    """A degraded picture and its sharp one, or several sharp ones.
 
     Attributes:
         name: path without suffix, unique in its dataset.
@@ -187,7 +188,7 @@ class Folders:
             for name, path in degraded.items()
         ]
 
-    def lonely(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Path]:
+    def unpaired(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Path]:
         """Sharp pictures without a degraded one.
 
         Args:
@@ -245,24 +246,26 @@ def find_folders(
 
 
 def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
-    """All that looks like pairs below a folder, however deep, of any layout, split and blur.
+    """Find every layout, with any split and blur, in a folder and all folders below it.
 
     Returns:
-        pairs of folders, and folders without the other: the side that they are, and where.
+        Pairs of folders; and folders without a partner, each as its side and path.
     """
     whole: dict[Path, Folders] = {}
-    alone: dict[Path, str] = {}
+    unpaired: dict[Path, str] = {}
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         for kind in LAYOUTS.values():
             for found, halves in _located(here, kind, {}):
                 whole = {one.degraded: one for one in found} | whole
-                alone |= {path: side for side, path in halves}
+                unpaired |= {path: side for side, path in halves}
         sides = {side for one in whole.values() for side in (one.degraded, one.reference)}
         waiting += [path for path in list_folders(here) if path not in sides]
     near = sides | {parent for side in sides for parent in side.parents}
-    return list(whole.values()), [(side, path) for path, side in alone.items() if path not in near]
+    return list(whole.values()), [
+        (side, path) for path, side in unpaired.items() if path not in near
+    ]
 
 
 def get_layout(name: str) -> Layout:
@@ -279,7 +282,7 @@ def get_layout(name: str) -> Layout:
 def _located(
     folder: Path, layout: Layout, known: Mapping[str, str]
 ) -> Iterator[tuple[list[Folders], list[tuple[str, Path]]]]:
-    """For each alternative and place of a layout: what is whole, and sides without the other."""
+    """Yield pairs of folders and folders without a partner, per alternative of a layout."""
     # Both sides in one root before sides that were unpacked apart.
     roots = sorted(product(layout.roots, repeat=2), key=lambda pair: pair[0] != pair[1])
     taken: set[Path] = set()
@@ -343,26 +346,25 @@ def _enter(
 
 
 def _whole(folders: Folders) -> list[Pair]:
-    """Its pairs.
+    """The pairs of two folders, none of which lacks a partner.
 
     Raises:
         NoInputError: a picture on one side only, or none at all.
     """
     pairs = sorted(folders.pairs(), key=lambda pair: pair.name)
-    for here, there, lonely in (
+    for here, there, unpaired in (
         (
             folders.degraded,
             folders.reference,
             [p.degraded for p in pairs if not p.reference.is_file()],
         ),
-        (folders.reference, folders.degraded, folders.lonely()),
+        (folders.reference, folders.degraded, folders.unpaired()),
     ):
-        if lonely:
-            names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in lonely)
-            more = f" and {len(lonely) - NAMED} more" if len(lonely) > NAMED else ""
+        if unpaired:
+            names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in unpaired)
             raise NoInputError(
-                f"'{here}' has {', '.join(names[:NAMED])}{more} without a picture of the same "
-                f"name in '{there}'",
+                f"'{here}' has {listed(names, NAMED)} without a picture of the same name in "
+                f"'{there}'",
                 hint="both folders must hold the same names; suffixes may differ",
             )
     if not pairs:

@@ -1,7 +1,4 @@
-"""What is wrong with a folder of pairs, found by reading every picture.
-
-Takes the layouts of `layouts`, below folders of any name.
-"""
+"""Checks a folder of pairs, in any layout of `layouts`, by reading every picture."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from restore_cli.errors import NoInputError, PictureError
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
+from restore_cli.jobs.preflight import luma_of
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are kept as numbers
 SHIFT = 0.5  # pixels of the small picture
 _SMOOTH = 8.0  # pixels, standard deviation
 _ALIKE = 3  # differing bits of two 64-bit difference hashes of what is one picture
 _UPRIGHT = 1  # EXIF orientation
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Finding:
 
 
 def check_pairs(folder: Path) -> Iterator[Finding]:
-    """Everything found wrong below a folder.
+    """Yield everything that is wrong below a folder.
 
     Raises:
         NoInputError: no folder, or no pairs in a layout that is known.
@@ -54,14 +51,14 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
             yield Finding("missing", pair.degraded, f"has no sharp partner '{place}'")
             continue
         small, large = _read(pair.degraded), _read(pair.reference)
-        yield from _alone(pair.degraded, small)
-        yield from _alone(pair.reference, large)
+        yield from _check_picture(pair.degraded, small)
+        yield from _check_picture(pair.reference, large)
         if small is None or large is None:
             continue
         if small.orientation != large.orientation:
             continue  # said above; turned against each other they fit in nothing
         hashes[pair.reference] = _difference_hash(large.grey)
-        found = list(_together(pair.degraded, small.grey, large.grey))
+        found = list(_check_pair(pair.degraded, small.grey, large.grey))
         yield from found
         if not any(finding.kind == "scale" for finding in found):
             scale = large.grey.shape[0] / small.grey.shape[0]
@@ -80,20 +77,20 @@ def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
     for folders in whole:
         try:
             pairs += folders.pairs(SUFFIXES)
-            lonely = folders.lonely(SUFFIXES)
+            unpaired = folders.unpaired(SUFFIXES)
         except NoInputError as error:
             findings.append(Finding("ambiguous", folders.degraded, str(error)))
             continue
-        findings += [Finding("missing", path, "has no degraded partner") for path in lonely]
+        findings += [Finding("missing", path, "has no degraded partner") for path in unpaired]
     for side, path in halves:
         other = "sharp" if side == "degraded" else "degraded"
-        alone = list_pictures(path, recursive=True, suffixes=SUFFIXES)
-        findings += [Finding("missing", one, f"has no {other} partner") for one in alone]
+        pictures = list_pictures(path, recursive=True, suffixes=SUFFIXES)
+        findings += [Finding("missing", one, f"has no {other} partner") for one in pictures]
     return pairs, findings
 
 
-def _alone(path: Path, picture: _Read | None) -> Iterator[Finding]:
-    """What is wrong with one picture."""
+def _check_picture(path: Path, picture: _Read | None) -> Iterator[Finding]:
+    """Yield what is wrong with one picture."""
     if picture is None:
         yield Finding("unreadable", path, "cannot be read as a picture")
     elif picture.orientation != _UPRIGHT:
@@ -101,8 +98,8 @@ def _alone(path: Path, picture: _Read | None) -> Iterator[Finding]:
         yield Finding("rotated", path, text)
 
 
-def _together(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Finding]:
-    """What is wrong with two pictures as a pair."""
+def _check_pair(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Finding]:
+    """Yield what is wrong with two pictures as a pair."""
     ratios = [b / a for a, b in zip(small.shape, large.shape, strict=True)]
     if ratios[0] != ratios[1] or ratios[0] != int(ratios[0]):
         yield Finding("scale", path, f"is {_size(small)}, its sharp partner {_size(large)}")
@@ -126,8 +123,8 @@ def _read(path: Path) -> _Read | None:
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
-        pixels = decode(data, str(path), icc="keep").pixels[0].numpy()
-        return _Read(np.tensordot(_LUMA, pixels, 1) * 255, header.orientation)
+        pixels = decode(data, str(path), icc="keep").pixels
+        return _Read(luma_of(pixels) * 255, header.orientation)
     except (OSError, ValueError, PictureError):
         return None
 
@@ -168,7 +165,7 @@ def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
 
 
 def _other_scales(scales: dict[float, list[Path]]) -> Iterator[Finding]:
-    """Pairs of another scale than most."""
+    """Yield the pairs whose scale is not that of most pairs."""
     usual = max(scales, key=lambda scale: len(scales[scale]), default=1.0)
     for scale, paths in scales.items():
         for path in paths if scale != usual else ():
@@ -176,7 +173,7 @@ def _other_scales(scales: dict[float, list[Path]]) -> Iterator[Finding]:
 
 
 def _duplicates(hashes: dict[Path, int], folder: Path) -> Iterator[Finding]:
-    """Sharp pictures that are in two splits (first part of the path)."""
+    """Yield the sharp pictures that are in two splits (first part of the path)."""
     by_split: dict[str, list[Path]] = {}
     for path in hashes:
         by_split.setdefault(path.relative_to(folder).parts[0], []).append(path)

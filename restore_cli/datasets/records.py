@@ -12,13 +12,14 @@ from restore_cli.degradations.recipe import DegradationRecipe, Parameters
 from restore_cli.errors import UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.version import __version__
+from restore_cli.wording import first_line
 
 _WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Of one pair.
+    """How one pair was made.
 
     Attributes:
         source: the sharp picture or video.
@@ -45,7 +46,7 @@ class Record:
     motion: bool = True
 
     def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the record, whole or not at all."""
         steps = zip(self.recipe.steps, self.parameters, strict=True)
         values = {
             "source": str(self.source),
@@ -66,7 +67,7 @@ class Record:
     def differs(
         self, sha256: str, seed: int, index: int, recipe: DegradationRecipe, *, motion: bool
     ) -> str:
-        """What sets it apart from a pair that is to be made: "picture", "seed", ..., or "".
+        """What distinguishes it from a pair that is to be made: "picture", "seed", ..., or "".
 
         Args:
             sha256: of the source.
@@ -86,7 +87,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """A record from its file.
+    """Read a record.
 
     Raises:
         UsageError: it cannot be read, or is no record.
@@ -108,5 +109,4 @@ def read_record(path: Path) -> Record:
             motion=values.get("motion", True),  # earlier versions drew no other sets
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error
+        raise UsageError(f"'{path}' is not a record of a pair: {first_line(error)}") from error

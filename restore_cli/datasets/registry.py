@@ -14,6 +14,7 @@ from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folde
 from restore_cli.datasets.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.wording import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,16 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
         )
     missing = [path for s in samples for path in (s.degraded, *s.references) if not path.is_file()]
     if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        names = ", ".join(str(path.relative_to(folder)) for path in missing[:NAMED])
+        names = [str(path.relative_to(folder)) for path in missing]
         raise NoInputError(
-            f"dataset '{dataset.name}' in '{folder}' lacks {names}{more}",
+            f"dataset '{dataset.name}' in '{folder}' lacks {listed(names, NAMED)}",
             hint=f"expected {dataset.layout}",
         )
     return samples
 
 
 def _val300(folder: Path) -> Iterator[Pair]:
-    """As CNLRN and Shoyan prepare it, else among all frames."""
+    """Find the folders that CNLRN or Shoyan prepare, or else select among all frames."""
     prepared = folder / "Val300"
     if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
         yield from Folders(prepared / "blur_bicubic_X4", prepared / "sharp").pairs()

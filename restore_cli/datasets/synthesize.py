@@ -1,4 +1,4 @@
-"""Pairs of a degraded and a sharp picture; each is a function of (recipe, seed, index).
+"""Makes pairs of a degraded and a sharp picture, each a function of (recipe, seed, index).
 
 Every pair has a JSON record with all that was drawn for it, which is written last: a pair with a
 record is whole. From the record the degraded picture can be made again.
@@ -100,7 +100,7 @@ def plan_pairs(job: DegradeJob) -> None:
     Raises:
         NoInputError: no input.
         UsageError: one output file for several inputs, an output that exists or cannot be written,
-            inputs of one name, a name that is too long, a film without a way to average it.
+            inputs of one name, a name that is too long, frames without a way to average them.
     """
     get_layout(job.layout)
     if not job.inputs:
@@ -109,15 +109,15 @@ def plan_pairs(job: DegradeJob) -> None:
         raise UsageError(
             f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
         )
-    film = next((source for source in job.inputs if is_film(source)), None)
-    if film and job.recipe.frames is None:
+    sequence = next((source for source in job.inputs if is_sequence(source)), None)
+    if sequence and job.recipe.frames is None:
         raise UsageError(
-            f"recipe '{job.recipe.name}' does not say how to average the frames of '{film}'",
+            f"recipe '{job.recipe.name}' does not say how to average the frames of '{sequence}'",
             hint="use a recipe with [frames]: reds, gopro, gopro-gamma, gfn",
         )
     refuse_unwritable(job.output.parent if _single(job) else job.output)
     if _single(job):
-        if len(job.inputs) > 1 or film or job.recipe.patches:
+        if len(job.inputs) > 1 or sequence or job.recipe.patches:
             raise UsageError(f"--output '{job.output}' is one file for more than one picture")
         refuse_other_kind(job.output, job.recipe.bits)
         if job.output.exists():
@@ -181,7 +181,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
         source: the sharp picture, or None for where the record says it was.
 
     Raises:
-        UsageError: the record is broken, or of a film; the output exists.
+        UsageError: the record is broken; the output exists.
         PictureError: the source cannot be read or is not the one that was degraded.
     """
     record = read_record(record_file)
@@ -217,8 +217,8 @@ def refuse_other_kind(output: Path, bits: int) -> None:
         raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
 
 
-def is_film(path: Path) -> bool:
-    """Whether an input is a video, or a folder, which only films are given as here."""
+def is_sequence(path: Path) -> bool:
+    """Whether an input is a sequence of frames: a video, or a folder of pictures."""
     return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
 
 
@@ -227,7 +227,7 @@ def _make(job: DegradeJob, index: int) -> Made:
     source = job.inputs[index]
     try:
         with _one_thread():
-            return _film(job, index) if is_film(source) else _still(job, index)
+            return _average(job, index) if is_sequence(source) else _still(job, index)
     except PictureError as error:
         return Made(source, error=error)
     except OSError as error:
@@ -257,7 +257,7 @@ def _still(job: DegradeJob, index: int) -> Made:
             rng,
             picture=(whole[0], whole[1]),
             centre=(whole[1] / 2 - left, whole[0] / 2 - top),
-            filmed=not job.motion,
+            motion=job.motion,
         )
         record = Record(
             source, digest, job.seed, index, recipe, size, patch, None, parameters, job.motion
@@ -267,8 +267,8 @@ def _still(job: DegradeJob, index: int) -> Made:
     return done
 
 
-def _film(job: DegradeJob, index: int) -> Made:
-    """Windows of a film one after the other, each with a number of frames of its own."""
+def _average(job: DegradeJob, index: int) -> Made:
+    """Windows of a sequence one after the other, each with a number of frames of its own."""
     source, recipe = job.inputs[index], job.recipe
     assert recipe.frames is not None
     low, high = (count // 2 for count in recipe.frames.count)
@@ -295,7 +295,7 @@ def _film(job: DegradeJob, index: int) -> Made:
             _refuse_small(source, height, width, recipe)
             own = np.random.default_rng([job.seed, index, window, n])
             centre = (width / 2, height / 2)
-            parameters = draw(recipe, own, picture=(height, width), centre=centre, filmed=True)
+            parameters = draw(recipe, own, picture=(height, width), centre=centre, motion=False)
             span = (start, start + wanted)
             record = Record(source, digest, job.seed, index, recipe, size, patch, span, parameters)
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
@@ -307,7 +307,7 @@ def _film(job: DegradeJob, index: int) -> Made:
     if not window:
         raise PictureError(
             f"'{source}' has {len(held)} frames, and {wanted} were to be averaged",
-            hint="give a longer film, or a recipe with a smaller frames.count",
+            hint="give a longer video, or a recipe with a smaller frames.count",
         )
     return done
 
@@ -390,12 +390,13 @@ def _place(
 ) -> _Place:
     """Names of a pair in the layout; `number` counts the pairs of one input."""
     source, split = job.inputs[index], job.split
-    film = is_film(source)
-    sequence, frame = (index, number) if film else divmod(index, REDS_SEQUENCE)
-    if job.recipe.patches is not None and not film:
+    frames = is_sequence(source)
+    if frames or job.recipe.patches is not None:
         sequence, frame = index, number
+    else:
+        sequence, frame = divmod(index, REDS_SEQUENCE)
     name = source.stem
-    if film:
+    if frames:
         name += f"/{number:08d}"
     elif patch is not None:
         name += f"_{size:g}_{patch[0]}_{patch[1]}"

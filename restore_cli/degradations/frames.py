@@ -1,4 +1,4 @@
-"""Blur from films: the mean of neighbouring frames in light, as REDS and GoPro were made.
+"""Blur from videos: the mean of neighbouring frames in light, as REDS and GoPro were made.
 
 Nah et al., "Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017;
 equations 3 and 5 of Chu et al. 2022: the blurry picture is g(mean of g^-1(frames)), g the camera's
@@ -78,8 +78,8 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
     for frame in frames:
         made = interpolate(before, frame, between) if before is not None and between else []
         for view in (*made, frame.float() / 255):
-            light = to_linear(view[None].double(), response)
-            total = light if total is None else total + light
+            linear = to_linear(view[None].double(), response)
+            total = linear if total is None else total + linear
             count += 1
         before = frame
     if total is None:
@@ -109,12 +109,12 @@ def interpolate(first: Tensor, second: Tensor, count: int) -> list[Tensor]:
         seen = [
             cv2.remap(
                 image.astype(np.float32) / 255,
-                x - share * forth[..., 0],
-                y - share * forth[..., 1],
+                x - fraction * forth[..., 0],
+                y - fraction * forth[..., 1],
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-            for image, share in ((a, t), (b, t - 1))
+            for image, fraction in ((a, t), (b, t - 1))
         ]
         mixed = (1 - t) * seen[0] + t * seen[1]
         views.append(torch.from_numpy(mixed).permute(2, 0, 1).clamp(0, 1))

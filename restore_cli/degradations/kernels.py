@@ -17,15 +17,15 @@ _TOLERANCE = 1e-3  # of a kernel's sum; published kernels are rounded
 _OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
 
 
-def convolve(light: Tensor, kernels: list[np.ndarray]) -> Tensor:
+def convolve(linear: Tensor, kernels: list[np.ndarray]) -> Tensor:
     """Each image with its own kernel; the edge is repeated outwards.
 
     Args:
-        light: (B, C, H, W).
+        linear: (B, C, H, W).
         kernels: one per image, odd sides, each summing to 1. Convolution proper: a single bright
             point becomes the kernel.
     """
-    return torch.cat([_convolve(light[n : n + 1], k) for n, k in enumerate(kernels)])
+    return torch.cat([_convolve(linear[n : n + 1], k) for n, k in enumerate(kernels)])
 
 
 def _convolve(image: Tensor, kernel: np.ndarray) -> Tensor:

@@ -105,7 +105,7 @@ def draw_trajectory(
     samples: int,
     picture: tuple[int, int],
     centre: tuple[float, float],
-    freedom: int = 3,
+    degrees_of_freedom: int = 3,
 ) -> Trajectory:
     """A random smooth path of a hand-held camera.
 
@@ -118,7 +118,7 @@ def draw_trajectory(
         samples: poses T, at least 2.
         picture: height, width of the whole picture in pixels; fixes field of view and roll.
         centre: optical axis in the coordinates of the image that will be blurred.
-        freedom: 3 for a camera that turns, 6 for one that also moves.
+        degrees_of_freedom: 3 for a camera that turns, 6 for one that also moves.
     """
     height, width = picture
     angle = rng.uniform(0, 2 * np.pi)
@@ -134,7 +134,7 @@ def draw_trajectory(
     roll *= rng.uniform(0, 0.5) * length / (np.hypot(height, width) / 2) / max(np.ptp(roll), 1e-12)
     focal = rng.uniform(0.7, 1.5) * max(height, width)
     turned = Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
-    if freedom == 3 or length == 0:
+    if degrees_of_freedom == 3 or length == 0:
         return turned
     # Sideways as far as the rotation goes at most; forwards, up to half of what the shake moves
     # the corners. Then both together are scaled to the length that was asked for.
@@ -154,26 +154,26 @@ def draw_trajectory(
     )
 
 
-def blur(light: Tensor, paths: list[Trajectory]) -> Tensor:
+def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
     """Average of the views along each image's path.
 
     Args:
-        light: (B, C, H, W) linear light; outside the frame the edge is repeated.
+        linear: (B, C, H, W) linear light; outside the frame the edge is repeated.
         paths: one per image, all with the same number of samples.
 
     Returns:
         (B, C, H, W).
     """
-    total = torch.zeros_like(light)
-    for views in _views(paths, light):
-        total += F.grid_sample(light, views, padding_mode="border", align_corners=False)
+    total = torch.zeros_like(linear)
+    for views in _views(paths, linear):
+        total += F.grid_sample(linear, views, padding_mode="border", align_corners=False)
     return total / len(paths[0].shift)
 
 
 def blur_with_object(
-    light: Tensor,
+    linear: Tensor,
     paths: list[Trajectory],
-    object_light: Tensor,
+    object_linear: Tensor,
     mask: Tensor,
     object_paths: list[Trajectory],
 ) -> Tensor:
@@ -183,23 +183,23 @@ def blur_with_object(
     what it hides are both in the average (soft occlusion).
 
     Args:
-        light: (B, C, H, W) background, linear.
+        linear: (B, C, H, W) background, linear.
         paths: the camera's, one per image.
-        object_light: (B, C, H, W) the object's texture, linear.
+        object_linear: (B, C, H, W) the object's texture, linear.
         mask: (B, 1, H, W) its coverage in [0, 1].
         object_paths: the object's own paths as seen by the camera at rest, one per image.
     """
-    layer = torch.cat([object_light * mask, mask], 1)
-    total = torch.zeros_like(light)
-    both = [_together(path, own) for path, own in zip(paths, object_paths, strict=True)]
-    for views, object_views in zip(_views(paths, light), _views(both, light), strict=True):
-        behind = F.grid_sample(light, views, padding_mode="border", align_corners=False)
+    layer = torch.cat([object_linear * mask, mask], 1)
+    total = torch.zeros_like(linear)
+    both = [_combined(path, own) for path, own in zip(paths, object_paths, strict=True)]
+    for views, object_views in zip(_views(paths, linear), _views(both, linear), strict=True):
+        behind = F.grid_sample(linear, views, padding_mode="border", align_corners=False)
         front = F.grid_sample(layer, object_views, padding_mode="border", align_corners=False)
         total += front[:, :-1] + (1 - front[:, -1:]) * behind
     return total / len(paths[0].shift)
 
 
-def _together(path: Trajectory, own: Trajectory) -> Trajectory:
+def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
     """An object's motion seen by a camera that moves too."""
     moved = [t.translation for t in (path, own) if t.translation is not None]
     translation = np.sum(moved, axis=0) if moved else None
@@ -208,22 +208,22 @@ def _together(path: Trajectory, own: Trajectory) -> Trajectory:
     )
 
 
-def _views(paths: list[Trajectory], light: Tensor) -> Iterator[Tensor]:
+def _views(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
     """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
-    height, width = light.shape[-2:]
+    height, width = linear.shape[-2:]
     # pixel centre i -> (2i + 1)/n - 1, and back; folded into the homography.
     to_pixel = np.array(
         [[width / 2, 0, width / 2 - 0.5], [0, height / 2, height / 2 - 0.5], [0, 0, 1]]
     )
     maps = np.linalg.inv(to_pixel) @ np.stack([p.homographies() for p in paths]) @ to_pixel
     maps /= maps[..., 2:, 2:]
-    y = (torch.arange(height, device=light.device, dtype=light.dtype) * 2 + 1) / height - 1
-    x = (torch.arange(width, device=light.device, dtype=light.dtype) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=linear.device, dtype=linear.dtype) * 2 + 1) / height - 1
+    x = (torch.arange(width, device=linear.device, dtype=linear.dtype) * 2 + 1) / width - 1
     points = torch.stack(
         [x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)],
         -1,
     ).reshape(-1, 3)
-    for pose in torch.from_numpy(maps).to(light).unbind(1):  # (B, 3, 3)
+    for pose in torch.from_numpy(maps).to(linear).unbind(1):  # (B, 3, 3)
         moved = points @ pose.mT  # (B, H * W, 3)
         yield (moved[..., :2] / moved[..., 2:]).reshape(-1, height, width, 2)
 

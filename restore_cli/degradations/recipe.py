@@ -12,27 +12,26 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from restore_cli import toml_file
 from restore_cli.degradations.response import Response, to_encoded, to_linear
-from restore_cli.degradations.sensor import quantise
 from restore_cli.degradations.steps import AnyStep, Downscale, Drawn, Images, Motion, Scene
+from restore_cli.rounding import quantise
+from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
 Odd = Annotated[int, Field(ge=1)]
 
 
-class Frames(BaseModel):
+class Frames(Record):
     """How the frames of a video become one blurry picture, in place of `motion` steps.
 
     Attributes:
         count: least and largest number of frames averaged, both odd; drawn per picture.
         between: frames that are interpolated between two (by optical flow), before averaging.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: tuple[Odd, Odd]
     between: Annotated[int, Field(ge=0, le=64)] = 0
@@ -44,7 +43,7 @@ class Frames(BaseModel):
         return self
 
 
-class Patches(BaseModel):
+class Patches(Record):
     """Cut the sharp picture into patches before anything else.
 
     Attributes:
@@ -54,14 +53,12 @@ class Patches(BaseModel):
             left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     side: Annotated[int, Field(ge=16)]
     stride: Annotated[int, Field(ge=1)]
     gradient: Annotated[float, Field(ge=0)] = 0.0
 
 
-class DegradationRecipe(BaseModel):
+class DegradationRecipe(Record):
     """What is done to a sharp picture.
 
     Attributes:
@@ -77,8 +74,6 @@ class DegradationRecipe(BaseModel):
         bits: 8, or 32 for values as they come (float32, not clipped).
         steps: in order.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
@@ -149,7 +144,7 @@ def draw(
     *,
     picture: tuple[int, int],
     centre: tuple[float, float],
-    filmed: bool = False,
+    motion: bool = True,
 ) -> Parameters:
     """Draw one picture's parameters.
 
@@ -158,13 +153,13 @@ def draw(
         rng: source of all randomness.
         picture: height, width of the whole picture the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
-        filmed: the blur is already there, averaged from frames: no motion is drawn.
+        motion: whether motion is drawn; not where frames were averaged: the blur is there.
     """
     parameters: Parameters = []
     shrunk = 1
     for step in recipe.steps:
         drawn = step.draw(rng, Scene(picture, centre, recipe.scale, shrunk))
-        parameters.append(None if filmed and isinstance(step, Motion) else drawn)
+        parameters.append(drawn if motion or not isinstance(step, Motion) else None)
         if isinstance(step, Downscale):
             shrunk = recipe.scale
     return parameters
@@ -196,14 +191,14 @@ def degrade(
     height, width = (side - side % scale for side in sharp.shape[-2:])
     sharp = sharp[..., :height, :width]
     reference = (sharp if reference is None else reference[..., :height, :width]).clone()
-    image, in_light = sharp, False
+    image, is_linear = sharp, False
     spatial = [n for n, step in enumerate(recipe.steps) if step.spatial]
     for n, step in enumerate(recipe.steps):
         chosen = [i for i, drawn in enumerate(parameters) if drawn[n] is not None]
         if chosen:
-            if in_light != step.light:
-                convert = to_linear if step.light else to_encoded
-                image, in_light = convert(image, recipe.response), step.light
+            if is_linear != step.linear:
+                convert = to_linear if step.linear else to_encoded
+                image, is_linear = convert(image, recipe.response), step.linear
             images = Images(
                 image[chosen], reference[chosen], partial(to_encoded, response=recipe.response)
             )
@@ -215,7 +210,7 @@ def degrade(
                 image[chosen], reference[chosen] = images.image, images.reference
         if margin and spatial and n == spatial[-1]:
             image, reference = _without_margin(image, reference, margin, scale)
-    if in_light:
+    if is_linear:
         image = to_encoded(image, recipe.response)
     if margin and not spatial:
         image, reference = _without_margin(image, reference, margin, scale)

@@ -36,18 +36,18 @@ def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
     return image
 
 
-def to_encoded(light: Tensor, response: Response = "srgb") -> Tensor:
+def to_encoded(linear: Tensor, response: Response = "srgb") -> Tensor:
     """The inverse, for any shape; light outside [0, 1] is clipped, as a sensor does."""
-    light = light.clamp(0, 1)
+    linear = linear.clamp(0, 1)
     if response == "gamma2.2":
-        return light ** (1 / 2.2)
+        return linear ** (1 / 2.2)
     if response == "srgb":
-        bright = 1.055 * light.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
-        return (light * 12.92).where(light <= 0.0031308, bright)
+        bright = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
+        return (linear * 12.92).where(linear <= 0.0031308, bright)
     if response == "reds":
         encoded, table = _reds_table()
-        return _look_up(light, table, encoded)
-    return light
+        return _look_up(linear, table, encoded)
+    return linear
 
 
 @cache
@@ -59,13 +59,13 @@ def _reds_table() -> tuple[Tensor, Tensor]:
     """
     exposure = np.loadtxt(_REDS, delimiter=",").T
     codes = np.arange(256)
-    light = np.empty(exposure.shape)
+    linear = np.empty(exposure.shape)
     for channel, curve in enumerate(exposure):
         after = np.append(np.minimum.accumulate(curve[::-1])[::-1][1:], np.inf)
         rising = curve < after
-        light[channel] = np.interp(codes, codes[rising], curve[rising]) / curve.max()
-    encoded = np.ascontiguousarray(np.broadcast_to(codes / 255, light.shape))
-    return torch.from_numpy(encoded), torch.from_numpy(light)
+        linear[channel] = np.interp(codes, codes[rising], curve[rising]) / curve.max()
+    encoded = np.ascontiguousarray(np.broadcast_to(codes / 255, linear.shape))
+    return torch.from_numpy(encoded), torch.from_numpy(linear)
 
 
 def _look_up(x: Tensor, places: Tensor, values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, Field
 from torch import Tensor
 
 from restore_cli.degradations.jpeg import compress_jpeg
@@ -32,8 +32,8 @@ from restore_cli.degradations.motion import (
     draw_mask,
     draw_trajectory,
 )
-from restore_cli.degradations.sensor import add_noise
 from restore_cli.resample import resize_bicubic
+from restore_cli.toml_file import Record
 
 Drawn = dict[str, Any]
 
@@ -80,7 +80,7 @@ class Scene:
 
 @dataclass(slots=True)
 class Images:
-    """A batch on its way.
+    """A batch between two steps.
 
     Attributes:
         image: (B, 3, H, W), in the domain of the step that is applied.
@@ -93,23 +93,22 @@ class Images:
     to_encoded: Callable[[Tensor], Tensor]
 
 
-class Step(BaseModel, ABC):
-    """One step.
+class Step(Record, ABC):
+    """One step of a degradation.
 
     Attributes:
-        share: of the pictures that it is applied to.
+        probability: that it is applied to a picture.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    light: ClassVar[bool]  # whether it works on light rather than on encoded values
+    linear: ClassVar[bool]  # whether it works on light rather than on encoded values
     spatial: ClassVar[bool] = True  # whether it mixes pixels that lie apart
 
-    share: Fraction = 1.0
+    # Recipes of 0.1 say `share`, and below `freedom`.
+    probability: Fraction = Field(1.0, validation_alias=AliasChoices("probability", "share"))
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
         """The step's parameters for one picture, or None."""
-        if self.share < 1 and rng.random() >= self.share:
+        if self.probability < 1 and rng.random() >= self.probability:
             return None
         return self.draw_own(rng, scene)
 
@@ -126,21 +125,23 @@ class Motion(Step):
     """Camera shake, and objects that move on their own in front of a moving background.
 
     Attributes:
-        sharp: share of the pictures taken with the camera at rest.
+        sharp: fraction of the pictures taken with the camera at rest.
         length: of the path, pixels of the sharp picture, drawn log-uniformly.
         samples: poses averaged.
-        objects: share of the other pictures with a moving object.
-        freedom: 3 for a camera that turns, 6 for one that also moves.
+        objects: fraction of the other pictures with a moving object.
+        degrees_of_freedom: 3 for a camera that turns, 6 for one that also moves.
     """
 
-    light = True
+    linear = True
 
     kind: Literal["motion"]
     sharp: Fraction = 0.0
     length: LogRange
     samples: Annotated[int, Field(ge=2)] = 24
     objects: Fraction = 0.0
-    freedom: Literal[3, 6] = 3
+    degrees_of_freedom: Literal[3, 6] = Field(
+        3, validation_alias=AliasChoices("degrees_of_freedom", "freedom")
+    )
 
     def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
         def trajectory(length: float) -> Trajectory:
@@ -152,7 +153,7 @@ class Motion(Step):
                 samples=self.samples,
                 picture=(height // scene.shrunk, width // scene.shrunk),
                 centre=(x / scene.shrunk, y / scene.shrunk),
-                freedom=self.freedom,
+                degrees_of_freedom=self.degrees_of_freedom,
             )
 
         at_rest = rng.random() < self.sharp
@@ -169,17 +170,17 @@ class Motion(Step):
         still = [n for n, one in enumerate(drawn) if one["object"] is None]
         moving = [n for n, one in enumerate(drawn) if one["object"] is not None]
         paths = [Trajectory.from_record(one["path"]) for one in drawn]
-        light = images.image
-        blurred = torch.empty_like(light)
+        linear = images.image
+        blurred = torch.empty_like(linear)
         if still:
-            blurred[still] = blur(light[still], [paths[n] for n in still])
+            blurred[still] = blur(linear[still], [paths[n] for n in still])
         if moving:
             objects = [drawn[n]["object"] for n in moving]
-            height, width = light.shape[-2:]
+            height, width = linear.shape[-2:]
             seeds = [np.random.default_rng(one["mask_seed"]) for one in objects]
             masks = np.stack([draw_mask(seed, height, width) for seed in seeds])
-            mask = torch.from_numpy(masks[:, None]).to(light)
-            back, front = light[moving], light[moving].flip(-1)
+            mask = torch.from_numpy(masks[:, None]).to(linear)
+            back, front = linear[moving], linear[moving].flip(-1)
             blurred[moving] = blur_with_object(
                 back,
                 [paths[n] for n in moving],
@@ -198,7 +199,7 @@ class RandomKernel(Step):
         side: odd sides of the kernel, pixels; one of the odd numbers of the range, uniformly.
     """
 
-    light = True
+    linear = True
 
     kind: Literal["random_kernel"]
     side: Annotated[
@@ -223,7 +224,7 @@ class Kernel(Step):
         files: `.npy`, `.mat` or pictures; relative to the working folder.
     """
 
-    light = True
+    linear = True
 
     kind: Literal["kernel"]
     files: Annotated[list[str], Field(min_length=1)]
@@ -239,7 +240,7 @@ class Kernel(Step):
 class Gaussian(Step):
     """Gaussian blur. `sigma` in pixels, drawn log-uniformly."""
 
-    light = True
+    linear = True
 
     kind: Literal["gaussian"]
     sigma: LogRange
@@ -254,7 +255,7 @@ class Gaussian(Step):
 class Defocus(Step):
     """Out of focus: a disc. `radius` in pixels, drawn log-uniformly."""
 
-    light = True
+    linear = True
 
     kind: Literal["defocus"]
     radius: LogRange
@@ -276,7 +277,7 @@ class Highlights(Step):
         threshold: in light.
     """
 
-    light = True
+    linear = True
     spatial = False
 
     kind: Literal["highlights"]
@@ -295,7 +296,7 @@ class Highlights(Step):
 class Downscale(Step):
     """MATLAB's bicubic `imresize`, antialiased, in encoded values; the recipe says the factor."""
 
-    light = False
+    linear = False
 
     kind: Literal["downscale"]
 
@@ -316,7 +317,7 @@ class Noise(Step):
         read: standard deviation in the dark.
     """
 
-    light = True
+    linear = True
     spatial = False
 
     kind: Literal["noise"]
@@ -335,7 +336,7 @@ class Noise(Step):
 class GaussianNoise(Step):
     """White Gaussian noise in encoded values. `sigma` for values in [0, 1], log-uniform."""
 
-    light = False
+    linear = False
     spatial = False
 
     kind: Literal["gaussian_noise"]
@@ -353,7 +354,7 @@ class GaussianNoise(Step):
 class UniformNoise(Step):
     """Uniform noise in [0, amplitude], encoded: never negative, as in Lai et al.'s synthesis."""
 
-    light = False
+    linear = False
     spatial = False
 
     kind: Literal["uniform_noise"]
@@ -377,7 +378,7 @@ class Sharpen(Step):
         sigma: of the smoothing, pixels.
     """
 
-    light = False
+    linear = False
 
     kind: Literal["sharpen"]
     amount: Range
@@ -396,7 +397,7 @@ class Sharpen(Step):
 class Jpeg(Step):
     """JPEG as libjpeg makes it. `quality` 1 to 100, drawn uniformly."""
 
-    light = False
+    linear = False
     spatial = False  # 8x8 blocks; where they lie is not a matter of the picture
 
     kind: Literal["jpeg"]
@@ -425,6 +426,25 @@ AnyStep = Annotated[
     | Jpeg,
     Field(discriminator="kind"),
 ]
+
+
+def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
+    """Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
+
+    Args:
+        linear: (B, C, H, W) linear light.
+        shot: (B,) variance per unit of light.
+        read: (B,) standard deviation in the dark.
+        seeds: one per image, for the noise field.
+
+    Returns:
+        (B, C, H, W), may leave [0, 1].
+    """
+    shape = tuple(linear.shape[1:])
+    fields = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+    field = torch.from_numpy(np.stack(fields)).to(linear)
+    variance = shot[:, None, None, None] * linear.clamp_min(0) + read[:, None, None, None] ** 2
+    return linear + field * variance.sqrt()
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:

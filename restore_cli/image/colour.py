@@ -21,7 +21,7 @@ from restore_cli.image.matrix_profile import (
     encode_srgb,
     matrix_profile,
 )
-from restore_cli.image.vips import BLOB, VipsError, VipsImage
+from restore_cli.image.vips import BLOB, VipsError, VipsImage, interpreted
 
 Array = NDArray[Any]
 
@@ -76,16 +76,11 @@ def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) 
     if (matrix := matrix_profile(profile)) is not None:
         matrix = matrix.of_grey() if grey else matrix
         made = VipsImage.new_from_array(matrix.from_srgb(values, depth))
-        deep = depth == 16
-        if matrix.channels == 1:
-            made = made.copy(interpretation="grey16" if deep else "b-w")
-        else:
-            made = made.copy(interpretation="rgb16" if deep else "srgb")
-        return with_profile(made, profile)
+        return with_profile(interpreted(made, "grey" if matrix.channels == 1 else "rgb"), profile)
     lab = VipsImage.new_from_array(_lab_from_srgb(values)).copy(interpretation="lab")
     made = with_profile(lab, profile).icc_export(depth=depth, intent="relative", pcs="lab")
     if grey and made.bands == 3:
-        made = made.extract_band(1).copy(interpretation="grey16" if depth == 16 else "b-w")
+        made = interpreted(made.extract_band(1), "grey")
     return made
 
 
@@ -103,7 +98,7 @@ def is_srgb(profile: bytes, bands: int) -> bool:
     else:
         return False
     image = VipsImage.new_from_array(np.ascontiguousarray(grid))
-    image = image.copy(interpretation="b-w" if bands == 1 else "srgb")
+    image = interpreted(image, "grey" if bands == 1 else "rgb")
     try:
         values = to_srgb(image, profile)
         there = from_srgb(values, profile, 8, grey=bands == 1)

@@ -40,6 +40,11 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def png_text(keyword: str, value: bytes) -> bytes:
+    """An iTXt chunk without compression, language and translation; the value in UTF-8."""
+    return png_chunk(b"iTXt", keyword.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value)
+
+
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Markers and bodies of the segments of a JPEG before its pixels."""
     place = 2
@@ -58,7 +63,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def jpeg_end(data: bytes) -> int:
-    """Where a JPEG's own picture ends; what follows are others, or a film."""
+    """Where a JPEG's own picture ends; what follows are others, or a video."""
     place, within = 2, False
     while 0 <= place < len(data) - 1:
         if within or data[place] != 0xFF:
@@ -182,6 +187,11 @@ def tiff_directories(data: bytes) -> list[Directory]:
         for tag in POINTERS:
             waiting += [(place, tag) for place in directory.integers(tag)[:_DIRECTORIES]]
     return found
+
+
+def first_directory(data: bytes) -> Directory:
+    """The first of `tiff_directories`; an empty one where there is none."""
+    return next(iter(tiff_directories(data)), Directory(b"", "<", 0, 0))
 
 
 def _directory(

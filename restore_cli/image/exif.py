@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from restore_cli.image.containers import Directory, tiff_directories
+from restore_cli.image.containers import Directory, first_directory, tiff_directories
 
 # Bytes of what is turned round where the order of bytes changes; of rationals each half.
 _UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -177,10 +177,8 @@ def _turned(value: bytes, kind: int, before: str, after: str) -> bytes:
 
 def geo_tags(data: bytes) -> Tags:
     """Tags of GeoTIFF and of GDAL, little-endian."""
-    directories = tiff_directories(data)
-    if not directories:
-        return {}
-    return {tag: v for tag, v in _own(directories[0], "<", set()).items() if tag in GEO_TAGS}
+    own = _own(first_directory(data), "<", set())
+    return {tag: value for tag, value in own.items() if tag in GEO_TAGS}
 
 
 def scaled_geo(tags: Tags, across: float, down: float) -> Tags:
@@ -259,29 +257,25 @@ def resolution_block(across: float, down: float) -> bytes:
 
 def text_of(block: bytes, tag: int) -> str:
     """Text of a tag of the first directory, without what cannot be printed; "" without it."""
-    directories = tiff_directories(block)
-    value = directories[0].value(tag) if directories else b""
+    value = first_directory(block).value(tag)
     text = value.split(b"\0")[0].decode("utf-8", "replace").strip()
     return "".join(letter for letter in text if letter.isprintable())
 
 
 def orientation_of(block: bytes | None) -> int:
-    """As EXIF counts them: 1 is upright, and what is said where nothing valid is."""
-    directories = tiff_directories(block or b"")
-    found = directories[0].integer(_ORIENTATION, 1) if directories else 1
+    """The orientation as EXIF counts it; 1, upright, where the block says nothing valid."""
+    found = first_directory(block or b"").integer(_ORIENTATION, 1)
     return found if 1 <= found <= 8 else 1
 
 
 def dots_per_inch(block: bytes) -> float | None:
     """Horizontal resolution that an EXIF block or a TIFF says; None without a unit."""
-    directories = tiff_directories(block)
-    if not directories or directories[0].integer(296, 2) not in (2, 3):
+    first = first_directory(block)
+    unit, value = first.integer(296, 2), first.value(282)
+    if unit not in (2, 3) or len(value) < 8:
         return None
-    value = directories[0].value(282)
-    if len(value) < 8:
-        return None
-    over, under = struct.unpack(f"{directories[0].order}II", value[:8])
-    inches = 2.54 if directories[0].integer(296, 2) == 3 else 1.0
+    over, under = struct.unpack(f"{first.order}II", value[:8])
+    inches = 2.54 if unit == 3 else 1.0
     return over / under * inches if under else None
 
 

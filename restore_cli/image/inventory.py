@@ -27,6 +27,7 @@ from restore_cli.image.xmp import (
     is_private_property,
     is_promise,
 )
+from restore_cli.wording import listed
 
 Item = tuple[str, str]  # kind, and which one of it
 # Chunks of PNG that are pixels, or have an entry of their own below.
@@ -113,7 +114,7 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
             yield "segments", f"APP1 {name if name.isprintable() else ''}".strip()
     rest = data[jpeg_end(data) :].strip(b"\0")
     if b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]:
-        yield "beside it", "a film"
+        yield "beside it", "a video"
     if b"hdrgm" in rest or b"HDRGainMap" in rest:
         yield "beside it", "a gain map"
     elif rest and not rest.startswith(b"\xff\xd8") and b"ftyp" not in rest[:64]:
@@ -139,7 +140,7 @@ def _of_heif(data: bytes) -> Iterable[Item]:
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0:
-        yield "beside it", "a film"
+        yield "beside it", "a video"
 
 
 def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
@@ -160,9 +161,8 @@ def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[
     said = []
     for kind, names in gone.items():
         shown = [name for name in names if name]
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        listed = ", ".join(shown[:_SHOWN]) + more
-        said.append(listed if kind == "beside it" else f"{kind} {listed}".strip())
+        text = listed(shown, _SHOWN)
+        said.append(text if kind == "beside it" else f"{kind} {text}".strip())
     return (f"left out: {'; '.join(said)}",)
 
 

@@ -52,7 +52,7 @@ class MatrixProfile:
 
     @property
     def channels(self) -> int:
-        """3, or 1 for grey."""
+        """Number of channels: 3, or 1 for grey."""
         return len(self.curves)
 
     def of_grey(self) -> MatrixProfile:
@@ -67,8 +67,8 @@ class MatrixProfile:
         result = np.empty((*values.shape[:2], 3))
         for rows in _strips(values.shape):
             part = values[rows]
-            light = np.stack([table[part[..., n]] for n, table in enumerate(tables)], -1)
-            result[rows] = encode_srgb(light @ mixed)
+            linear = np.stack([table[part[..., n]] for n, table in enumerate(tables)], -1)
+            result[rows] = encode_srgb(linear @ mixed)
         return result
 
     def from_srgb(self, values: NDArray[Any], depth: int) -> NDArray[Any]:
@@ -80,9 +80,9 @@ class MatrixProfile:
         numbers = np.linspace(0, top, _STEPS)
         result = np.empty((*values.shape[:2], self.channels), kind)
         for rows in _strips(values.shape):
-            light = decode_srgb(values[rows].astype(np.float64)) @ mixed
+            linear = decode_srgb(values[rows].astype(np.float64)) @ mixed
             for n, curve in enumerate(self.curves):
-                result[rows][..., n] = np.interp(light[..., n], curve, numbers) + 0.5
+                result[rows][..., n] = np.interp(linear[..., n], curve, numbers) + 0.5
         return result
 
 
@@ -91,11 +91,11 @@ def _strips(shape: tuple[int, ...]) -> list[slice]:
     return [slice(top, top + rows) for top in range(0, shape[0], rows)]
 
 
-def encode_srgb(light: Array) -> Array:
+def encode_srgb(linear: Array) -> Array:
     """Light (..., channels), of any size and sign, as sRGB of the same shape."""
-    size = np.abs(light)
+    size = np.abs(linear)
     curve = 1.055 * size ** (1 / 2.4) - 0.055
-    return np.copysign(np.where(size <= 0.0031308, 12.92 * size, curve), light)
+    return np.copysign(np.where(size <= 0.0031308, 12.92 * size, curve), linear)
 
 
 def decode_srgb(values: Array) -> Array:
@@ -151,7 +151,7 @@ def _xyz(body: bytes) -> Array:
 
 
 def _curve(body: bytes) -> Array:
-    """Light of 65536 even steps."""
+    """The curve's linear values at 65536 even steps."""
     x: Array = np.linspace(0, 1, _STEPS)
     if body[:4] == b"curv":
         (count,) = struct.unpack(">I", body[8:12])
@@ -181,8 +181,8 @@ def _curve(body: bytes) -> Array:
         p["e"] = p["f"] = p.pop("c")
         p["c"] = 0.0
     power = np.maximum(p["a"] * x + p["b"], 0) ** p["g"] + p["e"]
-    light: Array = np.clip(np.where(x >= p["d"], power, p["c"] * x + p["f"]), 0, 1)
-    return light
+    linear: Array = np.clip(np.where(x >= p["d"], power, p["c"] * x + p["f"]), 0, 1)
+    return linear
 
 
 def make_profile(
@@ -203,8 +203,8 @@ def make_profile(
     Raises:
         ValueError: the chromaticities span no colours.
     """
-    light = np.array([_lift(x, y) for x, y in corners]).T
-    white, primaries = light[:, 0], light[:, 1:]
+    linear = np.array([_lift(x, y) for x, y in corners]).T
+    white, primaries = linear[:, 0], linear[:, 1:]
     if abs(np.linalg.det(primaries)) < 1e-9:
         raise ValueError("chromaticities on one line")
     matrix = primaries * np.linalg.solve(primaries, white)

@@ -15,6 +15,7 @@ from restore_cli.image.containers import (
     jpeg_segments,
     png_chunk,
     png_chunks,
+    png_text,
     riff_chunks,
 )
 from restore_cli.image.exif import (
@@ -32,7 +33,13 @@ from restore_cli.image.parts import read_parts
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import add_to_packet, facts_of
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
-from restore_cli.image.xmp import Packet, edited_packet, is_private_property, packet_segments
+from restore_cli.image.xmp import (
+    XMP_KEYWORD,
+    Packet,
+    edited_packet,
+    is_private_property,
+    packet_segments,
+)
 
 MM_PER_INCH = 25.4
 _KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
@@ -184,11 +191,8 @@ def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
     if metadata.exif is not None:
         chunks.append(png_chunk(b"eXIf", metadata.exif))
     text = [(key, value.encode("utf-8", "replace")) for key, value in metadata.text]
-    text += [("XML:com.adobe.xmp", packet.packet())] if packet else []
-    for key, value in text:
-        # Keyword, no compression, no language, no translation, text.
-        name = key.encode("latin-1", "replace")[:79]
-        chunks.append(png_chunk(b"iTXt", name + b"\0\0\0\0\0" + value))
+    text += [(XMP_KEYWORD, packet.packet())] if packet else []
+    chunks += [png_text(keyword, value) for keyword, value in text]
     if metadata.aspect is not None:
         theirs = next(png_chunk(*one) for one in png_chunks(data) if one[0] == b"pHYs")
         across, down = _whole(metadata.aspect, 2**31 - 1)
@@ -271,7 +275,7 @@ def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
 
 
 def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
-    """A ratio as whole numbers."""
+    """A ratio as two whole numbers."""
     across, down = aspect
     if across == int(across) and down == int(down) and max(aspect) <= most:
         return int(across), int(down)

@@ -16,9 +16,8 @@ from PIL import Image as Pillow
 from restore_cli.image.containers import jpeg_segments, png_chunks, riff_chunks, tiff_directories
 from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
 from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
-from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, packet_of_jpeg
+from restore_cli.image.xmp import XMP_HEAD, XMP_KEYWORD, XMP_MORE, packet_of_jpeg
 
-_XMP_KEY = "XML:com.adobe.xmp"
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
 _TEXT = 1 << 24  # bytes of a compressed text
 # What Pillow raises on headers that somebody bent on purpose.
@@ -96,7 +95,7 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             value = _inflate(value) if packed else value
     except (zlib.error, IndexError):
         return
-    if name == _XMP_KEY:
+    if name == XMP_KEYWORD:
         parts.xmp = value
         return
     if name.startswith("Raw profile type ") and (raw := _unhexed(value)) is not None:

@@ -1,10 +1,9 @@
-"""From bytes to pixels."""
+"""Decoding: the bytes of a file become pixels."""
 
 from __future__ import annotations
 
 import io
 import stat
-import struct
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -21,28 +20,34 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
-from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, read_heif
+from restore_cli.image.containers import (
+    jpeg_segments,
+    png_chunk,
+    png_chunks,
+    png_text,
+    read_heif,
+)
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
+from restore_cli.image.parts import BROKEN
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.signalled import read_signalled
-from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
-from restore_cli.rounding import as_float
+from restore_cli.image.vips import (
+    INTEGER,
+    VipsError,
+    VipsImage,
+    first_line,
+    interpreted,
+    kind_of,
+)
+from restore_cli.image.xmp import XMP_KEYWORD
+from restore_cli.rounding import as_float, rounded
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
-_INTERPRETATION = {  # libvips' names, by kind and type of the values
-    ("grey", "uint8"): "b-w",
-    ("grey", "uint16"): "grey16",
-    ("rgb", "uint8"): "srgb",
-    ("rgb", "uint16"): "rgb16",
-    ("cmyk", "uint8"): "cmyk",
-    ("cmyk", "uint16"): "cmyk",
-}
-_BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
 _HALF_STEP = 0.5 / 255
 _PIECE = 1 << 20  # bytes
 _HEAD = 32  # bytes by which a format is recognised
@@ -71,7 +76,7 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
 
 
 def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
-    """What comes through stdin, to its end.
+    """Read stdin to its end.
 
     Args:
         most: bytes; more is refused.
@@ -85,7 +90,7 @@ def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
 
 
 def _read(stream: BinaryIO, name: str, most: int) -> bytes:
-    """In pieces: one `read(most)` reserves that much, which small machines refuse."""
+    """Read in pieces: one `read(most)` reserves that much, which small machines refuse."""
     content = io.BytesIO()
     try:
         while piece := stream.read(_PIECE):
@@ -246,7 +251,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
             with Pillow.open(path) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
-    except (OSError, SyntaxError, ValueError, RuntimeError, struct.error, EOFError, VipsError):
+    except (*BROKEN, VipsError):
         return None
     turned = _field(header, "orientation", 1) >= 5
     return (header.width, header.height) if turned else (header.height, header.width)
@@ -258,7 +263,7 @@ def read_rgb8(path: Path) -> Tensor:
     Raises:
         PictureError: as `read_image`.
     """
-    return (read_image(path).pixels[0] * 255).round().byte()
+    return rounded(read_image(path).pixels[0], 8)
 
 
 def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes]:
@@ -341,11 +346,11 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
             if xmp := image.info.get("xmp"):
                 kept["pnginfo"] = PngInfo()
-                kept["pnginfo"].add_itxt("XML:com.adobe.xmp", bytes(xmp).decode("utf-8", "replace"))
+                kept["pnginfo"].add_itxt(XMP_KEYWORD, bytes(xmp).decode("utf-8", "replace"))
             buffer = io.BytesIO()
             mode = image.mode if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
             image.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
+    except BROKEN as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
     return buffer.getvalue()
 
@@ -360,18 +365,18 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
         _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
         values = np.asarray(heif)
         pillow_heif.set_orientation(heif.info)  # it was turned by its decoder
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, KeyError) as error:
+    except BROKEN as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
-    kind = "grey16" if values.ndim == 2 else "rgb16"
     dots = 72 / 25.4  # a millimetre, as viewers assume
-    image = VipsImage.new_from_array(values).copy(interpretation=kind, xres=dots, yres=dots)
+    image = interpreted(VipsImage.new_from_array(values), "grey" if values.ndim == 2 else "rgb")
+    image = image.copy(xres=dots, yres=dots)
     if profile := heif.info.get("icc_profile"):
         image = with_profile(image, bytes(profile))
     made: bytes = image.pngsave_buffer(compression=1, keep=8)
     exif = bytes(heif.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     chunks = png_chunk(b"eXIf", exif) if exif else b""
     if xmp := heif.info.get("xmp"):
-        chunks += png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + bytes(xmp))
+        chunks += png_text(XMP_KEYWORD, bytes(xmp))
     return made[:33] + chunks + made[33:]
 
 
@@ -430,8 +435,7 @@ def _colours(
     if unconverted and kind != "cmyk":
         stripped = icc == "strip"
         return None, replace(metadata, icc_profile=None) if stripped else metadata, "rgb", notes
-    image = VipsImage.new_from_array(values)
-    image = image.copy(interpretation=_INTERPRETATION[kind, values.dtype.name])
+    image = interpreted(VipsImage.new_from_array(values), kind)
     try:
         srgb = to_srgb(image, profile or "cmyk")
     except VipsError:
@@ -451,19 +455,17 @@ def _colours(
 
 
 def _kind(image: Any, name: str) -> str:
-    """grey, rgb or cmyk.
+    """The kind of colours: grey, rgb or cmyk.
 
     Raises:
         PictureError: something else.
     """
-    bands = image.bands - bool(image.hasalpha())
-    for (kind, _), interpretation in _INTERPRETATION.items():
-        if image.interpretation == interpretation and bands == _BANDS[kind]:
-            return kind
-    raise PictureError(
-        f"'{name}' is {image.interpretation} with {image.bands} channels",
-        hint="convert it to RGB first",
-    )
+    if (kind := kind_of(image)) is None:
+        raise PictureError(
+            f"'{name}' is {image.interpretation} with {image.bands} channels",
+            hint="convert it to RGB first",
+        )
+    return kind
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

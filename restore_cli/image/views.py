@@ -23,7 +23,7 @@ _ANY = 2**62  # pixels: the limit is on what is decoded at once, which is small 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is seen of a picture.
+    """A picture made smaller, or a part of one.
 
     Attributes:
         picture: smaller, or a part.
@@ -44,7 +44,7 @@ class View:
 
 
 def read_shrunk(path: Path, height: int, width: int) -> View:
-    """The whole picture, at most so large along each side; never enlarged.
+    """Read a whole picture, shrunk to at most the given size.
 
     Args:
         path: of a format recognised by content.
@@ -71,7 +71,7 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
 
 
 def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
-    """A part at full resolution.
+    """Read a part of a picture at full resolution.
 
     Args:
         path: of a format recognised by content.

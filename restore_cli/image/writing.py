@@ -1,4 +1,4 @@
-"""From pixels to bytes."""
+"""Encoding: pixels become the bytes of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restore_cli.image.formats import FORMATS
 from restore_cli.image.inventory import lost, take
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
-from restore_cli.image.vips import VipsError, VipsImage, first_line
+from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
 from restore_cli.rounding import is_rounded, rounded
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
@@ -76,7 +76,7 @@ def put(path: Path, data: bytes) -> None:
 
 
 def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes of a file.
+    """Encode a picture.
 
     Args:
         picture: values outside [0, 1] are clipped after conversion to the profile, then rounded.
@@ -178,10 +178,7 @@ def _image(picture: Picture, depth: int) -> Any:
     if picture.colours == "rgb" or profile is None:
         pixels = picture.pixels.mean(1, keepdim=True) if picture.grey else picture.pixels
         image = VipsImage.new_from_array(_integers(pixels, depth))
-        grey, deep = picture.grey, depth == 16
-        image = image.copy(
-            interpretation=("grey16" if deep else "b-w") if grey else "rgb16" if deep else "srgb"
-        )
+        image = interpreted(image, "grey" if picture.grey else "rgb")
         if profile is not None:
             image = with_profile(image, profile)
     else:

@@ -11,10 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XMP_KEYWORD = "XML:com.adobe.xmp"  # of the text of a PNG
 XMP_HEAD, XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XAP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
-# What they promise, a film or a map of brightness beside the picture, is not in the output.
+# They describe a video, or a map of brightness, beside the picture, which the output has not.
 _PROMISES = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
@@ -98,7 +99,7 @@ class Packet:
                 yield element
 
     def names(self) -> set[str]:
-        """Properties, as {namespace}name."""
+        """Names of the properties, as {namespace}name."""
         found: set[str] = set()
         for one in self.descriptions():
             found |= {name for name in one.attrib if not name.startswith(f"{{{RDF}}}")}
@@ -106,14 +107,14 @@ class Packet:
         return found
 
     def remove(self, unwanted: Callable[[str], bool]) -> None:
-        """Properties, however they are spelled, in one pass over the packet."""
+        """Remove properties, however they are spelled, in one pass over the packet."""
         for one in self.descriptions():
             for name in [name for name in one.attrib if unwanted(name)]:
                 del one.attrib[name]
             one[:] = [child for child in one if not unwanted(child.tag)]
 
     def set(self, name: str, value: str) -> None:
-        """A property that is there, to another value."""
+        """Set a property that is there to another value."""
         for one in self.descriptions():
             if name in one.attrib:
                 one.set(name, value)
@@ -136,7 +137,7 @@ class Packet:
 
 
 def _register(prefix: str, uri: str) -> None:
-    """So that prefixes come out as they were; those that ElementTree makes itself stay its own."""
+    """Keep a prefix as it was, unless it is one that ElementTree makes by itself."""
     if (
         prefix
         and re.fullmatch(r"[A-Za-z][\w.-]*", prefix)

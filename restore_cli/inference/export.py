@@ -32,8 +32,8 @@ from restore_cli.inference.local_statistics import (
 )
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
+from restore_cli.models.spandrel_adapter import SpandrelConfig
 from restore_cli.models.spec import SizeRequirement
-from restore_cli.models.zoo import ZooConfig
 
 _OPSET = 18
 _LARGEST = 16384  # side in pixels; torch.export wants a bound
@@ -86,7 +86,7 @@ def export(
         UsageError: a package is missing, TLSC has no window, or its layer cannot be written.
         RestoreError: the graph gives another picture, or the file cannot be written.
     """
-    if isinstance(loaded.config, ZooConfig):
+    if isinstance(loaded.config, SpandrelConfig):
         raise UsageError(
             f"'{loaded.file.name}' is of {loaded.config.architecture}, which may branch on sizes",
             hint="export it with spandrel; this is for restore's own networks",

@@ -48,7 +48,7 @@ _MEASURED = ((0.26, 1.0), (0.31, 2.5), (0.36, 3.5), (0.42, 4.8), (0.48, 6.5), (0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is seen of a picture.
+    """The size and blur of a picture.
 
     Attributes:
         height: pixels.
@@ -167,9 +167,9 @@ def _windows(luma: Array) -> list[list[Array]]:
 def _cut(level: Array, place: tuple[float, float], high: int, wide: int) -> Array:
     """The part of a level around a place, at least as large as blur can be told of."""
     spans = []
-    for share, side, cell in zip(place, level.shape, (high, wide), strict=True):
+    for fraction, side, cell in zip(place, level.shape, (high, wide), strict=True):
         long = min(side, _SIDE, max(cell, SMALLEST))
-        start = int(min(max(share * side - long / 2, 0), side - long))
+        start = int(min(max(fraction * side - long / 2, 0), side - long))
         spans.append(slice(start, start + long))
     return np.ascontiguousarray(level[spans[0], spans[1]])
 

@@ -1,4 +1,4 @@
-"""Before and after, side by side in a picture or under a slider in one HTML file.
+"""Shows inputs beside their results, in one picture or under a slider in one HTML file.
 
 Both are read again as files, shrunk while they are decoded, and in full only where the loupe looks:
 of an output of 16000x12000 no more than its file and a few megabytes are held.
@@ -39,7 +39,7 @@ _LEAST = 120  # columns of a picture with a label
 _LARGEST_STEP = 64
 
 Box = tuple[int, int, int, int]  # top, left, height, width
-Report = Callable[[], None]
+OnStep = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Loupe:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Comparison:
     """What a page shows of one picture.
 
     Attributes:
@@ -111,7 +111,7 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
 
 
 def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Those that `write_comparison` shows: one in a picture, at most 50 in a page."""
+    """The outcomes that `write_comparison` shows: one in a picture, at most 50 in a page."""
     return outcomes[: 1 if path.suffix.lower() == ".png" else _MOST]
 
 
@@ -138,7 +138,7 @@ def write_comparison(
         picture = Picture(pixels, None, grey=False, format="png")
         put(path, encode(picture, Encoding("png"), str(path))[0])
         return
-    pairs = [pair_of(outcome, partial(report, outcome)) for outcome in shown]
+    pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
         made += f" The first {len(shown)} of {len(outcomes)} pictures."
     pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
@@ -148,8 +148,8 @@ def write_comparison(
     put(path, text.encode("utf-8", "replace"))  # names need not be UTF-8
 
 
-def pair_of(outcome: Outcome, report: Report = lambda: None) -> Pair:
-    """Both pictures of an outcome, small enough for a page, and what its loupe shows.
+def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
+    """Read both pictures of an outcome, small enough for a page, and what its loupe shows.
 
     Args:
         outcome: of a picture that is a file.
@@ -163,7 +163,7 @@ def pair_of(outcome: Outcome, report: Report = lambda: None) -> Pair:
     top, left, height, width = box
     row, column = _most_changed(before, after, _LOOK)
     is_whole = both.after.shape[-2:] == both.full
-    return Pair(
+    return Comparison(
         name=str(outcome.item.source),
         size=f"{both.full[1]}x{both.full[0]}",
         before=_data_uri(both.before),
@@ -202,7 +202,7 @@ class _Both:
     full: tuple[int, int]
 
     @classmethod
-    def read(cls, outcome: Outcome, report: Report) -> _Both:
+    def read(cls, outcome: Outcome, report: OnStep) -> _Both:
         assert outcome.size is not None
         height, width = outcome.size
         shrink = min(1.0, _LONGEST / max(height, width))
@@ -213,13 +213,13 @@ class _Both:
         report()
         return cls(
             outcome,
-            _resized(before.on_white, *shown),
+            resize_bicubic(before.on_white, *shown).clamp(0, 1),
             after.on_white,
             (before.height, before.width),
             (after.height, after.width),
         )
 
-    def closer(self, size: tuple[int, int], report: Report) -> tuple[Box, Tensor, Tensor]:
+    def closer(self, size: tuple[int, int], report: OnStep) -> tuple[Box, Tensor, Tensor]:
         """The part of at most that size where the two differ most, at full resolution.
 
         Where they are shown at full size already, all of them.
@@ -253,7 +253,7 @@ class _Both:
         ]
         (first_row, rows, tall, top), (first_column, columns, wide, left) = cuts
         part = read_part(self.outcome.item.source, first_row, first_column, rows, columns)
-        enlarged = _resized(part.on_white, tall, wide)
+        enlarged = resize_bicubic(part.on_white, tall, wide).clamp(0, 1)
         return enlarged[..., top : top + box[2], left : left + box[3]]
 
 
@@ -284,12 +284,6 @@ def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int
     return first, max(1, last - first), stop - begin, start - begin
 
 
-def _resized(image: Tensor, height: int, width: int) -> Tensor:
-    if image.shape[-2:] == (height, width):
-        return image
-    return resize_bicubic(image, height, width).clamp(0, 1)
-
-
 def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:
     """First row and column of the window in which the two differ most; the middle if nowhere.
 
@@ -305,7 +299,7 @@ def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tup
     return int(row), int(column)
 
 
-def _sheet(outcome: Outcome, report: Report) -> Tensor:
+def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
     """(1, 3, H, W): both with their labels; below them, where they were shrunk, both at 100 %."""
     both = _Both.read(outcome, report)
     height, width = both.after.shape[-2:]

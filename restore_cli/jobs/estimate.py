@@ -1,4 +1,4 @@
-"""What a job will cost, before it is run."""
+"""Estimates what a job will cost, before it is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairing inputs with outputs, and every refusal that can be made before weights are loaded."""
+"""Pairs inputs with outputs, and refuses what cannot end well before weights are loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Item:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video by its name."""
+        """Whether the input is a video by its name."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 

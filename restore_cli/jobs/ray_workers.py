@@ -26,6 +26,7 @@ from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import Task, restore_task
 from restore_cli.jobs.workers import Restored, materialise, place
+from restore_cli.wording import first_line
 
 
 class RayWorkers:
@@ -56,7 +57,7 @@ class RayWorkers:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise DeviceError(
-                    f"no Ray cluster at '{address}': {str(error).splitlines()[0]}",
+                    f"no Ray cluster at '{address}': {first_line(error)}",
                     hint="start one with `ray start --head`",
                 ) from error
         gpus = int(ray.cluster_resources().get("GPU", 0))

@@ -11,7 +11,7 @@ from restore_cli.inference.sizing import TargetSize
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which pictures.
+    """Which pictures are restored.
 
     Attributes:
         inputs: files, folders, quoted globs, `inputs.STREAM`.

@@ -1,4 +1,4 @@
-"""One picture from the bytes of one file to the bytes of another."""
+"""Decodes, restores and encodes one picture."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Restoration:
     def restore(
         self, picture: Picture, format_key: str, name: str, report: Report = no_report
     ) -> Picture:
-        """Through the pipeline.
+        """Run the pipeline on a picture.
 
         Pixels that go into the file as they are become whole numbers tile by tile: a byte a value
         instead of four. All others stay float until they are encoded.
@@ -142,16 +142,16 @@ class Restoration:
             height, width = restored.shape[-2:]
             if picture.excess is not None:
                 # Networks know sRGB only; what lies outside is enlarged by itself and added.
-                restored = restored + _resized(picture.excess, height, width)
+                restored = restored + resize_bicubic(picture.excess, height, width)
             if alpha is not None and self.request.processing.alpha == "restore":
                 pixels = alpha.expand(-1, 3, -1, -1).contiguous()
                 alpha = self._resized_pipeline(pixels, no_report, None).mean(1, keepdim=True)
             elif alpha is not None:
-                alpha = _resized(alpha, height, width)
+                alpha = resize_bicubic(alpha, height, width)
         return picture.with_pixels(restored, alpha)
 
     def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
-        """Through the pipeline, to the size that was asked for."""
+        """Run the pipeline, to the size that was asked for."""
         size = self.request.processing.size
         if size is None:
             return self.pipeline(image, report, depth)
@@ -171,10 +171,6 @@ class Restoration:
         encoding = replace(self.request.encoding, format=format_key, provenance=facts)
         with memory_errors(name):
             return encode(restored, encoding, name)
-
-
-def _resized(image: Tensor, height: int, width: int) -> Tensor:
-    return image if image.shape[-2:] == (height, width) else resize_bicubic(image, height, width)
 
 
 def _public(weights: str) -> str:

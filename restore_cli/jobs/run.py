@@ -1,4 +1,4 @@
-"""Picture after picture: read, restore, write; one that fails does not stop the others."""
+"""Restores pictures one after the other; one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_facts import read_comment
 
-Report = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
+OnTile = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of the input, for messages."""
+        """The input's name, for messages."""
         return "stdin" if self.item.source == STREAM else str(self.item.source)
 
     def failed(self, error: RestoreError) -> Outcome:
@@ -82,10 +82,10 @@ class _Decoded:
     seconds: float = 0.0
 
 
-def run(
+def restore_all(
     work: Restoration,
     items: list[Item],
-    report: Report = lambda item, done, tiles: None,
+    report: OnTile = lambda item, done, tiles: None,
     *,
     ahead: int = 0,
 ) -> Generator[Outcome, None, None]:
@@ -168,7 +168,7 @@ def _read(work: Restoration, item: Item) -> _Decoded | Item | Outcome:
 
 
 def _restore(
-    work: Restoration, step: _Decoded | Item | Outcome, report: Report
+    work: Restoration, step: _Decoded | Item | Outcome, report: OnTile
 ) -> _Decoded | Outcome:
     if isinstance(step, Item):
         return _restore_video(work, step, report)
@@ -212,7 +212,7 @@ def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
     return data, outcome
 
 
-def _restore_video(work: Restoration, item: Item, report: Report) -> Outcome:
+def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
     """A video from beginning to end; its frames are not held."""
     begun, digest = time.monotonic(), ""
     try:

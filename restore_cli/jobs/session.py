@@ -1,4 +1,4 @@
-"""A whole run: on one device, one process per device, or a Ray cluster; and how it ended."""
+"""Runs a request on one device, on one process per device, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Outcome, Report
-from restore_cli.jobs.run import run as run_here
+from restore_cli.jobs.run import OnTile, Outcome, restore_all
 from restore_cli.jobs.workers import DeviceWorkers, Workers, run_on
 
 ENGINES = ("local", "ray")
@@ -101,7 +100,7 @@ def run(
     *,
     items: list[Item] | None = None,
     engine: Engine = Engine(),
-    report: Report = lambda item, done, tiles: None,
+    report: OnTile = lambda item, done, tiles: None,
     fail_fast: bool = False,
 ) -> Summary:
     """Restore every picture of a request, for the command line, the page and Python alike.
@@ -159,14 +158,14 @@ def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
 
 
 def _outcomes(
-    work: Restoration, items: list[Item], engine: Engine, report: Report
+    work: Restoration, items: list[Item], engine: Engine, report: OnTile
 ) -> Generator[Outcome, None, None]:
     if engine.spreads(items):
         return run_on(_workers(work, items, engine), work, items)
     ahead = engine.ahead
     if ahead is None:
         ahead = 0 if work.pipeline.options.device.type == "cpu" else _AHEAD
-    return run_here(work, items, report, ahead=ahead)
+    return restore_all(work, items, report, ahead=ahead)
 
 
 def _workers(work: Restoration, items: list[Item], engine: Engine) -> Workers:

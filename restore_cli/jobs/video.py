@@ -1,4 +1,4 @@
-"""Videos: every frame through the pipeline, all else copied, in a container of the same kind."""
+"""Restores every frame of a video, and copies its other streams and metadata."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def restore_video(
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
-    """By a reader of its own: seeking back would begin at the first picture, not at the audio."""
+    """Read with a reader of its own: seeking back would lose the audio before the first frame."""
     with av.open(str(source)) as reader:
         if not reader.streams.video:
             raise PictureError(f"'{source}' has no pictures")
@@ -91,7 +91,7 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
 
 
 class _Copy:
-    """One video on its way.
+    """The restoration of one video.
 
     Attributes:
         size: height and width of the output.
@@ -226,7 +226,7 @@ class _Copy:
             )
 
     def _frames_in_all(self) -> int:
-        """As the stream says, else by the length of the video."""
+        """The number that the stream states, or else the video's length times its rate."""
         rate = self._source.average_rate
         seconds = (self._reader.duration or 0) / 1e6
         return int(self._source.frames or (round(seconds * float(rate)) if rate else 0))

@@ -1,4 +1,4 @@
-"""What a video's container says: colours, orientation, streams, and what will not come through."""
+"""Reads what a video's container says of its colours, orientation and streams."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Orientation:
     odd: bool = False
 
     def apply(self, frame: NDArray[Any]) -> NDArray[Any]:
-        """(H, W, 3) as it is meant."""
+        """Turn a frame (H, W, 3) upright."""
         frame = frame.swapaxes(0, 1) if self.swap else frame
         frame = frame[:, ::-1] if self.mirror else frame
         return np.ascontiguousarray(frame[::-1] if self.flip else frame)
@@ -51,7 +51,7 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """Numbers of ITU-T H.273.
+    """The colours of a video as numbers of ITU-T H.273.
 
     Attributes:
         matrix: by which frames become RGB; the usual one of the size where nothing is said.
@@ -74,15 +74,13 @@ class Colours:
 
 
 def library() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
         UsageError: it is not installed.
     """
     try:
         import av  # noqa: PLC0415 — an extra
-        import av.error  # noqa: PLC0415
-        import av.sidedata.sidedata  # noqa: PLC0415
     except ImportError:
         raise UsageError(
             "videos need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
@@ -164,7 +162,7 @@ def read_comment(path: Path) -> dict[str, str]:
 
 
 def comment_of(container: Any) -> dict[str, str]:
-    """The same of a container that is open."""
+    """`read_comment` of a container that is open."""
     try:
         found = json.loads(
             container.metadata.get("comment", container.metadata.get("COMMENT", "{}"))

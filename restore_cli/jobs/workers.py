@@ -60,7 +60,7 @@ class Workers(Protocol):
 def run_on(
     workers: Workers, work: Restoration, items: Sequence[Item]
 ) -> Generator[Outcome, None, None]:
-    """`run.run` over several processes; outcomes come as pictures are done.
+    """`run.restore_all` over several processes; outcomes come as pictures are done.
 
     Args:
         workers: that restore; closed at the end.
@@ -167,7 +167,7 @@ _ready: dict[str, Restoration | NotReadyError] = {}  # in a process of ours, onc
 def _begin(
     spec: PipelineSpec, request: RestoreRequest, queue: Queue[torch.device], count: int
 ) -> None:
-    """In the new process: take a device and load the networks once."""
+    """Take a device and load the networks once; runs in the new process."""
     keep_freed_memory()
     device = queue.get()
     if device.type == "cpu":

@@ -24,7 +24,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES, Encoding
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec, split_names
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.compare import Pair, pair_of
+from restore_cli.jobs.compare import Comparison, compare
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.jobs.run import Outcome
@@ -98,7 +98,7 @@ class Job:
     notes: tuple[str, ...] = ()
     error: str = ""
     target: Path | None = None
-    shown: Pair | None = None
+    shown: Comparison | None = None
     seen: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
@@ -267,7 +267,7 @@ class JobQueue:
                 raise outcome.error
             job.seconds, job.notes = outcome.seconds, outcome.notes
             job.target = outcome.item.target
-            job.shown = pair_of(outcome)
+            job.shown = compare(outcome)
 
         run(request, pipeline, finish, report=report)
 

@@ -26,6 +26,7 @@ from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.image import read_rgb8, read_size
 from restore_cli.image.folders import list_pictures
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.training.recipe import TrainingRecipe
 
 PREPARED = "prepared"  # beside targets: outputs of the network's frozen part
@@ -103,7 +104,7 @@ class PictureCache:
         self._room = room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def read(self, path: Path) -> Tensor:
-        """(3, H, W) uint8.
+        """Decode a picture, (3, H, W) uint8, or take it from the cache.
 
         Raises:
             PictureError: unreadable.
@@ -311,8 +312,7 @@ class PairedPictures(ShuffledSource):
         if self.shrink:
             height, width = (side // self.scale for side in degraded.shape[-2:])
             # To 8 bits, as it would be in a file; GFN's authors trained on unrounded values.
-            small = resize_bicubic(degraded, height, width).clamp(0, 1)
-            degraded = (small * 255).round() / 255
+            degraded = quantise(resize_bicubic(degraded, height, width))
         return Batch(degraded, make_targets(wanted, degraded, reference, large))
 
 

@@ -76,17 +76,17 @@ class TrainJob:
 
     @property
     def state(self) -> Path:
-        """Everything needed to resume."""
+        """The file with everything needed to resume."""
         return self.run / "state.pt"
 
     @property
     def best(self) -> Path:
-        """Averaged float32 weights of the best validation of the phase in progress."""
+        """The file of averaged float32 weights of the best validation of the current phase."""
         return self.run / "best.safetensors"
 
     @property
     def result(self) -> Path:
-        """float16 weights for `restore image`."""
+        """The file of float16 weights for `restore image`."""
         return self.run / "weights.safetensors"
 
 
@@ -340,8 +340,8 @@ def _any(group: ProcessGroup, flag: bool) -> bool:
     """Whether any process wants to stop; all must stop at the same step."""
     if group.size == 1:
         return flag
-    wish: Tensor = torch.tensor([float(flag)], device=group.device)
-    return bool(group.mean(wish)[0] > 0)
+    requested: Tensor = torch.tensor([float(flag)], device=group.device)
+    return bool(group.mean(requested)[0] > 0)
 
 
 def _facts(group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:

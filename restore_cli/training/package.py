@@ -1,4 +1,4 @@
-"""From a run to a checkpoint that `restore image` takes, with its card and its manifest entry."""
+"""Makes a checkpoint of a run that `restore image` takes, with its card and manifest entry."""
 
 from __future__ import annotations
 

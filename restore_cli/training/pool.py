@@ -36,6 +36,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import is_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
 from restore_cli.models.spec import Model
+from restore_cli.rounding import rounded
 from restore_cli.training.data import (
     PREPARED,
     Batch,
@@ -51,6 +52,7 @@ from restore_cli.training.data import (
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.mixture import Mixture, MixtureOrder, part_seed
 from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.state import current_names
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
@@ -201,9 +203,9 @@ class Pool(Source):
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         reference = upload([crop.sharp for crop in crops], device)
-        degraded = _together([crop.degraded for crop in crops if crop.degraded is not None], device)
+        degraded = _stacked([crop.degraded for crop in crops if crop.degraded is not None], device)
         large = [crop.large for crop in crops if crop.large is not None]
-        enlarged = _together(large, device) if large else None
+        enlarged = _stacked(large, device) if large else None
         prepared = {}
         if PREPARED in wanted:
             for name in crops[0].prepared:
@@ -229,11 +231,11 @@ class Pool(Source):
         ]
 
     def _check(self) -> None:
-        """Compare with the record, or write it."""
+        """Compare the pool with its record, or write the record."""
         path, now = self.folder / RECORD, self._origin()
         if path.is_file():
             try:
-                before = json.loads(path.read_text("utf-8"))
+                before = current_names(json.loads(path.read_text("utf-8")))
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
             except (OSError, ValueError, TypeError) as error:
                 raise UsageError(f"'{path}' is not the record of a pool: {error}") from error
@@ -296,7 +298,7 @@ class Pool(Source):
         kept = {"degraded": _exact(degraded[0, :, :height, :width])}
         for name, picture in pictures.items():
             ratio = picture.shape[-1] // degraded.shape[-1]
-            kept[name] = _bytes(picture[0, :, : height * ratio, : width * ratio])
+            kept[name] = rounded(picture[0, :, : height * ratio, : width * ratio], 8)
         for name, (map_, factor) in prepared.items():
             kept[f"{PREPARED}.{name}"] = map_[0, :, : height // factor, : width // factor].half()
         on_the_cpu = {name: tensor.cpu() for name, tensor in kept.items()}
@@ -349,17 +351,13 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
     return Item(turned["reference"], turned["degraded"], None, large, prepared)
 
 
-def _bytes(picture: Tensor) -> Tensor:
-    return (picture.clamp(0, 1) * 255).round().byte()
-
-
 def _exact(picture: Tensor) -> Tensor:
-    """As uint8 where that is exact, because the degradation rounds to 8 bits."""
-    rounded = _bytes(picture)
-    return rounded if torch.equal(rounded.float() / 255, picture) else picture
+    """Convert to uint8 where that is exact, because the degradation rounds to 8 bits."""
+    whole = rounded(picture, 8)
+    return whole if torch.equal(whole.float() / 255, picture) else picture
 
 
-def _together(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
+def _stacked(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
     """A batch of uint8 pictures, float32 pictures, or both."""
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from restore_cli.degradations.sensor import quantise
 from restore_cli.files import write_then_rename
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import rounded
 from restore_cli.training.validation import ValidationSet
 
 POINTS = 4000  # of a curve
@@ -223,8 +223,8 @@ def _column(images: Sequence[Tensor]) -> Image.Image:
     for image in images:
         height, width = image.shape[-2:]
         top, left = max(height - TILE, 0) // 2, max(width - TILE, 0) // 2
-        tile = quantise(image)[0, :, top : top + TILE, left : left + TILE]
-        array = (tile * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        tile = rounded(image[0, :, top : top + TILE, left : left + TILE], 8)
+        array = tile.permute(1, 2, 0).cpu().numpy()
         missing = [(0, TILE - side) for side in array.shape[:2]]
         tiles.append(np.pad(array, [*missing, (0, 0)], constant_values=255))
     return Image.fromarray(np.concatenate(tiles))

@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
 from restore_cli import toml_file
 from restore_cli.errors import RecipeError, unknown_name
+from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
 ABLATIONS = FOLDER.parent / "ablations.toml"
@@ -25,7 +26,7 @@ Target = Literal[
 ]
 
 
-class LossTerm(BaseModel):
+class LossTerm(Record):
     """weight * loss(output, target).
 
     Attributes:
@@ -37,8 +38,6 @@ class LossTerm(BaseModel):
         loss: by name.
         weight: of this term in the sum.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     output: Name
     target: Target
@@ -54,23 +53,19 @@ class LossTerm(BaseModel):
         return f"{self.output}.{self.loss}"
 
 
-class CosineLR(BaseModel):
+class CosineLR(Record):
     """Constant, then half a cosine over the last `steps` steps (None: all) down to `end`.
 
     The constant part does not depend on the length of the phase: a run can be prolonged.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["cosine"] = "cosine"
     end: NotNegative = 0.0
     steps: Count | None = None
 
 
-class StepLR(BaseModel):
+class StepLR(Record):
     """Times `factor` every `every` steps, never below `end`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["step"]
     every: Count
@@ -78,20 +73,16 @@ class StepLR(BaseModel):
     end: NotNegative = 0.0
 
 
-class PolynomialLR(BaseModel):
+class PolynomialLR(Record):
     """end + (rate - end) * (1 - step / steps) ** power."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["polynomial"]
     power: Positive
     end: NotNegative = 0.0
 
 
-class ConstantLR(BaseModel):
+class ConstantLR(Record):
     """The same rate throughout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["constant"]
 
@@ -99,45 +90,37 @@ class ConstantLR(BaseModel):
 Schedule = Annotated[CosineLR | StepLR | PolynomialLR | ConstantLR, Field(discriminator="kind")]
 
 
-class Adam(BaseModel):
-    """Kingma and Ba, without weight decay."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Adam(Record):
+    """Adam (Kingma and Ba, arXiv:1412.6980), without weight decay."""
 
     kind: Literal["adam"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
 
 
-class AdamW(BaseModel):
+class AdamW(Record):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["adamw"]
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: NotNegative = 1e-2
 
 
-class Sgd(BaseModel):
+class Sgd(Record):
     """Stochastic gradient descent with momentum."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["sgd"]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
-class ProgressiveSize(BaseModel):
+class ProgressiveSize(Record):
     """Patch and batch size from some step of a phase on (progressive training)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: Count
     patch: Side
     batch: Count
 
 
-class Phase(BaseModel):
+class Phase(Record):
     """A part of the training with its own losses, parameters and schedule.
 
     Attributes:
@@ -157,8 +140,6 @@ class Phase(BaseModel):
         keep_optimizer: go on with the moments of the phase before; needs begin = "last".
         losses: their sum is minimised. The first one's output is what validation scores.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     steps: Count
@@ -199,7 +180,7 @@ class Phase(BaseModel):
         return {self.patch, *(larger.patch for larger in self.progressive)}
 
 
-class MixturePart(BaseModel):
+class MixturePart(Record):
     """One of several kinds of data in every batch.
 
     Attributes:
@@ -208,8 +189,6 @@ class MixturePart(BaseModel):
             number of hundredths.
         degradation: of photos, by name; None for the recipe's own.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Literal["photos", "pairs"]
     probability: Annotated[float, Field(gt=0, le=1)]
@@ -229,7 +208,7 @@ class MixturePart(BaseModel):
         return round(100 * self.probability)
 
 
-class PoolShape(BaseModel):
+class PoolShape(Record):
     """What `--pool` is filled with before training.
 
     Attributes:
@@ -242,14 +221,12 @@ class PoolShape(BaseModel):
             every `reuse` patches the oldest item goes. None for items that stay.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     size: Count = 2000
     side: Side | None = None
     reuse: Count | None = None
 
 
-class TrainingRecipe(BaseModel):
+class TrainingRecipe(Record):
     """Sizes in pixels of the degraded input; counts in optimiser steps.
 
     Attributes:
@@ -274,8 +251,6 @@ class TrainingRecipe(BaseModel):
         optimizer: of all phases.
         phases: one after the other.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
     config: str | dict[str, int | bool] | None = None
@@ -331,7 +306,7 @@ class TrainingRecipe(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Ablation(BaseModel):
+class Ablation(Record):
     """A shipped recipe with a part changed or left out.
 
     Attributes:
@@ -342,8 +317,6 @@ class Ablation(BaseModel):
         losses: instead of those of every phase; none for the base's.
         learning_rate: of every phase, instead of the base's.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: Name
     config: str | dict[str, int | bool] | None = None

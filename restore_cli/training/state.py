@@ -16,8 +16,12 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.training.recipe import TrainingRecipe
 
-# Names in states of earlier versions; such a run goes on under the new ones.
-RENAMED = {"start": "initialisation", "share": "probability"}
+# Names in states and pools of earlier versions; they go on under the new ones.
+RENAMED = {
+    "start": "initialisation",
+    "share": "probability",
+    "freedom": "degrees_of_freedom",
+}
 # A run may be prolonged, cut short, cooled down or calmed; anything else makes another run of it.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
 
@@ -87,7 +91,7 @@ def read_state(path: Path) -> TrainingState:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("recipe", "facts"):
-            values[key] = _current_names(values[key])
+            values[key] = current_names(values[key])
         return TrainingState(**values)
     except (
         TypeError,
@@ -129,11 +133,12 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
     return state
 
 
-def _current_names(value: Any) -> Any:
+def current_names(value: Any) -> Any:
+    """JSON values of an earlier version with the names of this one."""
     if isinstance(value, list):
-        return [_current_names(one) for one in value]
+        return [current_names(one) for one in value]
     if isinstance(value, dict):
-        renamed = {RENAMED.get(key, key): _current_names(one) for key, one in value.items()}
+        renamed = {RENAMED.get(key, key): current_names(one) for key, one in value.items()}
         return renamed | ({"kind": "step"} if value.get("kind") == "stairs" else {})
     return value
 

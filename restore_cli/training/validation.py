@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from restore_cli.datasets.layouts import Pair, find_pairs
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
-from restore_cli.degradations.sensor import quantise
 from restore_cli.image import read_rgb8
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 from restore_cli.training.data import list_photos
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
 
 PICTURES, SIDE, CROP = 12, 512, 4
 
 
-class Score(NamedTuple):
+class ValidationScore(NamedTuple):
     """Mean PSNR, its gain over bicubic (at x1: over the input), dB; the restored pictures."""
 
     psnr: float
@@ -68,7 +68,7 @@ class ValidationSet:
             step = max(len(found.pairs) // PICTURES, 1)
             self.pairs = [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
 
-    def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> Score:
+    def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> ValidationScore:
         """Run the network on every crop.
 
         Args:
@@ -104,7 +104,7 @@ class ValidationSet:
             scores.append(psnr(image.cpu(), sharp, crop=CROP))
             baselines.append(psnr(bicubic.cpu(), sharp, crop=CROP))
         mean, baseline = torch.cat(scores).mean(), torch.cat(baselines).mean()
-        return Score(float(mean), float(mean - baseline), restored)
+        return ValidationScore(float(mean), float(mean - baseline), restored)
 
     def _photo(self, path: Path, index: int) -> tuple[Tensor, Tensor]:
         recipe = self.degradation

@@ -24,6 +24,7 @@ from restore_cli.errors import WeightsError
 from restore_cli.weights.kinds import kind_of
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
+from restore_cli.wording import first_line
 
 StateDict = dict[str, Tensor]
 # Where training scripts put the weights inside what they save.
@@ -86,7 +87,7 @@ def _read_npz(path: Path) -> StateDict:
     # Damaged archives fail as zlib.error, TypeError, MemoryError, RuntimeError, ...
     except Exception as error:
         raise WeightsError(
-            f"'{path}' is not a whole .npz archive of numbers: {_reason(error)}"
+            f"'{path}' is not a whole .npz archive of numbers: {first_line(error)}"
         ) from error
 
 
@@ -108,8 +109,9 @@ def _read_tensorflow(prefix: Path) -> StateDict:
         names = sorted(reader.get_variable_to_shape_map())
         return {name: _from_numpy(prefix, name, reader.get_tensor(name)) for name in names}
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"'{prefix}' cannot be read by tensorflow: {reason}") from error
+        raise WeightsError(
+            f"'{prefix}' cannot be read by tensorflow: {first_line(error)}"
+        ) from error
 
 
 def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
@@ -125,22 +127,17 @@ def _read_pickle(path: Path) -> StateDict:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"'{path}' holds more than weights, or is damaged: {_reason(error)}",
+            f"'{path}' holds more than weights, or is damaged: {first_line(error)}",
             hint="nothing in it was executed; ask its author for safetensors",
         ) from error
     # What a damaged or hostile pickle raises is without limit: RuntimeError of the zip reader,
     # KeyError and IndexError of the unpickler's stack, AttributeError, TypeError, RecursionError...
     except Exception as error:
         raise WeightsError(
-            f"'{path}' is not a whole PyTorch file: {_reason(error)}",
+            f"'{path}' is not a whole PyTorch file: {first_line(error)}",
             hint="give a .pth, .pt, .pkl, .npz or .safetensors file of weights",
         ) from error
     return {name: _plain(path, name, value) for name, value in _named(path, content).items()}
-
-
-def _reason(error: Exception) -> str:
-    """One line."""
-    return next((line for line in str(error).splitlines() if line), repr(error))
 
 
 def _named(path: Path, content: object) -> Mapping[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
+from restore_cli.wording import first_line
 
 _NAMES = (
     "check owner, name, file and revision; private repositories and writing need HF_TOKEN or "
@@ -41,21 +42,17 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
         ) from error
     except errors.HFValidationError as error:
-        raise UsageError(f"cannot {action}: {_first_line(error)}") from error
+        raise UsageError(f"cannot {action}: {first_line(error)}") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise kind(
-            f"cannot {action}: the Hub refused, {status}: {_first_line(error)}",
+            f"cannot {action}: the Hub refused, {status}: {first_line(error)}",
             hint=_NAMES,
         ) from error
     except (transport, ConnectionError, TimeoutError) as error:
         raise kind(
-            f"cannot {action}: the connection to the Hub broke off: {_first_line(error)}",
+            f"cannot {action}: the connection to the Hub broke off: {first_line(error)}",
             hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
     except (OSError, ValueError) as error:  # the disk, or a file that is not there
-        raise kind(f"cannot {action}: {_first_line(error)}", hint=_NAMES) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise kind(f"cannot {action}: {first_line(error)}", hint=_NAMES) from error

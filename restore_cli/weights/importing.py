@@ -14,24 +14,25 @@ from torch import Tensor
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
 from restore_cli.models.registry import MODELS, detect, get_model
+from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
-from restore_cli.models.zoo import recognise
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
+from restore_cli.wording import listed
 
 _SHOWN = 5  # keys of one kind that an error lists
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of a file.
+    """The result of an import.
 
     Attributes:
         model: that it is of.
         config: found from the shapes.
-        published: the authors' format it was in; None for a network of the zoo.
+        published: the authors' format it was in; None for a network that spandrel knows.
         sha256: of the file that was read.
         tensors: in our layout, float32.
     """
@@ -46,7 +47,7 @@ class Imported:
 def import_checkpoint(
     source: Path, target: Path, model: str | None = None, *, half: bool = False
 ) -> Imported:
-    """Convert an authors' file to a checkpoint of ours, or of the zoo.
+    """Convert an authors' file to a checkpoint of ours, or to one that spandrel knows.
 
     A network that only spandrel knows keeps its names and numbers, and becomes safetensors.
 
@@ -64,7 +65,7 @@ def import_checkpoint(
     state = _recognisable(read_foreign(source))
     _refuse_infinite(source, state)
     if model is None and not _formats_of(state) and detect(state) is None:
-        found = _of_the_zoo(source, state)
+        found = _by_spandrel(source, state)
     else:
         found = convert(state, source, get_model(model) if model else None)
     tensors = _halved(source, found.tensors) if half else found.tensors
@@ -101,7 +102,7 @@ def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As float16, counters and the like as they are."""
+    """Convert floating-point tensors to float16; counters and the like stay as they are."""
     stored = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     large = next((n for n, t in stored.items() if t.is_floating_point() and t.isinf().any()), None)
     if large is not None:
@@ -119,9 +120,8 @@ def _refuse_infinite(source: Path, state: StateDict) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if broken:
-        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise WeightsError(
-            f"'{source}' has values that are not finite in {', '.join(broken[:_SHOWN])}{more}",
+            f"'{source}' has values that are not finite in {listed(broken, _SHOWN)}",
             hint="its training diverged; take an earlier checkpoint",
         )
 
@@ -135,7 +135,7 @@ def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
     ]
 
 
-def _of_the_zoo(source: Path, state: dict[str, Tensor]) -> Imported:
+def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
     model, config, _ = recognise(state, str(source))
     # Copies: what shares memory in the file cannot be written.
     tensors = {name: tensor.clone() for name, tensor in state.items()}
@@ -185,7 +185,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
 
 
 def _digest(source: Path) -> str:
-    """Of the numbers: those of a TensorFlow checkpoint are beside its index."""
+    """sha256 of the file with the numbers; a TensorFlow checkpoint has them beside its index."""
     if is_tfjs_package(source):
         return graph_sha256()
     if source.is_file() and source.suffix != ".index":

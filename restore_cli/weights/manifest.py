@@ -7,15 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.toml_file import Record
 
 FILE = "weights_manifest.toml"
 Side = Annotated[int, Field(ge=1)]
 
 
-class Score(BaseModel):
+class Measurement(Record):
     """One measured result.
 
     Attributes:
@@ -29,8 +30,6 @@ class Score(BaseModel):
         worst_gain: smallest gain over bicubic of any picture, dB.
         command: that prints these numbers.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     blur: Literal["real", "synthetic", "none"] = "synthetic"
     data: str
@@ -48,7 +47,7 @@ class Score(BaseModel):
         return self.psnr - self.bicubic_psnr
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(Record):
     """One trained set of weights.
 
     Attributes:
@@ -71,8 +70,6 @@ class Checkpoint(BaseModel):
         scores: measured results.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     model: str
     config: dict[str, int | bool]
@@ -90,22 +87,20 @@ class Checkpoint(BaseModel):
     overlap: Annotated[int, Field(ge=0)]
     default: bool = False
     seconds_per_megapixel: Annotated[float, Field(gt=0)] | None = None
-    scores: list[Score] = []
+    scores: list[Measurement] = []
 
     def gain(self, blur: str) -> float | None:
-        """On the first measured pictures of that blur, dB; None where none were measured."""
+        """Gain in dB on the first measured pictures of that blur; None where none were measured."""
         return next((score.gain for score in self.scores if score.blur == blur), None)
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """All checkpoints, by name.
 
     Attributes:
         default_models: by scale, "x1" and "x4": what is used where nobody names a model.
         checkpoints: by name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     default_models: dict[Literal["x1", "x4"], str]
     checkpoints: dict[str, Checkpoint]
@@ -119,7 +114,7 @@ class Manifest(BaseModel):
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Manifest from TOML.
+    """Parse the manifest.
 
     Raises:
         WeightsError: not TOML, an unknown key, a value out of range.

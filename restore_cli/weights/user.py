@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import sha256, write_then_rename
+from restore_cli.toml_file import Record
 from restore_cli.weights.manifest import load_manifest
 
 _NAME = re.compile(r"[\w-]+\.[\w.-]*[\w-]")
@@ -26,8 +27,8 @@ _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
-class UserWeights(BaseModel):
-    """One record.
+class UserWeights(Record):
+    """The record of weights that the user added.
 
     Attributes:
         name: `model-config.training`.
@@ -37,8 +38,6 @@ class UserWeights(BaseModel):
         license: SPDX licence of the weights, as the user stated it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     model: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -47,7 +46,7 @@ class UserWeights(BaseModel):
 
     @property
     def path(self) -> Path:
-        """Of the weights."""
+        """The file of the weights."""
         return folder() / f"{self.name}.safetensors"
 
 
@@ -76,7 +75,7 @@ def find(name: str) -> UserWeights | None:
 
 
 def names() -> list[str]:
-    """Of all own weights, sorted; also of those whose records are broken."""
+    """Names of all own weights, sorted, including those whose records are broken."""
     return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))
 
 
@@ -140,7 +139,7 @@ def remove(name: str) -> int | None:
 
 
 def check_name(name: str) -> None:
-    """See that weights can be called so.
+    """Refuse a name that weights cannot have.
 
     Raises:
         UsageError: not like `model-config.training`, or like the name of a file.
@@ -150,7 +149,7 @@ def check_name(name: str) -> None:
 
 
 def refuse_taken(name: str, *, overwrite: bool) -> None:
-    """See that the user's own weights can get a name.
+    """Refuse a name that is taken.
 
     Args:
         name: for them.
@@ -168,7 +167,7 @@ def refuse_taken(name: str, *, overwrite: bool) -> None:
 
 
 def check_license(name: str) -> None:
-    """See that a licence was stated.
+    """Refuse a licence that is not stated as an SPDX name.
 
     Raises:
         UsageError: not like an SPDX name.

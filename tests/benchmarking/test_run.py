@@ -8,17 +8,11 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ROOT, picture
+from conftest import ROOT, picture, restore
 from PIL import Image
-from typer.testing import CliRunner
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
-from restore_cli.cli.app import app
 from restore_cli.datasets.registry import DATASETS
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture

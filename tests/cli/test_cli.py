@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 import typer
-from conftest import ROOT, official, picture
+from conftest import ROOT, official, picture, restore
 from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli.cli.app import app
 from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
 from restore_cli.training.recipe import ablations, shipped_recipes
@@ -24,10 +22,6 @@ from restore_cli.weights import store
 from restore_cli.weights.manifest import default_model
 
 DEFAULT = default_model()
-
-
-def restore(*arguments, **options):
-    return CliRunner().invoke(app, [str(a) for a in arguments], **options)
 
 
 def make(path, height=20, width=24, seed=0):

@@ -86,7 +86,7 @@ def test_a_picture_is_a_job(tmp_path, monkeypatch, words):
 @pytest.mark.parametrize(
     ("name", "command"), COMMANDS, ids=[name or "restore" for name, _ in COMMANDS]
 )
-def test_help_shows_no_types(name, command):
+def test_help_shows_no_types_and_examples_to_paste_at_80_columns(name, command):
     said = run(*name.split(), "--help").stdout
     assert "<" not in said.replace("< FILE", "")
     assert " [x" not in said
@@ -95,16 +95,10 @@ def test_help_shows_no_types(name, command):
             assert one.metavar[0].isupper() or "|" in one.metavar or one.metavar[0] in "{W", (
                 one.name
             )
-
-
-@pytest.mark.parametrize(
-    ("name", "command"), COMMANDS, ids=[name or "restore" for name, _ in COMMANDS]
-)
-def test_examples_survive_a_paste_at_80_columns(name, command):
-    said = [line.strip() for line in run(*name.split(), "--help").stdout.splitlines()]
+    lines = [line.strip() for line in said.splitlines()]
     for line in (command.epilog or "").splitlines():
         if line.strip().startswith(("restore ", "cat ", "find ", "ffmpeg ")):
-            assert line.strip() in said
+            assert line.strip() in lines
 
 
 def test_completion_knows_what_there_is():

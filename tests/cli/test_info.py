@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from conftest import restore
 from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli.cli.app import app
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def test_info_reads_back_how_a_picture_was_made(tmp_path, tiny_weights):

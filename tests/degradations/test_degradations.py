@@ -23,7 +23,7 @@ from restore_cli.degradations.recipe import (
     shipped_degradations,
 )
 from restore_cli.degradations.response import to_encoded, to_linear
-from restore_cli.degradations.sensor import add_noise
+from restore_cli.degradations.steps import add_noise
 from restore_cli.errors import RecipeError, UsageError
 from restore_cli.resample import rescale_bicubic, resize_bicubic
 
@@ -57,11 +57,11 @@ def test_bicubic_keeps_constants(height, width, value):
 @pytest.mark.parametrize("response", ["linear", "gamma2.2", "srgb", "reds"])
 def test_responses_are_invertible_rising_and_clip(response):
     values = torch.linspace(0, 1, 256)[None, None, None].expand(2, 3, 1, 256)
-    light = to_linear(values, response)
-    assert light.shape == values.shape
-    assert (light.diff() > 0).all()
-    assert 0 <= light.min() <= light.max() <= 1
-    assert torch.allclose(to_encoded(light, response), values, atol=2e-5)
+    linear = to_linear(values, response)
+    assert linear.shape == values.shape
+    assert (linear.diff() > 0).all()
+    assert 0 <= linear.min() <= linear.max() <= 1
+    assert torch.allclose(to_encoded(linear, response), values, atol=2e-5)
     outside = torch.tensor([-1.0, 2.0]).expand(1, 3, 1, 2)
     assert to_encoded(outside, response)[0, 0, 0].tolist() == pytest.approx([0, 1], abs=1e-6)
 
@@ -81,7 +81,7 @@ def trajectory(seed, length=30.0, samples=24):
     return draw_trajectory(rng, length=length, samples=samples, picture=PICTURE, centre=(320, 240))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_trajectories_have_their_length_and_are_centred(seed):
     path = trajectory(seed)
     assert path.length == pytest.approx(30)
@@ -109,11 +109,11 @@ def test_homographies_move_the_centre_along_the_path():
 
 
 def test_a_blurred_point_draws_the_path_with_all_its_light():
-    light = torch.zeros(1, 1, 120, 160)
-    light[..., 60, 80] = 1
+    linear = torch.zeros(1, 1, 120, 160)
+    linear[..., 60, 80] = 1
     rng = np.random.default_rng(0)
     path = draw_trajectory(rng, length=30, samples=24, picture=(120, 160), centre=(80, 60))
-    spot = blur(light, [path])[0, 0].numpy()
+    spot = blur(linear, [path])[0, 0].numpy()
     assert spot.sum() == pytest.approx(1, abs=0.03)
     y, x = np.mgrid[0:120, 0:160]
     assert (spot * x).sum() / spot.sum() == pytest.approx(80, abs=0.5)
@@ -133,8 +133,8 @@ def test_roll_blurs_the_corners_more_than_the_centre():
 
 
 def test_masks_are_soft_and_of_reasonable_size():
-    shares = [draw_mask(np.random.default_rng(seed), 96, 128).mean() for seed in range(40)]
-    assert 0.1 < np.mean(shares) < 0.5
+    covered = [draw_mask(np.random.default_rng(seed), 96, 128).mean() for seed in range(40)]
+    assert 0.1 < np.mean(covered) < 0.5
     mask = draw_mask(np.random.default_rng(0), 96, 128)
     assert mask.min() == 0
     assert mask.max() == 1
@@ -142,13 +142,13 @@ def test_masks_are_soft_and_of_reasonable_size():
 
 
 def test_noise_has_the_stated_variance():
-    light = torch.full((2, 3, 200, 200), 0.25)
-    light[1] = 0
+    linear = torch.full((2, 3, 200, 200), 0.25)
+    linear[1] = 0
     shot, read = torch.tensor([4e-4, 4e-4]), torch.tensor([2e-3, 2e-3])
-    noisy = add_noise(light, shot, read, [1, 2])
-    assert (noisy - light)[0].var().item() == pytest.approx(4e-4 * 0.25 + 4e-6, rel=0.03)
-    assert (noisy - light)[1].std().item() == pytest.approx(2e-3, rel=0.03)
-    assert (noisy - light)[0].mean().abs() < 1e-4
+    noisy = add_noise(linear, shot, read, [1, 2])
+    assert (noisy - linear)[0].var().item() == pytest.approx(4e-4 * 0.25 + 4e-6, rel=0.03)
+    assert (noisy - linear)[1].std().item() == pytest.approx(2e-3, rel=0.03)
+    assert (noisy - linear)[0].mean().abs() < 1e-4
 
 
 @pytest.mark.parametrize("quality", [30, 60, 90])
@@ -180,21 +180,21 @@ def drawn(name, seed, size=(160, 192), count=1):
     ]
 
 
-def near(share, wanted, count):
-    """Whether a share of independent draws is within four standard deviations."""
-    return abs(share - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9
+def near(found, wanted, count):
+    """Whether the mean of independent draws is within four standard deviations."""
+    return abs(found - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9
 
 
 @pytest.mark.parametrize("name", shipped_degradations())
 def test_shipped_recipes_draw_what_they_say(name):
-    count = 400
+    count = 200
     recipe, pictures = drawn(name, 0, count=count)
     assert recipe.name == name
     assert recipe.source
     for n, step in enumerate(recipe.steps):
         found = [p[n] for p in pictures if p[n] is not None]
-        share = step.share * (1 - getattr(step, "sharp", 0))
-        assert near(len(found) / count, share, count), step.kind
+        wanted = step.probability * (1 - getattr(step, "sharp", 0))
+        assert near(len(found) / count, wanted, count), step.kind
         for key, value in (found[0] or {}).items():
             limits = getattr(step, key, None)
             if isinstance(limits, tuple) and isinstance(value, float):
@@ -210,40 +210,39 @@ def test_shipped_recipes_draw_what_they_say(name):
             assert lengths == pytest.approx([one["length"] for one in found])
             objects = np.mean([one["object"] is not None for one in found])
             assert near(objects, step.objects, len(found))
-            assert all((path.translation is None) == (step.freedom == 3) for path in paths)
+            assert all(
+                (path.translation is None) == (step.degrees_of_freedom == 3) for path in paths
+            )
 
 
 @pytest.mark.parametrize("name", shipped_degradations())
-def test_drawn_numbers_survive_json_and_give_the_same_picture(name):
-    recipe, pictures = drawn(name, 3, count=3)
-    again = json.loads(json.dumps(pictures))
-    for seed, (one, other) in enumerate(zip(pictures, again, strict=True)):
-        sharp = picture(160, 192, seed)
-        first, reference = degrade(sharp, [one], recipe)
-        second, _ = degrade(sharp, [other], recipe)
-        assert torch.equal(first, second)
-        assert first.shape[-2:] == (160 // recipe.scale, 192 // recipe.scale)
-        assert reference.shape == sharp.shape
-        on_grid = torch.allclose((first * 255).round() / 255, first, atol=1e-7)
-        assert on_grid == (recipe.bits == 8)
+def test_drawn_numbers_survive_json(name):
+    recipe, pictures = drawn(name, 3, size=(96, 128), count=3)
+    assert json.loads(json.dumps(pictures)) == pictures
+    sharp = picture(96, 128)
+    degraded, reference = degrade(sharp, pictures[:1], recipe)
+    assert degraded.shape[-2:] == (96 // recipe.scale, 128 // recipe.scale)
+    assert reference.shape == sharp.shape
+    on_grid = torch.allclose((degraded * 255).round() / 255, degraded, atol=1e-7)
+    assert on_grid == (recipe.bits == 8)
 
 
 @pytest.mark.parametrize("name", shipped_degradations())
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_recipes_at_other_scales(name, scale):
     recipe = load_degradation(name).at_scale(scale)
-    parameters = draw(recipe, np.random.default_rng(0), picture=(192, 192), centre=(96, 96))
-    small, reference = degrade(picture(193, 194), [parameters], recipe)
-    assert small.shape[-2:] == (193 // scale, 194 // scale)
-    assert reference.shape[-2:] == (193 - 193 % scale, 194 - 194 % scale)
+    parameters = draw(recipe, np.random.default_rng(0), picture=(96, 96), centre=(48, 48))
+    small, reference = degrade(picture(97, 98), [parameters], recipe)
+    assert small.shape[-2:] == (97 // scale, 98 // scale)
+    assert reference.shape[-2:] == (97 - 97 % scale, 98 - 98 % scale)
     if load_degradation(name).scale == scale:
         assert recipe == load_degradation(name)
 
 
 @pytest.mark.parametrize("name", ["shake-mixed", "real", "lai-uniform"])
 def test_a_picture_does_not_depend_on_its_batch(name):
-    sharp = torch.cat([picture(128, 160, seed) for seed in range(6)])
-    recipe, parameters = drawn(name, 5, count=6)
+    sharp = torch.cat([picture(96, 128, seed) for seed in range(4)])
+    recipe, parameters = drawn(name, 5, size=(96, 128), count=4)
     together, references = degrade(sharp, parameters, recipe)
     for n, one in enumerate(parameters):
         alone, reference = degrade(sharp[n : n + 1], [one], recipe)

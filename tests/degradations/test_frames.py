@@ -23,8 +23,8 @@ def frame(n, height=40, width=48):
 @pytest.mark.parametrize("response", ["linear", "gamma2.2", "srgb", "reds"])
 def test_average_is_g_of_the_mean_of_inverse_g(response):
     frames = [frame(n) for n in range(5)]
-    light = torch.stack([to_linear(f[None].double() / 255, response) for f in frames]).mean(0)
-    expected = to_encoded(light, response)[0].float()
+    linear = torch.stack([to_linear(f[None].double() / 255, response) for f in frames]).mean(0)
+    expected = to_encoded(linear, response)[0].float()
     assert torch.allclose(average(frames, response), expected, atol=1e-6)
     plain = torch.stack([f.float() / 255 for f in frames]).mean(0)
     assert torch.allclose(average(frames, "linear"), plain, atol=1e-6)

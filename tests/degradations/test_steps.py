@@ -21,7 +21,7 @@ def step(**values):
 
 def run(one, image, seed=0):
     drawn = one.draw(np.random.default_rng(seed), SCENE)
-    images = Images(image, image.clone(), lambda light: light)
+    images = Images(image, image.clone(), lambda linear: linear)
     one.apply(images, [drawn])
     return images.image, drawn
 
@@ -91,8 +91,9 @@ def test_sharpening_undoes_a_little_of_a_blur():
     assert (sharper - image).abs().mean() < 0.93 * (blurred - image).abs().mean()
 
 
-def test_shares_are_shares():
-    one = step(kind="gaussian", sigma=[1.0, 2.0], share=0.3)
+def test_a_step_is_applied_as_often_as_its_probability():
+    one = step(kind="gaussian", sigma=[1.0, 2.0], probability=0.3)
+    assert one == step(kind="gaussian", sigma=[1.0, 2.0], share=0.3)  # its name in 0.1
     drawn = [one.draw(np.random.default_rng(seed), SCENE) for seed in range(1000)]
     share = np.mean([d is not None for d in drawn])
     assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 1000)
@@ -106,7 +107,7 @@ def test_six_degrees_of_freedom_keep_the_length_and_zoom(seed):
         samples=24,
         picture=(480, 640),
         centre=(320, 240),
-        freedom=6,
+        degrees_of_freedom=6,
     )
     assert path.length == pytest.approx(40)
     assert np.allclose(path.translation.mean(0), 0)

@@ -451,7 +451,7 @@ def animated(path, kind):
 
 
 def bomb(path):
-    Image.new("L", (30_000, 10_000)).save(path)
+    Image.new("1", (30_000, 10_000)).save(path)
 
 
 def truncated(path):

@@ -273,10 +273,10 @@ def test_what_is_promised_and_not_there_is_stripped():
         "<dc:title>t</dc:title>",
         'hdrgm:Version="1.0" GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"',
     )
-    film = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + bytes(100)
-    data = with_segments((0xE1, XMP_HEAD + xmp)) + film
+    video = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + bytes(100)
+    data = with_segments((0xE1, XMP_HEAD + xmp)) + video
     made, notes = written(data, "jpeg")
-    assert notes == ("left out: a film",)
+    assert notes == ("left out: a video",)
     assert b"hdrgm" not in made
     assert b"MotionPhoto" not in made
     data = with_segments((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))
@@ -341,11 +341,11 @@ def test_places_of_a_turned_picture_are_announced():
 
 
 def test_notes_are_one_and_short():
-    before = {("EXIF", f"tag {n}") for n in range(20)} | {("comment", ""), ("beside it", "a film")}
+    before = {("EXIF", f"tag {n}") for n in range(20)} | {("comment", ""), ("beside it", "a video")}
     (note,) = lost(before, set(), level="all")
     assert note.startswith("left out: EXIF tag 0, tag 1")
     assert "and 14 more" in note
-    assert "a film; comment" in note
+    assert "a video; comment" in note
     assert lost(before, before, level="all") == ()
 
 

@@ -8,19 +8,14 @@ import re
 
 import numpy as np
 import pytest
+from conftest import restore
 from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli.cli.app import app
 from restore_cli.image import read_image
-from restore_cli.jobs.compare import STEPS, pair_of, write_comparison
+from restore_cli.jobs.compare import STEPS, compare, write_comparison
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -77,15 +72,16 @@ def made_large(folder, width, height, full_width, full_height, spot):
     return Outcome(item, "restored", size=(full_height, full_width)), enlarged, values
 
 
-@pytest.mark.parametrize("full", [(2400, 2000), (1500, 1250), (1501, 1733)])
+@pytest.mark.parametrize("full", [(1200, 1000), (750, 625), (751, 867)])
 def test_the_loupe_of_a_large_picture_opens_where_it_changed(tmp_path, monkeypatch, full):
-    monkeypatch.setattr("restore_cli.jobs.compare._LONGEST", 800)
+    monkeypatch.setattr("restore_cli.jobs.compare._LONGEST", 400)
+    monkeypatch.setattr("restore_cli.jobs.compare._PART", (384, 512))
     spot = (full[1] - 250, full[0] - 150)
-    outcome, enlarged, values = made_large(tmp_path, 600, 500, *full, spot)
+    outcome, enlarged, values = made_large(tmp_path, 300, 250, *full, spot)
     steps = []
-    pair = pair_of(outcome, lambda: steps.append(1))
+    pair = compare(outcome, lambda: steps.append(1))
     assert len(steps) == STEPS
-    assert (max(pair.width, pair.height), pair.size) == (800, f"{full[0]}x{full[1]}")
+    assert (max(pair.width, pair.height), pair.size) == (400, f"{full[0]}x{full[1]}")
     loupe = pair.loupe
     assert abs(loupe.x - spot[1] - 30) <= 160
     assert abs(loupe.y - spot[0] - 30) <= 120
@@ -114,7 +110,7 @@ def test_a_picture_of_a_large_one_has_both_whole_and_at_full_size(tmp_path, monk
 def test_pictures_that_are_alike_are_looked_at_in_the_middle(tmp_path):
     outcome, _, _ = made_large(tmp_path, 300, 200, 1200, 800, (600, 1000))
     same = Outcome(Item(outcome.item.target, outcome.item.target), "restored", size=(800, 1200))
-    loupe = pair_of(same).loupe
+    loupe = compare(same).loupe
     assert abs(loupe.x - 600) <= 1
     assert abs(loupe.y - 400) <= 1
     assert loupe.before == loupe.after == ""

@@ -19,7 +19,7 @@ from restore_cli.inference.restorer import Restorer
 from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import run
+from restore_cli.jobs.run import restore_all
 
 
 def make(path: Path, size=(12, 9), mode="RGB") -> Path:
@@ -174,7 +174,7 @@ def pipeline(tiny_weights):
 
 def outcomes_of(asked, pipeline, **options):
     work = Restoration(asked, pipeline)
-    return list(run(work, plan(asked, pipeline.spec), **options))
+    return list(restore_all(work, plan(asked, pipeline.spec), **options))
 
 
 def test_one_bad_picture_does_not_stop_the_others(tmp_path, pipeline):

@@ -9,15 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
-
-from restore_cli.cli.app import app
+from conftest import restore
 
 av = pytest.importorskip("av")
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def video(path, *, frames=6, sound=True):

@@ -81,10 +81,9 @@ def test_the_best_weights_are_exported_and_without_validation_the_last(tmp_path,
         ("a.b", "do what you like", "is not an SPDX name"),
     ],
 )
-def test_bad_names_are_refused(tmp_path, job, name, license_name, message):
-    train(job({"steps": 1}))
+def test_bad_names_are_refused_first(tmp_path, name, license_name, message):
     with pytest.raises(UsageError, match=message):
-        package(job().run, tmp_path / "out", name, license_name)
+        package(tmp_path, tmp_path / "out", name, license_name)
     assert not (tmp_path / "out").exists()
 
 

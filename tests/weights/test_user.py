@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import picture
+from conftest import picture, restore
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,10 +22,6 @@ NAME = "mprnet-mscam-tiny.mine"
 @pytest.fixture(autouse=True)
 def registry(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def add(path, name=NAME, **options):

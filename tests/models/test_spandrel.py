@@ -22,7 +22,7 @@ from restore_cli.cli.app import app
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.models.zoo import add_to_spandrel, recognise
+from restore_cli.models.spandrel_adapter import add_to_spandrel, recognise
 from restore_cli.weights.store import locate
 
 
@@ -62,7 +62,7 @@ def options(**changes):
     return RestorerOptions(torch.device("cpu"), **changes)
 
 
-def test_tiles_of_a_zoo_network_give_its_picture(esrgan, spandrel):
+def test_tiles_of_a_spandrel_network_give_its_picture(esrgan, spandrel):
     loaded = load_network(locate(str(esrgan), None))
     assert (loaded.model.name, loaded.model.scale) == ("spandrel-esrgan", 4)
     assert loaded.config.architecture == "ESRGAN"
@@ -74,7 +74,7 @@ def test_tiles_of_a_zoo_network_give_its_picture(esrgan, spandrel):
     assert (tiled - whole).abs().max() < 1e-5
 
 
-def test_command_restores_with_a_zoo_file(esrgan, tmp_path):
+def test_command_restores_with_a_spandrel_file(esrgan, tmp_path):
     """16 bits, alpha and a folder: the line is the same."""
     pictures = tmp_path / "in"
     pictures.mkdir()
@@ -154,7 +154,7 @@ def test_files_with_their_authors_names_are_sent_to_the_importer(tmp_path):
     assert "restore weights import" in caught.value.hint
 
 
-def test_a_zoo_network_is_not_exported(esrgan, tmp_path):
+def test_a_spandrel_network_is_not_exported(esrgan, tmp_path):
     arguments = ["weights", "convert", str(esrgan), "--to", "pt2", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2

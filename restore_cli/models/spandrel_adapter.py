@@ -32,7 +32,7 @@ _MAPS_ALIVE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ZooConfig:
+class SpandrelConfig:
     """What spandrel found out about a file.
 
     Attributes:
@@ -44,7 +44,7 @@ class ZooConfig:
     tags: tuple[str, ...]
 
 
-class ZooNetwork(nn.Module):
+class SpandrelNetwork(nn.Module):
     """A network of spandrel's under our calling convention."""
 
     def __init__(self, found: ImageModelDescriptor[Any]) -> None:
@@ -63,7 +63,7 @@ class ZooNetwork(nn.Module):
         return restored.reshape(image.shape[0], 3, *restored.shape[-2:])
 
 
-def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]:
+def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Module]:
     """The network that a state dict of none of our models is of, weights loaded.
 
     Args:
@@ -99,7 +99,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
             f"{found.purpose}, {channels[0]} to {channels[1]} channels{squares}",
             hint="use a network for RGB pictures",
         )
-    network = ZooNetwork(found).eval()
+    network = SpandrelNetwork(found).eval()
     size = SizeRequirement(needs.multiple_of, max(needs.minimum, needs.multiple_of))
     supported = found.tiling.name == "SUPPORTED"
     half = [torch.float16] * found.supports_half + [torch.bfloat16] * found.supports_bfloat16
@@ -118,7 +118,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
         macs=0,
         paper=f"{architecture}, see github.com/chaiNNer-org/spandrel",
         code_license="see the paper's repository",
-        config_type=ZooConfig,
+        config_type=SpandrelConfig,
         configs={},
         build=lambda _: network,
         detect=lambda _: False,
@@ -129,7 +129,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, ZooConfig, nn.Module]
         tiling_note="" if supported else f"{architecture} looks at the whole picture",
         dtypes=(torch.float32, *half),
     )
-    return model, ZooConfig(architecture, tuple(found.tags)), network
+    return model, SpandrelConfig(architecture, tuple(found.tags)), network
 
 
 def add_to_spandrel(registry: ArchRegistry | None = None) -> list[str]:
