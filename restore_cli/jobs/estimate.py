@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.sizing import input_size
+from restore_cli.inference.tiling import plan_axis
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
@@ -20,8 +22,9 @@ from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 _WARM, _SMALL = 64, 128  # pixels a side of the picture that warms up, and of the first timed one
 _PROBES = 3
 _PATIENCE = 20.0  # seconds that one probe of a whole tile may take; else a smaller one is timed
+_ENOUGH = 10.0  # seconds of probing after which no other probe is begun
 _SLOWER = 1.15  # than the slowest probe may a run be: pictures are read and written as well
-_CORES = 2  # on which the manifest's seconds per megapixel were measured
+_LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
 
 Size = tuple[int, int]
 
@@ -134,7 +137,7 @@ def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]
 
 
 def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
-    """Seconds per input pixel: by the fastest and, with a margin, by the slowest probe."""
+    """Seconds per pixel worked on: by the fastest and, with a margin, by the slowest probe."""
     network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
     tile = max(largest) if network is None else network.tile_side(*largest)
     high, wide = (max(_WARM, min(side, tile)) for side in largest)
@@ -142,14 +145,18 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
     rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
     while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:
         high, wide = max(_SMALL, high // 2), max(_SMALL, wide // 2)
-    probes = [_rate(pipeline, high, wide) for _ in range(_PROBES)]
+    begun = time.monotonic()
+    probes = [_rate(pipeline, high, wide)]
+    while len(probes) < _PROBES and time.monotonic() - begun < _ENOUGH:
+        probes.append(_rate(pipeline, high, wide))
     return min(probes), max(probes) * _SLOWER
 
 
 def _rate(pipeline: Pipeline, height: int, width: int) -> float:
-    begun = time.monotonic()
-    pipeline(torch.rand(1, 3, height, width))
-    return (time.monotonic() - begun) / (height * width)
+    """Seconds per pixel that is worked on: what a side is padded by counts."""
+    image, begun = torch.rand(1, 3, height, width), time.monotonic()
+    pipeline(image)
+    return (time.monotonic() - begun) / _worked(pipeline, height, width)[1]
 
 
 def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:
@@ -157,7 +164,7 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
 
     Args:
         checkpoint: of the network.
-        pixels: of the input, overlaps of tiles included.
+        pixels: of the input; overlaps of tiles are in the manifest's seconds.
         options: the device, and whether the self-ensemble runs it eight times.
     """
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
@@ -167,7 +174,15 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
     return checkpoint.seconds_per_megapixel * pixels / 1e6 * times * _CORES / cores
 
 
-def _listed_seconds(pipeline: Pipeline, pixels: int) -> float | None:
-    facts = [fact for fact in pipeline.facts if fact.weights]
-    listed = checkpoint_of(facts[0].sha256) if len(facts) == 1 else None
-    return None if listed is None else listed_seconds(listed, pixels, pipeline.options)
+def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
+    """The same for a pipeline of one network, from the pixels that it will work on."""
+    networks = [stage for stage in pipeline.stages if isinstance(stage, Restorer)]
+    listed = checkpoint_of(networks[0].facts.sha256) if len(networks) == 1 else None
+    if listed is None:
+        return None
+    model = networks[0].model
+    tile = min(max(_LISTED), model.largest_tile)
+    axes = (plan_axis(side, tile, listed.overlap, model.size.multiple_of) for side in _LISTED)
+    measured = prod(sum(span.stop - span.start for span in spans) for spans in axes)
+    pixels = worked * prod(_LISTED) // measured
+    return listed_seconds(listed, pixels, pipeline.options)

@@ -1,4 +1,4 @@
-"""Pictures that would become too large: what a visitor may do instead, and doing it."""
+"""Pictures that become too large or take long: what a visitor may do instead, and doing it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from restore_cli.image.reading import open_header, read_bytes
 from restore_cli.image.views import read_shrunk
 from restore_cli.inference.pipeline import own_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.inference.sizing import input_size
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.choice import choose_for
 from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 from restore_cli.wording import duration
 
 MUCH = 50_000_000  # pixels of a result that is made only when it is asked for twice
+LONG = 60.0  # seconds, likewise
+
+Size = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,8 @@ class Choice:
     fields: dict[str, str]
 
 
-class TooManyPixelsError(PictureError):
-    """The result would be too large, or larger than a visitor may have thought.
+class AskFirstError(PictureError):
+    """The result would be too large, or larger or later than a visitor may have thought.
 
     Attributes:
         choices: what may be done instead.
@@ -55,72 +60,98 @@ def fitted(
         max_pixels: of a result.
         options: of the networks; self-ensemble is the job's.
         shrink: whether to make the picture as small as needed.
-        sure: whether a large result is wanted.
+        sure: whether a large result, or one that takes long, is wanted.
 
     Raises:
-        TooManyPixelsError: the result would have more than `max_pixels`, or more than `MUCH` and
-            the visitor is not `sure`.
+        AskFirstError: the result would have more than `max_pixels`; or more than `MUCH`, or take
+            longer than `LONG`, and the visitor is not `sure`.
         PictureError: it cannot be read.
     """
     size = _size(job)
     if size is None:
         return job, ()  # what is wrong with it shows when it is decoded
-    scale = _scale(job.settings)
+    settings = job.settings
+    options = replace(options, self_ensemble=settings.self_ensemble)
+    scale = _scale(settings)
     most = max_pixels if sure else min(max_pixels, MUCH)
     result = size[0] * size[1] * scale**2
-    if result <= most:
+    seconds = _seconds(settings, size, options) or 0.0
+    if result <= most and (sure or shrink or seconds <= LONG):
         return job, ()
     height, width = _shrunk(size, most, scale)
     if shrink:
         return _replaced(job, height, width), (f"it was made smaller first: {width}x{height}",)
-    raise TooManyPixelsError(
-        f"'{job.source.name}' is {size[1]}x{size[0]}: the result would be "
-        f"{size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"
-        + (f"; at most {_millions(max_pixels)} are made here" if result > max_pixels else ""),
-        _choices(job.settings, size, max_pixels, options),
-    )
+    would = [f"be {size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"]
+    would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
+    message = f"the result of '{job.source.name}' would {', and '.join(would)}"
+    if result > max_pixels:
+        message += f"; at most {_millions(max_pixels)} are made here"
+    choices = _choices(settings, size, max_pixels, options)
+    advice = choose_for([job.source], max_pixels=max_pixels)
+    if advice is not None and advice.task in choices:
+        message += f". What fits it comes first: {advice.reason}"
+        choices = {advice.task: choices[advice.task]} | choices
+    raise AskFirstError(message, list(choices.values()))
 
 
 def _choices(
-    settings: JobSettings, size: tuple[int, int], max_pixels: int, options: RestorerOptions
-) -> list[Choice]:
+    settings: JobSettings, size: Size, max_pixels: int, options: RestorerOptions
+) -> dict[str, Choice]:
+    """Buttons, by what they do: "keep" and "x1" as in `jobs.choice`."""
     pixels, scale = size[0] * size[1], _scale(settings)
-    options = replace(options, self_ensemble=settings.self_ensemble)
-    height, width = _shrunk(size, min(max_pixels, MUCH), scale)
-    label = f"Shrink it for me to {width}x{height}; the result is {width * scale}x{height * scale}"
-    choices = [Choice(label + _time(settings.model, height * width, options), {"shrink": "1"})]
-    same = default_model(1)
-    if scale > 1 and pixels <= max_pixels:
-        label = f"Deblur only, and keep {size[1]}x{size[0]} (x1 model {same})"
-        fields = {"model": same, "scale": "", "sure": "1"}
-        choices.append(Choice(label + _time(same, pixels, options), fields))
+    whole, choices = f"{size[1]}x{size[0]}", {}
+
+    def offer(key: str, label: str, given: Size, **changes: str) -> None:
+        keep = changes["scale"] == "keep" if "scale" in changes else settings.keep
+        changed = replace(settings, model=changes.get("model", settings.model), keep=keep)
+        seconds = _seconds(changed, given, options)
+        time = "" if seconds is None else f": about {duration(max(1.0, seconds))}"
+        choices[key] = Choice(label + time, changes)
+
+    smaller = height, width = _shrunk(size, min(max_pixels, MUCH), scale)
+    if smaller != size:
+        result = f"{width * scale}x{height * scale}"
+        label = f"Shrink it for me to {width}x{height}; the result is {result}"
+        offer("shrink", label, smaller, shrink="1")
+    if pixels <= max_pixels:
+        same, enlarging = default_model(1), settings.model
+        if own_scale(split_names(enlarging)) == 1:
+            enlarging = default_model()
+        if not settings.keep:
+            label = f"Keep {whole}, by {enlarging} from a quarter of it"
+            offer("keep", label, size, model=enlarging, scale="keep", sure="1")
+        if scale > 1 or settings.keep:
+            label = f"Deblur only, and keep {whole} (x1 model {same})"
+            offer("x1", label, size, model=same, scale="", sure="1")
     if pixels * scale**2 <= max_pixels:
-        choices.append(
-            Choice("Do it all the same" + _time(settings.model, pixels, options), {"sure": "1"})
-        )
+        offer("all", "Do it all the same", size, sure="1")
     return choices
 
 
-def _time(model: str, pixels: int, options: RestorerOptions) -> str:
+def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> float | None:
     """How long a model takes for an input, as far as it was measured."""
-    if model in (BICUBIC, "") or "+" in model:
-        return ""
-    seconds = listed_seconds(default_checkpoint(model), pixels, options)
-    return "" if seconds is None else f": about {duration(max(1.0, seconds))}"
+    names = split_names(settings.model)
+    if BICUBIC in names or len(names) != 1:
+        return None
+    height, width = input_size(own_scale(names), size, size) if settings.keep else size
+    return listed_seconds(default_checkpoint(settings.model), height * width, options)
 
 
 def _scale(settings: JobSettings) -> int:
+    """Pixels of the largest picture on the way, along a side, for one of the input."""
+    if settings.keep:
+        return 1
     names = split_names(settings.model)
     enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to the setting
     return max(settings.scale or own_scale(names), enlarges)
 
 
-def _shrunk(size: tuple[int, int], most: int, scale: int) -> tuple[int, int]:
+def _shrunk(size: Size, most: int, scale: int) -> Size:
     factor = min(1.0, math.sqrt(most / (size[0] * size[1])) / scale)
     return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
 
 
-def _size(job: Job) -> tuple[int, int] | None:
+def _size(job: Job) -> Size | None:
     """Height and width, of HEIC too, whose header is read by its decoder only."""
     if (size := read_size(job.source)) is not None:
         return size
@@ -146,4 +177,4 @@ def _replaced(job: Job, height: int, width: int) -> Job:
 
 
 def _millions(pixels: int) -> str:
-    return f"{pixels / 1e6:.0f} megapixels"
+    return f"{pixels / 1e6:.{0 if pixels >= 1e7 else 1}f} megapixels"

@@ -24,9 +24,10 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES, Encoding
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec, split_names
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.inference.sizing import KEEP
 from restore_cli.jobs.compare import Comparison, compare
 from restore_cli.jobs.plan import Item
-from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import run
 
@@ -52,6 +53,8 @@ class JobSettings:
     Attributes:
         model: one name.
         scale: output pixels per input pixel, 1 to 8, or None for the model's own.
+        keep: whether the result has the picture's own size, by way of a smaller one where the model
+            enlarges; there is no scale then.
         format: key of `FORMATS`, or None for the input's.
         self_ensemble: mean of eight poses.
     """
@@ -60,6 +63,7 @@ class JobSettings:
     scale: int | None = None
     format: str | None = None
     self_ensemble: bool = False
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if len(split_names(self.model)) > 1:
@@ -247,13 +251,16 @@ class JobQueue:
     def _restore(self, job: Job) -> None:
         self._look(job)
         pipeline = self._pipeline(job.settings)
-        network = prod(fact.scale for fact in pipeline.facts)  # before it is shrunk to the scale
+        keep = job.settings.keep
+        # Of the largest picture on the way: before it is shrunk to the scale.
+        scale = 1 if keep else max(pipeline.scale, prod(fact.scale for fact in pipeline.facts))
         request = RestoreRequest(
             Selection(
                 inputs=(job.source,),
-                max_pixels=max(1, self.max_pixels // max(pipeline.scale, network) ** 2),
+                max_pixels=max(1, self.max_pixels // scale**2),
             ),
             Destination(output=job.folder / "out"),
+            Processing(size=KEEP if keep else None),
             encoding=Encoding(format=job.settings.format or ""),
         )
         (job.folder / "out").mkdir(exist_ok=True)

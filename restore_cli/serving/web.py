@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.models.registry import MODELS
-from restore_cli.serving.fitting import TooManyPixelsError, fitted
+from restore_cli.serving.fitting import AskFirstError, fitted
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
@@ -262,7 +262,7 @@ def _is_from_elsewhere(request: Request) -> bool:
 
 
 def _failed(_: Request, error: Exception) -> Response:
-    if isinstance(error, TooManyPixelsError):
+    if isinstance(error, AskFirstError):
         choices = [dataclasses.asdict(choice) for choice in error.choices]
         return JSONResponse({"error": str(error), "choices": choices}, 400)
     statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408}
@@ -272,21 +272,23 @@ def _failed(_: Request, error: Exception) -> Response:
 
 
 def _settings(fields: dict[str, str]) -> JobSettings:
-    known = {field.name for field in dataclasses.fields(JobSettings)}
+    known = {field.name for field in dataclasses.fields(JobSettings)} - {"keep"}
     if unknown := sorted(set(fields) - known):
         raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
     scale = fields.get("scale") or None
-    if scale is not None and not scale.isdecimal():
-        raise UsageError(f"scale '{scale}' is not a number")
+    keep = scale == "keep"
+    if scale is not None and not keep and not scale.isdecimal():
+        raise UsageError(f"scale '{scale}' is neither a number nor 'keep'")
     form = fields.get("format") or None
     if form is not None and form not in FORMATS:
         raise UsageError(f"format '{form}' is not known", hint=", ".join(sorted(FORMATS)))
-    factor = int(scale) if scale else None
+    factor = int(scale) if scale and not keep else None
     return JobSettings(
         model=fields.get("model") or default_model(factor),
         scale=factor,
         format=form,
         self_ensemble=bool(fields.get("self_ensemble")),
+        keep=keep,
     )
 
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("multipart")
@@ -201,14 +201,35 @@ def test_a_photo_that_is_too_large_can_be_shrunk_by_a_button(visit, width):
     assert "2560x1920" in page.inner_text("#error")
     assert "--" not in page.inner_text("main")
     labels = page.locator("#choices button").all_inner_texts()
-    assert [label.split()[0] for label in labels] == ["Shrink", "Deblur"]
+    assert sorted(label.split()[0] for label in labels) == ["Deblur", "Keep", "Shrink"]
     assert overflow(page) == [0, []]
-    page.keyboard.press("Enter")  # the first has the focus
+    page.click("#choices button:has-text('Shrink')")
     caption = restored(page)
     side, other = (int(text) for text in re.search(r"(\d+)x(\d+)", caption).groups())
     assert 900_000 < side * other <= 1_000_000
     assert "made smaller first" in page.inner_text("#notes")
     assert page.inner_text("#download") == "Download photo_x4.jpg"
+
+
+def test_a_large_photo_without_detail_keeps_its_size_by_the_first_button(visit):
+    """Blurred over 50 pixels in every direction; beside it are x1, shrinking, and the times."""
+    noise = np.random.default_rng(0).integers(0, 256, (750, 1000, 3), np.uint8)
+    photo = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(16))
+    buffer = io.BytesIO()
+    ImageOps.autocontrast(photo).save(buffer, "JPEG", quality=95)
+    page = visit(390)
+    choose(page, buffer.getvalue(), "photo.jpg")
+    page.wait_for_selector("#choices button")
+    assert "in every direction" in page.inner_text("#error")
+    labels = page.locator("#choices button").all_inner_texts()
+    assert [label.split()[0] for label in labels] == ["Keep", "Shrink", "Deblur"]
+    assert all(": about " in label for label in labels)
+    assert overflow(page) == [0, []]
+    page.keyboard.press("Enter")  # the first has the focus
+    assert "1000x750" in restored(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "photo_deblurred.jpg"
 
 
 def test_a_picture_that_keeps_its_size_is_called_deblurred(visit):

@@ -29,6 +29,7 @@ import httpx
 from restore_cli.cli.app import app as command
 from restore_cli.errors import PictureError
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.choice import Choice
 from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving import job_queue as queues
 from restore_cli.serving.fitting import _choices
@@ -252,9 +253,10 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     answer = sent()
     assert answer.status_code == 400
     assert "480x400" in answer.json()["error"]
-    shrink, same = answer.json()["choices"]
+    shrink, kept, same = answer.json()["choices"]
+    assert kept["fields"] == {"model": "gfn", "scale": "keep", "sure": "1"}
     assert same["fields"] == {"model": "maxim", "scale": "", "sure": "1"}
-    assert "120x100" in same["label"]
+    assert all("120x100" in one["label"] for one in (kept, same))
     assert sent(sure="1").status_code == 400
     assert (list(queue._root.iterdir()), queue._places) == ([], 0)
     begun = sent(**shrink["fields"])
@@ -271,6 +273,35 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     assert sent(**anyway["fields"]).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("task", "first"), [("keep", "Keep 120x100"), ("x1", "Deblur"), ("x4", "Keep")]
+)
+def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
+    client, queue, monkeypatch, task, first
+):
+    """Where the limit is shorter than the work."""
+    monkeypatch.setattr("restore_cli.serving.fitting.LONG", 0.2)
+    monkeypatch.setattr(queue, "max_pixels", 10**8)
+    advice = Choice(task, "so it is seen")
+    monkeypatch.setattr("restore_cli.serving.fitting.choose_for", lambda *_, **__: advice)
+
+    def sent(**fields):
+        files = {"picture": ("photo.jpg", picture(120, 100, "JPEG"))}
+        return client("POST", "/jobs", files=files, data={"model": "gfn", **fields})
+
+    answer = sent().json()
+    assert "would be 480x400, which is 0.2 megapixels, and take about 1 s" in answer["error"]
+    assert ("so it is seen" in answer["error"]) == (task != "x4")
+    assert [choice["label"].split()[0] for choice in answer["choices"]][-1] == "Do"
+    assert answer["choices"][0]["label"].startswith(first)
+    kept = next(one for one in answer["choices"] if one["label"].startswith("Keep"))
+    begun = sent(**kept["fields"])
+    job = wait_for(queue, begun.json()["key"])
+    assert (job.error, job.target.name) == ("", "photo_deblurred.jpg")
+    with Image.open(job.target) as made:
+        assert made.size == (120, 100)
+
+
 def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     checkpoint, options = default_checkpoint("maxim"), RestorerOptions(torch.device("cpu"))
     seconds = {}
@@ -282,7 +313,10 @@ def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     assert eight == 8 * seconds[4]
     assert listed_seconds(checkpoint, 10**6, replace(options, device=torch.device("cuda"))) is None
     ensemble = JobSettings("maxim", self_ensemble=True)
-    *_, anyway = _choices(ensemble, (1000, 1000), 10**9, options)
+    ways = _choices(ensemble, (1000, 1000), 10**9, replace(options, self_ensemble=True))
+    anyway = ways["all"]
+    small = listed_seconds(default_checkpoint("maxim-mscam"), 250**2, options)
+    assert ways["keep"].label.endswith(f": about {duration(8 * small)}")
     assert anyway.label == f"Do it all the same: about {duration(eight)}"
 
 
