@@ -26,10 +26,10 @@ from restore_cli.image.xmp import XMP_HEAD, Packet
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 _HEAD = """# What is kept
 
-Written by `tools/fidelity.py`, which runs every case of the first table. Nothing is dropped silently.
-*kept*: the output contains it unchanged. *converted*: the output says the same in another form.
-*announced*: a note on stderr and in the manifest names what is missing. *refused*: an error with the
-remedy, before any work.
+Written by `tools/fidelity.py`, which runs every case of the first table. Nothing is dropped
+silently. *kept*: the output contains it unchanged. *converted*: the output says the same in another
+form. *announced*: a note on stderr and in the manifest names what is missing. *refused*: an error
+with the remedy, before any work.
 
 """
 Carrier = Callable[[], bytes]
@@ -107,7 +107,10 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     "PNG text after the pixels": ("text", lambda: _png((b"tEXt", b"Author\0somebody"), late=True)),
     "JPEG comment": ("comment", lambda: _jpeg((0xFE, b"hello"))),
     "resolution": ("resolution", lambda: _png((b"pHYs", struct.pack(">IIB", 11811, 11811, 1)))),
-    "pixel aspect ratio": ("shape of pixels", lambda: _png((b"pHYs", struct.pack(">IIB", 2, 1, 0)))),
+    "pixel aspect ratio": (
+        "shape of pixels",
+        lambda: _png((b"pHYs", struct.pack(">IIB", 2, 1, 0))),
+    ),
     "gAMA and cHRM": ("colour", lambda: _png((b"gAMA", struct.pack(">I", 100_000)))),
     "wide-gamut cICP": ("colour", lambda: _png((b"cICP", bytes([12, 13, 0, 1])))),
     "HDR (PQ, HLG)": ("colour", lambda: _png((b"cICP", bytes([9, 16, 0, 1])))),
