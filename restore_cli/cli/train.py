@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from restore_cli.training.progress import Progress
 
 RESUME = ("no", "auto", "must")
-_safety, _compute = opt.panel("Never lose work"), opt.panel(opt.COMPUTE)
+_safety, _compute = opt.panel("Resuming and duration"), opt.panel(opt.COMPUTE)
 _print = opt.panel(opt.REPORT)
 EPILOG = """
 Examples:
