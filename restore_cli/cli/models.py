@@ -63,7 +63,7 @@ def list_models(json: opt.JsonOpt = False) -> None:
         )
     rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
     out.table(("model", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
-    out.talk("* is taken where no model is named, for its scale")
+    out.talk("* default model of its scale")
 
 
 @app.command()
