@@ -1,4 +1,4 @@
-"""Give back the sharp, large picture behind a motion-blurred, small one.
+"""Remove motion blur from pictures, and enlarge them.
 
 from restore_cli import restore
 sharp = restore(blurry, model="mprnet-mscam", scale=4)

@@ -16,7 +16,7 @@ for row in csv.DictReader(Path(sys.argv[1]).read_text("utf-8").splitlines()):
 
 print("# Credits of the training photos\n")
 total = sum(map(len, by_source.values()))
-print(f"{total} photographs; original file, licence and credit of each, by source.\n")
+print(f"Original file, licence and credit of each of the {total} photographs, by source.\n")
 for source in sorted(by_source):
     print(f"## {source}\n")
     for row in sorted(by_source[source], key=lambda row: row["original"]):

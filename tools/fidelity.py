@@ -1,7 +1,7 @@
-"""Write docs/reference/fidelity.md: what becomes of everything that a file can carry.
+"""Write docs/reference/fidelity.md: what is kept of everything that a file can carry.
 
-`python tools/fidelity.py` writes; `tests/image/test_fidelity.py` fails when what is there is not
-what happens, or when anything is lost without a word.
+`python tools/fidelity.py` writes the page; `tests/image/test_fidelity.py` fails when the page is
+stale, or when anything is dropped silently.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from restore_cli.image.xmp import XMP_HEAD, Packet
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 _HEAD = """# What is kept
 
-Written by `tools/fidelity.py` from what happens; nothing is lost without a word. *kept*: it is in
-the output as it was. *converted*: it says the same in another way. *announced*: a note on stderr
-and in the manifest names it. *refused*: an error with the remedy, before the work.
+Written by `tools/fidelity.py`, which runs every case of the first table. Nothing is dropped
+silently. *kept*: the output contains it unchanged. *converted*: the output says the same in another
+form. *announced*: a note on stderr and in the manifest names what is missing. *refused*: an error
+with the remedy, before any work.
 
 """
 Carrier = Callable[[], bytes]
@@ -90,37 +91,40 @@ _VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
 _RECORDS = b"\x1c\2\x78\0\5hello"
 CARRIERS: dict[str, tuple[str, Carrier]] = {
     "EXIF, GPS": ("EXIF", lambda: _exif({271: (2, b"Maker\0")}, {36867: (2, b"2024\0")})),
-    "EXIF tags that nobody knows": ("EXIF", lambda: _exif({60001: (7, b"unknown")}, {})),
+    "unknown EXIF tags": ("EXIF", lambda: _exif({60001: (7, b"unknown")}, {})),
     "EXIF larger than 64 kB": (
         "EXIF",
         lambda: _png((b"eXIf", build_exif({60000: (7, bytes(70_000))}))),
     ),
-    "a camera's maker notes": ("EXIF", lambda: _exif({}, {37500: (7, b"notes of a maker")})),
+    "maker notes": ("EXIF", lambda: _exif({}, {37500: (7, b"notes of a maker")})),
     "XMP": ("XMP", lambda: _jpeg((0xE1, XMP_HEAD + _packet()))),
     "IPTC": ("IPTC", lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(_RECORDS, [])))),
-    "Photoshop's paths": (
+    "Photoshop paths": (
         "Photoshop",
         lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(None, [(2000, b"path")]))),
     ),
-    "text of PNG": ("text", lambda: _png((b"tEXt", b"Author\0somebody"))),
-    "text behind the pixels": ("text", lambda: _png((b"tEXt", b"Author\0somebody"), late=True)),
-    "comment of JPEG": ("comment", lambda: _jpeg((0xFE, b"hello"))),
+    "PNG text": ("text", lambda: _png((b"tEXt", b"Author\0somebody"))),
+    "PNG text after the pixels": ("text", lambda: _png((b"tEXt", b"Author\0somebody"), late=True)),
+    "JPEG comment": ("comment", lambda: _jpeg((0xFE, b"hello"))),
     "resolution": ("resolution", lambda: _png((b"pHYs", struct.pack(">IIB", 11811, 11811, 1)))),
-    "shape of pixels": ("shape of pixels", lambda: _png((b"pHYs", struct.pack(">IIB", 2, 1, 0)))),
+    "pixel aspect ratio": (
+        "shape of pixels",
+        lambda: _png((b"pHYs", struct.pack(">IIB", 2, 1, 0))),
+    ),
     "gAMA and cHRM": ("colour", lambda: _png((b"gAMA", struct.pack(">I", 100_000)))),
-    "cICP of a wide gamut": ("colour", lambda: _png((b"cICP", bytes([12, 13, 0, 1])))),
+    "wide-gamut cICP": ("colour", lambda: _png((b"cICP", bytes([12, 13, 0, 1])))),
     "HDR (PQ, HLG)": ("colour", lambda: _png((b"cICP", bytes([9, 16, 0, 1])))),
     "GeoTIFF": ("GeoTIFF", lambda: _tiff({33550: (0.5, 0.5, 0.0)})),
     "16 bits": ("depth", _png16),
     "transparency": ("alpha", _clear),
-    "a motion photo's video": ("beside it", lambda: _jpeg(behind=_VIDEO)),
-    "a gain map": ("beside it", lambda: _jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))),
-    "unknown chunks, segments": ("chunks", lambda: _png((b"vpAg", bytes(9)))),
+    "video of a motion photo": ("beside it", lambda: _jpeg(behind=_VIDEO)),
+    "gain map": ("beside it", lambda: _jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))),
+    "unknown chunks and segments": ("chunks", lambda: _png((b"vpAg", bytes(9)))),
 }
 
 
 def fate(data: bytes, kind: str, key: str) -> str:
-    """What becomes of what a file carries: kept, converted, announced, refused, or SILENT."""
+    """Return kept, converted, announced, refused, or SILENT for what a file carries."""
     picture = decode(data, "in")
     try:
         made, notes = encode(picture, Encoding(key), "out")
@@ -143,28 +147,28 @@ def fate(data: bytes, kind: str, key: str) -> str:
     return "announced" if any(note.startswith("left out") for note in notes) else "SILENT"
 
 
-FILMS = (
-    ("sound, subtitles", "kept, or announced where the container has no place"),
-    ("sound before the first picture", "kept"),
+VIDEOS = (
+    ("audio, subtitles", "kept, or announced where the container has no place"),
+    ("audio before the first frame", "kept"),
     ("title, date, place, languages, dispositions, chapters", "kept, or announced"),
     ("HDR, BT.2020, 10 bits", "kept"),
     ("12 bits", "announced"),
-    ("turned and mirrored", "converted: the pixels are"),
-    ("other angles", "announced"),
+    ("rotation and mirroring", "converted: applied to the pixels"),
+    ("rotation by other angles", "announced"),
     ("interlacing, transparency, 4:2:2, 4:4:4", "announced"),
-    ("a broken end, broken packets", "announced"),
-    ("further films, covers, data", "announced"),
+    ("truncated files, broken packets", "announced"),
+    ("further video streams, covers, data", "announced"),
 )
 
 
 def page() -> str:
-    """The page, from what happens."""
+    """Return the page; every case is run."""
     lines = [f"| carried | {' | '.join(FORMATS)} |", f"|---{'|---' * len(FORMATS)}|"]
     for name, (kind, make) in CARRIERS.items():
         data = make()
         lines.append(f"| {name} | {' | '.join(fate(data, kind, key) for key in FORMATS)} |")
     lines += ["", "| carried by a video | |", "|---|---|"]
-    lines += [f"| {name} | {what} |" for name, what in FILMS]
+    lines += [f"| {name} | {what} |" for name, what in VIDEOS]
     return _HEAD + "\n".join(lines) + "\n"
 
 

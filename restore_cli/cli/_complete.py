@@ -1,6 +1,6 @@
-"""Values that a shell completes: names of models, weights, recipes, datasets, and fixed choices.
+"""Shell completion: names of models, weights, recipes and datasets, and fixed choices.
 
-Only names of datasets need torch; everything else is read from files, so that Tab answers at once.
+Only the names of datasets need torch. The rest is read from files, so that completion is fast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def models() -> Iterator[str]:
-    """Names of models: each network's file begins with its own."""
+    """Names of models; the docstring of each network's file begins with its name."""
     for path in sorted((PACKAGE / "models").glob("*.py")):
         if found := re.match(r'"""([a-z0-9-]+): ', path.read_text("utf-8")):
             yield found[1]
@@ -35,7 +35,7 @@ def models() -> Iterator[str]:
 
 
 def weights() -> Iterator[str]:
-    """Names of checkpoints, listed ones and the user's own."""
+    """Names of the known checkpoints and of the user's own weights."""
     from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
@@ -51,14 +51,14 @@ def datasets() -> Iterator[str]:
 
 
 def training_recipes() -> Iterator[str]:
-    """Names of the recipes of `restore train`, ablations among them."""
+    """Names of the recipes of `restore train`, including ablations."""
     from restore_cli.training.recipe import ablations, shipped_recipes
 
     yield from (*shipped_recipes(), *ablations())
 
 
 def degradations() -> Iterator[str]:
-    """Names of the recipes of `restore degrade`; their own module needs torch."""
+    """Names of the recipes of `restore degrade`, from files: their own module needs torch."""
     return (path.stem for path in sorted((PACKAGE / "recipes" / "degrade").glob("*.toml")))
 
 
@@ -77,18 +77,18 @@ VALUES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def values_of(command: str, parameter: str) -> list[str]:
-    """What a parameter of a command may be; empty where anything may.
+    """Return the possible values of a parameter; empty if any value is allowed.
 
     Args:
-        command: `image`, `train`; for a command of a group, the group's name.
-        parameter: its name in Python.
+        command: name of the command (`image`, `train`), or of the group it belongs to.
+        parameter: name of the parameter in Python.
     """
     source = VALUES.get(f"{command} {parameter}") or VALUES.get(parameter)
     return list(source() if source else CHOICES.get(parameter, ()))
 
 
 def complete(command: str, parameter: str) -> Callable[[Any, Any, str], list[str]] | None:
-    """The completion of a parameter, as Typer calls it; None where files are completed."""
+    """Return the completion function for Typer, or None to complete file names."""
     known = parameter in CHOICES or parameter in VALUES or f"{command} {parameter}" in VALUES
     if not known:
         return None

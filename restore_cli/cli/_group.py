@@ -1,4 +1,4 @@
-"""The root command: `restore photo.jpg`, `help` and `version`, one style of errors and of help."""
+"""The root command: `restore photo.jpg`, `help`, `version`, and the style of errors and help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restore_cli.cli._messages import INTERRUPTED, show
 from restore_cli.cli._output import talk
 from restore_cli.errors import RestoreError, UsageError, unknown_name
 
-PICTURES = "image"  # the command of everything that is no command but a picture
+PICTURES = "image"  # the command that runs if the first word is a picture
 
 
 class RestoreGroup(TyperGroup):
@@ -27,16 +27,16 @@ class RestoreGroup(TyperGroup):
             _tidy(command, name)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The options of `restore` itself; Typer adds those of completion late."""
+        """Return the options of `restore` itself, after Typer has added those for completion."""
         _tidy_parameters(self, "")
         parameters: list[Any] = super().get_params(ctx)
         return parameters
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command that is meant, its name, and what is left of the arguments.
+        """Return the name of the command, the command, and the remaining arguments.
 
         Raises:
-            UsageError: unknown, and no picture; the nearest name is suggested.
+            UsageError: neither a command nor a picture; the nearest name is suggested.
         """
         name = args[0]
         if name == "help" and len(args) == 1:
@@ -57,7 +57,7 @@ class RestoreGroup(TyperGroup):
         return resolved
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run, and end with the status that tells the truth; errors are lines, not boxes."""
+        """Run, print errors as plain lines, and exit with their status."""
         standalone = extra.pop("standalone_mode", True)
         extra["standalone_mode"] = False
         if not standalone:
@@ -80,7 +80,7 @@ class RestoreGroup(TyperGroup):
 
 
 def show_usage(error: Any) -> None:
-    """An error of the command line's form, in the style of all others."""
+    """Print a usage error of Typer in the style of all other errors."""
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context else "restore --help"
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -95,21 +95,21 @@ def show_usage(error: Any) -> None:
 
 
 def _is_picture(name: str) -> bool:
-    """Whether a first word is an input of `restore image`."""
+    """Whether the first word is an input of `restore image`."""
     if name.startswith("-"):
         return name == "-"
     return any(sign in name for sign in "*?[/\\.") or Path(name).exists()
 
 
 def _tidy(command: Any, name: str) -> None:
-    """Help and completion of a command, and of those in it."""
+    """Set up help and completion of a command and its subcommands."""
     for inner in getattr(command, "commands", {}).values():
         _tidy(inner, name)
     _tidy_parameters(command, name)
 
 
 def _tidy_parameters(command: Any, name: str) -> None:
-    """One style: no type beside flags and arguments, a word in capitals beside all others."""
+    """Unify the help: no type beside flags and arguments, a metavar beside all others."""
     help_option = type(command).get_help_option
     command.get_help_option = lambda ctx: _untyped(help_option(command, ctx))
     for one in command.params:

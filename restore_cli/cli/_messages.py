@@ -1,4 +1,4 @@
-"""Errors as one line and a hint on stderr, and the exit status that tells the truth."""
+"""Errors as one line and a hint on stderr, and their exit status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def show(error: RestoreError) -> None:
-    """`error: …` and, where there is one, `hint: …`."""
+    """Print `error: …` and, if there is one, `hint: …`."""
     talk(f"error: {error}")
     if error.hint:
         talk(f"hint: {error.hint}")
@@ -28,7 +28,7 @@ def show(error: RestoreError) -> None:
 def reported(command: Callable[P, R]) -> Callable[P, R]:
     """Turn our errors and Ctrl-C into messages and exit codes.
 
-    Other exceptions are defects and keep their traceback; ours are shown with theirs by `-vv`.
+    Other exceptions are bugs and keep their traceback. `-vv` also shows it for our errors.
     """
 
     @functools.wraps(command)
@@ -48,10 +48,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def require(extra: str, *packages: str) -> None:
-    """Refuse what needs an extra that is not installed.
+    """Refuse a command whose extra is not installed.
 
     Raises:
-        UsageError: one of its packages is missing; the hint says how to install it.
+        UsageError: one of the packages is missing; the hint says how to install it.
     """
     for package in packages:
         if find_spec(package) is None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the strings they take."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from restore_cli.errors import UsageError
 
-# Every option has a variable, RESTORE_COMMAND_OPTION; named once per command, not once per option.
+# Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
 
 COMPUTE, REPORT = "Computation", "Messages"
@@ -31,7 +31,7 @@ VerboseOpt = Annotated[
         count=True,
         metavar="",
         show_default=False,
-        help="-vv shows the traceback of an error.",
+        help="-vv shows the traceback of errors.",
         rich_help_panel=REPORT,
     ),
 ]
@@ -44,7 +44,7 @@ DeviceOpt = Annotated[
     option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps. `image` takes several: cuda:0,1 or cpu,cpu.",
+        help="auto, cpu, cuda, cuda:N or mps. `restore image` accepts several: cuda:0,1.",
         metavar="DEVICE",
         rich_help_panel=COMPUTE,
     ),
@@ -52,15 +52,15 @@ DeviceOpt = Annotated[
 
 
 def panel(name: str) -> Callable[..., Any]:
-    """`option` for the options of one task, which `--help` shows together."""
+    """Return `option` for a group of options that `--help` shows together."""
     return partial(option, rich_help_panel=name)
 
 
 def refuse_early_json(context: typer.Context) -> None:
-    """Refuse `--json` of a group before one of its commands, which would not see it.
+    """Refuse `--json` between a group and its command, which would not see it.
 
     Raises:
-        UsageError: it was typed there; a variable of the group is for the group alone.
+        UsageError: it was typed there. The environment variable applies only to the group.
     """
     source = context.get_parameter_source("json")
     if source is not None and source.name == "COMMANDLINE":
@@ -69,7 +69,7 @@ def refuse_early_json(context: typer.Context) -> None:
 
 
 def go_offline(*, offline: bool) -> None:
-    """Fetch nothing from here on; huggingface_hub reads this when it is imported."""
+    """Disable downloads. Must run before huggingface_hub is imported, which reads this."""
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -87,7 +87,7 @@ def parse_frame_size(text: str) -> tuple[int, int]:
 
 
 def parse_path(text: str) -> Path:
-    """A path; never the current folder because a variable was empty.
+    """Parse a path. An empty text is refused, since it would mean the current folder.
 
     Raises:
         UsageError: the text is empty.
@@ -99,14 +99,14 @@ def parse_path(text: str) -> Path:
 
 
 def parse_pixels(text: str, name: str) -> int | None:
-    """`auto` -> None, a number of pixels -> that number; of a tile also `off` -> 0.
+    """`auto` -> None, a number of pixels -> that number; for a tile also `off` -> 0.
 
     Args:
-        text: as it was given.
-        name: of the option.
+        text: value on the command line.
+        name: name of the option.
 
     Raises:
-        UsageError: anything else; --tile 0 means opposite things in other tools.
+        UsageError: anything else. --tile 0 has opposite meanings in other tools.
     """
     tile = name == "--tile"
     if text == "auto":
@@ -134,7 +134,7 @@ def parse_bit_depth(text: str) -> int | None:
 
 
 def unused_gpu() -> str:
-    """A remark where a GPU is there that this torch cannot use, else ""."""
+    """Return a remark if there is a GPU that this torch cannot use, else ""."""
     import shutil
 
     import torch
@@ -148,7 +148,7 @@ def unused_gpu() -> str:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`I/N` -> (I, N), from 1.
+    """`I/N` -> (I, N), counted from 1.
 
     Raises:
         UsageError: anything else.

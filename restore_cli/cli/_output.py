@@ -1,4 +1,4 @@
-"""stdout carries data only: paths, tables, JSON. Everything else goes to stderr."""
+"""Output: data (paths, tables, JSON) goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.console import Console
 from restore_cli.cli._terminal import Bar, bar_aside, is_terminal, show_facts, show_table
 from restore_cli.files import write_to_stdout
 
-ANY_TEXT = "restore.any-text"  # a handler of errors, for `str.encode` and streams
+ANY_TEXT = "restore.any-text"  # name of the error handler, for `str.encode` and streams
 
 
 def _encode_anything(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""What an encoding has no character for: bytes of a name as they were, all else as \u65e5."""
+    r"""Encode any text: undecodable bytes of a name unchanged, other characters as \u65e5."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letter = error.object[error.start]
@@ -29,7 +29,7 @@ codecs.register_error(ANY_TEXT, _encode_anything)
 
 
 def talk(message: str) -> None:
-    """A line for the person at the terminal; when nobody reads it, the work goes on."""
+    """Print a line for people on stderr; a closed or full stderr does not stop the work."""
     # Full, closed, and rich's for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -37,7 +37,7 @@ def talk(message: str) -> None:
 
 
 def data(line: str) -> None:
-    """A line for the next program in the pipe; when that one has gone, the work goes on.
+    """Print a line of data on stdout; a closed pipe does not stop the work.
 
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
@@ -47,7 +47,7 @@ def data(line: str) -> None:
 
 
 def data_json(value: object) -> None:
-    r"""One JSON value on one line; bytes that are no UTF-8 as \udcff, else it would be no JSON."""
+    r"""Print one JSON value on one line; bytes that are not UTF-8 are escaped as \udcff."""
     text = json.dumps(value, ensure_ascii=False)
     data(text if text.isascii() or _is_text(text) else json.dumps(value))
 
@@ -61,7 +61,7 @@ def _is_text(text: str) -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A listing that fits the terminal; tab-separated, without a heading, into a pipe.
+    """Print a table that fits the terminal; into a pipe, tab-separated and without a heading.
 
     The first column is never wrapped; see `show_table`.
     """
@@ -73,7 +73,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one a line; tab-separated into a pipe."""
+    """Print names and values, one pair per line; tab-separated into a pipe."""
     if is_terminal():
         show_facts(pairs)
         return
@@ -82,7 +82,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def decibels(gain: float | None) -> str:
-    """A gain in dB for a table; "-" where none was measured.
+    """Format a gain in dB for a table; "-" if none was measured.
 
     >>> decibels(0.876), decibels(None)
     ('+0.88', '-')
@@ -91,5 +91,5 @@ def decibels(gain: float | None) -> str:
 
 
 def progress_bar(*, quiet: bool, unit: str) -> Bar:
-    """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet."""
+    """Return a progress bar on stderr; it is hidden if stderr is no terminal, or if quiet."""
     return Bar(quiet=quiet, unit=unit)

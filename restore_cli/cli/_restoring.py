@@ -1,4 +1,4 @@
-"""What `restore image` prints: about its pipeline, its progress, every picture and the end."""
+"""What `restore image` prints: pipeline, progress, every picture, and a summary."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from restore_cli.jobs.session import Engine, Summary
 
 
-_LONG, _LARGE = 60.0, 50e6  # seconds and pixels over which the better way is said
+_LONG, _LARGE = 60.0, 50e6  # seconds and pixels from which a faster way is suggested
 
 
 def find_inputs(request: RestoreRequest) -> list[Source]:
-    """What there is to restore, once what cannot end well whatever it is has been refused."""
+    """Find the inputs, after refusing requests that are wrong whatever the inputs are."""
     from restore_cli.jobs.inputs import find
     from restore_cli.jobs.plan import refuse_request
 
@@ -40,9 +40,9 @@ def find_inputs(request: RestoreRequest) -> list[Source]:
 def choose_task(
     request: RestoreRequest, sources: list[Source], scale: int | None, *, quiet: bool
 ) -> tuple[RestoreRequest, int | None]:
-    """The request and `--scale`, where it says no size either, for what the pictures show.
+    """Return request and scale; without scale and size they are chosen from the pictures.
 
-    Which model was chosen, and why, is said in one line.
+    Prints one line with the chosen model and the reason.
     """
     from restore_cli.inference.sizing import parse_size
     from restore_cli.jobs.choice import choose_for
@@ -75,7 +75,7 @@ def choose_task(
 def plan(
     request: RestoreRequest, spec: PipelineSpec, sources: list[Source], printer: Printer
 ) -> list[Item]:
-    """Everything there is to do; all that can be refused is refused before anything is loaded."""
+    """Plan all outputs; whatever can be refused is refused before anything is loaded."""
     from restore_cli.jobs import plan
 
     items = plan.plan(request, spec, sources)
@@ -130,7 +130,7 @@ def restore_items(
 
 
 def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = False) -> Pipeline:
-    """The pipeline, introduced; on the CPU, for its facts, where other processes restore."""
+    """Load and describe the pipeline; on the CPU if other processes restore."""
     import torch
 
     pipeline = spec.load(torch.device("cpu") if elsewhere else engine.devices[0])
@@ -146,9 +146,9 @@ def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = F
 
 
 def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> float | None:
-    """What is read, what will be written, about how long; seconds, where that is known.
+    """Print what is read, what will be written and about how long; return the seconds, if known.
 
-    What takes more than a minute or makes more than 50 megapixels is said with the better way.
+    Suggests a faster way if it takes more than a minute or makes more than 50 megapixels.
     """
     from restore_cli.jobs.estimate import expected
 
@@ -187,7 +187,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def restore_frames(height: int, width: int, pipeline: Pipeline, *, quiet: bool) -> None:
-    """Frames from stdin to stdout; how many there are, only the stream knows."""
+    """Restore raw frames from stdin to stdout; their number is unknown in advance."""
     from restore_cli.jobs import frames
 
     with out.progress_bar(quiet=quiet, unit="frames") as bar:
@@ -197,7 +197,7 @@ def restore_frames(height: int, width: int, pipeline: Pipeline, *, quiet: bool) 
 
 
 class Printer:
-    """Says what became of every picture: stdout for programs, stderr for people, the manifest."""
+    """Reports every outcome: stdout for programs, stderr for people, and the manifest."""
 
     def __init__(
         self, *, json: bool = False, quiet: bool, manifest: str | None, compare: str | None
@@ -211,10 +211,10 @@ class Printer:
         self._said: dict[str, list[str]] = {}  # what was said of which pictures
 
     def refuse(self, items: list[Item], on_exists: str) -> None:
-        """Refuse what cannot be printed or written, before anything is loaded.
+        """Refuse outputs that cannot be printed or written, before anything is loaded.
 
         Raises:
-            UsageError: two things for stdout; a manifest or a comparison in the way of a picture.
+            UsageError: two outputs for stdout, or a manifest or comparison that is also a picture.
         """
         from restore_cli.jobs.inputs import STREAM
         from restore_cli.jobs.outputs import refuse_own
@@ -246,7 +246,7 @@ class Printer:
             self._file.close()
 
     def outcome(self, outcome: Outcome, work: Restoration) -> None:
-        """One picture."""
+        """Report the outcome of one picture."""
         from restore_cli.jobs.session import record_of
 
         if outcome.status == "restored":
@@ -273,7 +273,7 @@ class Printer:
             show(outcome.error)
 
     def _is_new(self, kind: str, text: str, item: Item) -> bool:
-        """Whether something is said for the first time, whatever picture and number it names."""
+        """Whether a message is new, apart from the picture and numbers it names."""
         for name in (str(item.source), str(item.target), item.source.name):
             text = text.replace(name, "")
         pictures = self._said.setdefault(f"{kind} {re.sub('[0-9.]+', '0', text)}", [])
@@ -281,7 +281,7 @@ class Printer:
         return len(pictures) == 1
 
     def summary(self, summary: Summary) -> None:
-        """The end: what was said of several pictures, how many failed, how many were not tried."""
+        """Print repeated messages with counts, and the numbers of failed and untried pictures."""
         for key, (first, *others) in self._said.items():
             if others:
                 more = "" if len(others) == 1 else f", and {len(others) - 1} more"
@@ -306,7 +306,7 @@ class Printer:
             )
 
     def write_comparison(self, pipeline: Pipeline) -> None:
-        """The page or the picture of before and after, of what is a picture and a file."""
+        """Write the comparison of before and after for results that are picture files."""
         if self._compare is None:
             return
         from restore_cli.jobs.compare import STEPS, shown_in, write_comparison
@@ -337,7 +337,7 @@ class Printer:
 def print_plan(
     request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool, quiet: bool
 ) -> None:
-    """What `--dry-run` says: a table and, unless quiet, the sum; or a line of JSON per picture."""
+    """Print the plan: a table and, unless quiet, the totals; or one line of JSON per picture."""
     from restore_cli.jobs.estimate import estimate
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import was_done
@@ -366,7 +366,7 @@ def print_plan(
 
 
 def _planned(one: Estimate) -> dict[str, object]:
-    """A line of JSON; the names are those of the lines of a run, and stay."""
+    """Return one line of JSON; its names equal those of a run and are stable."""
     height, width = one.output_size or (None, None)
     input_height, input_width = one.size or (None, None)
     return {

@@ -1,4 +1,4 @@
-"""What `restore benchmark` does once it knows what: find, score, report."""
+"""The work of `restore benchmark`: find pictures, score models, write reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for, but for dataset and table."""
+    """The options of `restore benchmark` except dataset and table."""
 
     models: tuple[str, ...]
     protocol: str | None
@@ -52,7 +52,7 @@ def score_photos(
     side: int | None,
     motion: bool,
 ) -> bool:
-    """Degrade sharp pictures and score the models, or all of them; whether everything could be."""
+    """Degrade sharp pictures, score the models (or all), and return whether none failed."""
     from restore_cli.benchmarking.run import make_entry, models_of_scale
     from restore_cli.datasets.degraded import degraded
     from restore_cli.degradations.recipe import load_degradation
@@ -74,7 +74,7 @@ def score_photos(
 
 
 def score_dataset(request: Request, name: str) -> bool:
-    """Score the models on a dataset; whether everything could be."""
+    """Score the models on a dataset, and return whether no picture failed."""
     from restore_cli.benchmarking.run import make_entry
 
     options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
@@ -85,10 +85,10 @@ def score_dataset(request: Request, name: str) -> bool:
 
 
 def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
-    """Measure a paper's table, or print one of which nothing can be; whether all of it worked.
+    """Measure a published table, or print it if it cannot be; return whether nothing failed.
 
     Raises:
-        NoInputError: the pictures of none of its parts are there.
+        NoInputError: the pictures of all of its parts are missing.
     """
     from restore_cli.benchmarking.published import get_table
     from restore_cli.benchmarking.tables import parts
@@ -119,7 +119,7 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
 
 
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
-    """The table's networks with its switches, then what else was asked for; bicubic last."""
+    """List the table's networks with its switches, then other requested ones; bicubic last."""
     from restore_cli.benchmarking.run import make_entry
     from restore_cli.benchmarking.tables import wanted
     from restore_cli.inference.stages import BICUBIC
@@ -147,7 +147,7 @@ def _score(
     place: Path,
     table: Table | None = None,
 ) -> bool:
-    """Score, show and write; whether no picture failed."""
+    """Score, print and write reports; return whether no picture failed."""
     from restore_cli.benchmarking.protocol import get_protocol
     from restore_cli.benchmarking.report import summarise
     from restore_cli.benchmarking.run import Benchmark, check
@@ -186,7 +186,7 @@ def _score(
 
 
 def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
-    """Score everything under a progress bar."""
+    """Score everything with a progress bar."""
     from restore_cli.benchmarking.run import run
 
     with out.progress_bar(quiet=quiet, unit="pictures") as bar:
@@ -201,7 +201,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
 
 
 def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
-    """Run times of the networks alone, where the paper has some at one size."""
+    """Measure run times of the networks alone, if the paper gives some for one size."""
     from restore_cli.benchmarking.timing import run_time
 
     timing = job.table.timing if job.table else None
@@ -216,7 +216,7 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
 
 
 def _scale(models: tuple[str, ...]) -> int:
-    """Of the first that has a network, for a folder of pairs: bicubic alone says nothing."""
+    """Return the scale of the first model that has a network; bicubic has no scale."""
     from restore_cli.inference.pipeline import own_scale, split_names
     from restore_cli.inference.stages import BICUBIC
 
@@ -225,7 +225,7 @@ def _scale(models: tuple[str, ...]) -> int:
 
 
 def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
-    """The dataset and its folder; None for one that is made where the reports go."""
+    """Return the dataset and its folder, or None if it is made in the reports' folder."""
     from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.registry import get_dataset
 
@@ -293,7 +293,7 @@ def _show(report: Report, request: Request) -> None:
 
 
 def _print(table: Table, request: Request) -> None:
-    """A table of which nothing can be measured: sizes of sets, single pictures, running text."""
+    """Print a table that cannot be measured: sizes of sets, single pictures, running text."""
     from restore_cli.benchmarking.published import columns_of, rows_of
 
     if request.as_json:

@@ -1,7 +1,7 @@
-"""What stands on a terminal: tables whose names can be copied, and one live bar.
+"""Terminal output: tables whose names can be copied, and one live progress bar.
 
-While a bar lives, everything else that is printed takes its place for a moment: the bar is erased,
-the line is written, and the bar is drawn again below it.
+To print a line while a bar is live, the bar is erased, the line is written, and the bar is drawn
+again below it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _living: list[Progress] = []
 
 @contextmanager
 def bar_aside() -> Iterator[None]:
-    """Erase the live bar, if there is one, and draw it again at the end of the block."""
+    """Erase the live bar, if there is one, and redraw it at the end of the block."""
     with _lock:
         bar = _living[-1] if _living else None
         if bar is not None:
@@ -51,14 +51,14 @@ def bar_aside() -> Iterator[None]:
 
 
 def remaining_seconds(done: float, elapsed: float, expected: float | None) -> float | None:
-    """Seconds that are left of a task, or None where nothing is known yet.
+    """Return the seconds left of a task, or None if nothing is known yet.
 
-    At first the plan's estimate counts; the more is done, the more its own pace.
+    The estimate of the plan dominates at first, and the task's own pace later.
 
     Args:
-        done: share of the work, 0 to 1.
-        elapsed: seconds since its beginning.
-        expected: seconds of the whole by the plan; None where there is no plan.
+        done: share of the work that is done, 0 to 1.
+        elapsed: seconds since the start.
+        expected: seconds for all of the work by the plan; None if there is no plan.
 
     >>> remaining_seconds(0.0, 2.0, 60.0), remaining_seconds(0.5, 30.0, None)
     (58.0, 30.0)
@@ -72,7 +72,7 @@ def remaining_seconds(done: float, elapsed: float, expected: float | None) -> fl
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left from the first tile on; before it, by the task's field `expected`, in seconds."""
+    """Time left; before the first tile from the task's field `expected`, in seconds."""
 
     max_refresh = 0.5
 
@@ -85,9 +85,9 @@ class _TimeLeft(ProgressColumn):
 
 
 class Bar(Progress):
-    """A bar with time left on stderr; nothing where stderr is no terminal, or when quiet.
+    """Progress bar with time left on stderr; hidden if stderr is no terminal, or if quiet.
 
-    A task's field `expected` is the plan's estimate of its seconds.
+    A task's field `expected` is its estimated time by the plan, in seconds.
     """
 
     def __init__(self, *, quiet: bool, unit: str) -> None:
@@ -109,7 +109,7 @@ class Bar(Progress):
         )
 
     def start(self) -> None:
-        """Draw the bar below what stands there: a new display, since one of before moves up."""
+        """Draw the bar below the last line; a new display, since an old one would move up."""
         self.live = Live(
             console=self.console,
             get_renderable=self.get_renderable,
@@ -140,15 +140,15 @@ class Bar(Progress):
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None
 ) -> None:
-    """A listing that fits the terminal, with names that can be copied.
+    """Print a table that fits the terminal, with names that can be copied.
 
-    The first column is never wrapped, and words of the others are not torn apart; where that does
-    not fit, each row stands as a block: its name, and below it a line for each column.
+    The first column is never wrapped, and the others are wrapped only between words. If the table
+    does not fit, each row is printed as a block: its name, and below it one line per column.
 
     Args:
         columns: headings.
-        rows: of cells, as many as there are columns.
-        console: to print on; None for stdout.
+        rows: rows of cells, one per column.
+        console: console to print on; None for stdout.
     """
     rows = [tuple(row) for row in rows]
     console = console or Console(highlight=False, emoji=False)
@@ -167,11 +167,11 @@ def show_table(
 
 
 def show_facts(facts: Iterable[tuple[str, str]], console: Console | None = None) -> None:
-    """Names, never wrapped, and beside them what is known, broken between words only.
+    """Print names and values. Names are never wrapped, values only between words.
 
     Args:
         facts: names and values.
-        console: to print on; None for stdout.
+        console: console to print on; None for stdout.
     """
     facts = list(facts)
     console = console or Console(highlight=False, emoji=False)
@@ -190,7 +190,7 @@ def show_facts(facts: Iterable[tuple[str, str]], console: Console | None = None)
 
 
 def _widest_word(n: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Cells that a column needs: all of the first, the longest word of the others."""
+    """Return the width a column needs: its longest cell if first, else its longest word."""
     cells = [columns[n], *(row[n] for row in rows)]
     words = cells if n == 0 else [word for cell in cells for word in cell.split() or [""]]
     return max(map(cell_len, words))
@@ -202,5 +202,5 @@ def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 
 
 def is_terminal() -> bool:
-    """Whether stdout is one."""
+    """Whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()

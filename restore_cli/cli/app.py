@@ -1,4 +1,4 @@
-"""The Typer application; imports no torch, so that `--help` is instant."""
+"""The Typer application. It does not import torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from restore_cli.version import __version__
 app = typer.Typer(
     name="restore",
     cls=RestoreGroup,
-    help="Give back the sharp, large picture behind a motion-blurred, small one.",
+    help="Remove motion blur from pictures, and enlarge them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RESTORE"},
@@ -57,10 +57,10 @@ def root(
         ),
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing.", show_envvar=False)
+        bool, typer.Option("--offline", help="Do not download anything.", show_envvar=False)
     ] = False,
 ) -> None:
-    """Give back the sharp, large picture behind a motion-blurred, small one."""
+    """Remove motion blur from pictures, and enlarge them."""
     opt.go_offline(offline=offline)
 
 

@@ -13,7 +13,7 @@ from restore_cli.cli._messages import reported
 from restore_cli.errors import UsageError, unknown_name
 
 FORMATS = ("html", "md", "csv", "json")
-WHAT, WHERE = "What is scored", "Where it goes"
+WHAT, WHERE = "What to score", "Data and reports"
 EPILOG = """
 Examples:
 
@@ -31,8 +31,9 @@ Examples:
 
   restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
 
-`restore datasets list`, `protocols` and `tables` show what there is. Reports go to --output; what
-has been scored with the same weights, options and pictures is not scored again.
+`restore datasets list`, `protocols` and `tables` list the choices. Reports
+are written to --output. Pictures already scored there with the same weights
+and options are not scored again.
 """
 
 
@@ -41,7 +42,7 @@ def benchmark(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="More models; with --degrade also sharp pictures and folders of them.",
+            help="More models; with --degrade also sharp pictures and folders of pictures.",
             metavar="[MODEL|PHOTOS]...",
         ),
     ] = None,
@@ -58,7 +59,7 @@ def benchmark(
         opt.option(
             "--model",
             "-m",
-            help="A model, A+B, bicubic, or MODEL=WEIGHTS; as many as you like.",
+            help="A model, A+B, bicubic, or MODEL=WEIGHTS; several are allowed.",
             metavar="MODEL",
             rich_help_panel=WHAT,
         ),
@@ -74,19 +75,20 @@ def benchmark(
     degrade: Annotated[
         str | None,
         opt.option(
-            help="Degrade sharp pictures by this recipe, and score all models of its scale.",
+            help="Degrade sharp pictures by this recipe, and score the models (default: all of its "
+            "scale).",
             metavar="RECIPE",
             rich_help_panel=WHAT,
         ),
     ] = None,
     seed: Annotated[
         int,
-        opt.option(help="Of --degrade: same seed, same pictures.", min=0, rich_help_panel=WHAT),
+        opt.option(help="Random seed of --degrade.", min=0, rich_help_panel=WHAT),
     ] = 0,
     side: Annotated[
         int | None,
         opt.option(
-            help="Of --degrade: only the middle N x N pixels of each picture.",
+            help="With --degrade, use only the middle N x N pixels of each picture.",
             min=64,
             metavar="N",
             rich_help_panel=WHAT,
@@ -96,29 +98,36 @@ def benchmark(
         bool,
         opt.option(
             "--motion/--no-motion",
-            help="Of --degrade: without motion blur, to see what is lost.",
+            help="With --degrade, apply motion blur; without it, scores show the loss on sharp "
+            "pictures.",
             rich_help_panel=WHAT,
         ),
     ] = True,
     protocol: Annotated[
         str | None,
         opt.option(
-            help="Default: the table's or the dataset's.", metavar="NAME", rich_help_panel=WHAT
+            help="Protocol of the scores. Default: the table's or the dataset's.",
+            metavar="NAME",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        opt.option(help="Only the first N pictures.", min=1, metavar="N", rich_help_panel=WHAT),
+        opt.option(
+            help="Score only the first N pictures.", min=1, metavar="N", rich_help_panel=WHAT
+        ),
     ] = None,
     data_root: Annotated[
         str,
         opt.option(
-            help="Folder that holds a folder per dataset.", metavar="DIR", rich_help_panel=WHERE
+            help="Folder that contains one folder per dataset.",
+            metavar="DIR",
+            rich_help_panel=WHERE,
         ),
     ] = "data",
     fetch: Annotated[
         bool,
-        opt.option("--fetch", help="Get the dataset from the Hub.", rich_help_panel=WHERE),
+        opt.option("--fetch", help="Download the dataset from the Hub.", rich_help_panel=WHERE),
     ] = False,
     output: Annotated[
         str | None,
@@ -132,19 +141,23 @@ def benchmark(
     ] = None,
     formats: Annotated[
         str,
-        opt.option("--formats", help="Of the reports.", metavar="LIST", rich_help_panel=WHERE),
+        opt.option(
+            "--formats", help="Formats of the reports.", metavar="LIST", rich_help_panel=WHERE
+        ),
     ] = "html,md,csv,json",
     shard: Annotated[
         str | None,
         opt.option(
-            help="Score only part I of N; a run without it puts the parts together.",
+            help="Score only part I of N; a run without --shard combines the parts.",
             metavar="I/N",
             rich_help_panel=WHERE,
         ),
     ] = None,
     save_images: Annotated[
         bool,
-        opt.option("--save-images", help="Keep every result as PNG.", rich_help_panel=WHERE),
+        opt.option(
+            "--save-images", help="Save every restored picture as PNG.", rich_help_panel=WHERE
+        ),
     ] = False,
     device: opt.DeviceOpt = "auto",
     precision: Annotated[
@@ -155,25 +168,31 @@ def benchmark(
         bool | None,
         opt.option(
             "--tlsc/--no-tlsc",
-            help="Local statistics; default: as the weights, or the table's rows, say.",
+            help="Compute global statistics in local windows (TLSC). Default: from the checkpoint "
+            "or the table's rows.",
             rich_help_panel=opt.COMPUTE,
         ),
     ] = None,
     tile: Annotated[
-        str, opt.option(help="auto, off, or pixels.", rich_help_panel=opt.COMPUTE)
+        str,
+        opt.option(
+            help="Longest side of a tile: auto, off, or pixels.",
+            metavar="SIZE",
+            rich_help_panel=opt.COMPUTE,
+        ),
     ] = "auto",
     self_ensemble: Annotated[
         bool | None,
         opt.option(
             "--self-ensemble/--no-self-ensemble",
-            help="Mean over eight poses; default: no, or as the table's rows.",
+            help="Average over 8 flips and rotations. Default: no, or as in the table's rows.",
             rich_help_panel=opt.COMPUTE,
         ),
     ] = None,
     warm_up: Annotated[
         int,
         opt.option(
-            help="Runs before a table's run times are taken.",
+            help="Warm-up runs before the run times of a table are measured.",
             min=0,
             metavar="N",
             rich_help_panel=opt.COMPUTE,
@@ -183,7 +202,7 @@ def benchmark(
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Score models on a dataset under a published protocol, beside the published numbers."""
+    """Score models on a dataset by a published protocol, beside published scores."""
     asked = (dataset, degrade, *(model or ()), *(models or ()))
     if _old_listing(table, nothing=asked == (None, None), as_json=as_json):
         return
@@ -254,7 +273,7 @@ def _refuse_too_little(
 
 
 def _old_listing(table: str | None, *, nothing: bool, as_json: bool) -> bool:
-    """Old spellings of `restore datasets list` and `tables`, for one release."""
+    """Accept the old spellings of `restore datasets list` and `tables`, for one release."""
     if table == "list":
         datasets.list_tables(as_json=as_json)
         return True

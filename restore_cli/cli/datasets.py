@@ -1,4 +1,4 @@
-"""`restore datasets`: what there is to score on, and folders of pairs."""
+"""`restore datasets`: datasets, protocols, published tables, and folders of pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Examples:
 """
 
 app = typer.Typer(
-    help="List, fetch and check datasets, and the protocols and tables of papers.",
+    help="List, fetch and check datasets; list layouts, protocols and published tables.",
     no_args_is_help=True,
     epilog=EPILOG,
 )
@@ -33,7 +33,7 @@ app = typer.Typer(
 @app.command("list")
 @reported
 def list_datasets(as_json: opt.JsonOpt = False) -> None:
-    """List the datasets that benchmark knows by name."""
+    """List the datasets that `restore benchmark` knows by name."""
     from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.registry import DATASETS
 
@@ -53,7 +53,7 @@ def list_datasets(as_json: opt.JsonOpt = False) -> None:
 @app.command("layouts")
 @reported
 def list_layouts(as_json: opt.JsonOpt = False) -> None:
-    """List the layouts of folders of pairs that degrade writes and train and benchmark read."""
+    """List the folder layouts of pairs that degrade writes, and train and benchmark read."""
     from restore_cli.datasets.layouts import LAYOUTS
 
     if as_json:
@@ -65,7 +65,7 @@ def list_layouts(as_json: opt.JsonOpt = False) -> None:
 @app.command("protocols")
 @reported
 def list_protocols(as_json: opt.JsonOpt = False) -> None:
-    """List the protocols by which results are scored, with their sources."""
+    """List the scoring protocols and their sources."""
     from dataclasses import asdict
 
     from restore_cli.benchmarking.protocol import PROTOCOLS
@@ -80,7 +80,7 @@ def list_protocols(as_json: opt.JsonOpt = False) -> None:
 @app.command("tables")
 @reported
 def list_tables(as_json: opt.JsonOpt = False) -> None:
-    """List the papers' tables that `benchmark --table` measures or prints."""
+    """List the published tables that `restore benchmark --table` measures or prints."""
     from restore_cli.benchmarking.published import all_tables, papers
 
     tables = all_tables()
@@ -112,13 +112,13 @@ def list_tables(as_json: opt.JsonOpt = False) -> None:
 @app.command("fetch")
 @reported
 def fetch(
-    name: Annotated[str, typer.Argument(help="A dataset of `restore datasets list`.")],
+    name: Annotated[str, typer.Argument(help="Name of a dataset from `restore datasets list`.")],
     data_root: Annotated[
-        str, opt.option(help="Folder that holds a folder per dataset.", metavar="DIR")
+        str, opt.option(help="Folder that contains one folder per dataset.", metavar="DIR")
     ] = "data",
     quiet: opt.QuietOpt = False,
 ) -> None:
-    """Fetch a dataset from the Hub, and print its folder; files that are there stay."""
+    """Fetch a dataset from the Hub and print its folder; existing files are kept."""
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import find_samples, get_dataset
 
@@ -136,9 +136,9 @@ def check(
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
 ) -> None:
-    """Read every pair of a folder, and report what is missing, shifted, turned or unreadable.
+    """Report pairs that are missing, shifted, rotated or unreadable.
 
-    Prints kind, path and text of each finding; exits with 1 if there is one.
+    Prints kind, path and text of each finding; exits with 1 if there are any.
     """
     check_folder(opt.parse_path(folder), as_json=as_json, quiet=quiet)
 
@@ -146,20 +146,22 @@ def check(
 @app.command("replay")
 @reported
 def replay(
-    record: Annotated[str, typer.Argument(help="The JSON file that degrade wrote for a pair.")],
+    record: Annotated[
+        str, typer.Argument(help="JSON record of a pair, written by `restore degrade`.")
+    ],
     output: Annotated[
         str, opt.option("--output", "-o", help="Picture file to write.", metavar="FILE")
     ],
     sharp: Annotated[
-        str | None, typer.Argument(help="The sharp picture. Default: where it was.")
+        str | None, typer.Argument(help="The sharp picture. Default: the path in the record.")
     ] = None,
 ) -> None:
-    """Make a degraded picture again from its record: the same bytes."""
+    """Make a degraded picture again from its record, byte for byte."""
     replay_record(record, output, sharp)
 
 
 def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
-    """Print what is wrong with a folder of pairs; exit 1 if there is anything."""
+    """Print the findings for a folder of pairs; exit 1 if there are any."""
     from restore_cli.datasets.lint import check_pairs
 
     findings = list(check_pairs(folder))

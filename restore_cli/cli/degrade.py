@@ -35,8 +35,8 @@ Examples:
 
   restore datasets replay pairs/records/lr/a.json -o again.png
 
-Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real, shake, shake-mixed,
-shake-mild, shrunk, handheld, handheld-mixed.
+Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real,
+shake, shake-mixed, shake-mild, shrunk, handheld, handheld-mixed.
 """
 
 _what, _where, _compute = map(opt.panel, ("What is done", "Output", opt.COMPUTE))
@@ -65,13 +65,15 @@ def degrade(
             metavar="NAME",
         ),
     ] = "shake",
-    seed: Annotated[int, _what(help="Same seed, same pictures.", min=0)] = 0,
+    seed: Annotated[
+        int, _what(help="Random seed. The same seed gives the same pictures.", min=0)
+    ] = 0,
     scale: Annotated[
         int | None,
         _what(
             "--scale",
             "-x",
-            help="Downscaling, 1 to 8. Default: the recipe's.",
+            help="Downscaling factor, 1 to 8. Default: the recipe's.",
             min=1,
             max=8,
             metavar="N",
@@ -81,14 +83,14 @@ def degrade(
         list[str] | None,
         _what(
             "--kernel",
-            help="Blur with this .npy, .mat or picture in place of the recipe's motion; "
-            "of several, one a picture.",
+            help="Blur with this kernel (.npy, .mat or a picture) instead of the recipe's motion. "
+            "If given several times, each picture uses one of them.",
             metavar="FILE",
         ),
     ] = None,
     frames: Annotated[
         bool,
-        _what("--frames", help="Folders are frames of videos: average them."),
+        _what("--frames", help="Treat each folder as the frames of a video, and average them."),
     ] = False,
     replay_file: Annotated[
         str | None,
@@ -108,20 +110,20 @@ def degrade(
     split: Annotated[
         str,
         _where(
-            help="Split that is written, in layouts that have one.",
+            help="Split to write, in layouts that have splits.",
             metavar="NAME",
         ),
     ] = "train",
     resume: Annotated[
         bool,
-        _where("--resume", help="Leave pairs that are done."),
+        _where("--resume", help="Skip pairs that are done."),
     ] = False,
     jobs: Annotated[
         int | None,
         _compute(
             "--jobs",
             "-j",
-            help="Processes. Default: one a core. The pictures do not depend on it.",
+            help="Number of processes. Default: one per core. It does not change the pictures.",
             min=1,
             metavar="N",
         ),
@@ -130,9 +132,9 @@ def degrade(
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Make blurry, small pictures out of sharp ones, with what was drawn for each as JSON.
+    """Make blurry, small pictures from sharp ones, with a JSON record of each.
 
-    Prints the path of every degraded picture, one a line.
+    Prints the path of every degraded picture, one per line.
     """
     from restore_cli.datasets.synthesize import DegradeJob, plan_pairs
     from restore_cli.degradations.recipe import load_degradation

@@ -38,7 +38,7 @@ Examples:
 
 @reported
 def doctor(json: opt.JsonOpt = False) -> None:
-    """Versions, devices, caches; what is wrong, and how to mend it. Exit 1 if something is."""
+    """Print versions, devices, caches, and problems with remedies; exit 1 if any."""
     facts, problems = _software(), []
     facts["restore runs"], remarks = _command()
     problems += remarks
@@ -75,7 +75,7 @@ def _software() -> dict[str, object]:
 
 
 def _command() -> tuple[str, list[str]]:
-    """Which program a shell runs as `restore`: that of the dump package has the same name."""
+    """Which program a shell runs as `restore`; the dump package has one of the same name."""
     scripts = Path(sysconfig.get_path("scripts"))
     found = shutil.which("restore")
     if found is None:

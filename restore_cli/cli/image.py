@@ -39,10 +39,10 @@ Examples:
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
-Exit status: 0 all done or skipped; 1 some failed, the others are done;
+Exit status: 0 all restored or skipped; 1 some failed, the others are restored;
 2 usage; 3 no input; 4 weights; 5 device or memory; 130 interrupted.
 
-Every option has a variable, e.g. RESTORE_IMAGE_MODEL.
+Every option has an environment variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
 _input, _model = opt.panel("Inputs"), opt.panel("Model and weights")
@@ -66,7 +66,7 @@ def image(
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        _input(help="In folders, leave out files and paths that match GLOB.", metavar="GLOB"),
+        _input(help="In folders, exclude files and paths that match GLOB.", metavar="GLOB"),
     ] = None,
     files_from: Annotated[
         str | None,
@@ -74,20 +74,22 @@ def image(
     ] = None,
     null: Annotated[
         bool,
-        _input("--null", "-0", help="Names in --files-from end with NUL (find -print0)."),
+        _input("--null", "-0", help="Names in --files-from end with NUL, as from find -print0."),
     ] = False,
     shard: Annotated[
         str, _input(help="Restore only part I of N of the inputs.", metavar="I/N")
     ] = "1/1",
     max_pixels: Annotated[
         int | None,
-        _input(help="Refuse inputs of more pixels. Default: 268 million.", min=1, metavar="N"),
+        _input(
+            help="Refuse inputs with more than N pixels. Default: 268 million.", min=1, metavar="N"
+        ),
     ] = None,
     raw: Annotated[
         str | None,
         _input(
-            help="Read rgb24 frames of this size from stdin and write frames to stdout, as "
-            "ffmpeg -f rawvideo does.",
+            help="Read raw rgb24 frames of this size from stdin and write raw frames to stdout "
+            "(ffmpeg -f rawvideo).",
             metavar="WxH",
         ),
     ] = None,
@@ -97,8 +99,8 @@ def image(
             "--model",
             "-m",
             help="maxim, mprnet, msan and attentive-deblur keep the size; maxim-mscam, "
-            "mprnet-mscam, gfn and moadg enlarge x4; A+B runs B after A. Default: chosen by size "
-            "and blur of the picture, maxim-mscam for x4 or maxim for x1; from stdin always x4.",
+            "mprnet-mscam, gfn and moadg enlarge x4; A+B runs B after A. Default: maxim-mscam for "
+            "x4 or maxim for x1, chosen by size and blur of the picture; always x4 from stdin.",
             metavar="NAME",
         ),
     ] = None,
@@ -158,7 +160,7 @@ def image(
     compare: Annotated[
         str | None,
         _output_to(
-            help="Show before and after: side by side in a .png, with a slider in an .html.",
+            help="Write a comparison of before and after: .png (side by side) or .html (slider).",
             metavar="FILE",
         ),
     ] = None,
@@ -168,7 +170,7 @@ def image(
             "--scale",
             "-x",
             "-s",
-            help="Enlarge N times, 1 to 8, e.g. -x4; 1 keeps the size. Default: the model's own.",
+            help="Enlarge N times, 1 to 8, e.g. -x4; 1 keeps the size. Default: the model's scale.",
             min=1,
             max=8,
             metavar="N",
@@ -177,8 +179,8 @@ def image(
     size: Annotated[
         str | None,
         _file(
-            help="keep, WIDTHxHEIGHT that the result fits into, or a factor such as 2x: shrinks "
-            "the input, enlarges it by the model, and lands on that size.",
+            help="Size of the result: keep, WIDTHxHEIGHT that it fits into, or a factor such as "
+            "2x. Shrinks the input, enlarges it by the model, and resamples it to that size.",
             metavar="SIZE",
         ),
     ] = None,
@@ -201,9 +203,7 @@ def image(
             metavar="N",
         ),
     ] = None,
-    lossless: Annotated[
-        bool, _file("--lossless", help="Write WebP and AVIF without loss.")
-    ] = False,
+    lossless: Annotated[bool, _file("--lossless", help="Write lossless WebP and AVIF.")] = False,
     bit_depth: Annotated[
         str, _file(help="Bits per channel: auto (the input's), 8 or 16.", metavar="BITS")
     ] = "auto",
@@ -224,8 +224,9 @@ def image(
     metadata: Annotated[
         str,
         _file(
-            help="Keep all, standard (all but the embedded preview; GPS stays), private (no GPS, "
-            "serial numbers, owners, maker notes either) or none. Default: standard.",
+            help="Metadata to keep: all, standard (all but the embedded preview; includes GPS), "
+            "private (also no GPS, serial numbers, owners or maker notes) or none. "
+            "Default: standard.",
             show_default=False,
             metavar="WHAT",
         ),
@@ -246,22 +247,21 @@ def image(
     overlap: Annotated[
         str,
         _compute(
-            help="Overlap of tiles: auto (the checkpoint's), or input pixels.", metavar="SIZE"
+            help="Overlap of tiles: auto (from the checkpoint) or input pixels.", metavar="SIZE"
         ),
     ] = "auto",
     tlsc: Annotated[
         bool | None,
         _compute(
             "--tlsc/--no-tlsc",
-            help="Compute statistics in windows of the training size. Default: as the "
-            "checkpoint says.",
+            help="Compute global statistics in local windows (TLSC). Default: from the checkpoint.",
         ),
     ] = None,
     self_ensemble: Annotated[
         bool,
         _compute(
             "--self-ensemble",
-            help="Average over 8 flips and transpositions: 8 times slower, slightly better.",
+            help="Average over 8 flips and rotations: 8 times slower, slightly better.",
         ),
     ] = False,
     jobs: Annotated[
@@ -269,8 +269,7 @@ def image(
         _compute(
             "--jobs",
             "-j",
-            help="Pictures that other threads read ahead and write behind. Default: 0 on a CPU, "
-            "whose cores the network needs; else 4.",
+            help="Pictures that threads read ahead and write behind. Default: 0 on a CPU, else 4.",
             min=0,
             max=64,
             metavar="N",
@@ -278,7 +277,7 @@ def image(
     ] = None,
     engine: Annotated[
         str,
-        _compute(help="local, or ray: run on the machines of a Ray cluster.", metavar="NAME"),
+        _compute(help="local, or ray to run on a Ray cluster.", metavar="NAME"),
     ] = "local",
     address: Annotated[
         str, _compute(help="Address of the Ray cluster (host:port).", metavar="ADDRESS")
@@ -286,7 +285,7 @@ def image(
     workers: Annotated[
         int | None,
         _compute(
-            help="Processes of the cluster. Default: one per GPU, else one per machine.",
+            help="Number of Ray processes. Default: one per GPU, else one per machine.",
             min=1,
             metavar="N",
         ),
@@ -295,16 +294,16 @@ def image(
         bool,
         _print(
             "--check/--no-check",
-            help="Warn of inputs that are sharp already, out of focus, noisy or blocky.",
+            help="Warn about inputs that are already sharp, out of focus, noisy or blocky.",
         ),
     ] = True,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Restore blurry pictures: deblurred and enlarged, one file or thousands.
+    """Deblur and enlarge pictures, one file or thousands.
 
-    Prints the path of every picture that is done, one a line.
+    Prints the path of every restored picture, one per line.
     """
     spin_briefly()
     with importing():
@@ -370,7 +369,7 @@ def image(
 
 
 def _no_pipe() -> str:
-    """What stdout is where no picture can go."""
+    """Describe stdout if no picture can be written to it, else ""."""
     if sys.stdout is None:
         return "closed"
     return "the terminal" if sys.stdout.isatty() else ""
@@ -379,7 +378,7 @@ def _no_pipe() -> str:
 def _refuse_with_raw(
     inputs: list[str], output: str | None, for_files: Mapping[str, object]
 ) -> None:
-    """Frames come from stdin and go to stdout; options for files mean nothing then."""
+    """Refuse options for files: raw frames come from stdin and go to stdout."""
     if inputs not in ([], ["-"]) or output not in (None, "-"):
         raise UsageError("--raw takes stdin and gives stdout", hint="use < FILE and > FILE")
     if useless := [name for name, value in for_files.items() if value]:
@@ -389,7 +388,7 @@ def _refuse_with_raw(
 
 
 def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
-    """Every path that was given, by name or in a list."""
+    """Return all input paths, given by name or in a list."""
     from restore_cli.image import read_stdin
     from restore_cli.jobs.inputs import STREAM, read_list
 
@@ -417,7 +416,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
 
 
 def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
-    """Where to; what came from stdin goes to stdout, but not onto a terminal."""
+    """Return the output path. Input from stdin goes to stdout unless that is a terminal."""
     from restore_cli.jobs.inputs import STREAM
 
     if text is None:

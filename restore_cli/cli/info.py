@@ -34,12 +34,12 @@ def info(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, videos, or weights: files, names, folders of runs.", metavar="FILE"
+            help="Pictures, videos, or weights (files, names, folders of runs).", metavar="FILE"
         ),
     ],
     json: opt.JsonOpt = False,
 ) -> None:
-    """Facts about pictures and videos, with how `restore` made them, or about weights."""
+    """Print facts about pictures, videos or weights, and how `restore` made them."""
     failed = 0
     for text in files:
         try:
@@ -110,7 +110,7 @@ def _weights(text: str) -> dict[str, object]:
 
 
 def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
-    """Facts of weights for a table, nested ones by dotted names; a recipe's phases a line each."""
+    """Facts about weights for a table: dotted names for nested ones, one line per phase."""
     for name, value in facts.items():
         key = f"{above}{name}"
         if name == "phases" and isinstance(value, list):

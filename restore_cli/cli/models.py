@@ -13,12 +13,12 @@ from restore_cli.cli._messages import reported
 if TYPE_CHECKING:
     from restore_cli.models.spec import Model
 
-app = typer.Typer(help="What can be run.", invoke_without_command=True)
+app = typer.Typer(help="List the models, or describe one.", invoke_without_command=True)
 
 
 @app.callback()
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
-    """What can be run. Without a command: list."""
+    """List the models if no command was given."""
     if context.invoked_subcommand is None:
         list_models(json=json)
         return
@@ -33,9 +33,10 @@ _LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "own_weights", "
 def list_models(json: opt.JsonOpt = False) -> None:
     """List the models with their default checkpoints.
 
-    Gains are in PSNR over bicubic (at x1 over the blurry picture): on real blur and on our
-    synthetic one. s/Mpx: seconds a megapixel of the input on two CPU cores. `restore models info
-    NAME` says more, `restore weights list` lists all checkpoints.
+    "real dB" and "ours dB" are gains in PSNR on real blur and on our synthetic
+    blur, over bicubic (x4) or over the blurry picture (x1). "s/Mpx" is seconds
+    per megapixel of the input on two CPU cores. `restore models info NAME`
+    describes one model.
     """
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import load_manifest
@@ -62,16 +63,16 @@ def list_models(json: opt.JsonOpt = False) -> None:
         )
     rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
     out.table(("model", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
-    out.talk("* is taken where no model is named, for its scale")
+    out.talk("* default model of its scale")
 
 
 @app.command()
 @reported
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name.")],
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
     json: opt.JsonOpt = False,
 ) -> None:
-    """Everything known about one model."""
+    """Describe one model: configs, costs, checkpoints, licence."""
     facts = _facts(name)
     facts["configs"] = _costs(name)
     if json:
@@ -97,7 +98,7 @@ def info(
 
 
 def _cost(model: Model, config: Any) -> tuple[int, int]:
-    """Parameters, and multiply-adds of restoring 64x64 pixels; nothing is computed."""
+    """Count parameters, and multiply-adds for 64x64 pixels, without computing anything."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -110,7 +111,7 @@ def _cost(model: Model, config: Any) -> tuple[int, int]:
 
 
 def _costs(name: str) -> dict[str, dict[str, int]]:
-    """Of every config: it takes seconds, since each is built and run on shapes."""
+    """Return the costs of every config; takes seconds, since each is built and traced."""
     from restore_cli.models.registry import get_model
 
     model = get_model(name)

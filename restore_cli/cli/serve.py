@@ -22,40 +22,45 @@ Examples:
 
   restore serve --host 0.0.0.0
 
-Only this machine reaches the page, unless --host says otherwise: with 0.0.0.0, phones in the same
-network open the address that is printed first.
+By default the page can be reached only from this machine. With --host
+0.0.0.0, phones in the same network can open the first printed address. There
+is no password.
 """
 
 
 @reported
 def serve(
     host: Annotated[
-        str, opt.option(help="Address to listen at; 0.0.0.0 for every one.", metavar="ADDRESS")
+        str, opt.option(help="Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS")
     ] = "127.0.0.1",
-    port: Annotated[int, opt.option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    port: Annotated[
+        int, opt.option(help="Port to listen on; 0 for any free port.", min=0, max=65535)
+    ] = 8000,
     max_upload: Annotated[
-        int, opt.option(help="Largest picture file, in MB.", min=1, metavar="MB")
+        int, opt.option(help="Refuse files larger than this, in MB.", min=1, metavar="MB")
     ] = 50,
     max_pixels: Annotated[
-        int, opt.option(help="Refuse pictures whose result would be larger.", min=1, metavar="N")
+        int,
+        opt.option(help="Refuse pictures whose result would have more pixels.", min=1, metavar="N"),
     ] = 100_000_000,
     waiting: Annotated[
-        int, opt.option(help="Pictures that may wait for their turn.", min=1, metavar="N")
+        int, opt.option(help="Pictures that may wait in the queue.", min=1, metavar="N")
     ] = 8,
     allow_host: Annotated[
         list[str] | None,
         opt.option(
-            help="Another name that browsers may call this machine by, e.g. of a proxy.",
+            help="Another host name under which browsers may open the page, e.g. of a proxy.",
             metavar="NAME",
         ),
     ] = None,
     device: opt.DeviceOpt = "auto",
-    open_page: Annotated[bool, opt.option("--open", help="Show the page in a browser.")] = False,
+    open_page: Annotated[bool, opt.option("--open", help="Open the page in a browser.")] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """A page to try it: drop a picture, see before and after under a slider, download.
+    """Serve a web page to restore pictures and compare before and after.
 
-    One picture is restored at a time. Prints the page's address, and runs until Ctrl-C.
+    One picture is restored at a time. Prints the address of the page, and runs
+    until Ctrl-C.
     """
     try:
         import python_multipart  # noqa: F401

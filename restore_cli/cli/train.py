@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from restore_cli.training.progress import Progress
 
 RESUME = ("no", "auto", "must")
-_safety, _compute = opt.panel("Never lose work"), opt.panel(opt.COMPUTE)
+_safety, _compute = opt.panel("Resuming and duration"), opt.panel(opt.COMPUTE)
 _print = opt.panel(opt.REPORT)
 EPILOG = """
 Examples:
@@ -44,8 +44,9 @@ Examples:
 
   restore train maxim-mscam --data photos/ --pool pool/ -o runs/large
 
---data is a folder of sharp photos, which are blurred and shrunk on the fly, or of pairs: lr/ and
-hr/ (or input/ and target/), or REDS or GoPro as they unpack. Recipes with a mixture take both.
+--data is a folder of sharp photos, which are blurred and shrunk on the fly,
+or of pairs: lr/ and hr/, input/ and target/, blur/ and sharp/, or REDS or
+GoPro as they unpack. Recipes with a mixture use both.
 """
 
 
@@ -59,16 +60,18 @@ def train(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        opt.option("--data", help="Folder of sharp photos, or of pairs; may be given again."),
+        opt.option(
+            "--data", help="Folder of sharp photos or of pairs; may be given several times."
+        ),
     ] = None,
     output: Annotated[Path | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
     validation: Annotated[
-        Path | None, opt.option(help="Folder of other photos or pairs, scored now and then.")
+        Path | None, opt.option(help="Folder of other photos or pairs, scored at intervals.")
     ] = None,
     pool: Annotated[
         Path | None,
         opt.option(
-            help="Folder for degraded pictures, made once and cut ever after; filled first.",
+            help="Folder for degraded pictures, which are made once, before training, and reused.",
             metavar="DIR",
         ),
     ] = None,
@@ -77,7 +80,7 @@ def train(
         opt.option(
             "--weights",
             "-w",
-            help="Begin with these instead of fresh ones: fine-tune.",
+            help="Start from these weights (fine-tuning).",
         ),
     ] = None,
     resume: Annotated[
@@ -91,7 +94,7 @@ def train(
     minutes: Annotated[
         float | None,
         _safety(
-            help="Stop after so many minutes; --resume auto goes on.",
+            help="Stop after N minutes; --resume auto continues the run.",
             min=0,
         ),
     ] = None,
@@ -100,41 +103,42 @@ def train(
         _safety(
             "--dry-run",
             "-n",
-            help="One step of every phase; time and memory of the whole, or what --minutes reach.",
+            help="Run one step of every phase; print time and memory of the run, or how far "
+            "--minutes reach.",
         ),
     ] = False,
     precision: Annotated[
         str,
         _compute(
-            help="auto, fp32, bf16 or fp16; auto is bf16 on GPUs that have it.",
+            help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.",
             metavar="TYPE",
         ),
     ] = "auto",
     accumulate: Annotated[
         int,
         _compute(
-            help="Compute a batch in so many parts: less memory.",
+            help="Compute a batch in N parts, to save memory.",
             min=1,
         ),
     ] = 1,
     compiled: Annotated[
         bool,
-        _compute("--compile", help="Fuse the network by torch.compile."),
+        _compute("--compile", help="Compile the network with torch.compile."),
     ] = False,
     device: opt.DeviceOpt = "auto",
     tensorboard: Annotated[
         bool,
-        _print("--tensorboard", help="Event files as well."),
+        _print("--tensorboard", help="Also write TensorBoard event files."),
     ] = False,
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Train a network on your own pictures, or by a paper's recipe; without a recipe, list them.
+    """Train a network on your own pictures; without a recipe, list the recipes.
 
-    The run's folder gets state.pt for --resume, metrics.jsonl with a line a step, curves.png,
-    validation.png with what it restores so far, best.safetensors, and weights.safetensors, which
-    `restore image --weights` takes.
+    The folder of the run contains weights.safetensors (the result, for
+    `restore image --weights`), best.safetensors, state.pt (for --resume),
+    metrics.jsonl (one line per step), curves.png and validation.png.
     """
     # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -202,7 +206,7 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
 
 
 class _Display:
-    """A run's progress: the bar, lines beside it, and the last words."""
+    """Progress of a run: the bar, messages above it, and the final message."""
 
     def __init__(self, job: TrainJob, bar: Bar, *, as_json: bool, quiet: bool) -> None:
         self.job, self.bar, self.as_json, self.quiet = job, bar, as_json, quiet
@@ -244,7 +248,7 @@ class _Display:
         self.bar.update(self.filling, completed=done, visible=done < total)
 
     def say_end(self) -> None:
-        """Where the run stands, what it gained, and how to go on."""
+        """Print where the run stopped, its gain, and the command that continues it."""
         begun, last = self.begun, self.last
         if self.quiet or begun is None or last is None:
             return
@@ -262,7 +266,7 @@ class _Display:
 
 
 def _resuming(typed: Sequence[str]) -> str:
-    """The command that was typed, with --resume auto.
+    """Return the command that was typed, with --resume auto.
 
     >>> _resuming(["train", "gfn", "--resume", "no", "--data", "my photos"])
     "restore train gfn --data 'my photos' --resume auto"

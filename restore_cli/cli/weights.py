@@ -18,12 +18,12 @@ from restore_cli.errors import UsageError, WeightsError
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
 
-HELP = "Weights: list, fetch, verify, add your own, export, convert, import."
+HELP = "List, fetch, verify, add, export, convert and import weights."
 app = typer.Typer(help=HELP, invoke_without_command=True)
 NameArg = Annotated[
     str,
     typer.Argument(
-        help="Name of a checkpoint, file, folder of a run, or hf://….",
+        help="Name of a checkpoint, a file, the folder of a run, or hf://….",
         metavar="WEIGHTS",
     ),
 ]
@@ -35,16 +35,16 @@ LicenseOpt = Annotated[
     str | None,
     opt.option(
         "--license",
-        help="SPDX name of the weights' licence, as CC-BY-4.0. A terminal is asked for it.",
+        help="SPDX name of the weights' licence, e.g. CC-BY-4.0. Prompts for it on a terminal.",
         metavar="NAME",
     ),
 ]
-OverwriteOpt = Annotated[bool, opt.option("--overwrite", help="Replace what is there.")]
+OverwriteOpt = Annotated[bool, opt.option("--overwrite", help="Replace existing files.")]
 
 
-@app.callback(help=HELP + " Without a command: list.")
+@app.callback(help=HELP + " Without a command, list them.")
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
-    """List the weights where no command was given."""
+    """List the weights if no command was given."""
     if context.invoked_subcommand is None:
         list_weights(json=json)
         return
@@ -54,7 +54,7 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
 @app.command("list")
 @reported
 def list_weights(json: opt.JsonOpt = False) -> None:
-    """List the checkpoints of restore, and your own weights."""
+    """List the known checkpoints and your own weights."""
     from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
@@ -82,7 +82,7 @@ def list_weights(json: opt.JsonOpt = False) -> None:
 @app.command()
 @reported
 def verify(names: NamesArg = None) -> None:
-    """Check the sha256 of weights; exit 4 if some are missing or changed."""
+    """Check the sha256 of weights; exit 4 if any are missing or changed."""
     from restore_cli.weights.store import locate
     from restore_cli.weights.store import verify as verify_file
 
@@ -109,7 +109,7 @@ def fetch(names: NamesArg = None) -> None:
 @app.command()
 @reported
 def path(name: NameArg) -> None:
-    """Print where verified weights lie on this disk."""
+    """Verify weights and print the path of their file."""
     _print_paths([name])
 
 
@@ -124,7 +124,7 @@ def remove(
         ),
     ],
 ) -> None:
-    """Delete your own weights, or fetched ones from the Hub's cache."""
+    """Delete your own weights, or fetched ones from the Hub cache."""
     from restore_cli.weights.store import remove as remove_weights
 
     for name in names:
@@ -143,13 +143,13 @@ def add(
     ],
     name: Annotated[
         str | None,
-        opt.option(help="Default: model, config and the source's name.", metavar="NAME"),
+        opt.option(help="New name. Default: model, config and the source's name.", metavar="NAME"),
     ] = None,
     weights_license: LicenseOpt = None,
     overwrite: OverwriteOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Give weights of your own a name that --weights takes; they are copied."""
+    """Copy your own weights under a name that --weights accepts."""
     from restore_cli.inference.loading import load_network
     from restore_cli.weights.store import locate
     from restore_cli.weights.user import check_name, refuse_taken
@@ -168,7 +168,8 @@ def import_weights(
     file: Annotated[
         str,
         typer.Argument(
-            help=".pth, .pkl, .npz, .safetensors, TensorFlow, or an npm .tgz.", metavar="FILE"
+            help="A .pth, .pkl, .npz or .safetensors file, TensorFlow checkpoint, or npm .tgz.",
+            metavar="FILE",
         ),
     ],
     output: Annotated[
@@ -176,17 +177,25 @@ def import_weights(
     ],
     model: Annotated[
         str | None,
-        opt.option("--model", "-m", help="Default: recognised from the keys.", metavar="NAME"),
+        opt.option(
+            "--model",
+            "-m",
+            help="Name of the model. Default: recognised from the keys.",
+            metavar="NAME",
+        ),
     ] = None,
-    half: Annotated[bool, opt.option("--half", help="Store float16: half the size.")] = False,
-    overwrite: Annotated[bool, opt.option("--overwrite", help="Replace the output.")] = False,
+    half: Annotated[bool, opt.option("--half", help="Store as float16, half the size.")] = False,
+    overwrite: Annotated[
+        bool, opt.option("--overwrite", help="Replace an existing output.")
+    ] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Convert a checkpoint that a paper's authors published; every key must fit.
+    """Convert an authors' checkpoint to safetensors; every key must fit.
 
-    Nothing in the file is executed. The result runs with `restore image --weights PATH`.
-    With the extra `zoo`, files of the forty networks that spandrel knows are taken as well.
-    The authors' licence, if any, stays in force: most of these networks were published without one.
+    Nothing in the file is executed. Use the result with `restore image
+    --weights PATH`. With the extra `zoo`, files of the forty networks that
+    spandrel knows are accepted as well. The authors' licence, if any, stays in
+    force; most of these networks were published without one.
     """
     from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.importing import import_checkpoint
@@ -217,15 +226,15 @@ def export_weights(
     ],
     name: Annotated[
         str | None,
-        opt.option(help="Of the checkpoint, as 'mprnet-mscam-lite.mine'.", metavar="NAME"),
+        opt.option(help="Name of the checkpoint, e.g. 'mprnet-mscam-lite.mine'.", metavar="NAME"),
     ] = None,
     weights_license: LicenseOpt = None,
     push_to_hub: Annotated[
         str | None,
-        opt.option(help="Upload to this repository as well.", metavar="OWNER/NAME"),
+        opt.option(help="Also upload to this Hub repository.", metavar="OWNER/NAME"),
     ] = None,
     private: Annotated[
-        bool, opt.option("--private", help="If the repository is made, make it private.")
+        bool, opt.option("--private", help="If the repository is created, make it private.")
     ] = False,
     overwrite: OverwriteOpt = False,
     to: Annotated[str | None, opt.option("--to", hidden=True)] = None,
@@ -233,11 +242,12 @@ def export_weights(
     tlsc: Annotated[bool | None, opt.option("--tlsc/--no-tlsc", hidden=True)] = None,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Make the weights of a training run ready to be passed on.
+    """Export the weights of a training run for publication.
 
-    Writes weights, model card and manifest entry, and prints the three paths. The weights get
-    their name on this machine as well (see `weights list`). With --push-to-hub the hf:// name
-    that --weights takes anywhere is printed last.
+    Writes weights, model card and manifest entry, and prints the three paths.
+    The weights are also registered under their name on this machine (see
+    `restore weights list`). With --push-to-hub, the last line is the hf:// name
+    that --weights accepts on any machine.
     """
     if to is not None:
         if name or weights_license or push_to_hub or private:
@@ -296,19 +306,24 @@ def convert(
         ),
     ],
     check: Annotated[
-        bool, opt.option("--check", help="Run the graph, and compare it with our own result.")
+        bool, opt.option("--check", help="Run the graph and compare its result with ours.")
     ] = False,
     tlsc: Annotated[
         bool | None,
-        opt.option("--tlsc/--no-tlsc", help="Local statistics in the graph.", show_default=False),
+        opt.option(
+            "--tlsc/--no-tlsc",
+            help="Compute global statistics in local windows (TLSC).",
+            show_default=False,
+        ),
     ] = None,
     overwrite: OverwriteOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Convert weights to a graph that runs without restore.
 
-    One file for onnxruntime, libtorch or torch.export that takes a picture of any size
-    (1, 3, H, W) in [0, 1] and gives the restored one; TLSC is inside, tiles are not.
+    Writes one file for onnxruntime, libtorch or torch.export. It takes a picture
+    of any size, (1, 3, H, W) in [0, 1], and returns the restored one. TLSC is
+    included, tiles are not.
     """
     folder = opt.parse_path(output)
     if folder.suffix in (".onnx", ".pt", ".pt2"):
@@ -357,7 +372,7 @@ def _print_paths(names: list[str]) -> None:
 
 
 def all_names() -> list[str]:
-    """Of the checkpoints of restore, and of the user's own weights."""
+    """Return the names of the known checkpoints and of the user's own weights."""
     from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
@@ -365,12 +380,12 @@ def all_names() -> list[str]:
 
 
 def asks() -> bool:
-    """Whether somebody is there to answer."""
+    """Whether stdin is a terminal, so that a question can be answered."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _license(given: str | None) -> str:
-    """The licence that was given, or that the person at the terminal states; never one presumed."""
+    """Return the given licence, or ask for it on a terminal; never assume one."""
     from restore_cli.weights.user import check_license
 
     if given is None:
@@ -385,7 +400,7 @@ def _license(given: str | None) -> str:
 
 
 def _default_name(loaded: LoadedNetwork, source: str) -> str:
-    """`model-config.label`; the label is the name of the source, or all of it if it is one."""
+    """Return the source's name if it is a valid checkpoint name, else `model-config.label`."""
     from restore_cli.weights.user import check_name
 
     stem = Path(source.partition("@")[0]).absolute().name.removesuffix(".safetensors")
