@@ -16,7 +16,7 @@ from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
 from restore_cli.inference.stages import Report, StageFacts, no_report
-from restore_cli.inference.tiling import Block, Span, Tile, plan_axis, restore_blocks
+from restore_cli.inference.tiling import Block, Span, Tile, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
@@ -154,18 +154,13 @@ class Restorer:
         return min(longest, max(side, self._smallest_tile()))
 
     def plan(self, height: int, width: int, tile: int) -> tuple[list[Span], list[Span]]:
-        """Spans of the rows and columns of tiles of a padded picture."""
-        multiple = self.model.size.multiple_of
-        return (
-            plan_axis(height, tile, self.overlap, multiple),
-            plan_axis(width, tile, self.overlap, multiple),
-        )
+        """Spans of the rows and columns of a picture's tiles; they may end beyond it."""
+        return plan_tiles(self.model, height, width, tile, self.overlap)
 
     def cost(self, height: int, width: int) -> tuple[int, int, int]:
         """Tiles, input pixels worked on (overlaps count twice), and bytes of features."""
-        size = self.model.size
-        height, width = size.padded(height), size.padded(width)
-        rows, columns = self.plan(height, width, self.tile_side(height, width))
+        padded = (self.model.size.padded(side) for side in (height, width))
+        rows, columns = self.plan(height, width, self.tile_side(*padded))
         areas = [(r.stop - r.start) * (c.stop - c.start) for r in rows for c in columns]
         return len(areas), sum(areas), max(areas) * self._bytes_per_pixel
 
@@ -200,8 +195,8 @@ class Restorer:
         return result
 
     def _blocks(self, image: Tensor, tile: int, report: Report) -> Iterator[Block]:
-        height, width = (self.model.size.padded(side) for side in image.shape[-2:])
-        spans = self.plan(height, width, tile)
+        spans = self.plan(image.shape[-2], image.shape[-1], tile)
+        height, width = (axis[-1].stop for axis in spans)
         tiles, done = len(spans[0]) * len(spans[1]), 0
         report(0, tiles)
 
@@ -298,8 +293,9 @@ class Restorer:
             )
 
     def _smallest_tile(self) -> int:
-        multiple = self.model.size.multiple_of
-        return max(3 * -(-self.overlap // multiple) * multiple, multiple, self.model.size.minimum)
+        size = self.model.size
+        step = 1 if self.model.tiling is Tiling.WINDOWS else size.multiple_of
+        return size.padded(3 * -(-self.overlap // step) * step)
 
 
 def _canvas(height: int, width: int, depth: int | None) -> Tensor:

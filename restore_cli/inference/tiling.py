@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError
+from restore_cli.models.spec import Model, Tiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +43,56 @@ class Block:
     pixels: Tensor
 
 
-def plan_axis(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+def plan_tiles(
+    model: Model, height: int, width: int, tile: int, overlap: int
+) -> tuple[list[Span], list[Span]]:
+    """Spans of the rows and of the columns of a picture's tiles, for a model.
+
+    They may end beyond the picture, which is padded there. Tiles that give what the whole picture
+    gives must lie where its own coarser maps have their positions. Windows are pictures of their
+    own: they may lie anywhere, so a picture of more than one needs no padding.
+
+    Args:
+        model: which will restore them.
+        height: of the picture, pixels.
+        width: likewise.
+        tile: longest side.
+        overlap: pixels shared by neighbours, at least.
+
+    Raises:
+        UsageError: see `plan_axis`.
+    """
+    multiple = model.size.multiple_of
+    free = model.tiling is Tiling.WINDOWS
+
+    def spans(length: int) -> list[Span]:
+        covered = length if free and length > tile else model.size.padded(length)
+        return plan_axis(covered, tile, overlap, multiple, step=1 if free else multiple)
+
+    return spans(height), spans(width)
+
+
+def plan_axis(
+    length: int, tile: int, overlap: int, multiple: int, step: int | None = None
+) -> list[Span]:
     """Equal spans that cover an axis, each overlapping only its neighbours.
 
     The number of spans is the least that spans of `tile` need; then they are made as short as that
     number allows.
 
     Args:
-        length: of the axis, a multiple of `multiple`.
+        length: of the axis, a multiple of `step`; of `multiple` if one span is enough.
         tile: longest span; rounded down to a multiple.
-        overlap: pixels shared by neighbours, at least; rounded up to a multiple.
-        multiple: of every start and stop.
+        overlap: pixels shared by neighbours, at least; rounded up to a multiple of `step`.
+        multiple: of the length of every span.
+        step: every start is a multiple of it; None for `multiple`.
 
     Raises:
         UsageError: the tile is shorter than three overlaps, so tiles would overlap their
             neighbours' neighbours.
     """
-    overlap = -(-overlap // multiple) * multiple
+    step = step or multiple
+    overlap = -(-overlap // step) * step
     tile = tile // multiple * multiple
     if length <= tile:
         return [Span(0, length)]
@@ -69,7 +103,7 @@ def plan_axis(length: int, tile: int, overlap: int, multiple: int) -> list[Span]
         )
     count = -(-(length - overlap) // (tile - overlap))
     side = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
-    starts = [n * (length - side) // (count - 1) // multiple * multiple for n in range(count)]
+    starts = [n * (length - side) // (count - 1) // step * step for n in range(count)]
     return [Span(start, start + side) for start in starts]
 
 

@@ -13,7 +13,7 @@ from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.sizing import input_size
-from restore_cli.inference.tiling import plan_axis
+from restore_cli.inference.tiling import plan_tiles
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
@@ -182,7 +182,7 @@ def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
         return None
     model = networks[0].model
     tile = min(max(_LISTED), model.largest_tile)
-    axes = (plan_axis(side, tile, listed.overlap, model.size.multiple_of) for side in _LISTED)
+    axes = plan_tiles(model, *_LISTED, tile, listed.overlap)
     measured = prod(sum(span.stop - span.start for span in spans) for spans in axes)
     pixels = worked * prod(_LISTED) // measured
     return listed_seconds(listed, pixels, pipeline.options)

@@ -38,7 +38,6 @@ from restore_cli.models.maxim_layers import (
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
 from restore_cli.models.state_dict import count_blocks, rename
 
-LARGEST_WINDOW = 384  # pixels a side
 SCALES = 3  # of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
 
@@ -372,7 +371,7 @@ MAXIM = Model(
     bytes_per_pixel=lambda config: 7_500 * config.width // 32,
     size=SizeRequirement(multiple_of=64, minimum=64),
     tiling=Tiling.WINDOWS,
-    largest_tile=LARGEST_WINDOW,
+    largest_tile=384,
     published=(
         PublishedFormat(
             name="MAXIM-3S, deblurring of GoPro",

@@ -208,7 +208,10 @@ MAXIM_MSCAM = Model(
     bytes_per_pixel=lambda config: 7_500 * config.width // 32,
     size=SizeRequirement(multiple_of=64, minimum=64),
     tiling=Tiling.WINDOWS,
-    largest_tile=maxim.LARGEST_WINDOW,
+    # The size it was trained at. 7 real frames of 240x135 gain over bicubic 2.78 dB in windows of
+    # 128 (with an overlap of 16 px 2.75), 2.65 in windows of 192, 2.60 whole.
+    largest_tile=128,
+    overlap=32,
     frozen_part=FrozenPart(name=DEBLUR.removesuffix("."), multiple_of=2 ** (maxim.SCALES - 1)),
     tiny=MaximMscamConfig(
         stages=1,

@@ -279,17 +279,22 @@ def test_a_tile_that_overflows_is_done_again_in_fp32(tiny_weights, monkeypatch):
     assert Overflows.seen.count(torch.bfloat16) == 2
 
 
-@pytest.mark.parametrize("length", [64, 320, 384, 448, 576, 640, 1280, 4032])
-def test_windows_are_of_the_sizes_that_were_measured(length):
-    windows = tiny_restorer("maxim")
-    spans, _ = windows.plan(length, length, windows.tile_side(length, length))
+@pytest.mark.parametrize("length", [40, 64, 100, 129, 320, 384, 450, 640, 1283, 4032])
+@pytest.mark.parametrize(
+    ("model", "largest", "smallest", "overlap"),
+    [("maxim", 384, 256, 64), ("maxim-mscam", 128, 128, 32)],
+)
+def test_windows_are_of_the_sizes_that_were_measured(model, largest, smallest, overlap, length):
+    windows = tiny_restorer(model)
+    padded = -(-length // 64) * 64
+    spans, _ = windows.plan(length, length, windows.tile_side(padded, padded))
     sides = {span.stop - span.start for span in spans}
-    assert max(sides) <= 384
-    assert min(sides) >= min(length, 256)
+    assert max(sides) <= largest
+    assert min(sides) >= min(padded, smallest)
     assert all(side % 64 == 0 for side in sides)
     overlaps = [left.stop - right.start for left, right in itertools.pairwise(spans)]
-    assert all(overlap >= 64 for overlap in overlaps)
-    assert (spans[0].start, spans[-1].stop) == (0, length)
+    assert all(shared >= overlap for shared in overlaps)
+    assert (spans[0].start, spans[-1].stop) == (0, length if length > largest else padded)
 
 
 @pytest.mark.slow

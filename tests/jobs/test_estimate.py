@@ -69,12 +69,12 @@ def test_padding_and_overlaps_count_once(estimated, model, size):
 
 
 def test_probes_are_of_a_tile_and_end_when_they_took_long(estimated, monkeypatch):
-    quick = estimated(741, 500, "maxim-mscam")[1]
+    quick = estimated(741, 500, "maxim")[1]
     assert quick.seen == [(64, 64), (128, 128)] + 3 * [(384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 1e4)  # 14.7 s a tile
-    assert estimated(741, 500, "maxim-mscam")[1].seen == [(64, 64), (128, 128), (384, 384)]
+    assert estimated(741, 500, "maxim")[1].seen == [(64, 64), (128, 128), (384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 5e3)  # more than is waited for
-    assert estimated(741, 500, "maxim-mscam")[1].seen[-1] == (192, 192)
+    assert estimated(741, 500, "maxim")[1].seen[-1] == (192, 192)
 
 
 @pytest.mark.parametrize("model", ["maxim", "mprnet-mscam"])
