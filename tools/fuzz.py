@@ -40,7 +40,7 @@ MOST_PIXELS = 250_000
 SLOW = 10.0  # seconds
 SLACK = 96 << 20  # bytes that libraries take once
 FORMATS = ("png", "jpeg", "webp", "tiff")
-FILMS = {"mp4": "mp4", "mkv": "matroska"}
+VIDEOS = {"mp4": "mp4", "mkv": "matroska"}
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -107,16 +107,16 @@ def seeds() -> dict[str, list[bytes]]:
     buffer = io.BytesIO()
     heif.save(buffer, exif=exif.tobytes())
     found["heic"] = [buffer.getvalue()]
-    for key in FILMS:
-        found[key] = [_film(key, smooth[:, :28])]
+    for key in VIDEOS:
+        found[key] = [_video(key, smooth[:, :28])]
     return found
 
 
-def _film(key: str, frame: np.ndarray) -> bytes:
+def _video(key: str, frame: np.ndarray) -> bytes:
     import av  # noqa: PLC0415
 
     with tempfile.NamedTemporaryFile(suffix=f".{key}") as file:
-        with av.open(file.name, "w", format=FILMS[key]) as writer:
+        with av.open(file.name, "w", format=VIDEOS[key]) as writer:
             writer.metadata["title"] = "title"
             image = writer.add_stream("libx264", rate=10)
             image.width, image.height, image.pix_fmt = 28, 20, "yuv420p"
@@ -279,8 +279,8 @@ def judge(data: bytes, key: str, rng: random.Random, folder: Path) -> str:
     """
     path = folder / f"case.{key}"
     path.write_bytes(data)
-    if key in FILMS:
-        return _judge_film(path)
+    if key in VIDEOS:
+        return _judge_video(path)
     try:
         describe(path, max_pixels=MOST_PIXELS)
         keep = decode(data, "case", max_pixels=MOST_PIXELS, icc="keep")
@@ -310,7 +310,7 @@ def judge(data: bytes, key: str, rng: random.Random, folder: Path) -> str:
     return "accepted"
 
 
-def _judge_film(path: Path) -> str:
+def _judge_video(path: Path) -> str:
     try:
         describe_video(path)
         target = path.with_name("out.mkv")
@@ -331,8 +331,8 @@ def main() -> int:
     rng = random.Random(options.seed)
     known = seeds()
     chosen = options.kinds.split(",") if options.kinds else sorted(known)
-    # Films and AVIF take fifty times as long as the others.
-    weights = [0.15 if key in (*FILMS, "avif", "heic") else 1.0 for key in chosen]
+    # Videos and AVIF take fifty times as long as the others.
+    weights = [0.15 if key in (*VIDEOS, "avif", "heic") else 1.0 for key in chosen]
     counts: Counter[str] = Counter()
     slowest = 0.0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

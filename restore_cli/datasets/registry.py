@@ -179,8 +179,8 @@ def _kohler(folder: Path) -> Iterator[Pair]:
 
 def _lai(folder: Path) -> Iterator[Pair]:
     root = _first(folder, "synthetic_dataset") or folder
-    for kind in ("uniform", "nonuniform"):
-        for path in _pictures(root / kind):
+    for kind in filter(Path.is_dir, (root / "uniform", root / "nonuniform")):
+        for path in list_pictures(kind):
             name = "_".join(path.stem.split("_")[:2])
             yield Pair(path.stem, path, (root / "ground_truth" / f"{name}.png",))
 
@@ -202,10 +202,6 @@ def _own(folder: Path) -> Iterator[Pair]:
 
 def _pairs_of(found: Iterable[Folders]) -> Iterator[Pair]:
     return (pair for folders in found for pair in folders.pairs())
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return list_pictures(folder) if folder.is_dir() else []
 
 
 def _below(folder: Path, pattern: str) -> list[Path]:

@@ -7,7 +7,7 @@ result by rounding only.
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,31 +15,8 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from torch import Tensor, nn
 
 
-class ProcessGroup(Protocol):
-    """The processes that train together, as one of them sees them."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are averaged over the group; its weights become the first's."""
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Mean of each value (of any shape) over the group."""
-
-    def from_first(self, value: Any) -> Any:
-        """Return the first process' value in every process."""
-
-    def wait(self) -> None:
-        """Wait until all processes have reached this call."""
-
-    def close(self) -> None:
-        """Leave the group."""
-
-
-class SingleProcess(ProcessGroup):
-    """One process."""
+class ProcessGroup:
+    """The processes that train together, as one of them sees them; by itself, one process."""
 
     rank, size = 0, 1
 
@@ -47,19 +24,22 @@ class SingleProcess(ProcessGroup):
         self.device = device
 
     def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose gradients are averaged over the group; its weights become the first's."""
         return module
 
     def mean(self, values: Tensor) -> Tensor:
+        """Mean of each value (of any shape) over the group."""
         return values
 
     def from_first(self, value: Any) -> Any:
+        """Return the first process' value in every process."""
         return value
 
     def wait(self) -> None:
-        pass
+        """Wait until all processes have reached this call."""
 
     def close(self) -> None:
-        pass
+        """Leave the group."""
 
 
 class Distributed(ProcessGroup):
@@ -96,6 +76,5 @@ class Distributed(ProcessGroup):
 
 def open_group(device: torch.device) -> ProcessGroup:
     """The group of processes this one belongs to; each has its own device of that kind."""
-    return (
-        Distributed(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SingleProcess(device)
-    )
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Distributed(device) if several else ProcessGroup(device)

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.training.distributed import SingleProcess
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.loader import Loader
 from restore_cli.training.loop import TrainJob, fill_pool, open_loader
 from restore_cli.training.package import write_average
@@ -81,7 +81,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     if job.pool is not None:  # a small one of its own
         shape = recipe.pool.model_copy(update={"size": POOLED, "side": recipe.pool_side})
         recipe = recipe.model_copy(update={"pool": shape})
-    trainer = Trainer(recipe, SingleProcess(device), job.execution, pooled=job.pool is not None)
+    trainer = Trainer(recipe, ProcessGroup(device), job.execution, pooled=job.pool is not None)
     if job.weights is not None:
         trainer.start_from(job.weights)
     loader = open_loader(job, trainer)

@@ -1,4 +1,4 @@
-"""Datasets: layouts, records, replay, resume, workers, films."""
+"""Datasets: layouts, records, replay, resume, workers, sequences of frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def photo(path, height=96, width=128, seed=0):
     return path
 
 
-def film(folder, count, height=96, width=128):
+def frames_in(folder, count, height=96, width=128):
     folder.mkdir()
     wide = picture(height, width + 3 * count, 5)[0]
     for n in range(count):
@@ -152,8 +152,8 @@ def test_32_bits_need_a_name_that_says_so(tmp_path):
 
 
 def test_layouts(tmp_path):
-    films = [film(tmp_path / "f0", 14), film(tmp_path / "f1", 14)]
-    run(job(tmp_path, "reds", films, layout="reds", split="val"))
+    sequences = [frames_in(tmp_path / "f0", 14), frames_in(tmp_path / "f1", 14)]
+    run(job(tmp_path, "reds", sequences, layout="reds", split="val"))
     names = sorted(tree(tmp_path / "out"))
     assert [n for n in names if n.endswith(".png")] == [
         f"val/val_{kind}/{sequence:03d}/{frame:08d}.png"
@@ -166,7 +166,7 @@ def test_layouts(tmp_path):
     assert read_image(blurry).pixels.shape[-2:] == (24, 32)
     for recipe, folder in (("gopro", "blur"), ("gopro-gamma", "blur_gamma")):
         out = tmp_path / recipe
-        run(job(tmp_path, recipe, [films[0]], layout="gopro", output=out))
+        run(job(tmp_path, recipe, [sequences[0]], layout="gopro", output=out))
         assert {p.parent.name for p in out.rglob("*.png")} == {folder, "sharp"}
         assert (out / "train/GOPR0000_00_00/sharp/000001.png").is_file()
     stills = tmp_path / "stills"
@@ -174,8 +174,8 @@ def test_layouts(tmp_path):
     assert (stills / "train/train_blur_bicubic/X4/000/00000003.png").is_file()
 
 
-def test_films_are_averaged_around_their_middle_frame(tmp_path):
-    folder = film(tmp_path / "f", 30)
+def test_frames_are_averaged_around_their_middle_frame(tmp_path):
+    folder = frames_in(tmp_path / "f", 30)
     run(job(tmp_path, "gopro", [folder]))
     records = sorted((tmp_path / "out/records/lr/f").glob("*.json"))
     spans = [json.loads(record.read_text())["frames"] for record in records]
@@ -192,8 +192,8 @@ def test_films_are_averaged_around_their_middle_frame(tmp_path):
     assert again == (tmp_path / "out/lr/f/00000001.png").read_bytes()
 
 
-def test_films_that_cannot_be_averaged(tmp_path):
-    short = film(tmp_path / "short", 4)
+def test_frames_that_cannot_be_averaged(tmp_path):
+    short = frames_in(tmp_path / "short", 4)
     (made,) = make_pairs(job(tmp_path, "gopro", [short]))
     assert "has 4 frames" in str(made.error)
     with pytest.raises(UsageError, match="does not say how to average"):

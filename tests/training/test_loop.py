@@ -31,7 +31,7 @@ from restore_cli.models.registry import get_model
 from restore_cli.training import losses
 from restore_cli.training import state as state_file
 from restore_cli.training.average import Average
-from restore_cli.training.distributed import SingleProcess
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.dry_run import dry_run
 from restore_cli.training.loader import Loader
 from restore_cli.training.loop import train
@@ -124,7 +124,7 @@ def test_names_of_earlier_versions_are_todays():
 
 def test_the_recipe_says_how_weights_are_drawn():
     def first(start):
-        trainer = Trainer(make_recipe(initialisation=start), SingleProcess(CPU))
+        trainer = Trainer(make_recipe(initialisation=start), ProcessGroup(CPU))
         return trainer.network.state_dict()["shallow.0.0.weight"]
 
     assert torch.equal(first("torch"), first("torch"))
@@ -133,7 +133,7 @@ def test_the_recipe_says_how_weights_are_drawn():
 
 def test_it_learns_and_the_result_runs(job):
     longer = job({"steps": 15, "learning_rate": 4e-3})
-    trainer = Trainer(longer.recipe, SingleProcess(CPU))
+    trainer = Trainer(longer.recipe, ProcessGroup(CPU))
     loader = Loader(open_source(longer.data, longer.recipe, 4, 16), 1, CPU)
 
     def loss():  # on items of later steps, the same for both

@@ -20,7 +20,7 @@ from restore_cli.models.maxim import Maxim
 from restore_cli.models.maxim_mscam import MaximMscam
 from restore_cli.training import parts as parts_of
 from restore_cli.training.data import PREPARED, Photos
-from restore_cli.training.distributed import SingleProcess
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.loop import TrainJob, fill_pool, open_loader, train
 from restore_cli.training.mixture import MixtureOrder, open_source
 from restore_cli.training.package import package
@@ -93,7 +93,7 @@ def make(tmp_path, job, photos, pairs, ready):
 
 
 def pool_of(job):
-    trainer = Trainer(job.recipe, SingleProcess(CPU), pooled=True)
+    trainer = Trainer(job.recipe, ProcessGroup(CPU), pooled=True)
     loader = open_loader(job, trainer)
     return fill_pool(job.pool, trainer, loader.source, lambda done, total: None), trainer
 
@@ -166,7 +166,7 @@ def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, mak
     assert len(before) == len(whole) == 10
 
     stopped = make(pool=tmp_path / "stopped")
-    trainer = Trainer(stopped.recipe, SingleProcess(CPU), pooled=True)
+    trainer = Trainer(stopped.recipe, ProcessGroup(CPU), pooled=True)
     source = open_loader(stopped, trainer).source
 
     def stop(done, total):
@@ -195,7 +195,7 @@ def test_a_pool_of_something_else_is_refused(tmp_path, make, photos):
     milder = [part | {"degradation": "shake"} if n == 1 else part for n, part in enumerate(MIXTURE)]
     with pytest.raises(UsageError, match="data differ"):
         pool_of(make(recipe=mixed_recipe(mixture=milder)))
-    trainer = Trainer(mixed_recipe(), SingleProcess(CPU), pooled=True)
+    trainer = Trainer(mixed_recipe(), ProcessGroup(CPU), pooled=True)
     with torch.no_grad():
         next(iter(trainer.network.deblur.parameters())).add_(1)
     source = open_loader(make(), trainer).source
@@ -284,7 +284,7 @@ def test_a_run_from_a_pool_ends_as_an_undisturbed_one_and_never_runs_the_frozen_
     assert [line["pool"] for line in lines] == [10] * 4
     assert [line["reuse"] for line in lines] == [0.2, 0.4, 0.6, 0.8]
     assert all(line["patches_per_hour"] > 0 < line["steps_per_second"] for line in lines)
-    fresh = Trainer(done.recipe, SingleProcess(CPU), pooled=True).network.state_dict()
+    fresh = Trainer(done.recipe, ProcessGroup(CPU), pooled=True).network.state_dict()
     trained = read_state(done.state).network
     for name, tensor in fresh.items():
         assert torch.equal(trained[name], tensor) == name.startswith("deblur."), name
@@ -385,12 +385,12 @@ def test_of_a_part_only_what_was_trained_is_written(tmp_path, listed):
 
 def test_parts_that_do_not_fit_are_refused(listed):
     with pytest.raises(UsageError, match="parts name 'blur', which the network does not have"):
-        Trainer(mixed_recipe(parts={"blur": listed.name}), SingleProcess(CPU), pooled=True)
+        Trainer(mixed_recipe(parts={"blur": listed.name}), ProcessGroup(CPU), pooled=True)
     config = dataclasses.asdict(CONFIG) | {"width": 8}
     with pytest.raises(parts_of.WeightsError, match=r"'maxim\.tiny' does not fit 'deblur'"):
         Trainer(
             mixed_recipe(config=config, parts={"deblur": listed.name}),
-            SingleProcess(CPU),
+            ProcessGroup(CPU),
             pooled=True,
         )
 

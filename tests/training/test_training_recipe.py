@@ -19,7 +19,7 @@ from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RecipeError, UsageError
 from restore_cli.inference.padding import pad
 from restore_cli.training.data import Batch, Photos
-from restore_cli.training.distributed import SingleProcess
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.recipe import (
     FOLDER,
     Ablation,
@@ -149,7 +149,7 @@ def test_ablations_train_a_step(name):
     phases = [phase.model_copy(update={"patch": 16, "batch": 2}) for phase in recipe.phases]
     config = dataclasses.asdict(miniature(model, config))
     recipe = recipe.model_copy(update={"config": config, "phases": phases})
-    trainer = Trainer(recipe, SingleProcess(torch.device("cpu")))
+    trainer = Trainer(recipe, ProcessGroup(torch.device("cpu")))
     side = 16 * model.scale
     targets = {"reference": side, "degraded_large": side, "reference_small": 16}
     targets |= {"reference_half": 8, "reference_quarter": 4}

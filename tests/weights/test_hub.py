@@ -14,7 +14,7 @@ import pytest
 from hub_server import Hub, serve
 
 REPOSITORY, FILE = "someone/weights", "net.safetensors"
-# What `restore` does with weights, without the second that importing torch takes.
+# What `restore` does with weights, in a process of its own.
 SCRIPT = """
 import sys
 from restore_cli.errors import RestoreError
@@ -124,6 +124,7 @@ def test_a_hub_out_of_order(hub, client, fault, message):
     assert client.fetch(commit)[0] == 0  # nothing broken was left in the cache
 
 
+@pytest.mark.slow
 def test_another_content_than_listed_is_refused(hub, client):
     hub.commit(REPOSITORY, {FILE: b"others"})
     code, text, _ = client.fetch("main", hashlib.sha256(CONTENT).hexdigest())
