@@ -12,7 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.wording import counted, duration
+from restore_cli.wording import counted, duration, pixels_of
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -157,8 +157,8 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     if cost.count == 1 and cost.sizes:
         (source, (before, after)), target = cost.sizes[0], cost.targets[0]
         out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
-    elif cost.count:
-        out.talk(f"{pictures}, {cost.read / 1e6:.1f} -> {cost.written / 1e6:.1f} megapixels")
+    elif cost.sizes:
+        out.talk(f"{pictures}, {pixels_of(cost.read)} -> {pixels_of(cost.written)}")
     if (there := sum(item.done for item in items)) and cost.count:
         out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:

@@ -319,6 +319,9 @@ def image(
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
+    if engine == "local" and (address != "auto" or workers is not None):
+        useless = "--workers" if address == "auto" else "--address"
+        raise UsageError(f"{useless} is of a Ray cluster", hint="add --engine ray, or leave it out")
     keep_freed_memory()
     opt.go_offline(offline=offline)
     if size is not None and scale is not None:
@@ -403,7 +406,9 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
             try:
                 text = opt.parse_path(files_from).read_bytes()
             except OSError as error:
-                raise UsageError(f"cannot read '{files_from}': {error.strerror}") from error
+                raise UsageError(
+                    f"cannot read --files-from '{files_from}': {error.strerror}"
+                ) from error
         paths += read_list(text, separator=b"\0" if null else b"\n")
     if not paths:
         hint = "restore image --help shows examples"
@@ -419,6 +424,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
 def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     """Where to; what came from stdin goes to stdout, but not onto a terminal."""
     from restore_cli.jobs.inputs import STREAM
+    from restore_cli.jobs.outputs import refuse_unknown_suffix
 
     if text is None:
         return STREAM if inputs == (STREAM,) and not _no_pipe() else None
@@ -426,4 +432,5 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
         if what := _no_pipe():
             raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
         return STREAM
+    refuse_unknown_suffix(text)
     return opt.parse_path(text)
