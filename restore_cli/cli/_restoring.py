@@ -151,12 +151,14 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     What takes more than a minute or makes more than 50 megapixels is said with the better way.
     """
     from restore_cli.jobs.estimate import expected
+    from restore_cli.jobs.inputs import STREAM
 
     cost = expected(request, items, pipeline)
     pictures = counted(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
         (source, (before, after)), target = cost.sizes[0], cost.targets[0]
-        out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
+        place = "stdout" if target == STREAM else target
+        out.talk(f"{source}, {_size(before)} -> {place}, {_size(after)}")
     elif cost.sizes:
         out.talk(f"{pictures}, {pixels_of(cost.read)} -> {pixels_of(cost.written)}")
     if (there := sum(item.done for item in items)) and cost.count:

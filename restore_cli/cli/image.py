@@ -319,13 +319,9 @@ def image(
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
-    if engine == "local" and (address != "auto" or workers is not None):
-        useless = "--workers" if address == "auto" else "--address"
-        raise UsageError(f"{useless} is of a Ray cluster", hint="add --engine ray, or leave it out")
+    _refuse_contradictions(size, scale, engine, address, workers)
     keep_freed_memory()
     opt.go_offline(offline=offline)
-    if size is not None and scale is not None:
-        raise UsageError("--size and --scale both say how large", hint="leave one out")
     if raw is not None:
         for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
         for_files |= {"resume": resume, "files-from": files_from, "format": format_, "size": size}
@@ -377,6 +373,17 @@ def _no_pipe() -> str:
     if sys.stdout is None:
         return "closed"
     return "the terminal" if sys.stdout.isatty() else ""
+
+
+def _refuse_contradictions(
+    size: str | None, scale: int | None, engine: str, address: str, workers: int | None
+) -> None:
+    """Two sizes; options of a cluster on this machine."""
+    if size is not None and scale is not None:
+        raise UsageError("--size and --scale both say how large", hint="leave one out")
+    if engine == "local" and (address != "auto" or workers is not None):
+        useless = "--workers" if address == "auto" else "--address"
+        raise UsageError(f"{useless} is of a Ray cluster", hint="add --engine ray, or leave it out")
 
 
 def _refuse_with_raw(

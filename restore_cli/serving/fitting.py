@@ -83,7 +83,7 @@ def fitted(
         return _replaced(job, height, width), (f"it was made smaller first: {width}x{height}",)
     would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
     would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
-    message = f"the result of '{job.source.name}' would {', and '.join(would)}"
+    message = f"The result of '{job.source.name}' would {', and '.join(would)}"
     if result > max_pixels:
         message += f"; at most {pixels_of(max_pixels)} are made here"
     choices = _choices(settings, size, max_pixels, options)
