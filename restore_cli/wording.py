@@ -19,7 +19,7 @@ def bytes_of(number: float) -> str:
     ('2.5 GB', '0.2 MB', '0 bytes')
     """
     if number < 1e5:
-        return f"{number:.0f} bytes"
+        return f"{number:,.0f} bytes"
     return f"{number / 1e6:.1f} MB" if number < 1e9 else f"{number / 1e9:.1f} GB"
 
 

@@ -99,6 +99,8 @@ def show_usage(error: Any) -> None:
         show(unknown_name("command", unknown[1], [n for n, c in commands.items() if not c.hidden]))
         return
     message = error.format_message().strip().removesuffix(".")
+    if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
+        message = f"'{extra[1]}' is one too many"
     show(UsageError(message[:1].lower() + message[1:], hint=hint))
 
 

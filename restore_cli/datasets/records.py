@@ -108,5 +108,5 @@ def read_record(path: Path) -> Record:
             motion=values.get("motion", True),  # earlier versions drew no other sets
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error

@@ -123,11 +123,11 @@ def refuse_unknown_suffix(text: str) -> None:
     if text.endswith(("/", os.sep)) or is_template(Path(text)) or suffix in named:
         return
     if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
-        near = get_close_matches(suffix, known, n=1, cutoff=0.6)
-        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? " if near else ""
+        near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)
+        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? Else a" if near else "a"
         raise UsageError(
             f"--output '{text}': no pictures are written as '{suffix}'",
-            hint=f"{guess}A folder of that name is '{text}/'",
+            hint=f"{guess} folder of that name is '{text}/'",
         )
 
 
