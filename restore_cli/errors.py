@@ -69,6 +69,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         known: the names that exist.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
     guess = f" Did you mean '{near[0]}'?" if near else ""
     return UsageError(f"{kind} '{name}' not found.{guess}", hint=f"known: {', '.join(names)}")

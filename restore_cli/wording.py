@@ -33,6 +33,28 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def bytes_of(number: float) -> str:
+    """Room on a disk, never "0.0 GB".
+
+    >>> bytes_of(2.5e9), bytes_of(230_400), bytes_of(0)
+    ('2.5 GB', '0.2 MB', '0 bytes')
+    """
+    if number < 1e5:
+        return f"{number:,.0f} bytes"
+    return f"{number / 1e6:.1f} MB" if number < 1e9 else f"{number / 1e9:.1f} GB"
+
+
+def pixels_of(number: int) -> str:
+    """Pixels, never "0.0 megapixels".
+
+    >>> pixels_of(192_000_000), pixels_of(307_200), pixels_of(4800)
+    ('192 megapixels', '0.3 megapixels', '4,800 pixels')
+    """
+    if number < 1e5:
+        return counted(number, "pixel")
+    return f"{number / 1e6:.{0 if number >= 1e7 else 1}f} megapixels"
+
+
 def duration(seconds: float) -> str:
     """A time that people can plan with, never "0.0 minutes".
 

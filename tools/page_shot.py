@@ -3,17 +3,20 @@
 python tools/page_shot.py docs
 
 `page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark
-and on a desk in light; `compare.jpg` is what `restore image --compare` wrote of another one.
+and on a desk in light; `page-choices.jpg` is what it asks for a large photo without detail;
+`compare.jpg` is what `restore image --compare` wrote of another one.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -51,9 +54,27 @@ def draw_page(browser: Browser, target: Path) -> None:
             shot = target / f"page-{width}.jpg"
             page.screenshot(path=shot, full_page=True, type="jpeg", quality=80)
             page.close()
+        draw_choices(browser, address, target)
     finally:
         server.terminate()
         server.communicate()
+
+
+def draw_choices(browser: Browser, address: str, target: Path) -> None:
+    """What the page asks, on a phone in light, for a photo of 11 megapixels."""
+    with Image.open(EXAMPLES / "shaken" / "motorcycle.png") as shaken:
+        photo = shaken.convert("RGB").resize((4000, 2699), Image.Resampling.BICUBIC)
+    content = io.BytesIO()
+    photo.save(content, "JPEG", quality=90)
+    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="light")
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    file = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": content.getvalue()}
+    page.set_input_files("#picture", file)
+    page.wait_for_selector("#choices button")
+    shot = target / "page-choices.jpg"
+    page.screenshot(path=shot, full_page=True, type="jpeg", quality=80)
+    page.close()
 
 
 def draw_comparison(browser: Browser, target: Path) -> None:

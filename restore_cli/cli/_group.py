@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -90,8 +91,29 @@ def show_usage(error: Any) -> None:
         guess = f" Did you mean '{near[0]}'?" if near else ""
         show(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
         return
+    if number := _bad_number(error):
+        show(UsageError(number, hint=hint))
+        return
+    if unknown := re.match(r"No such command '(.*?)'", error.message):
+        commands = context.command.commands if context else {}
+        show(unknown_name("command", unknown[1], [n for n, c in commands.items() if not c.hidden]))
+        return
     message = error.format_message().strip().removesuffix(".")
+    if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
+        message = f"'{extra[1]}' is one too many"
     show(UsageError(message[:1].lower() + message[1:], hint=hint))
+
+
+def _bad_number(error: Any) -> str:
+    """What a number had to be, where it is not; the parser says neither value nor range as one."""
+    one: Any = getattr(error, "param", None)
+    cause = error.__cause__ or error.__context__
+    if not hasattr(cause, "errors") or not hasattr(one, "min") or _metavar(one) != "N":
+        return ""
+    whole = "whole number" if "int" in _kind(one) else "number"
+    limits = {(True, True): f"from {one.min} to {one.max}", (True, False): f"of at least {one.min}"}
+    limit = limits.get((one.min is not None, one.max is not None), "")
+    return f"{one.opts[0]} '{cause.errors()[0]['input']}' is not a {whole} {limit}".rstrip()
 
 
 def _is_picture(name: str) -> bool:
@@ -134,10 +156,15 @@ def _untyped(flag: Any) -> Any:
     return flag
 
 
-def _metavar(one: Any) -> str:
-    kind = str(
+def _kind(one: Any) -> str:
+    """The type of a parameter, as text."""
+    return str(
         getattr(getattr(one, "type_descriptor", None), "annotation", getattr(one, "type", ""))
     )
+
+
+def _metavar(one: Any) -> str:
+    kind = _kind(one)
     if "Path" in kind:
         return "PATH"
     return "N" if any(number in kind.lower() for number in ("int", "float")) else "TEXT"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib.util import find_spec
+from inspect import signature
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -14,6 +16,7 @@ from restore_cli.cli._output import talk
 from restore_cli.errors import RestoreError, UsageError
 
 INTERRUPTED = 130
+_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,8 +37,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            _refuse_empty(command, kwargs)
             return command(*args, **kwargs)
-        except RestoreError as error:
+        except (RestoreError, OSError) as caught:
+            error = caught if isinstance(caught, RestoreError) else _of_system(caught)
             if int(str(kwargs.get("verbose") or 0)) > 1:
                 talk(traceback.format_exc().rstrip())
             show(error)
@@ -45,6 +50,26 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapper
+
+
+def _refuse_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
+    """Refuse an option's empty text; none stands for "leave it out"."""
+    usual = signature(command).parameters
+    for name, value in given.items():
+        if value == "" and name in usual and usual[name].default != "":
+            option = name.strip("_").replace("_", "-")
+            raise UsageError(f"--{option} is empty", hint="is a shell variable unset?")
+
+
+def _of_system(error: OSError) -> RestoreError:
+    """What a disk refused, by the name of the file; all else is a defect.
+
+    Raises:
+        OSError: no file is to blame.
+    """
+    if error.errno not in _REFUSED or error.filename is None:
+        raise error
+    return RestoreError(f"cannot use '{error.filename}': {error.strerror}")
 
 
 def require(extra: str, *packages: str) -> None:

@@ -15,6 +15,7 @@ from restore_cli.errors import UsageError
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
 
+_LARGEST = 1 << 16  # pixels of a frame's side
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -83,6 +84,8 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
+    if max(int(width), int(height)) > _LARGEST:
+        raise UsageError(f"--raw '{text}' has sides of more than {_LARGEST} px")
     return int(height), int(width)
 
 
@@ -96,6 +99,12 @@ def parse_path(text: str) -> Path:
         raise UsageError("an empty path was given", hint="is a shell variable unset?")
     path = Path(text)
     return path.absolute() if str(path) == "-" else path  # `./-` is a file
+
+
+def refuse_file(folder: Path, option: str = "--output") -> None:
+    """Raise a `UsageError` where a folder is to be, and a file is."""
+    if folder.is_file():
+        raise UsageError(f"{option} '{folder}' is a file", hint="name a folder")
 
 
 def parse_pixels(text: str, name: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
@@ -29,11 +30,21 @@ codecs.register_error(ANY_TEXT, _encode_anything)
 
 
 def talk(message: str) -> None:
-    """Print a line for people on stderr; a closed or full stderr does not stop the work."""
+    """Print a line for people on stderr; a closed or full stderr does not stop the work.
+
+    A terminal breaks it between words; a word longer than a line stays whole, to be copied.
+    """
     # Full, closed, and rich's for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-        console.print(message, markup=False)
+        lines = message.splitlines()
+        if console.is_terminal:
+            lines = [part for line in lines for part in _parts(line, console.width)]
+        console.print("\n".join(lines), markup=False)
+
+
+def _parts(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def data(line: str) -> None:

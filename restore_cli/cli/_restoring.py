@@ -12,7 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.wording import counted, duration
+from restore_cli.wording import counted, duration, pixels_of
 
 if TYPE_CHECKING:
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -151,14 +151,16 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     Suggests a faster way if it takes more than a minute or makes more than 50 megapixels.
     """
     from restore_cli.jobs.estimate import expected
+    from restore_cli.jobs.inputs import STREAM
 
     cost = expected(request, items, pipeline)
     pictures = counted(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
         (source, (before, after)), target = cost.sizes[0], cost.targets[0]
-        out.talk(f"{source}, {_size(before)} -> {target}, {_size(after)}")
-    elif cost.count:
-        out.talk(f"{pictures}, {cost.read / 1e6:.1f} -> {cost.written / 1e6:.1f} megapixels")
+        place = "stdout" if target == STREAM else target
+        out.talk(f"{source}, {_size(before)} -> {place}, {_size(after)}")
+    elif cost.sizes:
+        out.talk(f"{pictures}, {pixels_of(cost.read)} -> {pixels_of(cost.written)}")
     if (there := sum(item.done for item in items)) and cost.count:
         out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -238,7 +239,7 @@ def benchmark(
         self_ensemble=self_ensemble,
         data_root=opt.parse_path(data_root),
         fetch=fetch,
-        output=None if output is None else opt.parse_path(output),
+        output=_folder(output),
         formats=wanted,
         save_images=save_images,
         limit=limit,
@@ -293,3 +294,12 @@ def _is_model(text: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _folder(output: str | None) -> Path | None:
+    """Where reports go."""
+    if output is None:
+        return None
+    folder = opt.parse_path(output)
+    opt.refuse_file(folder)
+    return folder

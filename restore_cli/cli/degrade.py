@@ -220,7 +220,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
                 out.data(str(path))
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
-        pace = f"{pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures"
+        pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if made else ""
         done = f", {counted(skipped, 'input')} done before" if skipped else ""
-        out.talk(f"{counted(made, 'pair')} in {duration(seconds)}, {pace}{done}")
+        out.talk(f"{counted(made, 'pair')} in {duration(seconds)}{pace}{done}")
     return not failed

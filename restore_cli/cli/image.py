@@ -318,10 +318,9 @@ def image(
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
+    _refuse_contradictions(size, scale, engine, address, workers)
     keep_freed_memory()
     opt.go_offline(offline=offline)
-    if size is not None and scale is not None:
-        raise UsageError("--size and --scale both say how large", hint="leave one out")
     if raw is not None:
         for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
         for_files |= {"resume": resume, "files-from": files_from, "format": format_, "size": size}
@@ -375,6 +374,17 @@ def _no_pipe() -> str:
     return "the terminal" if sys.stdout.isatty() else ""
 
 
+def _refuse_contradictions(
+    size: str | None, scale: int | None, engine: str, address: str, workers: int | None
+) -> None:
+    """Two sizes; options of a cluster on this machine."""
+    if size is not None and scale is not None:
+        raise UsageError("--size and --scale both say how large", hint="leave one out")
+    if engine == "local" and (address != "auto" or workers is not None):
+        useless = "--workers" if address == "auto" else "--address"
+        raise UsageError(f"{useless} is of a Ray cluster", hint="add --engine ray, or leave it out")
+
+
 def _refuse_with_raw(
     inputs: list[str], output: str | None, for_files: Mapping[str, object]
 ) -> None:
@@ -402,7 +412,9 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
             try:
                 text = opt.parse_path(files_from).read_bytes()
             except OSError as error:
-                raise UsageError(f"cannot read '{files_from}': {error.strerror}") from error
+                raise UsageError(
+                    f"cannot read --files-from '{files_from}': {error.strerror}"
+                ) from error
         paths += read_list(text, separator=b"\0" if null else b"\n")
     if not paths:
         hint = "restore image --help shows examples"
@@ -418,6 +430,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
 def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     """Return the output path. Input from stdin goes to stdout unless that is a terminal."""
     from restore_cli.jobs.inputs import STREAM
+    from restore_cli.jobs.outputs import refuse_unknown_suffix
 
     if text is None:
         return STREAM if inputs == (STREAM,) and not _no_pipe() else None
@@ -425,4 +438,5 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
         if what := _no_pipe():
             raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
         return STREAM
+    refuse_unknown_suffix(text)
     return opt.parse_path(text)

@@ -10,7 +10,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
-from restore_cli.errors import RestoreError
+from restore_cli.errors import NoInputError, RestoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,6 +71,11 @@ def _facts(text: str) -> dict[str, object]:
 
     path = opt.parse_path(text)
     named = not path.exists() and (text.startswith("hf://") or text in all_names())
+    if not path.exists() and not named and not text.startswith("hf://"):
+        raise NoInputError(
+            f"no such file, and no weights of that name: '{text}'",
+            hint="`restore weights list` shows the names",
+        )
     if path.suffix == ".safetensors" or path.is_dir() or named:
         return _weights(text)
     if path.suffix.lower() in VIDEO_SUFFIXES:

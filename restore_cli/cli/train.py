@@ -14,7 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import INTERRUPTED, reported, require
-from restore_cli.errors import UsageError, unknown_name
+from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.wording import clock, duration
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def train(
         return
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
+    _refuse_places(data, output)
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
     require("train", "accelerate", "matplotlib")
@@ -180,6 +181,14 @@ def train(
         _dry_run(job, as_json=as_json, quiet=quiet)
     else:
         _train(job, as_json=as_json, quiet=quiet)
+
+
+def _refuse_places(data: list[Path], output: Path) -> None:
+    for folder in data:
+        if not folder.exists():
+            raise NoInputError(f"no such folder: --data '{folder}'")
+        opt.refuse_file(folder, "--data")
+    opt.refuse_file(output)
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:

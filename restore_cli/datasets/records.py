@@ -109,4 +109,5 @@ def read_record(path: Path) -> Record:
             motion=values.get("motion", True),  # earlier versions drew no other sets
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
-        raise UsageError(f"'{path}' is not a record of a pair: {first_line(error)}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error

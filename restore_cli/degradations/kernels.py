@@ -92,7 +92,8 @@ def read_kernel(path: Path) -> np.ndarray:
     try:
         kernel = _read_picture(path) if picture else _read_numbers(path)
     except (OSError, ValueError, EOFError, NotImplementedError) as error:
-        raise UsageError(f"cannot read the kernel '{path}': {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
     if kernel.ndim != 2 or min(kernel.shape) < 1:
         raise UsageError(f"the kernel '{path}' is not a matrix: its shape is {kernel.shape}")
     if not np.isfinite(kernel).all() or kernel.min() < 0:

@@ -61,8 +61,11 @@ def parse_size(text: str) -> TargetSize:
         width, height = map(int, found.groups())
         if 0 < width <= _LARGEST and 0 < height <= _LARGEST:
             return TargetSize(box=(height, width))
-    elif (found := re.fullmatch(r"(\d+(?:\.\d+)?)x", text)) and 0.01 <= float(found[1]) <= 8:
-        return TargetSize(float(found[1]))
+        raise UsageError(f"--size '{text}' has sides that are not between 1 and {_LARGEST} px")
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)x", text):
+        if 0.01 <= float(found[1]) <= 8:
+            return TargetSize(float(found[1]))
+        raise UsageError(f"--size '{text}' is not between 0.01x and 8x")
     raise UsageError(
         f"--size '{text}' is not a size", hint="keep, WIDTHxHEIGHT, or a factor such as 2x"
     )

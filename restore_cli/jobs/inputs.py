@@ -45,16 +45,18 @@ def find(selection: Selection) -> list[Source]:
     Links to folders are not followed. Patterns of `exclude` are of names or of relative paths.
 
     Raises:
-        NoInputError: an input does not exist, or a pattern matches nothing.
+        NoInputError: an input does not exist or cannot be looked at, or a pattern matches nothing.
     """
     found: dict[Path, Source] = {}
     include, exclude = selection.include, selection.exclude
     for given in selection.inputs:
-        for source in _expand(given, recursive=selection.recursive, exclude=exclude):
-            name = str(source.relative / source.path.name)
-            if source.path != given and not _wanted(name, include, exclude):
-                continue
-            found.setdefault(identity(source.path), source)
+        try:
+            for source in _expand(given, recursive=selection.recursive, exclude=exclude):
+                name = str(source.relative / source.path.name)
+                if source.path == given or _wanted(name, include, exclude):
+                    found.setdefault(identity(source.path), source)
+        except OSError as error:  # a name that is too long, a folder without permission
+            raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
     return list(found.values())
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from unicodedata import normalize
 
@@ -18,6 +20,7 @@ from restore_cli.inference.sizing import KEEP
 from restore_cli.jobs.inputs import STREAM, Source, identity
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.video import CONTAINERS
+from restore_cli.wording import bytes_of
 
 KEPT = "deblurred"  # in names of results that have their input's size
 FIELDS = ("dir", "name", "scale", "model", "ext")
@@ -109,6 +112,25 @@ def is_file_name(output: Path) -> bool:
     return known and not output.is_dir()
 
 
+def refuse_unknown_suffix(text: str) -> None:
+    """Refuse a new name that looks like a file's of an unknown kind, and would become a folder.
+
+    Raises:
+        UsageError: letters after a dot that are no format, as of `sharp.jepg`.
+    """
+    suffix, known = Path(text).suffix.lower(), {*SUFFIXES, *CONTAINERS}
+    named = {*known, *OTHER_SUFFIXES, *READ_ONLY, *VIDEO_SUFFIXES}  # these have their own words
+    if text.endswith(("/", os.sep)) or is_template(Path(text)) or suffix in named:
+        return
+    if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
+        near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)
+        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? Else a" if near else "a"
+        raise UsageError(
+            f"--output '{text}': no pictures are written as '{suffix}'",
+            hint=f"{guess} folder of that name is '{text}/'",
+        )
+
+
 def is_template(output: Path) -> bool:
     """Whether an output has fields to fill in."""
     return "{" in str(output) or "}" in str(output)
@@ -188,9 +210,9 @@ def refuse_full(folder: Path, needed: int) -> None:
     """Raise a `UsageError` when a folder's disk has less than the bytes that are needed."""
     free = shutil.disk_usage(existing(folder)).free
     if needed > free:
+        needs, has = bytes_of(needed), bytes_of(free)
         raise UsageError(
-            f"the pictures need about {needed / 1e9:.1f} GB in '{folder}', and {free / 1e9:.1f} GB "
-            "are free",
+            f"the pictures need about {needs} in '{folder}', and {has} are free",
             hint="choose another --output, or a smaller --format such as jpeg",
         )
 

@@ -17,7 +17,7 @@ from restore_cli.jobs.choice import choose_for
 from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
-from restore_cli.wording import duration
+from restore_cli.wording import duration, pixels_of
 
 MUCH = 50_000_000  # pixels of a result that is made only when it is asked for twice
 LONG = 60.0  # seconds, likewise
@@ -81,11 +81,11 @@ def fitted(
     height, width = _shrunk(size, most, scale)
     if shrink:
         return _replaced(job, height, width), (f"it was made smaller first: {width}x{height}",)
-    would = [f"be {size[1] * scale}x{size[0] * scale}, which is {_millions(result)}"]
+    would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
     would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
-    message = f"the result of '{job.source.name}' would {', and '.join(would)}"
+    message = f"The result of '{job.source.name}' would {', and '.join(would)}"
     if result > max_pixels:
-        message += f"; at most {_millions(max_pixels)} are made here"
+        message += f"; at most {pixels_of(max_pixels)} are made here"
     choices = _choices(settings, size, max_pixels, options)
     advice = choose_for([job.source], max_pixels=max_pixels)
     if advice is not None and advice.task in choices:
@@ -174,7 +174,3 @@ def _replaced(job: Job, height: int, width: int) -> Job:
     write_image(source, picture, Encoding("png", metadata="all"))
     settings = replace(job.settings, format=job.settings.format or picture.own_format)
     return replace(job, source=source, settings=settings)
-
-
-def _millions(pixels: int) -> str:
-    return f"{pixels / 1e6:.{0 if pixels >= 1e7 else 1}f} megapixels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
 from restore_cli.errors import UsageError
@@ -28,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {error.strerror}",
+            f"cannot listen at {host}:{port}: {os.strerror(error.errno or 0)}",
             hint="choose another --port, or 0 for any that is free, or an address of this machine",
         ) from error
 

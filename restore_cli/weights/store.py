@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.errors import RestoreError, WeightsError, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
@@ -77,7 +77,14 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         if not path.is_file():
             raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
         return WeightsFile(weights, path)
-    raise unknown_name("checkpoint", weights, [*load_manifest().checkpoints, *user.names()])
+    raise _unknown(weights)
+
+
+def _unknown(weights: str) -> RestoreError:
+    if Path(weights).is_file():
+        hint = "see `restore weights list`"
+        return WeightsError(f"'{weights}' is not a .safetensors file", hint=hint)
+    return unknown_name("checkpoint", weights, [*load_manifest().checkpoints, *user.names()])
 
 
 def read(file: WeightsFile) -> CheckpointFile:

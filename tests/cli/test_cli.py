@@ -90,7 +90,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "100"], 2, "--tile 100 is too small"),
         ([""], 2, "an empty path"),
-        (["a.png", "-o", ""], 2, "an empty path"),
+        (["a.png", "-o", ""], 2, "--output is empty"),
         (["a.png", "-w", "model.pth"], 4, "not safetensors"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
         (["a.png", "--overlap", "-3"], 2, "is not a size"),
@@ -102,6 +102,8 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-x9"], 2, "--scale"),
         (["a.png", "--max-pixels", "100"], 1, "the limit is"),
         (["a.png", "--surprise"], 2, "surprise"),
+        (["a.png", "-o", "sharp.jepg"], 2, "no pictures are written as '.jepg'"),
+        (["a.png", "-w", "a.png"], 4, "'a.png' is not a .safetensors file"),
     ],
 )
 def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, code, message):

@@ -200,3 +200,20 @@ def test_benchmark_at_a_terminal(tmp_path):
     assert alone(lines, ["written: out/report.html"])
     assert "/3" in sent
     assert not any("━" in line for line in lines)
+
+
+def test_notes_are_broken_between_words_and_names_stay_whole(tmp_path):
+    name = f"/data/{'n' * 90}.png"
+    note = f"note: {'several words of a note ' * 4}about '{name}' and others"
+    code = f"from restore_cli.cli import _output as out\nout.talk({note!r})\n"
+    _, lines, sent = at_terminal(["-c", code], tmp_path)
+    assert " ".join(line for line in sent.split() if line) == note
+    assert name in sent
+    assert all(line.split()[-1] in note.split() for line in lines[:1])
+    piped = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stderr.decode().splitlines() == [note]

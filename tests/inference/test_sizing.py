@@ -45,7 +45,13 @@ def test_sizes_of_a_picture_of_400x300(text, expected):
     assert str(size) == text
 
 
-@pytest.mark.parametrize("text", ["", "big", "0x0", "99999999x4", "0x", "9x", "x2", "-2x", "4"])
+@pytest.mark.parametrize("text", ["0x0", "99999999x4", "0x", "9x"])
+def test_sizes_that_no_picture_has_are_refused_with_their_limits(text):
+    with pytest.raises(UsageError, match=r"between (1 and 65536 px|0\.01x and 8x)"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["", "big", "x2", "-2x", "4"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UsageError, match="is not a size") as refused:
         parse_size(text)

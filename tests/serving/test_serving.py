@@ -379,7 +379,11 @@ def test_old_jobs_go_with_their_files(queue):
         ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfm"}}, 400, "Did you mean"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "9"}}, 400, "between 1 and 8"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfn+gfn"}}, 400, "several"),
-        ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "x"}}, 400, "not a number"),
+        (
+            {"files": {"picture": ("a.png", b"0")}, "data": {"scale": "x"}},
+            400,
+            "neither a number nor",
+        ),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "not known"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"weights": "/x"}}, 400, "unknown fields"),
         ({"headers": {"origin": "http://elsewhere.example"}}, 403, "another site"),
