@@ -158,7 +158,7 @@ def test_image_at_a_terminal(tmp_path, tiny_weights):
     assert status == 1
     assert alone(lines, [f"out/{n}_x4.png" for n in range(3)])
     assert sum(line.startswith("error: ") for line in lines) == 1
-    assert alone(lines, ["4 pictures, 0.0 -> 0.1 megapixels"])
+    assert alone(lines, ["4 pictures, 8,640 pixels -> 0.1 megapixels"])
     assert re.search(r"tile \d of \d", sent)
     assert not any("━" in line for line in lines)  # the bar is gone
 
