@@ -52,9 +52,9 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: (1, 3, H, W) float32 in [0, 1], sRGB where the profile was converted; or, where no
-            profile is between, whole numbers (see `rounding.rounded`): of `depth` as they were
-            read, or of the depth to write.
+        pixels: (1, 3, H, W) float32 in [0, 1], sRGB where the profile was converted; or, where that
+            loses nothing, whole numbers (see `rounding.rounded`): of `depth` as they were read,
+            or of the depth to write.
         alpha: (1, 1, H, W) float32 in [0, 1], or None.
         grey: whether the file has one colour channel.
         format: key of `formats.FORMATS`, or `bmp`, `gif`, `heic`, which are only read.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
+import torch
 from torch import Tensor
 
 from restore_cli.errors import DeviceError
@@ -23,7 +24,7 @@ from restore_cli.inference.stages import Report, no_report
 from restore_cli.jobs.preflight import remarks
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 from restore_cli.version import __version__
 
 
@@ -109,11 +110,10 @@ class Restoration:
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
             found = tuple(remarks(picture.pixels)) if how.check else ()
-            picture = replace(picture, notes=(*picture.notes, *found))
-            if picture.colours == "rgb" and picture.excess is None:
-                # These values came from whole numbers: held as such they take a quarter.
-                picture = replace(picture, pixels=rounded(picture.pixels, picture.depth))
-            return picture
+            whole = rounded(picture.pixels, picture.depth)
+            if torch.equal(as_float(whole), picture.pixels):  # else a profile is between
+                picture = replace(picture, pixels=whole)  # a quarter of the memory
+            return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
         self, picture: Picture, format_key: str, name: str, report: Report = no_report

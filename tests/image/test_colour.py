@@ -9,15 +9,20 @@ import zlib
 import numpy as np
 import pytest
 import pyvips
-from files import wide_profile
+import torch
+from files import save, values, wide_profile
 from PIL import Image, ImageCms
 
 from restore_cli.errors import PictureError
-from restore_cli.image import Encoding, encode
+from restore_cli.image import Encoding, encode, read_image
 from restore_cli.image.containers import png_chunks
 from restore_cli.image.info import describe
 from restore_cli.image.matrix_profile import make_profile, matrix_profile
 from restore_cli.image.reading import decode
+from restore_cli.inference.pipeline import PipelineSpec
+from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.request import Processing, RestoreRequest, Selection
+from restore_cli.jobs.restoration import Restoration
 
 D65 = (0.3127, 0.329)
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
@@ -288,3 +293,14 @@ def test_nclx_is_read(numbers, hdr):
     if hdr:
         made, _ = encode(picture, Encoding("png"), "b.png")
         assert (b"cICP", bytes([*numbers[:2], 0, 1])) in list(png_chunks(made))
+
+
+def test_a_converted_input_is_not_rounded_before_it_is_restored(tmp_path):
+    """Muted colours of a wide profile lie in sRGB, but not on its steps."""
+    muted = values(3) // 8 + 112
+    source = save(tmp_path / "a.png", muted, icc_profile=wide_profile())
+    asked = RestoreRequest(Selection((source,)), processing=Processing(icc="strip"))
+    pipeline = PipelineSpec.parse("bicubic", None, 4, RestorerOptions(torch.device("cpu"))).load()
+    picture = Restoration(asked, pipeline).load(source.read_bytes(), "a", "")
+    assert picture.excess is None
+    assert torch.equal(picture.pixels, read_image(source, icc="strip").pixels)

@@ -20,6 +20,7 @@ from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_all
+from restore_cli.rounding import as_float
 
 
 def make(path: Path, size=(12, 9), mode="RGB") -> Path:
@@ -239,3 +240,12 @@ def test_skipped_pictures_are_not_touched(tmp_path, pipeline):
     (outcome,) = outcomes_of(request(source, on_exists="skip"), pipeline)
     assert outcome.status == "skipped"
     assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_input_is_held_in_whole_numbers(tmp_path, mode):
+    source = make(tmp_path / "a.png", mode=mode)
+    work = Restoration(request(source), spec("bicubic").load())
+    pixels = work.load(source.read_bytes(), "a", "").pixels
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(as_float(pixels), read_image(source).pixels)
