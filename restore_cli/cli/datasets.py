@@ -10,6 +10,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
+from restore_cli.wording import counted
 
 EPILOG = """
 Examples:
@@ -173,7 +174,7 @@ def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) ->
             out.data("\t".join(row))
     if not quiet:
         count = len(findings)
-        out.talk(f"{count} finding{'s' * (count != 1)}" if count else "nothing found")
+        out.talk(counted(count, "finding") if count else "nothing found")
     if findings:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ from restore_cli.datasets.synthesize import DegradeJob, make_pairs, refuse_twins
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, Picture, read_image, write_image
+from restore_cli.wording import counted
 
 SHARP = Path(__file__).parent / "blurmini"
 RECIPES = {4: "shake", 1: "handheld"}
@@ -38,8 +39,9 @@ def degraded(
         UsageError: two photos of one name.
     """
     refuse_twins(photos)
-    pictures = f"{len(photos)} sharp picture{'s' * (len(photos) != 1)}"
-    what = f"{pictures} degraded by recipe '{recipe.name}', seed {seed}"
+    what = (
+        f"{counted(len(photos), 'sharp picture')} degraded by recipe '{recipe.name}', seed {seed}"
+    )
     what += f", the middle {side} px" * bool(side) + ", without motion" * (not motion)
     options = f"-seed{seed}" * bool(seed) + f"-{side}px" * bool(side) + "-no-motion" * (not motion)
     return Dataset(

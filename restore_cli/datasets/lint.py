@@ -15,7 +15,7 @@ from restore_cli.errors import NoInputError, PictureError
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
-from restore_cli.jobs.preflight import luma_of
+from restore_cli.metrics import luminance
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are kept as numbers
 SHIFT = 0.5  # pixels of the small picture
@@ -124,7 +124,7 @@ def _read(path: Path) -> _Read | None:
         data = read_bytes(path)
         header = open_header(data, str(path))
         pixels = decode(data, str(path), icc="keep").pixels
-        return _Read(luma_of(pixels) * 255, header.orientation)
+        return _Read(luminance(pixels)[0, 0].numpy() * 255, header.orientation)
     except (OSError, ValueError, PictureError):
         return None
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from restore_cli.errors import RestoreError
 from restore_cli.image import read_image
 from restore_cli.image.info import provenance_of
-from restore_cli.jobs.preflight import SMALLEST, blur_by_direction, luma_of
+from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
+from restore_cli.metrics import luminance
 
 Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "keep"]
@@ -80,7 +81,7 @@ class Choice:
 def look(pixels: Tensor) -> Look:
     """Size and blur of a picture (1, 3, H, W) in [0, 1]."""
     height, width = pixels.shape[-2:]
-    return Look(height, width, *blur_extents(luma_of(pixels)))
+    return Look(height, width, *blur_extents(luminance(pixels)[0, 0].numpy()))
 
 
 def choose(seen: Look) -> Choice:

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restore_cli.metrics import luminance
+
 Array = NDArray[np.float32]
 
 _SIDE = 640  # pixels of the middle that are looked at
@@ -37,7 +39,7 @@ def remarks(pixels: Tensor) -> list[str]:
     found: list[str] = []
     if min(pixels.shape[-2:]) < SMALLEST:
         return found
-    luma = luma_of(_middle(pixels))
+    luma = luminance(_middle(pixels))[0, 0].numpy()
     noise, blocks = noise_level(luma), blockiness(luma)
     directions = blur_by_direction(luma)
     worst, mean = max(directions), sum(directions) / len(directions)
@@ -50,12 +52,6 @@ def remarks(pixels: Tensor) -> list[str]:
     if noise > _NOISE:
         found.append(f"it is noisy (about {noise:.0f} of 255), which hides what blur has left")
     return found
-
-
-def luma_of(pixels: Tensor) -> Array:
-    """Luma (H, W) of a picture (1, 3, H, W), both in [0, 1]."""
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    return np.ascontiguousarray(np.tensordot(weights, pixels[0].numpy(), 1))
 
 
 def blur_by_direction(luma: Array) -> tuple[float, ...]:
