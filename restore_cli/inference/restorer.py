@@ -293,9 +293,8 @@ class Restorer:
             )
 
     def _smallest_tile(self) -> int:
-        size = self.model.size
-        step = 1 if self.model.tiling is Tiling.WINDOWS else size.multiple_of
-        return size.padded(3 * -(-self.overlap // step) * step)
+        step = self.model.tile_step
+        return self.model.size.padded(3 * -(-self.overlap // step) * step)
 
 
 def _canvas(height: int, width: int, depth: int | None) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.models.spec import Model, Tiling
+from restore_cli.models.spec import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,8 @@ def plan_tiles(
 ) -> tuple[list[Span], list[Span]]:
     """Spans of the rows and of the columns of a picture's tiles, for a model.
 
-    They may end beyond the picture, which is padded there. Tiles that give what the whole picture
-    gives must lie where its own coarser maps have their positions. Windows are pictures of their
-    own: they may lie anywhere, so a picture of more than one needs no padding.
+    They may end beyond the picture, which is padded there. A picture of more than one window
+    needs no padding, since windows may lie anywhere.
 
     Args:
         model: which will restore them.
@@ -62,12 +61,10 @@ def plan_tiles(
     Raises:
         UsageError: see `plan_axis`.
     """
-    multiple = model.size.multiple_of
-    free = model.tiling is Tiling.WINDOWS
 
     def spans(length: int) -> list[Span]:
-        covered = length if free and length > tile else model.size.padded(length)
-        return plan_axis(covered, tile, overlap, multiple, step=1 if free else multiple)
+        covered = length if model.tile_step == 1 and length > tile else model.size.padded(length)
+        return plan_axis(covered, tile, overlap, model.size.multiple_of, model.tile_step)
 
     return spans(height), spans(width)
 

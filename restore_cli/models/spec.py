@@ -165,6 +165,15 @@ class Model:
     tiny: Any = None
     tiny_changes: Mapping[str, int | bool] = field(default_factory=dict)
 
+    @property
+    def tile_step(self) -> int:
+        """Pixels that the start of every tile is a multiple of.
+
+        Tiles that give what the whole picture gives lie where its coarser maps have positions.
+        Windows are pictures of their own and may lie anywhere.
+        """
+        return 1 if self.tiling is Tiling.WINDOWS else self.size.multiple_of
+
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.
 
