@@ -22,6 +22,7 @@ from restore_cli.image import (
     FORMATS,
     Encoding,
     Picture,
+    decode,
     encode,
     read_image,
     read_rgb8,
@@ -648,3 +649,12 @@ def test_text_under_a_name_that_is_not_utf8_does_not_end_the_reading(tmp_path):
     path.write_bytes(data[:33] + png_chunk(b"tEXt", b"Com\x80ment\0hello") + data[33:])
     assert describe(path, max_pixels=1000)
     assert read_image(path).pixels.shape == (1, 3, 8, 8)
+
+
+def test_a_large_jpeg_is_coded_in_one_pass_with_the_same_pixels(tmp_path, monkeypatch):
+    picture = read_image(save(tmp_path / "a.png", values(3, height=64, width=64)))
+    optimal, _ = encode(picture, Encoding("jpeg"), "a")
+    monkeypatch.setattr("restore_cli.image.writing._OPTIMAL_JPEG", 64 * 64 - 1)
+    quick, _ = encode(picture, Encoding("jpeg"), "a")
+    assert len(quick) > len(optimal)
+    assert torch.equal(decode(quick, "a").pixels, decode(optimal, "a").pixels)

@@ -78,7 +78,7 @@ def test_maps_stay_in_channels_last():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
-def test_a_large_picture_is_never_held_in_float(depth, dtype):
+def test_a_large_picture_is_never_held_in_float(depth, dtype, monkeypatch):
     """A byte a value, not four, twelve or sixteen; and the same values as in one piece of float."""
     stage = bundled("mprnet-mscam", tile=96, overlap=16)
     image = torch.rand(1, 3, 240, 208)
@@ -89,8 +89,16 @@ def test_a_large_picture_is_never_held_in_float(depth, dtype):
     assert counted.largest < 0.5 * whole.numel()
     expected = (in_float * (2**depth - 1)).round()
     assert torch.equal(whole.to(torch.int32), expected.to(torch.int32))
-    taken = rounded(image, depth)  # nor is the input, where it comes in whole numbers
-    assert torch.equal(stage(taken, depth=depth), stage(as_float(taken), depth=depth))
+    taken, seen = rounded(image, depth), []  # nor is the input, where it comes in whole numbers
+
+    def noted(tile):
+        seen.append(max(tile.shape[-2:]))
+        return as_float(tile)
+
+    expected = stage(as_float(taken), depth=depth)
+    monkeypatch.setattr("restore_cli.inference.restorer.as_float", noted)
+    assert torch.equal(stage(taken, depth=depth), expected)
+    assert max(seen) <= 96
 
 
 @pytest.mark.slow
