@@ -73,6 +73,15 @@ def offline(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
+@pytest.fixture
+def two_threads():
+    """Torch computes in two threads, as on a machine of two cores; tests have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_network():
     """Random weights that do something: the last layer of a fresh network is zero."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import DeviceError, PictureError, UsageError
+from restore_cli.inference.concurrency import in_order
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
@@ -161,8 +163,25 @@ class Restorer:
         """Tiles, input pixels worked on (overlaps count twice), and bytes of features."""
         padded = (self.model.size.padded(side) for side in (height, width))
         rows, columns = self.plan(height, width, self.tile_side(*padded))
-        areas = [(r.stop - r.start) * (c.stop - c.start) for r in rows for c in columns]
-        return len(areas), sum(areas), max(areas) * self._bytes_per_pixel
+        areas = [Tile(band, span).pixels for band in rows for span in columns]
+        at_once = self.tiles_at_once(len(areas), max(areas))
+        return len(areas), sum(areas), at_once * max(areas) * self._bytes_per_pixel
+
+    def tiles_at_once(self, tiles: int, pixels: int) -> int:
+        """How many of a picture's tiles are restored at the same time.
+
+        Networks that need windows spend half of their time in passes over memory that gain little
+        from a second core: two windows at once are 1.2 times as fast (docs/speed.md). For the
+        others, whose tiles are large and whose time is convolutions, it is one.
+
+        Args:
+            tiles: of the picture.
+            pixels: of the largest.
+        """
+        if self.options.device.type != "cpu" or self.model.tiling is not Tiling.WINDOWS:
+            return 1
+        room = free_bytes(self.options.device) // 4 // (pixels * self._bytes_per_pixel)
+        return max(1, min(torch.get_num_threads(), tiles, room))
 
     def _restore(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
         """One picture; with self-ensemble the mean of its eight restored poses."""
@@ -187,29 +206,33 @@ class Restorer:
         """One picture: with a depth rounded block by block, else not even clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
         result = _canvas(height, width, depth)
-        for block in self._blocks(image, tile, report):
-            top, left = block.top, block.left
-            wanted = block.pixels[..., : height - top, : width - left]
-            below, right = top + wanted.shape[-2], left + wanted.shape[-1]
-            result[..., top:below, left:right] = wanted if depth is None else rounded(wanted, depth)
+        with closing(self._blocks(image, tile, report)) as blocks:
+            for block in blocks:
+                top, left = block.top, block.left
+                wanted = block.pixels[..., : height - top, : width - left]
+                below, right = top + wanted.shape[-2], left + wanted.shape[-1]
+                final = wanted if depth is None else rounded(wanted, depth)
+                result[..., top:below, left:right] = final
         return result
 
-    def _blocks(self, image: Tensor, tile: int, report: Report) -> Iterator[Block]:
-        spans = self.plan(image.shape[-2], image.shape[-1], tile)
+    def _blocks(self, image: Tensor, tile: int, report: Report) -> Generator[Block, None, None]:
+        rows, columns = spans = self.plan(image.shape[-2], image.shape[-1], tile)
         height, width = (axis[-1].stop for axis in spans)
-        tiles, done = len(spans[0]) * len(spans[1]), 0
-        report(0, tiles)
+        places = [Tile(band, span) for band in rows for span in columns]
+        largest = max(place.pixels for place in places)
 
         def restore(place: Tile) -> Tensor:
-            nonlocal done
-            rows, columns = place.rows, place.columns
-            piece = as_float(padded_tile(image, rows, columns))
-            restored = self._run(piece, Placement(rows.start, columns.start, height, width))
-            done += 1
-            report(done, tiles)
-            return restored
+            piece = as_float(padded_tile(image, place.rows, place.columns))
+            return self._run(piece, Placement(place.rows.start, place.columns.start, height, width))
 
-        return restore_blocks(height, width, self.scale, spans, restore)
+        def reported(tiles: Iterator[Tensor]) -> Iterator[Tensor]:
+            report(0, len(places))
+            for done, restored in enumerate(tiles, start=1):
+                report(done, len(places))
+                yield restored
+
+        with closing(in_order(restore, places, self.tiles_at_once(len(places), largest))) as tiles:
+            yield from restore_blocks(height, width, self.scale, spans, reported(tiles))
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
         """One tile through the network: float32 on the CPU, every value finite."""

@@ -8,7 +8,7 @@ What is finished is handed out as soon as no further tile touches it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,11 @@ class Tile:
 
     rows: Span
     columns: Span
+
+    @property
+    def pixels(self) -> int:
+        """How many the tile has."""
+        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ def restore_blocks(
     width: int,
     scale: int,
     spans: tuple[list[Span], list[Span]],
-    restore: Callable[[Tile], Tensor],
+    restored: Iterable[Tensor],
 ) -> Iterator[Block]:
     """Finished parts of the restored picture, a tile each, row by row.
 
@@ -121,12 +126,13 @@ def restore_blocks(
         width: of the input.
         scale: output pixels per input pixel.
         spans: of the rows and of the columns.
-        restore: tile -> (B, C, scale * rows, scale * columns), which is written to.
+        restored: every tile, row by row: (B, C, scale * rows, scale * columns), written to.
 
     Yields:
         Blocks that together are the picture (B, C, scale * height, scale * width).
     """
     rows, columns = spans
+    tiles = iter(restored)
     below: list[Tensor | None] = [None] * len(columns)  # lower edges of the row of tiles above
     for band, next_band in zip(rows, [*rows[1:], None], strict=True):
         tall = ((next_band.start if next_band else band.stop) - band.start) * scale
@@ -134,7 +140,7 @@ def restore_blocks(
         for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
             left = span.start * scale
             wide = (next_span.start if next_span else span.stop) * scale - left
-            tile = restore(Tile(band, span))
+            tile = next(tiles)
             if beside is not None:
                 _fade_in(beside, tile, dim=-1)
             beside = tile[..., wide:].clone() if next_span else None

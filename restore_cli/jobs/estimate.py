@@ -21,7 +21,7 @@ from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # pixels a side of the picture that warms up, and of the first timed one
 _PROBES = 3
-_PATIENCE = 20.0  # seconds that one probe of a whole tile may take; else a smaller one is timed
+_PATIENCE = 30.0  # seconds that one probe of a whole tile may take; else a smaller one is timed
 _ENOUGH = 10.0  # seconds of probing after which no other probe is begun
 _SLOWER = 1.15  # than the slowest probe may a run be: pictures are read and written as well
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
@@ -141,6 +141,10 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
     network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
     tile = max(largest) if network is None else network.tile_side(*largest)
     high, wide = (max(_WARM, min(side, tile)) for side in largest)
+    if network is not None:
+        # As many tiles side by side as the picture's are restored at once.
+        at_once = network.tiles_at_once(network.cost(*largest)[0], high * wide)
+        wide += (at_once - 1) * (tile - network.overlap)
     pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first time costs more
     rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
     while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:

@@ -307,3 +307,20 @@ def test_a_window_is_restored_by_itself_and_faded_in():
     assert torch.allclose(restored[..., :192, :], alone[..., :192, :], atol=1e-5)
     whole = tiny_restorer("maxim", tile=0)(image)
     assert not torch.allclose(restored, whole, atol=1e-3)  # the grid is another
+
+
+@pytest.mark.parametrize("name", ["maxim", "maxim-mscam"])
+def test_windows_restored_at_once_give_the_same_picture(two_threads, monkeypatch, name):
+    windows, image = tiny_restorer(name, tile=64, overlap=16), picture(64, 200)
+    assert windows.tiles_at_once(4, 64 * 64) == 2
+    two = windows(image)
+    monkeypatch.setattr(Restorer, "tiles_at_once", lambda *_: 1)
+    assert torch.equal(windows(image), two)
+
+
+def test_as_many_windows_at_once_as_threads_tiles_and_memory_allow(two_threads, monkeypatch):
+    windows = tiny_restorer("maxim")
+    assert [windows.tiles_at_once(tiles, 384**2) for tiles in (1, 2, 9)] == [1, 2, 2]
+    assert tiny_restorer("gfn").tiles_at_once(9, 384**2) == 1
+    monkeypatch.setattr("restore_cli.inference.restorer.free_bytes", lambda device: 10**6)
+    assert windows.tiles_at_once(9, 384**2) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -49,12 +49,12 @@ def run(image, tile, overlap, scale, operation):
     height, width = image.shape[-2:]
     spans = (plan_axis(height, tile, overlap, 1), plan_axis(width, tile, overlap, 1))
 
-    def restore(place):
-        rows, columns = place.rows, place.columns
-        return operation(image[..., rows.start : rows.stop, columns.start : columns.stop])
-
+    tiles = (
+        operation(image[..., rows.start : rows.stop, columns.start : columns.stop])
+        for rows, columns in product(*spans)
+    )
     result = torch.full((1, 3, height * scale, width * scale), torch.nan)
-    for block in restore_blocks(height, width, scale, spans, restore):
+    for block in restore_blocks(height, width, scale, spans, tiles):
         below, right = block.top + block.pixels.shape[-2], block.left + block.pixels.shape[-1]
         place = result[..., block.top : below, block.left : right]
         assert place.isnan().all()  # every pixel is handed out once

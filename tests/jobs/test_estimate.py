@@ -73,8 +73,13 @@ def test_probes_are_of_a_tile_and_end_when_they_took_long(estimated, monkeypatch
     assert quick.seen == [(64, 64), (128, 128)] + 3 * [(384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 1e4)  # 14.7 s a tile
     assert estimated(741, 500, "maxim")[1].seen == [(64, 64), (128, 128), (384, 384)]
-    monkeypatch.setattr(f"{__name__}.SECOND", 5e3)  # more than is waited for
+    monkeypatch.setattr(f"{__name__}.SECOND", 4e3)  # more than is waited for
     assert estimated(741, 500, "maxim")[1].seen[-1] == (192, 192)
+
+
+def test_a_probe_has_as_many_windows_as_are_restored_at_once(estimated, two_threads):
+    assert estimated(741, 500, "maxim")[1].seen[-1] == (384, 704)
+    assert estimated(300, 200, "maxim")[1].seen[-1] == (200, 300)  # one window
 
 
 @pytest.mark.parametrize("model", ["maxim", "mprnet-mscam"])

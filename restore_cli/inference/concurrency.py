@@ -1,0 +1,66 @@
+"""Several tiles of one picture at once, in threads that share the processor's cores."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Stopped(Exception):
+    """Ends a network whose result nobody waits for any more."""
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], count: int
+) -> Generator[Result, None, None]:
+    """Results of `work`, in the order of the items, `count` items at a time.
+
+    Each thread computes with an equal share of torch's threads. When the iterator is closed, as
+    it is after Ctrl-C, networks that run in its threads end within one layer.
+
+    Args:
+        work: called with one item; in another thread, unless `count` is 1.
+        items: what to work on.
+        count: how many at a time; at most torch's threads.
+
+    Yields:
+        Results. An error of `work` is raised in its item's place.
+    """
+    if count == 1:
+        yield from map(work, items)
+        return
+    threads, stop, thread = torch.get_num_threads(), threading.Event(), threading.local()
+
+    def begin() -> None:
+        thread.is_ours = True
+        torch.set_num_threads(threads // count)
+
+    def end_early(*_: object) -> None:
+        if stop.is_set() and getattr(thread, "is_ours", False):
+            raise _Stopped
+
+    hook = register_module_forward_pre_hook(end_early)
+    pool = ThreadPoolExecutor(count, initializer=begin)
+    # One more than the threads, so that none is idle while a result is used.
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        hook.remove()
+        torch.set_num_threads(threads)  # a thread begins with what any thread has set last
