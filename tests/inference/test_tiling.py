@@ -49,8 +49,7 @@ def run(image, tile, overlap, scale, operation):
     height, width = image.shape[-2:]
     spans = (plan_axis(height, tile, overlap, 1), plan_axis(width, tile, overlap, 1))
 
-    def restore(place):
-        rows, columns = place.rows, place.columns
+    def restore(rows, columns):
         return operation(image[..., rows.start : rows.stop, columns.start : columns.stop])
 
     result = torch.full((1, 3, height * scale, width * scale), torch.nan)
