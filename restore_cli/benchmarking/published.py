@@ -192,17 +192,18 @@ def get_table(name: str) -> list[Table]:
 
 def published_on(dataset: str) -> list[tuple[Table, Published]]:
     """Rows of comparisons on a dataset, with their tables."""
-    return _rows(lambda table: table.dataset == dataset and table.kind == "comparison")
+    return [
+        (table, row)
+        for table in all_tables()
+        if table.dataset == dataset and table.kind == "comparison"
+        for row in table.rows
+    ]
 
 
 def ablation_recipes() -> set[str]:
     """Recipes of the rows that are not a paper's main network."""
-    rows = _rows(lambda table: True)
-    return {row.recipe for _, row in rows if row.recipe and not row.own}
-
-
-def _rows(wanted: Callable[[Table], bool]) -> list[tuple[Table, Published]]:
-    return [(table, row) for table in all_tables() if wanted(table) for row in table.rows]
+    rows = (row for table in all_tables() for row in table.rows)
+    return {row.recipe for row in rows if row.recipe and not row.own}
 
 
 def columns_of(table: Table) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -358,19 +359,15 @@ class _Peak:
                 return
 
 
-_HASHES: dict[tuple[Path, int, int], str] = {}
-
-
 def _sample_hash(sample: Pair) -> str:
-    return " ".join(_file_hash(path) for path in (sample.degraded, *sample.references))
+    files = [(path, path.stat()) for path in (sample.degraded, *sample.references)]
+    return " ".join(_file_hash(path, file.st_size, file.st_mtime_ns) for path, file in files)
 
 
-def _file_hash(path: Path) -> str:
-    facts = path.stat()
-    key = (path, facts.st_size, facts.st_mtime_ns)
-    if key not in _HASHES:
-        _HASHES[key] = sha256(path)
-    return _HASHES[key]
+@cache
+def _file_hash(path: Path, size: int, modified: int) -> str:
+    """The sha256 of a file; size and time of modification are keys of the cache."""
+    return sha256(path)
 
 
 def _macs(network: Any) -> int:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -242,19 +241,15 @@ def _example() -> tuple[Tensor]:
     return (torch.rand(1, 3, *_EXAMPLE, generator=torch.Generator().manual_seed(0)),)
 
 
-def _free_sizes(graph: Graph) -> dict[str, dict[int, Any]]:
+def _program(graph: Graph) -> torch.export.ExportedProgram:
+    """The exported program; conditions on sizes that torch.export cannot prove become asserts."""
     height, width = (
         torch.export.Dim(name, min=graph.least, max=_LARGEST) for name in ("height", "width")
     )
-    return {"image": {2: height, 3: width}}
-
-
-def _program(graph: Graph) -> torch.export.ExportedProgram:
-    """The exported program; conditions on sizes that torch.export cannot prove become asserts."""
     return torch.export.export(
         graph,
         _example(),
-        dynamic_shapes=_free_sizes(graph),
+        dynamic_shapes={"image": {2: height, 3: width}},
         prefer_deferred_runtime_asserts_over_guards=True,
     )
 

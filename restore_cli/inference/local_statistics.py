@@ -41,9 +41,6 @@ class LocalStatistic(nn.Module):
         """Whether the window of that level covers the map (B, C, H, W)."""
         return x.shape[-2] <= self.windows[level][0] and x.shape[-1] <= self.windows[level][1]
 
-    def extra_repr(self) -> str:
-        return f"windows={self.windows}"
-
 
 class LocalMean(LocalStatistic):
     """Mean over a window around each position."""

@@ -208,7 +208,7 @@ class Restorer:
             report(done, tiles)
             return restored
 
-        return restore_blocks(height, width, self.scale, spans, restore)
+        return restore_blocks(self.scale, spans, restore)
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
         """Run the network on a tile; the result is float32 on the CPU, and finite."""

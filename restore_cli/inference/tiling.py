@@ -96,11 +96,7 @@ def plan_axis(
 
 
 def restore_blocks(
-    height: int,
-    width: int,
-    scale: int,
-    spans: tuple[list[Span], list[Span]],
-    restore: Callable[[Span, Span], Tensor],
+    scale: int, spans: tuple[list[Span], list[Span]], restore: Callable[[Span, Span], Tensor]
 ) -> Iterator[Block]:
     """Finished parts of the restored picture, one per tile, row by row.
 
@@ -108,33 +104,31 @@ def restore_blocks(
     tiles, and to the right of one tile.
 
     Args:
-        height: height of the input, pixels.
-        width: width of the input, pixels.
         scale: output pixels per input pixel.
         spans: spans of the rows and of the columns.
         restore: rows, columns -> (B, C, scale * rows, scale * columns), which is modified.
 
     Yields:
-        Blocks that together are the picture (B, C, scale * height, scale * width).
+        Blocks that together are the restored picture.
     """
     rows, columns = spans
-    below: list[Tensor | None] = [None] * len(columns)  # lower edges of the row of tiles above
+    lower: list[Tensor | None] = [None] * len(columns)  # lower edges of the tiles above
     for band, next_band in zip(rows, [*rows[1:], None], strict=True):
-        tall = ((next_band.start if next_band else band.stop) - band.start) * scale
-        beside: Tensor | None = None
+        height = ((next_band.start if next_band else band.stop) - band.start) * scale
+        right: Tensor | None = None  # right edge of the previous tile
         for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
             left = span.start * scale
-            wide = (next_span.start if next_span else span.stop) * scale - left
+            width = (next_span.start if next_span else span.stop) * scale - left
             tile = restore(band, span)
-            if beside is not None:
-                _fade_in(beside, tile, dim=-1)
-            beside = tile[..., wide:].clone() if next_span else None
-            done = tile[..., :wide]
-            edge = below[n]
+            if right is not None:
+                _fade_in(right, tile, dim=-1)
+            right = tile[..., width:].clone() if next_span else None
+            done = tile[..., :width]
+            edge = lower[n]
             if edge is not None:
                 _fade_in(edge, done, dim=-2)
-            below[n] = done[..., tall:, :].clone() if next_band else None
-            yield Block(band.start * scale, left, done[..., :tall, :])
+            lower[n] = done[..., height:, :].clone() if next_band else None
+            yield Block(band.start * scale, left, done[..., :height, :])
 
 
 def _fade_in(old: Tensor, new: Tensor, dim: int) -> None:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from restore_cli.models.layers import GlobalMean, conv, plus, plus_gated, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, from_tensorflow, renamed
 
 SCALES = 3
 IN_SERIES, ADDED, CONCATENATED = range(3)  # spatial and channel attention
@@ -245,7 +245,7 @@ def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
     return 4 * (18 if config.joined else 14) * config.width
 
 
-_OFFICIAL_NAMES = (
+_OFFICIAL_NAMES: Rules = (
     (r"^g_net/", ""),
     (r"/weights$", ".weight"),
     (r"/biases$", ".bias"),
@@ -257,27 +257,12 @@ _OFFICIAL_NAMES = (
     (r"^enc1_1\.", "first."),
     (r"^enc2_1\.", "down1."),
     (r"^enc3_1\.", "down2."),
-    (r"^enc1_2\.", "encode1.0."),
-    (r"^enc1_3\.", "encode1.1."),
-    (r"^enc1_4\.", "encode1.2."),
-    (r"^enc2_2\.", "encode2.0."),
-    (r"^enc2_3\.", "encode2.1."),
-    (r"^enc2_4\.", "encode2.2."),
-    (r"^enc3_2\.", "middle.0."),
-    (r"^enc3_3\.", "middle.1."),
-    (r"^enc3_4\.", "middle.2."),
-    (r"^dec3_3\.", "middle.3."),
-    (r"^dec3_2\.", "middle.4."),
-    (r"^dec3_1\.", "middle.5."),
-    (r"^dec2_4\.", "up2."),
-    (r"^dec2_3\.", "decode2.0."),
-    (r"^dec2_2\.", "decode2.1."),
-    (r"^dec2_1\.", "decode2.2."),
-    (r"^dec1_4\.", "up1."),
-    (r"^dec1_3\.", "decode1.0."),
-    (r"^dec1_2\.", "decode1.1."),
-    (r"^dec1_1\.", "decode1.2."),
+    (r"^enc([12])_(\d)\.", lambda match: f"encode{match[1]}.{int(match[2]) - 2}."),
+    (r"^enc3_(\d)\.", lambda match: f"middle.{int(match[1]) - 2}."),
+    (r"^dec([12])_4\.", r"up\1."),
     (r"^dec1_0\.", "image."),
+    (r"^dec([12])_(\d)\.", lambda match: f"decode{match[1]}.{3 - int(match[2])}."),
+    (r"^dec3_(\d)\.", lambda match: f"middle.{6 - int(match[1])}."),
 )
 
 ATTENTIVE_DEBLUR = Model(

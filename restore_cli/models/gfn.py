@@ -177,15 +177,15 @@ class Gfn(nn.Module):
             ValueError: the arrangement is unknown, or there is a gate without parallel branches.
         """
         super().__init__()
-        beside = config.arrangement in (FEATURES, IMAGE)
+        parallel = config.arrangement in (FEATURES, IMAGE)
         if not FEATURES <= config.arrangement <= AFTER:
             raise ValueError(f"gfn has no arrangement {config.arrangement}")
-        if config.gate and not (beside and config.deblur_blocks):
+        if config.gate and not (parallel and config.deblur_blocks):
             raise ValueError("gfn's gate needs deblur_blocks > 0 and arrangement 0 or 1")
 
         def deblurring(*arrangements: int) -> Deblurring | None:
-            there = config.deblur_blocks and config.arrangement in arrangements
-            return Deblurring(config) if there else None
+            exists = config.deblur_blocks and config.arrangement in arrangements
+            return Deblurring(config) if exists else None
 
         # Three names, so that the state dict shows how the module is arranged.
         self.deblurring = deblurring(FEATURES, IMAGE)
@@ -273,9 +273,10 @@ _OFFICIAL_NAMES = (
     (r"\.layers\.0\.", ".conv1."),
     (r"\.layers\.2\.", ".conv2."),
     (r"^deblurMoudle\.0\.conv1\.", "deblurring.first."),
-    (r"^deblurMoudle\.0\.resBlock1\.", "deblurring.blocks.0."),
-    (r"^deblurMoudle\.0\.resBlock2\.", "deblurring.blocks.1."),
-    (r"^deblurMoudle\.0\.resBlock3\.", "deblurring.blocks.2."),
+    (
+        r"^deblurMoudle\.0\.resBlock(\d)\.",
+        lambda match: f"deblurring.blocks.{int(match[1]) - 1}.",
+    ),
     (r"^deblurMoudle\.0\.conv2\.0\.", "deblurring.downs.0."),
     (r"^deblurMoudle\.0\.conv3\.0\.", "deblurring.downs.1."),
     (r"^deblurMoudle\.0\.deconv1\.0\.", "deblurring.ups.0."),

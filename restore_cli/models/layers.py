@@ -145,11 +145,6 @@ def plus_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x, branch, gate.sigmoid_())
 
 
-def halve(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H/2, W/2): bilinear x0.5, which for even sizes is the 2x2 mean."""
-    return F.avg_pool2d(x, 2)
-
-
 def double(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): bilinear x2, half-pixel centres."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from restore_cli.models.maxim_layers import (
     resized,
 )
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.state_dict import Rules, count_blocks, rename
 
 SCALES = 3  # of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
@@ -290,7 +290,7 @@ def _resample(match: re.Match[str]) -> str:
     return f"stages.{stage}.decoder_resamples.{target}.{SCALES - 1 - order}.project"
 
 
-_FLAX_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_FLAX_NAMES: Rules = (
     (r"^UpSampleRatio_(\d+)/Conv_0", _resample),
     (r"^stage_(\d+)_", r"stages.\1."),
     (r"input_conv_(\d+)", r"input_convs.\1"),

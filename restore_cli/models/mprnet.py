@@ -34,12 +34,11 @@ from restore_cli.models.layers import (
     computed,
     conv,
     double,
-    halve,
     plus,
     plus_gated,
 )
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 LEVELS = 3
 
@@ -153,7 +152,8 @@ class Encoder(nn.Module):
         """(B, c1, H, W) -> features at H, H/2, H/4."""
         levels: list[Tensor] = []
         for index, blocks in enumerate(self.levels):
-            x = blocks(self.downs[index - 1](halve(x)) if index else x)
+            # A 2x2 mean is bilinear downscaling by 2.
+            x = blocks(self.downs[index - 1](F.avg_pool2d(x, 2)) if index else x)
             if self.cross_encoder:
                 x = plus(x, self.cross_encoder[index](encoded[index]))
                 x = plus(x, self.cross_decoder[index](decoded[index]))
@@ -365,7 +365,7 @@ def one_less(match: re.Match[str]) -> str:
 
 
 # The authors' names, in the order in which the rules apply.
-OFFICIAL_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+OFFICIAL_NAMES: Rules = (
     (r"^(stage3_orsnet\.orb)(\d)", one_less),
     (r"^stage3_orsnet\.orb(\d)\.body\.\d+\.weight$", r"full.groups.\1.conv.weight"),
     (r"^stage3_orsnet\.orb(\d)\.body\.", r"full.groups.\1.blocks."),

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,7 +46,7 @@ from restore_cli.models.mprnet import (
     one_less,
 )
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +213,7 @@ def _infer_config(state: StateDict) -> MprnetMscamConfig:
 
 
 # The upscaler's names come first; the rest are those of the deblurring part.
-_OFFICIAL_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_OFFICIAL_NAMES: Rules = (
     (r"^SRNet_before_rec\.1\.weight$", "activation.weight"),
     (r"^SRNet_before_rec\.0\.", "transform_conv."),
     (r"^SRNet_sr_cab\.", "transform_block."),

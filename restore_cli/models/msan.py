@@ -37,7 +37,7 @@ from restore_cli.models.spec import (
     StateDict,
     Tiling,
 )
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 MULTIPLE = 8  # input pixels per position of the attention
 IMAGES = 4 * 3 * 8  # bytes per pixel of images, which matter if the maps are smaller
@@ -211,11 +211,8 @@ def _bytes_per_pixel(config: MsanConfig) -> int:
     return 4 * 10 * config.width // (4 if config.unshuffle else 1) + IMAGES
 
 
-_OFFICIAL_NAMES = (
-    (r"^edcoder1\.", "stages.0."),
-    (r"^edcoder2\.", "stages.1."),
-    (r"^edcoder3\.", "stages.2."),
-    (r"^edcoder4\.", "stages.3."),
+_OFFICIAL_NAMES: Rules = (
+    (r"^edcoder(\d)\.", lambda match: f"stages.{int(match[1]) - 1}."),
     (r"\.layer1\.", ".first."),
     (r"\.layer2\.", ".encode1."),
     (r"\.layer3\.", ".down1."),

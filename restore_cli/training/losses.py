@@ -11,16 +11,6 @@ from torch.nn import functional as F
 from restore_cli.metrics import ssim as structural_similarity
 
 
-def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of two images (B, C, H, W)."""
-    return (output - target).abs().mean()
-
-
-def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of two images (B, C, H, W)."""
-    return (output - target).square().mean()
-
-
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
     """Mean of sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, eq. 3)."""
     return ((output - target).square() + 1e-6).sqrt().mean()
@@ -125,8 +115,8 @@ def _smooth(image: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": l1,
-    "mse": mse,
+    "l1": F.l1_loss,
+    "mse": F.mse_loss,
     "charbonnier": charbonnier,
     "edge": edge,
     "gradient": gradient,

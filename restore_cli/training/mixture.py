@@ -148,7 +148,7 @@ def _check_kinds(recipe: TrainingRecipe, photos: Sequence[Path], pairs: Sequence
     given = {kind for kind, folders in (("photos", photos), ("pairs", pairs)) if folders}
     mixed: set[str] = {part.data for part in recipe.mixture}
     if recipe.mixture and mixed - given:
-        kind = sorted(mixed - given)[0]
+        kind = min(mixed - given)
         raise UsageError(
             f"the recipe's mixture includes {kind}, but no folder of {kind} was given",
             hint=f"add --data FOLDER_OF_{kind.upper()}",
@@ -156,7 +156,7 @@ def _check_kinds(recipe: TrainingRecipe, photos: Sequence[Path], pairs: Sequence
     if recipe.mixture and given - mixed:
         folder = (pairs if "pairs" in given - mixed else photos)[0]
         raise UsageError(
-            f"'{folder}' contains {sorted(given - mixed)[0]}, but the recipe's mixture does not",
+            f"'{folder}' contains {min(given - mixed)}, but the recipe's mixture does not",
             hint="leave it out, or add a [[mixture]] part to the recipe",
         )
     if len(given) > 1 and not recipe.mixture:

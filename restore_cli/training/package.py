@@ -169,23 +169,16 @@ def _write(
 ) -> None:
     recipe = TrainingRecipe.model_validate(state.recipe)
     own, parts = split_stored(tensors, recipe)
-    own = {name: tensor.to(dtype) for name, tensor in own.items()}
-    write_checkpoint(target, own, _header(state, recipe, step, parts))
-
-
-def _header(
-    state: TrainingState, recipe: TrainingRecipe, step: int, parts: dict[str, str]
-) -> Header:
     model, config = model_and_config(recipe)
-    patch = max(recipe.phases[state.phase].patches)
-    return Header(
+    phase = recipe.phases[state.phase]
+    header = Header(
         model=model.name,
         config=dataclasses.asdict(config),
-        train_size=(patch, patch),
+        train_size=(max(phase.patches),) * 2,
         provenance={
             "version": __version__,
             "recipe": recipe.content(),
-            "phase": recipe.phases[state.phase].name,
+            "phase": phase.name,
             "steps": step,
             "hours": round(state.seconds / 3600, 2),
             "validation": state.best,
@@ -193,6 +186,7 @@ def _header(
         },
         parts=parts,
     )
+    write_checkpoint(target, {name: tensor.to(dtype) for name, tensor in own.items()}, header)
 
 
 def _data_line(facts: dict[str, Any]) -> str:
