@@ -162,7 +162,7 @@ class AttentiveDeblur(EncoderDecoder):
         return self.outputs(image)["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `level0` at a quarter of the size, `level1` at half, `restored`."""
+        """Outputs for (B, 3, H, W): `level0` at 1/4 of the size, `level1` at 1/2, `restored`."""
         height, width = image.shape[-2:]
         images: list[Tensor] = []
         for level in range(SCALES):

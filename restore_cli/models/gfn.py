@@ -34,7 +34,7 @@ from restore_cli.models.layers import LearnedInterpolation, computed, conv, plus
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
-SLOPE = 0.2  # of every LeakyReLU except the one after the first pixel shuffle
+SLOPE = 0.2  # slope of every LeakyReLU except the one after the first pixel shuffle
 FEATURES, IMAGE, BEFORE, AFTER = range(4)  # arrangements of the deblurring module
 
 
@@ -204,7 +204,7 @@ class Gfn(nn.Module):
         return self.outputs(image, ("restored",))["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, `ungated` (without the gate), and `deblurred`.
+        """Outputs for (B, 3, H, W): `restored`, `ungated` (without the gate), and `deblurred`.
 
         `deblurred` is of the input's size, and exists if the network deblurs the small image.
         """

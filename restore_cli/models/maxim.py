@@ -37,7 +37,7 @@ from restore_cli.models.maxim_layers import (
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
 from restore_cli.models.state_dict import Rules, count_blocks, rename
 
-SCALES = 3  # of a stage: full, half and quarter resolution; the bottleneck is at 1/8
+SCALES = 3  # scales of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class Maxim(nn.Module):
         return made
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
+        """Outputs for (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
 
         Those are `stage1`, `stage1_half`, `stage1_quarter`, `stage2`, ...
         """

@@ -49,7 +49,7 @@ class MaximMscamConfig(MaximConfig):
     sr_first_blocks: int = 2
     sr_coarse_blocks: int = 4
     sr_last_blocks: int = 6
-    sr_reduction: int = 8  # of multi-scale channel attention
+    sr_reduction: int = 8  # channel reduction of multi-scale channel attention
     scale: int = 4
 
     def deblurring(self) -> MaximConfig:
@@ -151,7 +151,7 @@ class MaximMscam(nn.Module):
         wanted: Collection[str] | None = None,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, and `deblurred` at the input's size.
+        """Outputs for (B, 3, H, W): `restored`, and `deblurred` at the input's size.
 
         Args:
             image: the degraded picture; with `prepared`, sides may be multiples of 4.

@@ -292,7 +292,7 @@ class Moadg(nn.Module):
         return self._restore(image, self._features(image), placement)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, the `deblurred` small image, the `enlarged` blurry one."""
+        """Outputs for (B, 3, H, W): `restored`, the small `deblurred`, the blurry `enlarged`."""
         features = self._features(image)
         makers: dict[str, Callable[[], Tensor]] = {
             "restored": lambda: self._restore(image, features, None)

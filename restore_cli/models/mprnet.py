@@ -50,7 +50,7 @@ class MprnetConfig:
     features: int = 96  # width of level 1 of both U-Nets
     growth: int = 48  # added width per level down
     full_growth: int = 32  # width of stage 3 minus `features`
-    reduction: int = 4  # of channel attention
+    reduction: int = 4  # channel reduction of channel attention
     level_blocks: int = 2  # attention blocks per level of an encoder or decoder
     full_blocks: int = 8  # attention blocks per group of stage 3
 

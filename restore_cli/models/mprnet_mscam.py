@@ -169,7 +169,7 @@ class MprnetMscam(DeblurringStages):
         return self._upscale(self.deblur(image, placement).features, image)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored` and the images of the three stages."""
+        """Outputs for (B, 3, H, W): `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
         return computed(
             {
