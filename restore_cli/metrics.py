@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-RADIUS = 5  # of the 11x11 window
-# Rows that are scored at a time: buffers stay in the cache. Of whole pictures of 1280x720, three
-# fifths of the time went into fresh pages of memory.
+RADIUS = 5  # radius of the 11x11 window
+# Rows that are scored at a time, so that buffers stay in the cache. When whole pictures of 1280x720
+# were scored at once, three fifths of the time were page faults.
 STRIP = 32
 
 
@@ -58,12 +58,12 @@ def ssim_map(restored: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim_volume(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
-    """SSIM of MATLAB's `ssim` on an H x W x 3 array, which it takes for a volume.
+    """SSIM of MATLAB's `ssim` on an H x W x 3 array, which it treats as a volume.
 
-    11x11x11 Gaussian, sigma 1.5, replicated borders, the mean over the whole map. Much higher than
-    `ssim` on noise: the two are not comparable. In float64; HINet's and TLC's Python emulation,
-    whose float32 sums of 1331 terms round down, gives up to 2.6e-6 more on the unit pictures. Not
-    checked against MATLAB.
+    11x11x11 Gaussian, sigma 1.5, replicated borders, mean over the whole map. It is much higher
+    than `ssim` on noise, so the two are not comparable. Computed in float64; the Python emulation
+    of HINet and TLC, whose float32 sums of 1331 terms round down, gives up to 2.6e-6 more on the
+    test pictures. Not checked against MATLAB.
 
     Args:
         restored: (B, 3, H, W) in [0, 1].
@@ -85,10 +85,10 @@ LOW_PASS = (0.0378, -0.0238, -0.1106, 0.3774, 0.8527, 0.3774, -0.1106, -0.0238, 
 
 
 def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
-    """Five-scale SSIM (Wang et al. 2003), shrunk by the 9/7 low-pass with symmetric borders.
+    """Five-scale SSIM (Wang et al. 2003), downscaled by the 9/7 low-pass with symmetric borders.
 
-    As the evaluation of Koehler et al. has it: contrast-structure of four scales, the whole SSIM of
-    the smallest, each to its weight.
+    As in the evaluation of Koehler et al.: the product of the contrast-structure terms of four
+    scales and the full SSIM of the smallest, each to the power of its weight.
 
     Args:
         restored: (B, C, H, W) in [0, 1], at least 176 pixels a side.
@@ -134,11 +134,11 @@ def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
 
 
 def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool = True) -> float:
-    """Mean SSIM of one pair (C, H, W) on the CPU, in float64, by OpenCV's separable filter."""
+    """Mean SSIM of one pair (C, H, W) on the CPU, in float64, with OpenCV's separable filter."""
     line = _gaussian(torch.empty(0, dtype=torch.float64)).numpy()
     pictures = [image.permute(1, 2, 0).numpy() for image in (x, y)]
     mixing = None
-    if volume:  # the channels are few: their part of the filter is a matrix
+    if volume:  # there are few channels, so the filter along them is a matrix
         channels = pictures[0].shape[2]
         depth = np.pad(np.eye(channels), ((RADIUS, RADIUS), (0, 0)), mode="edge")
         mixing = np.stack([line @ depth[c : c + 2 * RADIUS + 1] for c in range(channels)])
@@ -159,7 +159,7 @@ def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool =
 
 
 def _similarity(x: Any, y: Any, smooth: Callable[[Any], Any], *, whole: bool = True) -> Any:
-    """SSIM of every pixel; tensors or arrays, as the filter takes them."""
+    """SSIM of every pixel, for tensors or arrays, depending on the filter."""
     mean_x, mean_y = smooth(x), smooth(y)
     var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y
@@ -181,7 +181,7 @@ def _smooth_valid(image: Tensor) -> Tensor:
 
 
 def _filtered(image: Tensor, line: Tensor) -> Tensor:
-    """By a separable filter, valid region."""
+    """Apply a separable filter, valid region."""
     channels = image.shape[1]
     rows = line.reshape(1, 1, -1, 1).repeat(channels, 1, 1, 1)
     columns = line.reshape(1, 1, 1, -1).repeat(channels, 1, 1, 1)
@@ -189,7 +189,7 @@ def _filtered(image: Tensor, line: Tensor) -> Tensor:
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Low-passed with half-sample symmetric borders, then every second pixel."""
+    """Low-pass filter with half-sample symmetric borders, then subsample by 2."""
     line = torch.tensor(LOW_PASS, dtype=torch.float64, device=image.device)
     for dim in (-2, -1):
         first, last = image.narrow(dim, 0, 4), image.narrow(dim, image.shape[dim] - 4, 4)
@@ -198,7 +198,7 @@ def _halved(image: Tensor) -> Tensor:
 
 
 def _wide(image: Tensor) -> Tensor:
-    """float64, but where a device has none (mps)."""
+    """Convert to float64, or to float32 on mps, which lacks float64."""
     return image.float() if image.device.type == "mps" else image.double()
 
 

@@ -1,4 +1,4 @@
-"""MATLAB-compatible bicubic resampling (`imresize`), the downscaling all five papers train with."""
+"""MATLAB-compatible bicubic resampling (`imresize`), which all five papers use for downscaling."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LARGEST_MATRIX = 2_000_000  # entries, of 8 bytes
+_LARGEST_MATRIX = 2_000_000  # entries of 8 bytes
 
 
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
     """Antialiased bicubic (Keys, a = -1/2) with half-sample symmetric borders, not clamped.
 
     Args:
-        image: (B, C, H, W), any float type; computed in at least float32, float64 stays.
+        image: (B, C, H, W), any float type; computed in float32, or in float64 for float64.
         height: rows of the result.
         width: columns of the result. The scale along each side is new / old, as in
             MATLAB's `imresize(image, [height width])`.
 
     Returns:
-        (B, C, height, width) of the input's type; the input itself where it has that size.
+        (B, C, height, width) of the input's type; the input itself if it has that size.
     """
     before = image.shape[-2:]
     if tuple(before) == (height, width):
@@ -31,18 +31,18 @@ def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
-    """(B, C, H, W) by a factor, as in MATLAB's `imresize(image, scale)`: sides are rounded up."""
+    """Resize (B, C, H, W) by a factor, like MATLAB's `imresize(image, scale)`: sides round up."""
     height, width = (math.ceil(side * scale) for side in image.shape[-2:])
     return resample_bicubic(image, (height, width), (scale, scale))
 
 
 def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
-    """`resize_bicubic` with a size and factors of their own, from the upper left corner.
+    """`resize_bicubic` with independent size and factors, aligned at the upper left corner.
 
     Args:
         image: (B, C, H, W), any float type.
         size: rows and columns of the result.
-        scales: new pixels per old pixel, down and across.
+        scales: new pixels per old pixel, vertical and horizontal.
 
     Returns:
         (B, C, *size) of the input's type, not clamped.
@@ -54,9 +54,9 @@ def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, 
 
 
 def _along(x: Tensor, dim: int, after: int, scale: float) -> Tensor:
-    """One axis: by a dense matrix while that is small, tap by tap where it is not.
+    """Resample one axis, with a dense matrix if it is small, otherwise tap by tap.
 
-    The matrix of an axis of 4000 pixels would take 0.5 GB.
+    The matrix for an axis of 4000 pixels would take 0.5 GB.
     """
     before = x.shape[dim]
     if before * after <= _LARGEST_MATRIX:
@@ -85,8 +85,8 @@ def _matrix(before: int, after: int, scale: float) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _taps(before: int, after: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which positions make each of the new ones, (after, taps), and with which weights."""
-    stretch = min(scale, 1.0)  # a wider kernel when shrinking: antialiasing
+    """Old positions of each new one, (after, taps), and their weights."""
+    stretch = min(scale, 1.0)  # a wider kernel when downscaling, for antialiasing
     centre = (np.arange(after) + 0.5) / scale - 0.5
     taps = math.ceil(4 / stretch) + 2
     index = np.floor(centre - 2 / stretch).astype(np.int64)[:, None] + np.arange(taps)

@@ -1,1 +1,1 @@
-"""Scores under the papers' own protocols, beside the papers' own numbers."""
+"""Scores by the papers' protocols, and comparison with the papers' numbers."""

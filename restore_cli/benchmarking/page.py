@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: table, plot, and pictures under a slider."""
+"""The report as a self-contained HTML page: table, plot, and pictures with a slider."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
-SHOWN, SIDE = 3, 256  # worst and best pictures of an entry; pixels of a crop
-LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # of the plot
+SHOWN, SIDE = 3, 256  # number of worst and of best pictures per entry; pixels of a crop
+LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # edges of the plot
 
 
 def to_html(benchmark: Benchmark, report: Report) -> str:
     """The report as HTML.
 
     Args:
-        benchmark: its restored pictures must have been saved.
-        report: of it.
+        benchmark: the benchmark, with saved pictures.
+        report: its report.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text("utf-8"))
@@ -61,7 +61,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
 
 
 def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Points and ticks in the units of the drawing; cost on a logarithmic axis."""
+    """Points and ticks in the coordinates of the drawing; the axis of costs is logarithmic."""
     entries = [e for e in report.entries if math.isfinite(e.psnr)]
     if len(entries) < 2:
         return [], {"x": [], "y": []}
@@ -92,7 +92,7 @@ def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str
 
 
 def _groups(benchmark: Benchmark, report: Report) -> Any:
-    """Pictures of each entry that has a network, worst first, then best."""
+    """The worst and best pictures of each entry with a network."""
     samples = {sample.name: sample for sample in benchmark.samples}
     baseline = {row.sample: row.psnr for row in report.rows if row.entry == "bicubic"}
     for entry in benchmark.entries:
@@ -100,7 +100,7 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
             continue
         rows = [row for row in report.rows if row.entry == entry.name and not row.error]
         ordered = sorted(rows, key=lambda row: row.psnr - baseline.get(row.sample, 0.0))
-        middle = (len(ordered) + 1) // 2  # no picture is among the worst and the best
+        middle = (len(ordered) + 1) // 2  # so that no picture is shown twice
         for title, chosen in (
             ("worst", ordered[:middle][:SHOWN]),
             ("best", ordered[middle:][: -1 - SHOWN : -1]),
@@ -126,7 +126,7 @@ def _pair(
 
 
 def _crops(images: Sequence[Tensor]) -> list[str]:
-    """The same crop of each, where the reference has most detail, as data URLs."""
+    """The crop with the most detail in the reference, of each image, as data URLs."""
     reference = images[-1]
     height, width = reference.shape[-2:]
     side = min(SIDE, height, width)

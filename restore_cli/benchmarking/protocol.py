@@ -1,7 +1,7 @@
-"""How a score is taken: every convention that the papers leave unsaid, one record each.
+"""Evaluation protocols: the conventions of scores, which papers often do not state.
 
-Two numbers can be compared only if all of it agrees: what is cut off before and after, how the
-result becomes 8 bits, the colour, the kind of SSIM, and whether pictures are aligned first.
+Two numbers can be compared only if all conventions agree: cropping before and after restoring,
+rounding to 8 bits, colour, kind of SSIM, and alignment of the pictures.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from restore_cli import metrics
 from restore_cli.errors import unknown_name
 
-BORDER = 5  # of an 11x11 window
-
 
 class Scores(NamedTuple):
-    """Scores of one picture: PSNR in dB, and SSIM, which is NaN where the protocol has none."""
+    """Scores of one picture: PSNR in dB, and SSIM, which is NaN if the protocol has none."""
 
     psnr: float
     ssim: float
@@ -34,19 +33,20 @@ class Protocol:
     """All conventions of a score.
 
     Attributes:
-        name: on the command line.
-        description: one line.
-        source: whose it is.
-        rows: first and last + 1 row of the reference that is used, cut before restoring; None: all.
-        rounding: of the result to 8 bits.
+        name: name on the command line.
+        description: description, one line.
+        source: authors or programs that use it.
+        rows: first and last + 1 row of the reference that are used, cropped before restoring; None
+            for all.
+        rounding: rounding of the result to 8 bits.
         crop: pixels left out along each border of the result.
         colour: rgb, y (BT.601 studio range) or luminance (.299, .587, .114).
-        ssim: `gaussian` per channel, valid region; `volume` as MATLAB takes an RGB array; `ms` of
+        ssim: `gaussian` per channel, valid region; `volume` as MATLAB treats an RGB array; `ms` of
             five scales; `none`.
-        alignment: `none`; `ecc`: intensity and homography to the reference, as RealBlur's;
-            `trajectory`: best of many references after a shift by whole pixels, as Koehler's.
-        highest: PSNR that a picture counts as at most, dB: one that is hardly changed has next to
-            no error, and would decide a mean alone.
+        alignment: `none`; `ecc`: intensity and homography, as in RealBlur; `trajectory`: best of
+            many references after a shift by whole pixels, as in Koehler et al.
+        highest: upper limit of a picture's PSNR, dB, so that pictures with hardly any error do not
+            dominate the mean.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Protocol:
 
     @property
     def smallest(self) -> int:
-        """Least pixels a side that it can score."""
-        window = 2 * BORDER + 1
+        """Smallest side that it can score, pixels."""
+        window = 2 * metrics.RADIUS + 1
         return (16 * window if self.ssim == "ms" else window) + 2 * self.crop
 
     def prepare(self, degraded: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut both pictures as the protocol does before it restores.
+        """Crop both pictures to the rows that the protocol restores.
 
         Args:
             degraded: (1, 3, h, w).
-            reference: (1, 3, H, W), a multiple of it.
+            reference: (1, 3, H, W), with multiples of h and w.
         """
         if self.rows is None:
             return degraded, reference
@@ -80,7 +80,7 @@ class Protocol:
         return degraded[..., first // scale : last // scale, :], reference[..., first:last, :]
 
     def quantise(self, restored: Tensor) -> Tensor:
-        """The result (1, 3, H, W) as the authors' program saves it: clamped, on the 8-bit grid."""
+        """Clamp and round the result (1, 3, H, W) to 8 bits, like the authors' program."""
         scaled = restored.clamp(0, 1) * 255
         if self.rounding == "half-even":
             return scaled.round() / 255
@@ -91,7 +91,7 @@ class Protocol:
 
         Args:
             restored: (1, 3, H, W) from `quantise`.
-            references: one of the same shape; many for a trajectory.
+            references: one reference of the same shape, or several for a trajectory.
         """
         if self.alignment == "ecc":
             return _score_aligned(restored, references[0])
@@ -116,10 +116,11 @@ _SIMILARITIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 
 def _score_aligned(restored: Tensor, reference: Tensor) -> Scores:
-    """RealBlur's: scaled to the reference's intensity, warped by ECC's homography, scored inside.
+    """RealBlur's score after scaling to the reference's intensity and ECC alignment.
 
-    100 iterations, Gaussian of 5; bicubic warp; PSNR over the pixels that have a counterpart; SSIM
-    per channel (Gaussian, population variance), 5 px of border left out, weighted by that mask.
+    Homography from 100 iterations with a Gaussian of 5, bicubic warp; PSNR over the pixels with a
+    counterpart; SSIM per channel (Gaussian, population variance), without 5 px of border, weighted
+    by the mask of those pixels.
     """
     z, x = _array(restored), _array(reference)
     z = z * np.float32((x * z).sum() / max(float((z * z).sum()), 1e-12))
@@ -132,7 +133,7 @@ def _score_aligned(restored: Tensor, reference: Tensor) -> Scores:
         _, found = cv2.findTransformECC(
             grey[0], grey[1], found, cv2.MOTION_HOMOGRAPHY, stop, mask, 5
         )
-    except cv2.error:  # it does not converge, e.g. on a flat picture: compared as it is
+    except cv2.error:  # no convergence, e.g. on a flat picture: scored without alignment
         found = np.eye(3, dtype=np.float32)
     back = cv2.WARP_INVERSE_MAP
     size = (width, height)
@@ -144,7 +145,8 @@ def _score_aligned(restored: Tensor, reference: Tensor) -> Scores:
     error = float(((z.astype(np.float64) - x) ** 2).sum() / inside.sum())
     tensors = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (z, x))
     similarity = metrics.ssim_map(*tensors)[0].permute(1, 2, 0).numpy()
-    weights = inside[BORDER:-BORDER, BORDER:-BORDER].astype(np.float64)
+    radius = metrics.RADIUS
+    weights = inside[radius:-radius, radius:-radius].astype(np.float64)
     ssim = float((similarity * weights).sum() / weights.sum())
     return Scores(-10 * float(np.log10(max(error, 1e-12))), ssim)
 
@@ -154,17 +156,19 @@ def _array(image: Tensor) -> Any:
 
 
 def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
-    """Koehler's: the best PSNR and the best MS-SSIM of luminance over the frames of a trajectory.
+    """Koehler's score: best PSNR and best MS-SSIM of luminance over the frames of a trajectory.
 
-    For each frame the result is scaled to its intensity and shifted by whole pixels (peak of the
-    correlation of channel means); what the shift brings in from outside is black in both.
+    For each frame the result is scaled to its intensity and shifted by whole pixels (to the peak of
+    the correlation of channel means); pixels outside the shifted result are black in both.
     """
     best = Scores(-float("inf"), -float("inf"))
     for reference in references:
         z, x = restored.double(), reference.double()
         z = z * ((x * z).sum() / z.square().sum().clamp(min=1e-12))
         rows, columns = _shift(z.mean(1)[0], x.mean(1)[0])
-        moved, mask = (_moved(image, rows, columns) for image in (z, torch.ones_like(z)))
+        # Shift down and right; negative padding crops.
+        shift = (columns, -columns, rows, -rows)
+        moved, mask = (F.pad(image, shift) for image in (z, torch.ones_like(z)))
         a, b = metrics.luminance(moved * mask), metrics.luminance(x * mask)
         best = Scores(
             max(best.psnr, float(metrics.psnr(a, b))), max(best.ssim, float(metrics.ms_ssim(a, b)))
@@ -173,25 +177,12 @@ def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
 
 
 def _shift(image: Tensor, reference: Tensor) -> tuple[int, int]:
-    """Whole pixels, down and right, that bring the image onto the reference."""
+    """The shift of the image to the reference, in whole pixels, down and right."""
     correlation = torch.fft.ifft2(torch.fft.fft2(reference) * torch.fft.fft2(image).conj()).abs()
     row, column = divmod(int(correlation.argmax()), image.shape[1])
     height, width = image.shape
     return (row if row <= height // 2 else row - height,
             column if column <= width // 2 else column - width)  # fmt: skip
-
-
-def _moved(image: Tensor, rows: int, columns: int) -> Tensor:
-    """Shifted down and right, black where nothing comes in."""
-    moved = torch.zeros_like(image)
-    height, width = image.shape[-2:]
-    to = slice(max(rows, 0), height + min(rows, 0)), slice(max(columns, 0), width + min(columns, 0))
-    source = (
-        slice(max(-rows, 0), height + min(-rows, 0)),
-        slice(max(-columns, 0), width + min(-columns, 0)),
-    )
-    moved[..., to[0], to[1]] = image[..., source[0], source[1]]
-    return moved
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -278,7 +269,7 @@ def get_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
     Raises:
-        UsageError: unknown; the nearest is suggested.
+        UsageError: the name is unknown; the closest name is suggested.
     """
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)

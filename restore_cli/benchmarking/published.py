@@ -1,4 +1,4 @@
-"""What the papers print, as data: where each number stands, and what they leave unsaid."""
+"""The papers' tables as data, with the source of each number and unstated conventions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ UNSTATED = "unstated"
 
 
 class Timing(Record):
-    """What a paper says of its run times.
+    """A paper's statements about its run times.
 
     Attributes:
-        width: of the input, pixels; None for the pictures of the dataset.
-        height: likewise.
-        device: that it ran on, or "".
+        width: width of the input, pixels; None for the pictures of the dataset.
+        height: height of the input, pixels; None for the pictures of the dataset.
+        device: device of the measurement, or "".
     """
 
     width: int | None = None
@@ -31,32 +31,32 @@ class Timing(Record):
 
 
 class Published(Record):
-    """One published row; numbers with the digits that were printed.
+    """One published row; numbers have the printed digits.
 
     Attributes:
-        method: as the paper calls it; "this paper" for its own.
-        model: ours of the same network, `bicubic` (at x1 the input itself), or "".
-        config: of that model.
-        recipe: by which `restore train` makes such weights.
-        tlsc: whether its statistics were local; None where it does not matter.
-        self_ensemble: whether it is the mean of eight poses; None where that is not said.
-        psnr: dB.
-        ssim: as the table's protocol has it.
-        ms_ssim: of five scales.
+        method: name in the paper; "this paper" for its own method.
+        model: our model of the same network, `bicubic` (at x1 the input itself), or "".
+        config: config of that model.
+        recipe: recipe of `restore train` for such weights.
+        tlsc: whether its statistics were local; None if not applicable.
+        self_ensemble: whether it is the mean of eight poses; None if not stated.
+        psnr: PSNR, dB.
+        ssim: SSIM of the table's protocol.
+        ms_ssim: SSIM of five scales.
         params_m: millions of parameters.
-        size_mb: of the weights, MB.
-        time_s: seconds a picture.
-        train_days: of the training.
-        psnr_per_video: dB, in the order of the dataset's groups.
-        trained_on: dataset, where the table tells networks apart by it.
-        cited: whether the paper took it from another.
-        from_text: whether it stands in running text.
-        protocol: where it is not the table's; a name in `protocol.PROTOCOLS`, or "unstated".
-        variant: which parts are on, in an ablation.
+        size_mb: size of the weights, MB.
+        time_s: seconds per picture.
+        train_days: duration of the training, days.
+        psnr_per_video: PSNR in dB, in the order of the dataset's groups.
+        trained_on: training dataset, if the table compares several.
+        cited: whether the paper cites it from another.
+        from_text: whether it is printed in the text.
+        protocol: protocol if not the table's; a name in `protocol.PROTOCOLS`, or "unstated".
+        variant: parts of the network, in an ablation.
         facts: other numbers, by name.
-        image: number of the picture, under a figure.
-        note: what else is printed.
-        odd: where it contradicts another table, or the text.
+        image: number of the picture, below a figure.
+        note: other printed information.
+        odd: contradiction with another table or the text.
     """
 
     method: str
@@ -85,27 +85,27 @@ class Published(Record):
 
     @property
     def own(self) -> bool:
-        """Whether the weights of its model's authors are what was measured, by name."""
+        """Whether the row is that of the published weights of its model's authors."""
         theirs = authors_weights().get(self.model)
         return theirs is not None and self.recipe in theirs.recipes
 
 
 class Table(Record):
-    """A table of a paper, or the part of it that is on one dataset.
+    """A table of a paper, or the part of it for one dataset.
 
     Attributes:
         paper: key of `papers`.
         table: its number or name in the paper.
-        kind: comparison and ablation have scores of a dataset; the others are printed only, but for
-            run times in the text.
+        kind: `comparison` and `ablation` have scores of a dataset; the others are printed only,
+            except for run times in the text.
         dataset: name in `datasets.DATASETS`, or "".
-        protocol: that it is measured by here, a name in `protocol.PROTOCOLS`, or "".
-        timing: where it has run times.
-        assumptions: what the paper does not say, by the option that changes it.
-        also: another table of the paper whose rows stand in for its own.
-        source: where it is not the paper.
-        note: what the paper says of it.
-        rows: in order.
+        protocol: protocol for measurements here, a name in `protocol.PROTOCOLS`, or "".
+        timing: run times, if it has any.
+        assumptions: assumptions where the paper is not specific, by the option that changes them.
+        also: another table of the paper that contains further rows.
+        source: source of the numbers, if not the paper.
+        note: notes of the paper.
+        rows: rows in order.
     """
 
     paper: str
@@ -139,12 +139,12 @@ class Table(Record):
 
 
 class AuthorsWeights(Record):
-    """Where a network's authors have their weights.
+    """Where a network's authors have published their weights.
 
     Attributes:
-        file: its name; "" where they published none.
+        file: name of the file; "" if they published none.
         home: page of their code.
-        recipes: by which such weights are trained.
+        recipes: recipes that train such weights.
     """
 
     file: str
@@ -169,7 +169,7 @@ def all_tables() -> tuple[Table, ...]:
 
 
 def papers() -> dict[str, str]:
-    """Authors and title of each paper, by the name that its tables have."""
+    """Authors and title of each paper, by the name that its tables use."""
     return _file().papers
 
 
@@ -182,7 +182,7 @@ def get_table(name: str) -> list[Table]:
     """The parts of a table, one per dataset.
 
     Raises:
-        UsageError: unknown; the nearest is suggested.
+        UsageError: the name is unknown; the closest name is suggested.
     """
     found = [table for table in all_tables() if table.name == name]
     if not found:
@@ -191,22 +191,23 @@ def get_table(name: str) -> list[Table]:
 
 
 def published_on(dataset: str) -> list[tuple[Table, Published]]:
-    """Rows of whole methods on a dataset, with their tables."""
-    return _rows(lambda table: table.dataset == dataset and table.kind == "comparison")
+    """Rows of comparisons on a dataset, with their tables."""
+    return [
+        (table, row)
+        for table in all_tables()
+        if table.dataset == dataset and table.kind == "comparison"
+        for row in table.rows
+    ]
 
 
 def ablation_recipes() -> set[str]:
-    """Recipes of the rows that are not a paper's own network."""
-    rows = _rows(lambda table: True)
-    return {row.recipe for _, row in rows if row.recipe and not row.own}
-
-
-def _rows(wanted: Callable[[Table], bool]) -> list[tuple[Table, Published]]:
-    return [(table, row) for table in all_tables() if wanted(table) for row in table.rows]
+    """Recipes of the rows that are not a paper's main network."""
+    rows = (row for table in all_tables() for row in table.rows)
+    return {row.recipe for row in rows if row.recipe and not row.own}
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
-    """Names of the columns that at least one row of a table fills."""
+    """Names of the columns that are not empty in all rows of a table."""
     return tuple(name for name in _CELLS if any(_CELLS[name](row) != "-" for row in table.rows))
 
 
@@ -224,7 +225,7 @@ def size_of(row: Published) -> str:
 
 
 def _words(values: dict[str, bool | int | str]) -> str:
-    """Facts in a few words: what is on by its name alone, what is off with a "no"."""
+    """Facts in a few words: a flag by its name, or with "no" if it is off."""
     said = []
     for name, value in values.items():
         text = name.replace("_", " ")

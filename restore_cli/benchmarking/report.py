@@ -12,8 +12,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
-from restore_cli.benchmarking.beside import Beside, beside, label, source
+from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
+from restore_cli.benchmarking.comparison import Comparison, compare, label, source
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.datasets.registry import VIDEOS
@@ -28,18 +28,18 @@ class Summary:
     """The scores of one entry over all samples.
 
     Attributes:
-        facts: of the entry: weights, cost, device, options.
-        count: samples that were scored.
-        failed: samples that could not be.
-        psnr: mean, dB.
-        ssim: mean.
-        gain: mean over the baseline's PSNR; None without one.
-        worst: name and gain of the sample that gains least.
-        best: likewise of the most; None where there is only one sample.
-        seconds: mean a picture.
-        memory: largest, bytes.
-        groups: mean PSNR of each group that the dataset has, dB.
-        timed: run time as the table's paper takes it, or None.
+        facts: facts of the entry: weights, cost, device, options.
+        count: number of scored samples.
+        failed: number of samples with errors.
+        psnr: mean PSNR, dB.
+        ssim: mean SSIM.
+        gain: mean gain over the baseline's PSNR, dB; None without a baseline.
+        worst: name and gain of the sample with the smallest gain.
+        best: name and gain of the sample with the largest gain; None with a single sample.
+        seconds: mean time per picture.
+        memory: peak memory, bytes.
+        groups: mean PSNR of each group of the dataset, dB.
+        timed: run time measured as in the table's paper, or None.
     """
 
     facts: dict[str, Any]
@@ -58,21 +58,21 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything a reader needs to compare, or to repeat it.
+    """Everything needed to compare or reproduce a benchmark.
 
     Attributes:
-        dataset: name.
-        description: of the dataset.
-        data_sha256: of names and bytes of all samples.
-        count: samples asked for.
-        whole: whether that is all that the dataset has.
-        protocol: every convention.
-        entries: in the order asked for.
-        published: rows of papers beside entries of the same networks.
-        rows: every entry on every sample.
+        dataset: name of the dataset.
+        description: description of the dataset.
+        data_sha256: sha256 of the names and bytes of all samples.
+        count: number of requested samples.
+        whole: whether these are all samples of the dataset.
+        protocol: conventions of the scores.
+        entries: summaries in the requested order.
+        published: comparisons with rows of papers.
+        rows: scores of every entry on every sample.
         table: name of the paper's table, or "".
-        notes: what the paper says of it, and what is assumed where it says nothing.
-        version: of restore.
+        notes: notes of the paper, and assumptions where it is not specific.
+        version: version of restore.
     """
 
     dataset: str
@@ -82,7 +82,7 @@ class Report:
     whole: bool
     protocol: dict[str, Any]
     entries: list[Summary]
-    published: list[Beside]
+    published: list[Comparison]
     rows: list[Row]
     table: str = ""
     notes: tuple[str, ...] = ()
@@ -92,12 +92,12 @@ class Report:
 def summarise(
     benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed] = MappingProxyType({})
 ) -> Report:
-    """Means, gains over bicubic where it was asked for, and the published rows beside them.
+    """Means, gains over bicubic if it is among the entries, and comparisons with published rows.
 
     Args:
-        benchmark: what was scored.
-        rows: of it.
-        timed: run times by entry, where the table has some.
+        benchmark: the benchmark.
+        rows: its rows.
+        timed: run times by entry, if the table has run times.
     """
     by_entry = {
         entry.name: [r for r in rows if r.entry == entry.name] for entry in benchmark.entries
@@ -132,7 +132,7 @@ def summarise(
         whole=benchmark.whole,
         protocol=asdict(benchmark.protocol),
         entries=list(summaries.values()),
-        published=beside(benchmark, scores, seconds),
+        published=compare(benchmark, scores, seconds),
         rows=list(rows),
         table=table.name if table else "",
         notes=tuple(notes),
@@ -175,7 +175,7 @@ COLUMNS = (
     "model", "PSNR", "SSIM", "gain", "least gain", "params", "s", "MiB",
     "weights", "GMACs", "device", "precision", "TLSC", "tile",
 )  # fmt: skip
-SCORES = 8  # of them, the first, are scores and cost; the others say how they came about
+SCORES = 8  # the first columns are scores and costs, the others are settings
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
@@ -206,14 +206,14 @@ def table(report: Report) -> list[tuple[str, ...]]:
 
 
 def published_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns that are not empty, and the published rows as text."""
+    """The non-empty columns, and the published rows as text."""
     rows = [one.cells() for one in report.published]
     kept = [n for n in range(len(PUBLISHED_COLUMNS)) if any(row[n] != "-" for row in rows)]
     return tuple(PUBLISHED_COLUMNS[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
 
 def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns, and the published and measured PSNR per group; both empty without groups."""
+    """Columns and rows of the published and measured PSNR per group; empty without groups."""
     groups = list(dict.fromkeys(name for entry in report.entries for name in entry.groups))
     if not groups:
         return (), []
@@ -230,7 +230,7 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 
 def heading(report: Report) -> list[str]:
-    """What was measured, and how, in a few lines."""
+    """A few lines on what was measured, and how."""
     part = "all" if report.whole else "a part of its pictures,"
     lines = [
         f"{report.dataset}: {report.description}; {part} "
@@ -243,16 +243,17 @@ def heading(report: Report) -> list[str]:
         if timed := entry.timed:
             lines.append(
                 f"{entry.facts['name']}: {timed.seconds:.3g} s for {timed.width}x{timed.height} on "
-                f"{timed.device}, median of {RUNS} after {timed.warm_up}"
+                f"{timed.device}, median of {RUNS} runs after "
+                f"{counted(timed.warm_up, 'warm-up run')}"
             )
     failed = sum(entry.failed for entry in report.entries)
     if failed:
-        lines.append(f"{failed} results are missing: see the errors in the rows")
+        lines.append(f"{counted(failed, 'result')} missing: see the errors in the rows")
     return lines
 
 
 def to_markdown(report: Report) -> str:
-    """The tables, for a README or a paper's repository."""
+    """The report as Markdown."""
     lines = [
         f"# {report.table or report.dataset}",
         "",
@@ -263,13 +264,13 @@ def to_markdown(report: Report) -> str:
     for columns, rows in (published_table(report), groups_table(report)):
         if rows:
             lines += ["", *markdown_table(columns, rows)]
-    lines += ["", f"restore {report.version}. Seconds and MiB are of this machine, per picture; "]
-    lines += ["GMACs for a 64x64 input."]
+    lines += ["", f"restore {report.version}. Seconds and MiB are per picture, on this machine;"]
+    lines += ["GMACs are for a 64x64 input."]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def to_csv(report: Report) -> str:
-    """The report as CSV: a row for every entry and sample."""
+    """The report as CSV: a row per entry and sample."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("model", "picture", "psnr", "ssim", "seconds", "memory", "width", "height"))
@@ -325,7 +326,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has neither NaN nor infinity (null, and the word), nor decimals."""
+    """Convert what JSON lacks: NaN to null, infinity to "inf", decimals to floats."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, dict):

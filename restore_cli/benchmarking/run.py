@@ -1,7 +1,7 @@
-"""Scoring: every entry on every sample, once; what is done stays done.
+"""Scores every entry on every sample, and stores the rows.
 
-A row is known by all that decides it (weights, options, protocol, the sample's bytes), so a report
-that was stopped goes on, and one that is asked for again costs nothing.
+A row has a hash of everything that determines it (weights, options, protocol, the sample's bytes),
+so an interrupted benchmark can be resumed, and rows are not computed again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,16 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.weights.manifest import load_manifest
 
-COST_SIDE = 64  # multiply-adds are given for an input of so many pixels a side
+COST_SIDE = 64  # side of the input for which multiply-adds are counted, pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is compared: a pipeline with its options.
+    """A pipeline with its options, to be compared with others.
 
     Attributes:
-        name: as asked for, e.g. `mprnet-mscam` or `mprnet+gfn`.
-        pipeline: loaded.
+        name: name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
+        pipeline: the loaded pipeline.
     """
 
     name: str
@@ -60,12 +61,12 @@ class Entry:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its pixels, its seconds and its memory."""
-        device = str(self.pipeline.options.device)  # of the seconds and the memory
+        """Everything that determines its pixels, time and memory."""
+        device = str(self.pipeline.options.device)  # for time and memory
         return {**self.pipeline.identity, "device": device}
 
     def facts(self) -> dict[str, Any]:
-        """What the report says of it: weights, cost, device and everything in `identity`."""
+        """Facts for the report: weights, cost, device and everything in `identity`."""
         costs = [_macs(fact.network) for fact in self.pipeline.facts if fact.network]
         return {
             "name": self.name,
@@ -82,16 +83,17 @@ class Row:
     """The score of one entry on one sample.
 
     Attributes:
-        key: hash of everything that decides the score.
+        key: hash of everything that determines the score.
         entry: name of the entry.
         sample: name of the sample.
-        psnr: dB; inf for a perfect picture.
-        ssim: NaN where the protocol has none.
-        seconds: of restoring, without reading and scoring.
-        memory: peak bytes of the GPU; on a CPU the process' growth, looked at 50 times a second.
-        width: of the degraded picture.
-        height: likewise.
-        error: what went wrong, or "".
+        psnr: PSNR, dB; inf for equal pictures.
+        ssim: SSIM; NaN if the protocol has none.
+        seconds: time of restoring, without reading and scoring.
+        memory: peak memory of the GPU, bytes; on a CPU the growth of the process, sampled 50 times
+            a second.
+        width: width of the degraded picture.
+        height: height of the degraded picture.
+        error: error message, or "".
     """
 
     key: str
@@ -111,16 +113,16 @@ class Benchmark:
     """What to score.
 
     Attributes:
-        dataset: the samples' set.
-        samples: all, or the first of them.
-        protocol: how.
-        entries: what.
+        dataset: the dataset.
+        samples: all of its samples, or the first ones.
+        protocol: protocol of the scores.
+        entries: entries to compare.
         output: folder for `rows.jsonl`, reports and pictures.
         save_images: whether restored pictures are kept, as PNG, in `output/images/ENTRY`.
-        whole: whether `samples` is all there is.
-        table: of a paper, whose rows stand beside; None for those of the dataset.
-        shard: (i, n): only every n-th sample from the i-th on, counted from 1, with a log of its
-            own, so that n processes can share the work; a run without it puts them together.
+        whole: whether `samples` are all samples of the dataset.
+        table: table of a paper to compare with; None for all rows on the dataset.
+        shard: (i, n): only every n-th sample from the i-th on, counted from 1, with a separate log,
+            so that n processes can share the work; a run without it merges the logs.
     """
 
     dataset: Dataset
@@ -135,56 +137,56 @@ class Benchmark:
 
     @property
     def log(self) -> Path:
-        """Where this process writes its rows."""
+        """The file that this process writes rows to."""
         return self.output / (
             "rows-{}-of-{}.jsonl".format(*self.shard) if self.shard else "rows.jsonl"
         )
 
 
 def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
-    """Load what is to be compared.
+    """Load an entry.
 
     Args:
         text: `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`.
-        options: of its networks.
-        scale: of bicubic, where it stands alone.
-        suffix: of its name.
+        options: options of its networks.
+        scale: scale of bicubic, if it is the only stage.
+        suffix: suffix of its name.
 
     Raises:
-        UsageError: an unknown name.
-        WeightsError: weights that are missing or do not fit.
+        UsageError: a name is unknown.
+        WeightsError: weights are missing or do not fit.
     """
     name, _, weights = text.partition("=")
     alone = name.strip() == BICUBIC
-    if alone:  # it does the same in every pose
+    if alone:  # a self-ensemble has no effect
         options = replace(options, self_ensemble=False)
     spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
     return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
 
 
 def models_of_scale(scale: int) -> list[str]:
-    """Every model of that scale that has weights here, then bicubic."""
+    """Every model of that scale with default weights, then bicubic."""
     checkpoints = load_manifest().checkpoints.values()
     models = [c.model for c in checkpoints if c.default and MODELS[c.model].scale == scale]
     return [*models, BICUBIC]
 
 
 def check(benchmark: Benchmark) -> None:
-    """Refuse what cannot be compared, before anything runs.
+    """Check that the entries can be compared, before anything runs.
 
     Raises:
-        UsageError: an entry of another scale than the dataset, or two of one name.
+        UsageError: an entry has another scale than the dataset, or two have the same name.
     """
     names = [entry.name for entry in benchmark.entries]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"'{twice}' is asked for twice")
+        raise UsageError(f"model '{twice}' is given twice", hint="give each --model once")
     for entry in benchmark.entries:
         if entry.scale != benchmark.dataset.scale:
             raise UsageError(
-                f"'{entry.name}' enlarges x{entry.scale}, "
-                f"dataset '{benchmark.dataset.name}' is x{benchmark.dataset.scale}",
-                hint="compare models of one scale; `restore models` shows it",
+                f"'{entry.name}' has scale x{entry.scale}, but dataset "
+                f"'{benchmark.dataset.name}' has scale x{benchmark.dataset.scale}",
+                hint="give models of the dataset's scale; see `restore models`",
             )
 
 
@@ -192,11 +194,11 @@ def run(
     benchmark: Benchmark,
     report: Callable[[Row, bool], None] = lambda row, kept: None,
 ) -> list[Row]:
-    """Every row, in the order of entries and samples; those of an earlier run are not made again.
+    """Compute all rows, in the order of entries and samples, except those of earlier runs.
 
     Args:
         benchmark: what to score.
-        report: called with each row, and whether it was there already.
+        report: called with each row, and whether it is from an earlier run.
 
     Raises:
         UsageError: the output cannot be written.
@@ -206,7 +208,7 @@ def run(
         benchmark.log.open("a", encoding="utf-8").close()
     except OSError as error:
         raise UsageError(
-            f"cannot write into '{benchmark.output}': {error.strerror}",
+            f"cannot write to '{benchmark.output}': {error.strerror}",
             hint="choose another --output",
         ) from error
     logs = sorted(benchmark.output.glob("rows*.jsonl"))
@@ -223,7 +225,7 @@ def run(
 
 
 def read_rows(log: Path) -> list[Row]:
-    """Rows of an earlier run; a line that was cut off is left out."""
+    """Rows of an earlier run, without incomplete lines."""
     rows = []
     for line in log.read_text("utf-8").splitlines() if log.exists() else ():
         try:
@@ -234,7 +236,7 @@ def read_rows(log: Path) -> list[Row]:
 
 
 def image_path(output: Path, row: Row) -> Path:
-    """Where a restored picture is kept: a name that no other weights, options or pictures share."""
+    """The file of a restored picture, whose name depends on weights, options and picture."""
     entry, sample = (
         re.sub(r"[^\w.+=-]+", "_", text).lstrip(".") for text in (row.entry, row.sample)
     )
@@ -242,7 +244,7 @@ def image_path(output: Path, row: Row) -> Path:
 
 
 def content_hash(samples: Sequence[Pair]) -> str:
-    """Digest of the names and bytes of all samples: equal for reports on equal data."""
+    """Digest of the names and bytes of all samples."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(os.fsencode(f"{sample.name} {_sample_hash(sample)}\n"))
@@ -250,10 +252,10 @@ def content_hash(samples: Sequence[Pair]) -> str:
 
 
 def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
-    """The degraded picture and its references (1, 3, H, W), as the protocol wants them.
+    """The degraded picture and its references (1, 3, H, W), as the protocol needs them.
 
     Raises:
-        PictureError: unreadable, or sizes that do not fit each other.
+        PictureError: a picture cannot be read, or the sizes do not match.
     """
     references = [frame for path in sample.references for frame in read_references(path)]
     degraded = read_image(sample.degraded, icc="keep").pixels
@@ -273,8 +275,8 @@ def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Ten
     expected = tuple(side * dataset.scale for side in degraded.shape[-2:])
     if any(tuple(r.shape[-2:]) != expected for r in references):
         raise PictureError(
-            f"sample '{sample.name}': '{sample.degraded.name}' and "
-            f"'{sample.references[0].name}' do not fit at x{dataset.scale}"
+            f"sample '{sample.name}': the sizes of '{sample.degraded.name}' and "
+            f"'{sample.references[0].name}' do not match at scale x{dataset.scale}"
         )
     prepared, first = protocol.prepare(degraded, references[0])
     return prepared, [first, *(protocol.prepare(degraded, r)[1] for r in references[1:])]
@@ -289,7 +291,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
         for sample in benchmark.samples:
             key = hashlib.sha256(os.fsencode(f"{identity} {_sample_hash(sample)}")).hexdigest()[:24]
             if key in known:
-                # It may have been called otherwise then.
+                # The entry or sample may have had another name.
                 row = replace(known[key], entry=entry.name, sample=sample.name)
                 if not benchmark.save_images or image_path(benchmark.output, row).exists():
                     yield row, True
@@ -335,7 +337,7 @@ def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
 
 
 class _Peak:
-    """The largest growth of this process inside the block."""
+    """Measures the peak growth of this process's memory inside the block."""
 
     def __enter__(self) -> _Peak:
         self.bytes = 0
@@ -357,19 +359,15 @@ class _Peak:
                 return
 
 
-_HASHES: dict[tuple[Path, int, int], str] = {}
-
-
 def _sample_hash(sample: Pair) -> str:
-    return " ".join(_file_hash(path) for path in (sample.degraded, *sample.references))
+    files = [(path, path.stat()) for path in (sample.degraded, *sample.references)]
+    return " ".join(_file_hash(path, file.st_size, file.st_mtime_ns) for path, file in files)
 
 
-def _file_hash(path: Path) -> str:
-    facts = path.stat()
-    key = (path, facts.st_size, facts.st_mtime_ns)
-    if key not in _HASHES:
-        _HASHES[key] = sha256(path)
-    return _HASHES[key]
+@cache
+def _file_hash(path: Path, size: int, modified: int) -> str:
+    """The sha256 of a file; size and time of modification are keys of the cache."""
+    return sha256(path)
 
 
 def _macs(network: Any) -> int:

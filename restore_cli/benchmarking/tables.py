@@ -1,4 +1,4 @@
-"""Selects what to run for a table of a paper: its parts, and its networks with their options."""
+"""Selects the parts and networks of a paper's table to measure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from restore_cli.inference.restorer import RestorerOptions
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A network that a table has rows of.
+    """A network of a table.
 
     Attributes:
-        model: name.
-        tlsc: whether its statistics are local; None for as the weights say.
+        model: name of the model.
+        tlsc: whether its statistics are local; None for the default of the weights.
         self_ensemble: whether the mean of eight poses is taken.
     """
 
@@ -26,11 +26,11 @@ class Wanted:
     self_ensemble: bool
 
     def options(self, given: RestorerOptions, self_ensemble: bool | None) -> RestorerOptions:
-        """The table's switches, but for those that were given.
+        """The table's options, except those that the user gave.
 
         Args:
-            given: by the user; `tlsc` None where it was not.
-            self_ensemble: likewise.
+            given: options of the user; `tlsc` is None if not given.
+            self_ensemble: option of the user, or None.
         """
         ensemble = self.self_ensemble if self_ensemble is None else self_ensemble
         local = self.tlsc if given.tlsc is None else given.tlsc
@@ -38,7 +38,7 @@ class Wanted:
 
 
 def wanted(table: Table) -> list[Wanted]:
-    """Every network of the table, once for each setting of its rows' switches."""
+    """Every network of the table, with each combination of TLSC and self-ensemble in its rows."""
     found = (
         Wanted(row.model, row.tlsc, bool(row.self_ensemble)) for _, row in table.lines() if row.own
     )
@@ -46,17 +46,17 @@ def wanted(table: Table) -> list[Wanted]:
 
 
 def parts(name: str, dataset: str | None = None) -> list[Table]:
-    """The parts of a table that can be measured, or the one on a dataset.
+    """The parts of a table that can be measured, or only the part for a dataset.
 
-    A dataset that is in none of them takes the place of the only part, or of that whose pictures it
-    shares (`gopro-linear` for `gopro`).
+    A dataset that is in none of the parts replaces that of the only part, or of the part with the
+    same pictures (`gopro-linear` for `gopro`).
 
     Args:
-        name: such as `shoyan-2022/1`.
-        dataset: asked for instead of all.
+        name: name of the table, such as `shoyan-2022/1`.
+        dataset: the requested dataset; None for all.
 
     Raises:
-        UsageError: an unknown table, or a dataset that cannot stand for any of its own.
+        UsageError: the table is unknown, or the dataset can replace none of its datasets.
     """
     found = [table for table in get_table(name) if table.dataset]
     if dataset is None or not found:
@@ -68,7 +68,7 @@ def parts(name: str, dataset: str | None = None) -> list[Table]:
     chosen = exact or near or (found if len(found) == 1 else [])
     if not chosen:
         raise UsageError(
-            f"table '{name}' has no part on '{dataset}'",
+            f"table '{name}' has no part for dataset '{dataset}'",
             hint=f"its datasets: {', '.join(folders)}",
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Run times as the papers take them: one size, some runs before, waiting for the device."""
+"""Run times as in the papers: at one size, after warm-up runs, with synchronisation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from restore_cli.benchmarking.run import Entry
 
-RUNS = 3  # of which the median counts
+RUNS = 3  # timed runs, of which the median is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Timed:
 
     Attributes:
         seconds: median of `RUNS`.
-        width: of the input, pixels.
-        height: likewise.
-        warm_up: runs before that were not counted.
-        device: it ran on, with its name where it has one.
+        width: width of the input, pixels.
+        height: height of the input, pixels.
+        warm_up: number of warm-up runs.
+        device: device, with the name of a GPU.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Timed:
 
 
 def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
-    """Time of restoring one picture of random pixels, without reading and writing."""
+    """Time to restore one picture of random pixels, without reading and writing."""
     device = entry.pipeline.options.device
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     seconds = []

@@ -265,7 +265,7 @@ def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: b
 
 
 def _show(report: Report, request: Request) -> None:
-    from restore_cli.benchmarking.beside import COLUMNS as PUBLISHED_COLUMNS
+    from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
     from restore_cli.benchmarking.report import (
         COLUMNS,
         SCORES,

@@ -1,8 +1,8 @@
-"""Blur from videos: the mean of neighbouring frames in light, as REDS and GoPro were made.
+"""Blur from videos: the mean of neighbouring frames in linear light, as in REDS and GoPro.
 
 Nah et al., "Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring", CVPR 2017;
-equations 3 and 5 of Chu et al. 2022: the blurry picture is g(mean of g^-1(frames)), g the camera's
-response, and the middle frame is the sharp one.
+equations 3 and 5 of Chu et al. 2022: the blurry picture is g(mean of g^-1(frames)) with the
+camera's response g, and the middle frame is the sharp one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def read_frames(path: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their numbers.
 
     Raises:
-        PictureError: not a video that can be read, no frames, a frame that cannot be read or of
-            another size than the first.
+        PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
+            in size from the first.
     """
-    frames = _folder(path) if path.is_dir() else _video(path)
+    frames = map(read_rgb8, list_pictures(path)) if path.is_dir() else _video(path)
     first: torch.Size | None = None
     for n, frame in enumerate(frames):
         if first is not None and frame.shape != first:
@@ -42,19 +42,16 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         raise PictureError(f"'{path}' has no frames")
 
 
-def _folder(path: Path) -> Iterator[Tensor]:
-    for file in list_pictures(path):
-        yield read_rgb8(file)
-
-
 def _video(path: Path) -> Iterator[Tensor]:
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise PictureError(f"cannot read the video '{path}'", hint="is it a whole video file?")
+            raise PictureError(
+                f"cannot read the video '{path}'", hint="check that the file is a complete video"
+            )
         while True:
-            there, frame = capture.read()
-            if not there:
+            found, frame = capture.read()
+            if not found:
                 return
             yield torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
     finally:
@@ -62,15 +59,15 @@ def _video(path: Path) -> Iterator[Tensor]:
 
 
 def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> Tensor:
-    """(3, H, W) encoded mean of frames in light, float32 in [0, 1].
+    """(3, H, W) encoded mean of frames in linear light, float32 in [0, 1].
 
     Args:
         frames: (3, H, W) uint8, at least one.
-        response: of the camera.
-        between: frames interpolated between two, see `interpolate`.
+        response: response of the camera.
+        between: number of frames interpolated between two, see `interpolate`.
 
     Raises:
-        ValueError: no frame.
+        ValueError: there is no frame.
     """
     total: Tensor | None = None
     count = 0
@@ -90,12 +87,12 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
 def interpolate(first: Tensor, second: Tensor, count: int) -> list[Tensor]:
     """Views between two frames, by dense optical flow (DIS); float32 in [0, 1].
 
-    REDS used a network for this. With flow, what one frame hides and the other shows is blended.
+    REDS used a network for this. Optical flow blends regions that are occluded in one frame.
 
     Args:
         first: (3, H, W) uint8.
-        second: likewise.
-        count: of views, evenly spaced in time, without the frames themselves.
+        second: (3, H, W) uint8.
+        count: number of views, evenly spaced in time, without the frames themselves.
     """
     a, b = (frame.permute(1, 2, 0).numpy() for frame in (first, second))
     grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_RGB2GRAY) for x in (a, b)]

@@ -1,7 +1,7 @@
 """JPEG as torch functions: colour transform, 4:2:0, 8x8 DCT, quantisation and back.
 
-The entropy coding is lossless and left out, so the whole batch stays on its device, each image
-with its own quality. Tables and quality scaling are those of libjpeg (ITU-T T.81 annex K).
+Entropy coding is lossless and omitted, so the whole batch stays on its device, with a quality per
+image. Tables and quality scaling are those of libjpeg (ITU-T T.81 annex K).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TO_YCC = torch.tensor(
 
 
 def compress_jpeg(image: Tensor, quality: Tensor) -> Tensor:
-    """What is left of an image after JPEG with 4:2:0 chroma.
+    """An image after JPEG compression with 4:2:0 chroma.
 
     Args:
         image: (B, 3, H, W) in [0, 1]; rounded to 8 bits first, as an encoder receives it.

@@ -1,4 +1,4 @@
-"""Blur by a kernel, the same over the whole picture: given, random, Gaussian or a defocus disc."""
+"""Uniform blur by a kernel: given, random, Gaussian or a defocus disc."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.nn import functional as F
 from restore_cli.errors import UsageError
 
 _DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
-_TOLERANCE = 1e-3  # of a kernel's sum; published kernels are rounded
+_TOLERANCE = 1e-3  # for a kernel's sum, since published kernels are rounded
 _OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
 
 
 def convolve(linear: Tensor, kernels: list[np.ndarray]) -> Tensor:
-    """Each image with its own kernel; the edge is repeated outwards.
+    """Convolve each image with its own kernel; border values are replicated outwards.
 
     Args:
         linear: (B, C, H, W).
-        kernels: one per image, odd sides, each summing to 1. Convolution proper: a single bright
-            point becomes the kernel.
+        kernels: one per image, with odd sides and a sum of 1. This is a convolution, not a
+            correlation: a single bright point becomes the kernel.
     """
     return torch.cat([_convolve(linear[n : n + 1], k) for n, k in enumerate(kernels)])
 
@@ -51,7 +51,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 
 def disc_kernel(radius: float) -> np.ndarray:
-    """Image (N, N) of a point out of focus: a disc with antialiased edge, sum 1."""
+    """Point spread function (N, N) of defocus: a disc with antialiased edge, sum 1."""
     side = int(np.ceil(radius))
     grid = (np.arange((2 * side + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - side - 0.5
     inside = (grid[:, None] ** 2 + grid[None] ** 2 <= radius**2).astype(np.float64)
@@ -60,11 +60,11 @@ def disc_kernel(radius: float) -> np.ndarray:
 
 
 def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
-    """A path (N, 2) drawn into a kernel (side, side), as long as fits, sum 1.
+    """A path (N, 2) as a kernel (side, side), scaled to fill it, sum 1.
 
     Args:
         path: (T, 2) points, x then y.
-        side: odd; the path's larger extent becomes side - 1 pixels.
+        side: side of the kernel, odd; the path's larger extent becomes side - 1 pixels.
     """
     middle = (path.min(0) + path.max(0)) / 2
     extent = max(float(np.ptp(path, axis=0).max()), 1e-12)
@@ -82,11 +82,13 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
 
 
 def read_kernel(path: Path) -> np.ndarray:
-    """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a picture (grey, sum made 1).
+    """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
+
+    The values of a picture are rounded, so they are normalised to a sum of 1.
 
     Raises:
-        UsageError: unreadable, not a matrix, negative, of even side, or numbers that do not sum to
-            1. A picture's values are rounded, so only their proportions count.
+        UsageError: the file cannot be read, is not a matrix, has negative values or an even side,
+            or its numbers do not sum to 1.
     """
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
@@ -97,11 +99,11 @@ def read_kernel(path: Path) -> np.ndarray:
     if kernel.ndim != 2 or min(kernel.shape) < 1:
         raise UsageError(f"the kernel '{path}' is not a matrix: its shape is {kernel.shape}")
     if not np.isfinite(kernel).all() or kernel.min() < 0:
-        raise UsageError(f"the kernel '{path}' has values below 0 or not finite")
+        raise UsageError(f"the kernel '{path}' has values that are negative or not finite")
     if not all(side % 2 for side in kernel.shape):
         raise UsageError(
-            f"the kernel '{path}' is {kernel.shape[1]}x{kernel.shape[0]}, without a middle",
-            hint="give it odd sides",
+            f"the kernel '{path}' is {kernel.shape[1]}x{kernel.shape[0]}, but needs odd sides",
+            hint="pad it with zeros to odd sides",
         )
     total = float(kernel.sum())
     if total == 0 or not (picture or abs(total - 1) < _TOLERANCE):
@@ -127,7 +129,7 @@ def _read_numbers(path: Path) -> np.ndarray:
         raise ValueError(str(error)) from error
     matrices = [v for v in found.values() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"]
     if len(matrices) != 1:
-        raise ValueError(f"it holds {len(matrices)} matrices of numbers, and one is wanted")
+        raise ValueError(f"it contains {len(matrices)} matrices of numbers, not one")
     return np.asarray(matrices[0], np.float64)
 
 

@@ -1,10 +1,10 @@
-"""Motion blur: random camera paths as homographies, and objects that move on their own.
+"""Motion blur: random camera paths as homographies, and objects with their own motion.
 
 A path is the motion during one exposure: `samples` poses of a camera, each a homography. With three
 degrees of freedom the camera rotates, K R K^-1, which is the dominant part of hand shake (Whyte et
 al., "Non-uniform deblurring for shaken images", CVPR 2010); with six it also moves in front of a
 scene of constant depth, K R (I + t n^T / d) K^-1. Paths are centred: the mean pose is the identity,
-so that the sharp picture is the best answer to the blurred one rather than a shifted copy of it.
+so that blurred and sharp pictures are aligned.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Trajectory:
         shift: (T, 2) displacement of the picture's centre in pixels, x then y; mean zero.
         roll: (T,) rotation about the optical axis in radians; mean zero.
         focal: focal length in pixels.
-        centre: x, y of the optical axis in pixels of the image that is blurred (may lie outside).
-        translation: (T, 3) of the camera, in units of the scene's depth; mean zero. None: at rest.
+        centre: x, y of the optical axis in pixels of the blurred image (possibly outside of it).
+        translation: (T, 3) translation of the camera, in units of the scene's depth; mean zero.
+            None for a camera that only rotates.
     """
 
     shift: np.ndarray
@@ -40,7 +41,7 @@ class Trajectory:
 
     @property
     def path(self) -> np.ndarray:
-        """(T, 2) where the picture's centre goes, in pixels."""
+        """(T, 2) path of the picture's centre, in pixels."""
         if self.translation is None:
             return self.shift
         return np.asarray(self.shift - self.focal * self.translation[:, :2])
@@ -51,7 +52,7 @@ class Trajectory:
         return float(np.hypot(*np.diff(self.path, axis=0).T).sum())
 
     def record(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON; every digit is kept."""
+        """Plain numbers and lists for JSON, without loss of precision."""
         moved = None if self.translation is None else self.translation.tolist()
         return {
             "shift": self.shift.tolist(),
@@ -75,7 +76,7 @@ class Trajectory:
         )
 
     def homographies(self) -> np.ndarray:
-        """(T, 3, 3) float64 maps from a pixel of the blurred picture to the sharp one's."""
+        """(T, 3, 3) float64 maps from pixels of the blurred picture to those of the sharp one."""
         yaw = -np.arctan(self.shift[:, 0] / self.focal)
         pitch = np.arctan(self.shift[:, 1] / self.focal)
         zero, one = np.zeros_like(yaw), np.ones_like(yaw)
@@ -118,7 +119,7 @@ def draw_trajectory(
         samples: poses T, at least 2.
         picture: height, width of the whole picture in pixels; fixes field of view and roll.
         centre: optical axis in the coordinates of the image that will be blurred.
-        degrees_of_freedom: 3 for a camera that turns, 6 for one that also moves.
+        degrees_of_freedom: 3 for a camera that rotates, 6 for one that also moves.
     """
     height, width = picture
     angle = rng.uniform(0, 2 * np.pi)
@@ -129,15 +130,15 @@ def draw_trajectory(
     velocity = drift + rng.uniform(0, 1.5) * walk[:, :2]
     shift = np.cumsum(velocity, axis=0)
     shift *= length / max(np.hypot(*np.diff(shift, axis=0).T).sum(), 1e-12)
-    # Roll moves the corners; up to about half of what the shake moves the centre.
+    # Roll moves the corners, by up to about half of the centre's path.
     roll = np.cumsum(rng.uniform(-1, 1) + rng.uniform(0, 1) * walk[:, 2])
     roll *= rng.uniform(0, 0.5) * length / (np.hypot(height, width) / 2) / max(np.ptp(roll), 1e-12)
     focal = rng.uniform(0.7, 1.5) * max(height, width)
     turned = Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
     if degrees_of_freedom == 3 or length == 0:
         return turned
-    # Sideways as far as the rotation goes at most; forwards, up to half of what the shake moves
-    # the corners. Then both together are scaled to the length that was asked for.
+    # Translation sideways causes at most the displacement of the rotation, forwards at most half of
+    # it, at the corners. Then both together are scaled to the requested length.
     walk = np.cumsum(np.cumsum(rng.standard_normal((samples, 3)), axis=0), axis=0)
     walk -= walk.mean(0)
     walk /= np.ptp(walk, axis=0) + 1e-12
@@ -158,7 +159,7 @@ def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
     """Average of the views along each image's path.
 
     Args:
-        linear: (B, C, H, W) linear light; outside the frame the edge is repeated.
+        linear: (B, C, H, W) linear light; border values are replicated outwards.
         paths: one per image, all with the same number of samples.
 
     Returns:
@@ -177,17 +178,17 @@ def blur_with_object(
     mask: Tensor,
     object_paths: list[Trajectory],
 ) -> Tensor:
-    """Average of the views when an object moves on its own in front of a moving background.
+    """Average of the views of an object with its own motion in front of a moving background.
 
-    At each moment the object's mask, moved, covers the background, moved: what it uncovers and
-    what it hides are both in the average (soft occlusion).
+    In each view the moved object covers the moved background, so the average contains background
+    that is visible for a part of the exposure (soft occlusion).
 
     Args:
         linear: (B, C, H, W) background, linear.
-        paths: the camera's, one per image.
-        object_linear: (B, C, H, W) the object's texture, linear.
-        mask: (B, 1, H, W) its coverage in [0, 1].
-        object_paths: the object's own paths as seen by the camera at rest, one per image.
+        paths: paths of the camera, one per image.
+        object_linear: (B, C, H, W) texture of the object, linear.
+        mask: (B, 1, H, W) coverage by the object in [0, 1].
+        object_paths: paths of the object as seen by a camera at rest, one per image.
     """
     layer = torch.cat([object_linear * mask, mask], 1)
     total = torch.zeros_like(linear)
@@ -200,7 +201,7 @@ def blur_with_object(
 
 
 def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
-    """An object's motion seen by a camera that moves too."""
+    """The motion of an object as seen by the moving camera."""
     moved = [t.translation for t in (path, own) if t.translation is not None]
     translation = np.sum(moved, axis=0) if moved else None
     return Trajectory(
@@ -211,7 +212,7 @@ def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
 def _views(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
     """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
     height, width = linear.shape[-2:]
-    # pixel centre i -> (2i + 1)/n - 1, and back; folded into the homography.
+    # Pixel centre i <-> (2i + 1) / n - 1, combined with the homography.
     to_pixel = np.array(
         [[width / 2, 0, width / 2 - 0.5], [0, height / 2, height / 2 - 0.5], [0, 0, 1]]
     )
@@ -234,7 +235,7 @@ def draw_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     noise = torch.from_numpy(rng.standard_normal((1, 1, cells, cells)).astype(np.float32))
     smooth = F.interpolate(noise, (height, width), mode="bicubic", align_corners=True)[0, 0].numpy()
     threshold = np.quantile(smooth, rng.uniform(0.5, 0.85))
-    # The edge is about two pixels wide whatever the size of the blob.
+    # The edge is about two pixels wide, independent of the size of the blob.
     slope = np.hypot(*np.gradient(smooth)).mean() + 1e-6
     coverage: np.ndarray = np.clip((smooth - threshold) / (2 * slope) + 0.5, 0, 1)
     return coverage

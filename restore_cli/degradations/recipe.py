@@ -1,7 +1,7 @@
-"""A degradation recipe: steps in order, a camera response, and what is kept of each picture.
+"""A degradation recipe: steps in order, a camera response, and rules for sizes and patches.
 
-Two stages, so that what was drawn can be written down and applied again: `draw` (random numbers, no
-pixels) and `degrade` (pixels, no random numbers).
+There are two stages, so that drawn parameters can be stored and applied again: `draw` (random
+numbers, no pixels) and `degrade` (pixels, no random numbers).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Frames(Record):
     """How the frames of a video become one blurry picture, in place of `motion` steps.
 
     Attributes:
-        count: least and largest number of frames averaged, both odd; drawn per picture.
-        between: frames that are interpolated between two (by optical flow), before averaging.
+        count: smallest and largest number of averaged frames, both odd; drawn per picture.
+        between: number of frames interpolated between two (by optical flow) before averaging.
     """
 
     count: tuple[Odd, Odd]
@@ -39,7 +39,9 @@ class Frames(Record):
     @model_validator(mode="after")
     def _odd(self) -> Frames:
         if any(count % 2 == 0 for count in self.count) or self.count[0] > self.count[1]:
-            raise ValueError("count must be two odd numbers, low and high: the middle is sharp")
+            raise ValueError(
+                "count must be two odd numbers, low and high, so that there is a middle frame"
+            )
         return self
 
 
@@ -47,10 +49,10 @@ class Patches(Record):
     """Cut the sharp picture into patches before anything else.
 
     Attributes:
-        side: of a square patch, pixels; a multiple of the recipe's scale.
-        stride: from patch to patch.
-        gradient: least mean gradient magnitude of a patch, for values in [0, 1]; flatter ones are
-            left out.
+        side: side of a square patch, pixels; a multiple of the recipe's scale.
+        stride: distance between patches, pixels.
+        gradient: smallest mean gradient magnitude of a patch, for values in [0, 1]; flatter patches
+            are left out.
     """
 
     side: Annotated[int, Field(ge=16)]
@@ -59,20 +61,20 @@ class Patches(Record):
 
 
 class DegradationRecipe(Record):
-    """What is done to a sharp picture.
+    """How sharp pictures are degraded.
 
     Attributes:
-        name: of the recipe.
-        description: one line.
-        source: where the procedure is from.
-        scale: of the downscaling step; 1 where there is none.
-        response: between encoded values and light.
+        name: name of the recipe.
+        description: description, one line.
+        source: source of the procedure.
+        scale: factor of the downscaling step; 1 without one.
+        response: camera response between encoded values and linear light.
         sizes: the sharp picture is first resized by one of these factors (with patches, by all).
-            Training ignores them, and patches: it cuts its own.
-        patches: or None for whole pictures.
-        frames: for videos and folders of frames; None where they make no sense.
-        bits: 8, or 32 for values as they come (float32, not clipped).
-        steps: in order.
+            Training ignores sizes and patches, and makes its own crops.
+        patches: cutting into patches; None for whole pictures.
+        frames: averaging of frames of videos; None for recipes that do not support videos.
+        bits: 8, or 32 for float32 values that are neither rounded nor clipped.
+        steps: steps in order.
     """
 
     name: str
@@ -92,9 +94,12 @@ class DegradationRecipe(Record):
         if kinds.count("downscale") > 1:
             raise ValueError("more than one downscale step")
         if (self.scale > 1) != ("downscale" in kinds):
-            raise ValueError(f"scale {self.scale} and a downscale step must go together")
+            needs = "needs" if self.scale > 1 else "does not permit"
+            raise ValueError(f"scale {self.scale} {needs} a downscale step")
         if self.patches and self.patches.side % self.scale:
-            raise ValueError(f"patches of {self.patches.side} px cannot shrink x{self.scale}")
+            raise ValueError(
+                f"patches of {self.patches.side} px are not divisible by scale {self.scale}"
+            )
         if "downscale" in kinds:
             for step in self.steps[kinds.index("downscale") :]:
                 if isinstance(step, Motion) and step.objects:
@@ -102,13 +107,13 @@ class DegradationRecipe(Record):
         return self
 
     def before_downscale(self) -> DegradationRecipe:
-        """The steps up to the downscale step, at scale 1: the blurry picture at full size."""
+        """The steps before the downscale step, at scale 1, for the blurry picture at full size."""
         kinds = [step.kind for step in self.steps]
         last = kinds.index("downscale") if "downscale" in kinds else len(kinds)
         return self.model_copy(update={"scale": 1, "steps": self.steps[:last]})
 
     def at_scale(self, scale: int) -> DegradationRecipe:
-        """The same with another scale; the downscale step comes last among the blurs, or goes."""
+        """The recipe at another scale: a downscale step is inserted after the blurs, or removed."""
         values = self.model_dump()
         steps = [step for step in values["steps"] if step["kind"] != "downscale" or scale > 1]
         if scale > 1 and self.scale == 1:
@@ -120,15 +125,15 @@ class DegradationRecipe(Record):
         return DegradationRecipe.model_validate(values | {"scale": scale, "steps": steps})
 
 
-Parameters = list[Drawn | None]  # of one picture, one per step
+Parameters = list[Drawn | None]  # parameters of one picture, one entry per step
 
 
 def load_degradation(name_or_path: str) -> DegradationRecipe:
     """A shipped recipe by name, or one from a file.
 
     Raises:
-        UsageError: unknown name.
-        RecipeError: unknown key, wrong type, value out of range.
+        UsageError: the name is unknown.
+        RecipeError: a key is unknown, or a value has a wrong type or is out of range.
     """
     return toml_file.load(DegradationRecipe, name_or_path, FOLDER, "degradation recipe")
 
@@ -149,11 +154,11 @@ def draw(
     """Draw one picture's parameters.
 
     Args:
-        recipe: the ranges.
+        recipe: recipe with the ranges.
         rng: source of all randomness.
-        picture: height, width of the whole picture the image is (a crop of).
+        picture: height, width of the whole picture that the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
-        motion: whether motion is drawn; not where frames were averaged: the blur is there.
+        motion: whether motion is drawn; averaged frames contain the motion blur already.
     """
     parameters: Parameters = []
     shrunk = 1
@@ -177,14 +182,14 @@ def degrade(
 
     Args:
         sharp: (B, 3, H, W) encoded values in [0, 1].
-        parameters: one per image.
-        recipe: that they were drawn from.
-        margin: pixels cut from each side after the last step that mixes neighbours, a multiple of
-            the scale, so that a training crop sees real neighbours instead of a repeated edge.
-        reference: what is sharp, where `sharp` is blurred already (averaged frames).
+        parameters: drawn parameters, one entry per image.
+        recipe: recipe that they were drawn from.
+        margin: pixels cropped from each side after the last step that mixes neighbours, a multiple
+            of the scale, so that training crops depend on real neighbours, not on padding.
+        reference: the sharp picture, if `sharp` is blurred already (averaged frames).
 
     Returns:
-        degraded (B, 3, h, w), on the 8-bit grid unless the recipe keeps 32, and its reference
+        degraded (B, 3, h, w), on the 8-bit grid unless the recipe has 32 bits, and its reference
         (B, 3, scale * h, scale * w), with h = (H - 2 margin) // scale.
     """
     scale = recipe.scale
@@ -202,7 +207,7 @@ def degrade(
             images = Images(
                 image[chosen], reference[chosen], partial(to_encoded, response=recipe.response)
             )
-            step.apply(images, [_known(drawn[n]) for drawn in parameters if drawn[n] is not None])
+            step.apply(images, [one for drawn in parameters if (one := drawn[n]) is not None])
             if len(chosen) == len(parameters):
                 image, reference = images.image, images.reference
             else:
@@ -224,16 +229,11 @@ def _without_margin(
     return image[..., inner, inner], reference[..., outer, outer]
 
 
-def _known(drawn: Drawn | None) -> Drawn:
-    assert drawn is not None
-    return drawn
-
-
 def cut_patches(sharp: Tensor, patches: Patches) -> list[tuple[int, int]]:
-    """Top, left of every patch of (1, 3, H, W) that has enough gradient.
+    """Top, left of every patch of (1, 3, H, W) with a sufficient gradient.
 
-    The mean over pixels and channels of the length of MATLAB's `gradient` (central differences,
-    one-sided at the borders), as the authors of GFN select theirs.
+    The criterion is that of GFN's authors: the mean over pixels and channels of the magnitude of
+    MATLAB's `gradient` (central differences, one-sided at the borders).
     """
     height, width = sharp.shape[-2:]
     places = [

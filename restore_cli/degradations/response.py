@@ -1,6 +1,6 @@
-"""Camera responses: between the encoded values of a file and light.
+"""Camera responses: conversion between the encoded values of a file and linear light.
 
-Blur is a mean of light, so it is computed there. Light is relative to white, which is 1.
+Blur is a mean of light, so it is computed in linear light, where white is 1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _REDS = Path(__file__).parent / "reds_response.csv"
 
 
 def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
-    """Encoded values -> light in [0, 1].
+    """Encoded values -> linear light in [0, 1].
 
     Args:
         image: (B, 3, H, W); clipped to [0, 1].
-        response: `linear`: none, as GoPro's `blur` was averaged; `gamma2.2`: as its `blur_gamma`;
-            `srgb`: IEC 61966-2-1; `reds`: the camera of REDS, as measured by its authors.
+        response: `linear`: none, as in GoPro's `blur`; `gamma2.2`: as in its `blur_gamma`; `srgb`:
+            IEC 61966-2-1; `reds`: the camera of REDS, as measured by its authors.
     """
     image = image.clamp(0, 1)
     if response == "gamma2.2":
@@ -37,7 +37,7 @@ def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
 
 
 def to_encoded(linear: Tensor, response: Response = "srgb") -> Tensor:
-    """The inverse, for any shape; light outside [0, 1] is clipped, as a sensor does."""
+    """The inverse of `to_linear`, for any shape; light is clipped to [0, 1], as by a sensor."""
     linear = linear.clamp(0, 1)
     if response == "gamma2.2":
         return linear ** (1 / 2.2)
@@ -52,10 +52,10 @@ def to_encoded(linear: Tensor, response: Response = "srgb") -> Tensor:
 
 @cache
 def _reds_table() -> tuple[Tensor, Tensor]:
-    """(3, 256) encoded values and light, both rising.
+    """(3, 256) encoded values and linear light, both increasing.
 
-    The measured curve is noisy: where it does not reach its next value by rising (2 of 768 steps),
-    the line to the next value that does is taken.
+    The measured curve is noisy: where it does not increase (2 of 768 steps), it is interpolated
+    linearly.
     """
     exposure = np.loadtxt(_REDS, delimiter=",").T
     codes = np.arange(256)
@@ -69,7 +69,7 @@ def _reds_table() -> tuple[Tensor, Tensor]:
 
 
 def _look_up(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Linear interpolation in a table (3, N) per channel of (B, 3, H, W); ends are held."""
+    """Linear interpolation in a table (3, N) per channel of (B, 3, H, W), clamped at its ends."""
     places, values = places.to(x.device), values.to(x.device)
     channels = x.transpose(0, 1).reshape(3, -1).to(places.dtype)
     high = torch.searchsorted(places, channels.contiguous()).clamp(1, places.shape[1] - 1)

@@ -1,7 +1,7 @@
-"""The steps of a degradation recipe: what each draws for a picture, and what it does to a batch.
+"""The steps of a degradation recipe: each draws parameters for a picture, and processes a batch.
 
-A step draws plain numbers, strings and lists (they go into the picture's JSON record and come back
-from it), or None when the picture is spared. Drawing sees no pixels, applying no random numbers.
+Parameters are plain numbers, strings and lists (the JSON record of a picture stores them), or None
+if the step skips the picture. Drawing uses no pixels, applying uses no random numbers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _positive(limits: tuple[float, float]) -> tuple[float, float]:
 
 def _jpeg_quality(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] < 1 or limits[1] > 100:
-        raise ValueError("JPEG quality is 1 to 100")
+        raise ValueError("JPEG quality must be between 1 and 100")
     return limits
 
 
@@ -63,13 +63,13 @@ LogRange = Annotated[Range, AfterValidator(_positive)]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the drawing of a step may depend on.
+    """Properties of a picture that the drawing of a step may depend on.
 
     Attributes:
         picture: height, width of the whole sharp picture that the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
-        scale: the recipe's.
-        shrunk: by what factor the image is smaller already when the step is applied.
+        scale: scale of the recipe.
+        shrunk: factor by which previous steps have downscaled the image.
     """
 
     picture: tuple[int, int]
@@ -84,8 +84,8 @@ class Images:
 
     Attributes:
         image: (B, 3, H, W), in the domain of the step that is applied.
-        reference: (B, 3, H', W') sharp, encoded; a step that moves what is seen moves it too.
-        to_encoded: light -> encoded values of the recipe's camera, for the reference.
+        reference: (B, 3, H', W') sharp, encoded; a step that changes the scene changes it too.
+        to_encoded: linear light -> encoded values of the recipe's camera, for the reference.
     """
 
     image: Tensor
@@ -97,39 +97,39 @@ class Step(Record, ABC):
     """One step of a degradation.
 
     Attributes:
-        probability: that it is applied to a picture.
+        probability: probability that it is applied to a picture.
     """
 
-    linear: ClassVar[bool]  # whether it works on light rather than on encoded values
-    spatial: ClassVar[bool] = True  # whether it mixes pixels that lie apart
+    linear: ClassVar[bool]  # whether it works on linear light rather than on encoded values
+    spatial: ClassVar[bool] = True  # whether it mixes neighbouring pixels
 
-    # Recipes of 0.1 say `share`, and below `freedom`.
+    # `share` here, and `freedom` below, are the names in recipes of version 0.1.
     probability: Fraction = Field(1.0, validation_alias=AliasChoices("probability", "share"))
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
-        """The step's parameters for one picture, or None."""
+        """Draw the step's parameters for one picture, or None to skip it."""
         if self.probability < 1 and rng.random() >= self.probability:
             return None
         return self.draw_own(rng, scene)
 
     @abstractmethod
     def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
-        """The parameters of a picture that is not spared."""
+        """Draw the parameters of a picture that the probability has selected."""
 
     @abstractmethod
     def apply(self, images: Images, drawn: list[Drawn]) -> None:
-        """Change `images`, which are those that were not spared."""
+        """Apply the step to images, in place, with one set of parameters each."""
 
 
 class Motion(Step):
-    """Camera shake, and objects that move on their own in front of a moving background.
+    """Camera shake, and objects with their own motion in front of a moving background.
 
     Attributes:
         sharp: fraction of the pictures taken with the camera at rest.
-        length: of the path, pixels of the sharp picture, drawn log-uniformly.
-        samples: poses averaged.
+        length: length of the path, pixels of the sharp picture, drawn log-uniformly.
+        samples: number of averaged poses.
         objects: fraction of the other pictures with a moving object.
-        degrees_of_freedom: 3 for a camera that turns, 6 for one that also moves.
+        degrees_of_freedom: 3 for a camera that rotates, 6 for one that also moves.
     """
 
     linear = True
@@ -193,10 +193,10 @@ class Motion(Step):
 
 
 class RandomKernel(Step):
-    """A random path as a kernel of stated side, the same over the whole picture (Lai et al.).
+    """Uniform blur by a random path as a kernel (Lai et al.).
 
     Attributes:
-        side: odd sides of the kernel, pixels; one of the odd numbers of the range, uniformly.
+        side: side of the kernel, pixels; drawn uniformly from the odd numbers of the range.
     """
 
     linear = True
@@ -218,10 +218,10 @@ class RandomKernel(Step):
 
 
 class Kernel(Step):
-    """A given kernel: one of several files, each as likely.
+    """Uniform blur by the kernel of a file, drawn uniformly from several.
 
     Attributes:
-        files: `.npy`, `.mat` or pictures; relative to the working folder.
+        files: `.npy`, `.mat` or pictures; paths relative to the working directory.
     """
 
     linear = True
@@ -253,7 +253,7 @@ class Gaussian(Step):
 
 
 class Defocus(Step):
-    """Out of focus: a disc. `radius` in pixels, drawn log-uniformly."""
+    """Defocus blur by a disc. `radius` in pixels, drawn log-uniformly."""
 
     linear = True
 
@@ -268,13 +268,13 @@ class Defocus(Step):
 
 
 class Highlights(Step):
-    """Lamps and reflections brighter than the file can say: light above a threshold is raised.
+    """Lamps and reflections brighter than white: linear light above a threshold is amplified.
 
-    Moved, they draw saturated streaks, which blurring clipped values cannot give.
+    Motion turns them into saturated streaks, which blurring clipped values cannot reproduce.
 
     Attributes:
-        gain: of white, drawn log-uniformly; from the threshold on it grows linearly.
-        threshold: in light.
+        gain: gain of white, drawn log-uniformly; it grows linearly from 1 at the threshold.
+        threshold: threshold in linear light.
     """
 
     linear = True
@@ -294,7 +294,7 @@ class Highlights(Step):
 
 
 class Downscale(Step):
-    """MATLAB's bicubic `imresize`, antialiased, in encoded values; the recipe says the factor."""
+    """MATLAB's bicubic `imresize`, antialiased, in encoded values, by the recipe's scale."""
 
     linear = False
 
@@ -310,11 +310,11 @@ class Downscale(Step):
 
 
 class Noise(Step):
-    """Poisson-Gaussian noise of a sensor in light, each part drawn log-uniformly.
+    """Poisson-Gaussian noise of a sensor in linear light; both parameters drawn log-uniformly.
 
     Attributes:
-        shot: variance per unit of light.
-        read: standard deviation in the dark.
+        shot: variance per unit of light (shot noise).
+        read: standard deviation in the dark (read noise).
     """
 
     linear = True
@@ -334,7 +334,7 @@ class Noise(Step):
 
 
 class GaussianNoise(Step):
-    """White Gaussian noise in encoded values. `sigma` for values in [0, 1], log-uniform."""
+    """White Gaussian noise in encoded values. `sigma` for [0, 1], drawn log-uniformly."""
 
     linear = False
     spatial = False
@@ -352,7 +352,7 @@ class GaussianNoise(Step):
 
 
 class UniformNoise(Step):
-    """Uniform noise in [0, amplitude], encoded: never negative, as in Lai et al.'s synthesis."""
+    """Uniform noise in [0, amplitude] in encoded values, as in Lai et al.'s synthesis."""
 
     linear = False
     spatial = False
@@ -371,11 +371,11 @@ class UniformNoise(Step):
 
 
 class Sharpen(Step):
-    """What a camera adds to its own pictures: an unsharp mask.
+    """An unsharp mask, as cameras apply to their pictures.
 
     Attributes:
-        amount: of the difference to the smoothed picture, drawn uniformly.
-        sigma: of the smoothing, pixels.
+        amount: weight of the difference to the smoothed picture, drawn uniformly.
+        sigma: sigma of the smoothing, pixels.
     """
 
     linear = False
@@ -395,10 +395,10 @@ class Sharpen(Step):
 
 
 class Jpeg(Step):
-    """JPEG as libjpeg makes it. `quality` 1 to 100, drawn uniformly."""
+    """JPEG compression as by libjpeg. `quality` 1 to 100, drawn uniformly."""
 
     linear = False
-    spatial = False  # 8x8 blocks; where they lie is not a matter of the picture
+    spatial = False  # it mixes pixels inside 8x8 blocks only, so it needs no margin
 
     kind: Literal["jpeg"]
     quality: Annotated[Range, AfterValidator(_jpeg_quality)]
@@ -438,7 +438,7 @@ def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> T
         seeds: one per image, for the noise field.
 
     Returns:
-        (B, C, H, W), may leave [0, 1].
+        (B, C, H, W), possibly outside [0, 1].
     """
     shape = tuple(linear.shape[1:])
     fields = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
@@ -448,6 +448,6 @@ def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> T
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
-    """A number of a range, every ratio as likely."""
+    """A number that is drawn log-uniformly from a range."""
     low, high = limits
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -1,1 +1,1 @@
-"""From a checkpoint to restored pixels: loading, padding, local statistics, tiles."""
+"""Inference: loading checkpoints, padding, local statistics, tiling."""

@@ -1,4 +1,4 @@
-"""Where networks run and in what precision, by name: the only place that knows the names."""
+"""Devices and precisions by their names on the command line."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 
 from restore_cli.errors import DeviceError, UsageError
 
-_KNOWN = "auto, cpu, cuda, cuda:N, mps"
+_KNOWN = "use auto, cpu, cuda, cuda:N or mps"
 _PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def get_device(text: str) -> torch.device:
-    """`auto` is cuda, then mps, then cpu.
+    """The device of that name; `auto` is cuda if available, then mps, then cpu.
 
     Raises:
-        UsageError: not a device.
-        DeviceError: a device that is not there.
+        UsageError: the name is not that of a device.
+        DeviceError: the device is not available.
     """
     if text == "auto":
         if torch.cuda.is_available():
@@ -27,64 +27,66 @@ def get_device(text: str) -> torch.device:
         device = torch.device(text)
     except RuntimeError as error:
         raise UsageError(f"device '{text}' is not known", hint=_KNOWN) from error
-    there: dict[str, Callable[[], bool]] = {
+    available: dict[str, Callable[[], bool]] = {
         "cpu": lambda: True,
         "mps": torch.backends.mps.is_available,
         "cuda": lambda: torch.cuda.device_count() > (device.index or 0),
     }
-    if device.type not in there:
+    if device.type not in available:
         raise UsageError(f"device '{text}' is not supported", hint=_KNOWN)
-    if not there[device.type]():
-        raise DeviceError(f"device '{text}' is not there", hint="use --device cpu")
+    if not available[device.type]():
+        raise DeviceError(f"device '{text}' is not available", hint="use --device cpu")
     return device
 
 
 def get_precision(text: str, device: torch.device | None) -> torch.dtype:
-    """The type to restore in; `auto` is fp32.
+    """The dtype for inference; `auto` is fp32.
 
     Args:
         text: auto, fp32, fp16 or bf16.
-        device: to run on; None where only another machine knows it.
+        device: device to run on; None if only a remote machine knows it.
 
     Raises:
-        UsageError: unknown, or half precision on a CPU, where it is slow and was never wanted.
+        UsageError: the name is unknown, or half precision was asked for on a CPU, where it is slow.
     """
     dtype = torch.float32 if text == "auto" else _precision(text)
     if device and device.type == "cpu" and dtype != torch.float32:
-        raise UsageError(f"precision '{text}' is for GPUs", hint="the CPU runs fp32")
+        raise UsageError(f"precision '{text}' is for GPUs only", hint="use --precision fp32")
     return dtype
 
 
 def get_training_precision(text: str, device: torch.device) -> torch.dtype:
-    """The type to train in; `auto` is bf16 on GPUs that have it, else fp32.
+    """The dtype for training; `auto` is bf16 on GPUs that support it, else fp32.
 
     Args:
         text: auto, fp32, fp16 or bf16.
-        device: to train on.
+        device: device to train on.
 
     Raises:
-        UsageError: unknown, or fp16 where its gradients cannot be scaled.
+        UsageError: the name is unknown, or fp16 was asked for without CUDA's gradient scaling.
     """
     if text == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     if text == "fp16" and device.type != "cuda":
-        raise UsageError("precision 'fp16' trains on CUDA only", hint="use fp32, or bf16")
+        raise UsageError("training in precision 'fp16' needs CUDA", hint="use fp32 or bf16")
     return _precision(text)
 
 
 def _precision(text: str) -> torch.dtype:
     if text not in _PRECISIONS:
-        raise UsageError(f"precision '{text}' is not known", hint=f"auto, {', '.join(_PRECISIONS)}")
+        raise UsageError(
+            f"precision '{text}' is not known", hint=f"use auto, {', '.join(_PRECISIONS)}"
+        )
     return _PRECISIONS[text]
 
 
 def get_devices(text: str) -> list[torch.device]:
-    """One device, or several of a kind: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
+    """One device, or several of a type: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
 
     Raises:
-        UsageError: not a device.
-        DeviceError: a device that is not there.
+        UsageError: a name is not that of a device.
+        DeviceError: a device is not available.
     """
     if text == "auto" and torch.cuda.device_count() > 1:
         return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]

@@ -1,9 +1,9 @@
-"""A checkpoint as one file that runs without this package: ONNX, TorchScript or torch.export.
+"""Exports a checkpoint to a file that runs without this package: ONNX, TorchScript, torch.export.
 
-The graph takes a picture (1, 3, H, W), float32 in [0, 1], of any size above a few pixels, and gives
-the restored one, clipped to [0, 1]. Padding and cropping are inside; windows of local statistics
-are fixed at what the checkpoint says; there are no tiles. Sizes stay free, so nothing in the graph
-may depend on a comparison of sizes: where ours branches, the layers here compute.
+The graph takes a picture (1, 3, H, W), float32 in [0, 1], of any size above a few pixels, and
+returns the restored picture, clipped to [0, 1]. Padding and cropping are part of the graph, the
+windows of local statistics are those of the checkpoint, and there is no tiling. Sizes are dynamic,
+so the graph must not contain branches on sizes: the layers here replace those that branch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,16 +33,18 @@ from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
 from restore_cli.models.spandrel_adapter import SpandrelConfig
 from restore_cli.models.spec import SizeRequirement
+from restore_cli.wording import first_line
 
 _OPSET = 18
-_LARGEST = 16384  # side in pixels; torch.export wants a bound
-_EXAMPLE = (72, 104)  # the sizes differ, or they would be taken for one
-_CHECKED = ((24, 40), (75, 101), (203, 131))  # inside the windows, odd, beyond the windows
-TOLERANCE = 1e-3  # of [0, 1]: a quarter of an 8-bit step
+_LARGEST = 16384  # side in pixels; torch.export needs a bound
+_EXAMPLE = (72, 104)  # equal sides would be exported as one dimension
+_CHECKED = ((24, 40), (75, 101), (203, 131))  # smaller than the windows, odd, larger
+_REPORT = "nothing was written; try another --to, and report this error"
+TOLERANCE = 1e-3  # for values in [0, 1]: a quarter of an 8-bit step
 
 
 class Format(StrEnum):
-    """Kinds of files."""
+    """File formats."""
 
     ONNX = "onnx"
     TORCHSCRIPT = "torchscript"
@@ -55,13 +56,13 @@ SUFFIXES = {Format.ONNX: ".onnx", Format.TORCHSCRIPT: ".pt", Format.PT2: ".pt2"}
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was written.
+    """An exported file.
 
     Attributes:
-        path: of the file.
-        facts: what is also written into it: model, weights, scale, windows, units.
-        differences: largest |difference| to this package's own result by (height, width) of the
-            input; empty if it was not checked.
+        path: path of the file.
+        facts: metadata in the file: model, weights, scale, windows, units.
+        differences: largest absolute difference to this package's result by (height, width) of the
+            input; empty if not checked.
     """
 
     path: Path
@@ -72,24 +73,25 @@ class Exported:
 def export(
     loaded: LoadedNetwork, path: Path, kind: Format, *, tlsc: bool | None, check: bool
 ) -> Exported:
-    """Write a network as a graph, and with `check` run it beside our own.
+    """Export a network as a graph, optionally comparing its results with this package's.
 
     Args:
         loaded: the network.
-        path: of the file to write.
-        kind: of the file.
+        path: path of the file to write.
+        kind: format of the file.
         tlsc: local statistics, or None for the checkpoint's default.
-        check: compare at sizes below, beyond and unlike the one it was traced at; ONNX runs in
-            onnxruntime. A file that differs by more than `TOLERANCE` is not written.
+        check: compare the results at several sizes; ONNX runs in onnxruntime. A file that differs
+            by more than `TOLERANCE` is not written.
 
     Raises:
-        UsageError: a package is missing, TLSC has no window, or its layer cannot be written.
-        RestoreError: the graph gives another picture, or the file cannot be written.
+        UsageError: a package is missing, TLSC has no window, or a layer cannot be exported.
+        RestoreError: the graph's result differs, or the file cannot be written.
     """
     if isinstance(loaded.config, SpandrelConfig):
         raise UsageError(
-            f"'{loaded.file.name}' is of {loaded.config.architecture}, which may branch on sizes",
-            hint="export it with spandrel; this is for restore's own networks",
+            f"'{loaded.file.name}' is a {loaded.config.architecture} network, which may contain "
+            "branches on sizes",
+            hint="export it with spandrel; restore exports its own networks only",
         )
     options = RestorerOptions(torch.device("cpu"), tlsc=tlsc, tile=0)
     restorer = Restorer(loaded, options)
@@ -97,44 +99,43 @@ def export(
     facts = _facts(loaded, restorer, graph)
     write, run = _WRITERS[kind]
     with write_then_rename(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters, about themselves
+        warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
             write(graph, facts, temporary)
         except RestoreError:
             raise
-        except Exception as error:  # torch's exporters raise what they like
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        except Exception as error:  # torch's exporters raise errors of many types
             raise RestoreError(
-                f"'{loaded.file.name}' cannot be written as {kind}: {reason}",
+                f"'{loaded.file.name}' cannot be exported as {kind}: {first_line(error)}",
                 hint="try another --to, or a newer torch",
             ) from error
         differences = _differences(run(temporary), restorer, graph.least) if check else {}
-        if not all(one <= TOLERANCE for one in differences.values()):  # NaN is not
+        if not all(one <= TOLERANCE for one in differences.values()):  # also refuses NaN
             worst = max(differences.values())
             raise RestoreError(
-                f"'{path}' would restore another picture than '{loaded.file.name}': values differ "
-                f"by up to {worst:.2g}",
-                hint="nothing was written; try another --to, and report it",
+                f"the exported graph of '{loaded.file.name}' differs from restore's result by "
+                f"{worst:.2g}, more than the tolerance of {TOLERANCE}",
+                hint=_REPORT,
             )
     return Exported(path, facts, differences)
 
 
 class Graph(nn.Module):
-    """A network with padding, cropping and clipping, free of branches on sizes."""
+    """A network with padding, cropping and clipping, without branches on sizes."""
 
     def __init__(self, network: nn.Module, size: SizeRequirement, scale: int) -> None:
-        """Take a ready network; its local statistics are replaced in place.
+        """Wrap a network; its local statistics are replaced in place.
 
         Raises:
-            UsageError: a local statistic that cannot be written.
+            UsageError: a local statistic cannot be exported.
         """
         super().__init__()
         for name, module in list(network.named_modules()):
             if isinstance(module, LocalStatistic):
                 if type(module) not in _FREE:
                     raise UsageError(
-                        "local attention goes over windows one by one, which a graph of free size "
-                        "cannot hold",
+                        "local attention loops over windows, which a graph with dynamic sizes "
+                        "cannot contain",
                         hint="use --no-tlsc",
                     )
                 parent, _, child = name.rpartition(".")
@@ -142,7 +143,7 @@ class Graph(nn.Module):
                 setattr(network.get_submodule(parent), child, free)
         self.network = network
         self.multiple = size.multiple_of
-        # No map may be of one position, or block: torch.export would take it for a constant.
+        # torch.export treats a size of one position or block as a constant.
         blocks = [max(m.block) for m in network.modules() if isinstance(m, LocalCovariance)]
         self.least = max(size.minimum, size.multiple_of, *blocks) + 1
         self.scale = scale
@@ -152,15 +153,15 @@ class Graph(nn.Module):
         height, width = image.shape[-2], image.shape[-1]
         for dim, length in ((-2, height), (-1, width)):
             padded = (length + self.multiple - 1) // self.multiple * self.multiple
-            there = torch.arange(padded, device=image.device)
+            position = torch.arange(padded, device=image.device)
             last = length - 1
-            image = image.index_select(dim, last - (there - last).abs())  # mirrored
+            image = image.index_select(dim, last - (position - last).abs())  # mirrored
         restored: Tensor = self.network(image)
         return _cut(restored, height * self.scale, width * self.scale).clamp(0, 1)
 
 
 def _cut(x: Tensor, height: int, width: int) -> Tensor:
-    """The upper left corner, by gathering: a slice asks whether it is the whole."""
+    """The upper left corner, by index_select, since slicing branches on the size."""
     rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
     return x.index_select(-2, rows).index_select(-1, columns)
 
@@ -171,13 +172,13 @@ def _length(x: Tensor, dim: int) -> Tensor:
 
 
 def _free_mean(x: Tensor, window: Size) -> Tensor:
-    """`local_statistics.box_mean` by gathering, for maps of any size beside the window."""
+    """`local_statistics.box_mean` by index_select, for maps larger or smaller than the window."""
     for dim, length in ((-1, window[1]), (-2, window[0])):
-        there = torch.arange(x.shape[dim], device=x.device)
-        beyond = there[-1:] + 1
-        start = (there - (length - 1) // 2).clamp_min(0)
-        start = torch.minimum(start, (beyond - length).clamp_min(0))
-        stop = torch.minimum(start + length, beyond)
+        position = torch.arange(x.shape[dim], device=x.device)
+        end = position[-1:] + 1
+        start = (position - (length - 1) // 2).clamp_min(0)
+        start = torch.minimum(start, (end - length).clamp_min(0))
+        stop = torch.minimum(start + length, end)
         before = x.narrow(dim, 0, 1) * 0
         sums = torch.cat([before, x.cumsum(dim)], dim)
         shape = (-1, 1) if dim == -2 else (-1,)
@@ -206,7 +207,7 @@ class FreeInstanceNorm(LocalStatistic):
 
 
 class FreeCovariance(LocalCovariance):
-    """`LocalCovariance`, both branches computed and one chosen."""
+    """`LocalCovariance` that computes both branches and selects one."""
 
     def over_blocks(self, x: Tensor) -> Tensor:
         return _free_mean(x, (3, 3))
@@ -217,9 +218,9 @@ class FreeCovariance(LocalCovariance):
         counted = x - x.mean((2, 3), keepdim=True)
         counted = torch.cat([counted, torch.ones_like(x[:, :1])], 1)
         for dim, length, side in ((-2, height, self.block[0]), (-1, width, self.block[1])):
-            there = torch.arange((length + side - 1) // side * side, device=x.device)
-            inside = (there < length).reshape((-1, 1) if dim == -2 else (-1,))
-            counted = counted.index_select(dim, there.clamp_max(length - 1)) * inside
+            position = torch.arange((length + side - 1) // side * side, device=x.device)
+            inside = (position < length).reshape((-1, 1) if dim == -2 else (-1,))
+            counted = counted.index_select(dim, position.clamp_max(length - 1)) * inside
         local = self.blended(counted, projection, x.dtype)
         whole = GlobalCovariance.forward(self, x, projection)  # type: ignore[arg-type]
         covered = (_length(x, -2) <= self.windows[0][0]) & (_length(x, -1) <= self.windows[0][1])
@@ -240,19 +241,15 @@ def _example() -> tuple[Tensor]:
     return (torch.rand(1, 3, *_EXAMPLE, generator=torch.Generator().manual_seed(0)),)
 
 
-def _free_sizes(graph: Graph) -> dict[str, dict[int, Any]]:
+def _program(graph: Graph) -> torch.export.ExportedProgram:
+    """The exported program; conditions on sizes that torch.export cannot prove become asserts."""
     height, width = (
         torch.export.Dim(name, min=graph.least, max=_LARGEST) for name in ("height", "width")
     )
-    return {"image": {2: height, 3: width}}
-
-
-def _program(graph: Graph) -> torch.export.ExportedProgram:
-    """Conditions on sizes that torch.export cannot prove for all of them are checked as it runs."""
     return torch.export.export(
         graph,
         _example(),
-        dynamic_shapes=_free_sizes(graph),
+        dynamic_shapes={"image": {2: height, 3: width}},
         prefer_deferred_runtime_asserts_over_guards=True,
     )
 
@@ -308,7 +305,7 @@ def _need_onnx() -> None:
         import onnxscript  # noqa: F401, PLC0415  as above
     except ImportError as error:
         raise UsageError(
-            f"writing ONNX needs a package that is not there: {error.name}",
+            f"ONNX export needs the package '{error.name}', which is not installed",
             hint="pip install 'restore-cli[onnx]'",
         ) from error
 
@@ -323,7 +320,7 @@ _WRITERS: dict[
 
 
 def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
-    """Largest |difference| to our own result for noise over a ramp, by size."""
+    """Largest absolute difference to this package's result for a ramp with noise, by size."""
     found: dict[Size, float] = {}
     generator = np.random.default_rng(0)
     for sides in _CHECKED:
@@ -334,20 +331,19 @@ def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
         try:
             with torch.inference_mode():
                 restored = run(image)
-        except Exception as error:  # each runtime has its own
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        except Exception as error:  # each runtime has its own error types
             raise RestoreError(
-                f"the graph does not run at {width}x{height}: {reason}",
-                hint="nothing was written; try another --to, and report it",
+                f"the exported graph does not run at {width}x{height}: {first_line(error)}",
+                hint=_REPORT,
             ) from error
-        wanted = restorer(image)
-        if restored.shape != wanted.shape:
+        expected = restorer(image)
+        if restored.shape != expected.shape:
             raise RestoreError(
-                f"the graph gives {tuple(restored.shape)} at {width}x{height}, not "
-                f"{tuple(wanted.shape)}",
-                hint="nothing was written; try another --to, and report it",
+                f"the exported graph returns {tuple(restored.shape)} at {width}x{height}, not "
+                f"{tuple(expected.shape)}",
+                hint=_REPORT,
             )
-        found[height, width] = float((restored - wanted).abs().max())
+        found[height, width] = float((restored - expected).abs().max())
     return found
 
 

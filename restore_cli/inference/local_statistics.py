@@ -1,9 +1,9 @@
-"""Local counterparts of the layers that look at a whole map (`models.layers.GlobalStatistic`).
+"""Local counterparts of the layers that use the whole map (`models.layers.GlobalStatistic`).
 
-Each takes its windows, one per level, and what its global counterpart takes. Where a window covers
-the map it does what that one does, so at the training size nothing changes. What depends on a grid
-of windows lays the grid from the corner of the picture, not of the tile: tiles then see the same
-windows as the whole picture does.
+Each has windows, one per level, and takes the arguments of its global counterpart. If the window
+covers the map, both give the same result, so nothing changes at the training size. Grids of windows
+start at the corner of the picture, not of the tile, so that tiles use the same windows as the whole
+picture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Size = tuple[int, int]  # height, width
 
 
 class LocalStatistic(nn.Module):
-    """Base: a window a level, in positions of the map."""
+    """Base class, with one window per level, in positions of the map."""
 
     def __init__(self, windows: tuple[Size, ...]) -> None:
         super().__init__()
@@ -40,9 +40,6 @@ class LocalStatistic(nn.Module):
     def covers(self, x: Tensor, level: int = 0) -> bool:
         """Whether the window of that level covers the map (B, C, H, W)."""
         return x.shape[-2] <= self.windows[level][0] and x.shape[-1] <= self.windows[level][1]
-
-    def extra_repr(self) -> str:
-        return f"windows={self.windows}"
 
 
 class LocalMean(LocalStatistic):
@@ -63,7 +60,7 @@ class LocalInstanceNorm(LocalStatistic):
         if self.covers(x):
             return InstanceNorm.forward(self, x)  # type: ignore[arg-type]
         wide = at_least_float32(x)
-        # Their difference does not know of a common offset, which would cost it digits.
+        # The variance does not depend on a common offset, which would only cost precision.
         wide = wide - wide.mean((2, 3), keepdim=True)
         mean = box_mean(wide, self.windows[0])
         variance = (box_mean(wide * wide, self.windows[0]) - mean * mean).clamp_min_(0)
@@ -71,11 +68,11 @@ class LocalInstanceNorm(LocalStatistic):
 
 
 class LocalCovariance(LocalStatistic):
-    """Covariance over windows of three by three blocks, one a block; between centres, blended.
+    """Covariance over windows of 3x3 blocks, one per block, interpolated between block centres.
 
-    Sums and products are taken once per block and shared by the windows that hold it, so the cost
-    is that of one global covariance and one small root a block. At the picture's border windows lie
-    inside it, as those of `LocalMean` do.
+    Sums and products are computed once per block and shared by the windows that contain it, so the
+    cost is that of one global covariance and one small matrix root per block. At the borders,
+    windows are moved inside the picture, as in `LocalMean`.
     """
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
@@ -86,10 +83,10 @@ class LocalCovariance(LocalStatistic):
         block = self.block
         above, before = origin[0] % block[0], origin[1] % block[1]
         wide = at_least_float32(x)
-        # The covariance does not know of a common offset, which would cost it digits.
+        # The covariance does not depend on a common offset, which would only cost precision.
         wide = wide - wide.mean((2, 3), keepdim=True)
         ones = wide.new_ones(x.shape[0], 1, height, width)
-        counted = torch.cat([wide, ones], 1)  # its products hold sums and counts as well
+        counted = torch.cat([wide, ones], 1)  # its products include sums and counts
         below, after = -(above + height) % block[0], -(before + width) % block[1]
         padded = F.pad(counted, (before, after, above, below))
         blended = self.blended(padded, projection, x.dtype)
@@ -114,7 +111,7 @@ class LocalCovariance(LocalStatistic):
         means = windows[..., :-1, -1:]
         squares = windows[..., :-1, :-1]
         covariance = squares - means @ means.mT
-        # Where the map is flat, what is left is rounding, and may be negative.
+        # In flat regions the rest is rounding error, which may be negative.
         variance, power = (m.diagonal(dim1=-2, dim2=-1).sum(-1) for m in (covariance, squares))
         flat = variance <= 100 * torch.finfo(counted.dtype).eps * power
         pooled = square_root(covariance.masked_fill(flat[..., None, None], 0)).mean(-2)
@@ -128,10 +125,10 @@ class LocalCovariance(LocalStatistic):
 
 
 class LocalAttention(LocalStatistic):
-    """Attention inside windows that overlap by half, blended by a weight that falls to their edges.
+    """Attention inside windows that overlap by half, blended by weights that fall to their edges.
 
-    Every position is seen by four windows, so the cost is that of attending to four windows, for
-    any size of the picture.
+    Every position belongs to four windows, so the cost per position is that of attending to four
+    windows, for any size of the picture.
     """
 
     def forward(
@@ -156,10 +153,10 @@ class LocalAttention(LocalStatistic):
 
 
 def _windows(length: int, origin: int, window: int, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Windows along an axis, cut off at its ends, with the weight of their positions.
+    """Windows along an axis, cropped at its ends, with the weights of their positions.
 
-    They start at every half window of the picture's axis, of which `length` positions from `origin`
-    on are there.
+    They start at multiples of half a window in the whole picture; the map has `length` positions of
+    it, from `origin` on.
     """
     step = max(1, window // 2)
     first = max(0, (origin - step) // step)
@@ -172,19 +169,19 @@ def _windows(length: int, origin: int, window: int, like: Tensor) -> Iterator[tu
 
 
 def box_mean(x: Tensor, window: Size) -> Tensor:
-    """Mean over every window that lies inside the map, its border repeated outwards.
+    """Mean over every window that lies inside the map; border values are replicated outwards.
 
     An even window has its extra row and column after the centre, as in the published converter.
-    Sums run in at least float32: 81 % of the means of 96x96 windows taken from an integral image in
-    float16 are not finite on a 720p map of values in [0, 1].
-    They run along one axis at a time, so that a sum holds a line of values, not a map of them.
+    Sums are computed in at least float32: of an integral image in float16, 81 % of the means of
+    96x96 windows are not finite on a 720p map of values in [0, 1]. They run along one axis at a
+    time, so that each sums a line of values, not a map.
 
     Args:
         x: (B, C, H, W).
-        window: height and width; where larger than the map, the map's.
+        window: height and width, limited to those of the map.
 
     Returns:
-        (B, C, H, W) of the input's type.
+        (B, C, H, W) of the input's dtype.
     """
     height, width = x.shape[-2:]
     rows, columns = min(window[0], height), min(window[1], width)
@@ -192,7 +189,7 @@ def box_mean(x: Tensor, window: Size) -> Tensor:
     left, top = (columns - 1) // 2, (rows - 1) // 2
     around = (left, columns - 1 - left, top, rows - 1 - top)
     mean = F.pad(sums.div_(rows * columns), around, mode="replicate").to(x.dtype)
-    # cumsum's result is NCHW whatever its input; in that layout what follows takes 3 times as long.
+    # cumsum always returns NCHW; the following layers take 3 times as long in that layout.
     return mean.contiguous(memory_format=torch.channels_last) if x.stride(1) == 1 else mean
 
 

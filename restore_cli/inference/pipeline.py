@@ -1,4 +1,4 @@
-"""From names of models and weights to what restores pictures: one network or several in a row."""
+"""Builds pipelines of one or more networks from the names of models and weights."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
+from restore_cli.wording import counted
 
-_DEFAULT_SCALE = 4  # where only bicubic enlarges
-_MOST_NETWORKS = 4  # kept, also when nobody uses them
-_PARTS = 1000  # in which the tiles of one stage of several are counted
+_DEFAULT_SCALE = 4  # if bicubic is the only stage that enlarges
+_MOST_NETWORKS = 4  # kept in memory for reuse
+_PARTS = 1000  # progress units per stage of a pipeline with several
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineSpec:
-    """Everything that is needed to build a pipeline, in this process or in another.
+    """Everything needed to build a pipeline, in this process or another.
 
     Attributes:
-        models: names of the stages in order; `bicubic` is one.
-        weights: of each, as `weights.store.locate` takes them; None for a model's own.
-        scale: output pixels per input pixel of the whole.
-        options: of every network.
+        models: names of the stages in order, including `bicubic`.
+        weights: weights of each stage, as `weights.store.locate` takes them; None for the model's
+            default weights.
+        scale: output pixels per input pixel of the pipeline.
+        options: options of every network.
     """
 
     models: tuple[str, ...]
@@ -47,19 +49,19 @@ class PipelineSpec:
     def parse(
         cls, model: str | None, weights: str | None, scale: int | None, options: RestorerOptions
     ) -> PipelineSpec:
-        """Read what a user asked for.
+        """Parse the options of the command line.
 
         Args:
-            model: a name, or several joined by +; None for that of the weights, or where there are
-                none for the default model of the scale.
-            weights: a name, a path or hf://…; for several models as many, joined by +; None for
-                the models' own.
-            scale: output pixels per input pixel; None for what the models give.
-            options: of every network.
+            model: a name, or several joined by +; None for the model of the weights, or without
+                weights for the default model of the scale.
+            weights: a name, a path or hf://…; one for each model, joined by +; None for the
+                models' default weights.
+            scale: output pixels per input pixel; None for the models' scale.
+            options: options of every network.
 
         Raises:
-            UsageError: unknown names, or not as many weights as models.
-            WeightsError: the model is to be read from weights that are missing or of no model.
+            UsageError: a name is unknown, or the numbers of weights and models differ.
+            WeightsError: no model is given, and the weights are missing or of an unknown model.
         """
         if model is None and weights:
             loaded = _load(weights, None)
@@ -70,29 +72,29 @@ class PipelineSpec:
 
     @property
     def name(self) -> str:
-        """Of the models, joined by +."""
+        """Names of the models, joined by +."""
         return "+".join(self.models)
 
     def load(self, device: torch.device | None = None) -> Pipeline:
-        """Load every network. One that this process has loaded already is not loaded again.
+        """Load every network, except those that this process has loaded before.
 
         Args:
-            device: to run on instead of that of the options.
+            device: device to use instead of that of the options.
 
         Raises:
-            UsageError: options that do not fit a network.
-            WeightsError: weights that are missing or do not fit.
-            DeviceError: the device is not there.
+            UsageError: the options do not fit a network.
+            WeightsError: weights are missing or do not fit.
+            DeviceError: the device is not available.
         """
         options = dataclasses.replace(self.options, device=device or self.options.device)
         stages: list[Restorer | Bicubic] = []
         for name, file in zip(self.models, self.weights, strict=True):
             if name == BICUBIC:
-                stages.append(Bicubic(1))  # `to_scale` knows how much is left for it
+                stages.append(Bicubic(1))  # `to_scale` computes its scale
                 continue
             loaded, own = _load(file, name), options
             if len(self.models) > 1 and not has_global_statistics(loaded.network):
-                own = dataclasses.replace(options, tlsc=None)  # meant for the others
+                own = dataclasses.replace(options, tlsc=None)  # for the other networks only
             stages.append(Restorer(loaded, own))
         spec = dataclasses.replace(self, options=options)
         return Pipeline(spec, tuple(stages)).to_scale(self.scale)
@@ -100,11 +102,11 @@ class PipelineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Networks made ready, in order. Between them pictures are float in [0, 1], not rounded.
+    """Stages that are ready to run. Between them, pictures are float in [0, 1], not rounded.
 
     Attributes:
-        spec: it was built from; the device is that of the networks.
-        stages: in order.
+        spec: specification that it was built from, with the device of the networks.
+        stages: stages in order.
     """
 
     spec: PipelineSpec
@@ -117,21 +119,21 @@ class Pipeline:
 
     @property
     def options(self) -> RestorerOptions:
-        """Of every network."""
+        """Options of every network."""
         return self.spec.options
 
     @property
     def facts(self) -> tuple[StageFacts, ...]:
-        """Of each stage in order."""
+        """Facts of each stage in order."""
         return tuple(stage.facts for stage in self.stages)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the pixels, whatever the device.
+        """Everything that determines the pixels, except the device.
 
-        The automatic size of tiles is not in it: it follows free memory, and results differ by less
-        than rounding shows. A size that was asked for is: without TLSC it decides what statistics
-        see.
+        An automatic tile size is left out: it depends on free memory, and results differ by less
+        than a rounding step. A tile size that the user gave is included: without TLSC it determines
+        the region of the statistics.
         """
         names = ("model", "scale", "sha256", "tlsc", "overlap")
         return {
@@ -140,7 +142,7 @@ class Pipeline:
         } | {
             field.name: getattr(self.options, field.name)
             for field in dataclasses.fields(self.options)
-            if field.name not in ("device", "dtype", "tlsc", "overlap")  # said above, as they are
+            if field.name not in ("device", "dtype", "tlsc", "overlap")  # effective values above
         }
 
     def __call__(
@@ -149,13 +151,13 @@ class Pipeline:
         """Restore one picture.
 
         Args:
-            image: (1, 3, H, W), float in [0, 1] or whole numbers.
-            report: called with (tiles done, tiles in all); each stage is an equal share of them.
-            depth: bits a channel, 8 or 16, to round to; None for no rounding.
+            image: (1, 3, H, W), float in [0, 1] or integers.
+            report: called with (finished tiles, all tiles); each stage has an equal share of them.
+            depth: bits per channel to round to, 8 or 16; None for no rounding.
 
         Returns:
-            (1, 3, scale * H, scale * W): uint8 or uint16 with a depth, else float, which goes a
-            little beyond [0, 1] where the networks' own scale is another and was resampled.
+            (1, 3, scale * H, scale * W): uint8 or uint16 with a depth, else float, which can exceed
+            [0, 1] slightly if the result was resampled from another scale.
 
         Raises:
             DeviceError: out of memory.
@@ -172,17 +174,17 @@ class Pipeline:
         return image if depth is None else rounded(image, depth)
 
     def to_scale(self, scale: int) -> Pipeline:
-        """The same networks for another scale, which bicubic reaches if it is among the stages."""
+        """The same networks for another scale, with the scale of a bicubic stage adapted."""
         networks = prod(stage.scale for stage in self.stages if isinstance(stage, Restorer))
         bicubic = Bicubic(ceil(scale / networks))
         stages = tuple(bicubic if isinstance(one, Bicubic) else one for one in self.stages)
         return Pipeline(dataclasses.replace(self.spec, scale=scale), stages)
 
     def describe(self, where: str = "") -> list[str]:
-        """A line for people per stage: which weights, which device, what decides the pixels.
+        """A line per stage for the user: weights, device, options that determine the pixels.
 
         Args:
-            where: it runs, if not on the options' device.
+            where: name of the device, if not that of the options.
         """
         ensemble = ", self-ensemble" * self.options.self_ensemble
         return [
@@ -194,7 +196,7 @@ class Pipeline:
         ]
 
     def _share(self, report: Report, number: int) -> Report:
-        """Progress of one stage as progress of the whole."""
+        """Converts the progress of one stage to that of the pipeline."""
         count = len(self.stages)
         if count == 1:
             return report
@@ -212,38 +214,38 @@ def split_names(text: str) -> tuple[str, ...]:
         if name != BICUBIC and name not in MODELS:
             raise unknown_name("model", name, [*MODELS, BICUBIC])
     if names.count(BICUBIC) > 1:
-        raise UsageError(f"--model '{text}' names {BICUBIC} twice", hint="once enlarges enough")
+        raise UsageError(f"--model '{text}' names {BICUBIC} more than once", hint="name it once")
     return names
 
 
 def own_scale(names: Sequence[str]) -> int:
-    """Enlargement where none is asked for: the models', or 4 where only bicubic enlarges."""
+    """Default scale: that of the models, or 4 if bicubic is the only stage that enlarges."""
     models = prod(MODELS[name].scale for name in names if name != BICUBIC)
     return max(_DEFAULT_SCALE, models) if BICUBIC in names else models
 
 
 def _split_weights(names: Sequence[str], text: str | None) -> tuple[str | None, ...]:
-    """The given weights, stage by stage; None for a model's own, and for bicubic."""
+    """The given weights of each stage; None for default weights and for bicubic."""
     models = [name for name in names if name != BICUBIC]
     if text is None:
         return (None,) * len(names)
-    weights = text.split("+") if len(models) > 1 else [text]  # a path may hold a plus
+    weights = text.split("+") if len(models) > 1 else [text]  # a path may contain a plus
     if not models:
         raise UsageError(f"{BICUBIC} takes no weights", hint="leave out --weights")
     if len(weights) != len(models):
         raise UsageError(
-            f"--weights '{text}' names {len(weights)} of {len(models)} files, "
-            f"for {' and '.join(models)}",
-            hint="join one for each with +, in order, or give none for the models' own",
+            f"--weights '{text}' names {counted(len(weights), 'file')}, but there are "
+            f"{len(models)} models: {', '.join(models)}",
+            hint="join one file per model with +, in order, or leave out --weights",
         )
     given = iter(weights)
     return tuple(None if name == BICUBIC else next(given) for name in names)
 
 
 def _load(weights: str | None, model: str | None) -> LoadedNetwork:
-    """A network of verified weights; restorers share it and leave it as it is.
+    """A network with verified weights, which restorers share and must not change.
 
-    A file that has not been touched since this process read it is not read again.
+    A file that has not changed since this process read it is not read again.
     """
     file = locate(weights, model)
     status = file.path.stat()
@@ -257,4 +259,4 @@ def _load(weights: str | None, model: str | None) -> LoadedNetwork:
     return loaded
 
 
-_networks: dict[tuple[object, ...], LoadedNetwork] = {}  # the last ones, in order of use
+_networks: dict[tuple[object, ...], LoadedNetwork] = {}  # recently used ones, in order of use

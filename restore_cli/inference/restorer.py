@@ -1,4 +1,4 @@
-"""A network made ready for pictures of any size: pad, run whole or in tiles, crop, clamp."""
+"""Runs a network on pictures of any size: pads, runs on tiles or the whole, crops, clamps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
 from restore_cli.inference.stages import Report, StageFacts, no_report
-from restore_cli.inference.tiling import Block, Span, Tile, plan_tiles, restore_blocks
+from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
@@ -30,11 +30,11 @@ class RestorerOptions:
     """How to run a network.
 
     Attributes:
-        device: where to run it.
-        dtype: of weights and features; local means and blending stay float32.
-        tlsc: local statistics; None for on where the checkpoint says how.
-        tile: longest side of a tile in input pixels; None for automatic, 0 for never.
-        overlap: of tiles in input pixels; None for the checkpoint's measured one.
+        device: device to run on.
+        dtype: dtype of weights and features; local means and blending stay float32.
+        tlsc: whether statistics are local; None for the checkpoint's default.
+        tile: longest side of a tile in input pixels; None for automatic, 0 for no tiling.
+        overlap: overlap of tiles in input pixels; None for the checkpoint's default.
         self_ensemble: mean of the results for the eight flips and transpositions of a picture.
     """
 
@@ -49,20 +49,20 @@ class RestorerOptions:
 class Restorer:
     """Restores pictures with one network.
 
-    Keeps nothing between pictures but the tile size at which memory did not run out.
+    Its only state is the tile size that was found to fit into memory.
     """
 
     def __init__(self, loaded: LoadedNetwork, options: RestorerOptions) -> None:
         """Convert the network and move it to the device.
 
         Raises:
-            UsageError: TLSC asked for, but the training size is not known, or there is nothing to
-                make local.
-            DeviceError: the device is not there.
+            UsageError: TLSC was asked for, but the training size is unknown, or the network has no
+                global statistics.
+            DeviceError: the device is not available.
         """
         if options.tlsc and loaded.tlsc_base is None:
             raise UsageError(
-                f"'{loaded.file.name}' does not say its training size, so TLSC has no window",
+                f"'{loaded.file.name}' has no training size, from which TLSC takes its window",
                 hint="use --no-tlsc",
             )
         local = has_global_statistics(loaded.network)
@@ -83,7 +83,7 @@ class Restorer:
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
-        # Tiles that see other statistics than the whole picture change it.
+        # Without local statistics, tiling changes the result.
         tiling = loaded.model.tiling
         whole = not self.tlsc if local else tiling is not Tiling.SUPPORTED
         self._whole_only = whole and tiling is not Tiling.WINDOWS and options.tile is None
@@ -91,12 +91,12 @@ class Restorer:
             self._check_tile(options.tile)
         self._loaded = loaded
         self._network = self.ready(options.dtype)
-        self._exact: nn.Module | None = None  # in float32, made when half precision fails
-        self._limit: int | None = None  # a tile side at which memory did not run out
+        self._exact: nn.Module | None = None  # in float32, created when half precision overflows
+        self._limit: int | None = None  # largest side of a tile after running out of memory
 
     @property
     def facts(self) -> StageFacts:
-        """What decides its pixels."""
+        """Everything that determines its pixels."""
         window = self._loaded.tlsc_base if self.tlsc else None
         return StageFacts(
             model=self.model.name,
@@ -115,33 +115,33 @@ class Restorer:
         """Restore one picture.
 
         Args:
-            image: (1, 3, H, W), any size: float in [0, 1], or whole numbers as files hold them.
-            report: called with (tiles done, tiles in all).
-            depth: bits a channel, 8 or 16, to round to; None for no rounding.
+            image: (1, 3, H, W), any size: float in [0, 1], or integers as in files.
+            report: called with (finished tiles, all tiles).
+            depth: bits per channel to round to, 8 or 16; None for no rounding.
 
         Returns:
             (1, 3, scale * H, scale * W) on the CPU: float32 in [0, 1], or with a depth uint8 or
-            uint16, which are never held as float at that size.
+            uint16, without a float copy of the whole picture.
 
         Raises:
-            DeviceError: out of memory even with the smallest tiles, or, where the picture must be
-                restored whole, expected to be.
+            DeviceError: out of memory even with the smallest tiles, or probably, if the picture has
+                to be restored whole.
             PictureError: the network's output is not finite.
         """
         size = self.model.size
         height, width = (size.padded(side) for side in image.shape[-2:])
         tile = self.tile_side(height, width)
-        self._refuse_hopeless(height, width)
+        self._check_memory(height, width)
         while True:
             try:
                 return self._restore(image, tile, report, depth)
             except (MemoryError, RuntimeError) as error:
                 tile = self._smaller(tile, error)
             if self.options.device.type == "cuda":
-                torch.cuda.empty_cache()  # here, where the traceback no longer holds tensors
+                torch.cuda.empty_cache()  # here, since the traceback no longer references tensors
 
     def tile_side(self, height: int, width: int) -> int:
-        """Longest side of a tile for a padded picture of that size; it may be the whole picture."""
+        """Longest side of a tile for a padded picture of that size, possibly the whole picture."""
         longest = max(height, width)
         if self.options.tile == 0 or self._whole_only:
             return longest
@@ -156,14 +156,14 @@ class Restorer:
         return min(longest, max(side, self._smallest_tile()))
 
     def plan(self, height: int, width: int, tile: int) -> tuple[list[Span], list[Span]]:
-        """Spans of the rows and columns of a picture's tiles; they may end beyond it."""
+        """Spans of the rows and columns of a picture's tiles, which may extend beyond it."""
         return plan_tiles(self.model, height, width, tile, self.overlap)
 
     def cost(self, height: int, width: int) -> tuple[int, int, int]:
-        """Tiles, input pixels worked on (overlaps count twice), and bytes of features."""
+        """Number of tiles, of input pixels including overlaps, and bytes of features."""
         padded = (self.model.size.padded(side) for side in (height, width))
         rows, columns = self.plan(height, width, self.tile_side(*padded))
-        areas = [Tile(band, span).pixels for band in rows for span in columns]
+        areas = [band.length * span.length for band, span in product(rows, columns)]
         at_once = self.tiles_at_once(len(areas), max(areas))
         return len(areas), sum(areas), at_once * max(areas) * self._bytes_per_pixel
 
@@ -184,7 +184,7 @@ class Restorer:
         return max(1, min(torch.get_num_threads(), tiles, room))
 
     def _restore(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
-        """One picture; with self-ensemble the mean of its eight restored poses."""
+        """Restore a picture; with self-ensemble, take the mean over its eight poses."""
         if not self.options.self_ensemble:
             restored = self._restore_once(image, tile, report, depth)
             return restored.clamp_(0, 1) if depth is None else restored
@@ -203,7 +203,7 @@ class Restorer:
         return total.clamp_(0, 1) if depth is None else rounded(total, depth)
 
     def _restore_once(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
-        """One picture: with a depth rounded block by block, else not even clipped."""
+        """Restore a picture; with a depth it is rounded block by block, else not clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
         result = _canvas(height, width, depth)
         with closing(self._blocks(image, tile, report)) as blocks:
@@ -218,12 +218,13 @@ class Restorer:
     def _blocks(self, image: Tensor, tile: int, report: Report) -> Generator[Block, None, None]:
         rows, columns = spans = self.plan(image.shape[-2], image.shape[-1], tile)
         height, width = (axis[-1].stop for axis in spans)
-        places = [Tile(band, span) for band in rows for span in columns]
-        largest = max(place.pixels for place in places)
+        places = list(product(rows, columns))
+        largest = max(band.length * span.length for band, span in places)
 
-        def restore(place: Tile) -> Tensor:
-            piece = as_float(padded_tile(image, place.rows, place.columns))
-            return self._run(piece, Placement(place.rows.start, place.columns.start, height, width))
+        def restore(place: tuple[Span, Span]) -> Tensor:
+            band, span = place
+            piece = as_float(padded_tile(image, band, span))
+            return self._run(piece, Placement(band.start, span.start, height, width))
 
         def reported(tiles: Iterator[Tensor]) -> Iterator[Tensor]:
             report(0, len(places))
@@ -232,19 +233,19 @@ class Restorer:
                 yield restored
 
         with closing(in_order(restore, places, self.tiles_at_once(len(places), largest))) as tiles:
-            yield from restore_blocks(height, width, self.scale, spans, reported(tiles))
+            yield from restore_blocks(self.scale, spans, reported(tiles))
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
-        """One tile through the network: float32 on the CPU, every value finite."""
+        """Run the network on a tile; the result is float32 on the CPU, and finite."""
         dtype = self.options.dtype
         restored = self._forward(self._network, piece.to(self.options.device, dtype), placement)
         if dtype != torch.float32 and not restored.isfinite().all():
-            # fp16 ends at 65504, which few tiles reach; all others keep their speed.
+            # fp16 overflows at 65504, on few tiles; only these are repeated in float32.
             if self._exact is None:
                 self._exact = self.ready(torch.float32)
             restored = self._forward(self._exact, piece.to(self.options.device), placement)
         if not restored.isfinite().all():
-            raise PictureError(f"'{self.model.name}' gave values that are not finite")
+            raise PictureError(f"the output of '{self.model.name}' contains NaN or infinity")
         return restored.clone()
 
     def _forward(self, network: nn.Module, x: Tensor, placement: Placement) -> Tensor:
@@ -255,15 +256,15 @@ class Restorer:
         return restored
 
     def ready(self, dtype: torch.dtype) -> nn.Module:
-        """The network with local statistics, on the device, in channels_last.
+        """The network on the device, with local statistics and in channels_last.
 
         Raises:
-            DeviceError: the device is not there.
+            DeviceError: the device is not available.
         """
         loaded, device = self._loaded, self.options.device
         network = loaded.network
         if device.type != "cpu" or dtype != torch.float32:
-            network = copy.deepcopy(network)  # what was loaded stays as it was
+            network = copy.deepcopy(network)  # the loaded network must not change
         if self.tlsc and loaded.train_size and loaded.tlsc_base:
             network = localise(network, loaded.train_size, loaded.tlsc_base)
         try:
@@ -272,7 +273,7 @@ class Restorer:
             raise DeviceError(f"cannot use device '{device}': {error}") from error
 
     def _smaller(self, tile: int, error: Exception) -> int:
-        """Half the tile after running out of memory; any other error goes on its way."""
+        """Half of the tile after running out of memory; other errors are raised again."""
         if not is_out_of_memory(error):
             raise error
         multiple = self.model.size.multiple_of
@@ -288,24 +289,24 @@ class Restorer:
         self._limit = half
         return half
 
-    def _refuse_hopeless(self, height: int, width: int) -> None:
-        """A CPU that runs out of memory kills the process, so foresee it."""
+    def _check_memory(self, height: int, width: int) -> None:
+        """Refuse whole pictures that need too much memory: on a CPU the process would be killed."""
         whole = self._whole_only or self.options.tile == 0
         if self.options.device.type == "cuda" or not whole:
             return
         needed, free = height * width * self._bytes_per_pixel, free_bytes(self.options.device)
         if needed > free:
             raise DeviceError(
-                f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB in one piece "
-                f"with '{self.model.name}'; {free / 1e9:.1f} GB are free",
+                f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB without tiles "
+                f"with '{self.model.name}', but {free / 1e9:.1f} GB are free",
                 hint=self._whole_hint(),
             )
 
     def _whole_hint(self) -> str:
-        """What needs less memory; with other statistics the result is another."""
+        """Options that need less memory."""
         tiles = f"--tile {max(512, self._smallest_tile())}"
         local = self._whole_only and self._can_be_local
-        return f"--tlsc, or {tiles}; the result differs" if local else f"use {tiles}"
+        return f"use --tlsc or {tiles}; the result will differ" if local else f"use {tiles}"
 
     def _check_tile(self, tile: int) -> None:
         if tile < self._smallest_tile():
@@ -321,7 +322,7 @@ class Restorer:
 
 
 def _canvas(height: int, width: int, depth: int | None) -> Tensor:
-    """Room for (1, 3, H, W); whole numbers lie in memory as files hold them, pixel by pixel."""
+    """An empty (1, 3, H, W); integers have the memory layout of files, pixel by pixel."""
     if depth is None:
         return torch.empty(1, 3, height, width)
     whole = torch.empty(height, width, 3, dtype=torch.uint8 if depth == 8 else torch.uint16)
@@ -329,7 +330,7 @@ def _canvas(height: int, width: int, depth: int | None) -> Tensor:
 
 
 def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
-    """Mirrored left-right, then upside down, then transposed, each if asked for."""
+    """Flip left-right, then upside down, then transpose, each if the pose says so."""
     mirrored, upside_down, transposed = pose
     image = image.flip(-1) if mirrored else image
     image = image.flip(-2) if upside_down else image

@@ -1,8 +1,8 @@
-"""Results of an asked-for size: shrink, restore, land on it, with one resampling.
+"""Results of a requested size, with a single resampling.
 
-A network that enlarges by s restores a picture of the size T / s into one of the size T. So the
-input is brought to T / s by one antialiased step, on the grid of the result, and what is left
-over beyond T, less than s pixels, is cut off.
+A network of scale s turns a picture of size T / s into one of size T. So the input is resampled to
+T / s, antialiased and on the grid of the result, restored, and the excess over T, less than s
+pixels, is cropped.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _LARGEST = 1 << 16  # pixels a side
 
 @dataclass(frozen=True, slots=True)
 class TargetSize:
-    """The size that a result is to have.
+    """The requested size of a result.
 
     Attributes:
-        factor: times the input's; 1 keeps it. Not used with a box.
-        box: height and width that the result fits into, keeping its shape; None for the factor.
+        factor: factor relative to the input; 1 keeps its size. Not used with a box.
+        box: height and width that the result fits into, keeping its aspect ratio; None for the
+            factor.
     """
 
     factor: float = 1.0
@@ -50,10 +51,10 @@ KEEP = TargetSize()
 
 
 def parse_size(text: str) -> TargetSize:
-    """`keep`, `2x` (times the input's, also `0.5x`), or `1600x1200` (what it fits into).
+    """Parse `keep`, a factor such as `2x` or `0.5x`, or a box such as `1600x1200`.
 
     Raises:
-        UsageError: anything else, and what no picture can have.
+        UsageError: the text is not a size, or out of range.
     """
     if text == "keep":
         return KEEP
@@ -61,23 +62,23 @@ def parse_size(text: str) -> TargetSize:
         width, height = map(int, found.groups())
         if 0 < width <= _LARGEST and 0 < height <= _LARGEST:
             return TargetSize(box=(height, width))
-        raise UsageError(f"--size '{text}' has sides that are not between 1 and {_LARGEST} px")
+        raise UsageError(f"--size '{text}' must have sides between 1 and {_LARGEST} px")
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)x", text):
         if 0.01 <= float(found[1]) <= 8:
             return TargetSize(float(found[1]))
-        raise UsageError(f"--size '{text}' is not between 0.01x and 8x")
+        raise UsageError(f"--size '{text}' must be between 0.01x and 8x")
     raise UsageError(
-        f"--size '{text}' is not a size", hint="keep, WIDTHxHEIGHT, or a factor such as 2x"
+        f"--size '{text}' is not a size", hint="use keep, WIDTHxHEIGHT, or a factor such as 2x"
     )
 
 
 def input_size(scale: int, before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """What a network is given: a scale-th of the result, and never more than there is.
+    """Size of the network's input: the result's divided by the scale, or smaller: the input's.
 
     Args:
-        scale: of the network.
+        scale: scale of the network.
         before: height and width of the input.
-        after: of the result.
+        after: height and width of the result.
     """
     height, width = (ceil(side / scale) for side in after)
     shrinks = height < before[0] and width < before[1]
@@ -94,11 +95,11 @@ def restore_to_size(
     """Restore a picture to a size.
 
     Args:
-        stage: a network made ready, or several in a row.
-        image: (1, 3, H, W), float in [0, 1] or whole numbers.
+        stage: a restorer or a pipeline.
+        image: (1, 3, H, W), float in [0, 1] or integers.
         size: height and width of the result.
-        report: called with (tiles done, tiles in all).
-        depth: bits a channel, 8 or 16, to round to; None for no rounding.
+        report: called with (finished tiles, all tiles).
+        depth: bits per channel to round to, 8 or 16; None for no rounding.
 
     Returns:
         (1, 3, height, width): float32 in [0, 1], or with a depth uint8 or uint16.

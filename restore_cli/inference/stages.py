@@ -1,4 +1,4 @@
-"""What every stage of a pipeline offers, and the one without a network: bicubic interpolation."""
+"""The interface of a pipeline's stages, and the stage without a network: bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float, rounded
 
 BICUBIC = "bicubic"
-Report = Callable[[int, int], None]  # (tiles done, tiles in all)
+Report = Callable[[int, int], None]  # (finished tiles, all tiles)
 
 
 def no_report(done: int, total: int) -> None:
-    """Progress that nobody follows."""
+    """Ignore the progress."""
 
 
 class Stage(Protocol):
-    """What restores one picture: a `Restorer`, bicubic interpolation, or a whole pipeline."""
+    """Restores pictures: a `Restorer`, bicubic interpolation, or a whole pipeline."""
 
     @property
     def scale(self) -> int:
         """Output pixels per input pixel."""
 
     def __call__(self, image: Tensor, report: Report = ..., depth: int | None = ...) -> Tensor:
-        """(1, 3, H, W) in [0, 1] or in whole numbers -> (1, 3, scale * H, scale * W).
+        """(1, 3, H, W), float in [0, 1] or integers -> (1, 3, scale * H, scale * W).
 
-        In [0, 1]; with a depth of 8 or 16 bits in whole numbers, uint8 or uint16.
+        The result is float in [0, 1], or uint8 or uint16 with a depth of 8 or 16 bits.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StageFacts:
-    """What decides the pixels of one stage, for reports.
+    """Everything that determines the pixels of one stage, for reports.
 
     Attributes:
-        model: name.
-        weights: name of the file; "" for bicubic.
-        sha256: of the weights; "" for bicubic.
-        parameters: of the network.
+        model: name of the model.
+        weights: name of the weights; "" for bicubic.
+        sha256: sha256 of the weights; "" for bicubic.
+        parameters: number of parameters.
         tlsc: window of local statistics as "96x96", or "off".
-        overlap: of tiles, input pixels; 0 for bicubic.
+        overlap: overlap of tiles, input pixels; 0 for bicubic.
         scale: output pixels per input pixel.
-        network: what was loaded; None for bicubic.
+        network: the loaded network; None for bicubic.
     """
 
     model: str
@@ -60,14 +60,14 @@ class StageFacts:
 
 
 class Bicubic:
-    """Bicubic enlargement as MATLAB's imresize: the baseline of every table."""
+    """Bicubic enlargement like MATLAB's imresize: the baseline of every table."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
     @property
     def facts(self) -> StageFacts:
-        """What decides its pixels."""
+        """Everything that determines its pixels."""
         return StageFacts(BICUBIC, "", "", 0, "off", 0, self.scale, None)
 
     def __call__(

@@ -1,9 +1,9 @@
-"""A large picture as overlapping tiles, put together tile by tile.
+"""Splits a picture into overlapping tiles, and blends their results.
 
-Planning is integers only. Neighbouring tiles are cross-faded over their overlap, so a constant
-survives exactly. A value near a tile's edge, where the tile does not see what the whole picture
-sees, is not used at all in the outer quarter of the overlap, and gets little weight next to it.
-What is finished is handed out as soon as no further tile touches it.
+Neighbouring tiles are cross-faded over their overlap, so a constant picture stays exactly constant.
+Values near a tile's edge lack context: in the outer quarter of the overlap they are not used, and
+next to it they have small weights. Finished parts are returned as soon as no further tile overlaps
+them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,15 @@ class Span:
     start: int
     stop: int
 
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One piece of a picture, in input pixels."""
-
-    rows: Span
-    columns: Span
-
     @property
-    def pixels(self) -> int:
-        """How many the tile has."""
-        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+    def length(self) -> int:
+        """Number of pixels."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A finished part of a restored picture: (B, C, h, w), and where its corner lies."""
+    """A finished part of a restored picture, (B, C, h, w), and the position of its corner."""
 
     top: int
     left: int
@@ -51,17 +43,17 @@ class Block:
 def plan_tiles(
     model: Model, height: int, width: int, tile: int, overlap: int
 ) -> tuple[list[Span], list[Span]]:
-    """Spans of the rows and of the columns of a picture's tiles, for a model.
+    """Spans of the rows and columns of a picture's tiles, for a model.
 
-    They may end beyond the picture, which is padded there. A picture of more than one window
-    needs no padding, since windows may lie anywhere.
+    They may extend beyond the picture, which has to be padded. With `Tiling.WINDOWS`, a side with
+    more than one window needs no padding, since windows may start anywhere.
 
     Args:
-        model: which will restore them.
-        height: of the picture, pixels.
-        width: likewise.
-        tile: longest side.
-        overlap: pixels shared by neighbours, at least.
+        model: model that the tiles are for.
+        height: height of the picture, pixels.
+        width: width of the picture, pixels.
+        tile: longest side of a tile.
+        overlap: smallest overlap of neighbours, pixels.
 
     Raises:
         UsageError: see `plan_axis`.
@@ -79,19 +71,18 @@ def plan_axis(
 ) -> list[Span]:
     """Equal spans that cover an axis, each overlapping only its neighbours.
 
-    The number of spans is the least that spans of `tile` need; then they are made as short as that
-    number allows.
+    There are as few spans as `tile` permits, and they are as short as that number permits.
 
     Args:
-        length: of the axis, a multiple of `step`; of `multiple` if one span is enough.
+        length: length of the axis, a multiple of `step`; of `multiple` if one span is enough.
         tile: longest span; rounded down to a multiple.
-        overlap: pixels shared by neighbours, at least; rounded up to a multiple of `step`.
-        multiple: of the length of every span.
+        overlap: smallest overlap of neighbours; rounded up to a multiple of `step`.
+        multiple: the length of every span is a multiple of it.
         step: every start is a multiple of it; None for `multiple`.
 
     Raises:
-        UsageError: the tile is shorter than three overlaps, so tiles would overlap their
-            neighbours' neighbours.
+        UsageError: the tile is shorter than three overlaps, so that more than two tiles would
+            overlap.
     """
     step = step or multiple
     overlap = -(-overlap // step) * step
@@ -110,50 +101,46 @@ def plan_axis(
 
 
 def restore_blocks(
-    height: int,
-    width: int,
     scale: int,
     spans: tuple[list[Span], list[Span]],
     restored: Iterable[Tensor],
 ) -> Iterator[Block]:
-    """Finished parts of the restored picture, a tile each, row by row.
+    """Finished parts of the restored picture, one per tile, row by row.
 
-    What is held meanwhile is a tile and the overlaps that wait for their other side: along the
-    bottom of a row of tiles, and along the right of one tile.
+    Memory holds one tile and the overlaps with tiles that are not restored yet: below a row of
+    tiles, and to the right of one tile.
 
     Args:
-        height: of the input, pixels.
-        width: of the input.
         scale: output pixels per input pixel.
-        spans: of the rows and of the columns.
-        restored: every tile, row by row: (B, C, scale * rows, scale * columns), written to.
+        spans: spans of the rows and of the columns.
+        restored: every tile, row by row: (B, C, scale * rows, scale * columns), modified in place.
 
     Yields:
-        Blocks that together are the picture (B, C, scale * height, scale * width).
+        Blocks that together are the restored picture.
     """
     rows, columns = spans
     tiles = iter(restored)
-    below: list[Tensor | None] = [None] * len(columns)  # lower edges of the row of tiles above
+    lower: list[Tensor | None] = [None] * len(columns)  # lower edges of the tiles above
     for band, next_band in zip(rows, [*rows[1:], None], strict=True):
-        tall = ((next_band.start if next_band else band.stop) - band.start) * scale
-        beside: Tensor | None = None
+        height = ((next_band.start if next_band else band.stop) - band.start) * scale
+        right: Tensor | None = None  # right edge of the previous tile
         for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
             left = span.start * scale
-            wide = (next_span.start if next_span else span.stop) * scale - left
+            width = (next_span.start if next_span else span.stop) * scale - left
             tile = next(tiles)
-            if beside is not None:
-                _fade_in(beside, tile, dim=-1)
-            beside = tile[..., wide:].clone() if next_span else None
-            done = tile[..., :wide]
-            edge = below[n]
+            if right is not None:
+                _fade_in(right, tile, dim=-1)
+            right = tile[..., width:].clone() if next_span else None
+            done = tile[..., :width]
+            edge = lower[n]
             if edge is not None:
                 _fade_in(edge, done, dim=-2)
-            below[n] = done[..., tall:, :].clone() if next_band else None
-            yield Block(band.start * scale, left, done[..., :tall, :])
+            lower[n] = done[..., height:, :].clone() if next_band else None
+            yield Block(band.start * scale, left, done[..., :height, :])
 
 
 def _fade_in(old: Tensor, new: Tensor, dim: int) -> None:
-    """Fade the first part of `new` along `dim` in over `old`, in the middle half of it."""
+    """Cross-fade from `old` to the first part of `new` along `dim`, over the middle half."""
     shared = old.shape[dim]
     place = (torch.arange(shared, device=new.device, dtype=new.dtype) + 0.5) / shared
     weight = (2 * place - 0.5).clamp(0, 1)

@@ -1,9 +1,9 @@
-"""TLSC, the test-time local converter: statistics of the whole map become those of a window.
+"""TLSC, the test-time local converter: replaces global statistics by those of a window.
 
 Chu et al., "Improving Image Restoration by Revisiting Global Information Aggregation" (ECCV 2022).
-A network trained on small patches has learned statistics of small regions; on a whole picture a
-global mean says something else. Local statistics repair that, and make the result at a pixel depend
-on its neighbourhood only, which is what lets a picture be restored in tiles.
+A network trained on small patches has learned statistics of small regions, and the global mean of a
+whole picture differs from them. Local statistics avoid that. They also make the result at a pixel
+depend on its neighbourhood only, so that a picture can be restored in tiles.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from restore_cli.models.layers import GlobalStatistic
 def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple[Size, ...]]:
     """Windows of each statistic by module name and level: feature size * base // train_size.
 
-    Feature sizes are measured by passing a batch of no pictures of `train_size` through the
-    network: shapes only, no arithmetic. (The meta device would import torch._dynamo: 1.3 s.)
+    Feature sizes are measured by running the network on an empty batch of size `train_size`, which
+    computes shapes only. (The meta device would import torch._dynamo, which takes 1.3 s.)
     """
     sizes: dict[str, dict[int, Size]] = {}
 
@@ -42,7 +42,7 @@ def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple
     like = next(chain(network.parameters(), network.buffers()))
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.filterwarnings("ignore", "var_mean.*degrees of freedom")  # of no picture
+            warnings.filterwarnings("ignore", "var_mean.*degrees of freedom")  # empty batch
             network(like.new_empty(0, 3, *train_size))
     finally:
         for handle in handles:
@@ -57,20 +57,19 @@ def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple
 
 
 def has_global_statistics(network: nn.Module) -> bool:
-    """Whether there is anything to make local, or already made local."""
+    """Whether the network has statistics that are or can be made local."""
     return bool(_statistics(network))
 
 
 def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
-    """A network that computes local statistics; weights are shared with the one given, not copied.
+    """A copy of a network that computes local statistics and shares its weights.
 
-    Converting a converted network again, with the same or another base, gives what converting the
-    original gives.
+    Converting a converted network, with the same or another base, equals converting the original.
 
     Args:
         network: any network whose global statistics are `GlobalStatistic` modules.
-        train_size: height, width of the patches it was trained on.
-        base: window at full resolution for that size, e.g. 96x96 for 64x64.
+        train_size: height, width of the training patches.
+        base: window at full resolution, e.g. 96x96 for a training size of 64x64.
     """
     sizes = windows(network, train_size, base)
     tensors = chain(network.parameters(), network.buffers())

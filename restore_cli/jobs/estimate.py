@@ -187,6 +187,6 @@ def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
     model = networks[0].model
     tile = min(max(_LISTED), model.largest_tile)
     axes = plan_tiles(model, *_LISTED, tile, listed.overlap)
-    measured = prod(sum(span.stop - span.start for span in spans) for spans in axes)
+    measured = prod(sum(span.length for span in spans) for spans in axes)
     pixels = worked * prod(_LISTED) // measured
     return listed_seconds(listed, pixels, pipeline.options)

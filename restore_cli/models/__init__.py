@@ -1,1 +1,1 @@
-"""The networks: one file each, and the table that lists them. Torch only; no files, no network."""
+"""The networks, one file each, and their registry. Nothing here reads files or the network."""

@@ -6,12 +6,14 @@ Code: written from a description of the published TensorFlow network (MIT); no l
 is used. Apache-2.0. Where paper and published network differ, the network is followed: channel
 attention is computed from the spatially attended features, in series.
 
-The paper's ablations are configs: weights of its own for each size, attentions left out or side by
-side. What joins them there it does not say: here a sum, or a 1x1 convolution of both.
+The paper's ablations are configs: separate weights for each size, and attentions that are left out
+or in parallel. The paper does not say how parallel attentions are joined; here by a sum, or by a
+1x1 convolution of both.
 
-Data flow: one encoder-decoder, the same weights at 1/4, 1/2 and full size. At each size it sees the
-image and the result of the size below, enlarged; the coarsest sees the image twice. Shrinking is
-TensorFlow 1's bilinear without half-pixel centres, which for these factors is plain subsampling.
+Data flow: one encoder-decoder, with the same weights at 1/4, 1/2 and full size. Its input is the
+image and the enlarged result of the next smaller size; at the smallest size, the image twice.
+Downscaling is TensorFlow 1's bilinear resizing without half-pixel centres, which for these factors
+is plain subsampling.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch.nn import functional as F
 
 from restore_cli.models.layers import GlobalMean, conv, plus, plus_gated, start_at_zero
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, from_tensorflow, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, from_tensorflow, renamed
 
 SCALES = 3
 IN_SERIES, ADDED, CONCATENATED = range(3)  # spatial and channel attention
@@ -37,14 +39,14 @@ class AttentiveDeblurConfig:
 
     width: int = 32  # channels at full size; doubled with each halving
     blocks: int = 3  # attention blocks per size of encoder or decoder
-    reduction: int = 16  # of both attentions
-    kernel: int = 5  # of the convolutions
+    reduction: int = 16  # channel reduction of both attentions
+    kernel: int = 5  # kernel size of the convolutions
     image_skip: bool = False  # add the image at each size; not published
     shared: bool = True  # the same weights at all sizes
-    channel: bool = True  # attention to channels
-    spatial_encoder: bool = True  # attention to places
-    spatial_decoder: bool = True
-    joined: int = IN_SERIES  # the two attentions; else side by side, needing all of both
+    channel: bool = True  # channel attention
+    spatial_encoder: bool = True  # spatial attention in the encoder
+    spatial_decoder: bool = True  # spatial attention in the decoder
+    joined: int = IN_SERIES  # order of the attentions; the parallel ones need all of them
 
 
 class AttentionBlock(nn.Module):
@@ -84,7 +86,7 @@ class AttentionBlock(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Attention blocks in a row, told at which of the three sizes they run."""
+    """A sequence of attention blocks that passes them the level."""
 
     def __init__(self, width: int, config: AttentiveDeblurConfig, spatial: Sequence[bool]) -> None:
         super().__init__(AttentionBlock(width, config, spatial=flag) for flag in spatial)
@@ -97,7 +99,7 @@ class Blocks(nn.ModuleList):
 
 
 class EncoderDecoder(nn.Module):
-    """What runs at one size, or at all."""
+    """The encoder-decoder of one size, or of all sizes."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
         super().__init__()
@@ -116,7 +118,7 @@ class EncoderDecoder(nn.Module):
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
         self.decode1 = Blocks(w, config, decoder)
         self.image = conv(w, 3, kernel, bias=True)
-        # A parameter, so that a file of weights says whether the network adds the image.
+        # A parameter, so that the state dict shows whether the network adds the image.
         self.image_gain = nn.Parameter(torch.ones(1)) if config.image_skip else None
         if config.image_skip:
             start_at_zero(self.image)
@@ -140,17 +142,19 @@ class AttentiveDeblur(EncoderDecoder):
         """Build the network.
 
         Raises:
-            ValueError: an even kernel, or attentions to be joined that are not there.
+            ValueError: the kernel size is even, or parallel attentions are missing.
         """
         if not config.kernel % 2:
             raise ValueError("attentive-deblur needs an odd kernel")
         both = config.channel and config.spatial_encoder and config.spatial_decoder
         if not IN_SERIES <= config.joined <= CONCATENATED or (config.joined and not both):
-            raise ValueError("attentive-deblur cannot join these attentions side by side")
+            raise ValueError(
+                "attentive-deblur needs joined = 0, or 1 or 2 with channel and spatial attention"
+            )
         super().__init__(config)
         coarser = range(0 if config.shared else SCALES - 1)
         self.coarser = nn.ModuleList(EncoderDecoder(config) for _ in coarser)
-        # Stored, so that a file of weights says that the attentions are added.
+        # A buffer, so that the state dict shows that the attentions are added.
         self.register_buffer("added", torch.ones(1) if config.joined == ADDED else None)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -158,13 +162,13 @@ class AttentiveDeblur(EncoderDecoder):
         return self.outputs(image)["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `level0` at a quarter of the size, `level1` at half, `restored`."""
+        """Outputs for (B, 3, H, W): `level0` at 1/4 of the size, `level1` at 1/2, `restored`."""
         height, width = image.shape[-2:]
         images: list[Tensor] = []
         for level in range(SCALES):
             shrink = 2 ** (SCALES - 1 - level)
             size = (height // shrink, width // shrink)
-            # No gradient flows from a finer size into a coarser one.
+            # No gradient flows from a larger size into a smaller one.
             earlier = images[-1].detach() if images else image
             seen = [resize_without_centres(x, *size) for x in (image, earlier)]
             images.append(self._at(torch.cat(seen, 1), level))
@@ -175,7 +179,7 @@ class AttentiveDeblur(EncoderDecoder):
         if not self.coarser:
             return self.restore(x, level)
         own: EncoderDecoder = [*self.coarser, self][level]
-        return own.restore(x, 0)  # its statistics see one size only
+        return own.restore(x, 0)  # its statistics have one level only
 
 
 def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
@@ -183,8 +187,8 @@ def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         image: (B, C, H, W).
-        height: of the result.
-        width: of the result.
+        height: height of the result.
+        width: width of the result.
     """
     if image.shape[-2:] == (height, width):
         return image
@@ -202,7 +206,7 @@ def _interpolate(x: Tensor, length: int, dim: int) -> Tensor:
 
 
 def _pad_same(x: Tensor, kernel: int) -> Tensor:
-    """TensorFlow's SAME at stride 2 on even sizes; for a kernel of 5 one before, two after."""
+    """TensorFlow's SAME padding at stride 2 on even sizes; for a kernel of 5: 1 before, 2 after."""
     before, after = (kernel - 2) // 2, (kernel - 1) // 2
     return F.pad(x, (before, after, before, after))
 
@@ -220,7 +224,7 @@ def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
     return AttentiveDeblurConfig(
         width=width,
         blocks=count_blocks(state, "encode1"),
-        # Without attention the default, which then says nothing.
+        # Without attention the default, which then has no effect.
         reduction=AttentiveDeblurConfig().reduction if squeeze is None else width // len(squeeze),
         kernel=state["first.weight"].shape[-1],
         image_skip="image_gain" in state,
@@ -233,15 +237,15 @@ def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
 
 
 def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
-    """Maps of `width` channels alive at the peak.
+    """Peak memory, counted in maps of `width` channels.
 
-    Measured growth of the process: 13 maps (paper, 512x512, TLSC on); 14.0 where the attentions are
-    added, 16.7 where they are concatenated (384x384).
+    Measured growth of the process: 13 maps (paper, 512x512, TLSC on); with added attentions 14.0,
+    with concatenated ones 16.7 (384x384).
     """
     return 4 * (18 if config.joined else 14) * config.width
 
 
-_OFFICIAL_NAMES = (
+_OFFICIAL_NAMES: Rules = (
     (r"^g_net/", ""),
     (r"/weights$", ".weight"),
     (r"/biases$", ".bias"),
@@ -253,27 +257,12 @@ _OFFICIAL_NAMES = (
     (r"^enc1_1\.", "first."),
     (r"^enc2_1\.", "down1."),
     (r"^enc3_1\.", "down2."),
-    (r"^enc1_2\.", "encode1.0."),
-    (r"^enc1_3\.", "encode1.1."),
-    (r"^enc1_4\.", "encode1.2."),
-    (r"^enc2_2\.", "encode2.0."),
-    (r"^enc2_3\.", "encode2.1."),
-    (r"^enc2_4\.", "encode2.2."),
-    (r"^enc3_2\.", "middle.0."),
-    (r"^enc3_3\.", "middle.1."),
-    (r"^enc3_4\.", "middle.2."),
-    (r"^dec3_3\.", "middle.3."),
-    (r"^dec3_2\.", "middle.4."),
-    (r"^dec3_1\.", "middle.5."),
-    (r"^dec2_4\.", "up2."),
-    (r"^dec2_3\.", "decode2.0."),
-    (r"^dec2_2\.", "decode2.1."),
-    (r"^dec2_1\.", "decode2.2."),
-    (r"^dec1_4\.", "up1."),
-    (r"^dec1_3\.", "decode1.0."),
-    (r"^dec1_2\.", "decode1.1."),
-    (r"^dec1_1\.", "decode1.2."),
+    (r"^enc([12])_(\d)\.", lambda match: f"encode{match[1]}.{int(match[2]) - 2}."),
+    (r"^enc3_(\d)\.", lambda match: f"middle.{int(match[1]) - 2}."),
+    (r"^dec([12])_4\.", r"up\1."),
     (r"^dec1_0\.", "image."),
+    (r"^dec([12])_(\d)\.", lambda match: f"decode{match[1]}.{3 - int(match[2])}."),
+    (r"^dec3_(\d)\.", lambda match: f"middle.{6 - int(match[1])}."),
 )
 
 ATTENTIVE_DEBLUR = Model(

@@ -14,9 +14,9 @@ Data flow, (B, C, H, W) with H, W of the input:
     gate         both features and the image -> weight of the deblurring features
     reconstruct  super-res. features + gate * deblurring features -> residual blocks -> x4 -> image
 
-The paper's ablations are configs. How their parts are joined, its text does not say in full. Here a
-module in series hands on its image, through the same layers; `image-fusion` has both branches, and
-adds a 3x3 convolution of the small deblurred image where the network adds features.
+The paper's ablations are configs. The text does not fully describe how their parts are joined. Here
+a module in series passes on its image, through the same layers; `image-fusion` has both branches,
+and adds a 3x3 convolution of the small deblurred image instead of features.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from restore_cli.models.layers import LearnedInterpolation, computed, conv, plus
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks, renamed
 
-SLOPE = 0.2  # of LeakyReLU, but for the first one after a pixel shuffle
+SLOPE = 0.2  # slope of every LeakyReLU except the one after the first pixel shuffle
 FEATURES, IMAGE, BEFORE, AFTER = range(4)  # arrangements of the deblurring module
 
 
@@ -48,8 +48,8 @@ class GfnConfig:
     fusion_blocks: int = 8
     august_2018: bool = False  # as first published: 12,216,582 parameters, other activations
     image_skip: bool = False  # add the interpolated input; not published
-    gate: bool = True  # needs both branches side by side
-    arrangement: int = FEATURES  # deblurred features or image added; deblurring before or after
+    gate: bool = True  # needs both branches in parallel
+    arrangement: int = FEATURES  # what is added, or where the deblurring module is in series
 
 
 class ResidualBlock(nn.Module):
@@ -71,12 +71,12 @@ def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
 
 
 def _first_slope(config: GfnConfig) -> float:
-    """Of the LeakyReLU after the first convolution of a branch; 1 is none."""
+    """Slope of the LeakyReLU after the first convolution of a branch; 1 for no activation."""
     return 1.0 if config.august_2018 else SLOPE
 
 
 class Deblurring(nn.Module):
-    """Encoder and decoder on the small image; its features go on, its image is for the loss."""
+    """Encoder and decoder on the small image; its image is for the loss only."""
 
     def __init__(self, config: GfnConfig) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Deblurring(nn.Module):
         self.image2 = conv(w, 3, 3, bias=True)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> features that go on, shallow features; both (B, C, H, W)."""
+        """(B, 3, H, W) -> output features, shallow features; both (B, C, H, W)."""
         shallow = x = F.leaky_relu_(self.first(image), self.first_slope)
         x = plus(x, self.blocks[0](x))
         for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
@@ -132,7 +132,7 @@ class Features(nn.Module):
 
 
 class Gate(nn.Module):
-    """How much of the deblurring features is added, per value; unbounded."""
+    """Weight of each value of the deblurring features, unbounded."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -174,20 +174,20 @@ class Gfn(nn.Module):
         """Build the network.
 
         Raises:
-            ValueError: an unknown arrangement, or a gate without two branches side by side.
+            ValueError: the arrangement is unknown, or there is a gate without parallel branches.
         """
         super().__init__()
-        beside = config.arrangement in (FEATURES, IMAGE)
+        parallel = config.arrangement in (FEATURES, IMAGE)
         if not FEATURES <= config.arrangement <= AFTER:
             raise ValueError(f"gfn has no arrangement {config.arrangement}")
-        if config.gate and not (beside and config.deblur_blocks):
-            raise ValueError("gfn's gate needs both branches side by side")
+        if config.gate and not (parallel and config.deblur_blocks):
+            raise ValueError("gfn's gate needs deblur_blocks > 0 and arrangement 0 or 1")
 
         def deblurring(*arrangements: int) -> Deblurring | None:
-            there = config.deblur_blocks and config.arrangement in arrangements
-            return Deblurring(config) if there else None
+            exists = config.deblur_blocks and config.arrangement in arrangements
+            return Deblurring(config) if exists else None
 
-        # Three names, so that a file of weights says how the module is arranged.
+        # Three names, so that the state dict shows how the module is arranged.
         self.deblurring = deblurring(FEATURES, IMAGE)
         self.before, self.after = deblurring(BEFORE), deblurring(AFTER)
         self.features = Features(config)
@@ -200,13 +200,13 @@ class Gfn(nn.Module):
             start_at_zero(self.after.image2 if self.after else self.reconstruction.image)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
+        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped, without auxiliary images."""
         return self.outputs(image, ("restored",))["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, the same `ungated` (no gate), the small `deblurred`.
+        """Outputs for (B, 3, H, W): `restored`, `ungated` (without the gate), and `deblurred`.
 
-        The last only where the small image is deblurred.
+        `deblurred` is of the input's size, and exists if the network deblurs the small image.
         """
         small, makers = image, {}
         branch: tuple[Tensor, Tensor] | None = None
@@ -225,7 +225,7 @@ class Gfn(nn.Module):
     def _restore(
         self, image: Tensor, small: Tensor, branch: tuple[Tensor, Tensor] | None, gate: Gate | None
     ) -> Tensor:
-        """Everything after the small image is deblurred, in a branch or not."""
+        """Everything after the deblurring of the small image."""
         features = self.features(small)
         if self.deblurring is not None and branch is not None:
             deblurring = branch[0]
@@ -262,7 +262,7 @@ def _infer_config(state: StateDict) -> GfnConfig:
 
 
 def _bytes_per_pixel(config: GfnConfig) -> int:
-    """Maps of `width` channels alive at the peak, at x4.
+    """Peak memory, counted in maps of `width` channels at x4.
 
     Measured growth of the process: 3.6 maps, paper and lite (256x256); 4.2, sr-first (192x192).
     """
@@ -273,9 +273,10 @@ _OFFICIAL_NAMES = (
     (r"\.layers\.0\.", ".conv1."),
     (r"\.layers\.2\.", ".conv2."),
     (r"^deblurMoudle\.0\.conv1\.", "deblurring.first."),
-    (r"^deblurMoudle\.0\.resBlock1\.", "deblurring.blocks.0."),
-    (r"^deblurMoudle\.0\.resBlock2\.", "deblurring.blocks.1."),
-    (r"^deblurMoudle\.0\.resBlock3\.", "deblurring.blocks.2."),
+    (
+        r"^deblurMoudle\.0\.resBlock(\d)\.",
+        lambda match: f"deblurring.blocks.{int(match[1]) - 1}.",
+    ),
     (r"^deblurMoudle\.0\.conv2\.0\.", "deblurring.downs.0."),
     (r"^deblurMoudle\.0\.conv3\.0\.", "deblurring.downs.1."),
     (r"^deblurMoudle\.0\.deconv1\.0\.", "deblurring.ups.0."),
@@ -298,14 +299,15 @@ _OFFICIAL_NAMES = (
 def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
     """The first published network's parameters, under our names.
 
-    Of that file only the names of its parts and the shapes inside them are known to us. Inside a
-    part, layers of one shape are taken in the order in which the network uses them; whatever does
-    not fit is left under the name that it has, and is an error of the importer.
+    Only the names of its parts and the shapes inside them are known. Inside a part, layers of the
+    same shape are assigned in the order in which the network uses them. Tensors that do not match
+    keep their names, which the importer reports.
     """
     if list(state) == sorted(state):
         raise WeightsError(
-            "a GFN of August 2018 is read by the order of its layers, and this file has lost it",
-            hint="import the authors' own file",
+            "the layers of this GFN of August 2018 are sorted by name, but their original order "
+            "is needed",
+            hint="import the authors' original file",
         )
     parts = {
         "ednet.": "deblurring.",
@@ -334,8 +336,8 @@ def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
                     result[new] = left.pop(old)
     gate = result.get("gate.conv1.weight")
     if gate is None:
-        raise WeightsError("the weights are a GFN of August 2018 without its gate")
-    # They concatenate image, deblurring, features; we deblurring, image, features.
+        raise WeightsError("the weights are a GFN of August 2018, but lack its gate")
+    # The authors concatenate image, deblurring, features; here it is deblurring, image, features.
     image, deblurring, features = torch.split(gate, [3, width, width], 1)
     result["gate.conv1.weight"] = torch.cat([deblurring, image, features], 1)
     return result | left

@@ -16,19 +16,18 @@ NORM_EPSILON = 1e-5
 class GlobalStatistic(nn.Module):
     """Base of the layers whose result at a position depends on the whole map.
 
-    They have no parameters. Their first argument is the map (B, C, H, W); at test time TLSC
-    (`inference.tlsc`) puts their local counterpart, a statistic of a window of the training size,
-    in their place. Two arguments are there for it: `level`, for networks that run the same weights
-    at several sizes, says at which, from 0 up; `origin` says where, in positions of the map, the
-    map's corner lies in the whole picture's map when the picture runs in tiles.
+    They have no parameters. Their first argument is the map (B, C, H, W). At test time TLSC
+    (`inference.tlsc`) replaces them by local counterparts, statistics of a window. Two arguments
+    exist for these: `level` is the number of the size, from 0 up, in networks that run the same
+    weights at several sizes; `origin` is the position of a tile's map in the whole picture's map.
     """
 
 
 class GlobalMean(GlobalStatistic):
     """Mean over the whole map, then a linear 1x1 projection of it.
 
-    The projection is part of the call because the two linear maps commute: a local mean is cheaper
-    after the projection has cut the channels, a global one before.
+    The projection is an argument because the two linear maps commute: a local mean is cheaper after
+    the projection, which reduces the channels, a global mean before it.
     """
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
@@ -57,7 +56,7 @@ class GlobalCovariance(GlobalStatistic):
 class InstanceNorm(GlobalStatistic):
     """(x - mean) / sqrt(variance + NORM_EPSILON) of each channel of each picture; no affine part.
 
-    Unlike torch's, it takes a map of one position (the result is 0).
+    Unlike torch's, it accepts a map of one position (the result is 0).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,14 +89,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def square_root(matrix: Tensor, steps: int = 5) -> Tensor:
     """Square root of symmetric matrices (..., C, C) >= 0 by coupled Newton-Schulz iteration.
 
-    As published with `steps` 5 (Dai et al. 2019): far from converged for matrices of bad condition
-    (20 % off the exact root on the test matrix), but networks are trained with it, so it is the
-    operation. A zero matrix gives zero.
+    As published with 5 `steps` (Dai et al. 2019). It has not converged for ill-conditioned matrices
+    (20 % error on the test matrix), but networks are trained with it. A zero matrix gives zero.
     """
     trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     scaled = matrix / trace.clamp_min(torch.finfo(matrix.dtype).tiny)
     three = 3 * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    inverse = (three - scaled) / 2  # tends to the inverse of the root
+    inverse = (three - scaled) / 2  # converges to the inverse of the root
     root = scaled @ inverse
     for _ in range(steps - 2):
         step = (three - inverse @ root) / 2
@@ -106,14 +104,14 @@ def square_root(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """A block in which autocast makes no products of widened `x`, any shape, half again."""
+    """A context without autocast for the device of `x` (any shape), so that products stay wide."""
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened, any shape: for sums and squares over many positions."""
+    """Convert half precision of any shape to float32, for sums over many positions."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -123,7 +121,7 @@ def conv(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Co
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The network with its weights laid out for channels-last maps, in place.
+    """Convert the network's weights to the channels-last memory format, in place.
 
     Measured on 2 cores with one 64-channel 3x3 convolution at 180x320: 2.7 times the speed of NCHW.
     """
@@ -131,25 +129,20 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def plus(x: Tensor, branch: Tensor) -> Tensor:
-    """`x` + `branch` of one shape, in the memory of `branch`, which nobody else may hold.
+    """`x` + `branch` of one shape, in place of `branch`, which must not be used elsewhere.
 
-    Where their types differ, as under autocast, the sum has the wider one and memory of its own.
+    If their dtypes differ, as under autocast, the sum is a new tensor of the wider dtype.
     """
-    ours = branch.dtype == x.dtype and branch is not x  # a row of no blocks is its input
-    return branch.add_(x) if ours else x + branch
+    in_place = branch.dtype == x.dtype and branch is not x  # an empty branch returns its input
+    return branch.add_(x) if in_place else x + branch
 
 
 def plus_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
-    """`x` + `branch` * sigmoid(`gate`), (B, C, H, W), in the memory of `gate` and a map more.
+    """`x` + `branch` * sigmoid(`gate`), (B, C, H, W); `gate` is overwritten.
 
-    Measured at 64x176x320 on 2 cores: 2.9 ms; sigmoid, product and sum one by one take 6.1 ms.
+    Measured at 64x176x320 on 2 cores: 2.9 ms; separate sigmoid, product and sum take 6.1 ms.
     """
     return torch.addcmul(x, branch, gate.sigmoid_())
-
-
-def halve(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H/2, W/2): bilinear x0.5, which for even sizes is the 2x2 mean."""
-    return F.avg_pool2d(x, 2)
 
 
 def double(x: Tensor) -> Tensor:
@@ -158,7 +151,7 @@ def double(x: Tensor) -> Tensor:
 
 
 def start_at_zero(layer: nn.Conv2d) -> None:
-    """Make the layer's output zero, so that a network that adds its input starts as that."""
+    """Make the layer's output zero, so that a network that adds its input starts as identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -193,9 +186,9 @@ class LearnedInterpolation(nn.Module):
 
 
 def unshuffled(image: Tensor) -> Tensor:
-    """`F.pixel_unshuffle(image, 2)`, but right for empty batches, which that returns unchanged.
+    """`F.pixel_unshuffle(image, 2)`, which does not work for empty batches.
 
-    Empty batches are how the sizes of maps are measured (inference/tlsc.py).
+    inference/tlsc.py measures the sizes of maps with empty batches.
 
     Args:
         image: (B, C, H, W), even sides.
@@ -211,10 +204,10 @@ def unshuffled(image: Tensor) -> Tensor:
 def computed(
     makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
 ) -> dict[str, Tensor]:
-    """Outputs by name, those among `wanted` only; names that nobody makes are left out.
+    """The wanted outputs by name; unknown names are left out.
 
     Args:
-        makers: how to compute each output.
+        makers: functions that compute the outputs.
         wanted: names, or None for all.
     """
     return {name: make() for name, make in makers.items() if wanted is None or name in wanted}

@@ -3,27 +3,26 @@
 Paper: Z. Tu et al., "MAXIM: Multi-Axis MLP for Image Processing", CVPR 2022 (arXiv:2201.02973).
 Code: written from a description of the network; no line of the authors' is used. Apache-2.0.
 
-Three U-shaped networks (stages) in a row, each with three scales and a bottleneck at 1/8. Its
-special layer mixes *positions* by one dense layer shared by all channels, inside blocks (local)
+Three consecutive U-shaped networks (stages), each with three scales and a bottleneck at 1/8. The
+multi-axis layer mixes *positions* by one dense layer shared by all channels, inside blocks (local)
 and across a fixed grid of cells (global). The spacing of the grid grows with the picture, so a
-window of a picture is not restored exactly as inside the whole (see `Tiling.WINDOWS`).
+window is not restored exactly as inside the whole picture (see `Tiling.WINDOWS`).
 
-Inside, maps are (B, H, W, C): layer norms and dense layers take them as they are, convolutions the
-channels-last view, so that no copies are left but those of the position mixing.
+Internal maps are (B, H, W, C), which layer norms and dense layers take directly, and convolutions
+as a channels-last view. So only the position mixing copies them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from restore_cli.models.layers import computed
 from restore_cli.models.maxim_layers import (
     Conv,
     ConvAttention,
@@ -36,9 +35,9 @@ from restore_cli.models.maxim_layers import (
     resized,
 )
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
-from restore_cli.models.state_dict import count_blocks, rename
+from restore_cli.models.state_dict import Rules, count_blocks, rename
 
-SCALES = 3  # of a stage: full, half and quarter resolution; the bottleneck is at 1/8
+SCALES = 3  # scales of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class MaximConfig:
     bottlenecks: int = 2
 
     def channels(self, scale: int) -> int:
-        """Of the maps at 1 / 2^scale of the resolution."""
+        """Channels of the maps at 1 / 2^scale of the resolution."""
         return self.width * 2**scale
 
     def window(self, scale: int) -> int:
@@ -109,7 +108,7 @@ class Bottleneck(nn.Module):
 
 
 class Resample(nn.Module):
-    """A map at another scale: bilinear resizing and a 1x1 convolution, whichever is less work."""
+    """A map at another scale: bilinear resizing and a 1x1 convolution, in the cheaper order."""
 
     def __init__(self, config: MaximConfig, source: int, target: int) -> None:
         super().__init__()
@@ -136,13 +135,13 @@ class Gather(nn.ModuleList):
 
 
 class StageMaps(NamedTuple):
-    """What a stage hands on, each a map (B, H, W, C) a scale, from full to quarter resolution.
+    """Outputs of a stage, one map (B, H, W, C) per scale, from full to quarter resolution.
 
     Attributes:
-        encoded: of the encoders.
-        decoded: of the decoders.
-        attended: gated by the stage's pictures; none of the last stage.
-        images: restored pictures (B, H, W, 3); of the last stage at full resolution only.
+        encoded: outputs of the encoders.
+        decoded: outputs of the decoders.
+        attended: features gated by the stage's pictures; empty for the last stage.
+        images: restored pictures (B, H, W, 3); for the last stage at full resolution only.
     """
 
     encoded: list[Tensor]
@@ -169,13 +168,13 @@ class Stage(nn.Module):
         self.downs = nn.ModuleList(Conv(c, c, 4, stride=2, padding=1) for c in channels)
         self.bottlenecks = nn.ModuleList(Bottleneck(config) for _ in range(config.bottlenecks))
         self.skip_resamples = nn.ModuleList(Gather(config, i) for i in scales)
-        above = [*channels[1:], bottom]  # channels of the scale below each
+        below = [*channels[1:], bottom]  # channels of the next lower scale
         self.skip_gates = nn.ModuleList(
-            CrossGating(channels[i], config.window(i), SCALES * channels[i], above[i])
+            CrossGating(channels[i], config.window(i), SCALES * channels[i], below[i])
             for i in scales
         )
         self.decoder_resamples = nn.ModuleList(Gather(config, i) for i in scales)
-        self.ups = nn.ModuleList(Up(above[i], channels[i]) for i in scales)
+        self.ups = nn.ModuleList(Up(below[i], channels[i]) for i in scales)
         self.decoders = nn.ModuleList(
             Encoder((SCALES + 1) * channels[i], config, i) for i in scales
         )
@@ -183,7 +182,7 @@ class Stage(nn.Module):
         self.output = conv3(channels[0], 3) if last else None
 
     def forward(self, pictures: Sequence[Tensor], before: StageMaps | None) -> StageMaps:
-        """Pictures (B, H, W, 3) at three scales and what the last stage made -> its own maps."""
+        """Pictures (B, H, W, 3) at three scales, maps of the previous stage -> maps."""
         maps = [conv(picture) for conv, picture in zip(self.input_convs, pictures, strict=True)]
         extras: list[Tensor | None] = [None] * SCALES
         if before is not None:
@@ -204,7 +203,7 @@ class Stage(nn.Module):
         return StageMaps(encoded, decoded, list(attended), list(images))
 
     def _skips(self, encoded: Sequence[Tensor], y: Tensor) -> list[Tensor]:
-        """What the encoders of all scales give the decoder of each, gated by what comes up."""
+        """Skip connections from all encoders to each decoder, gated by the lower scale."""
         skips: list[Tensor] = []
         for i in reversed(range(SCALES)):
             skip, y = self.skip_gates[i](self.skip_resamples[i](encoded), y)
@@ -238,9 +237,9 @@ class Maxim(nn.Module):
         return self.run(image)[-1].images[0].permute(0, 3, 1, 2)
 
     def run(self, image: Tensor) -> list[StageMaps]:
-        """(B, 3, H, W) -> the maps of every stage, (B, H, W, C); the last stage's are the best."""
+        """(B, 3, H, W) -> the maps of every stage, (B, H, W, C)."""
         x = image.permute(0, 2, 3, 1)
-        # Nearest with half-pixel centres: the lower right of the middle four of each 2^i x 2^i.
+        # Nearest with half-pixel centres: the lower right of the central four of each 2^i x 2^i.
         pictures = [x, x[:, 1::2, 1::2], x[:, 2::4, 2::4]]
         made: list[StageMaps] = []
         for stage in self.stages:
@@ -248,7 +247,7 @@ class Maxim(nn.Module):
         return made
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
+        """Outputs for (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
 
         Those are `stage1`, `stage1_half`, `stage1_quarter`, `stage2`, ...
         """
@@ -257,14 +256,8 @@ class Maxim(nn.Module):
         for n, maps in enumerate(made[:-1], 1):
             for suffix, picture in zip(("", "_half", "_quarter"), maps.images, strict=True):
                 names[f"stage{n}{suffix}"] = picture
-        return computed(
-            {name: _planes(picture) for name, picture in names.items()},
-            wanted,
-        )
-
-
-def _planes(picture: Tensor) -> Callable[[], Tensor]:
-    return lambda: picture.permute(0, 3, 1, 2)
+        chosen = [name for name in names if wanted is None or name in wanted]
+        return {name: names[name].permute(0, 3, 1, 2) for name in chosen}
 
 
 # Registry ----------------------------------------------------------------------------------------
@@ -287,7 +280,7 @@ def infer_config(state: StateDict) -> MaximConfig:
 
 
 def _resample(match: re.Match[str]) -> str:
-    """The authors number these 18 layers a stage in the order in which they are made."""
+    """The authors number these 18 layers per stage in the order of their creation."""
     stage, place = divmod(int(match[1]), 2 * SCALES**2)
     kind, place = divmod(place, SCALES**2)
     upwards, order = divmod(place, SCALES)
@@ -297,7 +290,7 @@ def _resample(match: re.Match[str]) -> str:
     return f"stages.{stage}.decoder_resamples.{target}.{SCALES - 1 - order}.project"
 
 
-_FLAX_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_FLAX_NAMES: Rules = (
     (r"^UpSampleRatio_(\d+)/Conv_0", _resample),
     (r"^stage_(\d+)_", r"stages.\1."),
     (r"input_conv_(\d+)", r"input_convs.\1"),

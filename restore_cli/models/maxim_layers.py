@@ -1,7 +1,7 @@
 """Layers of MAXIM; every map is (B, H, W, C).
 
-Layer norms and dense layers take such maps as they are, convolutions the channels-last view, so
-that no copies are left but those of the position mixing. Paper and names: see `maxim`.
+Layer norms and dense layers take such maps directly, convolutions take a channels-last view, so
+only the position mixing copies them. For the paper and names, see `maxim`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GELU_SCALE = math.sqrt(2 / math.pi)
 
 
 class Conv(nn.Conv2d):
-    """A convolution of a (B, H, W, C) map, which is a channels-last map seen from the side."""
+    """A convolution of a (B, H, W, C) map, whose permutation is a channels-last map."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H', W', C')."""
@@ -26,7 +26,7 @@ class Conv(nn.Conv2d):
 
 
 class Up(nn.ConvTranspose2d):
-    """Transposed 2x2 convolution of stride 2: every position becomes four, none overlap."""
+    """Transposed 2x2 convolution of stride 2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 2, stride=2)
@@ -37,21 +37,21 @@ class Up(nn.ConvTranspose2d):
 
 
 def conv3(inputs: int, outputs: int) -> Conv:
-    """3x3 with zero padding."""
+    """3x3 convolution with zero padding."""
     return Conv(inputs, outputs, 3, padding=1)
 
 
 def norm(channels: int) -> nn.LayerNorm:
-    """Over the channels of each position."""
+    """Layer norm over the channels of each position."""
     return nn.LayerNorm(channels, eps=1e-6)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation, of any shape: erf is 3e-3 off the published outputs.
+    """GELU of any shape by its tanh approximation; with erf, published outputs differ by 3e-3.
 
-    As x * sigmoid(2 y), which is the same, and in the memory of `x` where no gradient is wanted.
-    Measured on two cores (AMD, AVX2), the whole network at 384x384: 0.92 of the time with torch's.
-    Dense layers run as 1x1 convolutions instead gain nothing (0.96 to 1.0).
+    Computed as the equal x * sigmoid(2 y), in place if no gradient is needed. Measured on two cores
+    (AMD, AVX2), the whole network at 384x384: 0.92 times the time with torch's. Running the dense
+    layers as 1x1 convolutions gains nothing (0.96 to 1.0).
     """
     if torch.is_grad_enabled() or x.dtype != torch.float32:
         return F.gelu(x, approximate="tanh")
@@ -79,7 +79,7 @@ class PositionMixing(nn.Module):
         batch, height, width, channels = x.shape
         s = self.window
         down, across = height // s, width // s
-        # The mixed axes come first: row and column of the cell, or inside the block.
+        # The mixed axes go first: row and column of the cell, or inside the block.
         if self.grid:
             axes, order, back = (s, down, s, across), (1, 3, 0, 2, 4, 5), (2, 0, 3, 1, 4, 5)
         else:
@@ -156,7 +156,7 @@ class ConvAttention(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    """The same with dense layers: of the bottleneck (RDCAB)."""
+    """The same with dense layers, for the bottleneck (RDCAB)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class CrossGating(nn.Module):
         self.out_project_y = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, C_x) and (B, H, W, C), or (B, H/2, W/2, C_y) where it is below -> two maps."""
+        """(B, H, W, C_x) and (B, H, W, C), or from below (B, H/2, W/2, C_y) -> two maps."""
         x = self.project_x(x)
         y = self.project_y(y if self.up is None else self.up(y))
         a = gelu(self.in_project_x(self.norm_x(x)))
@@ -215,11 +215,11 @@ class CrossGating(nn.Module):
 
 
 def resized(x: Tensor, factor: float) -> Tensor:
-    """Bilinear with half-pixel centres, antialiased when shrinking.
+    """Bilinear resizing with half-pixel centres, antialiased when downscaling.
 
     Args:
         x: (B, H, W, C).
-        factor: of the sides, a power of two.
+        factor: scale factor, a power of two.
 
     Returns:
         (B, factor * H, factor * W, C).
@@ -233,7 +233,7 @@ def resized(x: Tensor, factor: float) -> Tensor:
 
 
 class SupervisedAttention(nn.Module):
-    """A picture out of features, and the features gated by it (SAM, Zamir et al. 2021)."""
+    """A picture from features, and the features gated by it (SAM, Zamir et al. 2021)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""maxim-mscam: MAXIM, then a super-resolution module that learns where to trust it, x4.
+"""maxim-mscam: MAXIM followed by a super-resolution module with a learned gate, x4.
 
-The order of mprnet-mscam (Shoyan 2022): a deblurring module that was trained on its own, then a
-super-resolution module of multi-scale channel attention (MS-CAM, arXiv:2009.14082). The deblurring
-module is `maxim` (arXiv:2201.02973). It makes real blur sharp and nearly sharp pictures a little
-worse, so the second module sees the degraded picture too and weighs the two by a gate.
-Code: ours. Apache-2.0.
+As in mprnet-mscam (Shoyan 2022), a deblurring module that was trained separately is followed by a
+super-resolution module with multi-scale channel attention (MS-CAM, arXiv:2009.14082). The
+deblurring module is `maxim` (arXiv:2201.02973). It makes nearly sharp pictures slightly worse, so
+the second module also takes the degraded picture, and blends the two by a gate.
+Code: our own. Apache-2.0.
 
 Data flow, (B, C, H, W) with H, W of the input:
 
@@ -35,8 +35,8 @@ from restore_cli.models.spec import FrozenPart, Model, SizeRequirement, StateDic
 from restore_cli.models.state_dict import count_blocks
 
 DEBLUR = "deblur."  # prefix of MAXIM's parameters
-# MAXIM's last features at 1, 1/2, 1/4 are divided by about their standard deviations: 0.009 to
-# 0.022, 0.009 to 0.025, 0.015 to 0.027 on 21 pictures.
+# Divisors for MAXIM's last features at 1, 1/2, 1/4, near their standard deviations on 21 pictures:
+# 0.009 to 0.022, 0.009 to 0.025, 0.015 to 0.027.
 FEATURE_DEVIATIONS = (0.015, 0.014, 0.017)
 
 
@@ -49,20 +49,20 @@ class MaximMscamConfig(MaximConfig):
     sr_first_blocks: int = 2
     sr_coarse_blocks: int = 4
     sr_last_blocks: int = 6
-    sr_reduction: int = 8  # of multi-scale channel attention
+    sr_reduction: int = 8  # channel reduction of multi-scale channel attention
     scale: int = 4
 
     def deblurring(self) -> MaximConfig:
-        """MAXIM's part."""
+        """The config of MAXIM."""
         names = [field.name for field in dataclasses.fields(MaximConfig)]
         return MaximConfig(**{name: getattr(self, name) for name in names})
 
 
 class Deblurred(NamedTuple):
-    """What the first module hands to the second.
+    """Outputs of the first module for the second.
 
     Attributes:
-        image: (B, 3, H, W), unclamped.
+        image: deblurred picture (B, 3, H, W), unclamped.
         features: (B, C, H, W), (B, 2C, H/2, W/2), (B, 4C, H/4, W/4).
     """
 
@@ -71,7 +71,7 @@ class Deblurred(NamedTuple):
 
 
 class Fusion(nn.Module):
-    """Two pictures and features at three scales as one map."""
+    """Merges two pictures and features at three scales into one map."""
 
     def __init__(self, config: MaximMscamConfig) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class GatedUpscaler(nn.Module):
         self.gate = conv(width, 1, 3, bias=True)
         self.phases = conv(width, 3 * config.scale**2, 3, bias=True)
         self.interpolation = LearnedInterpolation(config.scale)
-        start_at_zero(self.gate)  # half of each picture
+        start_at_zero(self.gate)  # the gate starts at 1/2
         start_at_zero(self.phases)
 
     def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
@@ -135,13 +135,13 @@ class MaximMscam(nn.Module):
         return self.upscaler(image, self.deblurred(image))
 
     def deblurred(self, image: Tensor) -> Deblurred:
-        """What MAXIM makes of (B, 3, H, W): the picture and its features."""
+        """MAXIM's picture and features for (B, 3, H, W)."""
         last = self.deblur.run(image)[-1]
         planes = [x.permute(0, 3, 1, 2) for x in (last.images[0], *last.decoded)]
         return Deblurred(planes[0], planes[1:])
 
     def prepare(self, image: Tensor) -> dict[str, Tensor]:
-        """What `outputs` takes in place of running MAXIM on (B, 3, H, W), by name."""
+        """MAXIM's outputs for (B, 3, H, W) by name, for the argument `prepared` of `outputs`."""
         made = self.deblurred(image)
         return {"image": made.image} | {f"features{n}": x for n, x in enumerate(made.features)}
 
@@ -151,12 +151,12 @@ class MaximMscam(nn.Module):
         wanted: Collection[str] | None = None,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, and `deblurred` at the input's size.
+        """Outputs for (B, 3, H, W): `restored`, and `deblurred` at the input's size.
 
         Args:
-            image: the degraded picture; with `prepared`, multiples of 4 do.
+            image: the degraded picture; with `prepared`, sides may be multiples of 4.
             wanted: names, or None for all.
-            prepared: what `prepare` made of the image, or of a larger one and cut at its place.
+            prepared: outputs of `prepare` for the image, or crops of those for a larger image.
         """
         if prepared is None:
             made = self.deblurred(image)
@@ -208,8 +208,8 @@ MAXIM_MSCAM = Model(
     bytes_per_pixel=lambda config: 7_500 * config.width // 32,
     size=SizeRequirement(multiple_of=64, minimum=64),
     tiling=Tiling.WINDOWS,
-    # The size it was trained at. 7 real frames of 240x135 gain over bicubic 2.78 dB in windows of
-    # 128 (with an overlap of 16 px 2.75), 2.65 in windows of 192, 2.60 whole.
+    # The size of the training patches. Gain over bicubic on 7 real frames of 240x135: 2.78 dB in
+    # windows of 128 (2.75 with an overlap of 16 px), 2.65 dB in windows of 192, 2.60 dB whole.
     largest_tile=128,
     overlap=32,
     frozen_part=FrozenPart(name=DEBLUR.removesuffix("."), multiple_of=2 ** (maxim.SCALES - 1)),

@@ -13,24 +13,25 @@ Data flow, (B, C, H, W) with H, W of the input:
     gate            five routes, in training each dropped with probability 1/2; concatenated
     reconstruction  routes and image -> residual dense blocks -> x4 -> image
 
-What the paper leaves open, what is built here, and why:
+Choices made here where the paper is not specific:
 
-- Width 64, growth 64, five 3x3 convolutions a dense block as in ESRGAN (four LeakyReLU 0.2 and a
-  linear one, times 0.2, plus input): the text counts "five convolution operations with four
-  LeakyReLU layers", and 25.9 million parameters is the nearest natural fit to its 27 million.
+- Width 64, growth 64, five 3x3 convolutions per dense block as in ESRGAN (four with LeakyReLU 0.2,
+  one linear, times 0.2, plus input): the text counts "five convolution operations with four
+  LeakyReLU layers", and the resulting 25.9 million parameters are close to its 27 million.
 - First convolution 7x7 in the deblurring branch, transposed convolutions 4x4, instance norm without
-  affine part after every convolution but the image's: DeblurGAN's generator, which the paper names,
-  with 4x4 for 3x3 because 4 is a multiple of the stride. Zero padding, as everywhere else here.
-- Channel reduction 16 and biases in the attention: RCAN's and SAN's, which the paper builds on.
+  affine part after every convolution except the image's: as in DeblurGAN's generator, which the
+  paper names, but 4x4 instead of 3x3, because 4 is a multiple of the stride. Zero padding, as
+  everywhere else here.
+- Channel reduction 16 and biases in the attention: as in RCAN and SAN, which the paper builds on.
 - Second order: SAN's square root, five Newton-Schulz steps on the covariance of the centred
-  features, C x C, never N x N; and no centre crop to 1000 pixels, which local statistics replace.
-- The exponent of the covariance is 1/2, SAN's.
-- A 3x3 convolution cuts the concatenated routes back to the width before the dense blocks: without
-  it the network has 51.8 million parameters.
-- Gate: one draw a route and a picture, kept with probability 1/2, kept routes doubled, so that the
-  expected input of the reconstruction is the same in training as at test time, where all routes are
-  on. When all are off (1 in 32), the reconstruction sees the image alone: the image is not a route.
-- No long skips around the dense blocks, which the paper does not draw.
+  features, C x C, not N x N; no centre crop to 1000 pixels, which local statistics replace.
+- The exponent of the covariance is 1/2, as in SAN.
+- A 3x3 convolution reduces the concatenated routes to the width before the dense blocks: without it
+  the network has 51.8 million parameters.
+- Gate: each route of each picture is kept with probability 1/2 and then doubled, so that the
+  expected input of the reconstruction is the same in training as at test time, when all routes are
+  kept. If all are dropped (1 in 32), the reconstruction sees only the image, which is not a route.
+- No long skip connections around the dense blocks, which the paper does not draw.
 
 The paper's ablations are configs: no third order, no drop-out, one branch alone.
 """
@@ -59,9 +60,9 @@ from restore_cli.models.layers import (
 from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
 from restore_cli.models.state_dict import count_blocks
 
-SLOPE = 0.2  # of every LeakyReLU
-DENSE_SCALE = 0.2  # of what a dense block adds
-KEEP = 0.5  # probability that a route stays on in training
+SLOPE = 0.2  # slope of every LeakyReLU
+DENSE_SCALE = 0.2  # factor of the residual of a dense block
+KEEP = 0.5  # probability that a route is kept in training
 MULTIPLE = 4
 
 
@@ -74,7 +75,7 @@ class MoadgConfig:
     deblur_blocks: int = 9  # residual blocks at a quarter of the size; 0: no deblurring branch
     sr_blocks: int = 8  # dense blocks of the enlarging branch; 0: no such branch
     fusion_blocks: int = 16  # dense blocks of the reconstruction
-    reduction: int = 16  # of every channel attention
+    reduction: int = 16  # channel reduction of every attention
     third_order: bool = True  # needs both branches
     gating: bool = True  # drop routes in training
     image_skip: bool = False  # add the interpolated input; not in the paper
@@ -84,7 +85,7 @@ class MoadgConfig:
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each on everything before it; 0.2 times the last, + input."""
+    """Five convolutions, each on all previous outputs; 0.2 times the last, + input."""
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class FirstOrderAttention(nn.Module):
 
 
 class SecondOrderAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(rows of the covariance's root)))), as in SAN."""
+    """x * sigmoid(expand(relu(squeeze(pooled root of the covariance)))), as in SAN."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -141,13 +142,13 @@ class SecondOrderAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> the same; `origin` of the map in the picture's."""
+        """(B, C, H, W) -> the same; `origin` is the map's position in the whole picture's map."""
         gate = self.expand(F.relu_(self.covariance(x, self.squeeze, origin=origin)))
         return x * gate.sigmoid_()
 
 
 class Deblurring(nn.Module):
-    """Encoder and decoder on the small image, normalised throughout."""
+    """Encoder and decoder on the small image, with normalisation."""
 
     output = "deblurred"
 
@@ -202,7 +203,7 @@ class Upscaler(nn.Module):
 
 
 class Enlarging(nn.Module):
-    """Residual dense blocks on the small image, without any normalisation."""
+    """Residual dense blocks on the small image, without normalisation."""
 
     output = "enlarged"
 
@@ -250,7 +251,7 @@ class Reconstruction(nn.Module):
 class Moadg(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4.
 
-    In training mode `forward` draws which routes are on from torch's generator of the device.
+    In training mode `forward` drops routes at random, with the device's torch generator.
     """
 
     keep_probability: Tensor | None
@@ -259,7 +260,7 @@ class Moadg(nn.Module):
         """Build the network.
 
         Raises:
-            ValueError: no branch, or a third order without both.
+            ValueError: there is no branch, or a third order without both branches.
         """
         super().__init__()
         branches: dict[str, Deblurring | Enlarging] = {}
@@ -268,7 +269,7 @@ class Moadg(nn.Module):
         if config.sr_blocks:
             branches["enlarging"] = Enlarging(config)
         if len(branches) < 1 + config.third_order:
-            raise ValueError("moadg needs a branch, and both for its third order")
+            raise ValueError("moadg needs deblur_blocks or sr_blocks, and both with third_order")
         width, reduction = config.width, config.reduction
         self.branches = nn.ModuleDict(branches)
         self.first_order = nn.ModuleDict(
@@ -280,18 +281,18 @@ class Moadg(nn.Module):
         self.third_order = FirstOrderAttention(2 * width, reduction) if config.third_order else None
         routes = 2 * len(branches) + 2 * config.third_order  # in widths
         self.reconstruction = Reconstruction(config, routes * config.width + 3)
-        # Stored, so that a file of weights says whether the network drops routes.
+        # A buffer, so that the state dict shows whether the network drops routes.
         self.register_buffer("keep_probability", torch.tensor(KEEP) if config.gating else None)
         self.interpolation = LearnedInterpolation(4) if config.image_skip else None
         if config.image_skip:
             start_at_zero(self.reconstruction.upscaler.image)
 
     def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
-        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped; no side image is made."""
+        """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped, without auxiliary images."""
         return self._restore(image, self._features(image), placement)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored`, the `deblurred` small image, the `enlarged` blurry one."""
+        """Outputs for (B, 3, H, W): `restored`, the small `deblurred`, the blurry `enlarged`."""
         features = self._features(image)
         makers: dict[str, Callable[[], Tensor]] = {
             "restored": lambda: self._restore(image, features, None)
@@ -321,7 +322,7 @@ class Moadg(nn.Module):
         return restored
 
     def _gated(self, routes: list[Tensor]) -> list[Tensor]:
-        """In training, each route of each picture dropped or scaled up; else all as they are."""
+        """In training, drop or scale up each route of each picture; else return them unchanged."""
         if not self.training or self.keep_probability is None:
             return routes
         keep = self.keep_probability
@@ -357,7 +358,7 @@ def _infer_config(state: StateDict) -> MoadgConfig:
 
 
 def _bytes_per_pixel(config: MoadgConfig) -> int:
-    """Maps of `width` channels alive at the peak, at x4.
+    """Peak memory, counted in maps of `width` channels at x4.
 
     Measured growth of the process, 256x256, TLSC on: 5.1 maps (paper), 5.3 (lite).
     """
@@ -377,7 +378,7 @@ MOADG = Model(
         "paper": MoadgConfig(),
         "no-third-order": MoadgConfig(third_order=False),
         "no-gating": MoadgConfig(gating=False),
-        # The text joins first and second order of a lone branch directly: without the gate.
+        # The text joins first and second order of a single branch directly, without the gate.
         "deblurring-alone": MoadgConfig(sr_blocks=0, third_order=False, gating=False),
         "enlarging-alone": MoadgConfig(deblur_blocks=0, third_order=False, gating=False),
         "lite": MoadgConfig(
@@ -395,9 +396,9 @@ MOADG = Model(
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
-    # Each norm of a row of them sees one local window further. Random weights of `lite`, 320x800
-    # input: with 64 px 4 % of the values of the tiled picture are more than 1/255 off the whole
-    # one's, with 128 px 0.1 %, with 160 px 0.03 %, with 192 px 0.0003 %.
+    # Each of several consecutive norms extends the receptive field by a local window. Values that
+    # differ by more than 1/255 between tiled and whole (random weights of `lite`, 320x800 input):
+    # 4 % with an overlap of 64 px, 0.1 % with 128 px, 0.03 % with 160 px, 0.0003 % with 192 px.
     overlap=192,
     overlap_grows=True,
     placed=True,

@@ -1,8 +1,8 @@
 """mprnet: motion deblurring (x1), the deblurring part of mprnet-mscam.
 
 Paper: Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021 (arXiv:2102.02808), as
-changed by M. Shoyan for joint deblurring and super-resolution: a long skip around stage 3, and its
-image without the input added.
+changed by M. Shoyan for joint deblurring and super-resolution: with a long skip connection around
+stage 3, and without adding the input to its image.
 Code: written from a description of the network; no line of the authors' is used. Apache-2.0.
 Where paper and published network differ, the network is followed: one block per skip.
 
@@ -12,8 +12,8 @@ Data flow, (B, C, H, W) with H, W of the input; c1, c2, c3 are the widths of the
     stage 2  two halves -> encoder, fed by stage 1;  whole -> decoder -> supervised attention
     stage 3  whole, full resolution only, fed by stage 2's encoder and decoder -> image
 
-The lines that cut halves and quadrants belong to the picture. A tile is cut where they cross it,
-which is why `forward` is told where the tile lies.
+The halves and quadrants are those of the whole picture. A tile is split where their borders cross
+it, so `forward` takes the tile's position.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ from restore_cli.models.layers import (
     computed,
     conv,
     double,
-    halve,
     plus,
     plus_gated,
 )
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 LEVELS = 3
 
@@ -51,7 +50,7 @@ class MprnetConfig:
     features: int = 96  # width of level 1 of both U-Nets
     growth: int = 48  # added width per level down
     full_growth: int = 32  # width of stage 3 minus `features`
-    reduction: int = 4  # of channel attention
+    reduction: int = 4  # channel reduction of channel attention
     level_blocks: int = 2  # attention blocks per level of an encoder or decoder
     full_blocks: int = 8  # attention blocks per group of stage 3
 
@@ -88,14 +87,14 @@ class ChannelAttention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """conv, PReLU, conv, channel attention, + input. All blocks of a network share one PReLU."""
+    """conv, PReLU, conv, channel attention, + input. All blocks of a network share the PReLU."""
 
     def __init__(self, width: int, reduction: int, activation: nn.PReLU) -> None:
         super().__init__()
         self.conv1 = conv(width, width, 3)
         self.conv2 = conv(width, width, 3)
         self.attention = ChannelAttention(width, reduction)
-        # In a tuple, so that the one slope is stored once (by the network), not in each block.
+        # In a tuple, so that the state dict has the shared slope once, not in each block.
         self._activation = (activation,)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ BlockMaker = Callable[[int], AttentionBlock]
 
 
 class Encoder(nn.Module):
-    """Three levels of attention blocks; with `crossed`, each level adds an earlier stage's."""
+    """Three levels of attention blocks; with `crossed`, the previous stage's features are added."""
 
     def __init__(self, config: MprnetConfig, block: BlockMaker, *, crossed: bool) -> None:
         super().__init__()
@@ -153,7 +152,8 @@ class Encoder(nn.Module):
         """(B, c1, H, W) -> features at H, H/2, H/4."""
         levels: list[Tensor] = []
         for index, blocks in enumerate(self.levels):
-            x = blocks(self.downs[index - 1](halve(x)) if index else x)
+            # A 2x2 mean is bilinear downscaling by 2.
+            x = blocks(self.downs[index - 1](F.avg_pool2d(x, 2)) if index else x)
             if self.cross_encoder:
                 x = plus(x, self.cross_encoder[index](encoded[index]))
                 x = plus(x, self.cross_decoder[index](decoded[index]))
@@ -162,7 +162,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the smallest level up, adding the encoder's levels through one block each."""
+    """From the smallest level up; the encoder's levels are added through one block each."""
 
     def __init__(self, config: MprnetConfig, block: BlockMaker) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         """Features (B, C, H, W), at H / 2 and H / 4 -> the same sizes and widths."""
         levels = [self.levels[-1](encoded[-1])]
         for index in reversed(range(LEVELS - 1)):
-            # The 1x1 goes before the interpolation: they commute, and it is 4 times less work.
+            # The 1x1 convolution is first: it commutes with the interpolation, and costs a quarter.
             x = plus(double(self.ups[index](levels[0])), self.skips[index](encoded[index]))
             levels.insert(0, self.levels[index](x))
         return levels
@@ -198,7 +198,7 @@ class FullResolution(nn.Module):
 
     @staticmethod
     def _lift(config: MprnetConfig, level: int, width: int) -> nn.Sequential:
-        """1x1 convolutions from a level's width to `width`, one per halving undone, then one."""
+        """1x1 convolutions from a level's width to `width`: one per upscaling, and a last one."""
         widths = config.widths[level::-1]
         steps = [conv(a, b, 1) for a, b in pairwise(widths)]
         return nn.Sequential(*steps, conv(config.features, width, 1))
@@ -218,16 +218,16 @@ class FullResolution(nn.Module):
 
 
 def _cut(x: Tensor, line: int | None, dim: int) -> list[Tensor]:
-    """Before and after `line`, or all of it when no line crosses."""
+    """The parts before and after `line`, or the whole without a line."""
     return [x] if line is None else list(x.tensor_split((line,), dim))
 
 
 def _map(
     function: Callable[..., list[Tensor]], *arguments: list[Tensor] | list[list[Tensor]]
 ) -> list[list[Tensor]]:
-    """Call `function` on each part; each argument is a list over parts of a tensor or of levels.
+    """Call `function` on each part; each argument lists a tensor, or tensors by level, per part.
 
-    Parts of equal size go through as one batch: four quadrants of a 64x64 patch in one call.
+    Parts of equal size are batched: four quadrants of a 64x64 patch need one call.
     """
     calls = [
         [x for part in parts for x in (part if isinstance(part, list) else [part])]
@@ -240,7 +240,7 @@ def _map(
 
 
 def _join(parts: list[list[Tensor]], dim: int) -> list[Tensor]:
-    """Levels of the parts side by side -> levels of the whole."""
+    """Concatenate the levels of the parts to the levels of the whole."""
     return [torch.cat(levels, dim) for levels in zip(*parts, strict=True)]
 
 
@@ -274,7 +274,7 @@ class DeblurringStages(nn.Module):
         return lambda width: AttentionBlock(width, config.reduction, self.activation)
 
     def deblur(self, image: Tensor, placement: Placement | None) -> Deblurred:
-        """All three stages on (B, 3, H, W)."""
+        """Run all three stages on (B, 3, H, W)."""
         row, column = _split_lines(image, placement)
         halves = _cut(image, row, -2)
         quadrants = [part for half in halves for part in _cut(half, column, -1)]
@@ -319,7 +319,7 @@ class Mprnet(DeblurringStages):
 
 
 def _split_lines(image: Tensor, placement: Placement | None) -> tuple[int | None, int | None]:
-    """Row and column, in the tile, of the picture's middle; None where it lies outside."""
+    """Row and column of the picture's middle in the tile; None if it is outside the tile."""
     height, width = image.shape[-2:]
     if placement is None:
         return height // 2, width // 2
@@ -332,7 +332,7 @@ def _split_lines(image: Tensor, placement: Placement | None) -> tuple[int | None
 
 
 def has_deblurring_stages(state: StateDict) -> bool:
-    """Whether the three stages are among the weights."""
+    """Whether the weights include the three stages."""
     return {"fuse2.weight", "fuse3.weight", "full.groups.0.conv.weight"} <= set(state)
 
 
@@ -351,10 +351,10 @@ def infer_deblurring_config(state: StateDict) -> MprnetConfig:
 
 
 def bytes_per_pixel(config: MprnetConfig) -> int:
-    """Maps alive at the peak, counted in maps of stage 3's width.
+    """Peak memory, counted in maps of stage 3's width.
 
-    Measured growth of the process with the upscaler, TLSC on: 15 maps (lite, 768x768), 18 (paper,
-    256x256).
+    Measured growth of the process with the upscaler, TLSC on: 15 maps (lite, 768x768), 18 maps
+    (paper, 256x256).
     """
     return 4 * 20 * (config.features + config.full_growth)
 
@@ -365,7 +365,7 @@ def one_less(match: re.Match[str]) -> str:
 
 
 # The authors' names, in the order in which the rules apply.
-OFFICIAL_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+OFFICIAL_NAMES: Rules = (
     (r"^(stage3_orsnet\.orb)(\d)", one_less),
     (r"^stage3_orsnet\.orb(\d)\.body\.\d+\.weight$", r"full.groups.\1.conv.weight"),
     (r"^stage3_orsnet\.orb(\d)\.body\.", r"full.groups.\1.blocks."),

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,7 +46,7 @@ from restore_cli.models.mprnet import (
     one_less,
 )
 from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +54,9 @@ class MprnetMscamConfig(MprnetConfig):
     """Shape of the network; the defaults are the published one (34,116,641 parameters)."""
 
     sr_features: int = 64  # width of the upscaler
-    sr_groups: int = 17  # residual groups of the upscaler; 0: the features go on as they are
+    sr_groups: int = 17  # residual groups of the upscaler; 0 for none
     sr_blocks: int = 10  # blocks per residual group
-    sr_reduction: int = 8  # of multi-scale channel attention
+    sr_reduction: int = 8  # channel reduction of multi-scale channel attention
     scale: int = 4
     image_skip: bool = False  # add a learned x4 interpolation of the input (not in the paper)
 
@@ -66,9 +65,9 @@ class MprnetMscamConfig(MprnetConfig):
 
 
 class MultiScaleAttention(nn.Module):
-    """MS-CAM: input + x * sigmoid(local(x) + global(mean(x))); no bias, no normalisation.
+    """MS-CAM: input + x * sigmoid(local(x) + global(mean(x))), without bias and normalisation.
 
-    Both ways are narrow 1x1 convolutions of the same maps, so they run as one, side by side.
+    Both paths are narrow 1x1 convolutions of the same maps, so they run as one convolution.
     """
 
     def __init__(self, width: int, reduction: int) -> None:
@@ -105,12 +104,13 @@ class MultiScaleBlock(nn.Module):
 
 
 class Upscaler(nn.Module):
-    """Residual groups with MS-CAM, then 1x1, pixel shuffle and 3x3 to the image.
+    """Residual groups with MS-CAM, then 1x1 convolution, pixel shuffle and 3x3 convolution.
 
-    The last three are linear without bias, so they run as one 3x3 convolution from C channels to
-    the image's scale^2 phases, at the small size: equal to rounding, borders too (zero padding maps
-    to zero padding), without the C * scale^2 channels between. Measured on 2 cores at 8x64x64:
-    a training step of the first lite network went from 2.0 s to 1.4 s.
+    The last three are linear without bias, so they run as a single 3x3 convolution from C channels
+    to the image's scale^2 phases, at the small size, without the C * scale^2 channels in between.
+    The result is equal up to rounding, including borders (zero padding maps to zero padding).
+    Measured on 2 cores at 8x64x64: a training step of the first lite network went from 2.0 s to
+    1.4 s.
     """
 
     def __init__(self, config: MprnetMscamConfig) -> None:
@@ -143,7 +143,7 @@ class Upscaler(nn.Module):
         impulses = self.conv.weight.new_zeros(width, width, 3, 3)
         impulses[:, :, 1, 1] = torch.eye(width, dtype=impulses.dtype, device=impulses.device)
         response = self.image(F.pixel_shuffle(self.expand(impulses), self.scale))
-        # A convolution's kernel is its impulse response turned by 180 degrees.
+        # A convolution's kernel is its impulse response rotated by 180 degrees.
         return F.pixel_unshuffle(response, self.scale).transpose(0, 1).flip(2, 3)
 
 
@@ -165,11 +165,11 @@ class MprnetMscam(DeblurringStages):
             start_at_zero(self.upscaler.image)
 
     def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
-        """Restore (B, 3, H, W) to (B, 3, scale*H, scale*W), unclamped; no side image is made."""
+        """Restore (B, 3, H, W) to (B, 3, scale*H, scale*W), unclamped, without auxiliary images."""
         return self._upscale(self.deblur(image, placement).features, image)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """From (B, 3, H, W): `restored` and the images of the three stages."""
+        """Outputs for (B, 3, H, W): `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
         return computed(
             {
@@ -196,14 +196,12 @@ def _infer_config(state: StateDict) -> MprnetMscamConfig:
     width = state["upscaler.conv.weight"].shape[0]
     squeeze = "upscaler.groups.0.blocks.0.attention.local_squeeze.weight"
     groups = count_blocks(state, "upscaler.groups")
-    of_groups = (
-        {
+    of_groups: dict[str, int] = {}  # without groups the defaults, which then have no effect
+    if groups:
+        of_groups = {
             "sr_blocks": count_blocks(state, "upscaler.groups.0.blocks"),
             "sr_reduction": width // state[squeeze].shape[0],
         }
-        if groups
-        else {}
-    )  # without groups the defaults, which then say nothing
     return MprnetMscamConfig(
         **dataclasses.asdict(infer_deblurring_config(state)),
         **of_groups,
@@ -214,8 +212,8 @@ def _infer_config(state: StateDict) -> MprnetMscamConfig:
     )
 
 
-# The upscaler's names first; what is left are those of the deblurring part.
-_OFFICIAL_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+# The upscaler's names come first; the rest are those of the deblurring part.
+_OFFICIAL_NAMES: Rules = (
     (r"^SRNet_before_rec\.1\.weight$", "activation.weight"),
     (r"^SRNet_before_rec\.0\.", "transform_conv."),
     (r"^SRNet_sr_cab\.", "transform_block."),

@@ -6,16 +6,16 @@ Code: written from a description of the published network; no line of the author
 Apache-2.0. Where paper and published network differ, the network is followed: additive skips
 between encoder and decoder, and a hidden feature that each stage passes to the next.
 
-Data flow: four encoder-decoders of the same layout, weights not shared. Each sees the image, the
-residual of the stage before it, and that stage's smallest features. The last residual is added to
-the image. The attention of a stage spans the whole frame at 1/8 of its size, so every output pixel
-depends on every input pixel: tiles change the result. TLSC makes the attention local; then
-`forward` must be told where a tile lies. Local attention took 25.0 s for 24.2 s at 1280x720, on two
-CPU cores, one run.
+Data flow: four encoder-decoders of the same layout, without shared weights. The input of each is
+the image, and from the previous stage its residual and its smallest features. The last residual is
+added to the image. The attention of a stage spans the whole frame at 1/8 of its size, so every
+output pixel depends on every input pixel, and tiles change the result. TLSC makes the attention
+local; then `forward` needs the position of a tile. At 1280x720 on two CPU cores (one run), local
+attention took 25.0 s, global attention 24.2 s.
 
-`lite` unshuffles the image before its first layer, 2x2 pixels to one place: the widest maps are a
-quarter as large. A training step of 8 patches of 128x128 on two CPU cores takes 1.2 s; without
-that, and with one block a group for two, 3.1 s.
+`lite` applies a pixel unshuffle by 2 before the first layer, which makes the widest maps a quarter
+as large. A training step of 8 patches of 128x128 on two CPU cores takes 1.2 s; without it, and with
+one block per group instead of two, 3.1 s.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from restore_cli.models.spec import (
     StateDict,
     Tiling,
 )
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 MULTIPLE = 8  # input pixels per position of the attention
-IMAGES = 4 * 3 * 8  # bytes of images alive, where the maps are smaller than they
+IMAGES = 4 * 3 * 8  # bytes per pixel of images, which matter if the maps are smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class MsanConfig:
     width: int = 32  # channels at full size; doubled with each halving
     blocks: int = 4  # residual blocks per group
     stages: int = 4
-    unshuffle: bool = False  # the image comes and goes as blocks of 2x2 pixels; not published
-    attention: bool = True  # of every stage; off in the paper's ablation
+    unshuffle: bool = False  # pixel unshuffle of input and output by 2; not published
+    attention: bool = True  # in every stage; off in the paper's ablation
 
 
 def planes_of(config: MsanConfig) -> int:
-    """Channels of the image as a stage sees it."""
+    """Channels of a stage's image."""
     return 12 if config.unshuffle else 3
 
 
@@ -73,12 +73,12 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every position attends to every other; added with a gain.
+    """Every position attends to every other; the result is added with a gain.
 
-    Published at half the size of its input, here and back by convolutions with a stride; with
-    unshuffled images the input is as small already.
+    As published it runs at half the size of its input, between strided convolutions; with
+    unshuffled images the input is small enough already.
 
-    At 1280x720 the matrix of scores, which the fused kernel never makes, would take 0.8 GB a stage.
+    At 1280x720 the matrix of scores, which the fused kernel avoids, would take 0.8 GB per stage.
     """
 
     def __init__(self, width: int, *, halved: bool = True) -> None:
@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> the same; `origin` in positions of the attention."""
+        """(B, C, H, W) -> the same; `origin` is in positions of the attention."""
         small = self.down(x)
         attended = self.attention(
             self.query(small), self.key(small), self.value(small), origin=origin
@@ -135,7 +135,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
         """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features.
 
-        Unshuffled, the images are (B, 12 or 24, H/2, W/2) and the features (B, 4w, H/8, W/8).
+        With `unshuffle`, images are (B, 12 or 24, H/2, W/2) and features (B, 4w, H/8, W/8).
         """
         level1 = self.encode1(self.first(x))
         level2 = self.encode2(self.down1(level1))
@@ -203,19 +203,16 @@ def _infer_config(state: StateDict) -> MsanConfig:
 
 
 def _bytes_per_pixel(config: MsanConfig) -> int:
-    """Maps of `width` channels alive at the peak.
+    """Peak memory, counted in maps of `width` channels.
 
-    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention); 400
-    bytes (lite, for 416 here).
+    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention), 400
+    bytes per pixel (lite, for which this gives 416).
     """
     return 4 * 10 * config.width // (4 if config.unshuffle else 1) + IMAGES
 
 
-_OFFICIAL_NAMES = (
-    (r"^edcoder1\.", "stages.0."),
-    (r"^edcoder2\.", "stages.1."),
-    (r"^edcoder3\.", "stages.2."),
-    (r"^edcoder4\.", "stages.3."),
+_OFFICIAL_NAMES: Rules = (
+    (r"^edcoder(\d)\.", lambda match: f"stages.{int(match[1]) - 1}."),
     (r"\.layer1\.", ".first."),
     (r"\.layer2\.", ".encode1."),
     (r"\.layer3\.", ".down1."),
@@ -252,9 +249,9 @@ MSAN = Model(
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
-    overlap=128,  # `lite` sees twice as far as the published one, and 64 left 0.06 % of values off
+    overlap=128,  # `lite` has twice the receptive field; with 64 px 0.06 % of its values differ
     tiling=Tiling.DISCOURAGED,
-    tiling_note="its attention spans the frame; --tlsc makes it local, in windows",
+    tiling_note="its attention spans the whole picture; --tlsc limits it to windows",
     placed=True,
     published=(
         PublishedFormat(

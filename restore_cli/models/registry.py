@@ -1,4 +1,4 @@
-"""The table of models. Nothing registers itself: a model exists because it is listed here."""
+"""The registry: the table of all models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def table(models: Iterable[Model]) -> Mapping[str, Model]:
     """Models by name.
 
     Raises:
-        ValueError: two models of one name.
+        ValueError: two models have the same name.
     """
     by_name: dict[str, Model] = {}
     for model in models:
@@ -50,7 +50,7 @@ def get_model(name: str) -> Model:
     """The model of that name.
 
     Raises:
-        UsageError: unknown; the nearest name is suggested.
+        UsageError: the name is unknown; the closest name is suggested.
     """
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
@@ -61,7 +61,7 @@ def get_config(model: Model, name: str) -> Any:
     """The named config of a model.
 
     Raises:
-        UsageError: unknown.
+        UsageError: the name is unknown.
     """
     if name not in model.configs:
         raise unknown_name(f"config of {model.name}", name, model.configs)
@@ -69,16 +69,16 @@ def get_config(model: Model, name: str) -> Any:
 
 
 def detect(state: StateDict) -> Model | None:
-    """The one model whose state dict this is, or None.
+    """The model that a state dict belongs to, or None.
 
     Raises:
-        WeightsError: more than one recognises it.
+        WeightsError: more than one model matches.
     """
     found = [model for model in MODELS.values() if model.detect(state)]
     if len(found) > 1:
         names = ", ".join(model.name for model in found)
         raise WeightsError(
-            f"the weights' keys must fit exactly one model; they fit {names}",
+            f"the keys of the weights match more than one model: {names}",
             hint=f"first keys: {', '.join(sorted(state)[:3])}",
         )
     return found[0] if found else None

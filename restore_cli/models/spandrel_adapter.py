@@ -1,9 +1,9 @@
-"""Networks of others, through spandrel; and ours, for those who use spandrel.
+"""Loads networks of other projects through spandrel, and adds our networks to spandrel.
 
-spandrel (MIT) knows some forty published architectures by their keys: ESRGAN, NAFNet, SwinIR, HAT,
-... A file of theirs becomes a `Model` like any other, with what spandrel says of
-its scale and sizes, and runs through the same line: tiles, alpha, 16 bits, batches. It has no
-global statistics that this package could make local.
+spandrel (MIT) recognises some forty published architectures by their keys: ESRGAN, NAFNet, SwinIR,
+HAT, ... Such a file becomes a `Model` like any other, with spandrel's scale and size requirements,
+and with the same tiling, alpha, 16 bits and batches. It has no global statistics that this package
+could make local.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from restore_cli.errors import WeightsError
 from restore_cli.models.layers import GlobalStatistic
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
+from restore_cli.wording import first_line
 
 if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor
 
 _HINT = "pip install 'restore-cli[zoo]'"
-_MOST = 5000  # number in a layer's name; real networks stay below a few hundred
-_SAMPLE = 64  # side of the picture that memory is measured on
-# Of the largest map; a guess, not measured. The automatic tile takes half of the free memory only.
+_MOST = 5000  # largest number in a layer's name; real networks have a few hundred at most
+_SAMPLE = 64  # side of the picture that memory is measured with
+# Peak memory in units of the largest map: an assumption, not measured. The automatic tile size uses
+# only half of the free memory.
 _MAPS_ALIVE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SpandrelConfig:
-    """What spandrel found out about a file.
+    """What spandrel recognised in a file.
 
     Attributes:
-        architecture: its name there.
-        tags: sizes and variants, for people.
+        architecture: spandrel's name of the architecture.
+        tags: sizes and variants, for the user.
     """
 
     architecture: str
@@ -45,7 +47,7 @@ class SpandrelConfig:
 
 
 class SpandrelNetwork(nn.Module):
-    """A network of spandrel's under our calling convention."""
+    """A network of spandrel with our calling convention."""
 
     def __init__(self, found: ImageModelDescriptor[Any]) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class SpandrelNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 3, scale * H, scale * W) in [0, 1].
 
-        A network of one channel takes the three one by one; spandrel takes one picture at a time.
+        A network of one channel runs on each of the three; spandrel takes one picture at a time.
         """
         channels = self.found.input_channels
         pictures = image.reshape(-1, channels, *image.shape[-2:])
@@ -64,30 +66,34 @@ class SpandrelNetwork(nn.Module):
 
 
 def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Module]:
-    """The network that a state dict of none of our models is of, weights loaded.
+    """Load the network of a state dict that belongs to none of our models.
 
     Args:
         state: named tensors.
-        name: of the file, for messages.
+        name: name of the file, for error messages.
 
     Raises:
-        WeightsError: spandrel is not installed or does not import, does not know the network, or
-            it is not one that takes an RGB or grey picture of any shape and gives one.
+        WeightsError: spandrel is not installed, cannot be imported or does not know the network,
+            or the network does not restore RGB or grey pictures of any shape.
     """
-    registry, canonicalise, unsupported = _spandrel(name)
-    _refuse_absurd(state, name)
+    registry, canonicalise, unsupported = _spandrel(
+        f"'{name}' matches none of restore's models and cannot be loaded"
+    )
+    _check_layers(state, name)
     try:
         found = registry.load(canonicalise(dict(state)))
     except unsupported as error:
         raise WeightsError(
-            f"'{name}' is of no network that restore or spandrel knows",
+            f"'{name}' matches no network of restore or spandrel",
             hint=f"first keys: {', '.join(sorted(state)[:3])}",
         ) from error
-    except Exception as error:  # whatever a network makes of shapes that are not its own
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(f"'{name}' does not fit the network it looks like: {reason}") from error
-    squares = ", squares only" * found.size_requirements.square
+    except Exception as error:  # wrong shapes raise errors of many types
+        raise WeightsError(
+            f"'{name}' resembles a network of spandrel but does not fit it: {first_line(error)}",
+            hint="download the file again, or use another network",
+        ) from error
     architecture, needs = found.architecture.name, found.size_requirements
+    squares = ", squares only" * needs.square
     channels = (found.input_channels, found.output_channels)
     if (
         found.purpose not in ("SR", "Restoration")
@@ -95,7 +101,7 @@ def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Mo
         or needs.square
     ):
         raise WeightsError(
-            f"'{name}' is of {architecture}, which does not restore whole pictures: "
+            f"'{name}' is a {architecture} network, which does not restore whole pictures: "
             f"{found.purpose}, {channels[0]} to {channels[1]} channels{squares}",
             hint="use a network for RGB pictures",
         )
@@ -107,8 +113,8 @@ def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Mo
         bytes_per_pixel = _bytes_per_pixel(network, size)
     except Exception as error:
         raise WeightsError(
-            f"'{name}', taken for {architecture}, does not run: {type(error).__name__}",
-            hint="fetch the file again, or use another network",
+            f"'{name}' was recognised as {architecture} but does not run: {type(error).__name__}",
+            hint="download the file again, or use another network",
         ) from error
     model = Model(
         name=f"spandrel-{found.architecture.id.lower()}",
@@ -126,29 +132,28 @@ def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Mo
         bytes_per_pixel=lambda _: bytes_per_pixel,
         size=size,
         tiling=Tiling.SUPPORTED if supported else Tiling.DISCOURAGED,
-        tiling_note="" if supported else f"{architecture} looks at the whole picture",
+        tiling_note="" if supported else f"{architecture} uses the whole picture",
         dtypes=(torch.float32, *half),
     )
     return model, SpandrelConfig(architecture, tuple(found.tags)), network
 
 
 def add_to_spandrel(registry: ArchRegistry | None = None) -> list[str]:
-    """Let spandrel's loaders recognise our networks, too.
+    """Make spandrel's loaders recognise our networks.
 
-    Their statistics stay global there, since a state dict does not tell its training size: whole
-    pictures are restored as the authors' code would, and tiles are discouraged.
+    Their statistics stay global there, since a state dict has no training size: whole pictures are
+    restored as by the authors' code, and tiling is discouraged.
 
     Args:
-        registry: of spandrel; None for its main one.
+        registry: registry of spandrel; None for its main one.
 
     Returns:
-        The architectures that were added: `restore-` and the model's name. None, if they were
-        there.
+        The added architectures, `restore-` and the model's name; empty if they were added before.
 
     Raises:
-        WeightsError: spandrel is not installed or does not import.
+        WeightsError: spandrel is not installed or cannot be imported.
     """
-    main, _, _ = _spandrel("spandrel")
+    main, _, _ = _spandrel("restore's models cannot be registered")
     from spandrel import (  # noqa: PLC0415  an extra
         Architecture,
         ArchSupport,
@@ -181,14 +186,14 @@ def add_to_spandrel(registry: ArchRegistry | None = None) -> list[str]:
                 tiling=ModelTiling.DISCOURAGED if whole else ModelTiling.SUPPORTED,
             )
 
-    # Before spandrel's own: its MPRNet detects by a few keys, ours by all that matter.
+    # Before spandrel's own: its MPRNet checks few keys, ours all relevant ones.
     first = tuple(one.architecture.id for one in main.architectures())
     ours = [ArchSupport.from_architecture(Ours(model), first) for model in MODELS.values()]
     added = (main if registry is None else registry).add(*ours, ignore_duplicates=True)
     return [str(one.architecture.id) for one in added]
 
 
-def _spandrel(name: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Exception]]:
+def _spandrel(reason: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Exception]]:
     try:
         from spandrel import (  # noqa: PLC0415  an extra, and 2 s
             MAIN_REGISTRY,
@@ -197,9 +202,9 @@ def _spandrel(name: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Excep
         )
     except ImportError as error:
         raise WeightsError(
-            f"'{name}' is of none of restore's own models; others need spandrel", hint=_HINT
+            f"{reason} without spandrel, which is not installed", hint=_HINT
         ) from error
-    except RuntimeError as error:  # torchvision of another build than torch
+    except RuntimeError as error:  # torchvision built for another torch
         raise WeightsError(
             f"spandrel cannot be imported: {error}",
             hint="install torchvision from the same index as torch",
@@ -207,23 +212,25 @@ def _spandrel(name: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Excep
     return MAIN_REGISTRY, canonicalize_state_dict, UnsupportedModelError
 
 
-def _refuse_absurd(state: StateDict, name: str) -> None:
-    """Look at names and shapes, since spandrel builds what they claim before it compares."""
-    claims = [int(number) for key in state for number in re.findall(r"\d+", key)]
-    if max(claims, default=0) > _MOST or any(tensor.numel() == 0 for tensor in state.values()):
-        raise WeightsError(f"'{name}' claims layers that it does not hold", hint="fetch it again")
+def _check_layers(state: StateDict, name: str) -> None:
+    """Check names and shapes, since spandrel builds the network before it compares them."""
+    numbers = [int(number) for key in state for number in re.findall(r"\d+", key)]
+    if max(numbers, default=0) > _MOST or any(tensor.numel() == 0 for tensor in state.values()):
+        raise WeightsError(
+            f"'{name}' has too large or empty layers", hint="download the file again"
+        )
 
 
 def _bytes_per_pixel(network: nn.Module, size: SizeRequirement) -> int:
-    """Memory per input pixel, from the largest map that a small picture makes."""
+    """Memory per input pixel, from the largest map for a small picture."""
     largest = 0
 
-    def see(module: nn.Module, inputs: Any, output: object) -> None:
+    def record(module: nn.Module, inputs: Any, output: object) -> None:
         nonlocal largest
         if isinstance(output, Tensor):
             largest = max(largest, output.nbytes)
 
-    handles = [module.register_forward_hook(see) for module in network.modules()]
+    handles = [module.register_forward_hook(record) for module in network.modules()]
     side = size.padded(_SAMPLE)
     try:
         with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""What a model says about itself: the records of the registry.
+"""Descriptions of models: the records of the registry.
 
-Words used throughout: a *model* is a network family (`mprnet-mscam`); a *config* is one sized
-variant of it (`paper`, `lite`); a *network* is the `nn.Module` built from a config; a *checkpoint*
-is a set of trained weights for one config.
+Terms: a *model* is a network family (`mprnet-mscam`); a *config* is a variant of it of a certain
+size (`paper`, `lite`); a *network* is the `nn.Module` built from a config; a *checkpoint* is a set
+of trained weights for one config.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,9 @@ from restore_cli.errors import WeightsError
 StateDict = Mapping[str, Tensor]
 
 
-class Config(Protocol):
-    """A frozen dataclass of plain numbers and booleans that fixes the shape of a network."""
-
-    __dataclass_fields__: Any
-
-
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a tile lies in the (padded) picture it was cut from, in input pixels."""
+    """Position of a tile in its (padded) picture, in input pixels."""
 
     top: int
     left: int
@@ -39,7 +33,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class SizeRequirement:
-    """Input sizes a network takes; others are padded and cropped by the restorer."""
+    """Input sizes that a network accepts; the restorer pads others and crops the result."""
 
     multiple_of: int = 1
     minimum: int = 1
@@ -51,30 +45,29 @@ class SizeRequirement:
 
 
 class Tiling(Enum):
-    """Whether a picture may be restored tile by tile as the network was published.
+    """Whether a picture may be restored tile by tile.
 
-    A network whose statistics are not local runs whole pictures only, whatever this says.
+    A network with global statistics runs on whole pictures only, regardless of this value.
     """
 
-    SUPPORTED = "supported"  # with local statistics, tiled equals whole up to the measured decay
-    DISCOURAGED = "discouraged"  # making its statistics local is another network: only on request
-    # A window is not restored as inside the whole, since layers reach across all of their input,
-    # but as well: the model is run on windows of the sizes it was measured at.
+    SUPPORTED = "supported"  # with local statistics, tiled and whole results are nearly equal
+    DISCOURAGED = "discouraged"  # local statistics change the network too much: on request only
+    # Layers use all of their input, so a window's result differs from the whole picture's, but with
+    # equal quality: the model runs on windows of the sizes that were measured.
     WINDOWS = "windows"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFormat:
-    """How the authors' files of a network name and lay out its parameters.
+    """Parameter names and layouts of the authors' files of a network.
 
     Attributes:
-        name: for people.
+        name: name in messages.
         recognises: whether a state dict, without wrappers and prefixes, is in this format.
-        convert: such a state dict -> ours; raises `WeightsError` where names that share a
-            parameter disagree. Whether keys and shapes are complete is checked afterwards.
+        convert: such a state dict -> ours; raises `WeightsError` if tensors of the same parameter
+            differ. The importer checks keys and shapes afterwards.
         train_size: height, width of the authors' training patches, input pixels.
-        caution: what else has the same keys, so that only a user can know; then the model must be
-            named. Or "".
+        caution: other networks with the same keys, so that the user must name the model; or "".
     """
 
     name: str
@@ -86,15 +79,15 @@ class PublishedFormat:
 
 @dataclass(frozen=True, slots=True)
 class FrozenPart:
-    """A module whose outputs may be computed once, beforehand, while nothing trains it.
+    """A module whose outputs may be precomputed while it is frozen.
 
-    The network then has `prepare(image)`, which gives those outputs by name, maps whose sides are
-    the image's divided by whole numbers, and `outputs(image, wanted, prepared)`, which takes them
-    in place of running the module.
+    The network then has `prepare(image)`, which returns those outputs by name, maps whose sides are
+    the image's divided by integers, and `outputs(image, wanted, prepared)`, which uses them instead
+    of running the module.
 
     Attributes:
-        name: of the module in the network.
-        multiple_of: sides of the images that the rest of the network takes.
+        name: name of the module in the network.
+        multiple_of: the rest of the network accepts images whose sides are multiples of it.
     """
 
     name: str
@@ -106,36 +99,36 @@ class Model:
     """One network family: how to recognise, configure and build it.
 
     Attributes:
-        name: as typed on the command line.
-        task: for people, e.g. "motion deblurring and x4 super-resolution".
+        name: name on the command line.
+        task: description for the user, e.g. "motion deblurring and x4 super-resolution".
         scale: output pixels per input pixel along one side.
-        parameters: of the published network.
-        macs: multiply-adds of the published network for a 64x64 input, without its side images.
-        paper: where the network was published.
+        parameters: number of parameters of the published network.
+        macs: multiply-adds of the published network for a 64x64 input, without auxiliary images.
+        paper: publication of the network.
         code_license: SPDX licence of our implementation.
         config_type: frozen dataclass that fixes a network of this family.
         configs: named configs; the first is the published one.
         build: config -> network, in training mode, with fresh weights. Its `forward` takes an image
             (B, 3, H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size;
-            its `outputs(image, wanted)` returns the outputs a training loss may ask for by name,
-            those among `wanted` only (None for all), and computes no others where that saves work.
-        detect: whether a state dict is of this family; never a false negative.
+            its `outputs(image, wanted)` returns the outputs for training losses by name, only those
+            in `wanted` (None for all).
+        detect: whether a state dict is of this family, without false negatives.
         infer_config: config from the shapes of a state dict that `detect` accepted.
-        bytes_per_pixel: config -> peak memory of one inference per input pixel, float32, roughly;
+        bytes_per_pixel: config -> approximate peak memory of inference per input pixel, float32,
             for the automatic tile size.
-        size: input sizes the network takes.
+        size: accepted input sizes.
         tiling: whether it may run in tiles.
-        largest_tile: side in input pixels where nobody asks for another. Beyond 1024 the overlap is
-            a small share of the work; for `Tiling.WINDOWS`, up to what quality was measured.
-        overlap: of tiles in input pixels, for checkpoints whose own nobody has measured.
+        largest_tile: default limit of a tile's side in input pixels. Beyond 1024 the overlap is a
+            small part of the work; for `Tiling.WINDOWS`, the largest size with measured quality.
+        overlap: default overlap of tiles in input pixels, for checkpoints without a measured one.
         overlap_grows: whether it must grow with the window of local statistics beyond 96 px.
-        tiling_note: why tiling is discouraged, or "".
-        placed: whether `forward` takes a `placement` (its result depends on where a tile lies).
+        tiling_note: reason why tiling is discouraged, or "".
+        placed: whether `forward` takes a `placement`, since its result depends on it.
         published: formats of the authors' files, for the importer and the parity tests.
-        dtypes: that its weights and features may have.
-        frozen_part: what training may compute beforehand, or None.
-        tiny: a config of the smallest network that still has every part, for tests; None for those
-            that are not in the registry.
+        dtypes: supported dtypes of weights and features.
+        frozen_part: the part whose outputs training may precompute, or None.
+        tiny: config of the smallest network with every part, for tests; None for models that are
+            not in the registry.
         tiny_changes: another value for each hyperparameter of `tiny`, for tests.
     """
 
@@ -167,10 +160,10 @@ class Model:
 
     @property
     def tile_step(self) -> int:
-        """Pixels that the start of every tile is a multiple of.
+        """The start of every tile is a multiple of this number of pixels.
 
-        Tiles that give what the whole picture gives lie where its coarser maps have positions.
-        Windows are pictures of their own and may lie anywhere.
+        Tiles must be aligned to the grid of the smallest map to give the same result as the whole
+        picture. Windows are independent pictures and may start anywhere.
         """
         return 1 if self.tiling is Tiling.WINDOWS else self.size.multiple_of
 
@@ -178,7 +171,7 @@ class Model:
         """A config from stored values.
 
         Raises:
-            WeightsError: on a field that is unknown, missing or of another type.
+            WeightsError: a field is unknown, missing or of another type.
         """
         fields = {field.name: field for field in dataclasses.fields(self.config_type)}
         unknown = sorted(set(values) - set(fields))
@@ -189,8 +182,8 @@ class Model:
         )
         if unknown or missing:
             raise WeightsError(
-                f"config of model '{self.name}' has unknown fields {unknown}, lacks {missing}",
-                hint="the checkpoint is of another version of restore, or of another model",
+                f"config of model '{self.name}' has unknown fields {unknown} and lacks {missing}",
+                hint="use the version of restore, and the model, that the checkpoint is for",
             )
         for name, value in values.items():
             wanted = {"int": int, "bool": bool}[str(fields[name].type)]

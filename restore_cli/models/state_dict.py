@@ -1,4 +1,4 @@
-"""Pure functions of state dicts, for detection, config inference and the authors' formats."""
+"""Functions on state dicts, for detection, config inference and the authors' formats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def count_blocks(state: StateDict, prefix: str) -> int:
     2
 
     Raises:
-        KeyError: a number is missing, or is none.
+        KeyError: a number is missing, or a name is not a number.
     """
     found = {key[len(prefix) + 1 :].split(".")[0] for key in state if key.startswith(prefix + ".")}
     missing = next((n for n in range(len(found)) if str(n) not in found), None)
@@ -46,10 +46,10 @@ def rename(name: str, rules: Rules) -> str:
 
 
 def renamed(state: StateDict, rules: Rules) -> dict[str, Tensor]:
-    """A state dict under new names; several old names of one parameter become one.
+    """A state dict with new names; several old names of one parameter become one.
 
     Raises:
-        WeightsError: old names that share a new one hold different values.
+        WeightsError: old names with the same new name have different values.
     """
     result: dict[str, Tensor] = {}
     for old, tensor in state.items():
@@ -58,16 +58,19 @@ def renamed(state: StateDict, rules: Rules) -> dict[str, Tensor]:
             result[new].shape == tensor.shape and torch.equal(result[new], tensor)
         )
         if not same:
-            raise WeightsError(f"'{old}' must equal the other names of the same parameter, '{new}'")
+            raise WeightsError(
+                f"'{old}' differs from another tensor of the same parameter, '{new}'",
+                hint="download the file again",
+            )
         result[new] = tensor
     return result
 
 
 def from_tensorflow(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable variables of a TensorFlow 1 checkpoint, kernels in torch's order.
+    """The trainable variables of a TensorFlow 1 checkpoint, with kernels in torch's order.
 
-    Kernels are (kh, kw, in, out), and (kh, kw, out, in) of transposed convolutions; torch has both
-    the other way round. The optimiser's slots and counters are left out.
+    Kernels are (kh, kw, in, out), those of transposed convolutions (kh, kw, out, in); torch has the
+    reverse order of channels, before the sides. The optimiser's variables are left out.
     """
     plain = {name.removesuffix(":0"): tensor for name, tensor in variables.items()}
     trained = {

@@ -1,1 +1,1 @@
-"""Training: recipe, data, losses, one loop. All that is drawn is a function of (seed, step)."""
+"""Training: recipe, data, losses, one loop. Every random number is a function of (seed, step)."""

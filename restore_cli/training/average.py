@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class Average(nn.Module):
-    """Exponential moving average of a network's weights, which forgets the first ones quickly.
+    """Exponential moving average of a network's weights, with a smaller decay at the start.
 
-    With a constant 0.998, 60 % of the average was still the initial weights after 250 steps.
-    (torch's AveragedModel reads its count from the GPU at every step, and so waits for it.)
+    With a constant decay of 0.998, the initial weights still made up 60 % of the average after 250
+    steps. (torch's AveragedModel reads its counter from the GPU at every step, a synchronisation.)
     """
 
     count: Tensor

@@ -1,8 +1,8 @@
 """Training batches: random crops of photos, degraded on the fly, or of pairs.
 
-Item number n of a run is a function of (seed, n): items go through the data in an order that is
-drawn anew each time around, and every item has random numbers of its own. So a batch does not
-depend on how many processes divide it, and the position in the data is one number.
+Item number n of a run is a function of (seed, n): the data is shuffled anew in every epoch, and
+every item has its own random generator. So a batch does not depend on the number of processes that
+share it, and the position in the data is a single number.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from restore_cli.image.folders import list_pictures
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.wording import counted
 
-PREPARED = "prepared"  # beside targets: outputs of the network's frozen part
-CACHE_BYTES = 4 << 30  # of decoded pictures, at most, by all processes of a host together
+PREPARED = "prepared"  # requests the outputs of the network's frozen part, besides the targets
+CACHE_BYTES = 4 << 30  # limit for the decoded pictures of all processes of a host together
 
 
 class Batch(NamedTuple):
     """A training batch, float32 in [0, 1]; named targets as in `LossTerm.target`.
 
-    `prepared` has the outputs of the network's frozen part, where they are wanted and known.
+    `prepared` holds the outputs of the network's frozen part, if they are wanted and known.
     """
 
     degraded: Tensor
@@ -45,10 +46,11 @@ class Batch(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An item: uint8 (3, H, W), with the margin; parameters of its degradation, or its other half.
+    """A sharp crop, uint8 (3, H, W), including the margin, with what is needed to degrade it.
 
-    `degraded` is None for photos, `parameters` for pairs. Items of a pool have what of `large` (the
-    degraded picture before it shrank) and `prepared` was stored; those of a mixture their part.
+    Photos come with the `parameters` of their degradation, pairs with their `degraded` crop; the
+    other one is None. Items of a pool also have what was stored: `large` (the degraded picture
+    before downscaling) and `prepared`. `part` is the index in a mixture.
     """
 
     sharp: Tensor
@@ -60,10 +62,10 @@ class Item(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of training items, and of batches made of them.
+    """A source of training items and batches.
 
     Attributes:
-        targets: that can be made of it.
+        targets: names of the targets that it can provide.
     """
 
     targets: frozenset[str]
@@ -79,11 +81,11 @@ class Source(Protocol):
         """One item on the CPU, a function of the run's seed and the item's number."""
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
-        """Items as a batch on the device, with the targets that are wanted."""
+        """Collate items into a batch on the device, with the targets that are wanted."""
 
 
 class ShuffledSource(Source, Protocol):
-    """Goes through all photos or pairs in epochs, each epoch in a new random order."""
+    """Iterates over all photos or pairs in epochs, each in a new random order."""
 
     def crop(self, index: int, rng: np.random.Generator, patch: int) -> Item:
         """A random crop of one photo or pair, on the CPU."""
@@ -107,7 +109,7 @@ class PictureCache:
         """Decode a picture, (3, H, W) uint8, or take it from the cache.
 
         Raises:
-            PictureError: unreadable.
+            PictureError: the picture cannot be read.
         """
         if path in self._kept:
             return self._kept[path]
@@ -117,14 +119,14 @@ class PictureCache:
             self._bytes += picture.numel()
         return picture
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Empty the cache."""
         self._kept.clear()
         self._bytes = 0
 
 
 class Photos(ShuffledSource):
-    """Folders of sharp photos, degraded on the device that trains."""
+    """Folders of sharp photos, degraded on the training device."""
 
     targets: frozenset[str] = frozenset(
         {"reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"}
@@ -140,13 +142,13 @@ class Photos(ShuffledSource):
         """List the photos, searched recursively, sorted by path.
 
         Args:
-            folders: of photos.
-            recipe: how they are cut.
-            degradation: what is done to them.
-            largest: side of the largest degraded crop that will be asked for.
+            folders: folders of photos.
+            recipe: margin and probability of halving.
+            degradation: recipe that the photos are degraded with.
+            largest: side of the largest degraded crop that will be requested.
 
         Raises:
-            NoInputError: a folder holds no picture, or none that is large enough.
+            NoInputError: a folder contains no picture, or none that is large enough.
         """
         self.degradation = degradation
         self.margin = recipe.margin * degradation.scale
@@ -181,25 +183,25 @@ class Photos(ShuffledSource):
         left = int(rng.integers(width - side + 1))
         cut = _cut_halved if halved else _cut
         sharp = cut(photo, top, left, side)
-        # Where the crop lies in its picture decides how much roll turns into displacement; flips
-        # and turns only mirror that, so the drawn place stands for the turned one.
-        turned = flip_and_rotate([sharp], rng)[0]
+        # The crop's position in its picture determines the displacement that camera roll causes.
+        # Flips and rotations only mirror it, so the position before them is used.
+        augmented = flip_and_rotate([sharp], rng)[0]
         centre = (width / 2 - left, height / 2 - top)
         parameters = draw(self.degradation, rng, picture=(height, width), centre=centre)
-        return Item(turned, None, parameters)
+        return Item(augmented, None, parameters)
 
-    def under(self, degradation: DegradationRecipe) -> Photos:
+    def with_degradation(self, degradation: DegradationRecipe) -> Photos:
         """The same photos with another degradation."""
         other = copy.copy(self)
         other.degradation = degradation
         return other
 
     def available(self, wanted: int, *, mirrored: bool) -> int:
-        """Number of different pool items that can be made, at most `wanted`: any number."""
+        """Number of distinct pool items, at most `wanted`; random crops have no other limit."""
         return wanted
 
     def sample(self, seed: int, number: int, side: int) -> Item:
-        """A pool item: a crop, a function of seed and number."""
+        """A pool item: a crop that is a function of seed and number."""
         return self.item(seed, number, side)
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
@@ -215,20 +217,20 @@ class Photos(ShuffledSource):
 
 
 class PairedPictures(ShuffledSource):
-    """Pairs as they are; where both pictures are of one size, the degraded one is shrunk bicubic.
+    """Pairs of pictures; if both have the same size, the degraded one is downscaled (bicubic).
 
-    As GFN and Chu et al. make LR-GoPro.
+    GFN and Chu et al. make LR-GoPro in this way.
     """
 
     def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
-        """Compare sizes of the first pair of each folder.
+        """Check the sizes of the first pair of each folder.
 
         Args:
-            found: pairs by the folder they are in.
-            scale: of the model.
+            found: pairs by folder.
+            scale: scale of the model.
 
         Raises:
-            UsageError: the sizes do not fit the scale, or differ in kind.
+            UsageError: the sizes do not match the scale, or only some pairs need downscaling.
         """
         self.pairs = [pair for pairs in found.values() for pair in pairs.pairs]
         self.layout = ", ".join(dict.fromkeys(pairs.layout for pairs in found.values()))
@@ -240,8 +242,8 @@ class PairedPictures(ShuffledSource):
         shrinks = {_shrinks(pairs.pairs[0], scale) for pairs in found.values()}
         if len(shrinks) > 1:
             raise UsageError(
-                "some pairs are of one size and some are not",
-                hint="shrink the former: restore degrade --recipe shrunk",
+                "some folders have pairs of equal size, others have pairs that are downscaled",
+                hint="downscale the former: restore degrade --recipe shrunk",
             )
         self.shrink = shrinks.pop()
         self.targets = frozenset(Photos.targets - (set() if self.shrink else {"degraded_large"}))
@@ -277,7 +279,7 @@ class PairedPictures(ShuffledSource):
         return Item(large, small, None)
 
     def available(self, wanted: int, *, mirrored: bool) -> int:
-        """Number of different pool items that can be made, at most `wanted`.
+        """Number of distinct pool items, at most `wanted`.
 
         Args:
             wanted: number of items.
@@ -286,15 +288,15 @@ class PairedPictures(ShuffledSource):
         return min(wanted, len(self) * (2 if mirrored else 1))
 
     def sample(self, seed: int, number: int, side: int) -> Item:
-        """A pool item: a whole pair; from the number of pairs on, its mirror image."""
+        """A pool item: a whole pair; numbers beyond the last pair give mirror images."""
         mirror, place = divmod(number, len(self))
         degraded, sharp = self._read(int(shuffled_order(seed, 0, len(self))[place]))
         if self.shrink:
             height, width = (length // self.scale * self.scale for length in sharp.shape[1:])
             degraded, sharp = degraded[:, :height, :width], sharp[:, :height, :width]
-        return (
-            Item(sharp.flip(2), degraded.flip(2), None) if mirror else Item(sharp, degraded, None)
-        )
+        if mirror:
+            sharp, degraded = sharp.flip(2), degraded.flip(2)
+        return Item(sharp, degraded, None)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
@@ -302,7 +304,11 @@ class PairedPictures(ShuffledSource):
         ratio = 1 if self.shrink else self.scale
         height, width = degraded.shape[1:]
         if sharp.shape[1:] != (height * ratio, width * ratio):
-            raise PictureError(f"the pictures of pair '{pair.name}' do not fit each other")
+            raise PictureError(
+                f"pair '{pair.name}' is {width}x{height} and {sharp.shape[2]}x{sharp.shape[1]}, "
+                f"not {width}x{height} and {width * ratio}x{height * ratio}",
+                hint="leave the pair out",
+            )
         return degraded, sharp
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
@@ -311,30 +317,31 @@ class PairedPictures(ShuffledSource):
         large = degraded if self.shrink else None
         if self.shrink:
             height, width = (side // self.scale for side in degraded.shape[-2:])
-            # To 8 bits, as it would be in a file; GFN's authors trained on unrounded values.
+            # Rounded to 8 bits, as in a file; GFN's authors trained on unrounded values.
             degraded = quantise(resize_bicubic(degraded, height, width))
         return Batch(degraded, make_targets(wanted, degraded, reference, large))
 
 
-@lru_cache(32)  # a mixture has one for each of its parts
+@lru_cache(32)  # one per part of a mixture
 def shuffled_order(seed: int, around: int, count: int) -> np.ndarray:
     """Random order of the indices below `count` in epoch number `around`."""
     return np.random.default_rng([seed, 0, around]).permutation(count)
 
 
 def list_photos(folder: Path, minimum: int) -> list[Path]:
-    """Pictures below a folder, sorted by path, at least `minimum` pixels a side.
+    """Pictures in a folder and its subfolders, sorted by path, with sides of `minimum` or more.
 
     Raises:
-        NoInputError: none.
+        NoInputError: there is none.
     """
-    # By path, not by number: the order is a part of every run that was begun.
+    # Sorted by path, not by number: existing runs depend on this order.
     found = sorted(list_pictures(folder, recursive=True)) if folder.is_dir() else []
     sizes = {path: read_size(path) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:
         raise NoInputError(
-            f"no picture of {minimum} px a side below '{folder}' ({len(sizes)} in all)",
+            f"no picture in '{folder}' has sides of {minimum} px or more "
+            f"({counted(len(sizes), 'picture')} found)",
             hint="give a folder of sharp photos or pairs, or choose a smaller patch in the recipe",
         )
     return paths
@@ -347,7 +354,7 @@ def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:
 def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
     """A crop of the photo at half size; only the part that is needed is resized."""
     rows, columns = (length // 2 for length in photo.shape[1:])
-    border = 4  # halved pixels: more than the bicubic kernel reaches
+    border = 4  # pixels of the halved photo: more than the radius of the bicubic kernel
     first = max(top - border, 0), max(left - border, 0)
     last = min(top + side + border, rows), min(left + side + border, columns)
     window = photo[:, 2 * first[0] : 2 * last[0], 2 * first[1] : 2 * last[1]]
@@ -357,16 +364,16 @@ def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 def flip_and_rotate(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """Apply the same random one of eight flips and rotations to all maps (C, H, W)."""
+    """Apply one of the eight flips and rotations, drawn at random, to all maps (C, H, W)."""
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     turned = [torch.rot90(picture, turns, (1, 2)) for picture in pictures]
     return [(picture.flip(2) if flip else picture).contiguous() for picture in turned]
 
 
 def upload(crops: list[Tensor], device: torch.device) -> Tensor:
-    """Maps (C, H, W) as a batch (B, C, H, W) float32 on the device; of 8 bits in [0, 1]."""
+    """Stack maps (C, H, W) to (B, C, H, W) float32 on the device; uint8 is scaled to [0, 1]."""
     stacked = torch.stack(crops)
-    if device.type == "cuda":  # so that the copy does not wait for the network
+    if device.type == "cuda":  # so that the copy runs while the network computes
         stacked = stacked.pin_memory()
     stacked = stacked.to(device, non_blocking=True)
     return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked.float()
@@ -378,15 +385,15 @@ def make_targets(
     """The wanted targets by name, (B, 3, H, W) in [0, 1].
 
     Args:
-        wanted: names.
-        degraded: pictures.
+        wanted: names of targets.
+        degraded: degraded pictures.
         reference: sharp pictures.
-        large: the degraded pictures before they shrank, where they are known.
+        large: the degraded pictures before downscaling, if known.
     """
     targets = {"reference": reference}
     if "reference_small" in wanted:
         targets["reference_small"] = resize_bicubic(reference, *degraded.shape[-2:]).clamp(0, 1)
-    # attentive-deblur's authors shrink without smoothing: TensorFlow 1's bilinear resizing.
+    # attentive-deblur's authors downscale without antialiasing: TensorFlow 1's bilinear resizing.
     if "reference_half" in wanted:
         targets["reference_half"] = reference[..., ::2, ::2].contiguous()
     if "reference_quarter" in wanted:
@@ -397,10 +404,10 @@ def make_targets(
 
 
 def _shrinks(pair: Pair, scale: int) -> bool:
-    """Whether the degraded picture is to be shrunk.
+    """Whether the degraded picture has to be downscaled.
 
     Raises:
-        UsageError: the sizes do not fit the scale.
+        UsageError: the sizes do not match the scale.
     """
     sizes = [read_size(path) for path in (pair.degraded, pair.reference)]
     degraded, reference = sizes[0] or (0, 0), sizes[1] or (0, 0)
@@ -409,14 +416,14 @@ def _shrinks(pair: Pair, scale: int) -> bool:
     if (degraded[0] * ratio, degraded[1] * ratio) != reference:
         raise UsageError(
             f"pair '{pair.name}' is {degraded[0]}x{degraded[1]} and "
-            f"{reference[0]}x{reference[1]}, the model enlarges x{scale}",
-            hint="use a model and data of one scale",
+            f"{reference[0]}x{reference[1]}, but the model's scale is x{scale}",
+            hint="use a model and data of the same scale",
         )
     return shrink
 
 
 def _listing(found: Mapping[Path, Sequence[Path]]) -> str:
-    """Digest of names and sizes: of contents it would take minutes for a dataset."""
+    """Digest of file names and sizes; hashing the contents of a dataset would take minutes."""
     lines = [
         f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
         for folder, paths in found.items()

@@ -1,7 +1,7 @@
-"""The processes that train together: as many as `torchrun` or `accelerate launch` started.
+"""Data-parallel training: the processes that `torchrun` or `accelerate launch` started.
 
-Each has its part of every batch; gradients are averaged, so the number of processes changes the
-result by rounding only.
+Each process computes its part of every batch. Gradients are averaged, so the number of processes
+changes the result by rounding only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class ProcessGroup:
-    """The processes that train together, as one of them sees them; by itself, one process."""
+    """The group of training processes; this class is a group of one process."""
 
     rank, size = 0, 1
 
@@ -24,7 +24,7 @@ class ProcessGroup:
         self.device = device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are averaged over the group; its weights become the first's."""
+        """A module with gradients averaged over the group and weights of the first process."""
         return module
 
     def mean(self, values: Tensor) -> Tensor:
@@ -43,10 +43,10 @@ class ProcessGroup:
 
 
 class Distributed(ProcessGroup):
-    """Several processes, by accelerate over torch.distributed (NCCL on GPUs, Gloo on CPUs)."""
+    """A group of several processes: accelerate on torch.distributed (NCCL, or Gloo on CPUs)."""
 
     def __init__(self, device: torch.device) -> None:
-        # Frozen parameters and outputs that a phase does not ask for get no gradient.
+        # Frozen parameters, and those of outputs that no loss uses, get no gradient.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self._accelerator = Accelerator(
             cpu=device.type == "cpu", device_placement=False, kwargs_handlers=[unused]
@@ -75,6 +75,6 @@ class Distributed(ProcessGroup):
 
 
 def open_group(device: torch.device) -> ProcessGroup:
-    """The group of processes this one belongs to; each has its own device of that kind."""
+    """The group that this process belongs to; each process has its own device of that type."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Distributed(device) if several else ProcessGroup(device)

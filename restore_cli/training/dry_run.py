@@ -1,4 +1,4 @@
-"""A dry run: one step of every part of every phase, and what the whole will take."""
+"""A dry run: tries every phase for a few steps, and estimates the duration of the training."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from restore_cli.training.package import write_average
 from restore_cli.training.trainer import Trainer
 from restore_cli.training.validation import ValidationSet
 
-POOLED = 8  # items of its pool
-TIMED = 2  # steps after the first, which is slower
+POOLED = 8  # items in the pool of a dry run
+TIMED = 2  # timed steps; the first step is slower and not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class PhaseEstimate:
     """Measured cost of one phase.
 
     Attributes:
-        phase: its name.
-        trained: numbers that the phase changes.
-        steps: of the phase.
-        data: seconds a step for reading and degrading.
-        step: seconds a step in all.
-        validation: seconds a validation; 0 without one.
-        memory: bytes of the process (of the GPU, where one computes) at the largest patch.
+        phase: name of the phase.
+        trained: number of trainable parameters.
+        steps: steps of the phase.
+        data: seconds per step for reading and degrading.
+        step: seconds per step in total.
+        validation: seconds per validation; 0 without validation.
+        memory: memory in use at the largest patch, bytes; on a GPU, its own.
     """
 
     phase: str
@@ -55,8 +55,8 @@ def steps_within(seconds: float, phases: Sequence[PhaseEstimate], validate_every
     """Number of steps that fit in the given time, by the estimates of the phases.
 
     Args:
-        seconds: of training.
-        phases: of the run, in order.
+        seconds: duration of the training.
+        phases: estimates of the run's phases, in order.
         validate_every: steps between validations.
     """
     steps = 0
@@ -72,13 +72,14 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     """Read, train, validate, save and resume in every phase; nothing is left on the disk.
 
     Raises:
-        RestoreError: what would stop the training, or a state that does not come back as it was.
+        RestoreError: an error that would stop the training, or a state that changes when it is
+            saved and loaded.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("a dry run is of one process", hint="leave out torchrun")
+        raise UsageError("a dry run uses a single process", hint="start it without torchrun")
     device = torch.device(job.device)
     recipe = job.recipe
-    if job.pool is not None:  # a small one of its own
+    if job.pool is not None:  # a small temporary pool
         shape = recipe.pool.model_copy(update={"size": POOLED, "side": recipe.pool_side})
         recipe = recipe.model_copy(update={"pool": shape})
     trainer = Trainer(recipe, ProcessGroup(device), job.execution, pooled=job.pool is not None)
@@ -115,7 +116,7 @@ def _phase(
         batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
         _settle(device)
         read = time.monotonic() - begun
-        loader.expect(trainer.seen + count, count, patch)  # as the loop does
+        loader.prefetch(trainer.seen + count, count, patch)  # as the training loop does
         trainer.train_step(batches)
         _settle(device)
         return read, time.monotonic() - begun
@@ -134,7 +135,7 @@ def _phase(
     trainer.restore(folder / "state.pt")
     for name, tensor in trainer.network.state_dict().items():
         if not torch.equal(tensor, before[name]):
-            raise RestoreError(f"'{name}' did not come back from the saved state as it was")
+            raise RestoreError(f"'{name}' changed when the training state was saved and loaded")
     trained = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     return PhaseEstimate(phase.name, trained, phase.steps, data, whole, validation, memory)
 

@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, and the SIGTERM of a scheduler, between steps, never in the middle of one."""
+"""Handles Ctrl-C, and SIGTERM from a scheduler, after the current step is complete."""
 
 from __future__ import annotations
 
@@ -9,26 +9,19 @@ from contextlib import contextmanager
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after which the block was left in order."""
-
-
-class Interrupt:
-    """Whether a stop was asked for."""
-
-    def __init__(self) -> None:
-        self.requested = False
+    """Raised after Ctrl-C or SIGTERM, when the block has ended regularly."""
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Interrupt]:
-    """Record the first SIGINT or SIGTERM so that the step is completed; a second one acts as usual.
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """Set an event at the first SIGINT or SIGTERM; a second signal has its usual effect.
 
     Raises:
-        Interrupted: at the end of the block, if there was one.
+        Interrupted: at the end of the block, if there was a signal.
     """
-    interrupt = Interrupt()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupt  # only the main thread receives signals
+        yield requested  # only the main thread receives signals
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.getsignal(number) for number in numbers}
@@ -38,14 +31,14 @@ def deferred_interrupt() -> Iterator[Interrupt]:
             signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
-        interrupt.requested = True
+        requested.set()
         restore()
 
     for number in numbers:
         signal.signal(number, note)
     try:
-        yield interrupt
+        yield requested
     finally:
         restore()
-    if interrupt.requested:
+    if requested.is_set():
         raise Interrupted

@@ -1,4 +1,4 @@
-"""Batches of a process: its part of every batch, read ahead where a GPU computes."""
+"""Loads a process's part of every batch, and prefetches for GPUs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ READERS = 8  # threads that read and crop for a GPU
 
 
 class Loader:
-    """Batches of this process, read ahead by threads where a GPU computes.
+    """Loads the batches of this process; on GPUs, threads prefetch them.
 
-    On a CPU everything happens in the process that trains: threads beside OpenMP's own made a step
-    3 to 7 times slower.
+    On a CPU the training thread does everything: threads in addition to OpenMP's own made a step 3
+    to 7 times slower.
     """
 
     def __init__(
@@ -40,35 +40,35 @@ class Loader:
         ahead = ahead if readers is None else readers
         self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
         self._ahead: dict[tuple[int, int], Future[Item]] = {}
-        self.waited = 0.0  # seconds in which training had nothing to do but wait
+        self.waited = 0.0  # seconds that training spent waiting for data
 
     def indices(self, first: int, count: int) -> list[range]:
-        """Numbers of this process' items among `count` from `first` on, one range per micro-batch.
+        """Item numbers of this process in a batch of `count` from `first` on, per micro-batch.
 
         Raises:
-            UsageError: the batch cannot be divided.
+            UsageError: the batch cannot be divided evenly.
         """
         parts = self.processes * self.accumulate
         if count % parts:
             raise UsageError(
-                f"a batch of {count} cannot be divided by {self.processes} processes"
+                f"a batch of {count} cannot be divided evenly among {self.processes} processes"
                 f" x {self.accumulate} accumulated parts",
-                hint="choose numbers that divide the recipe's batch",
+                hint="choose numbers whose product divides the recipe's batch",
             )
         size, start = count // parts, first + self.rank * count // self.processes
         return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
 
-    def refuse_indivisible(self, recipe: TrainingRecipe) -> None:
-        """Check up front that every batch of the recipe can be divided.
+    def check_batches(self, recipe: TrainingRecipe) -> None:
+        """Check up front that every batch of the recipe can be divided evenly.
 
         Raises:
-            UsageError: one cannot.
+            UsageError: a batch cannot.
         """
         for phase in recipe.phases:
             for batch in (phase.batch, *(larger.batch for larger in phase.progressive)):
                 self.indices(0, batch)
 
-    def expect(self, first: int, count: int, patch: int) -> None:
+    def prefetch(self, first: int, count: int, patch: int) -> None:
         """Start reading a later batch."""
         if self._pool is not None:
             for numbers in self.indices(first, count):
@@ -78,13 +78,13 @@ class Loader:
                         self._ahead[number, patch] = future
 
     def batches(self, first: int, count: int, patch: int, wanted: Collection[str]) -> list[Batch]:
-        """This process' part of a batch, one for each accumulated part.
+        """This process's part of a batch, as one batch per accumulated part.
 
         Raises:
             PictureError: a picture cannot be read.
         """
         begun = time.monotonic()
-        self.expect(first, count, patch)
+        self.prefetch(first, count, patch)
         crops = [[self._take(n, patch) for n in numbers] for numbers in self.indices(first, count)]
         self.waited += time.monotonic() - begun
         return [self.source.batch(part, wanted, self.device) for part in crops]

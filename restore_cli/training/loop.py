@@ -1,4 +1,4 @@
-"""The training loop: one for every model and recipe, to be read from top to bottom."""
+"""The training loop, the same for every model and recipe."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Execution, Trainer
 from restore_cli.training.validation import ValidationSet
 
-AHEAD = 4  # batches that are read while a GPU computes
+AHEAD = 4  # batches that are prefetched while a GPU computes
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """What to train, on what, and where to put it.
+    """What to train, with which data, and where to write.
 
     Attributes:
-        recipe: what decides the weights.
+        recipe: the training recipe.
         data: folders of sharp photos, or of pairs, or of both if the recipe mixes them.
-        run: folder for everything that is written.
-        recipe_name: for the record.
-        pool: folder of the pool that is filled first and cut ever after; None for degrading anew.
-        validation: folder of other photos or pairs, or None.
-        weights: loaded network to begin with; None for a fresh one.
-        resume: `no` refuses a run that exists, `must` one that does not, `auto` takes either.
-        minutes: stop after so much wall time, filling a pool not counted; the rest is for another
-            `resume`.
-        device: cpu, cuda or mps; in a group, the kind of device.
+        run: output folder.
+        recipe_name: name of the recipe, for the model card.
+        pool: folder of a pool of degraded pictures; None for degrading on the fly.
+        validation: folder of held-out photos or pairs, or None.
+        weights: loaded network to start from; None for random weights.
+        resume: `no` refuses a run that exists, `must` one that does not exist, `auto` neither.
+        minutes: wall time after which training stops, without the time to fill a pool; the run can
+            be resumed. None for no limit.
+        device: cpu, cuda or mps; in a group, the type of device.
         execution: precision, accumulation, compilation.
         tensorboard: the class that writes event files, or None.
     """
@@ -81,7 +81,7 @@ class TrainJob:
 
     @property
     def best(self) -> Path:
-        """The file of averaged float32 weights of the best validation of the current phase."""
+        """The file of the current phase's best averaged weights by validation, float32."""
         return self.run / "best.safetensors"
 
     @property
@@ -100,22 +100,22 @@ def train(
 
     The state is saved every `recipe.save_every` steps, every `recipe.save_minutes` and at the end,
     also after Ctrl-C. With the same data, recipe and machine, a run that was stopped or killed and
-    resumed ends as an undisturbed one: items of the data are functions of (seed, number), and
-    nothing else is random.
+    resumed gives the same weights as an uninterrupted run: items are functions of (seed, number),
+    and nothing else is random.
 
     Args:
         job: what to train.
-        report: called after each step, in the first process of a group.
-        note: called with lines for people, likewise: warnings, and where a run goes on.
-        filled: called with the items made of a pool, and all, likewise.
+        report: called after each step; like all callbacks, in the first process of a group only.
+        note: called with warnings and notes for the user, one line each.
+        filled: called with the number of finished items of a pool and the number of all.
 
     Raises:
-        UsageError: the run exists and `resume` is "no", it does not and it is "must", or it was
-            made with another recipe.
+        UsageError: the run exists and `resume` is "no", or does not exist and `resume` is "must",
+            or the run was started with another recipe.
         PictureError: a picture cannot be read; the steps before it are saved.
-        SaveError: the disk was still full at the end; the last state that fitted is whole.
-        RestoreError: the loss is not finite; the state of the last good save is kept.
-        Interrupted: a KeyboardInterrupt, after Ctrl-C, when the step in progress is done and saved.
+        SaveError: the disk was still full at the end; the last saved state is intact.
+        RestoreError: the loss is not finite; the last saved state is kept.
+        Interrupted: a KeyboardInterrupt, after Ctrl-C, when the current step is complete and saved.
     """
     recipe = job.recipe
     with ExitStack() as stack:
@@ -139,7 +139,7 @@ def train(
             phase = trainer.phase
             while trainer.phase_step < phase.steps and not stopped:
                 begun, waited = time.monotonic(), loader.waited
-                _expect(loader, trainer)
+                _prefetch(loader, trainer)
                 patch, count = phase.sizes(trainer.phase_step)
                 broken: PictureError | None = None
                 try:
@@ -156,13 +156,13 @@ def train(
                     spent = time.monotonic() - begun
                     monitor.after_step(terms, spent, loader.waited - waited, left)
                 saver.after_step()
-                stopped = _any(group, left < 0 or interrupt.requested)
+                stopped = _any(group, left < 0 or interrupt.is_set())
             if stopped or trainer.phase_index + 1 == len(recipe.phases):
                 break
             group.wait()
             trainer.advance(job.best)
-            # Before this phase writes its first best weights over those of the last one, from
-            # which a run that is killed now would have to begin it again.
+            # Save before the new phase overwrites the best weights of the previous one, from which
+            # a run that is killed now would have to start the phase again.
             saver.save()
         saver.save()
         if monitor is not None:
@@ -173,11 +173,11 @@ def train(
 
 
 def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
-    """Batches of a job's data, for one process of its group.
+    """A loader of the job's data for this process.
 
     Raises:
-        NoInputError: no pictures.
-        UsageError: data that does not fit the recipe, or a batch that cannot be divided.
+        NoInputError: there are no pictures.
+        UsageError: the data does not fit the recipe, or a batch cannot be divided evenly.
     """
     recipe, group = trainer.recipe, trainer.group
     largest = recipe.pool_side if job.pool is not None else max(recipe.patches)
@@ -189,7 +189,7 @@ def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
         processes=group.size,
         accumulate=job.execution.accumulate,
     )
-    loader.refuse_indivisible(recipe)
+    loader.check_batches(recipe)
     return loader
 
 
@@ -199,19 +199,21 @@ def _train_step(trainer: Trainer, batches: list[Batch]) -> dict[str, float]:
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"out of memory on {trainer.group.device} at step {trainer.step}",
-            hint="compute a batch in parts: --accumulate 2, and --resume auto",
+            hint="split each batch with --accumulate 2, and add --resume auto",
         ) from error
 
 
 def _begin(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:
-    """Start fresh, start from weights, or resume."""
+    """Start with random weights, start from given weights, or resume."""
     exists = trainer.group.from_first(job.state.exists())
     if exists and job.resume == "no":
         raise UsageError(
-            f"'{job.state}' exists", hint="add --resume auto, or choose another --output"
+            f"'{job.state}' already exists", hint="add --resume auto, or choose another --output"
         )
     if not exists and job.resume == "must":
-        raise UsageError(f"nothing to resume: no '{job.state}'", hint="use --resume auto to begin")
+        raise UsageError(
+            f"cannot resume: '{job.state}' does not exist", hint="start with --resume auto"
+        )
     if exists:
         _resume(job, trainer, note)
     elif job.weights is not None:
@@ -220,22 +222,22 @@ def _begin(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None
         trainer.facts["pool"] = {}
     if trainer.group.rank == 0:
         job.run.mkdir(parents=True, exist_ok=True)
-        for leftover in job.run.glob(".*.part"):  # of a process that was killed while writing
+        for leftover in job.run.glob(".*.part"):  # from a process that was killed while writing
             leftover.unlink()
         if not exists:
-            trainer.save(job.state)  # a full disk is found now, not after the first hundred steps
+            trainer.save(job.state)  # detects a full disk now, not after the first hundred steps
 
 
 def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:
     trainer.restore(job.state)
     if trainer.group.rank == 0:
         note(
-            f"'{job.run}' goes on from step {trainer.step:,} of {job.recipe.steps:,} "
+            f"resuming '{job.run}' at step {trainer.step:,} of {job.recipe.steps:,} "
             f"(phase '{trainer.phase.name}', {trainer.seconds / 60:.1f} min of training so far)"
         )
     if ("pool" in trainer.facts) != (job.pool is not None):
         raise UsageError(
-            f"'{job.run}' was trained {'from a' if job.pool is None else 'without a'} pool",
+            f"'{job.run}' was trained {'with' if job.pool is None else 'without'} a pool",
             hint="add --pool DIR" if job.pool is None else "leave out --pool",
         )
 
@@ -243,17 +245,19 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
 def fill_pool(
     folder: Path, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
 ) -> Pool:
-    """Open the pool of a run, and make the items it lacks.
+    """Open the pool of a run, and create its missing items.
 
     Args:
-        folder: of the pool.
-        trainer: with the weights that it stands at.
-        source: that items are made of.
-        filled: called with items made and in all, in the first process of a group.
+        folder: folder of the pool.
+        trainer: the trainer, at its current step.
+        source: data that items are made from.
+        filled: called with the numbers of finished and of all items, in the first process of a
+            group.
 
     Raises:
-        UsageError: it was made from something else, or lacks items that can no longer be made.
-        RestoreError: a picture that cannot be read, or a full disk.
+        UsageError: the pool was made with other data or settings, or lacks items that can no
+            longer be made.
+        RestoreError: a picture cannot be read, or the disk is full.
     """
     model, group, recipe = trainer.model, trainer.group, trainer.recipe
     part, frozen = model.frozen_part, None
@@ -263,32 +267,33 @@ def fill_pool(
         frozen = FrozenModule(model, trainer.network, first)
     if frozen is not None and recipe.pool.reuse is not None:
         raise UsageError(
-            f"a pool with outputs of '{frozen.model.name}' cannot be refilled",
-            hint="leave pool.reuse out of the recipe, or train all of the network",
+            f"a pool that stores outputs of a frozen part of '{frozen.model.name}' cannot be "
+            "refilled",
+            hint="remove pool.reuse from the recipe, or train the whole network",
         )
     pool = Pool(folder, source, recipe, group.device, frozen)
     if frozen is not None and part is not None and not trainer.frozen and pool.missing():
         raise UsageError(
-            f"the pool '{folder}' lacks {pool.missing()} items, and '{part.name}' has been trained "
-            "since they could be made",
-            hint="give the --pool folder that the run began with",
+            f"the pool '{folder}' lacks {pool.missing()} items, which cannot be made any more "
+            f"because '{part.name}' has been trained since",
+            hint="give the --pool folder that the run started with",
         )
     pool.fill(group, filled if group.rank == 0 else lambda done, total: None, trainer.seen)
     trainer.facts["pool"] = {"items": len(pool), "bytes": pool.bytes_on_disk()}
     return pool
 
 
-def _expect(loader: Loader, trainer: Trainer) -> None:
+def _prefetch(loader: Loader, trainer: Trainer) -> None:
     """Start reading the next batches of the phase."""
     phase, first = trainer.phase, trainer.seen
     for step in range(trainer.phase_step, min(trainer.phase_step + AHEAD, phase.steps)):
         patch, count = phase.sizes(step)
-        loader.expect(first, count, patch)
+        loader.prefetch(first, count, patch)
         first += count
 
 
 class _Saver:
-    """Saves the state every so many steps and minutes; keeps a refilled pool in step with it."""
+    """Saves the state at regular intervals, and keeps a refilled pool consistent with it."""
 
     def __init__(
         self, job: TrainJob, trainer: Trainer, note: Callable[[str], None], source: Source
@@ -297,19 +302,19 @@ class _Saver:
         self._last = time.monotonic()
         self._pool = source if isinstance(source, Pool) and source.refilled else None
         self._filler: BackgroundFiller | None = None
-        self._kept = 0  # patches seen by the state on disk, which needs the items from there on
-        # Items made on a GPU are rounded otherwise; there they are made when they are needed.
+        self._kept = 0  # patches seen by the saved state, which needs the items from there on
+        # Items are rounded differently on a GPU; there the training process makes them itself.
         if self._pool and trainer.group.rank == 0 and trainer.group.device.type == "cpu":
             self._filler = BackgroundFiller(self._pool, trainer.seen)
 
     def close(self) -> None:
-        """Stop what refills the pool, and delete what it was late with."""
+        """Stop refilling the pool, and delete items that were made too late."""
         if self._filler and self._pool:
             self._filler.close()
             self._pool.drop(self._kept)
 
     def save(self) -> None:
-        """Write the state; items of the pool that it does not need go."""
+        """Write the state, and delete items of the pool that are no longer needed."""
         self.trainer.save(self.job.state)
         if self._pool and self.trainer.group.rank == 0:
             self._kept = self.trainer.seen
@@ -321,27 +326,30 @@ class _Saver:
             replaced = sum(self._pool.first_numbers(self.trainer.seen))
             self.trainer.facts["pool"]["replaced"] = replaced
         if self._filler:
-            self._filler.ask(self.trainer.seen)
+            self._filler.request(self.trainer.seen)
 
     def after_step(self) -> None:
-        """Save if it is due; if the disk is full, warn and try again at the next save."""
+        """Save if due; if the disk is full, warn and try again at the next save."""
         recipe = self.job.recipe
-        late = time.monotonic() - self._last >= 60 * recipe.save_minutes
-        if not late and self.trainer.step % recipe.save_every:
+        due = time.monotonic() - self._last >= 60 * recipe.save_minutes
+        if not due and self.trainer.step % recipe.save_every:
             return
         try:
             self.save()
         except SaveError as error:
-            self.note(f"warning: {error}; going on, the next try is in {recipe.save_every} steps")
+            self.note(
+                f"warning: {error}; training continues, the next attempt to save is in "
+                f"{recipe.save_every} steps"
+            )
         self._last = time.monotonic()
 
 
 def _any(group: ProcessGroup, flag: bool) -> bool:
-    """Whether any process wants to stop; all must stop at the same step."""
+    """Whether the flag is set in any process, so that all processes stop at the same step."""
     if group.size == 1:
         return flag
-    requested: Tensor = torch.tensor([float(flag)], device=group.device)
-    return bool(group.mean(requested)[0] > 0)
+    flags: Tensor = torch.tensor([float(flag)], device=group.device)
+    return bool(group.mean(flags)[0] > 0)
 
 
 def _facts(group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:
@@ -359,7 +367,7 @@ def _facts(group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Monitor:
-    """What the first process does beside training: validate, log, plot, report."""
+    """Tasks of the first process besides training: validation, logs, plots, progress reports."""
 
     def __init__(
         self,
@@ -382,7 +390,9 @@ class _Monitor:
         try:
             self.log = MetricsLog(job.run / "metrics.jsonl", trainer.step)
         except OSError as error:
-            raise SaveError(f"cannot write to '{job.run}': {error}", hint="make room") from error
+            raise SaveError(
+                f"cannot write to '{job.run}': {error}", hint="free some disk space"
+            ) from error
         self.board = (
             TensorBoard(job.run / "tensorboard", job.tensorboard, trainer.step)
             if job.tensorboard
@@ -392,10 +402,10 @@ class _Monitor:
     def after_step(
         self, terms: dict[str, float], seconds: float, waited: float, left: float
     ) -> None:
-        """Validate where it is due, keep the best weights, log and report.
+        """Validate if due, keep the best weights, log and report.
 
-        A score out of turn, when time is up (`left` < 0 seconds), is recorded but does not count:
-        where a run is stopped must not decide which weights the next phase begins with.
+        When time is up (`left` < 0 seconds), an extra score is recorded but does not select the
+        best weights: the point where a run is stopped must not change the next phase.
         """
         trainer = self.trainer
         phase, score = trainer.phase, None
@@ -441,11 +451,11 @@ class _Monitor:
                 self.sheet.add(trainer.step, score.gain, score.restored)
                 plot_curves(self.log.rows, self.job.run / "curves.png")
         except OSError as error:
-            self.note(f"warning: cannot write to '{self.job.run}': {error}; going on")
+            self.note(f"warning: cannot write to '{self.job.run}': {error}; training continues")
         self.report(progress)
 
     def close(self) -> None:
-        """Draw the curves a last time."""
+        """Plot the final curves."""
         try:
             if self.log.rows:
                 plot_curves(self.log.rows, self.job.run / "curves.png")
@@ -459,7 +469,7 @@ class _Monitor:
         try:
             write_average(trainer.state(), self.job.best)
         except RestoreError as error:
-            self.note(f"warning: {error}; going on")
+            self.note(f"warning: {error}; training continues")
             return
         trainer.best = {
             "phase": trainer.phase.name,

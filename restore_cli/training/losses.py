@@ -1,4 +1,4 @@
-"""Loss terms on (B, 3, H, W) float32 images; each is a mean, so its weight is of no size."""
+"""Loss terms on (B, 3, H, W) float32 images; each is a mean, independent of the image size."""
 
 from __future__ import annotations
 
@@ -9,16 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restore_cli.metrics import ssim as structural_similarity
-
-
-def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of two images (B, C, H, W)."""
-    return (output - target).abs().mean()
-
-
-def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of two images (B, C, H, W)."""
-    return (output - target).square().mean()
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
@@ -38,7 +28,7 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
     """
     sobel = output.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     kernels = torch.stack([sobel, sobel.T])[:, None].repeat(3, 1, 1, 1)
-    # Linear, so the difference is filtered once instead of each picture.
+    # The filter is linear, so the difference is filtered once instead of both pictures.
     filtered = F.conv2d(output - target, kernels, padding=1, groups=3)
     return 2 * filtered.abs().mean()
 
@@ -56,8 +46,8 @@ def gray_gradient(output: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Mean of -log(1 - |output - target|) (Guo et al., MSAN, Entropy 24(10), 2022).
 
-    Defined for differences below 1 only, and an unclamped output can be further off. From 1 - 1e-3
-    on the logarithm goes on as its tangent, so that such values still have a gradient.
+    The logarithm is defined for differences below 1 only, which an unclamped output can exceed.
+    Beyond 1 - 1e-3 its tangent is used, so that such values still have a gradient.
     """
     near = 1 - 1e-3
     difference = (output - target).abs()
@@ -66,40 +56,40 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """1 - SSIM of (B, C, H, W), 11x11 Gaussian (Wang et al. 2004); Chu et al. print no 1 -."""
+    """1 - SSIM of (B, C, H, W), 11x11 Gaussian (Wang et al. 2004); Chu et al. omit the 1 -."""
     return 1 - structural_similarity(output, target).mean()
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
     """Negative PSNR in units of 10 dB, mean over the batch (Chen et al., NAFNet, arXiv:2204.04676).
 
-    Of each image by itself, so that an easy one counts as much as a hard one.
+    It is computed per image, so that easy and hard images have equal weight.
     """
     return _negative_psnr(output, target, floor=1e-8)
 
 
 def psnr_to_20(output: Tensor, target: Tensor) -> Tensor:
-    """`psnr` of (B, C, H, W) that counts little above 20 dB: for x1 networks that see sharp ones.
+    """`psnr` of (B, C, H, W) that levels off above 20 dB: for x1 networks and some sharp inputs.
 
-    The gradient of `psnr` is as one over the RMS error, so that a picture nearly copied, at 60 dB,
-    pulls a hundred times harder than a blurred one at 20 dB, and a network that starts as a copy
-    stays one. attentive-deblur lite from `handheld-mixed`, dB over the blurry picture after 100 s
-    of two cores: +0.04 with 40 dB as the end, +0.21 with 20 dB.
+    The gradient of `psnr` is proportional to 1 / RMS error, so an image at 60 dB, nearly a copy,
+    has a hundred times the gradient of a blurred one at 20 dB, and a network that starts as the
+    identity stays one. attentive-deblur lite with `handheld-mixed`, dB over the blurry picture
+    after 100 s on two cores: +0.04 when levelling off at 40 dB, +0.21 at 20 dB.
     """
     return _negative_psnr(output, target, floor=1e-2)
 
 
 def psnr_to_30(output: Tensor, target: Tensor) -> Tensor:
-    """`psnr` of (B, C, H, W) that counts little above 30 dB: to go on with after `psnr_to_20`.
+    """`psnr` of (B, C, H, W) that levels off above 30 dB: for a phase after `psnr_to_20`.
 
-    The squared error of an image at 40 dB weighs five times that of one at 23 dB; 50
-    times with `psnr`, 1.5 times with `psnr_to_20`.
+    The squared error of an image at 40 dB weighs 5 times as much as at 23 dB; with `psnr` 50 times,
+    with `psnr_to_20` 1.5 times.
     """
     return _negative_psnr(output, target, floor=1e-3)
 
 
 def psnr_to_35(output: Tensor, target: Tensor) -> Tensor:
-    """`psnr` of (B, C, H, W) that counts little above 35 dB: for x4, where few are beyond it."""
+    """`psnr` of (B, C, H, W) that levels off above 35 dB: for x4, where few images exceed it."""
     return _negative_psnr(output, target, floor=3e-4)
 
 
@@ -110,7 +100,7 @@ def _negative_psnr(output: Tensor, target: Tensor, *, floor: float) -> Tensor:
 def laplacian(image: Tensor) -> Tensor:
     """Image (B, C, H, W) minus G(U(G(image))).
 
-    G is a 5x5 Gaussian-like filter; U zeroes odd rows and columns, times 4.
+    G is a 5x5 Gaussian-like filter; U sets odd rows and columns to 0 and multiplies by 4.
     """
     smooth = _smooth(image)
     sampled = torch.zeros_like(smooth)
@@ -125,8 +115,8 @@ def _smooth(image: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": l1,
-    "mse": mse,
+    "l1": F.l1_loss,
+    "mse": F.mse_loss,
     "charbonnier": charbonnier,
     "edge": edge,
     "gradient": gradient,

@@ -1,4 +1,4 @@
-"""Several kinds of data in every batch, and what a run's folders of data are."""
+"""Mixtures of several kinds of data in every batch, and the opening of data folders."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Kind = Photos | PairedPictures
 
 
 class MixtureOrder:
-    """Assigns every item of a run to a part of the mixture, in a pattern of a hundred items.
+    """Assigns every item of a run to a part of the mixture, with a period of a hundred items.
 
-    The parts are spread as evenly as their probabilities allow, so that every batch has the
-    expected number of each to within one, however large it is and whichever process asks.
+    The parts are spread as evenly as their probabilities allow: in every batch, the number of items
+    of each part differs from its expectation by less than one, in every process.
     """
 
     def __init__(self, hundredths: Sequence[int]) -> None:
         """Distribute a hundred items over the parts.
 
         Args:
-            hundredths: the probabilities; they add up to 100.
+            hundredths: the probabilities in hundredths, with a sum of 100.
         """
         taken = np.zeros(len(hundredths), dtype=int)
         self._parts, self._before = [], []
@@ -42,7 +42,7 @@ class MixtureOrder:
         self._hundredths = list(hundredths)
 
     def locate(self, number: int) -> tuple[int, int]:
-        """The part an item of the run belongs to, and its index within that part."""
+        """The part that an item of the run belongs to, and its index within that part."""
         around, place = divmod(number, 100)
         part = self._parts[place]
         return part, around * self._hundredths[part] + self._before[place]
@@ -55,7 +55,7 @@ class MixtureOrder:
 
 
 class Mixture(Source):
-    """Parts with probabilities; each goes through its own data in its own order."""
+    """Parts with probabilities; each iterates over its own data in its own order."""
 
     def __init__(self, sources: Sequence[Kind], hundredths: Sequence[int]) -> None:
         self.sources, self.hundredths = list(sources), list(hundredths)
@@ -94,28 +94,28 @@ class Mixture(Source):
 
 
 def part_seed(seed: int, part: int) -> int:
-    """Seed of a part of a mixture, so that two parts do not cut photos at the same places."""
+    """Seed of a part of a mixture, so that two parts do not crop photos at the same places."""
     return int(np.random.SeedSequence([seed, 2, part]).generate_state(1)[0])
 
 
 def open_source(folders: Sequence[Path], recipe: TrainingRecipe, scale: int, side: int) -> Source:
-    """The data of a run: pairs in folders laid out as one of the datasets, else sharp photos.
+    """Open the data of a run: pairs, in folders with a known dataset layout, or sharp photos.
 
     Args:
-        folders: one or more; of both kinds, if the recipe mixes them.
-        recipe: with the mixture and the degradations.
-        scale: of the model.
-        side: of the largest degraded crop.
+        folders: one or more folders; of both kinds, if the recipe mixes them.
+        recipe: recipe with the mixture and the degradations.
+        scale: scale of the model.
+        side: side of the largest degraded crop, pixels.
 
     Raises:
-        NoInputError: no pictures, or a layout of which a part is missing.
-        UsageError: pairs of another scale, a target that they cannot give, or a kind of data that
-            the recipe mixes and nobody gave, or that was given and it does not.
+        NoInputError: there are no pictures, or a dataset is incomplete.
+        UsageError: the pairs have another scale or lack a target of the losses, or the kinds of
+            data are not those of the recipe's mixture.
     """
     found = {folder: find_pairs(folder, gopro_blur=recipe.gopro_blur) for folder in folders}
     pairs = {folder: pairs for folder, pairs in found.items() if pairs is not None}
     photos = [folder for folder in folders if folder not in pairs]
-    _refuse_other_kinds(recipe, photos, list(pairs))
+    _check_kinds(recipe, photos, list(pairs))
     paired = PairedPictures(pairs, scale) if pairs else None
     if paired is not None:
         wanted = {term.target for phase in recipe.phases for term in phase.losses}
@@ -124,7 +124,7 @@ def open_source(folders: Sequence[Path], recipe: TrainingRecipe, scale: int, sid
             raise UsageError(
                 f"the recipe's losses need '{missing[0]}', which the pairs in "
                 f"'{next(iter(pairs))}' do not have",
-                hint="give pairs of one size (they are shrunk here) or sharp photos",
+                hint="give pairs of equal size, which are downscaled here, or sharp photos",
             )
 
     def degradation(name: str | None) -> DegradationRecipe:
@@ -136,34 +136,31 @@ def open_source(folders: Sequence[Path], recipe: TrainingRecipe, scale: int, sid
         if part.data == "pairs" and paired is not None:
             kinds.append(paired)
         elif sharp is not None:
-            kinds.append(sharp.under(degradation(part.degradation)))
+            kinds.append(sharp.with_degradation(degradation(part.degradation)))
     if kinds:
         return Mixture(kinds, [part.hundredths for part in recipe.mixture])
     source = paired or sharp
-    assert source is not None  # a folder is one or the other
+    assert source is not None  # a folder contains one or the other
     return source
 
 
-def _refuse_other_kinds(
-    recipe: TrainingRecipe, photos: Sequence[Path], pairs: Sequence[Path]
-) -> None:
+def _check_kinds(recipe: TrainingRecipe, photos: Sequence[Path], pairs: Sequence[Path]) -> None:
     given = {kind for kind, folders in (("photos", photos), ("pairs", pairs)) if folders}
     mixed: set[str] = {part.data for part in recipe.mixture}
     if recipe.mixture and mixed - given:
-        kind = sorted(mixed - given)[0]
+        kind = min(mixed - given)
         raise UsageError(
-            f"the recipe mixes in {kind}, and no folder of {kind} was given",
+            f"the recipe's mixture includes {kind}, but no folder of {kind} was given",
             hint=f"add --data FOLDER_OF_{kind.upper()}",
         )
     if recipe.mixture and given - mixed:
         folder = (pairs if "pairs" in given - mixed else photos)[0]
         raise UsageError(
-            f"'{folder}' holds {sorted(given - mixed)[0]}, which the recipe's mixture has no part "
-            "for",
-            hint="leave it out, or add a [[mixture]] to the recipe",
+            f"'{folder}' contains {min(given - mixed)}, but the recipe's mixture does not",
+            hint="leave it out, or add a [[mixture]] part to the recipe",
         )
     if len(given) > 1 and not recipe.mixture:
         raise UsageError(
-            f"'{photos[0]}' holds photos and '{pairs[0]}' pairs, and the recipe has no mixture",
-            hint="give one kind of data, or add [[mixture]] to the recipe",
+            f"'{photos[0]}' contains photos and '{pairs[0]}' pairs, but the recipe has no mixture",
+            hint="give one kind of data, or add [[mixture]] parts to the recipe",
         )

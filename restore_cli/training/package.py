@@ -1,4 +1,4 @@
-"""Makes a checkpoint of a run that `restore image` takes, with its card and manifest entry."""
+"""Exports a run as a checkpoint for `restore image`, with model card and manifest entry."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from restore_cli.weights.manifest import checkpoint_of, parse_manifest
 from restore_cli.weights.store import WeightsFile
 from restore_cli.weights.user import check_license, check_name
 
-AVERAGED = "module."  # `average.Average` wraps the network and counts its updates
+AVERAGED = "module."  # prefix of the network's weights in `average.Average`
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A checkpoint ready to be passed on.
+    """A checkpoint ready for distribution.
 
     Attributes:
-        loaded: the network of its weights.
-        license: SPDX, of the weights.
+        loaded: the network with its weights.
+        license: SPDX licence of the weights.
         weights: `NAME.safetensors`, float16.
-        card: `README.md`, as the Hub shows it.
+        card: `README.md`, the model card of the Hub.
         entry: `manifest.toml`, the lines for `weights_manifest.toml`.
     """
 
@@ -59,13 +59,13 @@ def average_of(state: TrainingState) -> dict[str, Tensor]:
 def write_average(state: TrainingState, target: Path) -> None:
     """Write the averaged weights of a state as float32, with config and provenance.
 
-    Of parts that are as they came from a listed checkpoint, only its sha256 is written.
+    Parts that are unchanged from a listed checkpoint are not stored; the file names its sha256.
     """
     _write(average_of(state), state, state.step, target)
 
 
 def export_checkpoint(run: Path, target: Path) -> TrainingState:
-    """Write a run's best averaged weights (the last, where nothing was validated) as float16.
+    """Write a run's best averaged weights (the last ones without validation) as float16.
 
     Args:
         run: folder of a run.
@@ -75,17 +75,23 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
         The state of the run.
 
     Raises:
-        UsageError: not a run.
+        UsageError: the folder is not that of a run.
     """
-    state = read_state(_state_file(run))
+    path = run / "state.pt"
+    if not path.is_file():
+        raise UsageError(
+            f"'{run}' is not the folder of a training run: it has no '{path.name}'",
+            hint="give the --output folder of `restore train`",
+        )
+    state = read_state(path)
     best = run / "best.safetensors"
     tensors, step = average_of(state), state.step
     if state.best is not None and best.exists():
         found = read_checkpoint(best)
-        # The file may be of a later validation than the state, if the run was killed in between.
-        made: dict[str, Any] = found.header.provenance if found.header else {}
+        # If the run was killed, the file may belong to a later validation than the state.
+        provenance: dict[str, Any] = found.header.provenance if found.header else {}
         tensors = complete(found, str(best))
-        step = int(made.get("steps", state.best["step"]))
+        step = int(provenance.get("steps", state.best["step"]))
     _write(tensors, state, step, target, torch.float16)
     return state
 
@@ -95,12 +101,12 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
 
     Args:
         run: folder of a run.
-        folder: for the three files.
-        name: of the checkpoint, `model-config.training`.
-        weights_license: SPDX licence that the weights are given under.
+        folder: folder for the three files.
+        name: name of the checkpoint, `model-config.training`.
+        weights_license: SPDX licence of the weights.
 
     Raises:
-        UsageError: not a run, or a name or licence that the manifest would not take.
+        UsageError: the folder is not that of a run, or the name or licence is not valid.
     """
     check_name(name)
     check_license(weights_license)
@@ -120,11 +126,11 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
 
 
 def write_entry(made: Package, source: str) -> None:
-    """Write the lines for `weights_manifest.toml`, and see that they are valid.
+    """Write the lines for `weights_manifest.toml`, and check that they are valid.
 
     Args:
-        made: what they are of.
-        source: where the weights will be had, as in the manifest.
+        made: the checkpoint.
+        source: download source of the weights, as in the manifest.
     """
     loaded = made.loaded
     assert loaded.header is not None
@@ -154,13 +160,6 @@ def write_entry(made: Package, source: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def _state_file(run: Path) -> Path:
-    path = run / "state.pt"
-    if not path.is_file():
-        raise UsageError(f"'{run}' is not the folder of a run", hint=f"there is no '{path}'")
-    return path
-
-
 def _write(
     tensors: dict[str, Tensor],
     state: TrainingState,
@@ -170,23 +169,16 @@ def _write(
 ) -> None:
     recipe = TrainingRecipe.model_validate(state.recipe)
     own, parts = split_stored(tensors, recipe)
-    own = {name: tensor.to(dtype) for name, tensor in own.items()}
-    write_checkpoint(target, own, _header(state, recipe, step, parts))
-
-
-def _header(
-    state: TrainingState, recipe: TrainingRecipe, step: int, parts: dict[str, str]
-) -> Header:
     model, config = model_and_config(recipe)
-    patch = max(recipe.phases[state.phase].patches)
-    return Header(
+    phase = recipe.phases[state.phase]
+    header = Header(
         model=model.name,
         config=dataclasses.asdict(config),
-        train_size=(patch, patch),
+        train_size=(max(phase.patches),) * 2,
         provenance={
             "version": __version__,
             "recipe": recipe.content(),
-            "phase": recipe.phases[state.phase].name,
+            "phase": phase.name,
             "steps": step,
             "hours": round(state.seconds / 3600, 2),
             "validation": state.best,
@@ -194,6 +186,7 @@ def _header(
         },
         parts=parts,
     )
+    write_checkpoint(target, {name: tensor.to(dtype) for name, tensor in own.items()}, header)
 
 
 def _data_line(facts: dict[str, Any]) -> str:
@@ -223,7 +216,7 @@ def _kind_line(data: dict[str, Any]) -> str:
 def _pool_line(state: TrainingState) -> str:
     pool = state.facts.get("pool")
     if not pool:
-        return "none: every patch was degraded anew"
+        return "none: patches were degraded on the fly"
     made = pool["items"] + pool.get("replaced", 0)
     at_a_time = f" at a time, {made:,} in all" if made > pool["items"] else ""
     return (
@@ -233,16 +226,16 @@ def _pool_line(state: TrainingState) -> str:
 
 
 def _scores(state: TrainingState, model: Model) -> str:
-    """The score that chose the weights, or the last one of a run that was stopped before any."""
-    score, why = state.best, "to choose the weights by"
+    """The score that selected the weights, or the last score of a run without a best one."""
+    score, why = state.best, "to select the weights"
     if score is None:
         score, why = state.facts.get("last_score"), "when the run was stopped"
     if score is None:
-        return "None was measured: train with `--validation`, or run `restore benchmark`."
+        return "Not measured: train with `--validation`, or run `restore benchmark`."
     return (
         f"{score['psnr']:.2f} dB PSNR, {score['gain']:+.2f} dB over "
-        f"{'bicubic' if model.scale > 1 else 'the input'}, at step {score['step']}: a few "
-        f"held-out crops during training, {why}; not a benchmark."
+        f"{'bicubic' if model.scale > 1 else 'the input'}, at step {score['step']}: measured on a "
+        f"few held-out crops {why}; not a benchmark."
     )
 
 
@@ -250,10 +243,10 @@ def _parts_line(parts: dict[str, str]) -> str:
     lines = []
     for module, digest in parts.items():
         listed = checkpoint_of(digest)
-        assert listed is not None  # only listed ones are left out
+        assert listed is not None  # parts of other checkpoints are stored
         lines.append(
-            f"{module}: as in `{listed.name}` ({listed.license}), sha256 {digest[:16]}, which is "
-            "not in this file"
+            f"{module}: the same as in `{listed.name}` ({listed.license}), sha256 {digest[:16]}, "
+            "and not stored in this file"
         )
     return "; ".join(lines) or "none: all weights are in this file"
 
@@ -306,5 +299,5 @@ process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hour
 
 ## Known failures
 
-Not looked for yet: restore a few pictures of your own, and write here what goes wrong.
+Not examined yet: restore a few pictures of your own, and describe the failures here.
 """

@@ -1,4 +1,4 @@
-"""Parts of a network that come from checkpoints, and that a phase may leave as they are."""
+"""Parts of a network that are initialised from checkpoints and may stay frozen."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
     """Load the checkpoints that the recipe names into parts of the network.
 
     Raises:
-        UsageError: no such module, or no such checkpoint.
-        WeightsError: weights that do not fit the module.
+        UsageError: the module or the checkpoint does not exist.
+        WeightsError: the weights do not fit the module.
     """
     modules = dict(network.named_modules())
     for name, weights in recipe.parts.items():
         if name not in modules:
             raise UsageError(
-                f"the recipe's parts name '{name}', which the network does not have",
-                hint=f"it has: {', '.join(dict(network.named_children()))}",
+                f"the recipe's parts name '{name}', but the network has no such module",
+                hint=f"its modules: {', '.join(dict(network.named_children()))}",
             )
         state = load_network(locate(weights, None)).network.state_dict()
         try:
@@ -42,19 +42,19 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
 def split_stored(
     tensors: dict[str, Tensor], recipe: TrainingRecipe
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What a file has to hold, and the listed checkpoints that hold the rest.
+    """The tensors that a file has to store, and the listed checkpoints that contain the others.
 
     Args:
-        tensors: of the whole network, float32.
-        recipe: which checkpoints the modules began with.
+        tensors: tensors of the whole network, float32.
+        recipe: recipe with the checkpoints that modules were initialised from.
 
     Returns:
-        tensors that equal none of those checkpoints'; sha256 of the checkpoints by module.
+        tensors that differ from those checkpoints; sha256 of the checkpoints by module.
     """
     own, parts = dict(tensors), {}
     for module, weights in recipe.parts.items():
         file = locate(weights, None)
-        if file.checkpoint is None:  # only what every installation has is stored once
+        if file.checkpoint is None:  # other installations know listed checkpoints only
             continue
         stored = {f"{module}.{name}": tensor for name, tensor in read(file).tensors.items()}
         same = [
@@ -73,8 +73,8 @@ def untouched(part: str, names: Collection[str], phases: Collection[Phase]) -> b
 
     Args:
         part: name of the module.
-        names: of all parameters of the network.
-        phases: of the recipe, from the first on.
+        names: names of all parameters of the network.
+        phases: phases of the recipe.
     """
     own = [name for name in names if name.startswith(f"{part}.")]
     patterns = {pattern for phase in phases for pattern in phase.trained}

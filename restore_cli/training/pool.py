@@ -1,23 +1,23 @@
 """A pool of degraded pictures on disk, made once and cropped at random during training.
 
-Degrading took 0.35 s of a step of 1.2 s of the small networks on two cores, and a frozen part may
-cost many times what is trained. So items are made beforehand: the degraded picture, its reference,
-and, where the network has a part that the recipe leaves as it is at first, that part's outputs as
-float16. An item is a function of (seed, part of the mixture, number), so a pool that was
-interrupted goes on, and one that is prolonged keeps what it has.
+Degrading took 0.35 s of a 1.2 s step of the small networks on two cores, and a frozen part may cost
+many times more than the trained part. So items are made beforehand: the degraded picture, its
+reference, and, if the network has a part that is frozen in the first phase, that part's outputs as
+float16. An item is a function of (seed, part of the mixture, number), so an interrupted pool can be
+completed, and an enlarged pool keeps its items.
 
-With `reuse` in the recipe the items of photos are replaced one after the other while training goes
-on: every `reuse` patches the pool's window moves by one number. Which numbers are in it is a
-function of the patch, so a resumed run cuts from the same ones, whoever has made them: a process
-in the background (`refill`), or, where that was too slow, the one that trains.
+With `reuse` in the recipe, the items of photos are replaced one by one during training: every
+`reuse` patches, the window of item numbers moves by one. The window is a function of the patch
+number, so a resumed run crops the same items. A background process makes the new items (`refill`),
+or the training process itself if an item is not ready.
 
-| file | what |
+| file | content |
 |---|---|
-| `pool.json` | what the items were made from; another recipe is refused |
+| `pool.json` | everything the items depend on; a run with other values is refused |
 | `P-NNNNNN.safetensors` | an item of part P of the mixture |
 
-An item has `degraded`, `reference` and, where a loss asks, `degraded_large`: uint8 (3, H, W),
-but for a degraded picture that its recipe does not round; and `prepared.NAME`, float16 (C, H, W).
+An item has `degraded`, `reference` and, if a loss needs it, `degraded_large`, uint8 (3, H, W); a
+degraded picture that its recipe does not round is float32. `prepared.NAME` is float16 (C, H, W).
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class FrozenModule(NamedTuple):
     """The part of a network whose outputs are stored.
 
     Attributes:
-        model: that has it.
-        network: in any mode; it is run in eval mode.
-        sha256: of the part's weights.
+        model: model of the network.
+        network: the network; it is run in eval mode.
+        sha256: sha256 of the part's weights.
     """
 
     model: Model
@@ -73,11 +73,11 @@ class FrozenModule(NamedTuple):
 
 
 class Pool(Source):
-    """Items on the disk; a patch is a random crop of one, flipped and turned.
+    """Items on disk; a patch is a random crop of an item, flipped and rotated.
 
     Attributes:
-        counts: items of each part of the mixture, at a time.
-        replaced: whether items of each part are replaced while training goes on.
+        counts: number of items of each part of the mixture, at a time.
+        replaced: for each part, whether its items are replaced during training.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class Pool(Source):
         device: torch.device,
         frozen: FrozenModule | None,
     ) -> None:
-        """Open a folder: a new one, an empty one or a pool of the same origin.
+        """Open a new or empty folder, or a pool that was made with the same data and settings.
 
         Args:
-            folder: of the pool.
-            source: the data that items are made of.
-            recipe: seed, mixture and size.
-            device: that items are made on.
-            frozen: whose outputs are stored, or None.
+            folder: folder of the pool.
+            source: data that items are made from.
+            recipe: recipe with seed, mixture and size.
+            device: device that makes the items.
+            frozen: the frozen part, whose outputs are stored, or None.
 
         Raises:
-            UsageError: a pool that was made from something else, or a folder that is none.
+            UsageError: the pool was made with other data or settings, or the folder is not a pool.
         """
         self.folder, self.recipe, self.device, self.frozen = folder, recipe, device, frozen
         self.source, self.targets = source, source.targets
@@ -125,28 +125,28 @@ class Pool(Source):
         return self.source.facts
 
     def fill(self, group: ProcessGroup, report: Callable[[int, int], None], seen: int = 0) -> None:
-        """Make the items that are missing; the processes of a group divide the work.
+        """Make the items that are missing; the processes of a group share the work.
 
         Args:
-            group: of this process.
-            report: called with items done and in all.
-            seen: patches that were cut already.
+            group: group of this process.
+            report: called with the numbers of finished and of all items.
+            seen: number of patches that were cropped before.
 
         Raises:
             PictureError: a picture cannot be read.
             RestoreError: the disk is full.
         """
-        group.wait()  # until all have compared the record: a new pool must be empty
+        group.wait()  # until all processes have checked the record: a new pool must be empty
         missing = self._missing(seen)
         for place, (part, number) in enumerate(missing):
             if place % group.size == group.rank:
                 report(len(self) - len(missing) + place, len(self))
                 self.make(part, number)
         group.wait()
-        for part, number in self._missing(seen):  # of processes on hosts that have another disk
+        for part, number in self._missing(seen):  # made by processes of hosts with another disk
             self.make(part, number)
         for source in self.parts:
-            source.pictures.forget()  # the memory is better used for the items' files
+            source.pictures.clear()  # leaves the memory to the file cache of the items
         report(len(self), len(self))
 
     def bytes_on_disk(self) -> int:
@@ -159,23 +159,23 @@ class Pool(Source):
 
     @property
     def refilled(self) -> bool:
-        """Whether items are replaced while training goes on."""
+        """Whether items are replaced during training."""
         return self.recipe.pool.reuse is not None
 
     def first_numbers(self, seen: int) -> list[int]:
         """Number of each part's oldest item after a number of patches.
 
-        The pool holds `counts` items from that number on; those below it were replaced.
+        The pool contains `counts` items from that number on; earlier ones were replaced.
 
         Args:
-            seen: patches that were cut already.
+            seen: number of patches that were cropped before.
         """
         return [self._first(part, own) for part, own in enumerate(self.order.before(seen))]
 
     def drop(self, seen: int) -> None:
-        """Delete the items that are not needed after so many patches.
+        """Delete all items that are no longer needed after `seen` patches.
 
-        Those that are there, since a process in the background may be late with one.
+        It looks at the files, since the background process may have finished an item late.
         """
         for part, first in enumerate(self.first_numbers(seen)):
             for path in self.folder.glob(f"{part}-*.safetensors"):
@@ -197,8 +197,8 @@ class Pool(Source):
             return _cut(path, rng, patch)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise PictureError(
-                f"'{path}' is not an item of a pool of patches of {patch} px: {error}",
-                hint="delete it, and it is made again",
+                f"'{path}' is not a valid pool item for patches of {patch} px: {error}",
+                hint="delete the file; it will be made again",
             ) from error
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
@@ -217,7 +217,7 @@ class Pool(Source):
         return self.folder / f"{part}-{number:06d}.safetensors"
 
     def _first(self, part: int, own: int) -> int:
-        """Number of the oldest item of a part when its patch `own` is cut; pairs stay."""
+        """Number of a part's oldest item at its patch number `own`; pairs are not replaced."""
         reuse = self.recipe.pool.reuse
         return own // reuse if reuse and self.replaced[part] else 0
 
@@ -238,11 +238,14 @@ class Pool(Source):
                 before = current_names(json.loads(path.read_text("utf-8")))
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
             except (OSError, ValueError, TypeError) as error:
-                raise UsageError(f"'{path}' is not the record of a pool: {error}") from error
+                raise UsageError(
+                    f"'{path}' is not a valid pool record: {error}",
+                    hint="choose another --pool folder, or delete this one",
+                ) from error
             if changed:
                 raise UsageError(
-                    f"the pool '{self.folder}' was made from something else: "
-                    f"{', '.join(changed)} differ",
+                    f"the pool '{self.folder}' was made with other data or settings "
+                    f"({', '.join(changed)})",
                     hint="choose another --pool folder, or delete this one",
                 )
             for leftover in self.folder.glob(".*.part"):
@@ -253,7 +256,7 @@ class Pool(Source):
             others = (entry.name for entry in self.folder.glob("*"))
             if any(not name.startswith(".") and name != RECORD for name in others):
                 raise UsageError(
-                    f"'{self.folder}' is not empty and not a pool",
+                    f"'{self.folder}' is neither empty nor a pool",
                     hint="choose another --pool folder",
                 )
             with write_then_rename(path) as temporary:
@@ -262,7 +265,7 @@ class Pool(Source):
             raise RestoreError(f"cannot write to the pool '{self.folder}': {error}") from error
 
     def _origin(self) -> dict[str, Any]:
-        """Everything the items depend on; pool size and probabilities do not change them."""
+        """Everything the items depend on; pool size and probabilities do not affect them."""
         parts = []
         for part in self.parts:
             facts = part.facts
@@ -279,7 +282,7 @@ class Pool(Source):
             "data": parts,
             "stored": sorted(self._stored),
             "frozen part": f"{frozen.model.name} sha256 {frozen.sha256}" if frozen else "none",
-        } | ({"refilled": True} if self.refilled else {})  # other runs would miss what goes
+        } | ({"refilled": True} if self.refilled else {})  # other runs would lack deleted items
 
     def make(self, part: int, number: int) -> None:
         """Make an item: a function of the recipe's seed, part and number.
@@ -305,7 +308,7 @@ class Pool(Source):
         write_checkpoint(self.path(part, number), on_the_cpu, None)
 
     def _prepare(self, degraded: Tensor) -> tuple[dict[str, tuple[Tensor, int]], int]:
-        """Outputs of the frozen part, each with the factor that it is smaller by; the largest."""
+        """Outputs of the frozen part with their downscaling factors, and the largest factor."""
         if self.frozen is None:
             return {}, 1
         network = self.frozen.network
@@ -324,7 +327,7 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
     """Crop all maps of an item at the same place; only that part is read.
 
     Raises:
-        SafetensorError: not a whole file.
+        SafetensorError: the file is incomplete.
         KeyError: a map is missing.
         ValueError: the item is smaller than the patch.
     """
@@ -333,8 +336,8 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
         shapes = {name: map_.get_shape() for name, map_ in maps.items()}
         _, height, width = shapes["degraded"]
         if min(height, width) < patch:
-            raise ValueError(f"it is {width}x{height}")
-        # The smallest map lies on a grid of so many pixels.
+            raise ValueError(f"it is only {width}x{height}")
+        # Crops start at multiples of the smallest map's downscaling factor.
         stride = max(max(height // rows, 1) for _, rows, _ in shapes.values())
         top = int(rng.integers((height - patch) // stride + 1)) * stride
         left = int(rng.integers((width - patch) // stride + 1)) * stride
@@ -344,15 +347,14 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
             above, below = (line * rows // height for line in (top, top + patch))
             before, behind = (line * columns // width for line in (left, left + patch))
             cut[name] = map_[:, above:below, before:behind]
-    turned = dict(zip(cut, flip_and_rotate(list(cut.values()), rng), strict=True))
+    cut = dict(zip(cut, flip_and_rotate(list(cut.values()), rng), strict=True))
     prefix = f"{PREPARED}."
-    prepared = {n.removeprefix(prefix): t for n, t in turned.items() if n.startswith(prefix)}
-    large = turned.get("degraded_large")
-    return Item(turned["reference"], turned["degraded"], None, large, prepared)
+    prepared = {n.removeprefix(prefix): t for n, t in cut.items() if n.startswith(prefix)}
+    return Item(cut["reference"], cut["degraded"], None, cut.get("degraded_large"), prepared)
 
 
 def _exact(picture: Tensor) -> Tensor:
-    """Convert to uint8 where that is exact, because the degradation rounds to 8 bits."""
+    """Convert to uint8 if that is exact, because the degradation rounds to 8 bits."""
     whole = rounded(picture, 8)
     return whole if torch.equal(whole.float() / 255, picture) else picture
 

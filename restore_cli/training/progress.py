@@ -22,8 +22,8 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
 from restore_cli.training.validation import ValidationSet
 
-POINTS = 4000  # of a curve
-ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations shown, pixels
+POINTS = 4000  # points of a curve, about
+ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations, pixels a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class Progress:
     """Progress of a run after one step.
 
     Attributes:
-        step: steps done.
-        steps: of all phases.
-        phase: name of the one in progress.
+        step: number of finished steps.
+        steps: steps of all phases.
+        phase: name of the current phase.
         loss: sum of the weighted terms.
-        terms: each of them.
-        learning_rate: of this step.
-        seconds: that this step took.
-        waited: of these, for data to be read.
-        steps_per_second: over the last hundred steps, with validations and saving between them.
-        patches_per_hour: likewise.
-        pool: items of the pool at a time; None without one.
-        reuse: patches seen for each item made so far.
-        psnr: of the validation, dB; None but where measured.
+        terms: the weighted terms by name.
+        learning_rate: learning rate of this step.
+        seconds: duration of this step.
+        waited: the part of `seconds` spent waiting for data.
+        steps_per_second: over the last hundred steps, including validation and saving.
+        patches_per_hour: over the same steps.
+        pool: number of items of the pool; None without a pool.
+        reuse: patches seen per item made so far.
+        psnr: PSNR of the validation, dB; None in steps without validation.
         gain: its difference to the baseline, dB.
-        seconds_left: until the time that was given is up; None where none was.
-        baseline: bicubic, or the input itself where the scored output is of its size.
+        seconds_left: time left of the limit; None without a limit.
+        baseline: bicubic, or the input itself if the scored output has its size.
     """
 
     step: int
@@ -118,7 +118,7 @@ class TensorBoard:
     """Event files for TensorBoard."""
 
     def __init__(self, folder: Path, writer: Any, first: int) -> None:
-        # Steps after the saved one are of a past that was lost.
+        # Steps after the saved one were lost and are computed again.
         self._writer = writer(str(folder), purge_step=first + 1)
 
     def add(self, progress: Progress) -> None:
@@ -139,8 +139,8 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
     """Loss (each step and smoothed), validation and learning rate over steps, as one PNG.
 
     Args:
-        rows: of the metrics log, at least one.
-        target: the PNG.
+        rows: rows of the metrics log, at least one.
+        target: the PNG file.
     """
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
@@ -176,7 +176,7 @@ class ValidationSheet:
     """`validation.png`: a row per picture; input, results of some validations, reference."""
 
     def __init__(self, folder: Path, held_out: ValidationSet, target: Path) -> None:
-        """Tiles of earlier validations are kept in `folder`, so that the sheet survives a stop."""
+        """Tiles of validations are stored in `folder`, so that a resumed run can show them."""
         self._folder, self._target = folder, target
         pairs = held_out.pairs[:ROWS]
         large = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in pairs]
@@ -188,8 +188,8 @@ class ValidationSheet:
         """Add a validation and redraw the sheet.
 
         Args:
-            step: of this validation; tiles of later ones are of a past that was lost, and go.
-            gain: dB.
+            step: step of this validation; tiles of later steps, from before a resume, are deleted.
+            gain: its gain, dB.
             restored: its pictures (3, H, W).
         """
         shown = [
@@ -243,7 +243,7 @@ def _beside(columns: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Exponential mean over about 50 steps, corrected for its start."""
+    """Exponential moving average over about 50 steps, with bias correction."""
     mean, weight, out = 0.0, 0.0, []
     for value in values:
         mean, weight = 0.98 * mean + 0.02 * value, 0.98 * weight + 0.02
@@ -252,7 +252,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _step(line: str) -> float:
-    """Step of a line; infinite for one that was cut off by a crash."""
+    """Step of a line; infinite for a line that was cut off by a crash."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

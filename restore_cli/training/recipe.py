@@ -1,4 +1,4 @@
-"""A training recipe: everything that decides the weights, except data and hardware."""
+"""A training recipe: everything that determines the weights, except data and hardware."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class LossTerm(Record):
     """weight * loss(output, target).
 
     Attributes:
-        output: of the network, by name.
+        output: name of the network's output.
         target: `reference` is the sharp picture at full size; `reference_small` the same at the
             size of the input, by bicubic downscaling; `reference_half` and `reference_quarter`
-            every second and fourth of its pixels; `degraded_large` the blurry picture before it was
-            shrunk.
-        loss: by name.
-        weight: of this term in the sum.
+            every second and fourth of its pixels; `degraded_large` the blurry picture before
+            downscaling.
+        loss: name of the loss.
+        weight: weight of this term in the sum.
     """
 
     output: Name
@@ -49,14 +49,14 @@ class LossTerm(Record):
 
     @property
     def name(self) -> str:
-        """Name in logs."""
+        """The name in logs."""
         return f"{self.output}.{self.loss}"
 
 
 class CosineLR(Record):
     """Constant, then half a cosine over the last `steps` steps (None: all) down to `end`.
 
-    The constant part does not depend on the length of the phase: a run can be prolonged.
+    The constant part does not depend on the length of the phase, so a run can be extended.
     """
 
     kind: Literal["cosine"] = "cosine"
@@ -65,7 +65,7 @@ class CosineLR(Record):
 
 
 class StepLR(Record):
-    """Times `factor` every `every` steps, never below `end`."""
+    """Multiplied by `factor` every `every` steps, but at least `end`."""
 
     kind: Literal["step"]
     every: Count
@@ -124,21 +124,21 @@ class Phase(Record):
     """A part of the training with its own losses, parameters and schedule.
 
     Attributes:
-        name: for logs.
-        steps: of the optimiser.
-        batch: patches a step, over all processes and accumulated parts.
+        name: name in logs.
+        steps: optimiser steps.
+        batch: patches per step, over all processes and accumulated parts.
         patch: side of a degraded patch, pixels.
-        progressive: other sizes from some step on, in order.
-        learning_rate: after the warm-up.
-        schedule: of the learning rate after the warm-up.
-        warm_up: steps in which the rate grows linearly.
+        progressive: other sizes from given steps on, in order.
+        learning_rate: learning rate after the warm-up.
+        schedule: schedule of the learning rate after the warm-up.
+        warm_up: steps in which the learning rate grows linearly.
         clip: largest norm of the gradient, or None.
-        trained: globs of the parameters that are; the others are frozen.
-        begin: weights of the phase before that this one starts from: its best by validation (of the
-            averaged ones; the last average where nothing was validated), the last average, or the
-            last as they were.
-        keep_optimizer: go on with the moments of the phase before; needs begin = "last".
-        losses: their sum is minimised. The first one's output is what validation scores.
+        trained: glob patterns of the trained parameters; the others are frozen.
+        begin: initial weights, from the previous phase: `best` is its best average by validation
+            (the last average without validation), `average` its last average, `last` its last
+            weights.
+        keep_optimizer: keep the optimiser's state of the previous phase; needs begin = "last".
+        losses: loss terms, which are summed. Validation scores the output of the first one.
     """
 
     name: Name
@@ -159,12 +159,12 @@ class Phase(Record):
     def _consistent(self) -> Phase:
         names = [term.name for term in self.losses]
         if len(set(names)) < len(names):
-            raise ValueError("two losses of one kind on one output")
+            raise ValueError("two losses have the same output and the same kind")
         if self.losses[0].target not in {"reference", "reference_small"}:
-            raise ValueError("the first loss must be against reference or reference_small")
+            raise ValueError("the target of the first loss must be reference or reference_small")
         steps = [0, *(larger.step for larger in self.progressive)]
         if sorted(set(steps)) != steps:
-            raise ValueError("progressive sizes must be in the order of their steps")
+            raise ValueError("progressive sizes must be sorted by step, each step once")
         if self.keep_optimizer and self.begin != "last":
             raise ValueError('keep_optimizer needs begin = "last"')
         return self
@@ -184,10 +184,10 @@ class MixturePart(Record):
     """One of several kinds of data in every batch.
 
     Attributes:
-        data: which of the folders given it is made of: those of sharp photos, or those of pairs.
-        probability: that a patch is of this part, kept to exactly in every hundred patches; a whole
-            number of hundredths.
-        degradation: of photos, by name; None for the recipe's own.
+        data: kind of the data folders that this part uses: sharp photos or pairs.
+        probability: fraction of the patches from this part, exact in every hundred patches; a
+            multiple of 0.01.
+        degradation: name of the degradation of photos; None for the recipe's own.
     """
 
     data: Literal["photos", "pairs"]
@@ -197,9 +197,9 @@ class MixturePart(Record):
     @model_validator(mode="after")
     def _consistent(self) -> MixturePart:
         if self.data == "pairs" and self.degradation is not None:
-            raise ValueError("pairs are taken as they are, without a degradation")
+            raise ValueError("a part with pairs cannot have a degradation")
         if abs(100 * self.probability - self.hundredths) > 1e-6:
-            raise ValueError("a probability is a whole number of hundredths")
+            raise ValueError("a probability must be a multiple of 0.01")
         return self
 
     @property
@@ -212,13 +212,13 @@ class PoolShape(Record):
     """What `--pool` is filled with before training.
 
     Attributes:
-        size: items, divided by the probabilities of a mixture; pairs are whole pictures, at most
-            one item each (two, the other one mirrored, where a part of the network is computed
-            beforehand).
-        side: of a degraded picture cut from a photo, pixels; patches are cut from it at random.
-            None for 128, or the largest patch.
-        reuse: patches cut from an item of photos, on average, before a new one takes its place:
-            every `reuse` patches the oldest item goes. None for items that stay.
+        size: number of items, divided by the probabilities of a mixture. Pairs are whole pictures,
+            with at most one item each (two, one of them mirrored, if outputs of a frozen part are
+            stored).
+        side: side of a degraded picture cropped from a photo, pixels; patches are cropped from it
+            at random. None for 128, or the largest patch.
+        reuse: average number of patches from an item of photos before it is replaced: every `reuse`
+            patches a new item replaces the oldest one. None for no replacement.
     """
 
     size: Count = 2000
@@ -230,26 +230,26 @@ class TrainingRecipe(Record):
     """Sizes in pixels of the degraded input; counts in optimiser steps.
 
     Attributes:
-        model: as in the registry; None for that of the weights that are fine-tuned.
-        config: name of one of its configs, or its fields; None likewise.
-        parts: modules whose first weights are those of a checkpoint, by its name.
-        degradation: name of the recipe for sharp photos; pairs are taken as they are.
-        mixture: kinds of data in every batch; empty for one kind, as it is found.
+        model: name of the model; None for the model of the weights that are fine-tuned.
+        config: name of one of its configs, or its fields; None for the config of those weights.
+        parts: modules that are initialised from a checkpoint, with the checkpoint's name.
+        degradation: name of the degradation recipe for sharp photos.
+        mixture: kinds of data in every batch; empty for a single kind.
         pool: what `--pool` is filled with.
-        validation_degradation: likewise, for sharp photos to validate on.
-        gopro_blur: which of GoPro's blurry frames pairs are made of.
-        seed: of everything random.
-        initialisation: how a fresh network's weights are drawn: as torch and the network's own
-            rules do, or its convolutions as `initialisation.initialise_he`.
-        margin: pixels around a patch that are cut off after degrading, so that its border was made
-            from real neighbours.
-        halve: probability that a photo is halved first: cleaner than their JPEG.
-        ema: decay of the average of the weights; 0 for the weights themselves.
+        validation_degradation: name of the degradation recipe for sharp validation photos.
+        gopro_blur: which of GoPro's blurry frames to use in pairs.
+        seed: seed of all random numbers.
+        initialisation: initial weights of a network: `torch` for the defaults of torch and of the
+            network, `he` for `initialisation.initialise_he`.
+        margin: pixels around a patch that are cropped after degrading, so that its border is
+            computed from real neighbours.
+        halve: probability that a photo is downscaled by 2 first, which hides its JPEG artefacts.
+        ema: decay of the moving average of the weights; 0 for the weights themselves.
         save_every: steps between saved states, at most.
-        save_minutes: between saved states, at most.
+        save_minutes: minutes between saved states, at most.
         validate_every: steps between validations.
-        optimizer: of all phases.
-        phases: one after the other.
+        optimizer: optimiser of all phases.
+        phases: phases in order.
     """
 
     model: str | None = None
@@ -274,10 +274,10 @@ class TrainingRecipe(Record):
     @model_validator(mode="after")
     def _named(self) -> TrainingRecipe:
         if (self.model is None) != (self.config is None):
-            raise ValueError("model and config go together")
+            raise ValueError("model and config must be given together")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            raise ValueError("two phases of one name")
+            raise ValueError("two phases have the same name")
         if self.phases[0].keep_optimizer:
             raise ValueError("the first phase has no optimizer to keep")
         if self.mixture and sum(part.hundredths for part in self.mixture) != 100:
@@ -311,11 +311,12 @@ class Ablation(Record):
 
     Attributes:
         base: name of a shipped recipe.
-        config: instead of the base's: a name, or what differs from the published network.
-        phases: names of the base's phases that remain; none for all.
-        without: names of loss terms that are left out, e.g. `level0.mse`.
-        losses: instead of those of every phase; none for the base's.
-        learning_rate: of every phase, instead of the base's.
+        config: config instead of the base's: a name, or the fields that differ from the published
+            network.
+        phases: names of the base's phases to keep; empty for all.
+        without: names of loss terms to remove, e.g. `level0.mse`.
+        losses: losses of every phase instead of the base's; empty for the base's.
+        learning_rate: learning rate of every phase instead of the base's.
     """
 
     base: Name
@@ -336,7 +337,9 @@ class Ablation(Record):
         named = {phase.name for phase in phases} | {t.name for p in phases for t in p.losses}
         unknown = sorted({*self.phases, *self.without} - named)
         if unknown:
-            raise RecipeError(f"recipe '{self.base}' has no {', '.join(unknown)}")
+            raise RecipeError(
+                f"recipe '{self.base}' has no phase or loss named {', '.join(unknown)}"
+            )
         changed = [
             phase.model_copy(
                 update={
@@ -383,7 +386,7 @@ def shipped_recipes() -> list[str]:
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """Rate of a step of a phase: linear warm-up, then its schedule."""
+    """Learning rate at a step of a phase: linear warm-up, then its schedule."""
     rate, schedule = phase.learning_rate, phase.schedule
     if step < phase.warm_up:
         return rate * (step + 1) / phase.warm_up

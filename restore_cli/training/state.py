@@ -1,4 +1,4 @@
-"""What a run needs to resume: one file, written whole or not at all."""
+"""The state that a run is resumed from: one file, written atomically."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.training.recipe import TrainingRecipe
 
-# Names in states and pools of earlier versions; they go on under the new ones.
+# Old names in states and pools of earlier versions, which can still be used.
 RENAMED = {
     "start": "initialisation",
     "share": "probability",
     "freedom": "degrees_of_freedom",
 }
-# A run may be prolonged, cut short, cooled down or calmed; anything else makes another run of it.
+# A resumed run may have other lengths and learning rates; any other change needs a new run.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
+_NEW_RUN = "start a new run in another --output, with this one's weights.safetensors as --weights"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Everything that is not in the recipe and the data.
+    """The state of a training run.
 
     Attributes:
         phase: index of the phase.
-        phase_step: steps done in it.
-        step: steps done in all.
-        seen: items of the data taken so far.
-        network: state dict.
+        phase_step: finished steps of this phase.
+        step: finished steps of all phases.
+        seen: number of data items seen so far.
+        network: state dict of the network.
         ema: state dict of the averaged network.
-        optimizer: state dict.
-        scaler: state dict of the gradient scaler; empty but for float16.
+        optimizer: state dict of the optimiser.
+        scaler: state dict of the gradient scaler; empty except in float16.
         best: phase, step, psnr and gain of the best validation of this phase; None before it.
-        recipe: its content.
-        facts: data and hardware, for people.
-        seconds: trained so far.
+        recipe: content of the recipe.
+        facts: data and hardware, for the model card.
+        seconds: training time so far.
     """
 
     phase: int
@@ -60,25 +61,25 @@ class TrainingState:
 
 
 class SaveError(RestoreError):
-    """The state cannot be written; the one before it is whole."""
+    """The state cannot be written; the previous one is intact."""
 
 
 def save_state(state: TrainingState, path: Path) -> None:
-    """Write atomically; an earlier file of that name stays until the new one is whole.
+    """Write atomically; an existing file is replaced when the new one is complete.
 
     Raises:
-        SaveError: the disk is full, or gone.
+        SaveError: the disk is full or not available.
     """
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     try:
         with write_then_rename(path) as temporary, temporary.open("wb") as stream:
             torch.save(values, stream)
             stream.flush()
-            os.fsync(stream.fileno())  # before the name: else a power cut may leave an empty file
-    except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
+            os.fsync(stream.fileno())  # before the rename: a power cut could leave an empty file
+    except (OSError, RuntimeError) as error:  # torch wraps errors of its stream
         raise SaveError(
             f"cannot save step {state.step} to '{path}': {error}",
-            hint="the state saved before it is whole; make room, then --resume auto",
+            hint="the previous state is intact; free some disk space, then --resume auto",
         ) from error
 
 
@@ -86,7 +87,7 @@ def read_state(path: Path) -> TrainingState:
     """Read a state; nothing in the file is executed.
 
     Raises:
-        UsageError: not a state of this version.
+        UsageError: the file is not a state that this version can read.
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,8 +104,7 @@ def read_state(path: Path) -> TrainingState:
         UnpicklingError,
     ) as error:
         raise UsageError(
-            f"'{path}' is not a state of this version's `restore train`: {error}",
-            hint="begin anew in another --output, with the run's weights.safetensors as --weights",
+            f"'{path}' is not a training state that this version can read: {error}", hint=_NEW_RUN
         ) from error
 
 
@@ -112,29 +112,28 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
     """Read the state of a run of this recipe.
 
     Raises:
-        UsageError: not a state, or the run was started with another recipe.
+        UsageError: the file is not a state, or the run was started with another recipe.
     """
     state = read_state(path)
     try:
-        # Defaults for keys that have come since.
+        # Adds the defaults of newer keys.
         trained = TrainingRecipe.model_validate(state.recipe)
     except ValidationError as error:
         raise UsageError(
-            f"'{path}' was trained with a recipe that means nothing to this version",
-            hint="begin anew in another --output, with the run's weights.safetensors as --weights",
+            f"'{path}' was trained with a recipe that this version cannot read", hint=_NEW_RUN
         ) from error
     before, now = _comparable(trained.content()), _comparable(recipe)
     changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
     if changed:
         raise UsageError(
             f"'{path}' was trained with another recipe: {', '.join(changed)} differ",
-            hint="choose another --output folder, or restore the recipe",
+            hint="choose another --output folder, or undo the changes to the recipe",
         )
     return state
 
 
 def current_names(value: Any) -> Any:
-    """JSON values of an earlier version with the names of this one."""
+    """JSON values of an earlier version with the current names."""
     if isinstance(value, list):
         return [current_names(one) for one in value]
     if isinstance(value, dict):

@@ -1,13 +1,13 @@
-"""The trainer: network, average of its weights and optimiser, and the step they have reached."""
+"""The trainer: network, moving average, optimiser, and the current step."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,10 @@ class Execution:
     """How a recipe is computed; it changes the result by rounding only.
 
     Attributes:
-        precision: of convolutions and products; losses, statistics and weights are float32.
-        accumulate: parts in which a batch is computed, one after the other.
-        compile: whether torch.compile fuses the network.
+        precision: dtype of convolutions and matrix products; losses, statistics and weights are
+            float32.
+        accumulate: number of parts that a batch is split into (gradient accumulation).
+        compile: whether the network is compiled with torch.compile.
     """
 
     precision: torch.dtype = torch.float32
@@ -47,7 +48,7 @@ class Execution:
 
 
 class Outputs(nn.Module):
-    """A network whose `forward` gives named outputs, as DistributedDataParallel needs it."""
+    """Wraps `network.outputs` as `forward`, which DistributedDataParallel needs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class Outputs(nn.Module):
         wanted: tuple[str, ...],
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """(B, 3, H, W), and what its frozen part made of it, -> the wanted outputs by name."""
+        """(B, 3, H, W), optionally with outputs of the frozen part -> wanted outputs by name."""
         given = (image, wanted, prepared) if prepared else (image, wanted)
         outputs: dict[str, Tensor] = self.network.outputs(*given)  # type: ignore[operator]
         return outputs
@@ -79,14 +80,14 @@ class Trainer:
         """Build everything from the recipe's seed.
 
         Args:
-            recipe: what decides the weights.
-            group: of this process.
-            execution: how it is computed; None for float32, as it comes.
+            recipe: the training recipe.
+            group: group of this process.
+            execution: how the recipe is computed; None for the defaults.
             pooled: whether batches come from a pool, with the outputs of a frozen part.
 
         Raises:
-            UsageError: unknown names, or patches of a size that the model does not take.
-            WeightsError: weights of a part that are not to be had or do not fit.
+            UsageError: a name is unknown, or the model does not accept a patch size.
+            WeightsError: the weights of a part are not available or do not fit.
         """
         self.recipe, self.group = recipe, group
         self.execution, self.pooled = execution or Execution(), pooled
@@ -97,7 +98,7 @@ class Trainer:
         except (ValueError, ZeroDivisionError) as error:
             raise UsageError(
                 f"{self.model.name} cannot be built with this config: {error}",
-                hint=f"restore models info {self.model.name}",
+                hint=f"see `restore models info {self.model.name}`",
             ) from error
         if recipe.initialisation == "he":
             initialise_he(network)
@@ -106,19 +107,19 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             group.device.type, enabled=self.execution.precision == torch.float16
         )
-        self._refuse_sides()
+        self._check_patches()
         self.phase_index = self.phase_step = self.step = self.seen = 0
         self.best: dict[str, Any] | None = None
         self.facts: dict[str, Any] = {}
         self._norm = torch.zeros(())  # of the last gradient
         self._before = 0.0  # seconds spent up to `_since`
         self._since = time.monotonic()
-        self._average_anew()
+        self.ema = Average(self.network, recipe.ema)
         self._enter_phase()
 
     @property
     def phase(self) -> Phase:
-        """The phase in progress."""
+        """The current phase."""
         return self.recipe.phases[self.phase_index]
 
     @property
@@ -127,19 +128,14 @@ class Trainer:
         return self.frozen_in(self.phase_index)
 
     @property
-    def prepared(self) -> bool:
-        """Whether the outputs of the frozen part come with the batches of this phase."""
-        return self.pooled and self.frozen
-
-    @property
     def wanted(self) -> set[str]:
-        """What batches of this phase must have: targets, and outputs of the frozen part."""
+        """What the batches of this phase must contain: targets, and outputs of the frozen part."""
         targets: set[str] = {term.target for term in self.phase.losses}
-        return targets | ({PREPARED} if self.prepared else set())
+        return targets | ({PREPARED} if self.pooled and self.frozen else set())
 
     @property
     def seconds(self) -> float:
-        """Training time of the run so far, over all its runs and resumptions."""
+        """Training time of the run so far, including the time before it was resumed."""
         return self._before + time.monotonic() - self._since
 
     def train_step(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -147,10 +143,10 @@ class Trainer:
 
         Raises:
             RestoreError: a term is not finite, and nothing was changed; or the last gradient was
-                not, and the weights are lost.
+                not finite, and the weights are lost.
         """
         self.check()
-        # Networks may draw in training (moadg drops routes): a function of the step, like batches.
+        # Random numbers in networks (moadg drops routes) are a function of the step, like batches.
         seed = [self.recipe.seed, self.step, self.group.rank]
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rate = learning_rate(self.phase, self.phase_step)
@@ -164,7 +160,8 @@ class Trainer:
             means = self.group.mean(values.detach()).tolist()
             for name, mean in zip(names, means, strict=True):
                 sums[name] = sums.get(name, 0.0) + mean / len(batches)
-            self._refuse([name for name, mean in zip(names, means, strict=True) if not _ok(mean)])
+            bad = [name for name, mean in zip(names, means, strict=True) if not isfinite(mean)]
+            self._raise_if_any(bad)
             self.scaler.scale(values.sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         limit = self.phase.clip if self.phase.clip is not None else float("inf")
@@ -178,52 +175,52 @@ class Trainer:
         return sums
 
     def check(self) -> None:
-        """Check that the last gradient was finite; on a GPU this waits, so it is a step late.
+        """Check that the last gradient was finite; one step late, as it synchronises with a GPU.
 
         Raises:
             RestoreError: it was not finite, and the weights are lost.
         """
-        # With float16 the scaler has left such a step out.
-        if not self.scaler.is_enabled() and not _ok(float(self._norm)):
-            self._refuse(["gradient"])
+        # In float16 the scaler skips such a step.
+        if not self.scaler.is_enabled() and not isfinite(self._norm):
+            self._raise_if_any(["gradient"])
 
-    def _refuse(self, bad: list[str]) -> None:
+    def _raise_if_any(self, bad: list[str]) -> None:
         if bad:
             raise RestoreError(
-                f"not finite at step {self.step}: {', '.join(bad)}",
+                f"NaN or infinity at step {self.step} in {', '.join(bad)}",
                 hint="the last saved state is kept; lower the learning rate and resume",
             )
 
     def start_from(self, loaded: LoadedNetwork) -> None:
-        """Take the weights of a loaded network, of the same model and config.
+        """Start from the weights of a loaded network of the same model and config.
 
         Raises:
-            WeightsError: of another model or config.
+            WeightsError: the network has another model or config.
         """
         if (loaded.model, loaded.config) != model_and_config(self.recipe):
             raise WeightsError(
-                f"'{loaded.file.name}' is not of the model and config that the recipe trains",
+                f"'{loaded.file.name}' has another model or config than the recipe",
                 hint="recipe `finetune` takes model and config from the weights",
             )
-        self._take(loaded.network.state_dict())
+        self._load_weights(loaded.network.state_dict())
         self.facts["base"] = {
             "weights": Path(loaded.file.name).name,
             "sha256": loaded.file.sha256,
-            "license": loaded.file.license or "unknown: ask its makers",
+            "license": loaded.file.license or "unknown, ask the authors",
         }
 
     def advance(self, best: Path) -> None:
         """Go to the next phase.
 
         Args:
-            best: file of the best weights of this phase; need not exist.
+            best: file of the best weights of this phase; it need not exist.
         """
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
             found = self.phase.begin == "best" and self.best is not None and best.is_file()
             first = found and self.group.rank == 0
             tensors = complete(read_checkpoint(best), str(best)) if first else None
-            self._take(tensors or self.ema.module.state_dict())
+            self._load_weights(tensors or self.ema.module.state_dict())
         self.best = None
         self._enter_phase()
 
@@ -245,7 +242,7 @@ class Trainer:
         )
 
     def save(self, path: Path) -> None:
-        """Write the state, atomically; never one with weights that are lost.
+        """Write the state atomically, unless the weights are lost.
 
         Raises:
             SaveError: the disk is full.
@@ -259,10 +256,10 @@ class Trainer:
         """Go back to a saved step.
 
         Raises:
-            UsageError: the state is of another recipe, of a config that has changed since, or
-                not whole.
+            UsageError: the state belongs to another recipe or to a config that has changed since,
+                or is incomplete.
         """
-        # Only the first process reads: the others may be on hosts that do not have the folder.
+        # Only the first process reads: other hosts may not have the folder.
         first = self.group.rank == 0
         state = self.group.from_first(load_state(path, self.recipe.content()) if first else None)
         self.phase_index, self.phase_step = state.phase, state.phase_step
@@ -276,9 +273,9 @@ class Trainer:
                 self.scaler.load_state_dict(state.scaler)
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"'{path}' is of another '{self.recipe.config}' of {self.model.name} than today's, "
-                "or not whole",
-                hint="choose another --output folder, or run the version that began it",
+                f"'{path}' does not fit this version's config '{self.recipe.config}' of "
+                f"{self.model.name}, or is incomplete",
+                hint="choose another --output folder, or use the version that started the run",
             ) from error
         self.facts = state.facts
         self._before, self._since = state.seconds, time.monotonic()
@@ -288,8 +285,8 @@ class Trainer:
         part, names = self.model.frozen_part, dict(self.network.named_parameters())
         return part is not None and untouched(part.name, names, self.recipe.phases[: index + 1])
 
-    def _refuse_sides(self) -> None:
-        """Check that the network takes patches of every phase's sizes."""
+    def _check_patches(self) -> None:
+        """Check that the network accepts the patch sizes of every phase."""
         part = self.model.frozen_part
         for index, phase in enumerate(self.recipe.phases):
             whole = self.model.size.multiple_of
@@ -298,26 +295,23 @@ class Trainer:
             wrong = sorted(side for side in phase.patches if side % multiple)
             if wrong:
                 hint = (
-                    f"add --pool DIR: with '{part.name}' computed beforehand they fit"
+                    f"add --pool DIR: with precomputed outputs of '{part.name}' it accepts them"
                     if part
                     else ""
                 )
                 fits = all(side % rest == 0 for side in phase.patches)
                 raise UsageError(
-                    f"'{self.model.name}' takes patches of multiples of {multiple}, "
-                    f"the recipe's are {wrong[0]}",
+                    f"'{self.model.name}' needs patches with sides that are multiples of "
+                    f"{multiple}, but the recipe has {wrong[0]}",
                     hint=hint if fits else "",
                 )
 
-    def _take(self, weights: dict[str, Tensor]) -> None:
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
         self.network.load_state_dict(weights)
-        self._average_anew()
-
-    def _average_anew(self) -> None:
         self.ema = Average(self.network, self.recipe.ema)
 
     def _enter_phase(self) -> None:
-        """Freeze what the phase does not train; create its optimiser, unless it keeps the last."""
+        """Freeze parameters as the phase says, and create its optimiser unless it is kept."""
         freeze(self.network, self.phase)
         if not self.phase.keep_optimizer or self.phase_index == 0:
             self.optimizer = self._new_optimizer()
@@ -341,8 +335,8 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
     """The model and config that a recipe trains.
 
     Raises:
-        UsageError: unknown names, or a recipe that takes them from weights and was given none.
-        WeightsError: a config that does not fit its model.
+        UsageError: a name is unknown, or the recipe fine-tunes and no weights were given.
+        WeightsError: the config does not fit its model.
     """
     if recipe.model is None or recipe.config is None:
         raise UsageError(
@@ -356,7 +350,7 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
 
 
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
-    """The recipe with model and config of a loaded network, where it names none itself."""
+    """The recipe with the model and config of a loaded network, if it names none itself."""
     if recipe.model is not None:
         return recipe
     config = dataclasses.asdict(loaded.config)
@@ -364,10 +358,10 @@ def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe
 
 
 def freeze(network: nn.Module, phase: Phase) -> None:
-    """Make only the parameters that a phase names trainable.
+    """Freeze all parameters except those that a phase trains.
 
     Raises:
-        UsageError: a pattern that no parameter's name fits.
+        UsageError: a pattern matches no parameter.
     """
     named = dict(network.named_parameters())
     chosen: set[str] = set()
@@ -375,8 +369,8 @@ def freeze(network: nn.Module, phase: Phase) -> None:
         matching = {name for name in named if fnmatchcase(name, pattern)}
         if not matching:
             raise UsageError(
-                f"phase '{phase.name}' trains '{pattern}', which no parameter is called",
-                hint=f"parts of the network: {', '.join(_parts(named))}",
+                f"phase '{phase.name}' trains '{pattern}', which matches no parameter",
+                hint=f"parts of the network: {', '.join(dict(network.named_children()))}",
             )
         chosen |= matching
     for name, parameter in named.items():
@@ -392,11 +386,11 @@ def losses(
     """Weighted terms by name, e.g. `restored.l1`; the network in `precision`, losses in float32.
 
     Args:
-        outputs_of: degraded pictures (B, 3, H, W), names, and what the frozen part made of them,
-            where the batch has it -> outputs by name.
-        wanted: terms.
+        outputs_of: degraded pictures (B, 3, H, W), names, and the frozen part's outputs if the
+            batch has them -> outputs by name.
+        wanted: loss terms.
         batch: degraded pictures and targets.
-        precision: of the network.
+        precision: dtype of the network.
 
     Raises:
         UsageError: a term names an output that the network does not have.
@@ -413,16 +407,8 @@ def losses(
         if term.output not in outputs:
             raise UsageError(
                 f"the recipe's loss names output '{term.output}', which this network does not have",
-                hint=f"it has, of those named: {', '.join(sorted(outputs)) or 'none'}",
+                hint=f"outputs of the recipe that it has: {', '.join(sorted(outputs)) or 'none'}",
             )
         value = LOSSES[term.loss](outputs[term.output].float(), batch.targets[term.target])
         terms[term.name] = term.weight * value
     return terms
-
-
-def _ok(value: float) -> bool:
-    return math.isfinite(value)
-
-
-def _parts(names: Collection[str]) -> list[str]:
-    return sorted({name.split(".")[0] for name in names})

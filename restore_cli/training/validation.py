@@ -1,4 +1,4 @@
-"""A few held-out pictures, degraded by fixed seeds once, scored during training."""
+"""Validation during training on a few held-out pictures, degraded once with fixed seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURES, SIDE, CROP = 12, 512, 4
 
 
 class ValidationScore(NamedTuple):
-    """Mean PSNR, its gain over bicubic (at x1: over the input), dB; the restored pictures."""
+    """Mean PSNR and its gain over bicubic (at x1: over the input), dB; the restored pictures."""
 
     psnr: float
     gain: float
@@ -30,10 +30,10 @@ class ValidationScore(NamedTuple):
 
 
 class ValidationSet:
-    """Centre crops of photos, degraded as the recipe says, or of pairs; PSNR on 8-bit RGB.
+    """Centre crops of photos, degraded by the recipe, or of pairs, scored by PSNR on 8-bit RGB.
 
-    4 px are cropped. Without TLSC: a crop is close to the training size, and this is a curve, not a
-    result.
+    Borders of 4 px are not scored. TLSC is off: crops are close to the training size, and the
+    scores are for the learning curve, not results.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ValidationSet:
         """Read up to 12 pictures, spread over the folder.
 
         Args:
-            folder: of photos or of pairs, as for training.
-            scale: of the model.
+            folder: folder of photos or pairs, as for training.
+            scale: scale of the model.
             multiple: sides of the degraded crops are multiples of it.
-            device: where they are kept.
-            recipe: how photos are degraded, and which of GoPro's blurs is meant.
+            device: device that stores the crops.
+            recipe: recipe with the validation degradation and the kind of GoPro blur.
 
         Raises:
-            NoInputError: no picture that is large enough.
+            NoInputError: no picture is large enough.
         """
         self.scale, self.multiple, self.device = scale, multiple, device
         self._prepared: list[dict[str, Tensor]] | None = None
@@ -72,10 +72,10 @@ class ValidationSet:
         """Run the network on every crop.
 
         Args:
-            network: in any mode; it is run in eval mode.
-            term: its output is scored against its target.
-            frozen: whether its frozen part is as it was in the last call: then that is run in the
-                first only.
+            network: the network; it is run in eval mode.
+            term: the loss term whose output is scored against its target.
+            frozen: whether the frozen part is unchanged since the last call; then its stored
+                outputs are used.
         """
         training = network.training
         network.eval()
@@ -100,7 +100,7 @@ class ValidationSet:
             if size != reference.shape[-2:]:
                 sharp = quantise(resize_bicubic(reference, *size))
             bicubic = quantise(resize_bicubic(degraded, *size))
-            sharp = sharp.cpu()  # scores are float64, which not every device has
+            sharp = sharp.cpu()  # scores are float64, which not every device supports
             scores.append(psnr(image.cpu(), sharp, crop=CROP))
             baselines.append(psnr(bicubic.cpu(), sharp, crop=CROP))
         mean, baseline = torch.cat(scores).mean(), torch.cat(baselines).mean()
@@ -126,7 +126,7 @@ class ValidationSet:
         return crop, self._centre(sharp, self.scale)
 
     def _centre(self, picture: Tensor, scale: int) -> Tensor:
-        """A crop of up to SIDE at full size; degraded sides are multiples of the model's."""
+        """A crop with sides up to SIDE at full size, and a size that the model accepts."""
         whole = self.multiple * scale
         longest = SIDE if scale == self.scale else SIDE // self.scale
         height, width = picture.shape[1:]

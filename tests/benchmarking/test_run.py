@@ -138,14 +138,14 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
     assert "lr/1.png" in done.stderr
     entries = report(tmp_path)["entries"]
     assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (2, 1)]
-    assert "2 results are missing" in (tmp_path / "out/report.md").read_text()
+    assert "2 results missing" in (tmp_path / "out/report.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         (("--model", "mprnet"), "has no checkpoint"),
-        (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is asked for twice"),
+        (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is given twice"),
         (("--model", "bicubic", "--formats", "pdf"), "format 'pdf' not found"),
         (("--model", "bicubic", "--protocol", "cnrln"), "Did you mean 'cnlrn'"),
         (("--dataset", "gopr", "--model", "bicubic"), "Did you mean 'gopro'"),
@@ -164,7 +164,7 @@ def test_models_of_another_scale_are_refused(tmp_path, tiny_weights):
     done = restore("benchmark", "--dataset", "blurmini-x1", "--data-root", tmp_path,
                    "-o", tmp_path / "o", "--model", f"mprnet-mscam={tiny_weights}")  # fmt: skip
     assert done.exit_code == 2
-    assert "enlarges x4, dataset 'blurmini-x1' is x1" in done.stderr
+    assert "has scale x4, but dataset 'blurmini-x1' has scale x1" in done.stderr
 
 
 def test_bicubic_at_x1_is_the_input(tmp_path):

@@ -193,7 +193,7 @@ def test_parts_of_a_table():
     assert [t.dataset for t in parts("guo-2022/3", "hide-2")] == ["hide-2"]
     assert [t.dataset for t in parts("guo-2022/3", "gopro-linear")] == ["gopro"]
     assert [t.dataset for t in parts("guo-2022/1", "somewhere")] == ["gopro"]
-    with pytest.raises(UsageError, match="has no part on 'lai'"):
+    with pytest.raises(UsageError, match="has no part for dataset 'lai'"):
         parts("guo-2022/3", "lai")
     switches = [(one.tlsc, one.self_ensemble) for one in wanted(parts("shoyan-2022/3")[0])]
     assert switches == [(False, False), (True, False)]
@@ -231,14 +231,14 @@ def test_a_table_sets_everything(tmp_path, reds):
         assert row["entry"] == entry["facts"]["name"]
         assert row["here_minus_there"] == pytest.approx(entry["psnr"] - row["psnr"])
     for part in (
-        "weights: of config another, not paper",
+        "weights: another config here, config paper there",
         "restore weights import model_best.pth -o mprnet-mscam.safetensors",
         "data: only a part",
         "assumed: protocol",
     ):
         assert part in beside["this paper", False]["what_differs"]
     assert beside["RCAN", False]["source"] == "shoyan-2022, Table 1, cited there"
-    assert "the papers: the text says" in beside["RCAN", False]["what_differs"]
+    assert "contradiction in the papers: the text says" in beside["RCAN", False]["what_differs"]
     for name in ("report.md", "report.html"):
         text = (tmp_path / "out" / name).read_text()
         assert "27.620" in text
@@ -255,7 +255,7 @@ def test_what_is_given_goes_before_the_tables(tmp_path, reds):
     assert only["facts"]["tlsc"] == "off"
     rows = {(r["method"], r.get("self_ensemble", False)): r for r in found["published"]}
     assert rows["this paper", False]["entry"] == only["facts"]["name"]
-    for part in ("measured by 'cnlrn', published by 'shoyan', 4 px cropped here", "TLSC there"):
+    for part in ("'cnlrn' here, 'shoyan' there, with 4 px cropped here", "TLSC there"):
         assert part in rows["this paper", False]["what_differs"]
     assert "self-ensemble there" in rows["this paper", True]["what_differs"]
     assert "protocol:" not in rows["Bicubic", False]["what_differs"]
@@ -321,10 +321,11 @@ def test_a_table_on_two_datasets_measures_what_is_there(tmp_path, monkeypatch):
     readme = next(r for r in found["published"] if r["method"] == "this paper" and "psnr" in r)
     assert readme["table"] == "zhang-2018/readme"
     assert readme["seconds_here"] == ours["timed"]["seconds"] > 0
-    assert "time: a device that is not named there, cpu here" in readme["what_differs"]
+    assert "time: an unnamed device there, cpu here" in readme["what_differs"]
     assert "restore weights import" not in readme["what_differs"]  # they are imported
     assert (
-        "320x180 on cpu, median of 3 after 0" in (tmp_path / "out/gopro-x4/report.md").read_text()
+        "320x180 on cpu, median of 3 runs after 0"
+        in (tmp_path / "out/gopro-x4/report.md").read_text()
     )
 
 

@@ -97,7 +97,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "--precision", "fp16"], 2, "is for GPUs"),
         (["a.png", "--precision", "int8"], 2, "is not known"),
         (["a.png", "--device", "tpu"], 2, "is not known"),
-        (["a.png", "--device", "cuda:7"], 5, "is not there"),
+        (["a.png", "--device", "cuda:7"], 5, "is not available"),
         (["a.png", "--format", "gif"], 2, "format 'gif' not found"),
         (["a.png", "-x9"], 2, "--scale"),
         (["a.png", "--max-pixels", "100"], 1, "the limit is"),
@@ -360,7 +360,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert restore(*arguments[:-1], tmp_path / "typo", "--resume", "must").exit_code == 2
     again = restore(*arguments, "--resume", "auto", "--minutes", "0.0001")
     assert again.exit_code == 0
-    assert "goes on from step 1 of 6,750 (phase 'joint'" in again.stderr
+    assert "at step 1 of 6,750 (phase 'joint'" in again.stderr
     source = make(tmp_path / "a.png")
     assert restore("image", source, "-w", weights.parent).exit_code == 0
 
@@ -389,8 +389,8 @@ def test_train_lists_estimates_and_refuses(tmp_path):
     for wrong, said in (
         (("--resume", "yes"), "--resume value 'yes' not found"),
         (("--precision", "fp8"), "precision 'fp8' is not known"),
-        (("--precision", "fp16", "-d", "cpu"), "'fp16' trains on CUDA only"),
-        (("--accumulate", "3"), "a batch of 2 cannot be divided by 1 processes x 3"),
+        (("--precision", "fp16", "-d", "cpu"), "training in precision 'fp16' needs CUDA"),
+        (("--accumulate", "3"), "a batch of 2 cannot be divided evenly among 1 processes x 3"),
     ):
         refused = restore(*arguments, *wrong)
         assert refused.exit_code == 2

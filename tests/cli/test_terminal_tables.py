@@ -8,7 +8,10 @@ from restore_cli.cli import _output as out
 
 COLUMNS = ("model", "PSNR", "what differs")
 NAME = "attentive-deblur-lite.handheld"
-ROWS = [(NAME, "26.1", "a network that is not here; only a part of the pictures"), ("x", "1", "-")]
+ROWS = [
+    (NAME, "26.1", "the network is not implemented here; only a part of the pictures"),
+    ("x", "1", "-"),
+]
 
 
 @pytest.mark.parametrize("width", [100, 80, 50, 40])

@@ -109,10 +109,10 @@ def test_kernels_from_files(tmp_path):
     [
         (np.full((3, 3), 0.2), "sums to 1.8, not to 1"),
         (np.zeros((3, 3)), "sums to 0, not to 1"),
-        (np.full((4, 3), 1 / 12), "3x4, without a middle"),
+        (np.full((4, 3), 1 / 12), "3x4, but needs odd sides"),
         (np.full((3, 3, 3), 1 / 27), "not a matrix"),
-        (np.array([[2.0, -1, 0]]), "below 0 or not finite"),
-        (np.array([[np.nan, 1, 0]]), "below 0 or not finite"),
+        (np.array([[2.0, -1, 0]]), "negative or not finite"),
+        (np.array([[np.nan, 1, 0]]), "negative or not finite"),
         (np.array([["a"]]), "cannot read the kernel"),
     ],
 )
@@ -129,5 +129,5 @@ def test_files_that_are_no_kernels(tmp_path):
         with pytest.raises(UsageError, match="cannot read the kernel"):
             read_kernel(tmp_path / name)
     savemat(tmp_path / "two.mat", {"a": np.eye(3), "b": np.eye(3)})
-    with pytest.raises(UsageError, match="holds 2 matrices"):
+    with pytest.raises(UsageError, match="contains 2 matrices"):
         read_kernel(tmp_path / "two.mat")

@@ -103,7 +103,7 @@ def test_impossible_names_are_refused(text):
 
 
 def test_weights_must_be_as_many_as_models():
-    with pytest.raises(UsageError, match="names 1 of 2 files, for msan and gfn"):
+    with pytest.raises(UsageError, match="names 1 file, but there are 2 models: msan, gfn"):
         parse("msan+gfn", "a")
     with pytest.raises(UsageError, match="bicubic takes no weights"):
         parse("bicubic", "a")

@@ -54,7 +54,7 @@ def run(image, tile, overlap, scale, operation):
         for rows, columns in product(*spans)
     )
     result = torch.full((1, 3, height * scale, width * scale), torch.nan)
-    for block in restore_blocks(height, width, scale, spans, tiles):
+    for block in restore_blocks(scale, spans, tiles):
         below, right = block.top + block.pixels.shape[-2], block.left + block.pixels.shape[-1]
         place = result[..., block.top : below, block.left : right]
         assert place.isnan().all()  # every pixel is handed out once

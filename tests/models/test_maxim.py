@@ -139,5 +139,5 @@ def test_weights_of_a_part_are_stored_once(bundled, tmp_path):
     for name, tensor in own.items():
         assert torch.equal(loaded.network.state_dict()[name], tensor)
     write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, {"deblur": "0" * 64}))
-    with pytest.raises(WeightsError, match="takes its part 'deblur' from the checkpoint"):
+    with pytest.raises(WeightsError, match="for its part 'deblur', but this version"):
         load_network(locate(str(path), None))

@@ -104,7 +104,7 @@ def test_ablations_leave_out_what_they_say():
     "config", [MoadgConfig(deblur_blocks=0), MoadgConfig(deblur_blocks=0, sr_blocks=0)]
 )
 def test_impossible_configs_are_refused(config):
-    with pytest.raises(ValueError, match="needs a branch"):
+    with pytest.raises(ValueError, match="needs deblur_blocks or sr_blocks"):
         Moadg(config)
 
 

@@ -65,7 +65,9 @@ def test_processes_and_parts_share_a_batch(photos):
     assert [len(part.degraded) for part in parts] == [1, 1, 1, 1]
     for name, target in whole.targets.items():
         assert torch.equal(target, torch.cat([part.targets[name] for part in parts]))
-    with pytest.raises(UsageError, match="batch of 4 cannot be divided by 1 processes x 3"):
+    with pytest.raises(
+        UsageError, match="batch of 4 cannot be divided evenly among 1 processes x 3"
+    ):
         loader_of(photos, accumulate=3).batches(0, 4, 16, ALL)
 
 
@@ -85,7 +87,7 @@ def test_reading_ahead_changes_nothing(photos):
     plain, ahead = loader_of(photos), loader_of(photos, readers=3)
     for first in (0, 4, 8, 12):
         for later in (first + 4, first + 8):
-            ahead.expect(later, 4, 16)
+            ahead.prefetch(later, 4, 16)
         one, other = (x.batches(first, 4, 16, ALL)[0] for x in (plain, ahead))
         assert torch.equal(one.degraded, other.degraded)
     assert ahead._ahead  # something was read that nobody asked for yet
@@ -128,7 +130,7 @@ def test_pairs_of_one_size_are_shrunk(tmp_path):
 
 
 def test_data_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"80x80 and 160x160, the model enlarges x4"):
+    with pytest.raises(UsageError, match=r"80x80 and 160x160, but the model's scale is x4"):
         loader_of(make_pairs(tmp_path / "x2", 2))
     terms = [{"output": "restored", "target": "reference", "loss": "l1"}]
     terms += [{"output": "enlarged", "target": "degraded_large", "loss": "l1"}]
@@ -138,7 +140,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
     uneven = make_pairs(tmp_path / "uneven", 4, count=3)
     Image.new("RGB", (80, 80)).save(uneven / "hr/1.png")
     loader = loader_of(uneven)
-    with pytest.raises(PictureError, match="pair '1' do not fit"):
+    with pytest.raises(PictureError, match="pair '1' is"):
         [loader.batches(n, 1, 16, ALL) for n in range(3)]
     tiny = loader_of(make_pairs(tmp_path / "tiny", 4, side=12))
     with pytest.raises(PictureError, match="smaller than a patch of 16"):
@@ -146,13 +148,13 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_bad_photos(tmp_path, photos):
-    with pytest.raises(NoInputError, match="0 in all"):
+    with pytest.raises(NoInputError, match="0 pictures found"):
         loader_of(tmp_path / "nothing")
     Image.new("RGB", (20, 20)).save(photos / "0.png")
     (photos / "1.png").write_text("not a picture")
     assert [path.name for path in loader_of(photos).source.paths] == ["2.png"]
     (photos / "2.png").unlink()
-    with pytest.raises(NoInputError, match="no picture of 96 px a side"):
+    with pytest.raises(NoInputError, match="has sides of 96 px"):
         loader_of(photos)
 
 

@@ -88,7 +88,7 @@ def test_bad_names_are_refused_first(tmp_path, name, license_name, message):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="is not the folder of a run"):
+    with pytest.raises(UsageError, match="is not the folder of a training run"):
         export_checkpoint(tmp_path, tmp_path / "w.safetensors")
 
 

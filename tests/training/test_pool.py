@@ -130,10 +130,10 @@ def test_a_mixture_gives_each_part_its_data(photos, pairs):
 
 
 def test_data_that_a_mixture_does_not_expect_is_refused(photos, pairs, held_out):
-    with pytest.raises(UsageError, match="mixes in pairs, and no folder"):
+    with pytest.raises(UsageError, match="mixture includes pairs, but no folder"):
         open_source([photos], mixed_recipe(), 4, 16)
     only = mixed_recipe(mixture=[{"data": "photos", "probability": 1.0}])
-    with pytest.raises(UsageError, match="holds pairs, which the recipe's mixture has no part"):
+    with pytest.raises(UsageError, match="contains pairs, but the recipe's mixture does not"):
         open_source([photos, pairs], only, 4, 16)
     with pytest.raises(UsageError, match="the recipe has no mixture"):
         open_source([photos, pairs], make_recipe(), 4, 16)
@@ -146,10 +146,13 @@ def test_data_that_a_mixture_does_not_expect_is_refused(photos, pairs, held_out)
     ("mixture", "message"),
     [
         ([{"data": "pairs", "probability": 0.5}], "add up to 1"),
-        ([{"data": "pairs", "probability": 1.0, "degradation": "shake"}], "without a degradation"),
+        (
+            [{"data": "pairs", "probability": 1.0, "degradation": "shake"}],
+            "cannot have a degradation",
+        ),
         (
             [{"data": "photos", "probability": 0.995}, {"data": "pairs", "probability": 0.005}],
-            "hundredths",
+            "multiple of 0.01",
         ),
     ],
 )
@@ -190,21 +193,21 @@ def test_a_pool_is_a_function_of_its_seed_and_goes_on_after_a_stop(tmp_path, mak
 @pytest.mark.slow
 def test_a_pool_of_something_else_is_refused(tmp_path, make, photos):
     pool_of(make())
-    with pytest.raises(UsageError, match="made from something else: frozen part, seed differ"):
+    with pytest.raises(UsageError, match=r"other data or settings \(frozen part, seed\)"):
         pool_of(make(recipe=mixed_recipe(seed=2)))
     milder = [part | {"degradation": "shake"} if n == 1 else part for n, part in enumerate(MIXTURE)]
-    with pytest.raises(UsageError, match="data differ"):
+    with pytest.raises(UsageError, match=r"\(data\)"):
         pool_of(make(recipe=mixed_recipe(mixture=milder)))
     trainer = Trainer(mixed_recipe(), ProcessGroup(CPU), pooled=True)
     with torch.no_grad():
         next(iter(trainer.network.deblur.parameters())).add_(1)
     source = open_loader(make(), trainer).source
-    with pytest.raises(UsageError, match="frozen part differ"):
+    with pytest.raises(UsageError, match=r"\(frozen part\)"):
         fill_pool(make().pool, trainer, source, lambda done, total: None)
     (tmp_path / "pool/pool.json").write_text("[")
-    with pytest.raises(UsageError, match="is not the record of a pool"):
+    with pytest.raises(UsageError, match="is not a valid pool record"):
         pool_of(make())
-    with pytest.raises(UsageError, match="is not empty and not a pool"):
+    with pytest.raises(UsageError, match="is neither empty nor a pool"):
         pool_of(make(pool=photos))
 
 
@@ -263,7 +266,7 @@ def test_a_damaged_item_is_named(make):
         pool.item(1, 0, 128)
     for path in pool.folder.glob("1-*.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(PictureError, match=r"1-00000\d\.safetensors' is not an item of a pool"):
+    with pytest.raises(PictureError, match=r"1-00000\d\.safetensors' is not a valid pool item"):
         [pool.item(1, number, 16) for number in range(20)]
 
 
@@ -363,7 +366,7 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
     assert content.tensors.keys() == average.keys()
     assert load_network(locate(str(both.result), None)).config == CONFIG
     (both.pool / "1-000000.safetensors").unlink()
-    with pytest.raises(UsageError, match="lacks 1 items, and 'deblur' has been trained"):
+    with pytest.raises(UsageError, match="lacks 1 items, which cannot be made any more"):
         train(dataclasses.replace(both, resume="must"))
 
 
@@ -384,7 +387,7 @@ def test_of_a_part_only_what_was_trained_is_written(tmp_path, listed):
 
 
 def test_parts_that_do_not_fit_are_refused(listed):
-    with pytest.raises(UsageError, match="parts name 'blur', which the network does not have"):
+    with pytest.raises(UsageError, match="parts name 'blur', but the network has no such module"):
         Trainer(mixed_recipe(parts={"blur": listed.name}), ProcessGroup(CPU), pooled=True)
     config = dataclasses.asdict(CONFIG) | {"width": 8}
     with pytest.raises(parts_of.WeightsError, match=r"'maxim\.tiny' does not fit 'deblur'"):
@@ -420,7 +423,7 @@ def test_any_recipe_takes_a_pool(tmp_path, job, photos):
     again = job(data=[photos], recipe=done.recipe, pool=done.pool, run=tmp_path / "again")
     train(again)
     assert_same(weights_of(done.run), weights_of(again.run))
-    with pytest.raises(UsageError, match="was trained from a pool"):
+    with pytest.raises(UsageError, match="was trained with a pool"):
         train(dataclasses.replace(done, pool=None, resume="must"))
 
 
@@ -453,7 +456,7 @@ def test_a_refilled_pool_gives_the_same_weights_after_a_stop(tmp_path, job, phot
     assert any(not torch.equal(first[key], other[key]) for key in first if "weight" in key)
     card = package(whole.run, tmp_path / "out", "a.b", "MIT").card.read_text()
     assert "4 items at a time, 14 in all" in card
-    with pytest.raises(UsageError, match="refilled differ"):  # its items go while it trains
+    with pytest.raises(UsageError, match=r"\(refilled\)"):  # its items go while it trains
         train(run("other", recipe=still, pool=whole.pool))
 
 
@@ -464,7 +467,7 @@ def test_items_are_made_in_the_background(tmp_path, job, photos, monkeypatch):
     pool, _ = pool_of(job(data=[photos], recipe=recipe, pool=tmp_path / "pool"))
     filler = BackgroundFiller(pool, 0)
     try:
-        filler.ask(2)
+        filler.request(2)
         deadline = time.monotonic() + 120
         while not pool.path(0, 6).is_file() and time.monotonic() < deadline:
             time.sleep(0.05)

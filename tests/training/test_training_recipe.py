@@ -135,7 +135,7 @@ def test_ablations_change_what_they_say():
         changed, base = (load_recipe(n).content() for n in (name, ablation.base))
         assert {key for key in base if changed[key] != base[key]} <= {"config", "phases"}
         assert changed != base
-    with pytest.raises(RecipeError, match=r"'msan' has no restored\.l1"):
+    with pytest.raises(RecipeError, match=r"'msan' has no phase or loss named restored\.l1"):
         Ablation(base="msan", without=["restored.l1"]).recipe()
     with pytest.raises(UsageError, match="Did you mean 'msan-mse'"):
         load_recipe("msan-ms")
@@ -175,11 +175,14 @@ def test_ablations_train_a_step(name):
         ({"seed": -1}, "seed"),
         ({"phases": []}, "phases"),
         ({"phases": [PHASE | {"patch": 8}]}, "patch"),
-        ({"phases": [PHASE, PHASE]}, "two phases of one name"),
-        ({"phases": [PHASE | {"losses": PHASE["losses"][:1] * 2}]}, "two losses of one kind"),
+        ({"phases": [PHASE, PHASE]}, "two phases have the same name"),
+        (
+            {"phases": [PHASE | {"losses": PHASE["losses"][:1] * 2}]},
+            "two losses have the same output",
+        ),
         ({"phases": [PHASE | {"keep_optimizer": True}]}, "keep_optimizer"),
         ({"phases": [PHASE | {"schedule": {"kind": "linear"}}]}, "schedule"),
-        ({"config": None}, "model and config go together"),
+        ({"config": None}, "model and config must be given together"),
     ],
 )
 def test_broken_recipes_are_refused(tmp_path, change, message):

@@ -250,18 +250,20 @@ def test_names_of_one_parameter_must_agree(tmp_path):
     state = official("mprnet-mscam")
     state["shallow_feat1.1.body.1.weight"] = torch.full((1,), 0.3)
     torch.save(state, tmp_path / "theirs.pth")
-    with pytest.raises(WeightsError, match="must equal the other names of the same parameter"):
+    with pytest.raises(WeightsError, match="differs from another tensor of the same parameter"):
         import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors")
 
 
 def test_another_model_and_unknown_networks_are_refused(tmp_path):
     torch.save(official("msan"), tmp_path / "theirs.pth")
-    with pytest.raises(WeightsError, match="holds weights of 'msan', not of 'gfn'"):
+    with pytest.raises(WeightsError, match="weights of 'msan', not of 'gfn'"):
         import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors", "gfn")
     with pytest.raises(UsageError, match="Did you mean 'msan'"):
         import_checkpoint(tmp_path / "theirs.pth", tmp_path / "o.safetensors", "msam")
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"of no network|of none of|cannot be imported"):
+    with pytest.raises(
+        WeightsError, match=r"matches no network|matches none of|cannot be imported"
+    ):
         import_checkpoint(tmp_path / "other.pth", tmp_path / "o.safetensors")
 
 
@@ -456,7 +458,7 @@ def test_a_file_that_lost_the_order_of_its_layers(tmp_path):
     save_file(
         {name: tensor.contiguous() for name, tensor in theirs.items()}, tmp_path / "t.safetensors"
     )
-    with pytest.raises(WeightsError, match="has lost it"):
+    with pytest.raises(WeightsError, match="original order"):
         import_checkpoint(tmp_path / "t.safetensors", tmp_path / "o.safetensors")
 
 

@@ -191,7 +191,7 @@ def test_config_is_stored_and_otherwise_inferred(tiny_weights):
 
 def test_stored_and_inferred_config_must_agree(tiny_weights):
     wrong = dataclasses.asdict(TINY) | {"growth": 16}
-    with pytest.raises(WeightsError, match="its header says"):
+    with pytest.raises(WeightsError, match="the config in the header"):
         load_network(rewritten(tiny_weights, config=wrong))
 
 
@@ -205,9 +205,9 @@ def test_hostile_headers_are_refused(tiny_weights, size):
 
 
 def test_weights_of_another_model_are_refused(tiny_weights):
-    with pytest.raises(WeightsError, match="holds weights of 'mprnet-mscam', not of 'gfn'"):
+    with pytest.raises(WeightsError, match="contains weights of 'mprnet-mscam', not of 'gfn'"):
         load_network(locate(str(tiny_weights), None), "gfn")
-    with pytest.raises(WeightsError, match="of model 'gfm', which this version does not have"):
+    with pytest.raises(WeightsError, match="for model 'gfm', which this version does not have"):
         load_network(rewritten(tiny_weights, model="gfm"))
 
 

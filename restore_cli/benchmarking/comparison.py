@@ -1,4 +1,4 @@
-"""Published rows beside measured ones, each difference with what may make it."""
+"""Compares published rows with measured ones, and lists possible reasons of the differences."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A published row, and what was measured of the same network.
+class Comparison:
+    """A published row, and the measurement of the same network.
 
     Attributes:
-        table: that the row is of.
-        row: as published.
-        entry: name of the measured one, or "".
-        reason: what stands between the two.
-        difference: PSNR here minus there, dB; None where one is missing.
-        seconds: run time here, where the row has one.
+        table: table of the row.
+        row: the published row.
+        entry: name of the measured entry, or "".
+        reason: possible reasons of the difference.
+        difference: PSNR here minus there, dB; None if one is missing.
+        seconds: run time here, if the row has one.
     """
 
     table: Table
@@ -58,50 +58,50 @@ class Beside:
             self.entry or "-",
             "-" if self.difference is None else f"{self.difference:+.2f}",
             "-" if self.seconds is None else f"{self.seconds:.3g}",
-            self.reason or "nothing known",
+            self.reason or "no known difference",
             source(self.table, row),
         )
 
 
 def label(row: Published) -> str:
-    """The method, with our name of its network and its switches."""
+    """The name of the method, with our name of its network and its self-ensemble."""
     network = f": {row.model}" if row.recipe else ""
     return row.method + network + " x8" * bool(row.self_ensemble)
 
 
 def source(table: Table, row: Published) -> str:
-    """Where the number stands, and whether it was taken over from another paper."""
+    """Where the number is printed, and whether it was cited from another paper."""
     where = table.source or f"{table.paper}, {table.title}"
     return where + ", cited there" * row.cited + ", in the text" * row.from_text
 
 
-def beside(
+def compare(
     benchmark: Benchmark, scores: Mapping[str, float], seconds: Mapping[str, float]
-) -> list[Beside]:
-    """The rows of the table, or of the dataset, each beside every entry of the same network.
+) -> list[Comparison]:
+    """The rows of the table, or of the dataset, each with every entry of the same network.
 
     Args:
-        benchmark: what was scored.
+        benchmark: the benchmark.
         scores: mean PSNR by entry, dB.
-        seconds: run time by entry, where it was taken.
+        seconds: run time by entry, if measured.
     """
     table, dataset = benchmark.table, benchmark.dataset.name
     lines = table.lines() if table else published_on(dataset)
-    return [one for of, row in lines for one in _of_row(of, row, benchmark, scores, seconds)]
+    return [one for of, row in lines for one in _compare_row(of, row, benchmark, scores, seconds)]
 
 
-def _of_row(
+def _compare_row(
     table: Table,
     row: Published,
     benchmark: Benchmark,
     scores: Mapping[str, float],
     seconds: Mapping[str, float],
-) -> Iterator[Beside]:
+) -> Iterator[Comparison]:
     same = _same(row, [e for e in benchmark.entries if math.isfinite(scores[e.name])])
     if not same:
-        yield Beside(table, row, "", what_differs(table, row, benchmark))
+        yield Comparison(table, row, "", what_differs(table, row, benchmark))
     for entry in same:
-        yield Beside(
+        yield Comparison(
             table,
             row,
             entry.name,
@@ -112,9 +112,9 @@ def _of_row(
 
 
 def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
-    """Entries that are the row's network: an ablation's by its recipe, else any that is none.
+    """Entries of the row's network: for an ablation those of its recipe, else no ablations.
 
-    Those with the row's switches, where there are such.
+    Entries with the row's TLSC and self-ensemble are preferred.
     """
     found = []
     for entry in entries:
@@ -130,13 +130,13 @@ def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
 def what_differs(
     table: Table, row: Published, benchmark: Benchmark, entry: Entry | None = None
 ) -> str:
-    """What stands between a published number and one measured here; "" if nothing is known to.
+    """Possible reasons why a published and a measured number differ; "" if none is known.
 
     Args:
-        table: of the row.
-        row: the published one.
-        benchmark: what was measured.
-        entry: of the same network, if there is one.
+        table: table of the row.
+        row: the published row.
+        benchmark: the benchmark.
+        entry: the measured entry of the same network, if there is one.
     """
     reasons = list(_weights(row, entry))
     reasons += _protocol(table, row, benchmark)
@@ -145,7 +145,7 @@ def what_differs(
         if entry.identity["precision"] != "float32":
             reasons.append(f"precision: {entry.identity['precision']} here")
         if row.time_s is not None and table.timing:
-            device = table.timing.device or "a device that is not named"
+            device = table.timing.device or "an unnamed device"
             reasons.append(f"time: {device} there, {entry.identity['device']} here")
     if table.dataset != benchmark.dataset.name:
         reasons.append(f"data: {benchmark.dataset.name} here, {table.dataset} there")
@@ -155,19 +155,20 @@ def what_differs(
     if assumed and not row.protocol:
         reasons.append(f"assumed: {', '.join(assumed)}")
     if row.odd:
-        reasons.append(f"the papers: {row.odd}")
+        reasons.append(f"contradiction in the papers: {row.odd}")
     return "; ".join(reasons)
 
 
 def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
     if not row.model:
-        yield "a network that is not here"
+        yield "the network is not implemented here"
         return
     if entry is None:
         yield (
-            "not asked for"
+            "not measured"
             if row.own or not row.recipe
-            else f"weights: none here; restore train {row.recipe}, then --model {row.model}=WEIGHTS"
+            else f"weights: not available here; run `restore train {row.recipe}`, then use "
+            f"--model {row.model}=WEIGHTS"
         )
         return
     network = entry.pipeline.facts[0].network
@@ -175,8 +176,8 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
         return
     if network.config != MODELS[row.model].configs[row.config]:
         named = MODELS[row.model].configs.items()
-        ours = next((name for name, config in named if config == network.config), "another")
-        yield f"weights: of config {ours}, not {row.config}"
+        ours = next((name for name, config in named if config == network.config), "another config")
+        yield f"weights: {ours} here, config {row.config} there"
     elif not network.imported:
         yield "weights: trained here"
     if row.trained_on:
@@ -186,13 +187,13 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
 
 
 def how_to_import(model: str) -> str:
-    """What makes the authors' weights ours, in a line."""
+    """Instructions for importing the authors' weights, in one line."""
     theirs = authors_weights()[model]
     if not theirs.file:
         return "its authors published no weights"
     return (
-        f"theirs: restore weights import {theirs.file} -o {model}.safetensors ({theirs.home}), "
-        f"then --model {model}={model}.safetensors"
+        f"authors' weights ({theirs.home}): run `restore weights import {theirs.file} -o "
+        f"{model}.safetensors`, then use --model {model}={model}.safetensors"
     )
 
 
@@ -202,8 +203,8 @@ def _protocol(table: Table, row: Published, benchmark: Benchmark) -> Iterator[st
         yield "protocol: not stated"
     elif theirs and theirs != ours:
         crops = PROTOCOLS[ours].crop, PROTOCOLS[theirs].crop
-        cropped = f", {crops[0]} px cropped here, {crops[1]} there" * (crops[0] != crops[1])
-        yield f"protocol: measured by '{ours}', published by '{theirs}'{cropped}"
+        cropped = f", with {crops[0]} px cropped here, {crops[1]} there" * (crops[0] != crops[1])
+        yield f"protocol: '{ours}' here, '{theirs}' there{cropped}"
 
 
 def _switches(row: Published, entry: Entry) -> Iterator[str]:
