@@ -94,10 +94,6 @@ class Picture:
         """The format to write it in where none is asked for."""
         return self.format if self.format in FORMATS else "png"
 
-    def with_alpha(self, alpha: Tensor | None) -> Picture:
-        """The same picture with other transparency (1, 1, H, W)."""
-        return replace(self, alpha=alpha)
-
     def with_pixels(self, pixels: Tensor, alpha: Tensor | None) -> Picture:
         """The same picture with other pixels (1, 3, H, W), of any size, that hold all colours."""
         return replace(self, pixels=pixels, alpha=alpha, excess=None)

@@ -18,7 +18,7 @@ from restore_cli.image.inventory import lost, take
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
 from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
-from restore_cli.rounding import is_rounded, rounded
+from restore_cli.rounding import rounded
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
 _OPTIMAL_JPEG = 12_000_000  # pixels
@@ -190,8 +190,8 @@ def _image(picture: Picture, depth: int) -> Any:
 
 
 def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
-    """(1, C, H, W) in [0, 1], or whole numbers already -> (H, W, C) of whole numbers."""
-    whole = pixels if is_rounded(pixels) else rounded(pixels, depth)
+    """(1, C, H, W), float in [0, 1] or integers -> (H, W, C) integers."""
+    whole = rounded(pixels, depth) if pixels.is_floating_point() else pixels
     array: NDArray[Any] = whole[0].permute(1, 2, 0).numpy()
     assert array.dtype.itemsize * 8 == depth
     return np.ascontiguousarray(array)

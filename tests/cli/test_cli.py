@@ -102,7 +102,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-x9"], 2, "--scale"),
         (["a.png", "--max-pixels", "100"], 1, "the limit is"),
         (["a.png", "--surprise"], 2, "surprise"),
-        (["a.png", "-o", "sharp.jepg"], 2, "no pictures are written as '.jepg'"),
+        (["a.png", "-o", "sharp.jepg"], 2, "the suffix '.jepg' is not known"),
         (["a.png", "-w", "a.png"], 4, "'a.png' is not a .safetensors file"),
     ],
 )

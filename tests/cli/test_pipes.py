@@ -138,7 +138,7 @@ def test_resume_goes_by_content(tmp_path, tiny_weights):
     make(tmp_path / "a_x4.png")
     outcome, done = status()
     assert outcome == "failed"  # not ours to overwrite
-    assert "does not say that it was restored" in done.stderr
+    assert "was not written by restore" in done.stderr
     assert status("--on-exists", "skip")[0] == "skipped"
     with Image.open(tmp_path / "a_x4.png") as foreign:
         assert foreign.size == (16, 12)  # still the other's

@@ -98,7 +98,8 @@ def test_of_many_pictures_the_majority_decides(tmp_path):
     choice = choose_for([*paths, tmp_path / "4.png"], max_pixels=10**8)
     assert choice is not None
     assert choice.task == "x4"
-    assert choice.reason.startswith("right for 3 of 4 pictures looked at; the first is 320x240")
+    expected = "suits 3 of 4 sampled pictures; the first of these: 320x240"
+    assert choice.reason.startswith(expected)
     assert choose_for([tmp_path / "4.png"], max_pixels=10**8) is None
 
 
