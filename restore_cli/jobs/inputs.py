@@ -16,7 +16,7 @@ from restore_cli.image.folders import by_number, is_hidden, list_pictures
 from restore_cli.jobs.request import Selection
 
 STREAM = Path("-")  # stdin or stdout
-# Byte order marks of Windows programs. UTF-32-LE is first: its mark begins with that of UTF-16-LE.
+# Byte order marks of Windows programs; UTF-32 before UTF-16, whose mark is the beginning of its.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
