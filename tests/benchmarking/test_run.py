@@ -234,11 +234,11 @@ def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
     assert report(tmp_path)["count"] == 2
     still = score(both, "--no-motion")
     assert still.exit_code == 1
-    assert "is of another motion" in still.stderr
+    assert "was made with another motion" in still.stderr
     assert score(both, "--limit", 1).exit_code == 0
     assert report(tmp_path)["count"] == 1  # not what lies there of the run before
     other = score([tmp_path / "photos/b.png"])
-    assert "is of another place among the inputs" in other.stderr
+    assert "was made with another place among the inputs" in other.stderr
     twins = score([*first, tmp_path / "photos/twin/a.png"])
     assert twins.exit_code == 2
     assert "two inputs are called 'a'" in twins.stderr
