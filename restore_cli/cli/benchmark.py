@@ -208,7 +208,9 @@ def benchmark(
     if _old_listing(table, nothing=asked == (None, None), as_json=as_json):
         return
     if degrade is None and (seed or side is not None or not motion):
-        raise UsageError("--seed, --side and --no-motion are for --degrade", hint="leave them out")
+        raise UsageError(
+            "--seed, --side and --no-motion need --degrade", hint="add it, or leave them out"
+        )
     if degrade is not None and (fetch or (dataset, table) != (None, None)):
         raise UsageError(
             "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
@@ -268,9 +270,9 @@ def _refuse_too_little(
     if table is not None or degrade is not None:
         return
     if dataset is None:
-        raise UsageError("no --dataset", hint="restore datasets list")
+        raise UsageError("--dataset is missing", hint="`restore datasets list` shows the names")
     if not names:
-        raise UsageError("no --model", hint="e.g. --model mprnet-mscam bicubic")
+        raise UsageError("--model is missing", hint="e.g. --model mprnet-mscam bicubic")
 
 
 def _old_listing(table: str | None, *, nothing: bool, as_json: bool) -> bool:
@@ -297,7 +299,7 @@ def _is_model(text: str) -> bool:
 
 
 def _folder(output: str | None) -> Path | None:
-    """Where reports go."""
+    """Return the folder of the reports."""
     if output is None:
         return None
     folder = opt.parse_path(output)

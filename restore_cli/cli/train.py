@@ -140,7 +140,7 @@ def train(
     `restore image --weights`), best.safetensors, state.pt (for --resume),
     metrics.jsonl (one line per step), curves.png and validation.png.
     """
-    # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
+    # Spinning OpenMP threads make a step 3 to 7 times slower if another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if recipe is None:
         _list_recipes(as_json=as_json)
@@ -205,7 +205,7 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
             interrupted = False
         except Interrupted:
             interrupted = True
-    display.say_end()  # once the bar has gone
+    display.say_end()  # after the bar was removed
     if interrupted:
         if first:
             out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
@@ -271,7 +271,7 @@ class _Display:
         out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
             rest = duration((last.steps - last.step) / last.steps_per_second)
-            out.talk(f"the rest takes about {rest}; go on with:\n  {_resuming(sys.argv[1:])}")
+            out.talk(f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}")
 
 
 def _resuming(typed: Sequence[str]) -> str:
@@ -338,13 +338,13 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     out.table(columns, rows)
     if quiet:
         return
-    out.talk(f"in all {duration(total)}; nothing was written")
+    out.talk(f"{duration(total)} in total; nothing was written")
     if job.minutes:
         reached = steps_within(60 * job.minutes, done, every)
         runs = math.ceil(total / 60 / job.minutes)
         out.talk(
             f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
-            f"the whole takes about {runs:,} runs of that length"
+            f"all steps take about {runs:,} runs of that length"
         )
 
 

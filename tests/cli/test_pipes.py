@@ -166,8 +166,8 @@ def test_what_cannot_be(tmp_path, tiny_weights):
         ((source, source.with_name("b.png"), "-o", "-"), "no such file"),
         (("-", "--files-from", "-"), "both a picture and the list"),
         (("--raw", "3"), "is not a size"),
-        ((source, "--raw", "3x3"), "--raw takes stdin"),
-        (("--raw", "3x3", "--dry-run", "--json"), "--raw has no use for --json, --dry-run"),
+        ((source, "--raw", "3x3"), "--raw reads stdin"),
+        (("--raw", "3x3", "--dry-run", "--json"), "--raw excludes --json, --dry-run"),
         ((source, "--bit-depth", "12"), "is not known"),
     ):
         done = shell(*arguments, "-w", tiny_weights)
@@ -190,7 +190,7 @@ def test_fail_fast(tmp_path, tiny_weights):
         (tmp_path / f"{name}.png").write_text("no")
     done = shell(tmp_path, "-w", tiny_weights, "--fail-fast")
     assert done.exit_code == 1
-    assert "1 of 2 pictures failed; 1 is left" in done.stderr
+    assert "1 of 2 pictures failed; 1 not tried" in done.stderr
     assert "b.png" not in done.stderr
 
 

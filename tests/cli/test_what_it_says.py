@@ -156,7 +156,7 @@ def test_transparency_has_the_size_as_well(tmp_path, tiny_weights):
 def test_size_and_scale_contradict_each_other(tmp_path):
     refused = restore(make(tmp_path / "a.png"), "--size", "keep", "-x2")
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("error: --size and --scale both say how large")
+    assert refused.stderr.startswith("error: --size and --scale exclude each other")
 
 
 def test_deblurred_pictures_say_so_in_their_names(tmp_path):
@@ -201,4 +201,4 @@ def test_a_large_result_is_announced_with_the_better_way(tmp_path, capsys):
     _restoring.announce(request, plan(request, spec), spec.load())
     said = capsys.readouterr().err.replace("\n", "")
     assert f"{source}, 2200x1500 -> {tmp_path / 'a_x4.png'}, 8800x6000" in said
-    assert "makes 53 Mpx; better: --size keep" in said
+    assert "makes 53 Mpx; faster: --size keep" in said
