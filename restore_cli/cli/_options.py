@@ -21,8 +21,7 @@ JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
 ]
 QuietOpt = Annotated[
-    bool,
-    option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=REPORT),
+    bool, option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=REPORT)
 ]
 VerboseOpt = Annotated[
     int,
@@ -37,8 +36,7 @@ VerboseOpt = Annotated[
     ),
 ]
 OfflineOpt = Annotated[
-    bool,
-    option("--offline", help="Do not download anything.", rich_help_panel="Model and weights"),
+    bool, option("--offline", help="Do not download anything.", rich_help_panel="Model and weights")
 ]
 DeviceOpt = Annotated[
     str,

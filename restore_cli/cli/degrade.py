@@ -58,12 +58,7 @@ def degrade(
         ),
     ] = None,
     recipe: Annotated[
-        str,
-        _what(
-            "--recipe",
-            help="A shipped recipe's name, or a .toml file.",
-            metavar="NAME",
-        ),
+        str, _what("--recipe", help="A shipped recipe's name, or a .toml file.", metavar="NAME")
     ] = "shake",
     seed: Annotated[
         int, _what(help="Random seed. The same seed gives the same pictures.", min=0)
@@ -102,22 +97,12 @@ def degrade(
     ] = None,
     layout: Annotated[
         str,
-        _where(
-            help="Layout of the folder; `restore datasets layouts` lists them.",
-            metavar="NAME",
-        ),
+        _where(help="Layout of the folder; `restore datasets layouts` lists them.", metavar="NAME"),
     ] = "plain",
     split: Annotated[
-        str,
-        _where(
-            help="Split to write, in layouts that have splits.",
-            metavar="NAME",
-        ),
+        str, _where(help="Split to write, in layouts that have splits.", metavar="NAME")
     ] = "train",
-    resume: Annotated[
-        bool,
-        _where("--resume", help="Skip pairs that are done."),
-    ] = False,
+    resume: Annotated[bool, _where("--resume", help="Skip pairs that are done.")] = False,
     jobs: Annotated[
         int | None,
         _compute(

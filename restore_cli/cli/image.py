@@ -142,9 +142,7 @@ def image(
     dry_run: Annotated[
         bool,
         _output_to(
-            "--dry-run",
-            "-n",
-            help="Write nothing; show names, sizes, tiles, memory and time.",
+            "--dry-run", "-n", help="Write nothing; show names, sizes, tiles, memory and time."
         ),
     ] = False,
     fail_fast: Annotated[
@@ -276,8 +274,7 @@ def image(
         ),
     ] = None,
     engine: Annotated[
-        str,
-        _compute(help="local, or ray to run on a Ray cluster.", metavar="NAME"),
+        str, _compute(help="local, or ray to run on a Ray cluster.", metavar="NAME")
     ] = "local",
     address: Annotated[
         str, _compute(help="Address of the Ray cluster (host:port).", metavar="ADDRESS")

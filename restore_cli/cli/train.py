@@ -53,10 +53,7 @@ GoPro as they unpack. Recipes with a mixture use both.
 @reported
 def train(
     recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="A shipped recipe's name, or a .toml file.",
-        ),
+        str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -76,12 +73,7 @@ def train(
         ),
     ] = None,
     weights: Annotated[
-        str | None,
-        opt.option(
-            "--weights",
-            "-w",
-            help="Start from these weights (fine-tuning).",
-        ),
+        str | None, opt.option("--weights", "-w", help="Start from these weights (fine-tuning).")
     ] = None,
     resume: Annotated[
         str,
@@ -92,11 +84,7 @@ def train(
         ),
     ] = "no",
     minutes: Annotated[
-        float | None,
-        _safety(
-            help="Stop after N minutes; --resume auto continues the run.",
-            min=0,
-        ),
+        float | None, _safety(help="Stop after N minutes; --resume auto continues the run.", min=0)
     ] = None,
     dry_run: Annotated[
         bool,
@@ -109,26 +97,17 @@ def train(
     ] = False,
     precision: Annotated[
         str,
-        _compute(
-            help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.",
-            metavar="TYPE",
-        ),
+        _compute(help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.", metavar="TYPE"),
     ] = "auto",
     accumulate: Annotated[
-        int,
-        _compute(
-            help="Compute a batch in N parts, to save memory.",
-            min=1,
-        ),
+        int, _compute(help="Compute a batch in N parts, to save memory.", min=1)
     ] = 1,
     compiled: Annotated[
-        bool,
-        _compute("--compile", help="Compile the network with torch.compile."),
+        bool, _compute("--compile", help="Compile the network with torch.compile.")
     ] = False,
     device: opt.DeviceOpt = "auto",
     tensorboard: Annotated[
-        bool,
-        _print("--tensorboard", help="Also write TensorBoard event files."),
+        bool, _print("--tensorboard", help="Also write TensorBoard event files.")
     ] = False,
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,

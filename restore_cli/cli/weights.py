@@ -23,13 +23,11 @@ app = typer.Typer(help=HELP, invoke_without_command=True)
 NameArg = Annotated[
     str,
     typer.Argument(
-        help="Name of a checkpoint, a file, the folder of a run, or hf://….",
-        metavar="WEIGHTS",
+        help="Name of a checkpoint, a file, the folder of a run, or hf://….", metavar="WEIGHTS"
     ),
 ]
 NamesArg = Annotated[
-    list[str] | None,
-    typer.Argument(help="Names. Default: all.", metavar="[NAME]..."),
+    list[str] | None, typer.Argument(help="Names. Default: all.", metavar="[NAME]...")
 ]
 LicenseOpt = Annotated[
     str | None,
@@ -119,8 +117,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Your own weights, or fetched ones by name or as hf://….",
-            metavar="NAME",
+            help="Your own weights, or fetched ones by name or as hf://….", metavar="NAME"
         ),
     ],
 ) -> None:
@@ -232,8 +229,7 @@ def export_weights(
     ] = None,
     weights_license: LicenseOpt = None,
     push_to_hub: Annotated[
-        str | None,
-        opt.option(help="Also upload to this Hub repository.", metavar="OWNER/NAME"),
+        str | None, opt.option(help="Also upload to this Hub repository.", metavar="OWNER/NAME")
     ] = None,
     private: Annotated[
         bool, opt.option("--private", help="If the repository is created, make it private.")
@@ -305,12 +301,7 @@ def convert(
         str, opt.option("--output", "-o", help="Folder for the file.", metavar="PATH")
     ],
     to: Annotated[
-        str,
-        opt.option(
-            "--to",
-            help="onnx, torchscript or pt2 (torch.export).",
-            metavar="FORMAT",
-        ),
+        str, opt.option("--to", help="onnx, torchscript or pt2 (torch.export).", metavar="FORMAT")
     ],
     check: Annotated[
         bool, opt.option("--check", help="Run the graph and compare its result with ours.")

@@ -441,10 +441,7 @@ def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
 
 
 def _save(
-    job: DegradeJob,
-    place: _Place,
-    pair: tuple[Tensor, Tensor],
-    record: Record,
+    job: DegradeJob, place: _Place, pair: tuple[Tensor, Tensor], record: Record
 ) -> tuple[Path, ...]:
     degraded, reference = pair
     if _single(job):

@@ -20,13 +20,7 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
-from restore_cli.image.containers import (
-    jpeg_segments,
-    png_chunk,
-    png_chunks,
-    png_text,
-    read_heif,
-)
+from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, png_text, read_heif
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
@@ -34,14 +28,7 @@ from restore_cli.image.parts import BROKEN
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.signalled import read_signalled
-from restore_cli.image.vips import (
-    INTEGER,
-    VipsError,
-    VipsImage,
-    first_line,
-    interpreted,
-    kind_of,
-)
+from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
 from restore_cli.rounding import as_float, rounded
 
@@ -334,8 +321,7 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
             import pillow_heif  # noqa: PLC0415 — an extra
         except ImportError:
             raise PictureError(
-                f"'{name}' is HEIC, which needs pillow-heif",
-                hint="pip install 'restore-cli[heif]'",
+                f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
             ) from None
         pillow_heif.register_heif_opener()
         if deep := _deep_heic(pillow_heif, data, name, max_pixels):

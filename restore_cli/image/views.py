@@ -99,10 +99,7 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
 def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
     """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
     factor = next((f for f in (8, 4, 2) if _fits(header, 2 * f * max(rows, columns))), 1)
-    named: dict[str, dict[str, float]] = {
-        "jpeg": {"shrink": factor},
-        "webp": {"scale": 1 / factor},
-    }
+    named: dict[str, dict[str, float]] = {"jpeg": {"shrink": factor}, "webp": {"scale": 1 / factor}}
     options = named.get(header.format)
     if factor == 1 or options is None:
         return header.image

@@ -256,10 +256,7 @@ class JobQueue:
         # Scale of the largest intermediate picture, before it is resized to the chosen scale.
         scale = 1 if keep else max(pipeline.scale, prod(fact.scale for fact in pipeline.facts))
         request = RestoreRequest(
-            Selection(
-                inputs=(job.source,),
-                max_pixels=max(1, self.max_pixels // scale**2),
-            ),
+            Selection(inputs=(job.source,), max_pixels=max(1, self.max_pixels // scale**2)),
             Destination(output=job.folder / "out"),
             Processing(size=KEEP if keep else None),
             encoding=Encoding(format=job.settings.format or ""),

@@ -48,8 +48,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise kind(
-            f"cannot {action}: the Hub answered with {status}: {first_line(error)}",
-            hint=_NAMES,
+            f"cannot {action}: the Hub answered with {status}: {first_line(error)}", hint=_NAMES
         ) from error
     except (transport, ConnectionError, TimeoutError) as error:
         raise kind(

@@ -122,7 +122,7 @@ def test_an_output_is_never_an_input(tmp_path):
         ("b.png", {"format": "jpeg"}, "suffix of --format jpeg"),
         ("c.psd", {}, "cannot write"),
         ("c.gif", {}, "cannot write"),
-        ("{name}_{size}.png", {}, "is not a valid template"),
+        ("{name}.png", {"format": "jpeg"}, "suffix of --format jpeg"),
     ],
 )
 def test_names_that_would_lie_are_refused(tmp_path, output, options, message):
