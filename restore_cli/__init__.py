@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # on demand: the command line must not import torch for --help
+    if name in __all__:  # imported on demand: `restore --help` must not import torch
         home = "models.spandrel_adapter" if name == "add_to_spandrel" else "api"
         return getattr(importlib.import_module(f"restore_cli.{home}"), name)
     raise AttributeError(f"module 'restore_cli' has no attribute '{name}'")

@@ -1,8 +1,7 @@
 """The Python interface: one function, or a model that is loaded once and called often.
 
-What comes in decides what comes out: a PIL picture gives a PIL picture of its mode, an array an
-array of its type, a tensor a tensor of its type on its device, a path a PIL picture in sRGB, and a
-list a list.
+The result has the kind of the input: a PIL picture of the same mode, an array of the same dtype, a
+tensor of the same dtype on the same device, or a list. A path gives a PIL picture in sRGB.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Name = str | PathLike[str]
 
 _KEPT_MODES = ("RGB", "RGBA", "L", "LA")
 _EXPANDED_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
-_SLACK = 0.01  # by which resampled values overshoot without being of another range
+_SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
 
 
 class Options(TypedDict, total=False):
@@ -57,15 +56,15 @@ class Options(TypedDict, total=False):
 
 
 class LoadedModel:
-    """A network with its weights, or several in a row.
+    """A network with its weights, or a chain of several networks.
 
-    Threads may share it: calls take turns, so that two threads are no faster than one. Give each
-    thread a model of its own on a device of its own where that matters.
+    Thread-safe: calls from several threads run one after the other. To work in parallel, load one
+    model per thread, each on its own device.
 
     Attributes:
-        name: of the model, or of several, joined by +.
-        scale: output pixels per input pixel, where none is asked for.
-        weights: what was loaded, a line per network: name, sha256, device, TLSC window, overlap.
+        name: name of the model; the names of a chain are joined by +.
+        scale: output pixels per input pixel, unless a call sets another.
+        weights: one line per network: name, sha256, device, TLSC window, overlap.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -97,21 +96,22 @@ class LoadedModel:
             image: a PIL picture; the path of one; an array (H, W), (H, W, 1), (H, W, 3) or
                 (H, W, 4), or a batch (N, H, W, C) of them, of uint8, uint16 or float in [0, 1]; a
                 tensor (3, H, W) or (B, 3, H, W) of uint8 or float in [0, 1]; or a list of any of
-                these. Values are taken as sRGB; a profile in a PIL picture is passed on, not
-                applied, while files are read as `restore image` reads them: profiles and inks
-                become sRGB, and 16 bits go into the network. A PIL picture is turned upright as
-                its EXIF says. A fourth channel is transparency, and enlarged by bicubic.
-            scale: output pixels per input pixel, by bicubic from what the network gives; None for
-                the network's own.
-            progress: called with (tiles done, tiles in all) of the picture at work.
+                these. Values are taken as sRGB; the profile of a PIL picture is copied, not
+                applied. Files are read as `restore image` reads them: profiles and CMYK are
+                converted to sRGB, and 16 bits go into the network. A PIL picture is turned upright
+                by its EXIF orientation. A fourth channel is transparency; it is resized by bicubic
+                interpolation.
+            scale: output pixels per input pixel; the network's output is resized by bicubic
+                interpolation. None for the network's own scale.
+            progress: called with (tiles done, number of tiles) of the current picture.
 
         Returns:
             The same kind and type as the image, `scale` times as wide and high.
 
         Raises:
-            UsageError: an image of another kind, shape, type or range.
+            UsageError: an image of an unsupported kind, shape, dtype or value range.
             DeviceError: out of memory.
-            PictureError: a file that is no picture, or the network's output is not finite.
+            PictureError: a file that is not a picture, or the network's output is not finite.
         """
         return self._any(image, self._factor(scale), progress)
 
@@ -125,13 +125,13 @@ class LoadedModel:
         """Restore files into files, as `restore image` does: profiles, metadata, 16 bits.
 
         Args:
-            request: which files, where to, and how they are encoded.
-            on_outcome: called with what became of each picture.
+            request: which files to restore, where to write them, and how to encode them.
+            on_outcome: called with the outcome of each picture.
             scale: output pixels per input pixel; None for the network's own.
 
         Raises:
             UsageError: the scale is below 1.
-            RestoreError: nothing can be restored; one picture that fails is an outcome instead.
+            RestoreError: the run cannot start. A picture that fails is reported as an outcome.
         """
         factor = self._factor(scale)
         with self._turn:
@@ -139,7 +139,7 @@ class LoadedModel:
 
     def _factor(self, scale: int | None) -> int:
         if scale is not None and scale < 1:
-            raise UsageError(f"scale {scale} is not a factor", hint="1 or more")
+            raise UsageError(f"scale {scale} is too small", hint="use 1 or more")
         return self.scale if scale is None else scale
 
     def _any(self, image: Any, scale: int, progress: Report) -> Any:
@@ -159,7 +159,7 @@ class LoadedModel:
         )
 
     def _file(self, path: Path, scale: int, progress: Report) -> Image.Image:
-        """A file as `restore image` reads it, in sRGB, which PIL holds in 8 bits, or 16 of grey."""
+        """Restore a file to sRGB: 8 bits, or 16 if grey, since PIL has no 16-bit colour."""
         picture = read_image(path, icc="strip")
         deep = picture.depth == 16 and picture.grey and picture.alpha is None
         planes = [picture.pixels[:, : 1 if picture.grey else 3]]
@@ -181,13 +181,13 @@ class LoadedModel:
         mode = image.mode
         if mode.startswith("I;16"):
             return Image.fromarray(self._array(np.asarray(image).astype("=u2"), scale, progress))
-        if mode in _EXPANDED_MODES:  # they cannot hold what lies between their values
+        if mode in _EXPANDED_MODES:  # they cannot store interpolated values
             mode = "RGBA" if "transparency" in image.info else _EXPANDED_MODES[mode]
             image = image.convert(mode)
         if mode not in _KEPT_MODES:
             whole = mode in ("I", "F")
             raise UsageError(
-                f"a picture of mode {mode} is not known",
+                f"a picture of mode {mode} is not supported",
                 hint="scale numpy.asarray(image) to [0, 1]" if whole else 'image.convert("RGB")',
             )
         values = np.asarray(image)
@@ -250,12 +250,12 @@ class LoadedModel:
 
     def _restore(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
-        with self._turn:  # a restorer remembers where memory ran out
+        with self._turn:  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 
 def _refuse_range(values: Tensor) -> None:
-    """Refuse floats, of any shape, that are not in [0, 1], and say what brings them there."""
+    """Refuse floats, of any shape, outside of [0, 1]; the hint says how to scale them."""
     if not values.isfinite().all():
         raise UsageError("the picture has values that are not finite")
     low, high = float(values.min()), float(values.max())
@@ -300,7 +300,7 @@ def restore(
         image: see `LoadedModel.__call__`.
         model: see `load_model`; None for the default one of the scale.
         scale: see `LoadedModel.__call__`.
-        progress: called with (tiles done, tiles in all).
+        progress: called with (tiles done, number of tiles).
         **options: weights, device, precision, tlsc, tile, overlap, self_ensemble: see `load_model`.
 
     Returns:
@@ -329,21 +329,23 @@ def load_model(
     """Load a model, as `restore image` does.
 
     Args:
-        model: a name of `list_models`, `bicubic`, or several in a row, joined by +; None for that
-            of the weights, or where there are none for the default one.
-        weights: a name, a path, or hf://OWNER/NAME/FILE; None for the model's default ones. They
-            are verified, and nothing in them is executed.
+        model: a name from `list_models`, `bicubic`, or several names joined by +; None for the
+            model of the weights, or for the default model if no weights are given.
+        weights: a name, a path, or hf://OWNER/NAME/FILE; None for the model's default weights.
+            They are verified, and nothing in them is executed.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto (fp32), fp32, or on GPUs fp16 or bf16.
-        tlsc: local statistics; None for what the weights say.
-        tile: longest side of a tile in input pixels; None for automatic, 0 for none.
-        overlap: of tiles in input pixels; None for the measured one.
-        self_ensemble: mean of the eight flips and transpositions, eight times slower.
+        tlsc: whether to compute global statistics in local windows (TLSC); None for the
+            checkpoint's setting.
+        tile: longest side of a tile in input pixels; None for automatic, 0 for no tiles.
+        overlap: overlap of tiles in input pixels; None for the checkpoint's.
+        self_ensemble: whether to average over the eight flips and transpositions, which is eight
+            times slower.
 
     Raises:
         UsageError: an unknown name, or options that do not fit.
         WeightsError: weights that are missing, cannot be verified or do not fit.
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
     """
     place = get_device(device)
     options = RestorerOptions(
@@ -358,7 +360,7 @@ def load_model(
 
 
 def list_models() -> Mapping[str, Model]:
-    """What can be loaded, by name: task, scale, size, paper, configs."""
+    """Return all models by name, with their task, scale, size, paper and configs."""
     return MODELS
 
 

@@ -1,7 +1,7 @@
-"""Every error a user can meet, with the exit status it ends in. Imports nothing of ours.
+"""All errors that are reported to users, with their exit status. Imports nothing of this package.
 
 A message names the thing, the value and the remedy in one line; the command line prints it without
-a traceback. Anything that is not a `RestoreError` is a defect of ours and keeps its traceback.
+a traceback. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class RestoreError(Exception):
-    """Base of all errors with a remedy.
+    """Base class of all errors that are reported to users.
 
     Attributes:
-        exit_code: status of the process when this error ends it.
+        exit_code: exit status of the process if this error ends it.
         hint: what to do next, one line, or "".
     """
 
@@ -29,17 +29,17 @@ class RestoreError(Exception):
 
 
 class PictureError(RestoreError):
-    """One picture cannot be read, restored or written; the others can."""
+    """One picture cannot be read, restored or written; other pictures are not affected."""
 
 
 class UsageError(RestoreError):
-    """The call contradicts itself or names something that does not exist."""
+    """The arguments contradict each other or name something that does not exist."""
 
     exit_code = 2
 
 
 class NoInputError(RestoreError):
-    """Nothing usable among the inputs."""
+    """There are no usable inputs."""
 
     exit_code = 3
 
@@ -51,7 +51,7 @@ class WeightsError(RestoreError):
 
 
 class DeviceError(RestoreError):
-    """The device is absent, or out of memory after every fall-back."""
+    """The device does not exist, or is out of memory even with the smallest tiles."""
 
     exit_code = 5
 
@@ -61,11 +61,11 @@ class RecipeError(UsageError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """A usage error for a name that is not in a table, with the nearest one suggested.
+    """Return a usage error for an unknown name, which suggests the nearest known one.
 
     Args:
-        kind: what the name should have been, e.g. "model".
-        name: what was given.
+        kind: what is named, e.g. "model".
+        name: the unknown name.
         known: the names that exist.
     """
     names = sorted(known)

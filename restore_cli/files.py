@@ -1,4 +1,4 @@
-"""Writing files so that a name that exists is always a whole file, and hashing them."""
+"""Atomic writing of files, and hashing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from restore_cli.errors import RestoreError
 
 _DAY = 24 * 3600.0  # seconds
-# The usual permissions of the user's files: those of `mkstemp` are private. Asked for once, before
-# there are threads: there is no way to ask without setting it.
+# The user's umask, since files of `mkstemp` are private. Read once, before threads start: it can be
+# read only by setting it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -43,7 +43,7 @@ def write_then_rename(path: Path) -> Iterator[Path]:
 
 
 def temporary_prefix(path: Path) -> str:
-    """How the temporary files of `write_then_rename` begin; they end in `.part`."""
+    """Return the prefix of the temporary files of `write_then_rename`; they end in `.part`."""
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
     return f".{path.name[:40]}.{digest}."
 
@@ -51,7 +51,8 @@ def temporary_prefix(path: Path) -> str:
 def is_abandoned(temporary: Path) -> bool:
     """Whether the process that wrote a temporary file of `write_then_rename` has ended.
 
-    Of other machines, and on Windows, which has no harmless way to ask: not touched for a day.
+    A file of another machine, or on Windows, where processes cannot be probed safely, counts as
+    abandoned if it was not modified for a day.
     """
     machine, _, process = temporary.name.rsplit(".", 2)[1].partition("-")
     if machine == _machine() and os.name == "posix" and (number := process.split("-")[0]).isdigit():
@@ -60,8 +61,8 @@ def is_abandoned(temporary: Path) -> bool:
         except ProcessLookupError:
             return True
         except (OSError, OverflowError):
-            return False  # it lives, and is another user's
-        return int(number) == os.getpid()  # of an earlier process with the number of this one
+            return False  # the process is running as another user
+        return int(number) == os.getpid()  # written by an earlier process with the same id
     with suppress(OSError):
         return time.time() - temporary.stat().st_mtime > _DAY
     return False
@@ -72,7 +73,7 @@ def _machine() -> str:
 
 
 def write_to_stdout(data: bytes) -> bool:
-    """Write bytes to stdout; False when the next program in the pipe has gone.
+    """Write bytes to stdout; return False if the reader of the pipe has closed it.
 
     Raises:
         RestoreError: stdout cannot be written to, e.g. its disk is full.
@@ -83,7 +84,7 @@ def write_to_stdout(data: bytes) -> bool:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     except BrokenPipeError:
-        # So that neither the next write nor Python's last flush complains again.
+        # So that neither the next write nor Python's flush at exit fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     except OSError as error:
@@ -92,6 +93,6 @@ def write_to_stdout(data: bytes) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content, read in pieces."""
+    """Return the hex digest of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Pixels as whole numbers, the way every file holds them."""
+"""Conversion of pixels between float and integers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def rounded(pixels: Tensor, depth: int) -> Tensor:
-    """Clipped to [0, 1] and rounded to the nearest of 2^depth - 1 steps.
+    """Clip to [0, 1] and round to integers from 0 to 2^depth - 1.
 
     Args:
         pixels: float of any shape.
-        depth: bits a channel, 8 or 16.
+        depth: bits per channel, 8 or 16.
 
     Returns:
         uint8, or uint16 for 16 bits, of the same shape.
@@ -21,23 +21,18 @@ def rounded(pixels: Tensor, depth: int) -> Tensor:
 
 
 def as_float(whole: Tensor) -> Tensor:
-    """The opposite of `rounded`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
+    """The inverse of `rounded`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
 
-    Pixels that are float already come back as they are.
+    Float pixels are returned unchanged.
     """
-    if not is_rounded(whole):
+    if whole.is_floating_point():
         return whole
     steps = 255 if whole.dtype == torch.uint8 else 65535
-    # The nearest float32 of 1 / steps, on every way into the networks, so that all agree.
+    # Every input of a network is scaled by this float32 factor, so that all results agree.
     factor = torch.tensor(1 / steps, dtype=torch.float32, device=whole.device)
     return whole.to(torch.float32, memory_format=torch.contiguous_format).mul_(factor)
 
 
 def quantise(image: Tensor) -> Tensor:
-    """Clip to [0, 1] and round to the 8-bit grid; any shape, float as it was."""
+    """Clip to [0, 1] and round to multiples of 1/255; the shape and the float dtype are kept."""
     return (image.clamp(0, 1) * 255).round() / 255
-
-
-def is_rounded(pixels: Tensor) -> bool:
-    """Whether pixels, of any shape, are whole numbers already."""
-    return not pixels.is_floating_point()

@@ -1,4 +1,4 @@
-"""Typed TOML: a file becomes a frozen pydantic model, or one error line that names the key."""
+"""Typed TOML: reads a file into a frozen pydantic model; errors name the key in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """Base of what files describe: frozen, and unknown keys are refused."""
+    """Base class of records in files: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,8 +24,8 @@ def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
 
     Raises:
-        UsageError: no such name or file.
-        RecipeError: not TOML, unknown key, wrong type, value out of range.
+        UsageError: the name or the file does not exist.
+        RecipeError: not TOML, an unknown key, a wrong type or a value out of range.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -34,7 +34,7 @@ def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
         raise unknown_name(what, name_or_path, (p.stem for p in folder.glob("*.toml")))
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))
-        # By way of JSON, where strict types still let a list be a tuple.
+        # Via JSON, since strict validation of JSON accepts lists for tuples.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them: on the command line, on the page and in reports."""
+"""Formatting of numbers and times for people: command line, web page and reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or the name of its kind.
+    """The first line of an error's message, or the name of its class.
 
     >>> first_line(ValueError("no number")), first_line(EOFError())
     ('no number', 'EOFError')
@@ -34,7 +34,7 @@ def first_line(error: BaseException) -> str:
 
 
 def bytes_of(number: float) -> str:
-    """Room on a disk, never "0.0 GB".
+    """A number of bytes, never "0.0 GB".
 
     >>> bytes_of(2.5e9), bytes_of(230_400), bytes_of(0)
     ('2.5 GB', '0.2 MB', '0 bytes')
@@ -45,7 +45,7 @@ def bytes_of(number: float) -> str:
 
 
 def pixels_of(number: int) -> str:
-    """Pixels, never "0.0 megapixels".
+    """A number of pixels, never "0.0 megapixels".
 
     >>> pixels_of(192_000_000), pixels_of(307_200), pixels_of(4800)
     ('192 megapixels', '0.3 megapixels', '4,800 pixels')
@@ -56,7 +56,7 @@ def pixels_of(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that people can plan with, never "0.0 minutes".
+    """A duration, never "0.0 minutes".
 
     >>> duration(0.2), duration(41), duration(100), duration(3700), duration(200000)
     ('less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h')
@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds for a bar.
+    """Seconds as a progress bar shows them.
 
     >>> clock(7.4), clock(754), clock(7500)
     ('0:07', '12:34', '2:05:00')

@@ -116,7 +116,7 @@ def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
     with pytest.raises(UsageError, match="scale 0"):
         gfn(colours, scale=0)
     for scale in (0, -2):
-        with pytest.raises(UsageError, match=f"scale {scale} is not a factor"):
+        with pytest.raises(UsageError, match=f"scale {scale} is too small"):
             gfn.restore_files(RestoreRequest(Selection((Path("a.png"),))), scale=scale)
 
 

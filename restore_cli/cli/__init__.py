@@ -1,5 +1,5 @@
-"""The command line: parses, calls one library function, prints. Nobody imports this package.
+"""The command line: each command parses, calls a library function and prints.
 
-The only place that imports our own modules inside functions: `restore --help` must not wait for
-torch.
+No other package imports this one. Only here are modules imported inside functions, so that
+`restore --help` does not wait for torch.
 """

@@ -100,12 +100,12 @@ def show_usage(error: Any) -> None:
         return
     message = error.format_message().strip().removesuffix(".")
     if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
-        message = f"'{extra[1]}' is one too many"
+        message = f"unexpected argument '{extra[1]}'"
     show(UsageError(message[:1].lower() + message[1:], hint=hint))
 
 
 def _bad_number(error: Any) -> str:
-    """What a number had to be, where it is not; the parser says neither value nor range as one."""
+    """Return a message with value and range of an invalid number, else ""; Typer's lacks them."""
     one: Any = getattr(error, "param", None)
     cause = error.__cause__ or error.__context__
     if not hasattr(cause, "errors") or not hasattr(one, "min") or _metavar(one) != "N":
@@ -141,10 +141,10 @@ def _tidy_parameters(command: Any, name: str) -> None:
             _untyped(one).show_envvar = False
         elif one.param_type_name == "argument":
             one.metavar = one.metavar or one.name.upper()
-            one.display_type_rich = lambda ctx: ""  # its name says it
+            one.display_type_rich = lambda ctx: ""  # its name is descriptive
         elif not one.metavar:
             one.metavar = _metavar(one)
-        one._get_number_range_help_str = lambda: ""  # the help text says it
+        one._get_number_range_help_str = lambda: ""  # the help text states it
         known = complete(name, one.name)
         if known is not None and one._custom_shell_complete is None:
             one._custom_shell_complete = known

@@ -29,9 +29,9 @@ def show(error: RestoreError) -> None:
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors and Ctrl-C into messages and exit codes.
+    """Convert a `RestoreError` and Ctrl-C into messages and exit codes.
 
-    Other exceptions are bugs and keep their traceback. `-vv` also shows it for our errors.
+    Other exceptions are bugs and keep their traceback. `-vv` always shows the traceback.
     """
 
     @functools.wraps(command)
@@ -46,14 +46,14 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             show(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            talk("interrupted; nothing half-written is left")
+            talk("interrupted; no incomplete files are left")
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapper
 
 
 def _refuse_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
-    """Refuse an option's empty text; none stands for "leave it out"."""
+    """Refuse an empty value of an option, unless its default is empty."""
     usual = signature(command).parameters
     for name, value in given.items():
         if value == "" and name in usual and usual[name].default != "":
@@ -62,10 +62,10 @@ def _refuse_empty(command: Callable[..., object], given: Mapping[str, object]) -
 
 
 def _of_system(error: OSError) -> RestoreError:
-    """What a disk refused, by the name of the file; all else is a defect.
+    """Convert an error of the file system to a `RestoreError`.
 
     Raises:
-        OSError: no file is to blame.
+        OSError: the error is of another kind, hence a bug.
     """
     if error.errno not in _REFUSED or error.filename is None:
         raise error

@@ -21,8 +21,7 @@ JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
 ]
 QuietOpt = Annotated[
-    bool,
-    option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=REPORT),
+    bool, option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=REPORT)
 ]
 VerboseOpt = Annotated[
     int,
@@ -37,8 +36,7 @@ VerboseOpt = Annotated[
     ),
 ]
 OfflineOpt = Annotated[
-    bool,
-    option("--offline", help="Do not download anything.", rich_help_panel="Model and weights"),
+    bool, option("--offline", help="Do not download anything.", rich_help_panel="Model and weights")
 ]
 DeviceOpt = Annotated[
     str,
@@ -102,9 +100,9 @@ def parse_path(text: str) -> Path:
 
 
 def refuse_file(folder: Path, option: str = "--output") -> None:
-    """Raise a `UsageError` where a folder is to be, and a file is."""
+    """Raise a `UsageError` if a path that must be a folder is a file."""
     if folder.is_file():
-        raise UsageError(f"{option} '{folder}' is a file", hint="name a folder")
+        raise UsageError(f"{option} '{folder}' is a file", hint="give a folder")
 
 
 def parse_pixels(text: str, name: str) -> int | None:
@@ -127,7 +125,7 @@ def parse_pixels(text: str, name: str) -> int | None:
             f"{name} '{text}' is not a size", hint=f"auto, {'off, ' * tile}or pixels, e.g. 512"
         )
     if tile and int(text) == 0:
-        raise UsageError(f"--tile {text} is ambiguous", hint="say --tile auto or --tile off")
+        raise UsageError(f"--tile {text} is ambiguous", hint="use --tile auto or --tile off")
     return int(text)
 
 
@@ -164,5 +162,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     first, slash, count = text.partition("/")
     if not (slash and first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise UsageError(f"--shard '{text}' is not a part", hint="e.g. 1/8 to 8/8")
+        raise UsageError(f"--shard '{text}' is not of the form I/N", hint="e.g. 1/8 to 8/8")
     return int(first), int(count)

@@ -34,7 +34,7 @@ def talk(message: str) -> None:
 
     A terminal breaks it between words; a word longer than a line stays whole, to be copied.
     """
-    # Full, closed, and rich's for a broken pipe.
+    # The disk is full, stderr is closed, and rich's exception for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         lines = message.splitlines()

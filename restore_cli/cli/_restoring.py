@@ -170,18 +170,18 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         why = " and ".join(
             ["it takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
         )
-        faster = "a faster one of `restore models`"
+        faster = "a faster model of `restore models`"
         if request.processing.size is None:
             kept = (
                 "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
             )
             faster = f"--size keep ({kept}), or {faster}"
-        out.talk(f"note: {why}; better: {faster}")
+        out.talk(f"note: {why}; faster: {faster}")
     return cost.seconds
 
 
 def _there_already(count: int) -> str:
-    return f"{counted(count, 'output')} there already"
+    return f"{counted(count, 'output')} already there"
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -210,7 +210,7 @@ class Printer:
         self._compare = opt.parse_path(compare) if compare is not None else None
         self._restored: list[Outcome] = []  # for the comparison
         self._file: TextIO | None = None
-        self._said: dict[str, list[str]] = {}  # what was said of which pictures
+        self._said: dict[str, list[str]] = {}  # pictures by message
 
     def refuse(self, items: list[Item], on_exists: str) -> None:
         """Refuse outputs that cannot be printed or written, before anything is loaded.
@@ -255,14 +255,14 @@ class Printer:
             self._restored.append(outcome)
         record = record_of(outcome, work)
         if self._file is not None:
-            # A line is written at once, so that a run that is killed leaves whole lines.
+            # Each line is flushed, so that a killed run leaves complete lines.
             try:
                 self._file.write(json_text(record) + "\n")
                 self._file.flush()
             except OSError as error:
                 raise RestoreError(
                     f"cannot write --manifest '{self._manifest}': {error.strerror}",
-                    hint="make room",
+                    hint="free disk space",
                 ) from error
         if self._json:
             out.data_json(record)
@@ -293,7 +293,7 @@ class Printer:
             out.talk(_there_already(summary.skipped))
         if (failed and total > 1) or left:
             others_done = "; the others are done" if failed < total and not left else ""
-            rest = f"; {left} {'is' if left == 1 else 'are'} left" if left else others_done
+            rest = f"; {left} not tried" if left else others_done
             out.talk(f"{failed} of {counted(total, 'picture')} failed{rest}")
         if self._json:
             out.data_json(
@@ -355,7 +355,7 @@ def print_plan(
     for one in estimates:
         sizes = [_size(size) if size else "?" for size in (one.size, one.output_size)]
         cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", _range(one.fastest, one.seconds)]
-        cost = ["", "", "there already"] if one.item.done else cost
+        cost = ["", "", "already there"] if one.item.done else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
     if quiet:

@@ -60,7 +60,7 @@ def score_photos(
     from restore_cli.jobs.inputs import pictures
 
     recipe = load_degradation(recipe_name)
-    # By name, not by the numbers in it: the released scores were drawn in this order.
+    # Not in natural order: the released scores were measured in this order.
     photos = [photo for path in paths for photo in sorted(pictures(path))][: request.limit]
     if not photos:
         raise NoInputError("--degrade has no sharp pictures", hint="add a folder of photos")
@@ -112,14 +112,14 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
             if len(measured) == 1:
                 raise
             missing.append(error)
-            out.talk(f"warning: {name} without {dataset.name}: {error}")
+            out.talk(f"warning: {name}: {dataset.name} is left out: {error}")
     if len(missing) == len(measured):
         raise missing[0]
     return good
 
 
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
-    """List the table's networks with its switches, then other requested ones; bicubic last."""
+    """List the table's networks with its options, then other requested ones; bicubic last."""
     from restore_cli.benchmarking.run import make_entry
     from restore_cli.benchmarking.tables import wanted
     from restore_cli.inference.stages import BICUBIC
@@ -169,7 +169,7 @@ def _score(
     whole = len(found) == (dataset.count or len(found))
     if not whole and not request.quiet:
         out.talk(
-            f"warning: {len(found)} of the {dataset.count} pictures of {dataset.name} are there"
+            f"warning: only {len(found)} of {dataset.count} pictures of {dataset.name} were found"
         )
     part = opt.parse_shard(request.shard) if request.shard else None
     first, step = part or (1, 1)

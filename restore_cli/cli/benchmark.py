@@ -14,7 +14,6 @@ from restore_cli.cli._messages import reported
 from restore_cli.errors import UsageError, unknown_name
 
 FORMATS = ("html", "md", "csv", "json")
-WHAT, WHERE = "What to score", "Data and reports"
 EPILOG = """
 Examples:
 
@@ -37,6 +36,8 @@ are written to --output. Pictures already scored there with the same weights
 and options are not scored again.
 """
 
+_what, _where, _compute = map(opt.panel, ("What to score", "Data and reports", opt.COMPUTE))
+
 
 @reported
 def benchmark(
@@ -49,154 +50,107 @@ def benchmark(
     ] = None,
     dataset: Annotated[
         str | None,
-        opt.option(
-            help="A name of `restore datasets list`, or a folder of pairs.",
-            metavar="NAME",
-            rich_help_panel=WHAT,
-        ),
+        _what(help="A name of `restore datasets list`, or a folder of pairs.", metavar="NAME"),
     ] = None,
     model: Annotated[
         list[str] | None,
-        opt.option(
+        _what(
             "--model",
             "-m",
             help="A model, A+B, bicubic, or MODEL=WEIGHTS; several are allowed.",
             metavar="MODEL",
-            rich_help_panel=WHAT,
         ),
     ] = None,
     table: Annotated[
         str | None,
-        opt.option(
+        _what(
             help="Measure a paper's table; `restore datasets tables` lists them.",
             metavar="PAPER/TABLE",
-            rich_help_panel=WHAT,
         ),
     ] = None,
     degrade: Annotated[
         str | None,
-        opt.option(
+        _what(
             help="Degrade sharp pictures by this recipe, and score the models (default: all of its "
             "scale).",
             metavar="RECIPE",
-            rich_help_panel=WHAT,
         ),
     ] = None,
-    seed: Annotated[
-        int,
-        opt.option(help="Random seed of --degrade.", min=0, rich_help_panel=WHAT),
-    ] = 0,
+    seed: Annotated[int, _what(help="Random seed of --degrade.", min=0)] = 0,
     side: Annotated[
         int | None,
-        opt.option(
+        _what(
             help="With --degrade, use only the middle N x N pixels of each picture.",
             min=64,
             metavar="N",
-            rich_help_panel=WHAT,
         ),
     ] = None,
     motion: Annotated[
         bool,
-        opt.option(
+        _what(
             "--motion/--no-motion",
             help="With --degrade, apply motion blur; without it, scores show the loss on sharp "
             "pictures.",
-            rich_help_panel=WHAT,
         ),
     ] = True,
     protocol: Annotated[
         str | None,
-        opt.option(
-            help="Protocol of the scores. Default: the table's or the dataset's.",
-            metavar="NAME",
-            rich_help_panel=WHAT,
+        _what(
+            help="Protocol of the scores. Default: the table's or the dataset's.", metavar="NAME"
         ),
     ] = None,
     limit: Annotated[
-        int | None,
-        opt.option(
-            help="Score only the first N pictures.", min=1, metavar="N", rich_help_panel=WHAT
-        ),
+        int | None, _what(help="Score only the first N pictures.", min=1, metavar="N")
     ] = None,
     data_root: Annotated[
-        str,
-        opt.option(
-            help="Folder that contains one folder per dataset.",
-            metavar="DIR",
-            rich_help_panel=WHERE,
-        ),
+        str, _where(help="Folder that contains one folder per dataset.", metavar="DIR")
     ] = "data",
-    fetch: Annotated[
-        bool,
-        opt.option("--fetch", help="Download the dataset from the Hub.", rich_help_panel=WHERE),
-    ] = False,
+    fetch: Annotated[bool, _where("--fetch", help="Download the dataset from the Hub.")] = False,
     output: Annotated[
         str | None,
-        opt.option(
+        _where(
             "--output",
             "-o",
             help="Folder of the reports. Default: benchmark-DATASET.",
             metavar="DIR",
-            rich_help_panel=WHERE,
         ),
     ] = None,
     formats: Annotated[
-        str,
-        opt.option(
-            "--formats", help="Formats of the reports.", metavar="LIST", rich_help_panel=WHERE
-        ),
+        str, _where("--formats", help="Formats of the reports.", metavar="LIST")
     ] = "html,md,csv,json",
     shard: Annotated[
         str | None,
-        opt.option(
-            help="Score only part I of N; a run without --shard combines the parts.",
-            metavar="I/N",
-            rich_help_panel=WHERE,
+        _where(
+            help="Score only part I of N; a run without --shard combines the parts.", metavar="I/N"
         ),
     ] = None,
     save_images: Annotated[
-        bool,
-        opt.option(
-            "--save-images", help="Save every restored picture as PNG.", rich_help_panel=WHERE
-        ),
+        bool, _where("--save-images", help="Save every restored picture as PNG.")
     ] = False,
     device: opt.DeviceOpt = "auto",
-    precision: Annotated[
-        str,
-        opt.option(help="auto, fp32, fp16 or bf16.", metavar="TYPE", rich_help_panel=opt.COMPUTE),
-    ] = "auto",
+    precision: Annotated[str, _compute(help="auto, fp32, fp16 or bf16.", metavar="TYPE")] = "auto",
     tlsc: Annotated[
         bool | None,
-        opt.option(
+        _compute(
             "--tlsc/--no-tlsc",
             help="Compute global statistics in local windows (TLSC). Default: from the checkpoint "
             "or the table's rows.",
-            rich_help_panel=opt.COMPUTE,
         ),
     ] = None,
     tile: Annotated[
-        str,
-        opt.option(
-            help="Longest side of a tile: auto, off, or pixels.",
-            metavar="SIZE",
-            rich_help_panel=opt.COMPUTE,
-        ),
+        str, _compute(help="Longest side of a tile: auto, off, or pixels.", metavar="SIZE")
     ] = "auto",
     self_ensemble: Annotated[
         bool | None,
-        opt.option(
+        _compute(
             "--self-ensemble/--no-self-ensemble",
             help="Average over 8 flips and rotations. Default: no, or as in the table's rows.",
-            rich_help_panel=opt.COMPUTE,
         ),
     ] = None,
     warm_up: Annotated[
         int,
-        opt.option(
-            help="Warm-up runs before the run times of a table are measured.",
-            min=0,
-            metavar="N",
-            rich_help_panel=opt.COMPUTE,
+        _compute(
+            help="Warm-up runs before the run times of a table are measured.", min=0, metavar="N"
         ),
     ] = 1,
     as_json: opt.JsonOpt = False,
@@ -208,7 +162,9 @@ def benchmark(
     if _old_listing(table, nothing=asked == (None, None), as_json=as_json):
         return
     if degrade is None and (seed or side is not None or not motion):
-        raise UsageError("--seed, --side and --no-motion are for --degrade", hint="leave them out")
+        raise UsageError(
+            "--seed, --side and --no-motion need --degrade", hint="add it, or leave them out"
+        )
     if degrade is not None and (fetch or (dataset, table) != (None, None)):
         raise UsageError(
             "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
@@ -268,9 +224,9 @@ def _refuse_too_little(
     if table is not None or degrade is not None:
         return
     if dataset is None:
-        raise UsageError("no --dataset", hint="restore datasets list")
+        raise UsageError("--dataset is missing", hint="`restore datasets list` shows the names")
     if not names:
-        raise UsageError("no --model", hint="e.g. --model mprnet-mscam bicubic")
+        raise UsageError("--model is missing", hint="e.g. --model mprnet-mscam bicubic")
 
 
 def _old_listing(table: str | None, *, nothing: bool, as_json: bool) -> bool:
@@ -297,7 +253,7 @@ def _is_model(text: str) -> bool:
 
 
 def _folder(output: str | None) -> Path | None:
-    """Where reports go."""
+    """Return the folder of the reports."""
     if output is None:
         return None
     folder = opt.parse_path(output)

@@ -174,7 +174,7 @@ def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) ->
             out.data("\t".join(row))
     if not quiet:
         count = len(findings)
-        out.talk(counted(count, "finding") if count else "nothing found")
+        out.talk(counted(count, "finding") if count else "no problems found")
     if findings:
         raise typer.Exit(1)
 

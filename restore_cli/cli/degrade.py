@@ -58,12 +58,7 @@ def degrade(
         ),
     ] = None,
     recipe: Annotated[
-        str,
-        _what(
-            "--recipe",
-            help="A shipped recipe's name, or a .toml file.",
-            metavar="NAME",
-        ),
+        str, _what("--recipe", help="A shipped recipe's name, or a .toml file.", metavar="NAME")
     ] = "shake",
     seed: Annotated[
         int, _what(help="Random seed. The same seed gives the same pictures.", min=0)
@@ -102,22 +97,12 @@ def degrade(
     ] = None,
     layout: Annotated[
         str,
-        _where(
-            help="Layout of the folder; `restore datasets layouts` lists them.",
-            metavar="NAME",
-        ),
+        _where(help="Layout of the folder; `restore datasets layouts` lists them.", metavar="NAME"),
     ] = "plain",
     split: Annotated[
-        str,
-        _where(
-            help="Split to write, in layouts that have splits.",
-            metavar="NAME",
-        ),
+        str, _where(help="Split to write, in layouts that have splits.", metavar="NAME")
     ] = "train",
-    resume: Annotated[
-        bool,
-        _where("--resume", help="Skip pairs that are done."),
-    ] = False,
+    resume: Annotated[bool, _where("--resume", help="Skip pairs that are done.")] = False,
     jobs: Annotated[
         int | None,
         _compute(
@@ -173,7 +158,7 @@ def degrade(
 
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
-    """Videos as they are, pictures of the other folders."""
+    """Return videos unchanged, and the pictures of folders, unless they are frames."""
     from restore_cli.datasets.synthesize import is_sequence
     from restore_cli.jobs.inputs import pictures
 
@@ -185,7 +170,7 @@ def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
 
 
 def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRecipe:
-    """The recipe with given kernels in place of its motion, or before everything else.
+    """Replace the recipe's motion by the given kernels, or apply them first if it has none.
 
     Raises:
         UsageError: a kernel cannot be read, or does not sum to 1.
@@ -203,7 +188,7 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
 
 
 def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
-    """Make the pairs, print as they come; whether all went well."""
+    """Make the pairs, print their paths, and return whether none failed."""
     from restore_cli.datasets.synthesize import make_pairs
 
     started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
@@ -221,6 +206,6 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
         pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if made else ""
-        done = f", {counted(skipped, 'input')} done before" if skipped else ""
+        done = f", {counted(skipped, 'pair')} already there" if skipped else ""
         out.talk(f"{counted(made, 'pair')} in {duration(seconds)}{pace}{done}")
     return not failed

@@ -75,14 +75,14 @@ def _software() -> dict[str, object]:
 
 
 def _command() -> tuple[str, list[str]]:
-    """Which program a shell runs as `restore`; the dump package has one of the same name."""
+    """Find the program that a shell runs as `restore`: the package dump has one, too."""
     scripts = Path(sysconfig.get_path("scripts"))
     found = shutil.which("restore")
     if found is None:
         return f"nothing: '{scripts}' is not in PATH", []
     path = Path(found)
     with suppress(OSError):
-        # The script of another environment is ours as well; a launcher for Windows is a program.
+        # The script of another environment is fine; on Windows it is a binary launcher.
         if path.parent == scripts or b"restore_cli" in path.read_bytes()[:4096]:
             return found, []
     return f"{found}, which is another program", [
@@ -117,7 +117,7 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     }
     problems = [text for text in (unused_gpu(),) if text]
     if cuda and not devices:
-        problems.append("this torch is built for CUDA, and no GPU answers; see nvidia-smi")
+        problems.append("this torch is built for CUDA, but finds no GPU; see nvidia-smi")
     return facts, problems
 
 

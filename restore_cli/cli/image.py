@@ -142,9 +142,7 @@ def image(
     dry_run: Annotated[
         bool,
         _output_to(
-            "--dry-run",
-            "-n",
-            help="Write nothing; show names, sizes, tiles, memory and time.",
+            "--dry-run", "-n", help="Write nothing; show names, sizes, tiles, memory and time."
         ),
     ] = False,
     fail_fast: Annotated[
@@ -276,8 +274,7 @@ def image(
         ),
     ] = None,
     engine: Annotated[
-        str,
-        _compute(help="local, or ray to run on a Ray cluster.", metavar="NAME"),
+        str, _compute(help="local, or ray to run on a Ray cluster.", metavar="NAME")
     ] = "local",
     address: Annotated[
         str, _compute(help="Address of the Ray cluster (host:port).", metavar="ADDRESS")
@@ -377,12 +374,12 @@ def _no_pipe() -> str:
 def _refuse_contradictions(
     size: str | None, scale: int | None, engine: str, address: str, workers: int | None
 ) -> None:
-    """Two sizes; options of a cluster on this machine."""
+    """Refuse two sizes, and options of a cluster without a cluster."""
     if size is not None and scale is not None:
-        raise UsageError("--size and --scale both say how large", hint="leave one out")
+        raise UsageError("--size and --scale exclude each other", hint="leave one out")
     if engine == "local" and (address != "auto" or workers is not None):
         useless = "--workers" if address == "auto" else "--address"
-        raise UsageError(f"{useless} is of a Ray cluster", hint="add --engine ray, or leave it out")
+        raise UsageError(f"{useless} needs --engine ray", hint=f"add it, or leave out {useless}")
 
 
 def _refuse_with_raw(
@@ -390,9 +387,9 @@ def _refuse_with_raw(
 ) -> None:
     """Refuse options for files: raw frames come from stdin and go to stdout."""
     if inputs not in ([], ["-"]) or output not in (None, "-"):
-        raise UsageError("--raw takes stdin and gives stdout", hint="use < FILE and > FILE")
+        raise UsageError("--raw reads stdin and writes stdout", hint="use < FILE and > FILE")
     if useless := [name for name, value in for_files.items() if value]:
-        raise UsageError(f"--raw has no use for --{', --'.join(useless)}", hint="leave it out")
+        raise UsageError(f"--raw excludes --{', --'.join(useless)}", hint="leave it out")
     if sys.stdin is None or sys.stdin.isatty() or _no_pipe():
         raise UsageError("--raw needs pipes on both sides", hint="see restore image --help")
 

@@ -51,11 +51,10 @@ def info(
         if json:
             out.data_json({"file": text} | facts)
             continue
+        out.data(text)
         if "provenance" in facts:
-            out.data(text)
             out.facts(_rows(facts))
             continue
-        out.data(text)
         for name, value in facts.items():
             if value not in (None, "", [], {}):
                 joint = "; " if name == "inventory" else ", "
@@ -115,7 +114,7 @@ def _weights(text: str) -> dict[str, object]:
 
 
 def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
-    """Facts about weights for a table: dotted names for nested ones, one line per phase."""
+    """Yield facts about weights for a table: dotted names if nested, one line per phase."""
     for name, value in facts.items():
         key = f"{above}{name}"
         if name == "phases" and isinstance(value, list):

@@ -69,8 +69,7 @@ def list_models(json: opt.JsonOpt = False) -> None:
 @app.command()
 @reported
 def info(
-    name: Annotated[str, typer.Argument(help="Name of a model.")],
-    json: opt.JsonOpt = False,
+    name: Annotated[str, typer.Argument(help="Name of a model.")], json: opt.JsonOpt = False
 ) -> None:
     """Describe one model: configs, costs, checkpoints, licence."""
     facts = _facts(name)

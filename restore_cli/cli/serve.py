@@ -68,7 +68,7 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise UsageError(
-            f"the page needs a package that is not there: {error.name}",
+            f"the page needs the package '{error.name}', which is not installed",
             hint="pip install 'restore-cli[serve]'",
         ) from error
     from restore_cli.serving.listening import addresses, listen
@@ -94,7 +94,7 @@ def serve(
     )
     app = make_app(queue, limits)
     if not local:
-        out.talk("note: whoever can open these addresses can use the page; there is no password")
+        out.talk("note: there is no password: everybody who can reach an address can use the page")
     for address in found:
         out.data(address)
     if open_page:
@@ -115,6 +115,6 @@ def serve(
 
 def _tell_of_refused(name: str) -> None:
     out.talk(
-        f"note: a browser asked for '{name}', which is not a name of this page, and was refused; "
-        f"if it is yours: --allow-host '{name}'"
+        f"note: a request for the host '{name}' was refused; to allow this name, use "
+        f"--allow-host '{name}'"
     )

@@ -53,10 +53,7 @@ GoPro as they unpack. Recipes with a mixture use both.
 @reported
 def train(
     recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="A shipped recipe's name, or a .toml file.",
-        ),
+        str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -76,12 +73,7 @@ def train(
         ),
     ] = None,
     weights: Annotated[
-        str | None,
-        opt.option(
-            "--weights",
-            "-w",
-            help="Start from these weights (fine-tuning).",
-        ),
+        str | None, opt.option("--weights", "-w", help="Start from these weights (fine-tuning).")
     ] = None,
     resume: Annotated[
         str,
@@ -92,11 +84,7 @@ def train(
         ),
     ] = "no",
     minutes: Annotated[
-        float | None,
-        _safety(
-            help="Stop after N minutes; --resume auto continues the run.",
-            min=0,
-        ),
+        float | None, _safety(help="Stop after N minutes; --resume auto continues the run.", min=0)
     ] = None,
     dry_run: Annotated[
         bool,
@@ -109,26 +97,17 @@ def train(
     ] = False,
     precision: Annotated[
         str,
-        _compute(
-            help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.",
-            metavar="TYPE",
-        ),
+        _compute(help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.", metavar="TYPE"),
     ] = "auto",
     accumulate: Annotated[
-        int,
-        _compute(
-            help="Compute a batch in N parts, to save memory.",
-            min=1,
-        ),
+        int, _compute(help="Compute a batch in N parts, to save memory.", min=1)
     ] = 1,
     compiled: Annotated[
-        bool,
-        _compute("--compile", help="Compile the network with torch.compile."),
+        bool, _compute("--compile", help="Compile the network with torch.compile.")
     ] = False,
     device: opt.DeviceOpt = "auto",
     tensorboard: Annotated[
-        bool,
-        _print("--tensorboard", help="Also write TensorBoard event files."),
+        bool, _print("--tensorboard", help="Also write TensorBoard event files.")
     ] = False,
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
@@ -140,7 +119,7 @@ def train(
     `restore image --weights`), best.safetensors, state.pt (for --resume),
     metrics.jsonl (one line per step), curves.png and validation.png.
     """
-    # Spinning OpenMP threads slow a step 3 to 7 times when anything else runs beside them.
+    # Spinning OpenMP threads make a step 3 to 7 times slower if another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if recipe is None:
         _list_recipes(as_json=as_json)
@@ -205,7 +184,7 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
             interrupted = False
         except Interrupted:
             interrupted = True
-    display.say_end()  # once the bar has gone
+    display.say_end()  # after the bar was removed
     if interrupted:
         if first:
             out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
@@ -271,7 +250,7 @@ class _Display:
         out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
             rest = duration((last.steps - last.step) / last.steps_per_second)
-            out.talk(f"the rest takes about {rest}; go on with:\n  {_resuming(sys.argv[1:])}")
+            out.talk(f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}")
 
 
 def _resuming(typed: Sequence[str]) -> str:
@@ -338,13 +317,13 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     out.table(columns, rows)
     if quiet:
         return
-    out.talk(f"in all {duration(total)}; nothing was written")
+    out.talk(f"{duration(total)} in total; nothing was written")
     if job.minutes:
         reached = steps_within(60 * job.minutes, done, every)
         runs = math.ceil(total / 60 / job.minutes)
         out.talk(
             f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
-            f"the whole takes about {runs:,} runs of that length"
+            f"all steps take about {runs:,} runs of that length"
         )
 
 

@@ -23,13 +23,11 @@ app = typer.Typer(help=HELP, invoke_without_command=True)
 NameArg = Annotated[
     str,
     typer.Argument(
-        help="Name of a checkpoint, a file, the folder of a run, or hf://….",
-        metavar="WEIGHTS",
+        help="Name of a checkpoint, a file, the folder of a run, or hf://….", metavar="WEIGHTS"
     ),
 ]
 NamesArg = Annotated[
-    list[str] | None,
-    typer.Argument(help="Names. Default: all.", metavar="[NAME]..."),
+    list[str] | None, typer.Argument(help="Names. Default: all.", metavar="[NAME]...")
 ]
 LicenseOpt = Annotated[
     str | None,
@@ -119,8 +117,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Your own weights, or fetched ones by name or as hf://….",
-            metavar="NAME",
+            help="Your own weights, or fetched ones by name or as hf://….", metavar="NAME"
         ),
     ],
 ) -> None:
@@ -156,7 +153,7 @@ def add(
 
     loaded = load_network(locate(source, None))
     name = name or _default_name(loaded, source)
-    check_name(name)  # before anybody is asked for the licence
+    check_name(name)  # before the prompt for the licence
     refuse_taken(name, overwrite=overwrite)
     _register(loaded, name, _license(weights_license), overwrite=overwrite)
     out.data(name)
@@ -202,9 +199,11 @@ def import_weights(
 
     target = opt.parse_path(output)
     if target.suffix != ".safetensors":
-        raise UsageError(f"--output '{output}' is not a .safetensors file by its name")
+        raise UsageError(
+            f"--output '{output}' does not end in .safetensors", hint="give FILE.safetensors"
+        )
     if target.is_dir():
-        raise UsageError(f"--output '{output}' is a folder", hint="give a file's name")
+        raise UsageError(f"--output '{output}' is a folder", hint="give FILE.safetensors")
     if target.exists() and not overwrite:
         raise UsageError(f"'{output}' exists", hint="add --overwrite, or choose another --output")
     refuse_unwritable(target.parent)
@@ -230,8 +229,7 @@ def export_weights(
     ] = None,
     weights_license: LicenseOpt = None,
     push_to_hub: Annotated[
-        str | None,
-        opt.option(help="Also upload to this Hub repository.", metavar="OWNER/NAME"),
+        str | None, opt.option(help="Also upload to this Hub repository.", metavar="OWNER/NAME")
     ] = None,
     private: Annotated[
         bool, opt.option("--private", help="If the repository is created, make it private.")
@@ -252,18 +250,23 @@ def export_weights(
     if to is not None:
         if name or weights_license or push_to_hub or private:
             raise UsageError(
-                "--name, --license, --push-to-hub and --private are not for --to",
+                "--to excludes --name, --license, --push-to-hub and --private",
                 hint="leave them out",
             )
-        out.talk("note: `weights export --to` is `weights convert --to` now; this goes next time")
+        out.talk(
+            "note: `weights export --to` is now `weights convert --to`; the old spelling will be "
+            "removed in the next release"
+        )
         convert(run, output, to, check=check, tlsc=tlsc, overwrite=overwrite, verbose=verbose)
         return
     if check or tlsc is not None:
-        raise UsageError("--check and --tlsc are for `restore weights convert`")
+        raise UsageError(
+            "--check and --tlsc are options of `restore weights convert`", hint="leave them out"
+        )
     if private and not push_to_hub:
-        raise UsageError("--private is for --push-to-hub", hint="leave it out")
+        raise UsageError("--private needs --push-to-hub", hint="add it, or leave out --private")
     if name is None:
-        raise UsageError("--name is missing", hint="as 'mprnet-mscam-lite.mine'")
+        raise UsageError("--name is missing", hint="e.g. --name mprnet-mscam-lite.mine")
     require("train", "accelerate")
     from restore_cli.training.package import package, write_entry
     from restore_cli.weights.manifest import load_manifest
@@ -298,12 +301,7 @@ def convert(
         str, opt.option("--output", "-o", help="Folder for the file.", metavar="PATH")
     ],
     to: Annotated[
-        str,
-        opt.option(
-            "--to",
-            help="onnx, torchscript or pt2 (torch.export).",
-            metavar="FORMAT",
-        ),
+        str, opt.option("--to", help="onnx, torchscript or pt2 (torch.export).", metavar="FORMAT")
     ],
     check: Annotated[
         bool, opt.option("--check", help="Run the graph and compare its result with ours.")
@@ -327,7 +325,9 @@ def convert(
     """
     folder = opt.parse_path(output)
     if folder.suffix in (".onnx", ".pt", ".pt2"):
-        raise UsageError(f"--output '{output}' is a folder's place", hint="leave out the name")
+        raise UsageError(
+            f"--output '{output}' must be a folder", hint="leave out the name of the file"
+        )
     _export_graph(name, folder, to, tlsc, check=check, overwrite=overwrite)
 
 
@@ -353,7 +353,7 @@ def _export_graph(
     sides = f"any size from {made.facts['smallest_side']} px"
     out.talk(f"{made.facts['model']}, tlsc {made.facts['tlsc_window']}, {sides}")
     for (height, width), worst in made.differences.items():
-        out.talk(f"{width}x{height}: at most {worst:.1e} off")
+        out.talk(f"{width}x{height}: largest difference {worst:.1e}")
     out.data(str(target))
 
 
@@ -392,9 +392,9 @@ def _license(given: str | None) -> str:
         if not asks():
             raise UsageError(
                 "--license is missing",
-                hint="an SPDX name, as CC-BY-4.0; LicenseRef-private if nobody else may use them",
+                hint="an SPDX name, e.g. CC-BY-4.0; LicenseRef-private if nobody else may use them",
             )
-        given = str(typer.prompt("Licence of the weights (SPDX name, as CC-BY-4.0)", err=True))
+        given = str(typer.prompt("Licence of the weights (SPDX name, e.g. CC-BY-4.0)", err=True))
     check_license(given)
     return given
 

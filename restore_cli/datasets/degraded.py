@@ -1,4 +1,4 @@
-"""Datasets that are made from sharp pictures by a recipe, `blurmini` among them."""
+"""Datasets that are made from sharp pictures by a recipe, including `blurmini`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def degraded(
     side: int | None = None,
     motion: bool = True,
 ) -> Dataset:
-    """A dataset of sharp pictures that are degraded when they are needed.
+    """Return a dataset of sharp pictures that are degraded on demand.
 
     Args:
-        photos: sharp; photo n is degraded with seed [seed, n].
-        recipe: what to do to them.
-        seed: of all random numbers.
-        side: only the middle of each picture, so many pixels a side; None for all.
-        motion: whether the camera moves; if not, only the rest of the recipe is applied.
+        photos: sharp pictures; photo n is degraded with seed [seed, n].
+        recipe: the degradation.
+        seed: random seed.
+        side: side in pixels of the central square that is used; None for whole pictures.
+        motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
 
     Raises:
-        UsageError: two photos of one name.
+        UsageError: two photos have the same name.
     """
     refuse_twins(photos)
     what = (
@@ -58,7 +58,7 @@ def degraded(
 
 
 def _find(folder: Path, names: Container[str] | None = None) -> Iterator[Pair]:
-    """The pairs there, or those of some names: an earlier run may have left others."""
+    """Find the pairs, or only those with the given names: an earlier run may have left others."""
     for pair in Folders(folder / "lr", folder / "hr").pairs():
         if names is None or pair.name in names:
             yield pair
@@ -73,7 +73,7 @@ def _make(
     side: int | None = None,
     motion: bool = True,
 ) -> None:
-    """Degrade photos into `lr` and `hr`, as `degraded` says; pairs that exist stay."""
+    """Degrade photos into `lr` and `hr`, see `degraded`; existing pairs are kept."""
     if side is not None:
         photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
     job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
@@ -83,7 +83,7 @@ def _make(
 
 
 def _middle(path: Path, side: int, target: Path) -> Path:
-    """The middle of a picture as a file of its own."""
+    """Write the central square of a picture to a file."""
     pixels = read_image(path, icc="strip").pixels
     height, width = pixels.shape[-2:]
     if min(height, width) < side:

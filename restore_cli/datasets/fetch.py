@@ -1,4 +1,4 @@
-"""Datasets from the Hub: archives by its client, of which only the wanted files are unpacked."""
+"""Fetches datasets from the Hub: downloads archives and unpacks only the needed files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from restore_cli.weights.hub import hub_errors
 
 
 def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
-    """Bring a dataset into a folder; files that are there and whole stay.
+    """Fetch a dataset into a folder; complete files are kept.
 
     Args:
-        dataset: with a `hub` entry.
-        folder: of the dataset below the data root.
-        note: told what is fetched and under which licence.
+        dataset: a dataset with a `hub` entry.
+        folder: folder of the dataset.
+        note: called with a line about the source and the licence.
 
     Raises:
-        UsageError: its owners do not offer it on the Hub.
-        NoInputError: no connection, or an archive that is broken.
+        UsageError: the dataset is not on the Hub.
+        NoInputError: no connection, or a broken archive.
     """
     if dataset.hub is None:
         raise UsageError(
@@ -53,13 +53,13 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
 
 
 def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
-    """Unpack the members that match; each file is written whole, those that are there stay.
+    """Unpack the members that match, each atomically; existing complete files are kept.
 
     Returns:
-        How many were written.
+        The number of written files.
 
     Raises:
-        NoInputError: not a zip file, a member that is broken, or one that would leave the folder.
+        NoInputError: not a zip file, a broken member, or a path outside the folder.
     """
     written = 0
     try:
@@ -69,7 +69,9 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                     continue
                 place = PurePosixPath(member.filename)
                 if place.is_absolute() or ".." in place.parts:
-                    raise NoInputError(f"'{archive}' holds '{member.filename}', which leaves it")
+                    raise NoInputError(
+                        f"'{archive}' contains '{member.filename}', a path outside the folder"
+                    )
                 target = folder.joinpath(*place.parts)
                 if target.exists() and target.stat().st_size == member.file_size:
                     continue
@@ -78,10 +80,12 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                     content.open(member) as source,
                     temporary.open("wb") as stream,
                 ):
-                    shutil.copyfileobj(source, stream)  # the checksum is verified at its end
+                    shutil.copyfileobj(source, stream)  # zipfile verifies the checksum at the end
                 written += 1
     except OSError as error:
-        raise NoInputError(f"cannot unpack to '{folder}': {error}", hint="make room") from error
+        raise NoInputError(
+            f"cannot unpack to '{folder}': {error}", hint="free disk space"
+        ) from error
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise NoInputError(
             f"'{archive}' is broken: {error}", hint="delete it and fetch again"

@@ -1,4 +1,4 @@
-"""Layouts of folders of pairs: one table that the reader, the writer and the checker share.
+"""Folder layouts of pairs: one table that reader, writer and checker share.
 
 To add a layout, add a row to `LAYOUTS`.
 """
@@ -17,33 +17,29 @@ from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import list_folders, list_pictures
 from restore_cli.wording import listed
 
-NAMED = 3  # files that an error names
-# What the fields of a template match where their value is not given.
-_OPEN = {
-    "split": r"\w+",
-    "scale": "[2-8]",
-    "sequence": ".+",
-    "blur": "blur(_gamma)?",
-}
+NAMED = 3  # most files that an error names
+# Patterns for the fields of a template whose values are not given.
+_OPEN = {"split": r"\w+", "scale": "[2-8]", "sequence": ".+", "blur": "blur(_gamma)?"}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where both pictures of a pair lie, as templates of paths.
+    """Path templates of the pictures of a pair.
 
     Fields are `{split}`, `{scale}` (downscaling), `{sequence}` (a video) and `{blur}` (`blur_gamma`
     or `blur`).
 
     Attributes:
-        name: on the command line.
+        name: name on the command line.
         description: one line.
-        folders: of degraded and of sharp pictures; of several alternatives the first is written.
-        roots: where both lie below the dataset's folder; the first is written. `{archive}` is the
-            first part of the side's own template, as zip files unpack.
-        file: path of a written picture below its folder, without suffix; `{name}` is its source's.
-        sequence: how the number of a video is written.
+        folders: alternatives for the folders of degraded and sharp pictures; the first is written.
+        roots: alternatives for the parent of both in the dataset's folder; the first is written.
+            `{archive}` is the first part of the folder's own template, as unpacked zip files have.
+        file: path of a written picture in its folder, without suffix; `{name}` is the source's.
+        sequence: format of the number of a video.
         first: number of a video's first frame.
-        sign: the side that alone shows the layout, so that the other one is missed.
+        sign: the side whose folder alone identifies the layout, so that a missing partner is an
+            error.
     """
 
     name: str
@@ -58,15 +54,15 @@ class Layout:
     def paths(
         self, *, name: str, split: str, scale: int, blur: str, sequence: int, frame: int
     ) -> tuple[Path, Path]:
-        """Paths of a pair to be written, without suffix: the degraded and the sharp picture.
+        """Return the paths of a new pair, without suffix: the degraded and the sharp picture.
 
         Args:
-            name: of the source.
-            split: such as "train".
-            scale: downscaling.
+            name: name of the source.
+            split: name of the split, e.g. "train".
+            scale: downscaling factor.
             blur: `blur_gamma` or `blur`.
             sequence: number of the video.
-            frame: number in it, from 0.
+            frame: number of the frame, from 0.
         """
         fields = {
             "name": name,
@@ -122,13 +118,13 @@ KNOWN = "known layouts: " + "; ".join(f"{one.name} ({one.description})" for one 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A degraded picture and its sharp one, or several sharp ones.
+    """A degraded picture and its sharp reference, or several references.
 
     Attributes:
         name: path without suffix, unique in its dataset.
         degraded: picture file.
-        references: one sharp picture; of a camera path many, or a `.mat` file with all of them.
-        group: that papers print a mean of, such as a video; or "".
+        references: one sharp picture; for a camera path many, or one `.mat` file with all frames.
+        group: group for which papers report a mean, e.g. a video; or "".
     """
 
     name: str
@@ -157,12 +153,12 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Two folders whose pictures of one path, suffix aside, are partners.
+    """Two folders; pictures with the same relative path without suffix are pairs.
 
     Attributes:
-        degraded: folder.
-        reference: folder.
-        prefix: of the names of its pairs.
+        degraded: folder of the degraded pictures.
+        reference: folder of the sharp pictures.
+        prefix: prefix of the names of the pairs.
     """
 
     degraded: Path
@@ -170,13 +166,13 @@ class Folders:
     prefix: str = ""
 
     def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
-        """Every degraded picture with its partner, or where that should be.
+        """Return every degraded picture with its sharp one, or the path where that should be.
 
         Args:
-            suffixes: of files that count as pictures.
+            suffixes: suffixes of pictures.
 
         Raises:
-            NoInputError: two pictures of one name, of which one would be lost.
+            NoInputError: two pictures of one side have the same name.
         """
         degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
         return [
@@ -189,17 +185,17 @@ class Folders:
         ]
 
     def unpaired(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Path]:
-        """Sharp pictures without a degraded one.
+        """Return the sharp pictures without a degraded one.
 
         Args:
-            suffixes: of files that count as pictures.
+            suffixes: suffixes of pictures.
         """
         degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
         return [path for name, path in reference.items() if name not in degraded]
 
 
 def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma") -> Pairs | None:
-    """The pairs below a folder, or None where nothing looks like one of the layouts.
+    """Find the pairs in a folder; None if it has none of the layouts.
 
     Args:
         folder: the dataset, or the folder of its split.
@@ -207,7 +203,7 @@ def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma
         gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
 
     Raises:
-        NoInputError: a layout of which a part is missing, with what was expected where.
+        NoInputError: a part of the layout is missing.
     """
     for name in LAYOUTS:
         found = find_folders(folder, name, split, gopro_blur)
@@ -219,7 +215,7 @@ def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma
 def find_folders(
     folder: Path, layout: str, split: str, gopro_blur: str = "blur_gamma"
 ) -> list[Folders]:
-    """The folders of one layout, or none; what is in them is not looked at.
+    """Find the folders of one layout; their content is not examined.
 
     Args:
         folder: the dataset, or the folder of its split.
@@ -228,7 +224,7 @@ def find_folders(
         gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
 
     Raises:
-        NoInputError: only one of both sides is there.
+        NoInputError: only one side exists.
     """
     kind = LAYOUTS[layout]
     for missing_too in (False, True):
@@ -240,16 +236,16 @@ def find_folders(
                     f"'{half}' has no folder of {other} pictures beside it",
                     hint=f"expected {kind.description}",
                 )
-            if found:  # of several scales the largest, which comes last
+            if found:  # if there are several scales, the largest, which comes last
                 return list({one.reference: one for one in found}.values())
     return []
 
 
 def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
-    """Find every layout, with any split and blur, in a folder and all folders below it.
+    """Find all layouts, with any split and blur, in a folder and its subfolders.
 
     Returns:
-        Pairs of folders; and folders without a partner, each as its side and path.
+        Pairs of folders; and folders without a partner, as (side, path).
     """
     whole: dict[Path, Folders] = {}
     unpaired: dict[Path, str] = {}
@@ -269,10 +265,10 @@ def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
 
 
 def get_layout(name: str) -> Layout:
-    """The layout of that name.
+    """Return the layout of that name.
 
     Raises:
-        UsageError: unknown.
+        UsageError: the name is unknown.
     """
     if name not in LAYOUTS:
         raise unknown_name("layout", name, LAYOUTS)
@@ -282,8 +278,8 @@ def get_layout(name: str) -> Layout:
 def _located(
     folder: Path, layout: Layout, known: Mapping[str, str]
 ) -> Iterator[tuple[list[Folders], list[tuple[str, Path]]]]:
-    """Yield pairs of folders and folders without a partner, per alternative of a layout."""
-    # Both sides in one root before sides that were unpacked apart.
+    """Yield pairs of folders and folders without a partner, for each alternative of a layout."""
+    # Both sides in one root come before sides that were unpacked separately.
     roots = sorted(product(layout.roots, repeat=2), key=lambda pair: pair[0] != pair[1])
     taken: set[Path] = set()
     for sides, places in product(layout.folders, roots):
@@ -310,14 +306,14 @@ def _located(
 
 
 def _shared(fields: Mapping[str, str]) -> tuple[str, str]:
-    """What both sides of a pair have in common: split and sequence."""
+    """Return the fields that both sides of a pair share: split and sequence."""
     return fields.get("split", ""), fields.get("sequence", "")
 
 
 def _expand(
     folder: Path, side: str, root: str, known: Mapping[str, str]
 ) -> list[tuple[Path, dict[str, str]]]:
-    """Folders that exist and fit a template, with the values of its fields."""
+    """Return the existing folders that match a template, with the values of its fields."""
     whole = f"{root}/{side}".replace("{archive}", side.partition("/")[0]).lstrip("/")
     found = [(folder, dict(known))]
     for part in whole.split("/"):
@@ -328,7 +324,7 @@ def _expand(
 def _enter(
     folder: Path, part: str, fields: Mapping[str, str]
 ) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Folders in a folder that fit one part of a template."""
+    """Yield the subfolders that match one part of a template."""
     if all(name in fields for name in re.findall(r"\{(\w+)\}", part)):
         path = folder / part.format(**fields)
         if path.is_dir():
@@ -346,10 +342,10 @@ def _enter(
 
 
 def _whole(folders: Folders) -> list[Pair]:
-    """The pairs of two folders, none of which lacks a partner.
+    """Return the pairs of two folders; every picture must have a partner.
 
     Raises:
-        NoInputError: a picture on one side only, or none at all.
+        NoInputError: a picture has no partner, or there are no pictures.
     """
     pairs = sorted(folders.pairs(), key=lambda pair: pair.name)
     for here, there, unpaired in (
@@ -363,8 +359,7 @@ def _whole(folders: Folders) -> list[Pair]:
         if unpaired:
             names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in unpaired)
             raise NoInputError(
-                f"'{here}' has {listed(names, NAMED)} without a picture of the same name in "
-                f"'{there}'",
+                f"'{here}' has pictures that '{there}' lacks: {listed(names, NAMED)}",
                 hint="both folders must hold the same names; suffixes may differ",
             )
     if not pairs:
@@ -373,13 +368,13 @@ def _whole(folders: Folders) -> list[Pair]:
 
 
 def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """Pictures by path without suffix; none where there is no folder."""
+    """Return the pictures by relative path without suffix; none if the folder does not exist."""
     found: dict[str, Path] = {}
     for path in list_pictures(folder, recursive=True, suffixes=suffixes) if folder.is_dir() else ():
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise NoInputError(
-                f"'{found[name]}' and '{path}' have one name, so their partner is in doubt",
+                f"'{found[name]}' and '{path}' have the same name, so their partner is ambiguous",
                 hint="remove one of them",
             )
         found[name] = path

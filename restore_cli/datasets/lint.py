@@ -1,4 +1,4 @@
-"""Checks a folder of pairs, in any layout of `layouts`, by reading every picture."""
+"""Checks a folder of pairs in any layout, by reading every picture."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
 from restore_cli.metrics import luminance
 
-SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are kept as numbers
-SHIFT = 0.5  # pixels of the small picture
-_SMOOTH = 8.0  # pixels, standard deviation
-_ALIKE = 3  # differing bits of two 64-bit difference hashes of what is one picture
+SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are stored as .npy
+SHIFT = 0.5  # tolerated shift, in pixels of the small picture
+_SMOOTH = 8.0  # standard deviation of the blur before shifts are measured, in pixels
+_ALIKE = 3  # most differing bits of two 64-bit difference hashes of the same picture
 _UPRIGHT = 1  # EXIF orientation
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: `kind` is a word to filter by, `text` says what and by how much."""
+    """One problem; `kind` is a keyword for filters, `text` the details."""
 
     kind: str  # missing | ambiguous | unreadable | scale | shifted | rotated | duplicate
     path: Path
@@ -34,10 +34,10 @@ class Finding:
 
 
 def check_pairs(folder: Path) -> Iterator[Finding]:
-    """Yield everything that is wrong below a folder.
+    """Yield all problems in a folder.
 
     Raises:
-        NoInputError: no folder, or no pairs in a layout that is known.
+        NoInputError: no folder, or no pairs in a known layout.
     """
     if not folder.is_dir():
         raise NoInputError(f"no folder '{folder}'")
@@ -56,7 +56,7 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
         if small is None or large is None:
             continue
         if small.orientation != large.orientation:
-            continue  # said above; turned against each other they fit in nothing
+            continue  # reported above; pictures of different orientation cannot be compared
         hashes[pair.reference] = _difference_hash(large.grey)
         found = list(_check_pair(pair.degraded, small.grey, large.grey))
         yield from found
@@ -68,7 +68,7 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
 
 
 def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
-    """All pairs below a folder, and pictures without a partner."""
+    """Return all pairs in a folder, and findings on pictures without a partner."""
     whole, halves = every_folders(folder)
     if not whole and not any(side == "degraded" for side, _ in halves):
         raise NoInputError(f"no pairs below '{folder}'", hint=KNOWN)
@@ -90,23 +90,23 @@ def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
 
 
 def _check_picture(path: Path, picture: _Read | None) -> Iterator[Finding]:
-    """Yield what is wrong with one picture."""
+    """Yield the problems of one picture."""
     if picture is None:
         yield Finding("unreadable", path, "cannot be read as a picture")
     elif picture.orientation != _UPRIGHT:
-        text = f"is stored turned (EXIF orientation {picture.orientation})"
+        text = f"is stored rotated or mirrored (EXIF orientation {picture.orientation})"
         yield Finding("rotated", path, text)
 
 
 def _check_pair(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Finding]:
-    """Yield what is wrong with two pictures as a pair."""
+    """Yield the problems of two pictures as a pair."""
     ratios = [b / a for a, b in zip(small.shape, large.shape, strict=True)]
     if ratios[0] != ratios[1] or ratios[0] != int(ratios[0]):
         yield Finding("scale", path, f"is {_size(small)}, its sharp partner {_size(large)}")
         return
     x, y = _shift(small, large)
     if np.hypot(x, y) > SHIFT:
-        text = f"lies {x:+.2f}, {y:+.2f} px (right, down) from its sharp partner"
+        text = f"is shifted by {x:+.2f}, {y:+.2f} px (right, down) from its sharp partner"
         yield Finding("shifted", path, text)
 
 
@@ -130,13 +130,13 @@ def _read(path: Path) -> _Read | None:
 
 
 def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
-    """Displacement in pixels of the small picture from its sharp partner.
+    """Estimate the displacement in pixels of the small picture from its sharp partner.
 
-    Least squares on brightness (Lucas and Kanade) of both pictures made smooth: at low frequencies
-    a blur is a shift by its centroid, whatever its shape, and a centred blur is none. (The peak of
-    phase correlation follows the ends of a long path instead.)
-    In light, where blur is linear: on encoded values the same pairs measured up to 2.7 px, in light
-    0.4. Brightness may differ by a factor and an offset.
+    Least squares on brightness (Lucas and Kanade) of both pictures after smoothing: at low
+    frequencies a blur of any shape is a shift by its centroid, and a centred blur is no shift. (The
+    peak of phase correlation follows the ends of a long path instead.) Computed on linear light,
+    where blur is linear: on encoded values the same pairs gave up to 2.7 px, on linear light 0.4.
+    Brightness may differ by a factor and an offset.
     """
     small, large = (((x / 255) ** 2.2).astype(np.float32) for x in (small, large))
     height, width = small.shape
@@ -165,11 +165,11 @@ def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
 
 
 def _other_scales(scales: dict[float, list[Path]]) -> Iterator[Finding]:
-    """Yield the pairs whose scale is not that of most pairs."""
+    """Yield the pairs whose scale differs from that of most pairs."""
     usual = max(scales, key=lambda scale: len(scales[scale]), default=1.0)
     for scale, paths in scales.items():
         for path in paths if scale != usual else ():
-            yield Finding("scale", path, f"is x{scale:g}, most pairs are x{usual:g}")
+            yield Finding("scale", path, f"is x{scale:g}, but most pairs are x{usual:g}")
 
 
 def _duplicates(hashes: dict[Path, int], folder: Path) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def _duplicates(hashes: dict[Path, int], folder: Path) -> Iterator[Finding]:
 
 
 def _difference_hash(grey: np.ndarray) -> int:
-    """64 bits: whether brightness rises, on a grid of 9x8 means."""
+    """Return the 64-bit difference hash: the signs of horizontal steps on a grid of 9x8 means."""
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     return int("".join("01"[int(bit)] for bit in (cells[:, 1:] > cells[:, :-1]).ravel()), 2)
 

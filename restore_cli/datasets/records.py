@@ -1,4 +1,4 @@
-"""Records: what was drawn for a degraded picture, as JSON, so that it can be made again."""
+"""Records of degraded pictures: all random parameters as JSON, so that they can be reproduced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore_cli.files import write_then_rename
 from restore_cli.version import __version__
 from restore_cli.wording import first_line
 
-_WORDS = {"name", "description", "source"}  # of a recipe; they change no pixel
+_WORDS = {"name", "description", "source"}  # fields of a recipe that do not affect pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class Record:
 
     Attributes:
         source: the sharp picture or video.
-        sha256: of that file; "" for a folder of frames.
-        seed: of the whole set.
-        index: of the source among the inputs, part of its seed.
-        recipe: that was followed.
-        size: the source was scaled by this first.
-        patch: top and left of the piece that was cut out, or None for the whole picture.
+        sha256: digest of that file; "" for a folder of frames.
+        seed: random seed of the whole set.
+        index: index of the source among the inputs, part of its seed.
+        recipe: the recipe.
+        size: factor by which the source was resized first.
+        patch: top and left of the patch, or None for the whole picture.
         frames: first and last + 1 frame of the window of a video, or None for a picture.
-        parameters: drawn, one per step of the recipe.
-        motion: whether the camera moved.
+        parameters: random parameters, one entry per step of the recipe.
+        motion: whether motion blur was applied.
     """
 
     source: Path
@@ -46,7 +46,7 @@ class Record:
     motion: bool = True
 
     def write(self, path: Path) -> None:
-        """Write the record, whole or not at all."""
+        """Write the record atomically."""
         steps = zip(self.recipe.steps, self.parameters, strict=True)
         values = {
             "source": str(self.source),
@@ -67,14 +67,14 @@ class Record:
     def differs(
         self, sha256: str, seed: int, index: int, recipe: DegradationRecipe, *, motion: bool
     ) -> str:
-        """What distinguishes it from a pair that is to be made: "picture", "seed", ..., or "".
+        """Return what differs from a pair that is to be made: "picture", "seed", ..., or "".
 
         Args:
-            sha256: of the source.
-            seed: of the set.
-            index: of the source among the inputs.
-            recipe: to follow; its words do not count.
-            motion: whether the camera is to move.
+            sha256: digest of the source.
+            seed: random seed of the set.
+            index: index of the source among the inputs.
+            recipe: the recipe; its name, description and source are not compared.
+            motion: whether motion blur is applied.
         """
         compared = {
             "picture": self.sha256 == sha256,
@@ -90,7 +90,7 @@ def read_record(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        UsageError: it cannot be read, or is no record.
+        UsageError: the file cannot be read, or is not a record.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -106,7 +106,7 @@ def read_record(path: Path) -> Record:
             patch=values["patch"] and (values["patch"][0], values["patch"][1]),
             frames=values["frames"] and (values["frames"][0], values["frames"][1]),
             parameters=[drawn["drawn"] for _, drawn in steps],
-            motion=values.get("motion", True),  # earlier versions drew no other sets
+            motion=values.get("motion", True),  # records of earlier versions lack it
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)

@@ -1,6 +1,6 @@
-"""The datasets of the field by name: where their pictures lie, how many, and the usual protocol.
+"""Published datasets by name: their files, number of pictures, and usual protocol.
 
-A finder takes every layout in which its dataset is published or passed on.
+A finder accepts every layout in which its dataset is distributed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class HubFiles:
 
     Attributes:
         repository: `owner/name`.
-        revision: commit, or branch where no commit is known.
-        archives: to fetch; none for every zip file there.
-        members: regular expression of the files in them that are unpacked.
-        licence: of the pictures, with whom to credit.
+        revision: commit, or branch if no commit is known.
+        archives: zip files to fetch; empty for all.
+        members: regular expression of the files to unpack.
+        licence: licence of the pictures, and whom to credit.
     """
 
     repository: str
@@ -38,22 +38,22 @@ class HubFiles:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A set of pictures with the task and the protocol they stand for.
+    """A dataset with its task and protocol.
 
     Attributes:
-        name: on the command line; also its folder below the data root.
+        name: name on the command line, and of its folder in the data root.
         description: one line.
         scale: 4 or 1.
-        protocol: the usual one.
-        count: samples of the whole set; None where it is not fixed.
-        find: folder -> samples in order.
-        layout: what a folder of it looks like, for errors and help.
-        hub: where it is fetched from; None where its owners want it fetched by hand.
-        home: of the dataset.
-        shrink: the degraded pictures are shrunk by this, bicubic, to 8 bits, before restoring.
-        whole: sides of the reference are cut to multiples of this.
-        shared: folder below the data root that several names look into, or "".
-        make: puts it into a folder, where it is made here; None where it is found or fetched.
+        protocol: name of the usual protocol.
+        count: number of samples of the whole set; None if it is not fixed.
+        find: function from a folder to its samples, in order.
+        layout: description of its folder, for errors and help.
+        hub: where it is fetched from; None if it must be fetched by hand.
+        home: web page of the dataset.
+        shrink: factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring.
+        whole: sides of the reference are cropped to multiples of this.
+        shared: folder in the data root that several datasets share, or "".
+        make: function that makes it in a folder; None if it is found or fetched.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Dataset:
     make: Callable[[Path], None] | None = None
 
     def folder(self, root: Path) -> Path:
-        """Where it lies, or is to be put: a folder of its own name, else the shared one."""
+        """Return its folder in the data root: that of its own name, else the shared one."""
         own = root / self.name
         return root / self.shared if self.shared and not own.is_dir() else own
 
 
 def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
-    """All samples that are there; `Dataset.count` says how many there should be.
+    """Return all samples in a folder, which may be fewer than `Dataset.count`.
 
     Raises:
         NoInputError: a folder, or a file of a pair, is missing.
@@ -91,7 +91,8 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
     samples = list(dataset.find(folder))
     if not samples:
         raise NoInputError(
-            f"nothing of dataset '{dataset.name}' in '{folder}'", hint=f"expected {dataset.layout}"
+            f"'{folder}' has no pictures of dataset '{dataset.name}'",
+            hint=f"expected {dataset.layout}",
         )
     missing = [path for s in samples for path in (s.degraded, *s.references) if not path.is_file()]
     if missing:
@@ -104,7 +105,7 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
 
 
 def _val300(folder: Path) -> Iterator[Pair]:
-    """Find the folders that CNLRN or Shoyan prepare, or else select among all frames."""
+    """Find the folders that CNLRN or Shoyan prepare, else select from all frames."""
     prepared = folder / "Val300"
     if (prepared / "blur_bicubic_X4").is_dir():  # CNLRN's
         yield from Folders(prepared / "blur_bicubic_X4", prepared / "sharp").pairs()
@@ -380,15 +381,15 @@ DATASETS: dict[str, Dataset] = {
 
 
 def get_dataset(name: str, folder: Path, scale: int) -> Dataset:
-    """A dataset by name, or any folder of pairs.
+    """Return a dataset by name, or for any folder of pairs.
 
     Args:
-        name: of the table, or a path.
-        folder: that the name means, if it is a path.
-        scale: of the models, for a folder of pairs.
+        name: name of a dataset, or a path.
+        folder: the same as a path.
+        scale: scale of the models, for a folder of pairs.
 
     Raises:
-        UsageError: neither.
+        UsageError: neither a known name nor a folder.
     """
     if name in DATASETS:
         return DATASETS[name]

@@ -1,7 +1,7 @@
-"""Makes pairs of a degraded and a sharp picture, each a function of (recipe, seed, index).
+"""Makes pairs of a degraded and a sharp picture, each determined by (recipe, seed, index).
 
-Every pair has a JSON record with all that was drawn for it, which is written last: a pair with a
-record is whole. From the record the degraded picture can be made again.
+Every pair has a JSON record with all its random parameters, from which the degraded picture can be
+reproduced. The record is written last, so a pair with a record is complete.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO
 from restore_cli.jobs.outputs import refuse_long, refuse_unwritable
 from restore_cli.resample import rescale_bicubic
 
-REDS_SEQUENCE = 100  # frames of one of its sequences; stills are filed the same way
-_SMALLEST = 16  # pixels of a side of the degraded picture
+REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
+_SMALLEST = 16  # smallest side of the degraded picture in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class DegradeJob:
-    """What to degrade and where to put it.
+    """What to degrade, how, and where to write it.
 
     Attributes:
         inputs: sharp pictures, videos and folders of frames, in order; an input's index is part of
             its seed.
-        output: a folder, or, for one picture, a picture file that gets the degraded picture only.
-        recipe: what to do to them.
-        seed: of all random numbers.
-        layout: of the folder, a name in `layouts.LAYOUTS`.
-        split: name of the split in the layouts that have one.
-        resume: leave pairs that have a record.
-        device: where pixels are computed.
-        motion: whether blur of motion is drawn; without, only the rest of the recipe is applied.
-        fixed: whether pairs that are there must have been drawn for the same place among the
-            inputs; if not, pictures may be added to a set whose pairs are named after them.
+        output: a folder; or, for one picture, a file for the degraded picture only.
+        recipe: the degradation.
+        seed: random seed.
+        layout: layout of the folder, a name in `layouts.LAYOUTS`.
+        split: name of the split, in layouts that have splits.
+        resume: whether to keep pairs that have a record.
+        device: device of the computation.
+        motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
+        fixed: whether existing pairs must have been made for the same index; if not, pictures may
+            be added to a set whose pairs are named after them.
     """
 
     inputs: tuple[Path, ...]
@@ -73,34 +73,35 @@ class DegradeJob:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of one input."""
+    """The outcome of one input."""
 
     source: Path
     written: tuple[Path, ...] = ()  # degraded pictures
-    skipped: int = 0  # pairs that were there already
-    pixels: int = 0  # of sharp pictures that were degraded
+    skipped: int = 0  # number of pairs that existed
+    pixels: int = 0  # number of pixels of the sharp pictures
     error: PictureError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one pair goes, relative to the output, without suffix."""
+    """The paths of one pair, relative to the output, without suffix."""
 
     degraded: Path
     reference: Path
 
     @property
     def record(self) -> Path:
-        return Path("records", f"{self.degraded}.json")  # names have dots
+        return Path("records", f"{self.degraded}.json")  # not with_suffix: names may have dots
 
 
 def plan_pairs(job: DegradeJob) -> None:
-    """Refuse what cannot end well, before anything is read.
+    """Refuse impossible jobs before anything is read.
 
     Raises:
         NoInputError: no input.
         UsageError: one output file for several inputs, an output that exists or cannot be written,
-            inputs of one name, a name that is too long, frames without a way to average them.
+            inputs with the same name, a name that is too long, or frames with a recipe that does
+            not average them.
     """
     get_layout(job.layout)
     if not job.inputs:
@@ -118,7 +119,10 @@ def plan_pairs(job: DegradeJob) -> None:
     refuse_unwritable(job.output.parent if _single(job) else job.output)
     if _single(job):
         if len(job.inputs) > 1 or sequence or job.recipe.patches:
-            raise UsageError(f"--output '{job.output}' is one file for more than one picture")
+            raise UsageError(
+                f"--output '{job.output}' is one file, but there are several pictures",
+                hint="give a folder",
+            )
         refuse_other_kind(job.output, job.recipe.bits)
         if job.output.exists():
             raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
@@ -133,15 +137,16 @@ def plan_pairs(job: DegradeJob) -> None:
 
 
 def refuse_twins(inputs: Sequence[Path]) -> None:
-    """Refuse inputs whose pairs would have one name.
+    """Refuse inputs whose pairs would have the same name.
 
     Raises:
-        UsageError: two of them are called alike, but for folder and suffix.
+        UsageError: two inputs differ only in folder and suffix.
     """
     twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
     if twice is not None:
         raise UsageError(
-            f"two inputs are called '{twice}'", hint="pairs are named after their input"
+            f"two inputs are called '{twice}', but pairs are named after their input",
+            hint="rename one of them",
         )
 
 
@@ -156,13 +161,13 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     """Degrade every input, in any order; the result does not depend on the number of workers.
 
     Args:
-        job: as planned.
-        workers: processes, each with one thread; more than one for the CPU only.
+        job: the job, checked by `plan_pairs`.
+        workers: number of processes with one thread each; several are used on the CPU only.
     """
     if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
         yield from (_make(job, index) for index in range(len(job.inputs)))
         return
-    # Fresh processes: torch's threads do not survive a fork.
+    # Spawned, since torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(job.inputs)), context)
     try:
@@ -177,12 +182,12 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
 
     Args:
         record_file: the JSON file beside the pair.
-        output: picture file (`.npy` for values that were kept in 32 bits).
-        source: the sharp picture, or None for where the record says it was.
+        output: picture file, or `.npy` for 32-bit values.
+        source: the sharp picture, or None for the path in the record.
 
     Raises:
-        UsageError: the record is broken; the output exists.
-        PictureError: the source cannot be read or is not the one that was degraded.
+        UsageError: the record is broken, or the output exists.
+        PictureError: the source cannot be read, or is not the picture that was degraded.
     """
     record = read_record(record_file)
     recipe, size, patch = record.recipe, record.size, record.patch
@@ -193,7 +198,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     if record.frames is None and path.is_file() and sha256(path) != record.sha256:
         raise PictureError(
             f"'{path}' is not the picture that '{record_file}' was made from",
-            hint="its sha256 is another; give the right one as INPUT",
+            hint="its sha256 differs; give the right picture as INPUT",
         )
     with _one_thread():
         if record.frames is None:
@@ -210,10 +215,10 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
 
 
 def refuse_other_kind(output: Path, bits: int) -> None:
-    """Raise a `UsageError` where a degraded picture cannot be written under that name."""
+    """Raise a `UsageError` if a degraded picture cannot be written under that name."""
     suffix = output.suffix.lower()
     if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
-        wanted = ".npy, as the recipe keeps 32-bit values" if bits == 32 else "a picture's"
+        wanted = ".npy, since the recipe keeps 32-bit values" if bits == 32 else "a picture's"
         raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
 
 
@@ -223,7 +228,7 @@ def is_sequence(path: Path) -> bool:
 
 
 def _make(job: DegradeJob, index: int) -> Made:
-    """One input; a picture that fails does not stop the others."""
+    """Process one input; a failure does not stop the others."""
     source = job.inputs[index]
     try:
         with _one_thread():
@@ -245,8 +250,8 @@ def _still(job: DegradeJob, index: int) -> Made:
         if _is_there(job, index, place, digest):
             done = _add(done, skipped=1)
             continue
-        # Whole pictures draw from (seed, index), so that a picture does not change with its place
-        # in a dataset's layout; patches draw each on its own.
+        # The seed of a whole picture is (seed, index), so that it does not depend on the layout;
+        # each patch has a seed of its own.
         rng = np.random.default_rng([job.seed, index] + ([n] if recipe.patches else []))
         height, width = pixels.shape[-2:]
         _refuse_small(source, height, width, recipe)
@@ -268,7 +273,7 @@ def _still(job: DegradeJob, index: int) -> Made:
 
 
 def _average(job: DegradeJob, index: int) -> Made:
-    """Windows of a sequence one after the other, each with a number of frames of its own."""
+    """Average successive windows of a sequence, each with a random number of frames."""
     source, recipe = job.inputs[index], job.recipe
     assert recipe.frames is not None
     low, high = (count // 2 for count in recipe.frames.count)
@@ -306,7 +311,7 @@ def _average(job: DegradeJob, index: int) -> Made:
         wanted = 2 * int(rng.integers(low, high + 1)) + 1
     if not window:
         raise PictureError(
-            f"'{source}' has {len(held)} frames, and {wanted} were to be averaged",
+            f"'{source}' has {len(held)} frames, but {wanted} are to be averaged",
             hint="give a longer video, or a recipe with a smaller frames.count",
         )
     return done
@@ -315,7 +320,7 @@ def _average(job: DegradeJob, index: int) -> Made:
 def _views(
     job: DegradeJob, index: int, sharp: Tensor
 ) -> list[tuple[float, tuple[int, int] | None]]:
-    """Sizes and patches of one picture: all of them, or one drawn size of the whole picture."""
+    """Return sizes and patches of a picture: all of them, or one random size without patches."""
     recipe = job.recipe
     if recipe.patches is None:
         if len(recipe.sizes) == 1:
@@ -336,7 +341,7 @@ def _resized(sharp: Tensor, size: float) -> Tensor:
 def _cut(
     sharp: Tensor, size: float, patch: tuple[int, int] | None, recipe: DegradationRecipe
 ) -> Tensor:
-    """The view of a picture that is degraded."""
+    """Resize a picture and cut out the patch that is degraded."""
     sharp = _resized(sharp, size)
     if patch is None or recipe.patches is None:
         return sharp
@@ -347,7 +352,7 @@ def _cut(
 def _expose(
     frames: list[Tensor], size: float, patch: tuple[int, int] | None, recipe: DegradationRecipe
 ) -> tuple[Tensor, Tensor]:
-    """The mean of frames and the middle one, (1, 3, H, W)."""
+    """Return the mean of the frames and the middle frame, (1, 3, H, W)."""
     between = recipe.frames.between if recipe.frames else 0
     blurred = average(frames, recipe.response, between)[None]
     reference = frames[len(frames) // 2][None].float() / 255
@@ -388,7 +393,7 @@ def _refuse_small(source: Path, height: int, width: int, recipe: DegradationReci
 def _place(
     job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
 ) -> _Place:
-    """Names of a pair in the layout; `number` counts the pairs of one input."""
+    """Return the paths of a pair in the layout; `number` counts the pairs of one input."""
     source, split = job.inputs[index], job.split
     frames = is_sequence(source)
     if frames or job.recipe.patches is not None:
@@ -412,10 +417,10 @@ def _place(
 
 
 def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
-    """Whether an earlier run made this very pair.
+    """Whether an earlier run made this pair.
 
     Raises:
-        PictureError: the pair that is there is of another picture, seed, place among the inputs,
+        PictureError: the existing pair was made from another picture, seed, place among the inputs,
             recipe or motion.
     """
     path = job.output / place.record
@@ -429,17 +434,14 @@ def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
         raise PictureError(str(error), hint="remove it") from error
     if other:
         raise PictureError(
-            f"'{path}' is of another {other}",
-            hint="choose another --output, or resume with the inputs and options it began with",
+            f"'{path}' was made with another {other}",
+            hint="choose another --output, or resume with the original inputs and options",
         )
     return True
 
 
 def _save(
-    job: DegradeJob,
-    place: _Place,
-    pair: tuple[Tensor, Tensor],
-    record: Record,
+    job: DegradeJob, place: _Place, pair: tuple[Tensor, Tensor], record: Record
 ) -> tuple[Path, ...]:
     degraded, reference = pair
     if _single(job):
@@ -454,7 +456,7 @@ def _save(
 
 
 def _write(path: Path, image: Tensor, bits: int) -> None:
-    """A picture, or (H, W, 3) float32 numbers."""
+    """Write a picture, or (H, W, 3) float32 values as .npy."""
     if bits == 32:
         content = io.BytesIO()
         np.save(content, image[0].permute(1, 2, 0).contiguous().numpy())
@@ -475,7 +477,7 @@ def _single(job: DegradeJob) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread inside: sums then have one order, whatever the number of cores and workers."""
+    """Use one thread in the block: results then do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

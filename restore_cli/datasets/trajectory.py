@@ -1,4 +1,4 @@
-"""Koehler's references: the frames of a camera path, a picture file each or one `.mat` for all."""
+"""References of Koehler et al.: frames of a camera path, as picture files or one `.mat` file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import read_image
 
 VARIABLE = "GroundTruth"
-BROKEN = {(1, 3): 30}  # picture, camera path: the frame that is broken in the published set
-LARGEST = 2**30  # values of an array; the published ones have 0.4 * 10^9
+BROKEN = {(1, 3): 30}  # (picture, camera path): frame that is broken in the published set
+LARGEST = 2**30  # most values of an array; the published ones have 0.4 * 10^9
 
 
 def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
-    """Files of the frames in order, else the `.mat` file with all of them, else none."""
+    """Return the files of the frames in order, else the `.mat` file with all of them, else none."""
     name = f"{VARIABLE}{picture}_{path}"
     frames = sorted(folder.rglob(f"{name}_*.png"), key=_number)
     kept = [frame for frame in frames if _number(frame) != BROKEN.get((picture, path))]
@@ -28,7 +28,7 @@ def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
 
 
 def read_references(path: Path) -> list[Tensor]:
-    """What a file holds: one picture (1, 3, H, W) in [0, 1], or all frames of a `.mat` file.
+    """Read one picture (1, 3, H, W) in [0, 1], or all frames of a `.mat` file.
 
     Raises:
         PictureError: unreadable, or without an H x W x 3 x N array `GroundTruth`.
@@ -38,7 +38,9 @@ def read_references(path: Path) -> list[Tensor]:
         return [read_image(path, icc="keep").pixels]
     array = _array(path)
     if array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uf":
-        raise PictureError(f"'{path}': '{VARIABLE}' is {array.dtype} of {array.shape}, no frames")
+        raise PictureError(
+            f"'{path}': '{VARIABLE}' is {array.dtype} of shape {array.shape}, not frames"
+        )
     peak = 255.0 if array.dtype.kind == "u" or array.max() > 1 else 1.0
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > peak:
         raise PictureError(f"'{path}': '{VARIABLE}' has values outside 0 to {peak:g}")
@@ -60,21 +62,21 @@ def _array(path: Path) -> Any:
         raise UsageError(
             f"reading '{path}' needs scipy", hint="pip install 'restore-cli[mat]'"
         ) from error
-    # Whatever a broken file makes scipy raise; reading runs nothing that is in it.
+    # All exceptions that scipy raises for broken files; it executes nothing in them.
     broken = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
     try:
         shapes = {name: shape for name, shape, _ in whosmat(path)}
         if VARIABLE not in shapes:
             raise PictureError(f"'{path}' has no '{VARIABLE}'")
         if np.prod(shapes[VARIABLE], dtype=object) > LARGEST:
-            raise PictureError(f"'{path}': '{VARIABLE}' is of {shapes[VARIABLE]}, too large")
+            raise PictureError(f"'{path}': '{VARIABLE}' is too large: {shapes[VARIABLE]}")
         return loadmat(path, variable_names=[VARIABLE])[VARIABLE]
     except NotImplementedError as error:
         raise PictureError(
             f"'{path}' is a MATLAB 7.3 file", hint="save it in MATLAB with '-v7'"
         ) from error
     except (*broken, MemoryError, OverflowError) as error:
-        raise PictureError(f"'{path}' is no MATLAB file: {error}") from error
+        raise PictureError(f"'{path}' is not a valid MATLAB file: {error}") from error
 
 
 def _number(path: Path) -> int:

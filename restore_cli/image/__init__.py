@@ -1,8 +1,8 @@
-"""Pictures in and out of files.
+"""Reading and writing of pictures.
 
-Read: orientation applied, palettes expanded, profiles converted to sRGB, grey as three equal
-channels, alpha apart, 16 bits kept. Written: the same mode, depth, profile and metadata,
-orientation 1. What a format cannot hold is noted or refused, never dropped in silence.
+Reading applies the orientation, expands palettes, converts profiles to sRGB, turns grey into three
+equal channels, separates alpha and keeps 16 bits. Writing keeps mode, depth, profile and metadata,
+with orientation 1. What a format cannot hold is noted or refused, never dropped silently.
 """
 
 from restore_cli.image.formats import FORMATS, MAX_PIXELS, PHOTO_SUFFIXES

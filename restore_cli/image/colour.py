@@ -1,6 +1,6 @@
-"""Colour profiles: to sRGB for the network, back to the file's own profile afterwards.
+"""Colour profiles: conversion to sRGB for the network, and back to the file's own profile.
 
-Values outside of sRGB are kept: they come out below 0 or above 1.
+Colours outside of sRGB are kept as values below 0 or above 1.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _KNEE = 6 / 29  # of CIE Lab
 
 
 def to_srgb(image: Any, profile: bytes | str) -> Array:
-    """Values of an image in a profile as sRGB.
+    """Convert the values of an image from a profile to sRGB.
 
     Args:
-        image: libvips image of grey, RGB or CMYK, 8 or 16 bits, without alpha.
+        image: libvips image, grey, RGB or CMYK, 8 or 16 bits, without alpha.
         profile: ICC profile, or libvips' name of a built-in one ("cmyk").
 
     Returns:
-        (H, W, 3), unbounded; float64 of 16 bits, else float32.
+        (H, W, 3), unbounded; float64 for 16 bits, else float32.
 
     Raises:
-        VipsError: the profile is broken, or is not for such pixels.
+        VipsError: the profile is broken, or is for another kind of pixels.
     """
     kind = np.float64 if image.format == "ushort" else np.float32
     matrix = matrix_profile(profile) if isinstance(profile, bytes) else None
@@ -59,19 +59,19 @@ def to_srgb(image: Any, profile: bytes | str) -> Array:
 
 
 def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) -> Any:
-    """The opposite of `to_srgb`.
+    """The inverse of `to_srgb`.
 
     Args:
         values: (H, W, 3).
         profile: ICC profile.
-        depth: bits a channel, 8 or 16.
-        grey: whether the values are grey, and were to begin with.
+        depth: bits per channel, 8 or 16.
+        grey: whether the original was grey.
 
     Returns:
-        libvips image in the colours of the profile, which it carries; one channel of grey.
+        libvips image with the profile attached; one channel if grey.
 
     Raises:
-        VipsError: the profile is broken, or works in one direction only.
+        VipsError: the profile is broken, or supports only one direction.
     """
     if (matrix := matrix_profile(profile)) is not None:
         matrix = matrix.of_grey() if grey else matrix
@@ -86,7 +86,7 @@ def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) 
 
 @lru_cache(maxsize=8)
 def is_srgb(profile: bytes, bands: int) -> bool:
-    """Whether a profile says of every colour what sRGB says, to half a step of 8 bits.
+    """Whether a profile equals sRGB to within half a step of 8 bits.
 
     Such pictures need no conversion and keep their exact values.
     """
@@ -106,7 +106,7 @@ def is_srgb(profile: bytes, bands: int) -> bool:
     except VipsError:
         return False
     converted = values * 255
-    # Converted values err by up to 1 in the darkest colours, so the way back is asked as well.
+    # Converted values err by up to 1 in the darkest colours, so the inverse is checked as well.
     return bool(np.abs(converted - grid).max() < 1.5) and bool(
         np.abs(converted - grid).mean() < 0.25 and np.abs(back - grid.astype(float)).max() <= 1
     )
@@ -114,9 +114,9 @@ def is_srgb(profile: bytes, bands: int) -> bool:
 
 @lru_cache(maxsize=8)
 def profile_state(profile: bytes) -> str:
-    """What a profile is good for: "both" ways, "in" (only to sRGB, as of scanners), or "broken".
+    """Return the directions of a profile: "both", "in" (only to sRGB, e.g. scanners) or "broken".
 
-    libvips itself takes another profile for a broken one, without a word.
+    libvips silently replaces a broken profile by another one.
     """
     try:
         ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -130,7 +130,7 @@ def profile_state(profile: bytes) -> str:
 
 
 def with_profile(image: Any, profile: bytes) -> Any:
-    """A copy of a libvips image that carries a profile."""
+    """Return a copy of a libvips image with a profile attached."""
     image = image.copy()
     image.set_type(BLOB, "icc-profile-data", profile)
     return image

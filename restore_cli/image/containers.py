@@ -1,7 +1,7 @@
-"""What files are made of: chunks, segments, directories and boxes, found by parsing.
+"""Parsers of file structures: chunks, segments, directories and boxes.
 
-Every reader here takes bytes that anybody may have made: it ends, it keeps inside of the bytes, and
-what is cut off it leaves out.
+All of them accept hostile input: they terminate, read only inside the given bytes, and ignore
+truncated parts.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_MOST = 10_000  # chunks, segments, boxes or tags of a file; real ones have fewer than a thousand
+_MOST = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
 _DIRECTORIES = 200
 
-# TIFF 6.0, and the types of BigTIFF: bytes of one value.
+# Bytes of one value by type, of TIFF 6.0 and BigTIFF.
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and bodies of the chunks of a PNG, up to what is cut off; pixels without theirs."""
+    """Yield types and bodies of the chunks of a PNG; the bodies of IDAT are left empty."""
     place = 8
-    for _ in range(_MOST * 100):  # IDAT comes in pieces of any size
+    for _ in range(_MOST * 100):  # IDAT can have many small chunks
         head = data[place : place + 8]
         if len(head) < 8:
             return
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if place + 8 + length > len(data):
             return
-        # One piece may hold all pixels: hundreds of megabytes, copied at every look.
+        # One IDAT may have hundreds of megabytes, which would be copied at every call.
         yield kind, b"" if kind == b"IDAT" else data[place + 8 : place + 8 + length]
         place += 12 + length
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk as it stands in a file."""
+    """Return a chunk as it is stored in a file."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_text(keyword: str, value: bytes) -> bytes:
-    """An iTXt chunk without compression, language and translation; the value in UTF-8."""
+    """Return an iTXt chunk without compression, language and translation; the value is UTF-8."""
     return png_chunk(b"iTXt", keyword.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers and bodies of the segments of a JPEG before its pixels."""
+    """Yield markers and bodies of the segments of a JPEG before its pixels."""
     place = 2
     for _ in range(_MOST):
         while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] == b"\xff":
@@ -63,7 +63,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def jpeg_end(data: bytes) -> int:
-    """Where a JPEG's own picture ends; what follows are others, or a video."""
+    """Return the end of the first picture of a JPEG; other pictures or a video may follow."""
     place, within = 2, False
     while 0 <= place < len(data) - 1:
         if within or data[place] != 0xFF:
@@ -82,12 +82,12 @@ def jpeg_end(data: bytes) -> int:
 
 
 def jpeg_segment(marker: int, body: bytes) -> bytes:
-    """A segment as it stands in a file; at most 65,533 bytes."""
+    """Return a segment as it is stored in a file; the body has at most 65,533 bytes."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 
 def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and bodies of the chunks of a WebP."""
+    """Yield types and bodies of the chunks of a WebP."""
     place = 12
     for _ in range(_MOST):
         head = data[place : place + 8]
@@ -103,13 +103,13 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag of a TIFF directory; its values stay in the file, where many may share them.
+    """A tag of a TIFF directory; its values are not copied, since many tags may share them.
 
     Attributes:
-        kind: type of its values, as TIFF numbers them.
-        count: of values.
-        entry: where its entry in the directory stands.
-        start: where its values stand.
+        kind: TIFF's number of the type of its values.
+        count: number of values.
+        entry: offset of its entry in the directory.
+        start: offset of its values.
         size: bytes of its values.
     """
 
@@ -125,11 +125,11 @@ class Directory:
     """A directory of a TIFF, or of EXIF.
 
     Attributes:
-        data: of the whole file.
-        order: "<" or ">", of its bytes.
-        offset: where it stands.
+        data: content of the whole file.
+        order: byte order, "<" or ">".
+        offset: its offset in the file.
         below: tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures.
-        tags: by number.
+        tags: tags by number.
     """
 
     data: bytes
@@ -139,19 +139,19 @@ class Directory:
     tags: dict[int, Tag] = field(default_factory=dict)
 
     def value(self, tag: int) -> bytes:
-        """Bytes of the values of a tag, in the order of the file; empty without it."""
+        """Return the bytes of the values of a tag; empty if there is no such tag."""
         found = self.tags.get(tag)
         return b"" if found is None else self.data[found.start : found.start + found.size]
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """Values of a tag of whole numbers; empty without it."""
+        """Return the values of an integer tag; empty if there is no such tag."""
         found = self.tags.get(tag)
         if found is None or found.kind not in _INTEGERS:
             return ()
         return struct.unpack(f"{self.order}{found.count}{_INTEGERS[found.kind]}", self.value(tag))
 
     def integer(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag of whole numbers."""
+        """Return the first value of an integer tag."""
         return next(iter(self.integers(tag)), default)
 
 
@@ -159,7 +159,7 @@ POINTERS = (330, 34665, 34853, 40965)  # SubIFDs, EXIF, GPS, Interoperability
 
 
 def tiff_directories(data: bytes) -> list[Directory]:
-    """The directories of a TIFF, a BigTIFF or an EXIF block: the chain first, then those below."""
+    """Return the directories of a TIFF, BigTIFF or EXIF block: the chain, then subdirectories."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 8:
         return []
@@ -190,7 +190,7 @@ def tiff_directories(data: bytes) -> list[Directory]:
 
 
 def first_directory(data: bytes) -> Directory:
-    """The first of `tiff_directories`; an empty one where there is none."""
+    """Return the first of `tiff_directories`, or an empty one if there is none."""
     return next(iter(tiff_directories(data)), Directory(b"", "<", 0, 0))
 
 
@@ -220,7 +220,7 @@ def _directory(
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """Boxes of ISO/IEC 14496-12: type, and where the body begins and ends."""
+    """Yield the boxes of ISO/IEC 14496-12: type, start and end of the body."""
     end = len(data) if end is None else min(end, len(data))
     for _ in range(_MOST):
         if start + 8 > end:
@@ -237,14 +237,14 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 @dataclass(slots=True)
 class Heif:
-    """What an AVIF or HEIC holds, by ISO/IEC 23008-12.
+    """The items of an AVIF or HEIC, by ISO/IEC 23008-12.
 
     Attributes:
-        primary: number of the picture that is shown.
-        items: type of every item, by number; pictures are hvc1, av01, grid, iden, ...
-        media: of items of the type mime.
-        properties: of every item: type and body.
-        refers: (type, from, to), e.g. thmb, auxl, cdsc, dimg.
+        primary: number of the primary picture.
+        items: type of every item by number; pictures are hvc1, av01, grid, iden, ...
+        media: media type of items of type mime.
+        properties: properties of every item, as (type, body).
+        refers: references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
     """
 
     primary: int = 0
@@ -254,19 +254,19 @@ class Heif:
     refers: list[tuple[bytes, int, int]] = field(default_factory=list)
 
     def pictures(self) -> list[int]:
-        """Items that are pictures of their own: no thumbnails, masks or tiles of another."""
+        """Return the pictures, without thumbnails, masks and tiles of other pictures."""
         parts = {origin for kind, origin, _ in self.refers if kind in (b"thmb", b"auxl", b"prem")}
         parts |= {target for kind, _, target in self.refers if kind == b"dimg"}
         kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1")
         return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
 
     def of_primary(self, kind: bytes) -> list[bytes]:
-        """Bodies of the primary picture's properties of a type."""
+        """Return the bodies of the primary picture's properties of a type."""
         return [body for name, body in self.properties.get(self.primary, []) if name == kind]
 
 
 def read_heif(data: bytes) -> Heif:
-    """The items of an AVIF or HEIC; what is broken is left out."""
+    """Read the items of an AVIF or HEIC; broken parts are left out."""
     heif = Heif()
     for kind, start, stop in boxes(data):
         if kind == b"meta":

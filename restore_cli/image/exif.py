@@ -1,4 +1,4 @@
-"""EXIF and TIFF tags: changed where they stand, or built anew, with tags nobody knows included."""
+"""Edits EXIF and TIFF tags in place, or builds new blocks; unknown tags are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import ExifTags
 
 from restore_cli.image.containers import Directory, first_directory, tiff_directories
 
-# Bytes of what is turned round where the order of bytes changes; of rationals each half.
+# Bytes of the units that are reversed if the byte order changes; rationals have two units.
 _UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 _ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
@@ -27,7 +27,7 @@ GEO_TAGS = {
     42113: "GDAL_NODATA",
     50844: "RPCCoefficients",
 }
-# How pixels are stored, and what has a place of its own; all other tags describe the picture.
+# Tags on the storage of pixels, and tags that are handled elsewhere; others describe the picture.
 _STORAGE = frozenset(
     {
         *range(254, 260),
@@ -40,19 +40,19 @@ _STORAGE = frozenset(
     }
 )
 
-Tags = dict[int, Any]  # (type, bytes of the values), or Tags of a directory below
+Tags = dict[int, Any]  # (type, bytes of the values), or the Tags of a subdirectory
 
 
 def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | None:
-    """An EXIF block that says what is true of a restored picture; None if it is broken.
+    """Update an EXIF block for a restored picture; None if it is broken.
 
-    Values keep their places: maker notes, which point into the block, stay whole.
+    Values keep their offsets, so that maker notes, which point into the block, stay valid.
 
     Args:
-        exif: from the order of bytes on.
+        exif: block, beginning with the byte order.
         level: "all", "standard" or "private"; see `writing.Encoding`.
-        width: of the picture that will be written.
-        height: likewise.
+        width: width of the restored picture.
+        height: height of the restored picture.
     """
     directories = tiff_directories(exif)
     if not directories or exif[2:4] not in (b"*\0", b"\0*"):
@@ -87,7 +87,7 @@ def _set(block: bytearray, directory: Directory, tag: int, kind: int, value: int
 
 
 def _blank(block: bytearray, directory: Directory) -> None:
-    """Overwrite what a directory holds, so that it is not found by those who look for it."""
+    """Overwrite the values of a directory, so that they cannot be recovered from the file."""
     start = directory.integer(_PREVIEW_AT)
     length = directory.integer(_PREVIEW_BYTES)
     places = [(tag.start, tag.size) for tag in directory.tags.values()] + [(start, length)]
@@ -118,12 +118,12 @@ def _remove(block: bytearray, directory: Directory, removed: frozenset[int]) -> 
 
 
 def is_private_tag(name: str) -> bool:
-    """Whether a name in an inventory is of a tag that `--metadata private` leaves out."""
+    """Whether `--metadata private` leaves out the tag of that name."""
     return name.startswith("GPS") or name in {tag_name(tag, 0) for tag in _PRIVATE}
 
 
 def tag_name(tag: int, below: int) -> str:
-    """What a tag is called; its number where it has no name.
+    """Return the name of a tag; its number if it has none.
 
     >>> tag_name(271, 0), tag_name(1, 34853), tag_name(64000, 0)
     ('Make', 'GPSLatitudeRef', 'tag 64000')
@@ -133,7 +133,7 @@ def tag_name(tag: int, below: int) -> str:
 
 
 def tag_names(directories: list[Directory]) -> set[str]:
-    """Names of the tags that describe a picture, in a TIFF or an EXIF block."""
+    """Return the names of the tags that describe a picture, of a TIFF or an EXIF block."""
     first = directories[:1] + [one for one in directories if one.below in (EXIF_IFD, GPS_IFD)]
     return {
         tag_name(tag, directory.below)
@@ -144,9 +144,9 @@ def tag_names(directories: list[Directory]) -> set[str]:
 
 
 def tags_of(data: bytes, *, order: str = "<") -> Tags:
-    """Tags that describe a picture, of a TIFF or an EXIF block, in an order of bytes.
+    """Return the tags that describe a picture, of a TIFF or an EXIF block, in a byte order.
 
-    Maker notes are left out: they point into the file that they were in.
+    Maker notes are left out, since they contain offsets into their file.
     """
     directories = tiff_directories(data)
     if not directories:
@@ -176,22 +176,22 @@ def _turned(value: bytes, kind: int, before: str, after: str) -> bytes:
 
 
 def geo_tags(data: bytes) -> Tags:
-    """Tags of GeoTIFF and of GDAL, little-endian."""
+    """Return the tags of GeoTIFF and GDAL, little-endian."""
     own = _own(first_directory(data), "<", set())
     return {tag: value for tag, value in own.items() if tag in GEO_TAGS}
 
 
 def scaled_geo(tags: Tags, across: float, down: float) -> Tags:
-    """GeoTIFF tags of a picture that became larger; GeoTIFF 1.1, annex B.6.
+    """Return the GeoTIFF tags of an enlarged picture; GeoTIFF 1.1, annex B.6.
 
     Args:
-        tags: of `geo_tags`.
-        across: new columns over old ones.
-        down: new rows over old ones.
+        tags: result of `geo_tags`.
+        across: ratio of new to old columns.
+        down: ratio of new to old rows.
     """
     result = {tag: value for tag, value in tags.items() if tag != 50844}
     keys = _numbers(tags.get(34735), "H")
-    # Whether numbers of pixels are those of corners (1, or nothing) or of centres (2).
+    # Whether pixel coordinates refer to corners (1, or absent) or centres (2).
     centres = any(keys[n] == 1025 and keys[n + 3] == 2 for n in range(4, len(keys) - 3, 4))
     shift = 0.5 if centres else 0.0
     if scale := _numbers(tags.get(33550), "d"):
@@ -228,11 +228,11 @@ def _doubles(values: list[float]) -> tuple[int, bytes]:
 
 
 def build_exif(tags: Tags, *, largest: int | None = None) -> bytes:
-    """An EXIF block, little-endian.
+    """Build an EXIF block, little-endian.
 
     Args:
-        tags: as of `tags_of`.
-        largest: bytes of a value; larger ones are left out. None for all.
+        tags: tags as returned by `tags_of`.
+        largest: values of more bytes are left out; None to keep all.
     """
     block = bytearray(b"II*\0\x08\0\0\0")
     _append(block, _small(tags, largest))
@@ -250,26 +250,26 @@ def _small(tags: Tags, largest: int | None) -> Tags:
 
 
 def resolution_block(across: float, down: float) -> bytes:
-    """A block that says dots an inch, and nothing else."""
+    """Build a block that contains only the resolution, in dots per inch."""
     numbers = [struct.pack("<II", round(dots * 100), 100) for dots in (across, down)]
     return build_exif({282: (5, numbers[0]), 283: (5, numbers[1]), 296: (3, b"\2\0")})
 
 
 def text_of(block: bytes, tag: int) -> str:
-    """Text of a tag of the first directory, without what cannot be printed; "" without it."""
+    """Return the printable text of a tag of the first directory; "" if there is no such tag."""
     value = first_directory(block).value(tag)
     text = value.split(b"\0")[0].decode("utf-8", "replace").strip()
     return "".join(letter for letter in text if letter.isprintable())
 
 
 def orientation_of(block: bytes | None) -> int:
-    """The orientation as EXIF counts it; 1, upright, where the block says nothing valid."""
+    """Return the EXIF orientation; 1 (upright) if it is missing or invalid."""
     found = first_directory(block or b"").integer(_ORIENTATION, 1)
     return found if 1 <= found <= 8 else 1
 
 
 def dots_per_inch(block: bytes) -> float | None:
-    """Horizontal resolution that an EXIF block or a TIFF says; None without a unit."""
+    """Return the horizontal resolution of an EXIF block or a TIFF; None without a unit."""
     first = first_directory(block)
     unit, value = first.integer(296, 2), first.value(282)
     if unit not in (2, 3) or len(value) < 8:
@@ -280,11 +280,11 @@ def dots_per_inch(block: bytes) -> float | None:
 
 
 def add_to_tiff(data: bytes, tags: Tags) -> bytes:
-    """A TIFF whose first directory has more tags; it is written anew at the end.
+    """Add tags to the first directory of a TIFF, which is rewritten at the end of the file.
 
     Args:
-        data: little-endian, not BigTIFF, whose values are less than 4 GB away.
-        tags: to add, or to put in place of others.
+        data: a little-endian TIFF under 4 GB; others are returned unchanged.
+        tags: tags to add or to replace.
     """
     directories = tiff_directories(data)
     if data[:4] != b"II*\0" or not directories or len(data) > 2**32 - 2**24:
@@ -301,7 +301,7 @@ def add_to_tiff(data: bytes, tags: Tags) -> bytes:
 
 
 def _append(block: bytearray, tags: Tags, kept: dict[int, bytes] | None = None) -> int:
-    """Put a directory, its values behind it, at the end; return where it stands."""
+    """Append a directory and its values; return its offset."""
     entries = dict(kept or {})
     place = len(block)
     count = len(entries) + len(tags)

@@ -1,4 +1,4 @@
-"""What in a folder is a picture, and in which order: the one place that decides it."""
+"""Lists the pictures in folders, in natural order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from restore_cli.errors import UsageError
 from restore_cli.image.formats import PHOTO_SUFFIXES
 
-# Folders that systems make for themselves: bins, snapshots, thumbnails. They hold copies.
+# Folders of operating systems: trash, snapshots, thumbnails. They contain copies.
 _SYSTEM = frozenset(
     {
         *("__macosx", "$recycle.bin", "recycler", "recycled", "system volume information"),
@@ -20,10 +20,9 @@ _SYSTEM = frozenset(
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none that a person put there to be worked on.
+    """Whether a file or folder is hidden, or belongs to the operating system.
 
-    Names that begin with a dot (AppleDouble files, thumbnails and trash among them), and folders
-    of the system.
+    Hidden names begin with a dot; among them are AppleDouble files, thumbnails and trash.
 
     >>> is_hidden("._a.png"), is_hidden("@eaDir"), is_hidden("a.png")
     (True, True, False)
@@ -32,7 +31,7 @@ def is_hidden(name: str) -> bool:
 
 
 def by_number(path: Path) -> list[tuple[tuple[str | int, ...], str]]:
-    """A key to sort by: numbers in names count as numbers.
+    """Return a sort key for natural order: digits in names are compared as numbers.
 
     >>> [p.name for p in sorted(map(Path, ("10.png", "2.png", "1.png")), key=by_number)]
     ['1.png', '2.png', '10.png']
@@ -50,16 +49,16 @@ def list_pictures(
     suffixes: Collection[str] = PHOTO_SUFFIXES,
     enter: Callable[[Path], bool] = lambda relative: True,
 ) -> list[Path]:
-    """The pictures in a folder, those of a folder in it together, in the order of their numbers.
+    """Return the pictures in a folder in natural order; those of each subfolder are together.
 
     Args:
-        folder: to look into.
-        recursive: with all folders in it; links to folders are not followed, so loops end.
-        suffixes: lower-case, of names that are taken.
-        enter: whether to look into a folder, given its path below the one that was given.
+        folder: folder to search.
+        recursive: whether to search subfolders; links to folders are not followed.
+        suffixes: accepted suffixes in lower case.
+        enter: whether to search a subfolder, given its relative path.
 
     Raises:
-        UsageError: a folder cannot be looked into.
+        UsageError: a folder cannot be read.
     """
     try:
         return list(_walk(folder, Path(), recursive, suffixes, enter))
@@ -68,10 +67,10 @@ def list_pictures(
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The folders in a folder that are no system's, in the order of their numbers.
+    """Return the subfolders of a folder in natural order, without hidden ones.
 
     Raises:
-        UsageError: it cannot be looked into.
+        UsageError: the folder cannot be read.
     """
     try:
         found = [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
@@ -82,8 +81,8 @@ def list_folders(folder: Path) -> list[Path]:
 
 def _unreadable(error: OSError) -> UsageError:
     return UsageError(
-        f"cannot look into '{error.filename}': {error.strerror}",
-        hint="make it readable, or leave it out with --exclude NAME",
+        f"cannot read the folder '{error.filename}': {error.strerror}",
+        hint="make it readable, or exclude it with --exclude NAME",
     )
 
 

@@ -1,4 +1,4 @@
-"""What each file format is called, looks like and can hold."""
+"""File formats: names, suffixes, signatures and limits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Format:
     """A format that is read and written.
 
     Attributes:
-        suffixes: of names, the usual one first.
-        longest_side: pixels.
-        depth: most bits a channel.
-        alpha: whether transparency fits.
-        cmyk: whether four inks fit.
-        least_bytes: of a file over bytes of its pixels: half of the least that 24 photos, blurred
-            and enlarged by bicubic, gave, so that a disk is called full only where it is.
+        suffixes: suffixes, the usual one first.
+        longest_side: longest side in pixels.
+        depth: most bits per channel.
+        alpha: whether transparency is supported.
+        cmyk: whether CMYK is supported.
+        least_bytes: smallest ratio of file size to bytes of pixels, for the check of disk space:
+            half of the minimum over 24 photos, blurred and enlarged by bicubic interpolation.
     """
 
     suffixes: tuple[str, ...]
@@ -48,12 +48,12 @@ VIDEO_SUFFIXES = frozenset(
         *(".mxf", ".dv", ".f4v"),
     }
 )
-PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # of what is taken from a folder
+PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
 OTHER_SUFFIXES = frozenset(
     [".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"]
-)  # pictures, but not ours to write
+)  # pictures that are not supported
 
-# How files begin. HEIF's brands come after the length of the first box.
+# Signatures at the beginning of files. HEIF's brands come after the length of the first box.
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -71,14 +71,14 @@ _BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys(
 
 
 def recognise(head: bytes) -> str | None:
-    """The format of a file by its first 32 bytes, whatever its name; None if it is no picture."""
+    """Recognise the format of a file by its first 32 bytes; None if it is not a known picture."""
     for magic, key in _MAGIC.items():
         if head.startswith(magic):
             return key
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        # The general brand may stand first; what is inside then comes among the compatible ones.
+        # The major brand may be generic; the specific one is then among the compatible brands.
         brands = [head[8:12], *(head[n : n + 4] for n in range(16, 32, 4))]
         known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
         return "avif" if "avif" in known else known[0] if known else None

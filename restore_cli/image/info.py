@@ -1,4 +1,4 @@
-"""Facts about a file that its header tells, without decoding it."""
+"""Facts about a picture from its header, without decoding it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _MAKE, _MODEL = 271, 272
 
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
-    """What a file is.
+    """Facts about a picture.
 
     Attributes:
-        format: name.
+        format: name of the format.
         width: pixels, upright.
         height: pixels, upright.
-        depth: bits a channel.
-        colours: "grey", "rgb", "cmyk", or what else libvips calls it.
+        depth: bits per channel.
+        colours: "grey", "rgb" or "cmyk".
         alpha: whether it has transparency.
-        profile: what the colour profile calls itself; None without one.
-        dpi: horizontal; None where the file does not say.
-        orientation: as EXIF counts them; 1 is upright.
-        dynamic_range: "PQ" or "HLG"; None for the usual one.
-        camera: maker and model; None where EXIF does not say.
-        gps: whether EXIF says where it was taken.
-        metadata: kinds of the inventory: EXIF, XMP, IPTC, text, ...
-        inventory: "kind: names" of everything that it carries.
-        provenance: how `restore` made it; empty where it did not.
+        profile: description in the colour profile; None without a profile.
+        dpi: horizontal resolution; None if the file does not state it.
+        orientation: EXIF orientation; 1 is upright.
+        dynamic_range: "PQ" or "HLG"; None for standard dynamic range.
+        camera: maker and model; None if EXIF does not state them.
+        gps: whether EXIF contains GPS data.
+        metadata: kinds of metadata: EXIF, XMP, IPTC, text, ...
+        inventory: "kind: names" of all metadata.
+        provenance: how `restore` made it; empty if it did not.
     """
 
     format: str
@@ -61,7 +61,7 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
     """Read the header of a picture.
 
     Raises:
-        PictureError: not a picture, or none that would be restored.
+        PictureError: not a picture, or one that cannot be restored.
     """
     header = open_header(read_bytes(path), str(path), max_pixels=max_pixels)
     metadata = header.metadata
@@ -88,9 +88,9 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
 
 
 def provenance_of(path: Path) -> dict[str, str]:
-    """How `restore` made a file; empty where it did not, or where it is no picture."""
+    """Return how `restore` made a file; empty if it did not, or if it is not a picture."""
     try:
-        header = open_header(read_bytes(path), str(path), max_pixels=2**62)  # of the header only
+        header = open_header(read_bytes(path), str(path), max_pixels=2**62)  # nothing is decoded
         return read_provenance(header.metadata)
     except PictureError:
         return {}

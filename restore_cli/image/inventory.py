@@ -1,6 +1,6 @@
-"""What a file carries besides its pixels, by parsing its container; for inputs and outputs alike.
+"""Inventories of everything that a file contains besides its pixels, by parsing its container.
 
-The difference of two inventories is what was lost on the way, whatever lost it.
+The difference of the inventories of input and output is what was lost, whatever the cause.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from restore_cli.image.xmp import (
 )
 from restore_cli.wording import listed
 
-Item = tuple[str, str]  # kind, and which one of it
-# Chunks of PNG that are pixels, or have an entry of their own below.
+Item = tuple[str, str]  # kind and name
+# Chunks of PNG that are pixels, or that other entries describe.
 _PNG = frozenset(
     b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
 ) | {b"sBIT", b"hIST", b"bKGD"}
 _WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"
-_MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a map of depth"}
-_USUAL = 72  # dots an inch, which viewers assume where nothing is said
-_SHOWN = 6  # names of one kind that a note lists
+_MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
+_USUAL = 72  # dots per inch, which viewers assume by default
+_SHOWN = 6  # most names of one kind that a note lists
 
 
 def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
-    """The inventory of a file.
+    """Return the inventory of a file.
 
     Args:
-        data: the file.
+        data: content of the file.
         key: its format.
-        parts: of it, where they are here already.
+        parts: its parts, if they were read already.
     """
     parts = parts or read_parts(data, key)
     found: set[Item] = set(_described(parts))
@@ -85,7 +85,7 @@ def _of_exif(block: bytes | None) -> Iterable[Item]:
     directories = tiff_directories(block or b"")
     yield from (("EXIF", name) for name in tag_names(directories))
     if block is not None and not directories:
-        yield "EXIF", "that is broken"
+        yield "EXIF", "(broken)"
     if any(n and not one.below for n, one in enumerate(directories)):
         yield "preview", ""
 
@@ -93,7 +93,7 @@ def _of_exif(block: bytes | None) -> Iterable[Item]:
 def _of_xmp(raw: bytes | None) -> Iterable[Item]:
     packet = None if raw is None else Packet.parse(raw)
     if raw is not None and packet is None:
-        yield "XMP", "that is not understood"
+        yield "XMP", "(broken)"
     for name in packet.names() if packet else ():
         if is_preview_property(name):
             yield "preview", ""
@@ -118,7 +118,7 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
     if b"hdrgm" in rest or b"HDRGainMap" in rest:
         yield "beside it", "a gain map"
     elif rest and not rest.startswith(b"\xff\xd8") and b"ftyp" not in rest[:64]:
-        yield "beside it", f"{len(rest)} bytes behind its end"
+        yield "beside it", f"{len(rest)} bytes after its end"
 
 
 def _of_heif(data: bytes) -> Iterable[Item]:
@@ -136,7 +136,7 @@ def _of_heif(data: bytes) -> Iterable[Item]:
                 if any(word in body for body in said):
                     yield "beside it", what
             if any(b"auxid:2" in body for body in said):
-                yield "beside it", "a map of depth"
+                yield "beside it", "a depth map"
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0:
@@ -144,11 +144,11 @@ def _of_heif(data: bytes) -> Iterable[Item]:
 
 
 def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
-    """What did not come through, as one note; none where all did, or was not wanted.
+    """Return one note on what was lost unintentionally, or none.
 
     Args:
-        before: of the input.
-        after: of the output.
+        before: inventory of the input.
+        after: inventory of the output.
         level: "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     gone: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""IPTC records and the blocks of Photoshop that JPEGs keep them in."""
+"""IPTC records, and Photoshop's resource blocks, which contain them in JPEGs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 PHOTOSHOP = b"Photoshop 3.0\0"
 RECORDS = 0x0404  # the resource that holds IPTC's plain records
-# Resolution, previews, ICC, EXIF, XMP and digests: said elsewhere, or no longer true.
+# Resolution, previews, ICC, EXIF, XMP and digests: stored elsewhere, or no longer valid.
 _TOLD_ELSEWHERE = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0425})
 _SEGMENT = 65_000
 Resource = tuple[int, bytes]
 
 
 def resources(block: bytes) -> Iterator[Resource]:
-    """Photoshop's image resources: number and content, up to what is cut off."""
+    """Yield Photoshop's image resources as (number, content), without truncated ones."""
     place = 0
     while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
         (number,) = struct.unpack_from(">H", block, place + 4)
@@ -28,7 +28,7 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
-    """IPTC's records, and the other resources that are still true of a restored picture."""
+    """Return the IPTC records, and the other resources that are valid for a restored picture."""
     found = list(resources(block))
     records = next((content for number, content in found if number == RECORDS), None)
     others = [one for one in found if one[0] != RECORDS and one[0] not in _TOLD_ELSEWHERE]
@@ -36,7 +36,7 @@ def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
 
 
 def join_photoshop(records: bytes | None, others: Iterable[Resource]) -> bytes:
-    """The opposite of `split`; empty for nothing."""
+    """The inverse of `split_photoshop`; empty if there is nothing to write."""
     held = ([(RECORDS, records)] if records else []) + list(others)
     return b"".join(
         b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + bytes(len(content) % 2)
@@ -45,13 +45,13 @@ def join_photoshop(records: bytes | None, others: Iterable[Resource]) -> bytes:
 
 
 def photoshop_segments(block: bytes) -> Iterator[bytes]:
-    """A block in pieces that fit into the segments of a JPEG."""
+    """Split a block into pieces that fit into the segments of a JPEG."""
     for start in range(0, len(block), _SEGMENT):
         yield PHOTOSHOP + block[start : start + _SEGMENT]
 
 
 def iptc_datasets(records: bytes) -> dict[str, bytes]:
-    """Values by number, e.g. 2:120 the caption; several values of one number together."""
+    """Return values by number, e.g. 2:120 for the caption; repeated values are joined."""
     found: dict[str, bytes] = {}
     place = 0
     while place + 5 <= len(records) and records[place] == 0x1C:

@@ -1,6 +1,6 @@
-"""Colour profiles of a matrix and curves, in float64: what goes through one and back is the same.
+"""Matrix/TRC colour profiles in float64, so that a conversion and its inverse are lossless.
 
-libvips and LittleCMS hand over CIE Lab in 16 bits, whose steps are 150 of 65535 wide in the
+libvips and LittleCMS pass CIE Lab in 16 bits, whose steps correspond to 150 of 65535 in the
 shadows. Layout and arithmetic: ICC.1:2022, 8.3, 10.6 (curv), 10.18 (para), Annex F.3.
 """
 
@@ -30,8 +30,8 @@ D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
-_WHITE = TO_XYZ.sum(1, keepdims=True)  # D50, as exactly as sRGB's own white is
-_STEPS = 65536  # entries of a curve as it is evaluated: one for every value of 16 bits
+_WHITE = TO_XYZ.sum(1, keepdims=True)  # sRGB's white in XYZ, which is D50 up to rounding
+_STEPS = 65536  # entries of an evaluated curve: one for every 16-bit value
 _ROWS = 1 << 20  # pixels that are converted at once
 _MOST_TAGS = 1000
 # Parameters of a parametric curve by its type: ICC.1:2022, table 68.
@@ -40,11 +40,11 @@ _PARAMETERS = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}
 
 @dataclass(frozen=True, eq=False)
 class MatrixProfile:
-    """A profile of a matrix and curves, or of one curve of grey.
+    """A profile with a matrix and curves, or with one curve for grey.
 
     Attributes:
-        matrix: (3, channels), from light of the device to XYZ at D50.
-        curves: (channels, 65536), light in [0, 1] of every value; it never falls.
+        matrix: (3, channels), from linear device values to XYZ at D50.
+        curves: (channels, 65536), linear value in [0, 1] of every encoded value; non-decreasing.
     """
 
     matrix: Array
@@ -56,11 +56,11 @@ class MatrixProfile:
         return len(self.curves)
 
     def of_grey(self) -> MatrixProfile:
-        """What it says of grey pictures: the curve of green."""
+        """Return the profile for grey pictures, which has the curve of green."""
         return MatrixProfile(_WHITE, self.curves[self.channels // 2 :][:1])
 
     def to_srgb(self, values: NDArray[Any]) -> Array:
-        """Whole numbers (H, W, channels) of 8 or 16 bits -> sRGB (H, W, 3), unbounded."""
+        """(H, W, channels) integers of 8 or 16 bits -> sRGB (H, W, 3), unbounded."""
         step = 257 if values.dtype == np.uint8 else 1
         tables = self.curves[:, ::step]
         mixed = (FROM_XYZ @ self.matrix).T
@@ -72,7 +72,7 @@ class MatrixProfile:
         return result
 
     def from_srgb(self, values: NDArray[Any], depth: int) -> NDArray[Any]:
-        """The opposite: sRGB (H, W, 3) -> whole numbers (H, W, channels) of `depth` bits."""
+        """The inverse: sRGB (H, W, 3) -> (H, W, channels) integers of `depth` bits."""
         top, kind = (255, np.uint8) if depth == 8 else (65535, np.uint16)
         luminance = TO_XYZ[1:2].T
         grey = self.channels == 1
@@ -92,14 +92,14 @@ def _strips(shape: tuple[int, ...]) -> list[slice]:
 
 
 def encode_srgb(linear: Array) -> Array:
-    """Light (..., channels), of any size and sign, as sRGB of the same shape."""
+    """Encode linear light (..., channels), unbounded, as sRGB of the same shape."""
     size = np.abs(linear)
     curve = 1.055 * size ** (1 / 2.4) - 0.055
     return np.copysign(np.where(size <= 0.0031308, 12.92 * size, curve), linear)
 
 
 def decode_srgb(values: Array) -> Array:
-    """The opposite of `encode_srgb`: sRGB (..., channels), unbounded, as light."""
+    """The inverse of `encode_srgb`: sRGB (..., channels), unbounded, as linear light."""
     size = np.abs(values)
     curve = ((size + 0.055) / 1.055) ** 2.4
     return np.copysign(np.where(size <= 12.92 * 0.0031308, size / 12.92, curve), values)
@@ -107,7 +107,7 @@ def decode_srgb(values: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def matrix_profile(profile: bytes) -> MatrixProfile | None:
-    """A profile as a matrix and curves; None where it is of another kind, or broken."""
+    """Parse a matrix/TRC profile; None if it is of another kind, or broken."""
     tags = _tags(profile)
     space, connection = profile[16:20], profile[20:24]
     if any(name in tags for name in (b"A2B0", b"A2B1", b"A2B2", b"D2B0", b"D2B1")):
@@ -151,7 +151,7 @@ def _xyz(body: bytes) -> Array:
 
 
 def _curve(body: bytes) -> Array:
-    """The curve's linear values at 65536 even steps."""
+    """Return the curve's linear values at 65536 equally spaced steps."""
     x: Array = np.linspace(0, 1, _STEPS)
     if body[:4] == b"curv":
         (count,) = struct.unpack(">I", body[8:12])
@@ -192,16 +192,16 @@ def make_profile(
     *,
     grey: bool = False,
 ) -> bytes:
-    """A profile for colours that a file describes by other means.
+    """Make a profile for colours that a file describes by other means.
 
     Args:
-        name: for people, ASCII.
+        name: description, ASCII.
         corners: chromaticities x, y of white, red, green and blue.
         curve: an exponent, or the parameters g, a, b, c, d of ICC's parametric curve 3.
-        grey: a profile for grey pictures.
+        grey: whether the profile is for grey pictures.
 
     Raises:
-        ValueError: the chromaticities span no colours.
+        ValueError: the chromaticities are degenerate.
     """
     linear = np.array([_lift(x, y) for x, y in corners]).T
     white, primaries = linear[:, 0], linear[:, 1:]

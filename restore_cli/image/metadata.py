@@ -1,7 +1,7 @@
-"""EXIF, XMP, IPTC and text from one file into another: made true of the new picture, then put in.
+"""Copies EXIF, XMP, IPTC and text to the new file, updated for the restored picture.
 
-libvips writes pixels and profile only: its EXIF goes through libexif, which loses tags that it does
-not know and blocks over 64 kB, and it truncates IPTC in TIFF.
+libvips writes only pixels and profile: its EXIF passes through libexif, which loses unknown tags
+and blocks over 64 kB, and it truncates IPTC in TIFF.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from restore_cli.image.xmp import (
 
 MM_PER_INCH = 25.4
 _KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
-_USUAL = (72.0, 72.0)  # dots an inch: some number must be written, and viewers assume this one
-_EXIF_ROOM = 65_527  # bytes of EXIF in a segment of a JPEG
-_LARGE_VALUE = 4096  # bytes, of a value that goes where a block has no room
+_USUAL = (72.0, 72.0)  # dots per inch, written by default since viewers assume it
+_EXIF_ROOM = 65_527  # most bytes of EXIF in a segment of a JPEG
+_LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
 
 
 def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadata:
-    """What a file says besides pixels.
+    """Read the metadata of a file.
 
     Args:
         header: libvips image, not decoded.
-        content: the bytes behind it: a PNG where libvips does not read the file itself.
-        data: the file's own bytes.
+        content: the bytes that libvips reads: the file, or a PNG if libvips cannot read it.
+        data: content of the file.
         key: its format.
     """
     parts = read_parts(content, "png" if key in ("bmp", "heic") else key)
     upright = not header.get_typeof("orientation") or header.get("orientation") == 1
-    # Not by get_fields: names that are not UTF-8, as of a bent PNG's text, raise there.
+    # Not by get_fields, which raises if a name is not UTF-8, e.g. of text in a damaged PNG.
     profile = header.get("icc-profile-data") if header.get_typeof("icc-profile-data") else None
     return Metadata(
         exif=parts.exif,
@@ -71,7 +71,7 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         aspect=parts.aspect,
         text=tuple(parts.text),
         comment=parts.comment,
-        geo=tuple(parts.geo.items()) if upright else (),  # they name rows and columns
+        geo=tuple(parts.geo.items()) if upright else (),  # they refer to rows and columns
         size=(header.height, header.width),
         inventory=take(data, key, parts),
     )
@@ -86,15 +86,15 @@ def made_true(
     height: int,
     width: int,
 ) -> tuple[Metadata, Packet | None]:
-    """Metadata that is true of a restored picture of that size, and its XMP.
+    """Return the metadata and the XMP of a restored picture.
 
     Args:
-        metadata: of the picture that was restored.
-        facts: how it was made; see `provenance.add_to_packet`.
-        key: format that it will be written in.
+        metadata: metadata of the input.
+        facts: how the picture was made; see `provenance.add_to_packet`.
+        key: format of the output.
         level: "all", "standard", "private" or "none"; see `writing.Encoding`.
-        height: pixels of the new picture.
-        width: likewise.
+        height: height of the restored picture.
+        width: width of the restored picture.
     """
     if level == "none":
         kept = Metadata(
@@ -110,7 +110,7 @@ def made_true(
     if block is not None:
         block = edit_exif(block, level=level, width=width, height=height)
     if block is None and metadata.dpi and key in ("webp", "avif"):
-        block = resolution_block(*metadata.dpi)  # they have no other place for it
+        block = resolution_block(*metadata.dpi)  # these formats store it only in EXIF
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
     if packet is not None:
         packet = edited_packet(packet, level=level, width=width, height=height)
@@ -127,13 +127,13 @@ def made_true(
 
 
 def prepared(image: Any, metadata: Metadata, key: str, packet: Packet | None) -> tuple[Any, int]:
-    """A libvips image with its resolution, and for AVIF all else, and the flags to save it with.
+    """Attach the resolution, and for AVIF all metadata, to a libvips image; also return save flags.
 
     Args:
-        image: to be saved.
-        metadata: of `made_true`.
-        key: format.
-        packet: its XMP.
+        image: image to save.
+        metadata: result of `made_true`.
+        key: format of the output.
+        packet: XMP of the output.
     """
     dpi = metadata.dpi or _USUAL
     image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)
@@ -148,7 +148,7 @@ def prepared(image: Any, metadata: Metadata, key: str, packet: Packet | None) ->
 
 
 def _attach_exif(image: Any, block: bytes) -> None:
-    """EXIF as libvips keeps it: it writes the tags that are fields too, and drops all others."""
+    """Attach EXIF as libvips' fields: libvips writes only the tags that are fields as well."""
     if len(block) > _EXIF_ROOM:
         block = build_exif(tags_of(block), largest=_LARGE_VALUE)
     try:
@@ -159,17 +159,17 @@ def _attach_exif(image: Any, block: bytes) -> None:
             if name.startswith("exif-"):
                 image.set_type(there.get_typeof(name), name, there.get(name))
     except (VipsError, UnicodeDecodeError):
-        return  # the inventories tell
+        return  # the loss shows in the inventories
     image.set_type(INTEGER, "orientation", 1)
 
 
 def embed(data: bytes, key: str, metadata: Metadata, packet: Packet | None) -> bytes:
-    """A file that was written without metadata, with them.
+    """Insert metadata into a file that was written without.
 
     Args:
-        data: of libvips.
-        key: format.
-        metadata: of `made_true`.
+        data: file written by libvips.
+        key: its format.
+        metadata: result of `made_true`.
         packet: its XMP.
     """
     if key == "png":
@@ -182,7 +182,7 @@ def embed(data: bytes, key: str, metadata: Metadata, packet: Packet | None) -> b
 
 
 def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
-    """Text goes into iTXt (PNG 11.3.3.4), the one for UTF-8 and the only one searched for XMP."""
+    """Text goes into iTXt (PNG 11.3.3.4), which is UTF-8, and is where readers look for XMP."""
     head = 8 + 25  # signature, IHDR
     said = dict(metadata.colour)
     if metadata.hdr is not None:  # PNG is RGB of full range
@@ -228,7 +228,7 @@ def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
 
 
 def _into_webp(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
-    """Chunks behind the picture, and the flags of the header that announce them."""
+    """Append chunks after the picture, and set their flags in the header."""
     chunks = list(riff_chunks(data))
     added = [(b"EXIF", metadata.exif)] if metadata.exif is not None else []
     added += [(b"XMP ", packet.packet())] if packet is not None else []
@@ -275,7 +275,7 @@ def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
 
 
 def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
-    """A ratio as two whole numbers."""
+    """Return a ratio as two integers."""
     across, down = aspect
     if across == int(across) and down == int(down) and max(aspect) <= most:
         return int(across), int(down)

@@ -1,4 +1,4 @@
-"""The parts of a file that describe its picture, as bytes, out of every container."""
+"""Extracts the metadata of a file, as bytes, from every container."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
 from restore_cli.image.xmp import XMP_HEAD, XMP_KEYWORD, XMP_MORE, packet_of_jpeg
 
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
-_TEXT = 1 << 24  # bytes of a compressed text
-# What Pillow raises on headers that somebody bent on purpose.
+_TEXT = 1 << 24  # most bytes of a decompressed text
+# All exceptions that Pillow raises on manipulated headers.
 BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError),
     *(ArithmeticError, RuntimeError, struct.error, zlib.error),
@@ -29,18 +29,18 @@ BROKEN = (
 
 @dataclass(slots=True)
 class Parts:
-    """What a file says besides pixels, not changed yet.
+    """The metadata of a file, unchanged.
 
     Attributes:
-        exif: block from the order of bytes on; of a TIFF, one that was made of its tags.
+        exif: block, beginning with the byte order; for a TIFF, built from its tags.
         xmp: packet.
         iptc: plain records.
         photoshop: resources besides IPTC: number and content.
-        text: keys and values of a PNG.
-        comment: of a JPEG or a GIF.
-        aspect: dots across and down where no unit is said; None for square pixels.
+        text: keys and values of a PNG's text.
+        comment: comment of a JPEG or a GIF.
+        aspect: horizontal and vertical density without a unit; None for square pixels.
         geo: tags of GeoTIFF.
-        dpi: dots an inch, across; None where they are not said.
+        dpi: horizontal resolution in dots per inch; None if it is not stated.
     """
 
     exif: bytes | None = None
@@ -55,11 +55,11 @@ class Parts:
 
 
 def read_parts(data: bytes, key: str) -> Parts:
-    """What describes the picture in a file.
+    """Read the metadata of a file.
 
     Args:
-        data: the file.
-        key: its format; HEIC and BMP are read by way of a PNG.
+        data: content of the file.
+        key: its format; HEIC and BMP are converted to PNG first.
     """
     readers = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
     parts = Parts()
@@ -81,7 +81,7 @@ def _png(parts: Parts, data: bytes) -> None:
 
 
 def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
-    """PNG 11.3.3; and the hexadecimal profiles that ImageMagick keeps in text."""
+    """Read text (PNG 11.3.3), and the hexadecimal profiles that ImageMagick stores in it."""
     key, _, rest = body.partition(b"\0")
     name = key.decode("latin-1")
     try:
@@ -121,7 +121,7 @@ def _inflate(packed: bytes) -> bytes:
 
 
 def _unhexed(value: bytes) -> bytes | None:
-    """A line for the kind, one for the length, then digits."""
+    """Decode a hexadecimal profile: a line for the kind, one for the length, then digits."""
     lines = value.split(b"\n", 3)
     try:
         return bytes.fromhex(lines[3].decode("ascii")) if len(lines) == 4 else None
@@ -134,7 +134,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
     packets = []
     for marker, body in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            blocks += body[6:]  # several in a row are one that is larger than a segment
+            blocks += body[6:]  # several segments contain one large block
         elif marker == 0xE1 and body.startswith((XMP_HEAD, XMP_MORE)):
             packets.append(body)
         elif marker == 0xED and body.startswith(PHOTOSHOP):
@@ -169,7 +169,7 @@ def _tiff(parts: Parts, data: bytes) -> None:
     parts.xmp = first.value(_XMP_TAG) or None
     parts.photoshop = split_photoshop(first.value(_PHOTOSHOP_TAG))[1]
     records = first.value(_IPTC_TAG)
-    if not records.startswith(b"\x1c"):  # some programs put Photoshop's block there
+    if not records.startswith(b"\x1c"):  # some programs store Photoshop's block there
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
     parts.iptc = records or split_photoshop(first.value(_PHOTOSHOP_TAG))[0]
     parts.geo = geo_tags(data)
@@ -194,7 +194,7 @@ def _gif(parts: Parts, data: bytes) -> None:
 
 
 def _aspect(across: float, down: float) -> tuple[float, float] | None:
-    """Dots across and down; None where pixels are square or nothing is said."""
+    """Return horizontal and vertical density; None if pixels are square or nothing is stated."""
     if across <= 0 or down <= 0 or across == down:
         return None
     return across, down
@@ -202,7 +202,7 @@ def _aspect(across: float, down: float) -> tuple[float, float] | None:
 
 @contextmanager
 def suppressed() -> Iterator[None]:
-    """A block that may fail in every way that a broken header makes Pillow fail."""
+    """Ignore all exceptions that Pillow raises on broken headers in the block."""
     try:
         yield
     except BROKEN:
@@ -211,7 +211,7 @@ def suppressed() -> Iterator[None]:
 
 @contextmanager
 def by_pillow(data: bytes, kind: str) -> Iterator[Any]:
-    """The header of a picture as Pillow reads it, without its warnings on what is broken."""
+    """Open a picture with Pillow, without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Pillow.open(io.BytesIO(data), formats=(kind,)) as image:

@@ -1,4 +1,4 @@
-"""A decoded picture and what its file said besides pixels."""
+"""A decoded picture and its metadata."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from restore_cli.image.formats import FORMATS, HDR
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says besides its pixels. Orientation is applied on reading and not kept.
+    """The metadata of a file. The orientation is applied on reading and not kept.
 
     Attributes:
-        exif: block from the order of bytes on, as it stood in the file.
-        xmp: packet, likewise.
-        iptc: plain records, likewise.
+        exif: EXIF block of the file, beginning with the byte order.
+        xmp: XMP packet of the file.
+        iptc: plain IPTC records of the file.
         photoshop: numbers and contents of Photoshop's other resources.
-        icc_profile: colour profile that belongs to the pixels as they will be written.
-        dpi: pixels an inch, horizontal and vertical; None where the file does not say.
-        aspect: dots across and down of a file that says no unit and pixels that are not square.
-        hdr: primaries, transfer, matrix and full range (ITU-T H.273) of values that are of high
-            dynamic range; None for all others.
+        icc_profile: colour profile of the pixels that will be written.
+        dpi: horizontal and vertical resolution in pixels per inch; None if it is not stated.
+        aspect: horizontal and vertical density without a unit, if pixels are not square.
+        hdr: primaries, transfer, matrix and full range (ITU-T H.273) if the picture has high
+            dynamic range; else None.
         colour: chunks of PNG that describe colours, by type.
-        text: keys and values of PNG.
-        comment: of JPEG and GIF.
+        text: keys and values of PNG's text.
+        comment: comment of JPEG or GIF.
         geo: tags of GeoTIFF: number, and type and values.
-        size: height and width in the file, which `geo` is about; None without one.
-        inventory: of everything that the file carried; see `inventory.take`.
+        size: height and width in the file, to which `geo` refers; None if unknown.
+        inventory: everything that the file contains besides pixels; see `inventory.take`.
     """
 
     exif: bytes | None = None
@@ -52,19 +52,19 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: (1, 3, H, W) float32 in [0, 1], sRGB where the profile was converted; or, where that
-            loses nothing, whole numbers (see `rounding.rounded`): of `depth` as they were read,
-            or of the depth to write.
+        pixels: (1, 3, H, W) float32 in [0, 1], sRGB if the profile was converted; or integers, if
+            that is lossless (see `rounding.rounded`), of `depth` bits or of the depth to write.
         alpha: (1, 1, H, W) float32 in [0, 1], or None.
         grey: whether the file has one colour channel.
         format: key of `formats.FORMATS`, or `bmp`, `gif`, `heic`, which are only read.
-        depth: bits a channel, 8 or 16.
-        colours: "rgb" for values as they are, "profile" where they were converted to sRGB and go
-            back to the profile on writing, "cmyk" the same with inks.
-        excess: (1, 3, H, W), what lies outside of sRGB, to be added after restoring; or None.
-        metadata: kept for writing.
-        notes: what had to be left out, for people.
-        bits: a channel that the file had, e.g. 10 of the 16 that `depth` says; None for `depth`.
+        depth: bits per channel, 8 or 16.
+        colours: "rgb" for unconverted values, "profile" if they were converted to sRGB and are
+            converted back on writing, "cmyk" for the same with CMYK.
+        excess: (1, 3, H, W), the part of the values outside of sRGB, which is added after
+            restoring; or None.
+        metadata: metadata for the output.
+        notes: notes on what was left out.
+        bits: bits per channel in the file, e.g. 10 with a `depth` of 16; None for `depth`.
     """
 
     pixels: Tensor
@@ -85,19 +85,15 @@ class Picture:
 
     @property
     def hdr(self) -> str:
-        """The transfer of its high dynamic range, or ""."""
+        """The transfer function ("PQ" or "HLG") of a high dynamic range picture, else ""."""
         hdr = self.metadata.hdr
         return "" if hdr is None else HDR[hdr[1]]
 
     @property
     def own_format(self) -> str:
-        """The format to write it in where none is asked for."""
+        """The default format for writing."""
         return self.format if self.format in FORMATS else "png"
 
-    def with_alpha(self, alpha: Tensor | None) -> Picture:
-        """The same picture with other transparency (1, 1, H, W)."""
-        return replace(self, alpha=alpha)
-
     def with_pixels(self, pixels: Tensor, alpha: Tensor | None) -> Picture:
-        """The same picture with other pixels (1, 3, H, W), of any size, that hold all colours."""
+        """Return a copy with other pixels (1, 3, H, W) of any size, which include the excess."""
         return replace(self, pixels=pixels, alpha=alpha, excess=None)

@@ -1,4 +1,4 @@
-"""How a picture was made, in its own metadata: written as XMP, which every format here holds."""
+"""Stores how a picture was made in its XMP, which all supported formats can hold."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ElementTree.register_namespace("restore", NAMESPACE)
 
 
 def add_to_packet(packet: Packet, facts: tuple[tuple[str, str], ...]) -> Packet:
-    """Say in a packet how its picture was made, in place of what it said of that before.
+    """Replace the provenance in a packet.
 
     Args:
-        packet: changed.
+        packet: packet to change.
         facts: names of XML attributes and their values.
     """
     packet.remove(lambda name: name.startswith(_PREFIX))
@@ -31,19 +31,19 @@ def add_to_packet(packet: Packet, facts: tuple[tuple[str, str], ...]) -> Packet:
 
 
 def _printable(text: str) -> str:
-    """Without what XML cannot hold: control characters, bytes of names that are not UTF-8."""
+    """Replace what XML cannot hold: control characters, and bytes that are not UTF-8."""
     whole = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else "?" for letter in whole)
 
 
 def read_provenance(metadata: Metadata) -> dict[str, str]:
-    """What `add_to_packet` wrote; empty where `restore` did not make the picture."""
+    """Return the provenance of a picture; empty if `restore` did not make it."""
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
     return {} if packet is None else dict(facts_of(packet))
 
 
 def facts_of(packet: Packet) -> tuple[tuple[str, str], ...]:
-    """What `add_to_packet` wrote into a packet."""
+    """Return what `add_to_packet` wrote into a packet."""
     return tuple(
         (name.removeprefix(_PREFIX), value)
         for one in packet.descriptions()

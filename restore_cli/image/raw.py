@@ -1,10 +1,10 @@
-"""Raw files of cameras, which look like pictures: what a reader finds in them is their preview."""
+"""Recognises raw files of cameras: picture readers would decode only their preview."""
 
 from __future__ import annotations
 
 from restore_cli.image.containers import Directory, tiff_directories
 
-# How they begin, at which byte.
+# Signatures: offset, bytes, maker.
 _MAGIC = (
     (0, b"IIRO", "Olympus"),
     (0, b"IIRS", "Olympus"),
@@ -24,13 +24,13 @@ _REDUCED = 1
 
 
 def camera_of_raw(data: bytes) -> str | None:
-    """The maker of the camera that a raw file is of, "a camera" where it does not say.
+    """Return the camera maker of a raw file, or "a camera" if it is not stated.
 
     Args:
-        data: the file.
+        data: content of the file.
 
     Returns:
-        None for everything else.
+        None if it is not a raw file.
     """
     for place, magic, maker in _MAGIC:
         if data[place : place + len(magic)] == magic:
@@ -49,7 +49,7 @@ def _is_raw(directory: Directory) -> bool:
 
 
 def larger_inside(data: bytes) -> tuple[int, int] | None:
-    """Width and height of the picture that a TIFF's first one is a reduced copy of, if it is."""
+    """If the first picture of a TIFF is a reduced copy, return width and height of the original."""
     directories = tiff_directories(data)
     if not directories or not directories[0].integer(_NEW_SUBFILE) & _REDUCED:
         return None

@@ -1,4 +1,4 @@
-"""Decoding: the bytes of a file become pixels."""
+"""Decodes files to pixels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
-from restore_cli.image.containers import (
-    jpeg_segments,
-    png_chunk,
-    png_chunks,
-    png_text,
-    read_heif,
-)
+from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, png_text, read_heif
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, recognise
 from restore_cli.image.metadata import read_metadata
@@ -34,14 +28,7 @@ from restore_cli.image.parts import BROKEN
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import camera_of_raw, larger_inside
 from restore_cli.image.signalled import read_signalled
-from restore_cli.image.vips import (
-    INTEGER,
-    VipsError,
-    VipsImage,
-    first_line,
-    interpreted,
-    kind_of,
-)
+from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
 from restore_cli.rounding import as_float, rounded
 
@@ -54,11 +41,11 @@ _HEAD = 32  # bytes by which a format is recognised
 
 
 def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
-    """The content of a file or a named pipe.
+    """Read a file or a named pipe.
 
     Args:
-        path: to read.
-        most: bytes; more is refused.
+        path: path to read.
+        most: limit in bytes.
 
     Raises:
         PictureError: missing, a folder, a device, not readable, or too large.
@@ -66,7 +53,7 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
-            raise PictureError(f"'{path}' is a folder, whatever its name")
+            raise PictureError(f"'{path}' is a folder, not a file")
         if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
             raise PictureError(f"'{path}' is a device, not a file")
         with path.open("rb") as stream:
@@ -79,10 +66,10 @@ def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
     """Read stdin to its end.
 
     Args:
-        most: bytes; more is refused.
+        most: limit in bytes.
 
     Raises:
-        PictureError: it is closed, or there is too much.
+        PictureError: stdin is closed, or too large.
     """
     if sys.stdin is None:
         raise PictureError("stdin is closed")
@@ -90,13 +77,13 @@ def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
 
 
 def _read(stream: BinaryIO, name: str, most: int) -> bytes:
-    """Read in pieces: one `read(most)` reserves that much, which small machines refuse."""
+    """Read in pieces: `read(most)` would allocate that much memory at once."""
     content = io.BytesIO()
     try:
         while piece := stream.read(_PIECE):
             content.write(piece)
             if content.tell() > most:
-                raise PictureError(f"{name} has more than {most:,} bytes")
+                raise PictureError(f"{name} has more than {most:,} bytes, which is the limit")
         return content.getvalue()
     except MemoryError as error:
         raise PictureError(f"{name} is larger than the free memory") from error
@@ -106,14 +93,14 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
     """Decode a picture.
 
     Args:
-        path: of a format recognised by content, whatever its name.
+        path: picture file; its format is recognised by content.
         max_pixels: larger pictures are refused before they are decoded.
-        icc: "convert" to sRGB for the network and back for the file, "keep" the profile's own
-            values, or "strip": to sRGB, and written so.
+        icc: "convert" to sRGB for the network and back for the file, "keep" the profile's values
+            without conversion, or "strip": convert to sRGB, and write sRGB.
 
     Raises:
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
-            decoded wrongly.
+            decoded incorrectly.
     """
     return decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
 
@@ -121,11 +108,11 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
 def decode(
     data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
 ) -> Picture:
-    """`read_image` of bytes that are here already.
+    """`read_image` from bytes.
 
     Args:
-        data: the file.
-        name: for messages.
+        data: content of the file.
+        name: name for messages.
         max_pixels: see `read_image`.
         icc: see `read_image`.
 
@@ -136,11 +123,11 @@ def decode(
     image, notes = header.image, header.notes
     if header.metadata.hdr is not None and icc == "strip":
         raise PictureError(
-            f"'{name}' is of high dynamic range, which does not become sRGB here",
+            f"'{name}' has high dynamic range, which --icc strip cannot convert to sRGB",
             hint="use --icc convert, and --format png, which keeps it",
         )
     try:
-        if _field(image, "orientation", 1) > 1:  # turning needs more than one pass
+        if _field(image, "orientation", 1) > 1:  # rotating needs random access
             image = image.copy_memory()
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
@@ -151,7 +138,7 @@ def decode(
     if header.format in ("avif", "heic"):
         several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
     if several:
-        notes = (*notes, "only the first picture in the file was taken")
+        notes = (*notes, "only the first picture in the file was used")
     return replace(picture, notes=(*notes, *picture.notes))
 
 
@@ -160,17 +147,17 @@ class Header:
     """A picture that is not decoded yet.
 
     Attributes:
-        image: of libvips; decodes when its values are asked for, once.
-        format: by content.
-        width: pixels, upright.
-        height: pixels, upright.
-        depth: bits a channel, 8 or 16.
-        bits: a channel that the file really has.
+        image: libvips image, which is decoded once, when its values are accessed.
+        format: format, recognised by content.
+        width: width of the upright picture.
+        height: height of the upright picture.
+        depth: bits per channel of the decoded picture, 8 or 16.
+        bits: bits per channel in the file.
         kind: "grey", "rgb" or "cmyk".
         alpha: whether there is transparency.
-        orientation: as EXIF counts them; 1 is upright.
-        metadata: of the file.
-        notes: on what of it cannot be kept.
+        orientation: EXIF orientation; 1 is upright.
+        metadata: metadata of the file.
+        notes: notes on what cannot be kept.
     """
 
     image: Any
@@ -190,8 +177,8 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     """Recognise a file and read everything but its pixels.
 
     Args:
-        data: the file.
-        name: for messages.
+        data: content of the file.
+        name: name for messages.
         max_pixels: see `read_image`.
 
     Raises:
@@ -207,7 +194,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         metadata = read_metadata(image, content, data, key)
         kind = _kind(image, name)
         if key in ("png", "jpeg", "webp"):
-            # By the block that is kept and set upright: a decoder may have seen another, or none.
+            # Of the EXIF block that is kept; the decoder may have found another block, or none.
             image = image.copy()
             image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
@@ -229,7 +216,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
 
 
 def _bits(image: Any, data: bytes, key: str) -> int:
-    """Bits a channel: what the container says where values are kept in 16."""
+    """Return the bits per channel that the container states, if values are stored in 16."""
     if image.format == "uchar":
         return 8
     if key == "heic":
@@ -239,7 +226,7 @@ def _bits(image: Any, data: bytes, key: str) -> int:
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of the upright picture by its header, or None where it is no picture."""
+    """Return height and width of the upright picture, from its header; None if not a picture."""
     try:
         if not path.is_file():
             return None
@@ -267,11 +254,11 @@ def read_rgb8(path: Path) -> Tensor:
 
 
 def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes]:
-    """The header as a libvips image whose pixels are not decoded yet, and the bytes behind it."""
+    """Return the header as a libvips image that is not decoded yet, and the bytes it reads."""
     if key in ("bmp", "heic"):
         data = _as_png(data, key, name, max_pixels)
     loader = {"avif": "heif"}.get(key, "png" if key in ("bmp", "heic") else key)
-    # `fail_on` as it is: a picture with a grey half is worse than none.
+    # Fail on errors: truncated files would otherwise be decoded with a grey part.
     load = getattr(VipsImage, f"{loader}load_buffer")
     header = load(data, access="sequential", fail_on="error")
     _refuse(header, data, key, name, max_pixels)
@@ -279,30 +266,30 @@ def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes
 
 
 def _refuse_raw(data: bytes, name: str) -> None:
-    """Errors for files of which only the preview would be read."""
+    """Refuse files of which only a preview would be read."""
     if (maker := camera_of_raw(data)) is not None:
         raise PictureError(
-            f"'{name}' is a raw file of {maker}; all that could be read of it is its preview",
-            hint="develop it first, to TIFF or PNG, e.g. with darktable or RawTherapee",
+            f"'{name}' is a raw file of {maker}, of which only the preview could be read",
+            hint="develop it to TIFF or PNG first, e.g. with darktable or RawTherapee",
         )
     if (larger := larger_inside(data)) is not None:
         raise PictureError(
-            f"'{name}' begins with a reduced copy; the picture itself ({larger[0]}x{larger[1]}) is "
-            "in a directory further down",
+            f"'{name}' begins with a reduced copy; the full picture ({larger[0]}x{larger[1]}) is "
+            "in a later directory",
             hint="save it as a plain TIFF first",
         )
 
 
 def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
-    """Errors for what would be decoded wrongly, too large, or only in part."""
+    """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1)
     if key == "png" and _is_animated(data):
         frames = max(2, frames)
     if frames > 1 and key != "avif":
         raise PictureError(
-            f"'{name}' has several pictures ({key}, {frames} frames or pages)",
-            hint="give them one by one",
+            f"'{name}' contains several pictures ({key}, {frames} frames or pages)",
+            hint="save them as separate files",
         )
     if header.format not in ("uchar", "ushort"):
         raise PictureError(
@@ -311,7 +298,7 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
 
 
 def _is_animated(data: bytes) -> bool:
-    """Whether a PNG has an acTL chunk before its pixels, as APNG wants it."""
+    """Whether a PNG has an acTL chunk before its pixels, i.e. is an APNG."""
     for kind, _ in png_chunks(data):
         if kind in (b"acTL", b"IDAT"):
             return kind == b"acTL"
@@ -328,13 +315,13 @@ def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
-    """What libvips does not read, through Pillow."""
+    """Convert formats that libvips cannot read to PNG, with Pillow."""
     if key == "heic":
         try:
             import pillow_heif  # noqa: PLC0415 — an extra
         except ImportError:
             raise PictureError(
-                f"'{name}' is HEIC", hint="pip install 'restore-cli[heif]' reads it"
+                f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
             ) from None
         pillow_heif.register_heif_opener()
         if deep := _deep_heic(pillow_heif, data, name, max_pixels):
@@ -356,7 +343,7 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
 
 
 def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> bytes | None:
-    """A HEIC of more than 8 bits as a PNG of 16, which Pillow does not know; None for others."""
+    """Convert a HEIC of more than 8 bits to a 16-bit PNG, as Pillow cannot; None for others."""
     try:
         heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         if heif.info["bit_depth"] <= 8:
@@ -364,10 +351,10 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
         width, height = heif.size
         _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
         values = np.asarray(heif)
-        pillow_heif.set_orientation(heif.info)  # it was turned by its decoder
+        pillow_heif.set_orientation(heif.info)  # the decoder has applied the orientation
     except BROKEN as error:
         raise PictureError(f"cannot read '{name}': {error}") from error
-    dots = 72 / 25.4  # a millimetre, as viewers assume
+    dots = 72 / 25.4  # dots per millimetre, as viewers assume
     image = interpreted(VipsImage.new_from_array(values), "grey" if values.ndim == 2 else "rgb")
     image = image.copy(xres=dots, yres=dots)
     if profile := heif.info.get("icc_profile"):
@@ -381,12 +368,12 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
 
 
 def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
-    """The upright picture, or a version of it, with alpha split off and colours converted."""
+    """Decode the upright image (or a smaller version): separate alpha and convert colours."""
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None
     if header.format in ("avif", "heic") and depth == 16:
-        # Their readers move 10 and 12 bits up and leave zeros below, so that white is not 65535.
+        # Decoders shift 10 and 12 bits up and leave zeros below, so that white is not 65535.
         low = 16 - header.bits
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
@@ -400,8 +387,8 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
         if kind == "grey":
             unbounded = unbounded.mean(1, keepdim=True)
         pixels = unbounded.clamp(0, 1).float()
-        # Of 16 bits the rounding to float32 is kept too: a saturated colour's dark channel comes
-        # back by 40 of 65535 wrong without it.
+        # For 16 bits this includes the rounding to float32; without it, the dark channel of a
+        # saturated colour would be off by 40 of 65535.
         excess = unbounded - pixels
         excess = excess if depth == 16 or excess.abs().max() > _HALF_STEP else None
     pixels = pixels.expand(-1, 3, -1, -1).contiguous()
@@ -424,7 +411,7 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
 def _colours(
     values: NDArray[Any], kind: str, icc: str, metadata: Metadata
 ) -> tuple[NDArray[Any] | None, Metadata, str, list[str]]:
-    """Values as sRGB, or None to take them as they are; the profile to write; notes."""
+    """Return values as sRGB, or None to use them unconverted; metadata to write; kind; notes."""
     profile, notes = metadata.icc_profile, []
     if profile is not None and profile_state(profile) == "broken":
         notes.append("its colour profile is broken and was left out")
@@ -445,9 +432,9 @@ def _colours(
             return None, metadata, "rgb", notes
         profile, srgb = None, to_srgb(image, "cmyk")
     if kind == "cmyk" and profile is None:
-        notes.append("it has inks without a profile; it was read as common CMYK, written as RGB")
+        notes.append("it is CMYK without a profile; it was read as generic CMYK, written as sRGB")
     if profile is not None and icc != "strip" and profile_state(profile) == "in":
-        notes.append("its colour profile works in one direction only; written as sRGB")
+        notes.append("its colour profile cannot be converted to; it was written as sRGB")
         profile = None
     if icc == "strip" or profile is None:
         return srgb, replace(metadata, icc_profile=None), "rgb", notes
@@ -455,10 +442,10 @@ def _colours(
 
 
 def _kind(image: Any, name: str) -> str:
-    """The kind of colours: grey, rgb or cmyk.
+    """Return the kind of colours: "grey", "rgb" or "cmyk".
 
     Raises:
-        PictureError: something else.
+        PictureError: any other kind.
     """
     if (kind := kind_of(image)) is None:
         raise PictureError(
@@ -476,11 +463,11 @@ def _tensor(values: NDArray[Any]) -> Tensor:
 def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
     """Give fully transparent pixels the colour of the nearest visible one.
 
-    What lies under alpha 0 is arbitrary, often black, and would bleed into the edge as a fringe.
+    The colour under alpha 0 is arbitrary, often black, and would bleed into edges.
 
     Args:
         pixels: (1, C, H, W).
-        alpha: (1, 1, H, W), 0 where nothing is seen.
+        alpha: (1, 1, H, W), 0 for transparent pixels.
     """
     hidden = (alpha[0, 0] == 0).numpy()
     if not hidden.any() or hidden.all():

@@ -1,8 +1,8 @@
 """Colours that a file describes by other means than a profile: gAMA, cHRM, cICP, nclx.
 
-What is meant by them becomes a profile, which every format holds. High dynamic range (PQ, HLG) has
-none: its values go through as they are, with what says so, or not at all. Numbers are those of
-ITU-T H.273; precedence in a PNG is that of its third edition, 4.3.
+They are converted to a profile, which every format can hold. High dynamic range (PQ, HLG) has no
+profile: its values are kept unchanged together with their description, or refused. Numbers are
+those of ITU-T H.273; the precedence in a PNG is that of its third edition, 4.3.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _USUAL_GAMMA, _NEAR = 0.45455, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """What a file says of its colours besides a profile.
+    """A file's description of its colours besides a profile.
 
     Attributes:
-        profile: the same as a profile; None for sRGB, or for a file that says nothing.
-        hdr: primaries, transfer, matrix and full range of high dynamic range; None otherwise.
-        chunks: of a PNG, as they stand there.
-        note: on what is not understood, or "".
+        profile: equivalent profile; None for sRGB, or if there is no description.
+        hdr: primaries, transfer, matrix and full range if of high dynamic range; else None.
+        chunks: the chunks of a PNG, unchanged.
+        note: note on an unknown description, or "".
     """
 
     profile: bytes | None = None
@@ -60,13 +60,13 @@ class Signalled:
 
 
 def read_signalled(data: bytes, key: str, *, grey: bool, with_profile: bool) -> Signalled:
-    """What a file says of its colours.
+    """Read a file's description of its colours.
 
     Args:
-        data: the file.
+        data: content of the file.
         key: its format.
-        grey: whether its pictures are grey.
-        with_profile: whether it has a profile, which goes before all but cICP.
+        grey: whether the picture is grey.
+        with_profile: whether it has a profile, which takes precedence over all but cICP.
     """
     if key == "png":
         return _of_png(data, grey=grey, with_profile=with_profile)
@@ -114,13 +114,13 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
     try:
         profile = _of_gamma(found.get(b"gAMA"), found.get(b"cHRM"), grey=grey)
     except (ValueError, ZeroDivisionError, struct.error):
-        note = "its gAMA and cHRM describe no colours; its values were taken as sRGB"
+        note = "its gAMA and cHRM are invalid; its values were taken as sRGB"
         return Signalled(note=note)
     return Signalled(profile, chunks=chunks)
 
 
 def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) -> bytes | None:
-    """PNG 11.3.2.1 and 11.3.2.2; None for what is meant to be sRGB."""
+    """Convert gAMA and cHRM (PNG 11.3.2.1 and 11.3.2.2) to a profile; None for sRGB."""
     corners, curve = _BT709, _SRGB
     near = True
     if chromaticities is not None and not grey:

@@ -1,8 +1,8 @@
-"""A picture made smaller, or a part of it, decoded without holding the whole.
+"""Reads a shrunken picture, or a part of one, without keeping the whole in memory.
 
-For showing, not for restoring: the rows pass through libvips once, and what is kept is as large as
-what comes back. A PNG of 16000x12000 takes 600 MB as bytes of colour, and 2.3 GB as floats.
-Exceptions are formats whose decoders hold the whole picture: AVIF, HEIC, BMP, and interlaced PNG.
+For display, not for restoring: libvips streams the rows, and only the result is kept. A PNG of
+16000x12000 would take 600 MB as 8-bit RGB, and 2.3 GB as floats. Some decoders keep the whole
+picture in memory: AVIF, HEIC, BMP, and interlaced PNG.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from restore_cli.image.picture import Picture
 from restore_cli.image.reading import Header, decoded, open_header, read_bytes
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
 
-_ANY = 2**62  # pixels: the limit is on what is decoded at once, which is small here
+_ANY = 2**62  # no limit on pixels: only the result is kept in memory
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture made smaller, or a part of one.
+    """A shrunken picture, or a part of one.
 
     Attributes:
-        picture: smaller, or a part.
-        height: of the whole, upright.
-        width: the same.
+        picture: the shrunken picture or the part.
+        height: height of the whole picture, upright.
+        width: width of the whole picture, upright.
     """
 
     picture: Picture
@@ -37,7 +37,7 @@ class View:
 
     @property
     def on_white(self) -> Tensor:
-        """(1, 3, h, w) in [0, 1]; what is transparent shows white."""
+        """The picture on a white background, (1, 3, h, w) in [0, 1]."""
         if self.picture.alpha is None:
             return self.picture.pixels
         return self.picture.pixels * self.picture.alpha + 1 - self.picture.alpha
@@ -47,12 +47,12 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
     """Read a whole picture, shrunk to at most the given size.
 
     Args:
-        path: of a format recognised by content.
+        path: picture file.
         height: most rows.
         width: most columns.
 
     Raises:
-        PictureError: as `image.read_image`; the number of pixels is not limited.
+        PictureError: see `image.read_image`; the number of pixels is not limited.
     """
     data = read_bytes(path)
     header = open_header(data, str(path), max_pixels=_ANY)
@@ -74,14 +74,14 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
     """Read a part of a picture at full resolution.
 
     Args:
-        path: of a format recognised by content.
+        path: picture file.
         top: first row of the upright picture.
         left: first column.
-        height: rows; all must lie inside.
-        width: columns; likewise.
+        height: number of rows; all must lie inside the picture.
+        width: number of columns; likewise.
 
     Raises:
-        PictureError: as `read_shrunk`, or the part is not inside.
+        PictureError: see `read_shrunk`; or the part is not inside the picture.
     """
     header = open_header(read_bytes(path), str(path), max_pixels=_ANY)
     turn = header.orientation
@@ -97,12 +97,9 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
 
 
 def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
-    """The stored picture, by its decoder shrunk to no less than twice the size where it can be."""
+    """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
     factor = next((f for f in (8, 4, 2) if _fits(header, 2 * f * max(rows, columns))), 1)
-    named: dict[str, dict[str, float]] = {
-        "jpeg": {"shrink": factor},
-        "webp": {"scale": 1 / factor},
-    }
+    named: dict[str, dict[str, float]] = {"jpeg": {"shrink": factor}, "webp": {"scale": 1 / factor}}
     options = named.get(header.format)
     if factor == 1 or options is None:
         return header.image

@@ -1,7 +1,7 @@
-"""libvips, set up once: one thread, no cache, no chatter.
+"""Sets up libvips: one thread, no cache, no log messages.
 
-libvips does what Pillow and OpenCV each do by half: 16 bits, profiles, orientation and metadata of
-every format in one decoder.
+Unlike Pillow and OpenCV, libvips supports 16 bits, profiles, orientation and metadata for all
+formats.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import logging
 import os
 from typing import Any
 
-# Decoding must never fight the network for the cores: torch's threads spin at barriers, and one
-# busy neighbour made a step 3 to 7 times slower.
+# Decoding must not compete with the network for the cores: torch's threads spin at barriers, and
+# one busy core made a step 3 to 7 times slower.
 os.environ.setdefault("VIPS_CONCURRENCY", "1")
 
 import pyvips
@@ -26,7 +26,7 @@ BLOB: int = pyvips.GValue.blob_type
 INTEGER: int = pyvips.GValue.gint_type
 VipsError = pyvips.Error
 _BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
-_INTERPRETATIONS = {  # libvips' names, by kind of colours and type of the values
+_INTERPRETATIONS = {  # libvips' names by kind of colours and type of values
     ("grey", "uchar"): "b-w",
     ("grey", "ushort"): "grey16",
     ("rgb", "uchar"): "srgb",
@@ -37,12 +37,12 @@ _INTERPRETATIONS = {  # libvips' names, by kind of colours and type of the value
 
 
 def interpreted(image: Any, kind: str) -> Any:
-    """A copy of an image whose values are said to be "grey", "rgb" or "cmyk"."""
+    """Return a copy of an image that is marked as "grey", "rgb" or "cmyk"."""
     return image.copy(interpretation=_INTERPRETATIONS[kind, image.format])
 
 
 def kind_of(image: Any) -> str | None:
-    """Whether an image is "grey", "rgb" or "cmyk", with or without alpha; None for others."""
+    """Return "grey", "rgb" or "cmyk" for an image with or without alpha; None for others."""
     bands = image.bands - bool(image.hasalpha())
     for (kind, _), interpretation in _INTERPRETATIONS.items():
         if image.interpretation == interpretation and bands == _BANDS[kind]:
@@ -51,6 +51,6 @@ def kind_of(image: Any) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong; libvips repeats itself over several lines."""
+    """Return the first line of a message of libvips, which may repeat itself on several lines."""
     text = getattr(error, "detail", "") or getattr(error, "message", "") or str(error)
     return next(iter(text.strip().splitlines()), "it cannot be decoded").strip()

@@ -1,4 +1,4 @@
-"""Encoding: pixels become the bytes of a file."""
+"""Encodes pixels as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restore_cli.image.inventory import lost, take
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
 from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
-from restore_cli.rounding import is_rounded, rounded
+from restore_cli.rounding import rounded
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
 _OPTIMAL_JPEG = 12_000_000  # pixels
@@ -30,13 +30,13 @@ class Encoding:
 
     Attributes:
         format: key of `formats.FORMATS`; "" for the picture's own.
-        quality: 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 with full chroma, lossless
-            WebP, AVIF 90 with full chroma.
-        lossless: WebP and AVIF exactly, whatever the quality.
-        depth: bits a channel, 8 or 16; None for the picture's own.
-        metadata: "all"; "standard" for all but the embedded preview, which shows the picture as it
-            was; "private" for that without GPS, serial numbers, owners and maker notes too; or
-            "none".
+        quality: 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 and AVIF 90, both with full
+            chroma, and lossless WebP.
+        lossless: whether WebP and AVIF are lossless, whatever the quality.
+        depth: bits per channel, 8 or 16; None for the picture's own.
+        metadata: "all"; "standard" for all but the embedded preview, which shows the unrestored
+            picture; "private" for "standard" without GPS, serial numbers, owners and maker notes;
+            or "none".
         provenance: facts about how the picture was made, for XMP.
     """
 
@@ -49,13 +49,13 @@ class Encoding:
 
 
 def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, ...]:
-    """Encode a picture and put it at `path`, whole or not at all; its folder is made.
+    """Encode a picture and write it atomically; the folder is created if needed.
 
     Returns:
-        Notes on what the format could not hold.
+        Notes on what the format cannot hold.
 
     Raises:
-        PictureError: the format cannot hold the picture, or the disk cannot take it.
+        PictureError: the format cannot hold the picture, or the file cannot be written.
     """
     data, notes = encode(picture, encoding, str(path))
     put(path, data)
@@ -63,10 +63,10 @@ def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, 
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all; its folder is made.
+    """Write a file atomically; the folder is created if needed.
 
     Raises:
-        PictureError: the disk cannot take it.
+        PictureError: the file cannot be written.
     """
     try:
         with write_then_rename(path) as temporary:
@@ -80,11 +80,11 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
 
     Args:
         picture: values outside [0, 1] are clipped after conversion to the profile, then rounded.
-        encoding: how.
-        name: for messages.
+        encoding: how to encode it.
+        name: name for messages.
 
     Returns:
-        The bytes, and notes on what the format could not hold.
+        The bytes, and notes on what the format cannot hold.
 
     Raises:
         PictureError: the format cannot hold the picture.
@@ -112,7 +112,7 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
             width=width,
         )
         image, keep = prepared(image, metadata, key, packet)
-        if key == "avif" and depth == 16:  # libvips cuts the low bits off, it does not round
+        if key == "avif" and depth == 16:  # libvips would truncate the low bits, not round
             image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
                 interpretation=image.interpretation
             )
@@ -124,27 +124,27 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
 
 
 def stored_depth(wanted: int, key: str) -> int:
-    """Bits a channel that a format stores when it is asked for some: 8 or 16."""
+    """Return the bits per channel, 8 or 16, that a format stores for the wanted depth."""
     return 16 if min(wanted, FORMATS[key].depth) > 8 else 8
 
 
 def _limits(picture: Picture, encoding: Encoding) -> list[str]:
-    """What was asked for or is there, and has no place in the format, as notes."""
+    """Return notes on options and properties that the format does not support."""
     key, kind, notes = encoding.format, FORMATS[encoding.format], []
     real = encoding.depth or picture.bits or picture.depth
     if real > kind.depth:
-        notes.append(f"{key} holds {kind.depth} bits a channel, not {real}")
+        notes.append(f"{key} has {kind.depth} bits per channel, not {real}")
     elif (picture.bits or 8) > 8 and encoding.depth == 8:
-        notes.append(f"{picture.bits} bits a channel became 8")
+        notes.append(f"{picture.bits} bits per channel were reduced to 8")
     if key != "png" and picture.metadata.colour and picture.metadata.icc_profile:
         names = ", ".join(chunk.decode("ascii", "replace") for chunk, _ in picture.metadata.colour)
-        notes.append(f"its {names} became a colour profile")
+        notes.append(f"its {names} were converted to a colour profile")
     if picture.colours == "cmyk" and not kind.cmyk:
-        notes.append(f"{key} cannot hold CMYK; written as sRGB")
+        notes.append(f"{key} cannot hold CMYK; it was written as sRGB")
     if encoding.lossless and key == "jpeg":
-        notes.append("jpeg has no lossless form")
+        notes.append("jpeg cannot be lossless, so --lossless has no effect")
     if encoding.quality is not None and key in ("png", "tiff"):
-        notes.append(f"{key} is lossless, so --quality says nothing to it")
+        notes.append(f"{key} is lossless, so --quality has no effect")
     return notes
 
 
@@ -154,11 +154,11 @@ def refuse_impossible(
     """Refuse a picture that a format cannot hold.
 
     Raises:
-        PictureError: a side is too long, or transparency or high dynamic range have no place.
+        PictureError: a side is too long, or transparency or high dynamic range is not supported.
     """
     if hdr and key != "png":
         raise PictureError(
-            f"'{name}' is of high dynamic range ({hdr}), which is written into PNG only",
+            f"'{name}' has high dynamic range ({hdr}), which can be written only as PNG",
             hint="use --format png, which keeps its transfer, primaries and depth",
         )
     if max(height, width) > FORMATS[key].longest_side:
@@ -173,7 +173,7 @@ def refuse_impossible(
 
 
 def _image(picture: Picture, depth: int) -> Any:
-    """Rounded values as a libvips image, in the colours of the profile."""
+    """Return the rounded values as a libvips image, converted to the profile."""
     profile = picture.metadata.icc_profile
     if picture.colours == "rgb" or profile is None:
         pixels = picture.pixels.mean(1, keepdim=True) if picture.grey else picture.pixels
@@ -190,8 +190,8 @@ def _image(picture: Picture, depth: int) -> Any:
 
 
 def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
-    """(1, C, H, W) in [0, 1], or whole numbers already -> (H, W, C) of whole numbers."""
-    whole = pixels if is_rounded(pixels) else rounded(pixels, depth)
+    """(1, C, H, W), float in [0, 1] or integers -> (H, W, C) integers."""
+    whole = rounded(pixels, depth) if pixels.is_floating_point() else pixels
     array: NDArray[Any] = whole[0].permute(1, 2, 0).numpy()
     assert array.dtype.itemsize * 8 == depth
     return np.ascontiguousarray(array)
@@ -205,8 +205,8 @@ def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> by
         # with paeth 54 ms and 1.06 MB, and at zlib's own level, 6, 140 ms and 0.97 MB.
         options |= {"compression": 2, "filter": "up"}
     elif key == "jpeg":
-        # Optimal codes need the whole picture's coefficients: 192 megapixels took 2.3 GB and 6.0 s
-        # for 74.7 MB, without 0.1 GB and 1.5 s for 78.5 MB.
+        # Optimised Huffman tables need all coefficients in memory: for 192 megapixels 2.3 GB, 6.0 s
+        # and a file of 74.7 MB; without, 0.1 GB, 1.5 s and 78.5 MB.
         optimal = image.width * image.height <= _OPTIMAL_JPEG
         options |= {"Q": quality or JPEG_QUALITY, "subsample_mode": "off"}
         options |= {"optimize_coding": optimal}

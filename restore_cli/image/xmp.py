@@ -1,4 +1,4 @@
-"""XMP packets, however they are spelled: ISO 16684-1; extended ones by XMP Specification Part 3."""
+"""XMP packets in all serialisations (ISO 16684-1); extended XMP by XMP Specification Part 3."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-XMP_KEYWORD = "XML:com.adobe.xmp"  # of the text of a PNG
+XMP_KEYWORD = "XML:com.adobe.xmp"  # keyword of the text chunk in a PNG
 XMP_HEAD, XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XAP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
-# They describe a video, or a map of brightness, beside the picture, which the output has not.
+# They describe a video or a gain map beside the picture, which the output does not have.
 _PROMISES = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
@@ -34,7 +34,7 @@ _WIDE = (
     (b"<\0", "utf-16-le"),
     (b"\0<", "utf-16-be"),
 )
-_DEEPEST = 60  # elements in elements: Python's own stack is what serialising takes
+_DEEPEST = 60  # nested elements: serialising is recursive
 _ROOM = 65_533 - len(XMP_HEAD)
 _PIECE = 65_000
 _BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -42,7 +42,7 @@ _END = '<?xpacket end="w"?>'
 
 
 class Packet:
-    """A packet that was parsed.
+    """A parsed packet.
 
     Attributes:
         root: `x:xmpmeta`, or `rdf:RDF` itself.
@@ -53,7 +53,7 @@ class Packet:
 
     @classmethod
     def parse(cls, raw: bytes) -> Packet | None:
-        """A packet in UTF-8, 16 or 32; None where it is not understood."""
+        """Parse a packet in UTF-8, UTF-16 or UTF-32; None if it is broken."""
         for start, encoding in _WIDE:
             if raw.startswith(start):
                 text = raw.decode(encoding, "replace").lstrip("\ufeff")
@@ -82,24 +82,24 @@ class Packet:
 
     @classmethod
     def empty(cls) -> Packet:
-        """A packet that says nothing."""
+        """Return an empty packet."""
         root = ElementTree.Element("{adobe:ns:meta/}xmpmeta")
         ElementTree.SubElement(root, f"{{{RDF}}}RDF")
         return cls(root)
 
     @property
     def rdf(self) -> ElementTree.Element:
-        """The element that holds all descriptions."""
+        """The element that contains all descriptions."""
         return next(self.root.iter(f"{{{RDF}}}RDF"))
 
     def descriptions(self) -> Iterator[ElementTree.Element]:
-        """Elements whose attributes and children are the properties."""
+        """Yield the elements whose attributes and children are the properties."""
         for element in self.rdf:
             if element.tag == f"{{{RDF}}}Description":
                 yield element
 
     def names(self) -> set[str]:
-        """Names of the properties, as {namespace}name."""
+        """Return the names of all properties, as {namespace}name."""
         found: set[str] = set()
         for one in self.descriptions():
             found |= {name for name in one.attrib if not name.startswith(f"{{{RDF}}}")}
@@ -107,14 +107,14 @@ class Packet:
         return found
 
     def remove(self, unwanted: Callable[[str], bool]) -> None:
-        """Remove properties, however they are spelled, in one pass over the packet."""
+        """Remove properties, whether they are attributes or elements."""
         for one in self.descriptions():
             for name in [name for name in one.attrib if unwanted(name)]:
                 del one.attrib[name]
             one[:] = [child for child in one if not unwanted(child.tag)]
 
     def set(self, name: str, value: str) -> None:
-        """Set a property that is there to another value."""
+        """Change the value of an existing property."""
         for one in self.descriptions():
             if name in one.attrib:
                 one.set(name, value)
@@ -123,21 +123,21 @@ class Packet:
                     child.text = value
 
     def merge(self, other: Packet) -> None:
-        """Take in what an extended packet says."""
+        """Add the properties of an extended packet."""
         self.rdf.extend(list(other.descriptions()))
         self.remove(lambda name: name == f"{{{_NOTE}}}HasExtendedXMP")
 
     def text(self) -> str:
-        """The packet as XML, without the wrapper."""
+        """Return the packet as XML, without the wrapper."""
         return ElementTree.tostring(self.root, "unicode")
 
     def packet(self) -> bytes:
-        """The packet as it stands in a file, in UTF-8."""
+        """Return the packet with its wrapper as it is stored in a file, in UTF-8."""
         return f"{_BEGIN}{self.text()}{_END}".encode("utf-8", "replace")
 
 
 def _register(prefix: str, uri: str) -> None:
-    """Keep a prefix as it was, unless it is one that ElementTree makes by itself."""
+    """Keep a namespace prefix, unless ElementTree reserves it for itself."""
     if (
         prefix
         and re.fullmatch(r"[A-Za-z][\w.-]*", prefix)
@@ -152,12 +152,12 @@ _register("xmpNote", _NOTE)
 
 
 def is_promise(name: str) -> bool:
-    """Whether a property describes what lies beside the picture in its file."""
+    """Whether a property describes other content of the file, such as a video or a gain map."""
     return name.removeprefix("{").startswith(_PROMISES) or name == f"{{{_NOTE}}}HasExtendedXMP"
 
 
 def is_private_property(name: str) -> bool:
-    """Whether a property tells where, by whom or with which very camera."""
+    """Whether a property reveals the place, the owner or the serial number of the camera."""
     return bool(_PRIVATE.search(name.rpartition("}")[2]))
 
 
@@ -167,10 +167,10 @@ def is_preview_property(name: str) -> bool:
 
 
 def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Packet:
-    """The packet, saying what is true of a restored picture of that size.
+    """Update a packet for a restored picture.
 
     Args:
-        packet: changed.
+        packet: packet to change.
         level: "all", "standard" or "private"; see `writing.Encoding`.
         width: pixels.
         height: pixels.
@@ -191,11 +191,11 @@ def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Pac
 
 
 def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
-    """Contents of the segments of a JPEG: one, or a first one and the pieces of an extended one.
+    """Return the contents of a JPEG's segments: one packet, or a main and an extended packet.
 
     Args:
-        packet: all that is to be said.
-        first: what of it is to be in the first one where there are several; changed.
+        packet: the whole packet.
+        first: the main packet if an extended one is needed; it is changed.
     """
     whole = packet.packet()
     if len(whole) <= _ROOM:
@@ -212,7 +212,7 @@ def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
 
 
 def packet_of_jpeg(bodies: list[bytes]) -> bytes | None:
-    """The packet that a JPEG's APP1 segments hold, the extended one merged into it."""
+    """Return the packet in a JPEG's APP1 segments; an extended packet is merged into it."""
     main = next((body[len(XMP_HEAD) :] for body in bodies if body.startswith(XMP_HEAD)), None)
     pieces = sorted(
         (

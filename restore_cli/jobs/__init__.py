@@ -1,1 +1,1 @@
-"""One run over many pictures: every refusal first, then picture after picture."""
+"""Runs over many pictures: everything is checked first, then pictures are restored in turn."""

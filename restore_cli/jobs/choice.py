@@ -1,8 +1,8 @@
-"""Which job a picture needs, where nobody names one: x4, x1, or x4 of a shrunken copy (keep size).
+"""Chooses the task for a picture if the user does not: x4, x1, or "keep" (x4 of a shrunken copy).
 
-Small pictures are enlarged. Large ones keep their size: by the x1 network where they hold detail,
-and, where blur has taken all that a quarter of the size would lose, by shrinking, restoring x4 and
-landing on the size that they had.
+Small pictures are enlarged. Large ones keep their size: the x1 network restores them if they have
+detail. If the blur has removed everything that shrinking to a quarter would lose, they are shrunk
+to a quarter and restored x4.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "keep"]
 
 SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
-SMEARED = 12.0  # pixels of blur over which even a small picture holds nothing to enlarge
-# Pixels of blur, in the least blurred direction, over which a quarter of the size holds all the
-# detail there is. PSNR in dB and SSIM of a photo, by the x1 network and by x4 of a quarter:
-# hand's path of 12 px: 21.9, 0.55 and 20.8, 0.39; of 24 px: 19.9, 0.37 and 20.2, 0.33. Across a
-# line of motion detail stays: 24 px, 22.1, 0.62 and 20.4, 0.35.
+SMEARED = 12.0  # pixels of blur above which even a small picture has no detail to enlarge
+# Pixels of blur, in the least blurred direction, above which a copy of a quarter of the size keeps
+# all detail. PSNR (dB) and SSIM of a photo, x1 network vs. x4 of the quarter-size copy: camera
+# shake of 12 px: 21.9, 0.55 vs. 20.8, 0.39; of 24 px: 19.9, 0.37 vs. 20.2, 0.33. Linear motion
+# keeps the detail across it: 24 px: 22.1, 0.62 vs. 20.4, 0.35.
 GONE = 10.0
-REACH = 32.0  # pixels of blur that the x1 network undoes; line of 40 px: 19.3, 0.27 and 19.9, 0.29
-_MOST_LOOKED_AT = 5  # pictures of a run, evenly spread over it
-_SIDE, _CELLS = 384, 3  # pixels of a window's side, and windows along a side of the picture
-_LEVELS = 5  # halvings of the picture, at most
-_BLURRED = 0.33  # blur, as `blur_by_direction` says it, over which a halved picture is not sharp
-_EASED = 0.06  # less by so much must blur be when the picture is halved, or it is texture
-_NOISY = 2  # halvings that noise outlives
-_TEXTURE = 0.3  # a window counts with that share of the steps of the one with the most
-# `blur_by_direction` in the worst direction, and the pixels that moved past each other: lines of 5
-# to 45 px over 15 photos, sharp at half their size.
+# Pixels of blur that the x1 network can remove; linear motion of 40 px: 19.3, 0.27 vs. 19.9, 0.29.
+REACH = 32.0
+_SAMPLED = 5  # pictures of a run that are examined, evenly spaced
+_SIDE, _CELLS = 384, 3  # side of a window in pixels, and windows along a side of the picture
+_LEVELS = 5  # sizes at most, each half of the one before
+_BLURRED = 0.33  # value of `blur_by_direction` above which a picture is not sharp
+_EASED = 0.06  # halving must reduce the blur at least by this, else it is soft texture
+_NOISY = 2  # halvings until noise has averaged out
+_TEXTURE = 0.3  # windows with less than this share of the largest mean gradient are ignored
+# `blur_by_direction` in the worst direction, and the blur in pixels: measured with linear motion of
+# 5 to 45 px on 15 photos that are sharp at half their size.
 _MEASURED = ((0.26, 1.0), (0.31, 2.5), (0.36, 3.5), (0.42, 4.8), (0.48, 6.5), (0.54, 8.5))
 
 
@@ -54,8 +55,8 @@ class Look:
     Attributes:
         height: pixels.
         width: pixels.
-        blur: pixels that moved past each other, in the most blurred direction; 1 for none.
-        least: in the least blurred direction.
+        blur: extent of the blur in pixels, in the most blurred direction; 1 for none.
+        least: the same in the least blurred direction.
     """
 
     height: int
@@ -66,12 +67,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The job for a picture.
+    """The task for a picture.
 
     Attributes:
-        task: "x4" and "x1" are the default models of these scales; "keep" is x4 of a shrunken copy
-            that lands on the picture's own size.
-        reason: one line, for people.
+        task: "x4" and "x1" mean the default models of these scales; "keep" means x4 of a shrunken
+            copy, so that the result has the picture's own size.
+        reason: one line for the user.
     """
 
     task: Task
@@ -85,62 +86,64 @@ def look(pixels: Tensor) -> Look:
 
 
 def choose(seen: Look) -> Choice:
-    """The job for a picture, and why."""
+    """Choose the task for a picture."""
     blur = "hardly blurred" if seen.blur < 2 else f"blurred over about {seen.blur:.0f} px"
     facts = f"{seen.width}x{seen.height}, {blur}"
     if seen.height * seen.width <= SMALL:
         if seen.blur <= SMEARED:
             return Choice("x4", f"{facts}: a small picture, so it is enlarged")
-        return Choice("x1", f"{facts}: more blur than a picture to enlarge may have")
+        return Choice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
     if seen.least > GONE:
-        return Choice("keep", f"{facts} in every direction: a quarter of the size holds it all")
+        return Choice(
+            "keep", f"{facts} in every direction: shrinking it to a quarter loses nothing"
+        )
     if seen.blur > REACH:
-        return Choice("keep", f"{facts}: more than the x1 model undoes, but not of a quarter")
+        return Choice("keep", f"{facts}: more than the x1 model can remove at this size")
     return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
 
 
 def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
-    """The job for the pictures of one run, by the majority of a few; None where none can be read.
+    """Choose the task for all pictures of a run by a majority; None if no picture can be read.
 
-    Earlier results among them are not looked at, unless there is nothing else: a folder gets the
-    same choice before and after it was restored.
+    A few pictures are examined. Results of earlier runs are ignored unless there is nothing else,
+    so that a folder gets the same choice before and after it was restored.
 
     Args:
-        paths: of all of them, in order.
-        max_pixels: larger ones are not looked at.
+        paths: all pictures, in order.
+        max_pixels: larger pictures are ignored.
     """
     if len(paths) > 1:
         paths = [path for path in paths if not provenance_of(path)] or paths
-    step = max(1, len(paths) // _MOST_LOOKED_AT)
+    step = max(1, len(paths) // _SAMPLED)
     choices = []
-    for path in paths[::step][:_MOST_LOOKED_AT]:
+    for path in paths[::step][:_SAMPLED]:
         try:
             picture = read_image(path, max_pixels=max_pixels, icc="keep")
         except RestoreError:
-            continue  # it will be reported when its turn comes
+            continue  # it is reported when it is restored
         choices.append(choose(look(picture.pixels)))
     if not choices:
         return None
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]
     reason = next(choice.reason for choice in choices if choice.task == task)
     if len(paths) > 1:
-        reason = f"right for {count} of {len(choices)} pictures looked at; the first is {reason}"
+        reason = f"suits {count} of {len(choices)} sampled pictures; the first of these: {reason}"
     return Choice(task, reason)
 
 
 def blur_extents(luma: Array) -> tuple[float, float]:
-    """Pixels that moved past each other: in the most and in the least blurred direction.
+    """Estimate the blur in pixels, in the most and in the least blurred direction.
 
-    Where the picture is sharpest: a thing that moved before a sharp background is not a blurred
-    picture. It is halved until it is sharp; what is seen at the last size that was not tells the
-    extent. Noise looks sharp at full size and is gone two halvings later; soft shapes look blurred
-    at any size.
+    Measured where the picture is sharpest: an object that moved in front of a sharp background does
+    not make a blurred picture. The picture is halved until it is sharp; the blur at the last size
+    that is not sharp gives the extent. Noise looks sharp at full size and is averaged out after two
+    halvings; soft shapes look blurred at any size.
 
     Args:
         luma: (H, W) in [0, 1].
 
     Returns:
-        1 for none, as for pictures with a side under 96 px, which are too small to tell.
+        Both extents; 1 for no blur, and for pictures with a side under 96 px, which are too small.
     """
     if min(luma.shape) < SMALLEST:
         return 1.0, 1.0
@@ -149,7 +152,7 @@ def blur_extents(luma: Array) -> tuple[float, float]:
 
 
 def _windows(luma: Array) -> list[list[Array]]:
-    """Cells of the picture; each as its middle at full size, at half of it, and so on."""
+    """Return windows around the centres of the cells, each at full size, half size, and so on."""
     height, width = luma.shape
     rows, columns = (max(1, min(_CELLS, side // (2 * SMALLEST))) for side in luma.shape)
     levels: list[Array] = [luma]
@@ -166,7 +169,7 @@ def _windows(luma: Array) -> list[list[Array]]:
 
 
 def _cut(level: Array, place: tuple[float, float], high: int, wide: int) -> Array:
-    """The part of a level around a place, at least as large as blur can be told of."""
+    """Return the part of a level around a place, large enough to estimate the blur."""
     spans = []
     for fraction, side, cell in zip(place, level.shape, (high, wide), strict=True):
         long = min(side, _SIDE, max(cell, SMALLEST))
@@ -176,7 +179,7 @@ def _cut(level: Array, place: tuple[float, float], high: int, wide: int) -> Arra
 
 
 def _textured(cells: list[list[Array]]) -> Iterator[list[Array]]:
-    """Windows that show something; sky and shadow tell nothing of blur."""
+    """Return the windows with texture; sky and shadow do not show blur."""
     steps = [float(np.abs(np.diff(cell[-1], axis=1)).mean()) for cell in cells]
     most = max(steps)
     return (cell for cell, step in zip(cells, steps, strict=True) if step >= _TEXTURE * most)
@@ -188,7 +191,7 @@ def _extents(window: list[Array]) -> tuple[float, float]:
 
 
 def _extent(blurs: list[float]) -> float:
-    """Pixels, from the blur at full size, at half of it, and so on."""
+    """Return the extent in pixels, from the blur at full size, half size, and so on."""
     last = 0
     for n, blur in enumerate(blurs):
         if n > _NOISY and (blurs[n - 1] <= _BLURRED or blur > blurs[n - 1] - _EASED):

@@ -1,7 +1,7 @@
-"""Shows inputs beside their results, in one picture or under a slider in one HTML file.
+"""Compares inputs with their results, side by side in one picture or with a slider in HTML.
 
-Both are read again as files, shrunk while they are decoded, and in full only where the loupe looks:
-of an output of 16000x12000 no more than its file and a few megabytes are held.
+Both files are read again and shrunk while they are decoded; only the part under the loupe is read
+at full resolution. An output of 16000x12000 needs the memory of its file and a few megabytes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
 
-STEPS = 4  # reports of `pair_of`
-_LONGEST = 1600  # pixels of a side in the page; larger ones are shown smaller
+STEPS = 4  # progress reports per picture
+_LONGEST = 1600  # pixels of a side in the page; larger pictures are shrunk
 _MOST = 50  # pictures in a page
-_PART = 768, 1024  # rows and columns that a page keeps at full resolution of larger ones
-_LOOK = 240, 320  # that the loupe shows at first, about
-_GAP, _LABEL = 8, 30  # white pixels between the two, and above them for words
-_LEAST = 120  # columns of a picture with a label
+_PART = 768, 1024  # rows and columns that a page keeps at full resolution of shrunken pictures
+_LOOK = 240, 320  # rows and columns that the loupe shows first, approximately
+_GAP, _LABEL = 8, 30  # white pixels between the pictures, and above them for the labels
+_LEAST = 120  # columns that a label needs
 _LARGEST_STEP = 64
 
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -47,14 +47,14 @@ class Loupe:
     """The part of a picture that is kept at full resolution, in pixels of the output.
 
     Attributes:
-        before: JPEG as a data URI; "" where the page shows the whole picture at its full size.
+        before: JPEG as a data URI; "" if the page shows the whole picture at full size.
         after: the same.
         left: first column.
         top: first row.
-        width: columns.
-        height: rows.
+        width: number of columns.
+        height: number of rows.
         x: column of the whole picture around which the two differ most.
-        y: row of it.
+        y: row around which the two differ most.
     """
 
     before: str
@@ -69,16 +69,16 @@ class Loupe:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a page shows of one picture.
+    """One picture of a page.
 
     Attributes:
-        name: of the input.
-        size: of the output, as "640x480".
+        name: path of the input.
+        size: size of the output, e.g. "640x480".
         before: JPEG as a data URI, as large as `after`.
-        after: the same.
-        width: that both are shown at, at most 1600 pixels.
-        height: the same.
-        loupe: what is seen at 100 %.
+        after: JPEG as a data URI.
+        width: of both JPEGs, at most 1600 pixels.
+        height: likewise.
+        loupe: the part that can be seen at 100 %.
     """
 
     name: str
@@ -91,18 +91,18 @@ class Comparison:
 
 
 def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
-    """Refuse a name for the comparison before anything is restored.
+    """Refuse a file for the comparison before anything is restored.
 
     Raises:
-        UsageError: neither a page nor a picture of one pair; an input or an output; there already;
-            not to be written.
+        UsageError: it is neither .png nor .html, a .png for several inputs, an input or an output,
+            exists already, or cannot be written.
     """
     if path.suffix.lower() not in (".png", ".html"):
         raise UsageError(f"--compare '{path}' is neither .png nor .html")
     if path.suffix.lower() == ".png" and len(items) > 1:
         raise UsageError(
             f"--compare '{path}' is one picture, but there are {len(items)} inputs",
-            hint="use .html",
+            hint="use an .html file",
         )
     refuse_own(path, ((i.source, i.target) for i in items), "--compare")
     if path.exists() and on_exists != "overwrite":
@@ -111,7 +111,7 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
 
 
 def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """The outcomes that `write_comparison` shows: one in a picture, at most 50 in a page."""
+    """Return the outcomes that `write_comparison` shows: one in a .png, at most 50 in a page."""
     return outcomes[: 1 if path.suffix.lower() == ".png" else _MOST]
 
 
@@ -121,13 +121,13 @@ def write_comparison(
     made: str,
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> None:
-    """Write a page of restored pictures, or a picture of the first.
+    """Write a page of restored pictures, or a picture of the first one.
 
     Args:
         path: `.html` or `.png`.
-        outcomes: of pictures that are files; at most 50 are shown.
-        made: one line that says how.
-        report: called `STEPS` times a picture, while it is read.
+        outcomes: outcomes of pictures that are files; see `shown_in`.
+        made: one line that describes the restoration.
+        report: called `STEPS` times per picture.
 
     Raises:
         PictureError: a picture cannot be read again, or the disk is full.
@@ -140,23 +140,23 @@ def write_comparison(
         return
     pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
-        made += f" The first {len(shown)} of {len(outcomes)} pictures."
+        made += f" Only the first {len(shown)} of {len(outcomes)} pictures are shown."
     pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
     template = pages.get_template("jobs/compare.html.j2")
     loupes = [asdict(pair.loupe) for pair in pairs]
     text = template.render(title="Before and after", made=made, pairs=pairs, loupes=loupes)
-    put(path, text.encode("utf-8", "replace"))  # names need not be UTF-8
+    put(path, text.encode("utf-8", "replace"))  # file names need not be UTF-8
 
 
 def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
-    """Read both pictures of an outcome, small enough for a page, and what its loupe shows.
+    """Read both pictures of an outcome, shrunk for a page, and the part for the loupe.
 
     Args:
-        outcome: of a picture that is a file.
+        outcome: outcome of a picture that is a file.
         report: called `STEPS` times.
 
     Raises:
-        PictureError: one cannot be read again.
+        PictureError: one of the pictures cannot be read again.
     """
     both = _Both.read(outcome, report)
     box, before, after = both.closer(_PART, report)
@@ -185,11 +185,11 @@ def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """Input and output as large as a page shows them, (1, 3, h, w) on white, and their full sizes.
+    """Input and output as a page shows them, (1, 3, h, w) on white, and their full sizes.
 
     Attributes:
-        outcome: of both.
-        before: the input, enlarged by bicubic where it is smaller.
+        outcome: outcome of the picture.
+        before: the input, enlarged by bicubic interpolation if it is smaller.
         after: the output.
         source: height and width of the input.
         full: height and width of the output.
@@ -220,9 +220,9 @@ class _Both:
         )
 
     def closer(self, size: tuple[int, int], report: OnStep) -> tuple[Box, Tensor, Tensor]:
-        """The part of at most that size where the two differ most, at full resolution.
+        """Return the part of at most that size in which the two differ most, at full resolution.
 
-        Where they are shown at full size already, all of them.
+        If the page shows them at full size, this is the whole picture.
         """
         shown = self.after.shape[-2:]
         if shown == self.full:
@@ -244,7 +244,7 @@ class _Both:
         return box, before, after
 
     def _enlarged(self, box: Box) -> Tensor:
-        """That part of the output's place as the input shows it, enlarged by bicubic."""
+        """Return the part of the input that lies under a box of the output, enlarged."""
         cuts = [
             _around(start, length, full, own)
             for start, length, full, own in zip(
@@ -258,23 +258,23 @@ class _Both:
 
 
 def _step(full: int, own: int) -> int:
-    """Pixels of the output after which pixels of both begin at one place; 1 if that is too far."""
+    """Return the distance in output pixels at which pixel borders coincide; 1 if too large."""
     step = full // gcd(full, own)
     return step if step <= _LARGEST_STEP else 1
 
 
 def _aligned(start: int, length: int, full: int, own: int) -> int:
-    """A first row, or column, for a part, where one of the input begins too."""
+    """Return the first row or column of a part, moved to where an input pixel begins."""
     start = max(0, min(start, full - length))
     return start - start % _step(full, own)
 
 
 def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int, int]:
-    """Where to cut the input so that, once enlarged, the part has its neighbours.
+    """Find the input pixels that are needed to enlarge a part, including neighbours.
 
     Returns:
-        First pixel and number of pixels of the input; their number once enlarged; where the part
-        begins in these.
+        First input pixel; number of input pixels; their number when enlarged; start of the part in
+        the enlarged pixels.
     """
     step = _step(full, own)
     margin = -(-4 * full // own // step) * step  # the bicubic kernel reaches two pixels
@@ -285,9 +285,10 @@ def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int
 
 
 def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:
-    """First row and column of the window in which the two differ most; the middle if nowhere.
+    """Return first row and column of the window in which the two differ most; else the middle.
 
-    By squares: a place that became another outweighs resampling's small differences everywhere.
+    Squared differences: large local changes outweigh the small differences that resampling makes
+    everywhere.
     """
     change = (after - before).square().mean(1)[0].numpy()
     height, width = (max(1, min(a, b)) for a, b in zip(window, change.shape, strict=True))
@@ -300,7 +301,7 @@ def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tup
 
 
 def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
-    """(1, 3, H, W): both with their labels; below them, where they were shrunk, both at 100 %."""
+    """Draw both with labels, (1, 3, H, W); if they were shrunk, also a part of both at 100 %."""
     both = _Both.read(outcome, report)
     height, width = both.after.shape[-2:]
     box, before, after = both.closer((min(height, width * 2 // 3), width), report)
@@ -312,7 +313,7 @@ def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
 
 
 def _row(before: Tensor, said_before: str, after: Tensor, said_after: str) -> Tensor:
-    """Two pictures of one size side by side, a label above each."""
+    """Draw two pictures of the same size side by side, with labels above them."""
     height, width = before.shape[-2:]
     column = max(width, _LEAST)
     row = before.new_ones(1, 3, _LABEL + height, 2 * column + _GAP)

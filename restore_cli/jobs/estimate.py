@@ -1,4 +1,4 @@
-"""Estimates what a job will cost, before it is run."""
+"""Estimates the time and memory of a run in advance."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
-_WARM, _SMALL = 64, 128  # pixels a side of the picture that warms up, and of the first timed one
+_WARM, _SMALL = 64, 128  # side in pixels of the warm-up picture, and of the first timed one
 _PROBES = 3
-_PATIENCE = 30.0  # seconds that one probe of a whole tile may take; else a smaller one is timed
-_ENOUGH = 10.0  # seconds of probing after which no other probe is begun
-_SLOWER = 1.15  # than the slowest probe may a run be: pictures are read and written as well
+_PATIENCE = 30.0  # seconds for one probe of a whole tile; if it takes longer, a smaller one is used
+_ENOUGH = 10.0  # seconds of probing after which no further probe is started
+_SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
 
 Size = tuple[int, int]
@@ -34,13 +34,13 @@ class Estimate:
     """The cost of one picture.
 
     Attributes:
-        item: it is.
-        size: height and width of the input; None where the header tells nothing.
-        output_size: of the result; None where that of the input is not known.
-        tiles: that it is cut into by the first network; 0 where there is none.
-        bytes: of memory at the peak, besides the network.
-        fastest: seconds, by the fastest of several probes.
-        seconds: by the slowest of them, with reading and writing.
+        item: the picture.
+        size: height and width of the input; None if the header cannot be read.
+        output_size: height and width of the result; None if the input's size is unknown.
+        tiles: number of tiles of the first network; 0 if there is no network.
+        bytes: peak memory, without the network.
+        fastest: seconds according to the fastest of several probes.
+        seconds: seconds according to the slowest probe, including reading and writing.
     """
 
     item: Item
@@ -54,15 +54,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The cost of a run by measurements of the past; nothing is computed.
+    """The cost of a run according to earlier measurements; nothing is computed.
 
     Attributes:
-        count: pictures to restore.
-        sizes: inputs whose headers tell their size, with that and the result's.
-        targets: where their results go.
-        read: pixels of the inputs.
-        written: pixels of the results.
-        seconds: of all; None where no measurement fits, as on a GPU.
+        count: number of pictures to restore.
+        sizes: inputs of known size, each with its size and that of its result.
+        targets: outputs of these inputs.
+        read: pixels of these inputs.
+        written: pixels of their results.
+        seconds: for all of them; None if there is no measurement, e.g. on a GPU.
     """
 
     count: int
@@ -74,7 +74,7 @@ class Expected:
 
 
 def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Expected:
-    """What a run will read, write and take, from headers and the manifest."""
+    """Estimate what a run reads, writes and takes, from headers and the manifest."""
     to_do = [item for item in items if not item.done]
     sizes, targets, pixels = [], [], 0
     for item in to_do:
@@ -96,7 +96,7 @@ def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
 
 
 def estimate(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> list[Estimate]:
-    """Sizes from headers, tiles as they will be, seconds by probes of a tile's size."""
+    """Estimate every item: sizes from headers, tiles as planned, seconds by timed probes."""
     sizes = [None if item.source == STREAM else read_size(item.source) for item in items]
     given = [_given(request, pipeline, size) for size in sizes if size is not None]
     fastest, slowest = _rates(pipeline, max(given, default=(_SMALL, _SMALL)))
@@ -117,27 +117,27 @@ def _estimate(
         return Estimate(item, None, None, 0, 0, 0.0, 0.0)
     after = request.processing.output_size(*size, pipeline.scale)
     tiles, worked, features = _worked(pipeline, *_given(request, pipeline, size))
-    # Whole numbers in and out, and what stands beside them at the peak: measured 1.34 times for
-    # 2008x1496, x4. Grey pictures and profiles other than sRGB stay float: 3.1 times 4 bytes.
+    # Integers in and out plus temporary copies: peak measured at 1.34 times for 2008x1496, x4.
+    # Grey pictures and profiles other than sRGB stay float: 3.1 times 4 bytes.
     pictures = int(3 * (size[0] * size[1] + after[0] * after[1]) * 1.4)
     fastest, slowest = (worked * rate for rate in rates)
     return Estimate(item, size, after, tiles, pictures + features, fastest, slowest)
 
 
 def _given(request: RestoreRequest, pipeline: Pipeline, size: Size) -> Size:
-    """Height and width of what the pipeline is given for an input."""
+    """Height and width of the picture that the pipeline gets for an input."""
     target = request.processing.size
     return size if target is None else input_size(pipeline.scale, size, target.of(*size))
 
 
 def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
-    """Tiles, pixels worked on with overlaps, and bytes of features, of the first network."""
+    """Number of tiles, pixels including overlaps, and bytes of features, of the first network."""
     network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
     return (0, height * width, 0) if network is None else network.cost(height, width)
 
 
 def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
-    """Seconds per pixel worked on: by the fastest and, with a margin, by the slowest probe."""
+    """Seconds per processed pixel: by the fastest and, with a margin, by the slowest probe."""
     network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
     tile = max(largest) if network is None else network.tile_side(*largest)
     high, wide = (max(_WARM, min(side, tile)) for side in largest)
@@ -145,7 +145,7 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
         # As many tiles side by side as the picture's are restored at once.
         at_once = network.tiles_at_once(network.cost(*largest)[0], high * wide)
         wide += (at_once - 1) * (tile - network.overlap)
-    pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first time costs more
+    pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first call is slower
     rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
     while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:
         high, wide = max(_SMALL, high // 2), max(_SMALL, wide // 2)
@@ -157,19 +157,19 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
 
 
 def _rate(pipeline: Pipeline, height: int, width: int) -> float:
-    """Seconds per pixel that is worked on: what a side is padded by counts."""
+    """Seconds per processed pixel, padding included."""
     image, begun = torch.rand(1, 3, height, width), time.monotonic()
     pipeline(image)
     return (time.monotonic() - begun) / _worked(pipeline, height, width)[1]
 
 
 def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:
-    """Seconds that the manifest lets expect of one network; None on a GPU, or if not measured.
+    """Seconds for one network according to the manifest; None on a GPU, or if not measured.
 
     Args:
-        checkpoint: of the network.
-        pixels: of the input; overlaps of tiles are in the manifest's seconds.
-        options: the device, and whether the self-ensemble runs it eight times.
+        checkpoint: weights of the network.
+        pixels: pixels of the input; the manifest's seconds include overlaps of tiles.
+        options: device, and whether the self-ensemble runs the network eight times.
     """
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None
@@ -179,7 +179,7 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
 
 
 def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
-    """The same for a pipeline of one network, from the pixels that it will work on."""
+    """`listed_seconds` for a pipeline of one network, from its processed pixels."""
     networks = [stage for stage in pipeline.stages if isinstance(stage, Restorer)]
     listed = checkpoint_of(networks[0].facts.sha256) if len(networks) == 1 else None
     if listed is None:

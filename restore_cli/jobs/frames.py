@@ -1,4 +1,4 @@
-"""A frame, and raw frames through a pipe, as ffmpeg speaks them: rgb24, in a row."""
+"""Restores single frames, and streams of raw rgb24 frames as ffmpeg writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> I
     """Restore frames from a stream to stdout until it ends.
 
     Args:
-        stream: of height * width * 3 bytes a frame.
+        stream: frames of height * width * 3 bytes each.
         height: pixels of a frame.
         width: pixels of a frame.
         stage: a pipeline.
@@ -39,7 +39,7 @@ def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> I
             )
         values = np.frombuffer(data, np.uint8).reshape(height, width, 3)
         if not write_to_stdout(restore_frame(values, stage).tobytes()):
-            return  # nobody reads on
+            return  # the reader has closed the pipe
         done += 1
         yield done
 
@@ -57,6 +57,6 @@ def restore_frame(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
     Raises:
         PictureError: the network's output is not finite.
     """
-    whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns of others
+    whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns if read-only
     restored = stage(as_float(whole.permute(2, 0, 1)[None]), depth=8 * values.itemsize)
     return np.ascontiguousarray(restored[0].permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""What there is to restore: files, folders, globs and lists of them."""
+"""Finds the inputs of a run: files, folders, globs and lists of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from restore_cli.image.folders import by_number, is_hidden, list_pictures
 from restore_cli.jobs.request import Selection
 
 STREAM = Path("-")  # stdin or stdout
-# Windows' programs begin lists with one; UTF-32's little-endian mark begins like UTF-16's.
+# Byte order marks of Windows programs; UTF-32 before UTF-16, whose mark is the beginning of its.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -31,8 +31,8 @@ class Source:
     """One input.
 
     Attributes:
-        path: of the file, or `STREAM`.
-        relative: its folder below the one that was given; the tree of outputs mirrors it.
+        path: the file, or `STREAM`.
+        relative: its folder, relative to the given folder; outputs mirror this tree.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Source:
 
 
 def find(selection: Selection) -> list[Source]:
-    """Every picture of a selection, each once, in order, all shards together.
+    """Return the pictures of a selection in order, without duplicates, for all shards together.
 
-    Links to folders are not followed. Patterns of `exclude` are of names or of relative paths.
+    Links to folders are not followed. Patterns match names or relative paths.
 
     Raises:
-        NoInputError: an input does not exist or cannot be looked at, or a pattern matches nothing.
+        NoInputError: an input does not exist or cannot be read, or a pattern matches nothing.
     """
     found: dict[Path, Source] = {}
     include, exclude = selection.include, selection.exclude
@@ -55,30 +55,30 @@ def find(selection: Selection) -> list[Source]:
                 name = str(source.relative / source.path.name)
                 if source.path == given or _wanted(name, include, exclude):
                     found.setdefault(identity(source.path), source)
-        except OSError as error:  # a name that is too long, a folder without permission
+        except OSError as error:  # e.g. the name is too long, or access to a folder is denied
             raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
     return list(found.values())
 
 
 def pictures(path: Path) -> list[Path]:
-    """The file itself, or the pictures directly in a folder, sorted.
+    """Return the file itself, or the pictures directly in a folder, sorted.
 
     Raises:
-        NoInputError: it does not exist.
+        NoInputError: the path does not exist.
     """
     return [source.path for source in _expand(path, recursive=False)]
 
 
 def read_list(text: bytes, *, separator: bytes) -> list[Path]:
-    """Paths from a list, one a line or ended by NUL.
+    """Parse a list of paths, separated by line ends or NUL.
 
     Args:
-        text: bytes of names; or UTF-8, UTF-16 or UTF-32 with a mark at its beginning, or UTF-16 of
-            mostly Latin letters without one, as Windows' programs write it.
-        separator: of names, a line's end or NUL; in UTF-16 and UTF-32 always a line's end.
+        text: names as bytes; or UTF-8, UTF-16 or UTF-32 with a byte order mark; or UTF-16 of mostly
+            Latin letters without a mark, as Windows programs write it.
+        separator: line end or NUL; in UTF-16 and UTF-32 always the line end.
 
     Raises:
-        UsageError: a list of lines that holds NUL: it was made with `-print0`; half of a character.
+        UsageError: lines that contain NUL, as from `find -print0`, or an incomplete character.
     """
     mark, encoding = next(((m, e) for m, e in _MARKS if text.startswith(m)), (b"", ""))
     encoding = encoding or _unmarked(text)
@@ -89,20 +89,20 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
             text = os.fsencode(text.decode(encoding))
         except UnicodeError as error:
             raise UsageError(
-                f"the list of files is not whole {encoding.upper()}", hint="save it as UTF-8"
+                f"the list of files is not valid {encoding.upper()}", hint="save it as UTF-8"
             ) from error
         separator = b"\n"
     if separator != b"\0" and b"\0" in text:
-        raise UsageError("the list of files has NUL characters", hint="use -0")
+        raise UsageError("the list of files contains NUL characters", hint="use -0")
     names = (
         name.removesuffix(b"\r") if separator == b"\n" else name for name in text.split(separator)
     )
     paths = [Path(os.fsdecode(name)) for name in names if name]
-    return [path.absolute() if path == STREAM else path for path in paths]  # a file of that name
+    return [path.absolute() if path == STREAM else path for path in paths]  # a file named "-"
 
 
 def _unmarked(text: bytes) -> str:
-    """UTF-16 without a mark: every second byte of a name in Latin letters is NUL."""
+    """Detect UTF-16 without a mark: every second byte of Latin text is NUL; "" if it is not."""
     if len(text) < 4 or len(text) % 2:
         return ""
     even, odd = text[::2].count(0), text[1::2].count(0)
@@ -125,9 +125,9 @@ def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Ite
 
 
 def _glob(given: Path) -> Iterator[Source]:
-    """A pattern that the shell did not expand, because it was quoted.
+    """Expand a pattern that the shell did not expand, since it was quoted.
 
-    Folders at its beginning that exist are taken literally, brackets included.
+    Leading folders that exist are taken literally, including brackets.
     """
     root = next(parent for parent in given.parents if parent.exists())
     pattern = given.relative_to(root)
@@ -164,7 +164,7 @@ def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
 
 
 def identity(path: Path) -> Path:
-    """The same for one file by two names; a loop of links is itself."""
+    """Return one path for all names of a file; a loop of links is returned as an absolute path."""
     if path == STREAM:
         return path
     try:

@@ -1,4 +1,4 @@
-"""Where outputs go: their names, and everything that can be wrong with them."""
+"""Names the outputs, and refuses outputs that cannot be written."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.video import CONTAINERS
 from restore_cli.wording import bytes_of
 
-KEPT = "deblurred"  # in names of results that have their input's size
+KEPT = "deblurred"  # suffix of the names of results that have their input's size
 FIELDS = ("dir", "name", "scale", "model", "ext")
 
 
 def refuse_name(output: Path | None, format_key: str) -> None:
-    """Names of outputs that say one thing and would be another.
+    """Refuse the name of an output that does not fit its format.
 
     Raises:
-        UsageError: the suffix is of a format that is not written, or of another than asked for;
-            a template with unknown fields.
+        UsageError: the suffix is of a format that cannot be written, or not of the requested
+            format; or a template has unknown fields.
     """
     if output is None or output == STREAM:
         return
@@ -41,8 +41,9 @@ def refuse_name(output: Path | None, format_key: str) -> None:
         try:
             _filled(output, dir=Path("x"), name="x", scale=4, model="x", ext="png")
         except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            hint = f"known: {known}; {{{{ and }}}} stand for braces"
-            raise UsageError(f"--output '{output}' is no template: {error}", hint=hint) from error
+            hint = f"fields: {known}; write {{{{ and }}}} for braces"
+            message = f"--output '{output}' is not a valid template: {error}"
+            raise UsageError(message, hint=hint) from error
     if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
         raise UsageError(
             f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
@@ -50,21 +51,25 @@ def refuse_name(output: Path | None, format_key: str) -> None:
     if suffix in VIDEO_SUFFIXES and suffix not in CONTAINERS:
         raise UsageError(f"cannot write '{output}'", hint=f"videos: {', '.join(CONTAINERS)}")
     if format_key and SUFFIXES.get(suffix, format_key) != format_key:
-        raise UsageError(f"--output '{output}' is not a {format_key} file by its name")
+        raise UsageError(
+            f"--output '{output}' does not have a suffix of --format {format_key}",
+            hint=f"use {' or '.join(FORMATS[format_key].suffixes)}",
+        )
 
 
 def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
-    """Where the output of one input goes.
+    """Return the output of one input.
 
     Raises:
-        UsageError: stdin, and nothing says where to.
+        UsageError: the input is stdin, and no output is given.
     """
     output, format_key = request.destination.output, request.encoding.format
     if output == STREAM:
         return STREAM
     if source.path == STREAM and output is None:
         raise UsageError(
-            "stdin has no name to put the result beside", hint="give --output, or -o -"
+            "the picture from stdin has no name to derive the output from",
+            hint="give --output FILE, or -o - for stdout",
         )
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
     if source.path.suffix.lower() in VIDEO_SUFFIXES:
@@ -83,7 +88,7 @@ def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
 
 
 def _suffix(request: RestoreRequest, spec: PipelineSpec) -> str:
-    """What the name of a result adds to that of its input."""
+    """Return the suffix that is added to the stem of the input."""
     size = request.processing.size
     if size is None:
         return f"x{spec.scale}" if spec.scale > 1 else KEPT
@@ -95,49 +100,49 @@ def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
 
 
 def refuse_video(source: Path, output: Path) -> None:
-    """Raise a `UsageError` when a video would become a picture, or the other way round."""
+    """Raise a `UsageError` if a video would become a picture, or vice versa."""
     video = source.suffix.lower() in VIDEO_SUFFIXES
     if video and output == STREAM:
-        raise UsageError("a video cannot go to stdout", hint="--raw takes and gives frames")
+        raise UsageError("a video cannot be written to stdout", hint="use --raw for raw frames")
     if output != STREAM and video != (output.suffix.lower() in CONTAINERS):
         raise UsageError(
-            f"'{source}' cannot become '{output}'",
-            hint="videos become .mp4, .mov or .mkv, pictures become pictures",
+            f"cannot write '{source}' as '{output}'",
+            hint="videos are written as .mp4, .mov or .mkv, pictures as pictures",
         )
 
 
 def is_file_name(output: Path) -> bool:
-    """Whether an output names one picture rather than a folder."""
+    """Whether an output is a file rather than a folder."""
     known = output.suffix.lower() in SUFFIXES or output.suffix.lower() in CONTAINERS
     return known and not output.is_dir()
 
 
 def refuse_unknown_suffix(text: str) -> None:
-    """Refuse a new name that looks like a file's of an unknown kind, and would become a folder.
+    """Refuse a new name with an unknown suffix, which would become a folder.
 
     Raises:
-        UsageError: letters after a dot that are no format, as of `sharp.jepg`.
+        UsageError: the suffix looks like a format but is not known, e.g. `sharp.jepg`.
     """
     suffix, known = Path(text).suffix.lower(), {*SUFFIXES, *CONTAINERS}
-    named = {*known, *OTHER_SUFFIXES, *READ_ONLY, *VIDEO_SUFFIXES}  # these have their own words
+    named = {*known, *OTHER_SUFFIXES, *READ_ONLY, *VIDEO_SUFFIXES}  # have their own messages
     if text.endswith(("/", os.sep)) or is_template(Path(text)) or suffix in named:
         return
     if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
         near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)
-        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? Else a" if near else "a"
+        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? " if near else ""
         raise UsageError(
-            f"--output '{text}': no pictures are written as '{suffix}'",
-            hint=f"{guess} folder of that name is '{text}/'",
+            f"--output '{text}': the suffix '{suffix}' is not known",
+            hint=f"{guess}For a folder of that name, use '{text}/'",
         )
 
 
 def is_template(output: Path) -> bool:
-    """Whether an output has fields to fill in."""
+    """Whether an output is a template, i.e. has fields in braces."""
     return "{" in str(output) or "}" in str(output)
 
 
 def renamed(path: Path, taken: set[Path]) -> Path:
-    """The first of `a.png`, `a-1.png`, `a-2.png`, … that is free."""
+    """Return the first free name of `a.png`, `a-1.png`, `a-2.png` and so on."""
     candidate, n = path, 0
     while candidate.exists() or candidate in taken:
         n += 1
@@ -146,7 +151,7 @@ def renamed(path: Path, taken: set[Path]) -> Path:
 
 
 def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Every output belongs to one input, and is none of them.
+    """Refuse outputs that would overwrite each other or an input.
 
     Args:
         pairs: (input, output).
@@ -169,29 +174,30 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
             key = normalize("NFC", key).casefold()
         if key in by_target:
             raise UsageError(
-                f"'{by_target[key]}' and '{source}' would both become '{output}'",
-                hint="restore them into different folders with --output, or name them by a "
-                "template",
+                f"'{by_target[key]}' and '{source}' would both be written to '{output}'",
+                hint="write them into different folders with --output, or use a template",
             )
         by_target[key] = source
 
 
 def refuse_own(path: Path, pairs: Iterable[tuple[Path, Path]], option: str) -> None:
-    """Raise a `UsageError` for a file of an option that is one of the job's inputs or outputs."""
+    """Raise a `UsageError` if an option's file is one of the run's inputs or outputs."""
     own = {identity(place) for pair in pairs for place in pair}
     if identity(path) in own:
-        raise UsageError(f"{option} '{path}' is one of the inputs or outputs", hint="name another")
+        raise UsageError(
+            f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"
+        )
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise a `UsageError` when nothing can be written into a folder, existing or to be made."""
+    """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
     nearest = existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
 
 
 def refuse_long(path: Path) -> None:
-    """Raise a `UsageError` when a name, or a path, is longer than its file system takes."""
+    """Raise a `UsageError` if a name or a path is longer than its file system allows."""
     nearest = existing(path.parent)
     most, longest = 255, 4096
     if hasattr(os, "pathconf"):
@@ -199,26 +205,26 @@ def refuse_long(path: Path) -> None:
     name = max(path.parts, key=lambda part: len(os.fsencode(part)))
     if len(os.fsencode(name)) > most or len(os.fsencode(path)) >= longest:
         raise UsageError(
-            f"the name '{name}' is longer than the {most} bytes that '{nearest}' takes"
+            f"the name '{name}' is longer than the {most} bytes that '{nearest}' allows"
             if len(os.fsencode(name)) > most
-            else f"the path '{path}' is longer than the {longest} bytes that the system takes",
+            else f"the path '{path}' is longer than the {longest} bytes that the system allows",
             hint="choose a shorter --output, or a template such as -o 'sharp/{name:.80}.{ext}'",
         )
 
 
 def refuse_full(folder: Path, needed: int) -> None:
-    """Raise a `UsageError` when a folder's disk has less than the bytes that are needed."""
+    """Raise a `UsageError` if a folder's disk has fewer free bytes than needed."""
     free = shutil.disk_usage(existing(folder)).free
     if needed > free:
         needs, has = bytes_of(needed), bytes_of(free)
         raise UsageError(
-            f"the pictures need about {needs} in '{folder}', and {has} are free",
+            f"the pictures need about {needs} in '{folder}', but only {has} are free",
             hint="choose another --output, or a smaller --format such as jpeg",
         )
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete the temporary files that a run which was killed left beside its outputs."""
+    """Delete the temporary files that a killed run left beside its outputs."""
     by_folder: dict[Path, set[str]] = defaultdict(set)
     for output in targets:
         by_folder[output.parent].add(temporary_prefix(output))
@@ -229,12 +235,12 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """The nearest folder above, or itself, that is there."""
+    """Return the folder itself if it exists, else its nearest parent that does."""
 
     def exists(path: Path) -> bool:
         try:
             return path.exists()
-        except OSError:  # its name is too long
+        except OSError:  # the name is too long
             return False
 
     return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))

@@ -1,4 +1,4 @@
-"""Pairs inputs with outputs, and refuses what cannot end well before weights are loaded."""
+"""Pairs inputs with outputs, and refuses impossible requests before weights are loaded."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Item:
     """One input and its output.
 
     Attributes:
-        source: to be read.
-        target: to be written.
-        done: whether the output is there already and stays.
+        source: file to read.
+        target: file to write.
+        done: whether the output exists already and is kept.
     """
 
     source: Path
@@ -38,15 +38,16 @@ class Item:
 
     @property
     def is_video(self) -> bool:
-        """Whether the input is a video by its name."""
+        """Whether the input's suffix is that of a video."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def refuse_request(request: RestoreRequest) -> None:
-    """Refuse what cannot end well whatever the inputs and the model are.
+    """Refuse requests that are impossible whatever the inputs and the model are.
 
     Raises:
-        UsageError: an unknown choice, name and format disagree, options that exclude each other.
+        UsageError: an unknown choice, a name that does not fit the format, or options that exclude
+            each other.
     """
     _refuse_choices(request)
     outputs.refuse_name(request.destination.output, request.encoding.format)
@@ -55,20 +56,19 @@ def refuse_request(request: RestoreRequest) -> None:
 def plan(
     request: RestoreRequest, spec: PipelineSpec, sources: list[Source] | None = None
 ) -> list[Item]:
-    """Pair every input with its output, and refuse what cannot end well.
+    """Pair every input with its output, and refuse impossible requests.
 
-    Nothing is read but names and headers, nothing written, and no weights are loaded.
+    Only names and headers are read, nothing is written, and no weights are loaded.
 
     Args:
-        request: what was asked for.
-        spec: of the pipeline; its scale and name may be part of names.
-        sources: what `find` gave for the selection, where that is known already.
+        request: the request.
+        spec: the pipeline; its scale and name may be part of the outputs' names.
+        sources: result of `find` for the selection, if it is known already.
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
         UsageError: two inputs share an output, an output is an input or exists, a name is too long,
-            a folder cannot be written, a disk is too full, name and format disagree, an unknown
-            choice.
+            a folder cannot be written, a disk is too full; or see `refuse_request`.
     """
     refuse_request(request)
     try:
@@ -96,7 +96,7 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
             outputs.refuse_long(item.target)
     listed = {identity(path) for path in request.selection.inputs}
     results = {identity(item.target) for item in items}
-    # In a folder that was restored before, the results are not inputs.
+    # Results of an earlier run in the same folder are not inputs.
     items = [i for i in items if identity(i.source) not in results - listed]
     if not items:
         formats = ", ".join(FORMATS)
@@ -110,7 +110,7 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
 
 
 def _policy(destination: Destination, items: list[Item]) -> list[Item]:
-    """What becomes of items whose output is there already."""
+    """Apply the --on-exists policy to items whose output exists."""
     there = [item for item in items if item.target != STREAM and item.target.exists()]
     if destination.resume or not there or destination.on_exists == "overwrite":
         return items
@@ -150,14 +150,14 @@ def _refuse_folders(processing: Processing, scale: int, items: list[Item]) -> No
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
     size = read_size(item.source) if item.source != STREAM else None
     if size is None:
-        return 0  # it will fail by itself
+        return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
     height, width = processing.output_size(*size, scale)
     return int(height * width * 3 * FORMATS[key].least_bytes)
 
 
 def _refuse_for_videos(request: RestoreRequest) -> None:
-    """Videos are always written as H.264: options for the files of pictures mean nothing."""
+    """Refuse options for picture files: videos are always written as H.264."""
     usual = RestoreRequest(request.selection)
     names = {"depth": "bit-depth"}
     useless = [
@@ -172,7 +172,8 @@ def _refuse_for_videos(request: RestoreRequest) -> None:
     ]
     if useless:
         raise UsageError(
-            f"{', '.join(useless)} does not apply to videos", hint="leave it out, or the videos"
+            f"{', '.join(useless)} does not apply to videos",
+            hint="leave out the option, or the videos",
         )
 
 
@@ -190,15 +191,17 @@ def _refuse_choices(request: RestoreRequest) -> None:
             raise unknown_name(what, value, [name for name in known if name])
     if destination.resume and encoding.metadata == "none":
         raise UsageError(
-            "--resume knows what is done by the pictures' own metadata, which --metadata none "
-            "leaves out",
+            "--resume recognises finished pictures by their metadata, which --metadata none omits",
             hint="use --on-exists skip",
         )
     if destination.resume and destination.on_exists == "rename":
-        raise UsageError("--resume finds what is done by its name, so --on-exists rename hides it")
+        raise UsageError(
+            "--resume finds finished pictures by name, and --on-exists rename changes them",
+            hint="leave one out",
+        )
     if encoding.depth == 16 and encoding.format and FORMATS[encoding.format].depth < 16:
         raise UsageError(
-            f"--bit-depth 16: {encoding.format} holds {FORMATS[encoding.format].depth} bits a "
-            "channel",
+            f"--bit-depth 16: {encoding.format} has at most {FORMATS[encoding.format].depth} bits "
+            "per channel",
             hint="use --format png or tiff",
         )

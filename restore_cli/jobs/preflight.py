@@ -1,9 +1,9 @@
-"""A look at the input before the work: what a network trained on motion blur can expect of it.
+"""Examines inputs for faults that a network trained on motion blur cannot repair.
 
-Thresholds by 24 held-out photos, sharp at three quarters of their size, shaken by the recipes; the
-shares that were warned of:
+Thresholds were chosen on 24 held-out photos, sharp at three quarters of their size, and blurred by
+the recipes. Share of pictures with each remark:
 
-| remark | of these | of sharp ones | of shaken ones |
+| remark | pictures with the fault | sharp pictures | motion-blurred pictures |
 |---|---|---|---|
 | hardly blurred | | 83 % | 4 % of `handheld`, 25 % of `shake`, 0 % of lines of 9 and 17 px |
 | out of focus | 92 % of discs of radius 4 and 8 | 0 % | 0 % |
@@ -22,16 +22,16 @@ from restore_cli.metrics import luminance
 
 Array = NDArray[np.float32]
 
-_SIDE = 640  # pixels of the middle that are looked at
-SMALLEST = 96  # pixels of a side of which blur can be told
+_SIDE = 640  # side in pixels of the central part that is examined
+SMALLEST = 96  # smallest side in pixels for which blur can be estimated
 _SHARP = 0.26  # blur in the most blurred direction
-_DEFOCUSED, _EVEN = 0.45, 0.22  # mean blur; spread over directions, as a share of the mean
-_BLOCKS = 1.12  # steps across the borders of 8x8 blocks over steps elsewhere
-_NOISE = 3.5  # of 255
+_DEFOCUSED, _EVEN = 0.45, 0.22  # mean blur; its range over directions, relative to the mean
+_BLOCKS = 1.12  # gradients across the borders of 8x8 blocks, relative to gradients elsewhere
+_NOISE = 3.5  # standard deviation, of 255
 
 
 def remarks(pixels: Tensor) -> list[str]:
-    """What a person should know before expecting much; empty where all is well.
+    """Return remarks on faults that limit the result; empty if there are none.
 
     Args:
         pixels: (1, 3, H, W) in [0, 1].
@@ -46,23 +46,23 @@ def remarks(pixels: Tensor) -> list[str]:
     if worst < _SHARP:
         found.append("it is hardly blurred, so there is little to restore")
     elif mean > _DEFOCUSED and worst - min(directions) < _EVEN * mean:
-        found.append("it looks out of focus rather than moved, which models here do not undo")
+        found.append("it looks out of focus, which these models for motion blur cannot correct")
     if blocks > _BLOCKS:
-        found.append("it shows the blocks of strong JPEG compression, which may be sharpened too")
+        found.append("it has blocks of strong JPEG compression, which may be sharpened too")
     if noise > _NOISE:
-        found.append(f"it is noisy (about {noise:.0f} of 255), which hides what blur has left")
+        found.append(f"it is noisy (about {noise:.0f} of 255), so less detail can be restored")
     return found
 
 
 def blur_by_direction(luma: Array) -> tuple[float, ...]:
     """Blur of luma (H, W) along 0, 90, 45 and 135 degrees: 0 for none, 1 for a flat picture.
 
-    How much of the steps between neighbours survives another blur: Crete et al., "The blur effect:
+    The share of the gradients that remains after blurring again: Crete et al., "The blur effect:
     perception and estimation with a new no-reference perceptual blur metric", HVEI 2007.
     """
     height, width = luma.shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 45, 1)
-    side = int(min(height, width) / 1.5)  # what lies inside after turning
+    side = int(min(height, width) / 1.5)  # of the square that lies inside after the rotation
     turned: Array = cv2.warpAffine(luma, turn, (width, height)).astype(np.float32)
     top, left = (height - side) // 2, (width - side) // 2
     inside = np.ascontiguousarray(turned[top : top + side, left : left + side])
@@ -71,7 +71,7 @@ def blur_by_direction(luma: Array) -> tuple[float, ...]:
 
 
 def noise_level(luma: Array) -> float:
-    """Noise of luma (H, W), of 255: deviation in the quietest tenth of 16x16 blocks.
+    """Noise of luma (H, W), of 255: standard deviation in the smoothest tenth of 16x16 blocks.
 
     Immerkaer, "Fast noise variance estimation", CVIU 1996.
     """
@@ -83,7 +83,7 @@ def noise_level(luma: Array) -> float:
 
 
 def blockiness(luma: Array) -> float:
-    """Steps of luma (H, W) across the borders of 8x8 blocks over those inside; 1 for none."""
+    """Gradients of luma (H, W) across borders of 8x8 blocks, relative to those inside; 1: none."""
     return min(_border_ratio(luma), _border_ratio(luma.T))
 
 
@@ -98,12 +98,12 @@ def _blur(image: Array, axis: int) -> float:
 
 def _border_ratio(luma: Array) -> float:
     steps = np.abs(np.diff(luma, axis=1)).mean(0)
-    inside = np.concatenate([steps[n::8] for n in range(1, 6)])  # neighbours of borders ring too
+    inside = np.concatenate([steps[n::8] for n in range(1, 6)])  # not beside borders: they ring
     return float(steps[7::8].mean() / max(float(inside.mean()), 1e-6))
 
 
 def _middle(pixels: Tensor) -> Tensor:
-    """The middle, cut where blocks of JPEG begin."""
+    """Return the central part, aligned to the blocks of JPEG."""
     height, width = pixels.shape[-2:]
     top = max(0, height - _SIDE) // 2 // 8 * 8
     left = max(0, width - _SIDE) // 2 // 8 * 8

@@ -1,4 +1,4 @@
-"""Pictures over a Ray cluster: an actor loads the networks once, pictures are streamed to it."""
+"""Restores on a Ray cluster: actors load the networks once, pictures are streamed to them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from restore_cli.wording import first_line
 
 
 class RayWorkers:
-    """Actors of a cluster: one a GPU, or one a machine where there are none.
+    """Actors of a cluster: one per GPU, or one per machine if there are no GPUs.
 
-    An actor that dies, with its machine or alone, is not waited for: its pictures go to others.
+    If an actor dies, its pictures are given to others.
     """
 
     lost: tuple[type[BaseException], ...] = (
@@ -46,7 +46,7 @@ class RayWorkers:
     def __init__(
         self, spec: PipelineSpec, request: RestoreRequest, address: str, count: int | None
     ) -> None:
-        """Connect and load the networks everywhere.
+        """Connect, and load the networks in all actors.
 
         Raises:
             DeviceError: no cluster at that address, or no actor could start.
@@ -72,10 +72,10 @@ class RayWorkers:
         self._busy: Counter[Any] = Counter()
 
     def submit(self, task: Task) -> Future[Restored]:
-        """See `workers.Workers`: to the actor with the fewest pictures."""
+        """See `workers.Workers`; the actor with the fewest pictures gets the task."""
         alive = [actor for actor in self._actors if actor is not None]
         if not alive:
-            raise DeviceError("every process of the cluster has died", hint="see `ray status`")
+            raise DeviceError("all processes of the cluster have died", hint="see `ray status`")
         actor = min(alive, key=lambda one: self._busy[one])
         self._busy[actor] += 1
         future: Future[Restored] = actor.restore.remote(task).future()
@@ -97,7 +97,7 @@ class RayWorkers:
             self._actors = [None if one is actor else one for one in self._actors]
 
     def _ready(self, actors: list[Any]) -> list[Any]:
-        """The actors that have loaded; those that found no room are left."""
+        """Return the actors that have loaded the networks; the others are not used."""
         waits = {actor.ready.remote(): actor for actor in actors}
         done, _ = ray.wait(list(waits), num_returns=len(waits), timeout=120)
         errors: list[BaseException] = []
@@ -109,7 +109,7 @@ class RayWorkers:
             except (RestoreError, RayActorError, RaySystemError) as error:
                 errors.append(error)
         if not good:
-            why = errors[0] if errors else "no machine had a processor free within two minutes"
+            why = errors[0] if errors else "no machine had a free CPU within two minutes"
             raise DeviceError(f"no process of the cluster could start: {why}")
         return good
 

@@ -1,4 +1,4 @@
-"""What callers ask for: which pictures, where the results go, how they are handled and encoded."""
+"""Requests: which pictures to restore, where to write the results, and how to encode them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Selection:
         recursive: whether folders are searched with all folders in them.
         include: patterns that names in folders must match.
         exclude: patterns that names in folders must not match.
-        shard: part I of N of the pictures, from 1.
+        shard: part I of N of the pictures, counted from 1.
         max_pixels: larger inputs are refused.
     """
 
@@ -35,10 +35,10 @@ class Destination:
     """Where the results go.
 
     Attributes:
-        output: a file (for one input), a folder, a template, `inputs.STREAM`, or None for beside
-            each input.
-        on_exists: "error", "skip", "overwrite" or "rename", when an output is already there.
-        resume: whether outputs made by the same model, weights and options count as done.
+        output: a file (for one input), a folder, a template, or `inputs.STREAM`; None for the
+            folder of each input.
+        on_exists: "error", "skip", "overwrite" or "rename", if an output exists already.
+        resume: whether to keep outputs that were made by the same model, weights and options.
     """
 
     output: Path | None = None
@@ -48,13 +48,13 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What happens to a picture besides the pipeline.
+    """How a picture is processed, besides the pipeline.
 
     Attributes:
         alpha: transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop".
         icc: "convert", "keep" or "strip"; see `image.read_image`.
-        check: whether inputs are examined for what limits the result; see `preflight`.
-        size: that the results are to have; None for the pipeline's scale.
+        check: whether inputs are examined for faults; see `preflight`.
+        size: size of the results; None for the pipeline's scale.
     """
 
     alpha: str = "resize"
@@ -63,25 +63,25 @@ class Processing:
     size: TargetSize | None = None
 
     def output_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Height and width of the result of an input.
+        """Return height and width of the result.
 
         Args:
-            height: of the input.
-            width: of the input.
-            scale: of the pipeline.
+            height: height of the input.
+            width: width of the input.
+            scale: scale of the pipeline.
         """
         return (height * scale, width * scale) if self.size is None else self.size.of(height, width)
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """The one record between callers (command line, page, Python) and the work.
+    """A request of the command line, the web page or Python.
 
     Attributes:
-        selection: which pictures.
+        selection: which pictures are restored.
         destination: where the results go.
-        processing: what happens to a picture besides the pipeline.
-        encoding: of the files that are written; their provenance is filled in by the work.
+        processing: how pictures are processed, besides the pipeline.
+        encoding: encoding of the results; the run fills in their provenance.
     """
 
     selection: Selection

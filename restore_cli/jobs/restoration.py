@@ -30,11 +30,11 @@ from restore_cli.version import __version__
 
 @dataclass(frozen=True)
 class Restoration:
-    """A request with its pipeline: what is done to every picture.
+    """A request with its pipeline.
 
     Attributes:
-        request: what was asked for.
-        pipeline: ready to run.
+        request: the request.
+        pipeline: the loaded pipeline.
     """
 
     request: RestoreRequest
@@ -42,7 +42,7 @@ class Restoration:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        """What decides the pixels and the file besides weights; what is at rest is left out."""
+        """All options that affect the pixels or the file; unused ones are left out."""
         identity = self.pipeline.identity
         stages = identity.pop("stages")
         encoding = dataclasses.asdict(self.request.encoding)
@@ -59,12 +59,12 @@ class Restoration:
             "icc": self.request.processing.icc,
             "size": str(self.request.processing.size) if self.request.processing.size else None,
         }
-        # Not `in (None, False)`: 0 would be among them, which is --tile off.
+        # Not `in (None, False)`: this would drop 0, which means --tile off.
         return {k: v for k, v in options.items() if v is not None and v is not False}
 
     @cached_property
     def key(self) -> str:
-        """Equal keys and equal inputs give equal files."""
+        """A digest of version, weights and options: equal keys and inputs give equal files."""
         digests = [fact.sha256 for fact in self.pipeline.facts]
         identity = json.dumps([__version__, self.pipeline.spec.name, digests, self._options_text])
         return hashlib.sha256(identity.encode()).hexdigest()
@@ -74,7 +74,7 @@ class Restoration:
         return json.dumps(self.options, separators=(",", ":"), sort_keys=True)
 
     def provenance(self, input_sha256: str) -> dict[str, str]:
-        """Facts for the metadata of a file made from that input; none where none is wanted."""
+        """Return the facts for the metadata of a result; none with `--metadata none`."""
         if self.request.encoding.metadata == "none":
             return {}
         facts = self.pipeline.facts
@@ -89,12 +89,12 @@ class Restoration:
         }
 
     def load(self, data: bytes, name: str, format_key: str) -> Picture:
-        """Decode a file and refuse what its output could not hold, before the work.
+        """Decode a file, and refuse it if the output's format cannot hold the result.
 
         Args:
-            data: of the file.
-            name: for messages.
-            format_key: of the output; "" for the input's.
+            data: content of the file.
+            name: name for messages.
+            format_key: format of the output; "" for the input's.
 
         Raises:
             PictureError: see `image.read_image` and `image.encode`.
@@ -105,14 +105,14 @@ class Restoration:
             most = self.request.selection.max_pixels
             picture = decode(data, name, max_pixels=most, icc=how.icc)
             if how.alpha == "drop":
-                picture = picture.with_alpha(None)
+                picture = replace(picture, alpha=None)
             height, width = how.output_size(*picture.size, scale)
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
             found = tuple(remarks(picture.pixels)) if how.check else ()
             whole = rounded(picture.pixels, picture.depth)
-            if torch.equal(as_float(whole), picture.pixels):  # else a profile is between
-                picture = replace(picture, pixels=whole)  # a quarter of the memory
+            if torch.equal(as_float(whole), picture.pixels):  # not if converted from a profile
+                picture = replace(picture, pixels=whole)  # needs a quarter of the memory
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
@@ -120,14 +120,14 @@ class Restoration:
     ) -> Picture:
         """Run the pipeline on a picture.
 
-        Pixels that go into the file as they are become whole numbers tile by tile: a byte a value
-        instead of four. All others stay float until they are encoded.
+        Pixels that need no conversion for the file are rounded to integers tile by tile, which
+        needs a quarter of the memory. All others stay float until they are encoded.
 
         Args:
-            picture: decoded.
-            format_key: of the output; "" for the input's.
-            name: for messages.
-            report: called with (tiles done, tiles in all).
+            picture: the decoded picture.
+            format_key: format of the output; "" for the input's.
+            name: name for messages.
+            report: called with (tiles done, number of tiles).
 
         Raises:
             PictureError: the network's output is not finite.
@@ -141,7 +141,7 @@ class Restoration:
             restored = self._resized_pipeline(picture.pixels, report, depth)
             height, width = restored.shape[-2:]
             if picture.excess is not None:
-                # Networks know sRGB only; what lies outside is enlarged by itself and added.
+                # Networks work in sRGB; the part of the colours outside is resized and added.
                 restored = restored + resize_bicubic(picture.excess, height, width)
             if alpha is not None and self.request.processing.alpha == "restore":
                 pixels = alpha.expand(-1, 3, -1, -1).contiguous()
@@ -151,7 +151,7 @@ class Restoration:
         return picture.with_pixels(restored, alpha)
 
     def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
-        """Run the pipeline, to the size that was asked for."""
+        """Run the pipeline, and resample to the requested size."""
         size = self.request.processing.size
         if size is None:
             return self.pipeline(image, report, depth)
@@ -161,10 +161,10 @@ class Restoration:
     def save(
         self, restored: Picture, input_sha256: str, format_key: str, name: str
     ) -> tuple[bytes, tuple[str, ...]]:
-        """The file of a restored picture, and notes on what its format could not hold.
+        """Encode a restored picture; also return notes on what the format cannot hold.
 
         Raises:
-            PictureError: it cannot be encoded.
+            PictureError: the picture cannot be encoded.
             DeviceError: out of memory.
         """
         facts = tuple(self.provenance(input_sha256).items())
@@ -174,13 +174,13 @@ class Restoration:
 
 
 def _public(weights: str) -> str:
-    """A name for pictures that others will see: no path of this machine."""
+    """Return the name of weights for published pictures, without local paths."""
     return weights if weights.startswith("hf://") else PurePath(weights).name
 
 
 @contextmanager
 def memory_errors(name: str) -> Iterator[None]:
-    """Raise a `DeviceError` when memory runs out inside."""
+    """Raise a `DeviceError` if memory runs out in the block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

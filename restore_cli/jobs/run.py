@@ -1,4 +1,4 @@
-"""Restores pictures one after the other; one that fails does not stop the others."""
+"""Restores pictures one after the other; a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_facts import read_comment
 
-OnTile = Callable[[Item, int, int], None]  # (item, tiles done, tiles in all)
+OnTile = Callable[[Item, int, int], None]  # (item, tiles done, number of tiles)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture.
+    """The outcome of one picture.
 
     Attributes:
         item: its input and output.
         status: "restored", "skipped" or "failed".
         error: None unless it failed.
-        notes: what had to be left out, or limits the result.
-        sha256: of the input; "" where it was not read.
-        size: height and width of the output; None where there is no new one.
-        seconds: in the network.
+        notes: notes on losses, and on faults of the input.
+        sha256: digest of the input; "" if it was not read.
+        size: height and width of the output; None if none was written.
+        seconds: time in the network.
     """
 
     item: Item
@@ -54,8 +54,8 @@ class Task:
     Attributes:
         item: its input and output.
         data: bytes of the input.
-        sha256: of the data.
-        format: of the output; "" for the input's.
+        sha256: digest of the data.
+        format: format of the output; "" for the input's.
     """
 
     item: Item
@@ -69,13 +69,13 @@ class Task:
         return "stdin" if self.item.source == STREAM else str(self.item.source)
 
     def failed(self, error: RestoreError) -> Outcome:
-        """The outcome of an error."""
+        """Return the outcome for an error."""
         return Outcome(self.item, "failed", error, sha256=self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A picture between two steps: read and not restored, or restored and not written."""
+    """A picture that is read but not yet restored, or restored but not yet written."""
 
     task: Task
     picture: Picture
@@ -92,11 +92,11 @@ def restore_all(
     """Restore every picture, in order.
 
     Args:
-        work: a request with its pipeline.
-        items: from `plan`.
+        work: the request with its pipeline.
+        items: result of `plan`.
         report: called from this thread while a picture is restored.
-        ahead: pictures read before their turn, and written after it, by two more threads; 0 to do
-            all in this one.
+        ahead: pictures that two more threads read in advance and write in the background; 0 to do
+            everything in this thread.
     """
     if not ahead:
         for item in items:
@@ -118,7 +118,7 @@ def restore_all(
                     yield writes.popleft().result()
             while writes:
                 yield writes.popleft().result()
-        finally:  # also when nobody wants the rest
+        finally:  # also if the caller stops early
             for read in reads:
                 read.cancel()
             for write in writes:
@@ -126,7 +126,7 @@ def restore_all(
 
 
 def read_input(work: Restoration, item: Item) -> Task | Outcome:
-    """The bytes of a picture, or its outcome if there is nothing to do."""
+    """Read a picture; return its outcome if it is skipped or cannot be read."""
     if item.done:
         return Outcome(item, "skipped")
     digest = ""
@@ -142,10 +142,10 @@ def read_input(work: Restoration, item: Item) -> Task | Outcome:
 
 
 def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
-    """One picture from bytes to bytes: the work of another process.
+    """Decode, restore and encode one picture, in another process.
 
     Raises:
-        PictureError: it cannot be read, restored or encoded.
+        PictureError: the picture cannot be read, restored or encoded.
         DeviceError: out of memory.
     """
     picture = work.load(task.data, task.name, task.format)
@@ -213,7 +213,7 @@ def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
 
 
 def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
-    """A video from beginning to end; its frames are not held."""
+    """Restore a video frame by frame, without keeping its frames in memory."""
     begun, digest = time.monotonic(), ""
     try:
         digest = sha256(item.source)
@@ -237,17 +237,17 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
 
 
 def is_done(work: Restoration, item: Item, digest: str) -> bool:
-    """Whether `--resume` finds the output, made from the same input by the same work.
+    """Whether `--resume` skips a picture: its output was made from the same input by the same work.
 
-    What is there and was made by others is kept with the policy "skip", so it counts as done.
+    With the policy "skip", an output that `restore` did not make counts as done, too.
 
     Args:
-        work: to be done.
-        item: its input and output.
+        work: the request with its pipeline.
+        item: input and output.
         digest: sha256 of the input.
 
     Raises:
-        PictureError: it is there, and `restore` did not make it.
+        PictureError: the output exists, but `restore` did not make it.
     """
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():
@@ -257,14 +257,14 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
         return True
     if not made and destination.on_exists != "overwrite":
         raise PictureError(
-            f"'{item.target}' exists and does not say that it was restored",
+            f"'{item.target}' exists, but was not written by restore",
             hint="use --on-exists overwrite, or another --output",
         )
     return made.get("inputSha256") == digest and made.get("key") == work.key
 
 
 def was_done(work: Restoration, item: Item) -> bool:
-    """`is_done` for a plan: reads the input, and takes what cannot be read for not done."""
+    """`is_done` for --dry-run: reads the input; inputs that cannot be read are not done."""
     if item.done or not work.request.destination.resume:
         return item.done
     try:

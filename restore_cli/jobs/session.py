@@ -20,19 +20,20 @@ from restore_cli.jobs.run import OnTile, Outcome, restore_all
 from restore_cli.jobs.workers import DeviceWorkers, Workers, run_on
 
 ENGINES = ("local", "ray")
-_AHEAD = 4  # pictures read before their turn where the network does not need the processor
+_AHEAD = 4  # pictures read in advance if the network does not run on the CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What runs the pipeline.
+    """Where the pipeline runs.
 
     Attributes:
         name: "local" for this machine, "ray" for a cluster.
-        devices: of this machine, one process each if there are several; none for the pipeline's.
-        address: of the cluster, as `ray.init` takes it.
-        workers: processes of the cluster; None for one per GPU, else one per machine.
-        ahead: pictures read before their turn; None for none on a CPU, else 4.
+        devices: devices of this machine, each with a process if there are several; empty for the
+            pipeline's device.
+        address: address of the cluster for `ray.init`.
+        workers: processes of the cluster; None for one per GPU, or one per machine without GPUs.
+        ahead: pictures read in advance; None for 0 on a CPU, else 4.
     """
 
     name: str = "local"
@@ -46,26 +47,26 @@ class Engine:
             raise unknown_name("engine", self.name, ENGINES)
 
     def spreads(self, items: Sequence[Item]) -> bool:
-        """Whether other processes restore, so that this one needs no pipeline on its device.
+        """Whether other processes restore, so that this process needs no pipeline on a device.
 
         Raises:
-            UsageError: a pipe cannot be spread over a cluster.
+            UsageError: stdin or stdout with a cluster.
         """
         piped = any(STREAM in (item.source, item.target) for item in items)
         if piped and self.name == "ray":
-            raise UsageError("--engine ray takes files, not pipes", hint="leave out --engine")
+            raise UsageError("--engine ray works on files, not pipes", hint="leave out --engine")
         return self.name == "ray" or (len(self.devices) > 1 and len(items) > 1 and not piped)
 
 
 @dataclass(slots=True)
 class Summary:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        total: pictures that were planned.
-        restored: how many were.
-        skipped: how many were there already.
-        failed: outcomes of those that could not be restored.
+        total: number of planned pictures.
+        restored: number of restored pictures.
+        skipped: number of pictures whose output existed.
+        failed: outcomes of the pictures that failed.
     """
 
     total: int
@@ -75,14 +76,14 @@ class Summary:
 
     @property
     def left(self) -> int:
-        """Pictures that were not tried because the run was to stop at the first failure."""
+        """Number of pictures that were not tried, after a failure with `fail_fast`."""
         return self.total - self.restored - self.skipped - len(self.failed)
 
     @property
     def exit_status(self) -> int:
-        """0 if nothing failed, else 1; if all failed for one reason, that of the reason."""
+        """0 if nothing failed, else 1; if all failed with the same exit code, that code."""
         codes = {outcome.error.exit_code for outcome in self.failed if outcome.error}
-        if codes and len(self.failed) == self.total:  # then what failed is not the pictures
+        if codes and len(self.failed) == self.total:  # e.g. the device is out of memory
             return codes.pop() if len(codes) == 1 else 1
         return 1 if self.failed else 0
 
@@ -103,20 +104,19 @@ def run(
     report: OnTile = lambda item, done, tiles: None,
     fail_fast: bool = False,
 ) -> Summary:
-    """Restore every picture of a request, for the command line, the page and Python alike.
+    """Restore every picture of a request; used by the command line, the web page and Python.
 
     Args:
-        request: which pictures, where to, and how.
-        pipeline: ready to run; where other processes restore, on any device.
-        on_outcome: called in this thread with what became of each picture, as it is known. What it
-            raises ends the run.
-        items: from `plan`, if it was called already.
-        engine: what runs the pipeline.
-        report: called with (item, tiles done, tiles in all) of the picture at work.
+        request: which pictures to restore, where to and how.
+        pipeline: the loaded pipeline; on any device if other processes restore.
+        on_outcome: called in this thread with each outcome. An exception in it ends the run.
+        items: result of `plan`, if it was called already.
+        engine: where the pipeline runs.
+        report: called with (item, tiles done, number of tiles) of the current picture.
         fail_fast: whether the first failure ends the run.
 
     Raises:
-        RestoreError: nothing can be restored: see `plan`, `Engine.spreads` and `Workers`.
+        RestoreError: the run cannot start; see `plan`, `Engine.spreads` and `Workers`.
     """
     items = plan(request, pipeline.spec) if items is None else items
     if request.destination.resume:
@@ -135,7 +135,7 @@ def run(
 
 
 def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
-    """An outcome as JSON for programs, with everything that decided it."""
+    """Return an outcome as JSON, with everything that affects the result."""
     height, width = outcome.size or (None, None)
     facts = work.pipeline.facts
     return {

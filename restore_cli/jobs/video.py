@@ -30,8 +30,8 @@ from restore_cli.jobs.video_facts import (
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
-_LIMITED = 1  # range, as FFmpeg counts them
-_GRACE = 0.5  # seconds that a container may promise and not hold
+_LIMITED = 1  # FFmpeg's number of the limited range
+_GRACE = 0.5  # seconds by which a container's duration may exceed its data
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -47,11 +47,11 @@ def restore_video(
     """Restore a video frame by frame.
 
     Args:
-        source: of any kind that FFmpeg reads.
-        target: .mp4, .m4v, .mov or .mkv, written as H.264 with the audio as it is.
+        source: any video that FFmpeg reads.
+        target: .mp4, .m4v, .mov or .mkv, written as H.264; audio is copied.
         stage: a pipeline.
-        made: how; goes into the container's comment.
-        report: called with (frames done, frames in all as far as the container says).
+        made: provenance, for the container's comment.
+        report: called with (frames done, number of frames according to the container).
         metadata: "all", "standard", "private" or "none"; see `writing.Encoding`.
 
     Returns:
@@ -59,7 +59,7 @@ def restore_video(
 
     Raises:
         UsageError: PyAV is not installed.
-        PictureError: not a video, or it breaks off, or the disk is full.
+        PictureError: not a video, it is damaged, or the disk is full.
     """
     av = library()
     try:
@@ -79,10 +79,10 @@ def restore_video(
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
-    """Read with a reader of its own: seeking back would lose the audio before the first frame."""
+    """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
     with av.open(str(source)) as reader:
         if not reader.streams.video:
-            raise PictureError(f"'{source}' has no pictures")
+            raise PictureError(f"'{source}' has no video stream")
         video = reader.streams.video[0]
         frame = next(reader.decode(video), None)
         if frame is None:
@@ -95,9 +95,9 @@ class _Copy:
 
     Attributes:
         size: height and width of the output.
-        notes: on what was left out.
-        copied: packets written of each stream of the output that is a copy.
-        metadata: that was to be written.
+        notes: notes on what was left out.
+        copied: number of packets written, by index of the copied stream.
+        metadata: the metadata to be written.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class _Copy:
         height, width = self._whole
         image.width, image.height = width - width % 2, height - height % 2
         image.pix_fmt = "yuv420p10le" if self._deep else "yuv420p"
-        # Said and meant: players take large videos for BT.709, whatever was meant.
+        # Always stated: players assume BT.709 for large videos.
         context = image.codec_context
         context.colorspace = BT2020 if said.wide else BT709
         context.color_primaries = BT709 if said.primaries == UNKNOWN else said.primaries
@@ -145,7 +145,7 @@ class _Copy:
         return image
 
     def _add_copies(self) -> dict[Any, Any]:
-        """Streams of audio and subtitles and their copies; a note on everything else."""
+        """Add copies of audio and subtitle streams; all other streams get a note."""
         copies = {}
         chapters = self._reader.chapters()
         for stream in self._reader.streams:
@@ -154,7 +154,7 @@ class _Copy:
             name = stream.codec_context.name if stream.codec_context else stream.type
             what = {"audio": "audio", "subtitle": "subtitles"}.get(stream.type)
             if what is None:
-                # MP4 keeps the names of chapters in a stream; they are written anew.
+                # MP4 stores the names of chapters in a stream; `set_chapters` writes a new one.
                 if stream.metadata.get("handler_name") == "SubtitleHandler" and chapters:
                     continue
                 self.notes.append(f"its stream {stream.index} ({stream.type}) was left out")
@@ -162,11 +162,11 @@ class _Copy:
             try:
                 copies[stream] = self._writer.add_stream_from_template(stream)
             except (self._av.error.FFmpegError, ValueError, TypeError):
-                self.notes.append(f"its {what} ({name}) does not fit the container")
+                self.notes.append(f"its {what} ({name}) was left out: the container cannot hold it")
         return copies
 
     def describe(self, made: dict[str, str], level: str) -> None:
-        """Titles, dates, places, languages, dispositions and chapters, and how it was made."""
+        """Write metadata, languages, dispositions, chapters and provenance."""
         own = dict(self._reader.metadata)
         self.metadata = kept_metadata(own, level)
         comment = own.get("comment", own.get("COMMENT"))
@@ -185,7 +185,7 @@ class _Copy:
             self._writer.set_chapters(chapters)
 
     def run(self, report: Report) -> None:
-        """Every packet, in the order of the file.
+        """Process all packets in the order of the file.
 
         Raises:
             PictureError: no frame can be decoded, or the network's output is not finite.
@@ -211,7 +211,7 @@ class _Copy:
                     done += 1
                     report(done, max(frames, done))
         except self._av.error.InvalidDataError:
-            broken += 1  # the container ends within something
+            broken += 1  # the container is truncated
         self._writer.mux(self._image.encode())
         if not done:
             raise PictureError(f"'{self._reader.name}' has no frames that can be decoded")
@@ -221,19 +221,19 @@ class _Copy:
         start = (self._reader.start_time or 0) / 1e6
         if promised - (last - start) > max(_GRACE, promised / 100):
             self.notes.append(
-                f"it says that it is {promised:.1f} s long and breaks off after "
+                f"its container states {promised:.1f} s, but its data ends after "
                 f"{last - start:.1f} s"
             )
 
     def _frames_in_all(self) -> int:
-        """The number that the stream states, or else the video's length times its rate."""
+        """Return the number of frames that the stream states, else the duration times the rate."""
         rate = self._source.average_rate
         seconds = (self._reader.duration or 0) / 1e6
         return int(self._source.frames or (round(seconds * float(rate)) if rate else 0))
 
     def _copy(self, packet: Any) -> None:
         if not packet.size:
-            return  # the end of its stream
+            return  # end of the stream
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is None:
@@ -274,7 +274,7 @@ class _Copy:
 
 
 def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
-    """What the container did not take, by reading it again."""
+    """Return notes on what is missing from the written container, which is read again."""
     notes = []
     with av.open(str(written)) as container:
         there = set(container.metadata.values())
@@ -287,7 +287,5 @@ def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
             found.update(p.stream.index for p in container.demux(streams) if p.size)
         for index, count in job.copied.items():
             if found[index] != count:
-                notes.append(
-                    f"of stream {index}, {count - found[index]} packets did not come through"
-                )
+                notes.append(f"{count - found[index]} packets of stream {index} were lost")
     return notes

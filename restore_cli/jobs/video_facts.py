@@ -1,4 +1,4 @@
-"""Reads what a video's container says of its colours, orientation and streams."""
+"""Reads colours, orientation, streams and metadata of a video's container."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 # Matrices of H.273 as PyAV names them, for those that it converts.
 MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 _NAMES = {1: "BT.709", 5: "BT.601 (PAL)", 6: "BT.601", 9: "BT.2020", 12: "Display P3"}
-_HD = 576  # lines; videos of more that say nothing are meant by BT.709, others by BT.601
+_HD = 576  # lines; without a stated matrix, larger videos are BT.709, others BT.601
 _CONTAINER_KEYS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"}
 )
@@ -28,13 +28,13 @@ _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How frames are to be turned to be seen as meant; applied in this order.
+    """How frames are transformed to be upright; applied in this order.
 
     Attributes:
         swap: rows become columns.
         mirror: left and right are swapped.
         flip: top and bottom are swapped.
-        odd: whether the container asks for an angle or a skew that is not one of these.
+        odd: whether the display matrix has a rotation or skew that these cannot express.
     """
 
     swap: bool = False
@@ -54,11 +54,11 @@ class Colours:
     """The colours of a video as numbers of ITU-T H.273.
 
     Attributes:
-        matrix: by which frames become RGB; the usual one of the size where nothing is said.
-        primaries: as said; 2 where nothing is.
-        transfer: likewise.
-        full: whether values fill the whole range.
-        bits: a channel.
+        matrix: matrix for the conversion to RGB; if none is stated, the usual one for the size.
+        primaries: stated primaries; 2 if unknown.
+        transfer: stated transfer; 2 if unknown.
+        full: whether values use the full range.
+        bits: bits per channel.
     """
 
     matrix: int
@@ -69,7 +69,7 @@ class Colours:
 
     @property
     def wide(self) -> bool:
-        """Whether it is to be written with ten bits and its own primaries."""
+        """Whether it is written with the matrix of BT.2020."""
         return self.transfer in HDR or BT2020 in (self.primaries, self.matrix)
 
 
@@ -89,7 +89,7 @@ def library() -> Any:
 
 
 def orientation_of(frame: Any) -> Orientation:
-    """What the display matrix of a frame asks for; ISO/IEC 14496-12, 8.5.3."""
+    """Return the orientation in the display matrix of a frame; ISO/IEC 14496-12, 8.5.3."""
     kind = library().sidedata.sidedata.Type.DISPLAYMATRIX
     matrix = frame.side_data.get(kind)
     if matrix is None or len(bytes(matrix)) < 36:
@@ -103,7 +103,7 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def colours_of(frame: Any, source: Any) -> Colours:
-    """The colours of a video, by its first frame."""
+    """Return the colours of a video, from its first frame."""
     context = source.codec_context
     said = int(frame.colorspace)
     usual = BT709 if max(frame.height, frame.width * 9 // 16) > _HD else BT601
@@ -118,7 +118,7 @@ def colours_of(frame: Any, source: Any) -> Colours:
 
 
 def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]:
-    """What of a video's frames does not come through."""
+    """Return notes on properties of a video's frames that are lost."""
     notes = []
     parts = frame.format.components
     if frame.interlaced_frame:
@@ -132,16 +132,16 @@ def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]
         name = {(1, 1): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:1:1", (1, 2): "4:4:0"}
         if (across, down) in name:
             what = "RGB" if frame.format.is_rgb else name[across, down]
-            notes.append(f"its colours ({what}) became 4:2:0")
+            notes.append(f"its colours ({what}) were subsampled to 4:2:0")
     if colours.bits > 10:
-        notes.append(f"its {colours.bits} bits became 10")
+        notes.append(f"its {colours.bits} bits per channel were reduced to 10")
     if orientation.odd:
-        notes.append("it is to be shown at an angle, which was left out")
+        notes.append("its display matrix has a rotation or skew that was ignored")
     return notes
 
 
 def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
-    """What a container or a stream says for people, at a level of `writing.Encoding`."""
+    """Return the metadata to keep, at a level of `writing.Encoding`."""
     if level == "none":
         return {}
     return {
@@ -152,7 +152,7 @@ def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
 
 
 def read_comment(path: Path) -> dict[str, str]:
-    """What `restore_video` wrote into a video's comment; empty where it did not make it."""
+    """Return what `restore_video` wrote into a video's comment; empty for other videos."""
     av = library()
     try:
         with av.open(str(path)) as container:
@@ -162,7 +162,7 @@ def read_comment(path: Path) -> dict[str, str]:
 
 
 def comment_of(container: Any) -> dict[str, str]:
-    """`read_comment` of a container that is open."""
+    """`read_comment` of an open container."""
     try:
         found = json.loads(
             container.metadata.get("comment", container.metadata.get("COMMENT", "{}"))
@@ -173,7 +173,7 @@ def comment_of(container: Any) -> dict[str, str]:
 
 
 def describe_video(path: Path) -> dict[str, Any]:
-    """Facts about a video, by its header and its first frame.
+    """Return facts about a video, from its header and first frame.
 
     Raises:
         UsageError: PyAV is not installed.

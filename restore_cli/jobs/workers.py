@@ -1,7 +1,7 @@
-"""Pictures over several processes: the files are read and written here, restored there.
+"""Restores in several processes; this process reads and writes the files.
 
-Whatever the processes are (one a GPU on this machine, actors of a cluster), a picture whose process
-dies is given to another, and every output is written once, by this process.
+The processes are either one per device on this machine, or actors of a cluster. If a process dies,
+its picture is given to another. Every output is written once, by this process.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import Outcome, Task, read_input, restore_task
 
-_MOST_DEATHS = 3  # of processes under one picture, before it is called the cause
-Restored = tuple[bytes, Outcome]  # a file to write, and what to say of it
+_MOST_DEATHS = 3  # processes that may die with one picture before it fails
+Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
 
 
 class NotReadyError(DeviceError):
-    """A process cannot load the networks: no picture will come out of it, so the run ends."""
+    """A process cannot load the networks, so the run ends."""
 
 
 class Workers(Protocol):
     """Processes that restore.
 
     Attributes:
-        count: of processes.
-        lost: what a future raises when its process has died.
+        count: number of processes.
+        lost: exceptions that a future raises if its process has died.
     """
 
     count: int
     lost: tuple[type[BaseException], ...]
 
     def submit(self, task: Task) -> Future[Restored]:
-        """Give a picture to a process that is alive.
+        """Give a picture to a running process.
 
         Raises:
-            DeviceError: none is.
+            DeviceError: all processes have died.
         """
 
     def close(self) -> None:
@@ -60,12 +60,12 @@ class Workers(Protocol):
 def run_on(
     workers: Workers, work: Restoration, items: Sequence[Item]
 ) -> Generator[Outcome, None, None]:
-    """`run.restore_all` over several processes; outcomes come as pictures are done.
+    """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
     Args:
-        workers: that restore; closed at the end.
-        work: a request with its pipeline.
-        items: from `plan`.
+        workers: processes that restore; closed at the end.
+        work: the request with its pipeline.
+        items: result of `plan`.
 
     Raises:
         NotReadyError: a process cannot load the networks.
@@ -76,11 +76,11 @@ def run_on(
     try:
         while waiting or flying or suspects:
             if suspects:
-                # Under which of them a process died shows only when each runs alone.
+                # A picture that makes its process die can be identified only if it runs alone.
                 if not flying:
                     suspect = suspects.popleft()
                     flying[workers.submit(suspect[0])] = suspect
-            elif waiting and len(flying) < 2 * workers.count:  # one done, one ready, each
+            elif waiting and len(flying) < 2 * workers.count:  # per process one active, one queued
                 task = _task(work, waiting.popleft())
                 if isinstance(task, Outcome):
                     yield task
@@ -102,7 +102,7 @@ def _landed(
     deaths: int,
     suspects: deque[tuple[Task, int]],
 ) -> Outcome | None:
-    """The outcome of a picture, or None if its process died and it is to be tried again."""
+    """Return the outcome of a picture, or None if its process died and it is tried again."""
     try:
         data, outcome = future.result()
         put(task.item.target, data)
@@ -112,7 +112,7 @@ def _landed(
             return None
         return task.failed(
             DeviceError(
-                f"'{task.name}': {deaths + 1} processes died of it: {error}",
+                f"'{task.name}': {deaths + 1} processes died while restoring it: {error}",
                 hint="memory may be short: use a smaller --tile",
             )
         )
@@ -124,7 +124,7 @@ def _landed(
 
 
 class DeviceWorkers:
-    """One process a device of this machine, fed from one queue."""
+    """One process per device of this machine; all share one queue."""
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
@@ -161,7 +161,7 @@ class DeviceWorkers:
         )
 
 
-_ready: dict[str, Restoration | NotReadyError] = {}  # in a process of ours, once it has begun
+_ready: dict[str, Restoration | NotReadyError] = {}  # filled by `_begin` in a new process
 
 
 def _begin(
@@ -187,13 +187,15 @@ def _restore_here(task: Task) -> Restored:
 
 def _task(work: Restoration, item: Item) -> Task | Outcome:
     if item.is_video and not item.done:
-        failure = UsageError(f"'{item.source}' is a video", hint="name one --device")
+        failure = UsageError(
+            f"'{item.source}' is a video, which needs a single device", hint="give one --device"
+        )
         return Outcome(item, "failed", failure)
     return read_input(work, item)
 
 
 def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | None, ...]:
-    """Weights that only this machine has, as name and content, to be sent along."""
+    """Replace files of weights on this machine by (name, content), to send them to others."""
     return tuple(
         (Path(file).name, Path(file).read_bytes()) if file and Path(file).is_file() else file
         for file in files
@@ -201,7 +203,7 @@ def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | 
 
 
 def place(files: Sequence[tuple[str, bytes] | str | None], folder: Path) -> tuple[str | None, ...]:
-    """The opposite of `materialise`, on the other machine, into an empty folder."""
+    """The inverse of `materialise`: write the files into an empty folder on another machine."""
     placed: list[str | None] = []
     for n, file in enumerate(files):
         if isinstance(file, tuple):

@@ -1,4 +1,4 @@
-"""Pictures that become too large or take long: what a visitor may do instead, and doing it."""
+"""Results that are too large or take long: offers alternatives to the visitor, and applies them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 from restore_cli.wording import duration, pixels_of
 
-MUCH = 50_000_000  # pixels of a result that is made only when it is asked for twice
-LONG = 60.0  # seconds, likewise
+MUCH = 50_000_000  # pixels of a result above which the visitor must confirm
+LONG = 60.0  # seconds above which the visitor must confirm
 
 Size = tuple[int, int]  # height and width
 
@@ -30,8 +30,8 @@ class Choice:
     """A button.
 
     Attributes:
-        label: what it does.
-        fields: of the form, instead of those that were sent.
+        label: text of the button.
+        fields: fields of the form that replace the submitted ones.
     """
 
     label: str
@@ -39,10 +39,10 @@ class Choice:
 
 
 class AskFirstError(PictureError):
-    """The result would be too large, or larger or later than a visitor may have thought.
+    """The result would be too large, or the visitor must confirm its size or time.
 
     Attributes:
-        choices: what may be done instead.
+        choices: alternatives for the visitor.
     """
 
     def __init__(self, message: str, choices: list[Choice]) -> None:
@@ -53,23 +53,23 @@ class AskFirstError(PictureError):
 def fitted(
     job: Job, max_pixels: int, options: RestorerOptions, *, shrink: bool, sure: bool
 ) -> tuple[Job, tuple[str, ...]]:
-    """The job as it may be submitted, and notes on what was done to its picture.
+    """Return a job that may be submitted, and notes on what was done to its picture.
 
     Args:
-        job: with its picture in place.
-        max_pixels: of a result.
-        options: of the networks; self-ensemble is the job's.
-        shrink: whether to make the picture as small as needed.
-        sure: whether a large result, or one that takes long, is wanted.
+        job: the job, with its picture in place.
+        max_pixels: limit for the pixels of a result.
+        options: options of the networks, except self-ensemble, which the job sets.
+        shrink: whether to shrink the picture if necessary.
+        sure: whether the visitor has confirmed a large result or a long time.
 
     Raises:
         AskFirstError: the result would have more than `max_pixels`; or more than `MUCH`, or take
             longer than `LONG`, and the visitor is not `sure`.
-        PictureError: it cannot be read.
+        PictureError: the picture cannot be read.
     """
     size = _size(job)
     if size is None:
-        return job, ()  # what is wrong with it shows when it is decoded
+        return job, ()  # the error is reported when it is decoded
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
     scale = _scale(settings)
@@ -80,16 +80,16 @@ def fitted(
         return job, ()
     height, width = _shrunk(size, most, scale)
     if shrink:
-        return _replaced(job, height, width), (f"it was made smaller first: {width}x{height}",)
+        return _replaced(job, height, width), (f"it was shrunk to {width}x{height} first",)
     would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
     would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
     message = f"The result of '{job.source.name}' would {', and '.join(would)}"
     if result > max_pixels:
-        message += f"; at most {pixels_of(max_pixels)} are made here"
+        message += f"; the limit here is {pixels_of(max_pixels)}"
     choices = _choices(settings, size, max_pixels, options)
     advice = choose_for([job.source], max_pixels=max_pixels)
     if advice is not None and advice.task in choices:
-        message += f". What fits it comes first: {advice.reason}"
+        message += f". The first choice is recommended: {advice.reason}"
         choices = {advice.task: choices[advice.task]} | choices
     raise AskFirstError(message, list(choices.values()))
 
@@ -97,7 +97,7 @@ def fitted(
 def _choices(
     settings: JobSettings, size: Size, max_pixels: int, options: RestorerOptions
 ) -> dict[str, Choice]:
-    """Buttons, by what they do: "keep" and "x1" as in `jobs.choice`."""
+    """Return the buttons by task; "keep" and "x1" as in `jobs.choice`."""
     pixels, scale = size[0] * size[1], _scale(settings)
     whole, choices = f"{size[1]}x{size[0]}", {}
 
@@ -111,25 +111,25 @@ def _choices(
     smaller = height, width = _shrunk(size, min(max_pixels, MUCH), scale)
     if smaller != size:
         result = f"{width * scale}x{height * scale}"
-        label = f"Shrink it for me to {width}x{height}; the result is {result}"
+        label = f"Shrink it to {width}x{height} first; the result is {result}"
         offer("shrink", label, smaller, shrink="1")
     if pixels <= max_pixels:
         same, enlarging = default_model(1), settings.model
         if own_scale(split_names(enlarging)) == 1:
             enlarging = default_model()
         if not settings.keep:
-            label = f"Keep {whole}, by {enlarging} from a quarter of it"
+            label = f"Keep {whole}: shrink it to a quarter, and enlarge it with {enlarging}"
             offer("keep", label, size, model=enlarging, scale="keep", sure="1")
         if scale > 1 or settings.keep:
             label = f"Deblur only, and keep {whole} (x1 model {same})"
             offer("x1", label, size, model=same, scale="", sure="1")
     if pixels * scale**2 <= max_pixels:
-        offer("all", "Do it all the same", size, sure="1")
+        offer("all", "Continue anyway", size, sure="1")
     return choices
 
 
 def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> float | None:
-    """How long a model takes for an input, as far as it was measured."""
+    """Return the seconds that a model takes for an input; None if not measured."""
     names = split_names(settings.model)
     if BICUBIC in names or len(names) != 1:
         return None
@@ -138,11 +138,11 @@ def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> flo
 
 
 def _scale(settings: JobSettings) -> int:
-    """Pixels of the largest picture on the way, along a side, for one of the input."""
+    """Return the scale of the largest intermediate picture."""
     if settings.keep:
         return 1
     names = split_names(settings.model)
-    enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is shrunk to the setting
+    enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is resized to the setting
     return max(settings.scale or own_scale(names), enlarges)
 
 
@@ -152,7 +152,7 @@ def _shrunk(size: Size, most: int, scale: int) -> Size:
 
 
 def _size(job: Job) -> Size | None:
-    """Height and width, of HEIC too, whose header is read by its decoder only."""
+    """Return height and width, also of HEIC, whose header only its decoder can read."""
     if (size := read_size(job.source)) is not None:
         return size
     try:
@@ -163,10 +163,10 @@ def _size(job: Job) -> Size | None:
 
 
 def _replaced(job: Job, height: int, width: int) -> Job:
-    """The same job for a smaller picture, kept without loss; the result's format stays."""
+    """Return the job with a shrunken picture, as PNG; the format of the result is kept."""
     try:
         picture = read_shrunk(job.source, height, width).picture
-    except PictureError as error:  # where it lies on this machine is not its owner's business
+    except PictureError as error:  # visitors must not see paths of this machine
         said = str(error).replace(str(job.source), job.source.name)
         raise PictureError(said, hint=error.hint) from error
     job.source.unlink()

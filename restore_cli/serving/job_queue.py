@@ -1,7 +1,7 @@
-"""Pictures that visitors submit, restored one at a time by one thread.
+"""The queue of submitted pictures, which one thread restores one at a time.
 
-They go the way of those of the command line: planned, read, restored and written as
-files, in a folder that is removed in the end. The last few results are kept, older ones go.
+They are planned, read, restored and written like those of the command line, in a temporary folder.
+Only the last few results are kept.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from restore_cli.jobs.session import run
 
 _MOST_READY = 3  # pipelines
 _LONGEST_NAME = 120  # bytes; file systems take 255
-_PATIENCE = 180.0  # seconds without a look at a job; browsers poll hidden pages once a minute
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
+_PATIENCE = 180.0  # seconds without a poll of a job; browsers poll hidden pages once a minute
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # of Windows
 _LOG = logging.getLogger(__name__)
 
 
 class BusyError(RestoreError):
-    """As many pictures are waiting as may wait."""
+    """The queue is full."""
 
 
 class GivenUpError(RestoreError):
-    """Nobody waits for the picture any more, or the queue closes."""
+    """The job was cancelled or its page was closed, or the queue closes."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What a visitor chose.
+    """The choices of a visitor.
 
     Attributes:
-        model: one name.
+        model: name of one model.
         scale: output pixels per input pixel, 1 to 8, or None for the model's own.
-        keep: whether the result has the picture's own size, by way of a smaller one where the model
-            enlarges; there is no scale then.
+        keep: whether the result has the picture's own size; if the model enlarges, the picture is
+            shrunk first. Excludes a scale.
         format: key of `FORMATS`, or None for the input's.
-        self_ensemble: mean of eight poses.
+        self_ensemble: whether to average over eight flips and rotations.
     """
 
     model: str
@@ -74,22 +74,22 @@ class JobSettings:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A picture in the queue. The thread that restores writes it, others read it.
+    """A picture in the queue. The restoring thread writes it, others read it.
 
     Attributes:
-        key: that its owner knows it by; cannot be guessed.
+        key: identifies the job for its visitor; cannot be guessed.
         settings: how to restore it.
-        folder: of its files.
-        source: the picture as it came.
+        folder: folder of its files.
+        source: the submitted picture.
         state: "waiting", "running", "done" or "failed".
-        share: of the work that is done, in [0, 1].
-        seconds: in the network.
-        notes: what had to be left out, or limits the result.
-        error: what went wrong, in one line.
+        share: finished share of the work, in [0, 1].
+        seconds: time in the network.
+        notes: notes on losses, and on faults of the input.
+        error: error message, one line.
         target: the restored file.
-        shown: both, for the page.
-        seen: when its owner last asked for it, seconds of a clock.
-        cancelled: whether its owner does not want it any more.
+        shown: input and result for the page.
+        seen: monotonic time of the visitor's last poll, in seconds.
+        cancelled: whether the visitor has cancelled it.
     """
 
     key: str
@@ -109,13 +109,13 @@ class Job:
 
 @dataclass(slots=True)
 class JobQueue:
-    """Takes pictures and restores them in turn.
+    """Accepts pictures and restores them one after the other.
 
     Attributes:
-        options: for every network; self-ensemble is the visitor's choice.
-        max_pixels: pictures whose result would be larger are refused.
-        most_waiting: pictures that may wait, those on their way here included.
-        most_kept: finished jobs that are kept.
+        options: options of all networks, except self-ensemble, which the visitor chooses.
+        max_pixels: pictures whose result would have more pixels are refused.
+        most_waiting: most pictures that wait or are being uploaded.
+        most_kept: most finished jobs that are kept.
     """
 
     options: RestorerOptions
@@ -125,7 +125,7 @@ class JobQueue:
     _root: Path = field(init=False)
     _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)
     _ready: OrderedDict[PipelineSpec, Pipeline] = field(init=False, default_factory=OrderedDict)
-    _places: int = field(init=False, default=0)  # taken by pictures that wait or arrive
+    _places: int = field(init=False, default=0)  # pictures that wait or are being uploaded
     _closing: bool = field(init=False, default=False)
     _waiting: queue.Queue[Job | None] = field(init=False, default_factory=queue.Queue)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
@@ -137,10 +137,10 @@ class JobQueue:
         self._thread.start()
 
     def reserve_place(self) -> None:
-        """Count a picture in, before its first byte is here.
+        """Reserve a place for a picture before it is uploaded.
 
         Raises:
-            BusyError: too many are waiting, or on their way.
+            BusyError: the queue is full.
         """
         with self._lock:
             if self._places >= self.most_waiting:
@@ -151,15 +151,15 @@ class JobQueue:
             self._places += 1
 
     def release_place(self) -> None:
-        """Count a picture out that will not be submitted, or whose turn has come."""
+        """Release the place of a picture that was not submitted, or that is restored now."""
         with self._lock:
             self._places -= 1
 
     def new(self, name: str, settings: JobSettings) -> Job:
-        """A job whose `source` is to be filled before it is submitted; it needs a place.
+        """Return a new job; the caller writes its `source`, then submits it. It needs a place.
 
         Args:
-            name: of the file as its owner has it; only its last part is used.
+            name: name of the visitor's file; only its last part is used.
             settings: how to restore it.
 
         Raises:
@@ -169,18 +169,19 @@ class JobQueue:
         safe = _safe(name)
         if Path(safe).suffix.lower() not in PHOTO_SUFFIXES:
             raise PictureError(
-                f"'{safe}' is no picture by its name", hint=f"take {', '.join(PHOTO_SUFFIXES)}"
+                f"'{safe}' does not have the suffix of a picture",
+                hint=f"use {', '.join(PHOTO_SUFFIXES)}",
             )
         try:
             folder = Path(tempfile.mkdtemp(dir=self._root))
             source = folder / "in" / safe
             source.parent.mkdir()
         except OSError as error:
-            raise RestoreError(f"no room for the picture: {error.strerror}") from error
+            raise RestoreError(f"cannot store the picture: {error.strerror}") from error
         return Job(secrets.token_urlsafe(16), settings, folder, source)
 
     def submit(self, job: Job) -> None:
-        """Put a job at the end of the row; the oldest finished ones are forgotten."""
+        """Append a job to the queue, and delete the oldest finished jobs."""
         with self._lock:
             self._jobs[job.key] = job
             finished = [one for one in self._jobs.values() if one.state in ("done", "failed")]
@@ -194,7 +195,7 @@ class JobQueue:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def find(self, key: str) -> Job | None:
-        """The job of that key, if it is still kept; its owner is waiting for it."""
+        """Return the job of a key if it is still kept, and note the time of this poll."""
         with self._lock:
             job = self._jobs.get(key)
             if job is not None:
@@ -202,9 +203,9 @@ class JobQueue:
             return job
 
     def cancel(self, job: Job) -> None:
-        """Give a job up: at once while it waits, after its tile when it is at work."""
+        """Cancel a job: at once if it is waiting, after the current tile if it is running."""
         job.cancelled = True
-        with self._waiting.mutex:  # as `queue.Queue` documents it for those who need more
+        with self._waiting.mutex:  # `queue.Queue` has no method that removes an entry
             if waits := job in self._waiting.queue:
                 self._waiting.queue.remove(job)
         if waits:
@@ -212,14 +213,14 @@ class JobQueue:
             self.release_place()
 
     def ahead_of(self, job: Job) -> int:
-        """Jobs that are to be finished before this one."""
+        """Return the number of unfinished jobs before this one."""
         with self._lock:
             earlier = list(self._jobs).index(job.key) if job.key in self._jobs else 0
             first = list(self._jobs.values())[:earlier]
         return sum(one.state in ("waiting", "running") for one in first)
 
     def close(self) -> None:
-        """Give up the picture at work after its tile, and all others; remove every file."""
+        """Cancel all jobs, the running one after its current tile, and delete all files."""
         self._closing = True
         with contextlib.suppress(queue.Empty):
             while True:
@@ -237,28 +238,25 @@ class JobQueue:
                 job.state = "done"
             except RestoreError as error:
                 said = f"{error}{f' ({error.hint})' if error.hint else ''}"
-                # Where it lies on this machine is not its owner's business.
+                # Visitors must not see paths of this machine.
                 for folder in (job.source.parent, job.folder):
                     said = said.replace(f"{folder}/", "").replace(str(folder), "")
                 job.error = said
                 job.state = "failed"
-            # A defect that one picture finds must not end the thread for all others.
+            # A bug must not end the thread, which restores all other pictures.
             except Exception as error:  # noqa: BLE001
-                _LOG.exception("a picture found a defect")
-                job.error = f"this is a defect of restore: {type(error).__name__}"
+                _LOG.exception("internal error while restoring a picture")
+                job.error = f"internal error of restore: {type(error).__name__}"
                 job.state = "failed"
 
     def _restore(self, job: Job) -> None:
         self._look(job)
         pipeline = self._pipeline(job.settings)
         keep = job.settings.keep
-        # Of the largest picture on the way: before it is shrunk to the scale.
+        # Scale of the largest intermediate picture, before it is resized to the chosen scale.
         scale = 1 if keep else max(pipeline.scale, prod(fact.scale for fact in pipeline.facts))
         request = RestoreRequest(
-            Selection(
-                inputs=(job.source,),
-                max_pixels=max(1, self.max_pixels // scale**2),
-            ),
+            Selection(inputs=(job.source,), max_pixels=max(1, self.max_pixels // scale**2)),
             Destination(output=job.folder / "out"),
             Processing(size=KEEP if keep else None),
             encoding=Encoding(format=job.settings.format or ""),
@@ -279,14 +277,14 @@ class JobQueue:
         run(request, pipeline, finish, report=report)
 
     def _look(self, job: Job) -> None:
-        """Whether the work is still wanted."""
+        """Raise a `GivenUpError` if the result is no longer wanted."""
         if job.cancelled:
             raise GivenUpError("cancelled")
         if self._closing or time.monotonic() - job.seen > _PATIENCE:
-            raise GivenUpError("nobody waits for this picture any more", hint="submit it again")
+            raise GivenUpError("the page of this picture was closed", hint="submit it again")
 
     def _pipeline(self, settings: JobSettings) -> Pipeline:
-        """The networks that a visitor chose, loaded once whatever the scale."""
+        """Return the pipeline for the settings; networks are loaded once for all scales."""
         options = replace(self.options, self_ensemble=settings.self_ensemble)
         spec = PipelineSpec.parse(settings.model, None, None, options)
         ready = self._ready.pop(spec, None) or spec.load()
@@ -297,7 +295,7 @@ class JobQueue:
 
 
 def _safe(name: str) -> str:
-    """The last part of a name, of letters and digits of any script, short enough for any disk."""
+    """Return the last part of a name, restricted to safe characters and length."""
     last = re.sub(r"[^\w. ()+-]", "_", Path(name.replace("\\", "/")).name).lstrip(".")
     stem, suffix = Path(last).stem, Path(last).suffix
     short = stem.encode()[: _LONGEST_NAME - len(suffix.encode())].decode(errors="ignore")

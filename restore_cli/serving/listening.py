@@ -1,4 +1,4 @@
-"""The socket, opened before networks are loaded: a port that is taken costs no seconds."""
+"""Opens the socket of the server, before networks are loaded, so that errors show at once."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from restore_cli.errors import UsageError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Args:
         host: address.
-        port: 0 for any that is free.
+        port: port; 0 for any free port.
 
     Raises:
-        UsageError: taken, or not an address of this machine.
+        UsageError: the port is in use, or the host is not an address of this machine.
     """
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise UsageError(
-            f"--host '{host}' is no address: {error.strerror}", hint="as 127.0.0.1 or 0.0.0.0"
+            f"--host '{host}' is not an address: {error.strerror}",
+            hint="use e.g. 127.0.0.1 or 0.0.0.0",
         ) from error
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {os.strerror(error.errno or 0)}",
-            hint="choose another --port, or 0 for any that is free, or an address of this machine",
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+            hint="choose another --port, or 0 for any free port, or an address of this machine",
         ) from error
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """Where browsers find the page; what other machines can open comes first.
+    """Return the addresses of the page; those that other machines can open come first.
 
     Args:
-        host: that it listens at.
-        port: of the socket.
+        host: address that the server listens on.
+        port: port of the socket.
     """
     hosts = {"0.0.0.0": [_own("192.0.2.1"), "127.0.0.1"], "::": [_own("2001:db8::1"), "::1"]}
     found = [one for one in hosts.get(host, [host]) if one]
@@ -47,9 +48,10 @@ def addresses(host: str, port: int) -> list[str]:
 
 
 def _own(elsewhere: str) -> str:
-    """This machine's address in the network that leads elsewhere; "" without one.
+    """Return this machine's address on the route to another address; "" if there is no route.
 
-    Nothing is sent: a UDP socket only looks up the way, here to addresses of examples (RFC 5737).
+    Nothing is sent: connecting a UDP socket only looks up the route, here to example addresses
+    (RFC 5737, RFC 3849).
     """
     family = socket.AF_INET6 if ":" in elsewhere else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:

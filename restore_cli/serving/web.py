@@ -1,9 +1,9 @@
-"""The page and its few addresses, for Starlette.
+"""The Starlette application: the page and the addresses that it uses.
 
-Nothing is fetched from elsewhere, and nothing of a visitor's reaches another: jobs have keys
-that cannot be guessed. Pages of other sites cannot use the server through a visitor's browser:
-requests must name this host by a name that its owner gave or by its number, which no other site's
-name can become, and come from its own page.
+The page loads nothing from other servers. Visitors cannot see each other's pictures, since jobs
+have keys that cannot be guessed. Pages of other sites cannot use the server through a visitor's
+browser: the Host header must be an allowed name or an IP address (against DNS rebinding), and the
+Origin must be this page.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost")
-_MOST_TOLD = 20  # names of hosts that the owner is told of; visitors can invent any number
+_MOST_TOLD = 20  # refused host names that are reported; visitors can invent any number
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a visitor may ask for.
+    """Limits for requests.
 
     Attributes:
-        upload: bytes of a request.
-        hosts: names that a request may call this server by.
-        numbers: whether any address in numbers will do as well.
-        seconds: that a request may take to arrive.
-        on_refused: called with a name that a request called this server by and must not, once each.
+        upload: most bytes of a request.
+        hosts: allowed names in the Host header.
+        numbers: whether any IP address is allowed as well.
+        seconds: time that a request may take to arrive.
+        on_refused: called once with every refused name.
     """
 
     upload: int
@@ -67,22 +67,22 @@ class Limits:
 
 
 class TooLargeError(RestoreError):
-    """A request of more bytes than are taken."""
+    """A request has too many bytes."""
 
 
 class TooSlowError(RestoreError):
-    """A request that does not end."""
+    """A request takes too long to arrive."""
 
 
 class Guard:
-    """Refuses requests for other hosts, and breaks off those that are too large."""
+    """Middleware that refuses requests for other hosts, and aborts those that are too large."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self.app, self.limits, self.most = app, limits, limits.upload
+        self.app, self.limits = app, limits
         self.told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -96,9 +96,9 @@ class Guard:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self.most:
+            if taken > self.limits.upload:
                 raise TooLargeError(
-                    f"the picture is larger than {self.most / 1e6:.0f} MB",
+                    f"the picture is larger than {self.limits.upload / 1e6:.0f} MB",
                     hint="send it as JPEG, or make it smaller first",
                 )
             return message
@@ -107,7 +107,7 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         try:
-            name = urlsplit(f"//{host}").hostname or ""  # in small letters
+            name = urlsplit(f"//{host}").hostname or ""  # in lower case
         except ValueError:
             return False
         if self.limits.numbers:
@@ -116,16 +116,16 @@ class Guard:
         return name in self.limits.hosts
 
     def _refusal(self, headers: Headers) -> Response:
-        """What a visitor reads who called this server by a wrong name; its owner is told too."""
+        """Return the response to a request with a wrong host name, and report the name."""
         host = headers.get("host", "")
         name = re.sub(r"[^\w.:\[\]-]", "?", re.sub(r":\d*$", "", host)[:100], flags=re.ASCII)
         if name and name not in self.told and len(self.told) < _MOST_TOLD:
             self.told.add(name)
             self.limits.on_refused(name)
         text = (
-            f"'{name}' is not the host that this page is served by. Open the address that was "
-            "printed when it was started, or ask who started it to allow this name: the terminal "
-            "there says how."
+            f"This page is not served under the name '{name}'. Open the address that was printed "
+            "when the server was started, or ask its owner to allow this name: the server's "
+            "terminal shows how."
         )
         if "text/html" in headers.get("accept", ""):
             return PlainTextResponse(text + "\n", 400)
@@ -133,7 +133,7 @@ class Guard:
 
 
 def make_app(queue: JobQueue, limits: Limits) -> Starlette:
-    """The application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`."""
+    """Return the application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`."""
     site = _Site(queue, limits)
 
     @contextlib.asynccontextmanager
@@ -149,20 +149,18 @@ def make_app(queue: JobQueue, limits: Limits) -> Starlette:
             Route("/jobs/{key}", site.cancel, methods=["DELETE"]),
             Route("/jobs/{key}/file", site.file),
         ],
-        middleware=[
-            Middleware(Guard, limits=limits),
-        ],
+        middleware=[Middleware(Guard, limits=limits)],
         exception_handlers={RestoreError: _failed},
         lifespan=life,
     )
 
 
 class _Site:
-    """What answers at each address."""
+    """The handlers of all addresses."""
 
     def __init__(self, queue: JobQueue, limits: Limits) -> None:
         self.queue, self.limits = queue, limits
-        self.fitting = threading.Lock()  # one picture at a time is shrunk
+        self.fitting = threading.Lock()  # only one picture is shrunk at a time
         pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
         self.template = pages.get_template("serving/page.html.j2")
 
@@ -187,7 +185,7 @@ class _Site:
 
     async def submit(self, request: Request) -> Response:
         if _is_from_elsewhere(request):
-            return _refused("another site's page cannot submit pictures", 403)
+            return _refused("pages of other sites cannot submit pictures", 403)
         self.queue.reserve_place()
         try:
             async with asyncio.timeout(self.limits.seconds):
@@ -204,15 +202,15 @@ class _Site:
 
     async def cancel(self, request: Request) -> Response:
         if _is_from_elsewhere(request):
-            return _refused("another site's page cannot cancel pictures", 403)
+            return _refused("pages of other sites cannot cancel pictures", 403)
         job = self.queue.find(request.path_params["key"])
         if job is None:
-            return _refused("this picture is not kept any more", 404)
+            return _refused("this picture is no longer stored", 404)
         self.queue.cancel(job)
         return Response(status_code=204)
 
     async def _receive(self, request: Request) -> tuple[Job, tuple[str, ...]]:
-        """The picture of a form, in its job's folder, and notes on what was done to it."""
+        """Store the picture of a form; return its job, and notes on what was done to it."""
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
@@ -226,10 +224,10 @@ class _Site:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
                 return await run_in_threadpool(self._fitted, job, shrink, sure)
-            except BaseException as error:  # a full disk, or a visitor who left
+            except BaseException as error:  # e.g. the disk is full, or the visitor disconnected
                 self.queue.discard(job)
                 if isinstance(error, OSError):
-                    raise RestoreError(f"no room for the picture: {error.strerror}") from error
+                    raise RestoreError(f"cannot store the picture: {error.strerror}") from error
                 raise
 
     def _fitted(self, job: Job, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
@@ -240,14 +238,14 @@ class _Site:
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
         if job is None:
-            return _refused("this picture is not kept any more", 404)
+            return _refused("this picture is no longer stored", 404)
         return JSONResponse(_facts(job, self.queue), headers={"Cache-Control": "no-store"})
 
     async def file(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
         if job is None or job.target is None or job.state != "done":
-            return _refused("this picture is not there", 404)
-        # Never shown by the browser as a page of this server.
+            return _refused("there is no result for this picture", 404)
+        # So that a browser never displays it as a page of this server.
         return FileResponse(
             job.target,
             media_type="application/octet-stream",
@@ -281,7 +279,7 @@ def _settings(fields: dict[str, str]) -> JobSettings:
         raise UsageError(f"scale '{scale}' is neither a number nor 'keep'")
     form = fields.get("format") or None
     if form is not None and form not in FORMATS:
-        raise UsageError(f"format '{form}' is not known", hint=", ".join(sorted(FORMATS)))
+        raise UsageError(f"unknown format '{form}'", hint=f"known: {', '.join(sorted(FORMATS))}")
     factor = int(scale) if scale and not keep else None
     return JobSettings(
         model=fields.get("model") or default_model(factor),

@@ -1,4 +1,4 @@
-"""What visitors of the page read: they have no command line, so remedies are those of the page."""
+"""Adapts messages for visitors of the page, who cannot use options of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OPTION = re.compile(r"--(?=\w)")
 
 
 def for_visitors(text: str) -> str:
-    """An error or a note without what only the command line can do.
+    """Remove from an error or a note what only the command line can do.
 
     >>> for_visitors("'a.png' is 9x9, the limit is 8 (raise --max-pixels if you trust it)")
     "'a.png' is 9x9, the limit is 8 (make it smaller first)"

@@ -1,4 +1,4 @@
-"""The checkpoint file: safetensors with its config and provenance in the header. Never executes."""
+"""Checkpoint files: safetensors with config and provenance in the header. Executes nothing."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from restore_cli.weights.kinds import HEAD, refuse_other
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LARGEST = 16_384  # pixels of a side of training patches
+_LARGEST = 16_384  # longest side of training patches in pixels
 _KEY = "restore"  # one JSON object: the header holds strings only
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file of ours says about itself.
+    """The header of a file that restore wrote.
 
     Attributes:
         model: name of the network family.
-        config: every field of its config.
-        train_size: height, width of the training patches.
-        provenance: recipe, steps, data, version; for people.
-        parts: modules whose weights, but for those in this file, are those of a listed checkpoint,
-            by its sha256: `{"deblur": "9186..."}`. So that they are stored once.
+        config: all fields of its config.
+        train_size: height and width of the training patches.
+        provenance: recipe, steps, data and version, for people.
+        parts: modules whose weights are those of a listed checkpoint, except for the tensors in
+            this file, as module and sha256: `{"deblur": "9186..."}`. They are not stored again.
     """
 
     model: str
@@ -45,12 +45,12 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """A file of weights, read.
+    """The content of a file of weights.
 
     Attributes:
-        header: what it says about itself; None for safetensors that others wrote.
-        tensors: by name, float16 and bfloat16 widened to float32.
-        sha256: hex digest of the bytes that were read.
+        header: its header; None for safetensors that restore did not write.
+        tensors: tensors by name, in float32.
+        sha256: hex digest of the file.
     """
 
     header: Header | None
@@ -59,10 +59,10 @@ class CheckpointFile:
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
-    """Read a file once: header, tensors and digest are of the same bytes.
+    """Read a file once, so that header, tensors and digest belong to the same bytes.
 
     Raises:
-        WeightsError: not a whole safetensors file, or a header of ours that is broken.
+        WeightsError: not a valid safetensors file, or restore's header is broken.
     """
     try:
         content = path.read_bytes()
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         tensors = load(content)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"'{path}' is not a whole safetensors file: {error}", hint="fetch it again"
+            f"'{path}' is not a valid safetensors file: {error}", hint="fetch it again"
         ) from error
     return CheckpointFile(
         header=_parse_header(path, content),
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
 
 
 def _parse_header(path: Path, content: bytes) -> Header | None:
-    """Safetensors files begin with the length of a JSON object, then the object."""
+    """Parse the header: safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
     try:
         raw = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
@@ -110,10 +110,10 @@ def _size(sides: Iterable[float]) -> tuple[int, int]:
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:
-    """Write atomically; None for networks that are not ours, of which no header is known.
+    """Write a file atomically; the header is None for networks that only spandrel knows.
 
     Raises:
-        RestoreError: the disk is full, or gone.
+        RestoreError: the file cannot be written, e.g. the disk is full.
     """
     metadata = None
     if header is not None:
@@ -129,4 +129,4 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header |
         with write_then_rename(path) as temporary:
             save_file(plain, temporary, metadata)
     except (SafetensorError, OSError) as error:
-        raise RestoreError(f"cannot write '{path}': {error}", hint="make room") from error
+        raise RestoreError(f"cannot write '{path}': {error}", hint="free disk space") from error

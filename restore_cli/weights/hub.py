@@ -1,4 +1,4 @@
-"""The Hub: its client's errors as ours, with one set of remedies for all who call it."""
+"""Converts errors of the Hugging Face Hub's client into errors of restore, with remedies."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ _NAMES = (
 
 @contextmanager
 def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator[None]:
-    """Turn errors of the Hub's client inside the block into ours.
+    """Convert errors of the Hub's client in the block into errors of restore.
 
     Args:
-        action: what is tried, for messages: "fetch 'hf://...'", "write to 'owner/name'".
-        kind: of the errors raised.
+        action: attempted action for messages, e.g. "fetch 'hf://...'" or "write to 'owner/name'".
+        kind: class of the errors.
 
     Raises:
         UsageError: not the name of a repository.
-        RestoreError: of the given kind: no connection, no token, no right, or nothing of that name.
+        RestoreError: of the given kind: no connection, token or permission, or an unknown name.
     """
     from huggingface_hub import errors  # noqa: PLC0415  0.4 s, not needed for bundled weights
 
-    # The client under the Hub's has changed its name twice; its errors keep this ancestor.
+    # The HTTP library of the Hub's client has changed twice; its errors keep this ancestor.
     transport: type[BaseException] = next(
         e for e in errors.HfHubHTTPError.__mro__ if e.__name__ == "HTTPError"
     )
     try:
         yield
     except errors.LocalTokenNotFoundError as error:
-        raise kind(f"cannot {action}: the Hub wants a token", hint="run `hf auth login`") from error
+        raise kind(
+            f"cannot {action}: the Hub requires a token", hint="run `hf auth login`"
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise kind(
             f"cannot {action}: it is not in the cache and the Hub cannot be reached",
@@ -44,15 +46,14 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
     except errors.HFValidationError as error:
         raise UsageError(f"cannot {action}: {first_line(error)}") from error
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
+        status = error.response.status_code if error.response is not None else "an error"
         raise kind(
-            f"cannot {action}: the Hub refused, {status}: {first_line(error)}",
-            hint=_NAMES,
+            f"cannot {action}: the Hub answered with {status}: {first_line(error)}", hint=_NAMES
         ) from error
     except (transport, ConnectionError, TimeoutError) as error:
         raise kind(
-            f"cannot {action}: the connection to the Hub broke off: {first_line(error)}",
-            hint="try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
+            f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
+            hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (OSError, ValueError) as error:  # the disk, or a file that is not there
+    except (OSError, ValueError) as error:  # e.g. the disk is full, or a file does not exist
         raise kind(f"cannot {action}: {first_line(error)}", hint=_NAMES) from error

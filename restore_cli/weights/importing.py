@@ -1,4 +1,4 @@
-"""The authors' checkpoints made ours: recognised, renamed, and refused unless every key fits."""
+"""Converts checkpoints of the authors: they are recognised and renamed, and every key must fit."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Imported:
     """The result of an import.
 
     Attributes:
-        model: that it is of.
-        config: found from the shapes.
-        published: the authors' format it was in; None for a network that spandrel knows.
-        sha256: of the file that was read.
-        tensors: in our layout, float32.
+        model: the recognised model.
+        config: its config, inferred from the shapes.
+        published: the authors' format of the file; None for a network that only spandrel knows.
+        sha256: digest of the file.
+        tensors: tensors under restore's names, float32.
     """
 
     model: Model
@@ -47,20 +47,20 @@ class Imported:
 def import_checkpoint(
     source: Path, target: Path, model: str | None = None, *, half: bool = False
 ) -> Imported:
-    """Convert an authors' file to a checkpoint of ours, or to one that spandrel knows.
+    """Convert a file of the authors to a safetensors checkpoint.
 
-    A network that only spandrel knows keeps its names and numbers, and becomes safetensors.
+    The tensors of a network that only spandrel knows keep their names and values.
 
     Args:
-        source: as `weights.foreign.read_foreign` takes it.
+        source: any file that `weights.foreign.read_foreign` reads.
         target: the `.safetensors` file to write.
-        model: its model, or None to recognise it.
-        half: store float16. The output of `maxim` moves by at most 0.003 of its range.
+        model: name of its model, or None to recognise it.
+        half: store float16. This changes the output of `maxim` by at most 0.003 of its range.
 
     Raises:
         UsageError: no such model.
-        WeightsError: unreadable, of no or another model, or a key missing, unexpected or of another
-            shape; nothing is written then.
+        WeightsError: unreadable, of an unknown or another model, or a key is missing, unexpected or
+            of another shape. Nothing is written.
     """
     state = _recognisable(read_foreign(source))
     _refuse_infinite(source, state)
@@ -88,9 +88,9 @@ def import_checkpoint(
 
 
 def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without a prefix that all its names share, where only that hides its network.
+    """Remove a common prefix of all names if the network is recognised only without it.
 
-    Whole training modules are saved so: `net_g.`, `model.module.`, `generator.`
+    Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.`
     """
     plain = dict(state)
     while not (_formats_of(plain) or detect(plain)):
@@ -102,7 +102,7 @@ def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert floating-point tensors to float16; counters and the like stay as they are."""
+    """Convert floating-point tensors to float16; integers, such as counters, are kept."""
     stored = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     large = next((n for n, t in stored.items() if t.is_floating_point() and t.isinf().any()), None)
     if large is not None:
@@ -122,7 +122,7 @@ def _refuse_infinite(source: Path, state: StateDict) -> None:
     if broken:
         raise WeightsError(
             f"'{source}' has values that are not finite in {listed(broken, _SHOWN)}",
-            hint="its training diverged; take an earlier checkpoint",
+            hint="its training diverged; use an earlier checkpoint",
         )
 
 
@@ -137,18 +137,18 @@ def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
 
 def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
     model, config, _ = recognise(state, str(source))
-    # Copies: what shares memory in the file cannot be written.
+    # Copied, since safetensors refuses tensors that share memory.
     tensors = {name: tensor.clone() for name, tensor in state.items()}
     return Imported(model, config, None, _digest(source), tensors)
 
 
 def convert(state: StateDict, source: Path, model: Model | None = None) -> Imported:
-    """An authors' state dict under our names, complete and of the right shapes.
+    """Convert a state dict of the authors to restore's names, and check every key and shape.
 
     Args:
-        state: without wrappers and prefixes.
-        source: for messages and the digest.
-        model: that it must be of, or None for any.
+        state: state dict without wrappers and prefixes.
+        source: path for messages and the digest.
+        model: required model, or None for any.
 
     Raises:
         WeightsError: see `import_checkpoint`.
@@ -157,7 +157,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
     if len(candidates) != 1:
         names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
         raise WeightsError(
-            f"'{source}' must be of exactly one published network; it fits {names or 'none'}",
+            f"'{source}' must fit exactly one published network, but fits {names or 'none'}",
             hint=f"its keys begin with: {', '.join(list(state)[:3])}",
         )
     ((found, published),) = candidates
@@ -169,7 +169,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
     if published.caution and model is None:
         raise WeightsError(
             f"'{source}' may be {published.name}; but {published.caution}",
-            hint=f"add --model {found.name} if you know that it is the former",
+            hint=f"add --model {found.name} if you are sure that it is {published.name}",
         )
     tensors = published.convert(state)
     config = _config(source, found, tensors)
@@ -179,13 +179,13 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
         config=config,
         published=published,
         sha256=_digest(source),
-        # Copies: what shares memory in the file cannot be written.
+        # Copied, since safetensors refuses tensors that share memory.
         tensors={name: tensor.float().clone() for name, tensor in tensors.items()},
     )
 
 
 def _digest(source: Path) -> str:
-    """sha256 of the file with the numbers; a TensorFlow checkpoint has them beside its index."""
+    """Return the sha256 of the file with the tensors, which is not the index of TensorFlow."""
     if is_tfjs_package(source):
         return graph_sha256()
     if source.is_file() and source.suffix != ".index":
@@ -200,19 +200,19 @@ def _config(source: Path, model: Model, tensors: StateDict) -> Any:
             return model.infer_config(tensors)
     except (KeyError, IndexError, ZeroDivisionError, ValueError):
         pass
-    # So much is missing that its size is not known: say what the published one lacks.
+    # Too many keys are missing to infer the config: report the differences to the published one.
     config = next(iter(model.configs.values()))
     _check(source, model, config, tensors)
     raise WeightsError(f"'{source}' does not fit '{model.name}'")
 
 
 def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
-    """Every key, every shape; the differences are listed."""
+    """Raise a `WeightsError` that lists all differences in keys and shapes."""
     try:
         with torch.device("meta"):
             wanted = {name: t.shape for name, t in model.build(config).state_dict().items()}
     except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"'{source}' is of an impossible size: {config}") from error
+        raise WeightsError(f"'{source}' has an impossible config: {config}") from error
     shapes = [
         f"{name} {tuple(tensors[name].shape)} for {tuple(shape)}"
         for name, shape in wanted.items()
@@ -222,7 +222,7 @@ def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
         "missing": sorted(set(wanted) - set(tensors)),
         "unexpected": sorted(set(tensors) - set(wanted)),
         "of another shape": shapes,
-        "not of floating point": sorted(
+        "not floating-point": sorted(
             name for name, tensor in tensors.items() if not tensor.is_floating_point()
         ),
     }
@@ -233,6 +233,6 @@ def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
             if names
         )
         raise WeightsError(
-            f"'{source}' does not fit '{model.name}', and nothing is loaded in part: {text}",
-            hint="is the file whole, and of the published network?",
+            f"'{source}' does not fit '{model.name}': {text}",
+            hint="check that the file is complete and of the published network",
         )

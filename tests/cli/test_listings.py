@@ -54,3 +54,8 @@ def test_rows_are_stacked_where_columns_do_not_fit(capsys, monkeypatch):
         lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
         assert len(lines) == {80: 3, 30: 5}[width]
         assert all(line.startswith(begun) for line, begun in zip(lines, expected, strict=False))
+
+
+def test_a_pipe_gets_tabs(capsys):
+    out.table(("name", "size", "what"), [("a", "12 MB", "what it is"), ("b", "-", "")])
+    assert capsys.readouterr().out.splitlines() == ["a\t12 MB\twhat it is", "b\t-\t"]

@@ -98,7 +98,8 @@ def test_of_many_pictures_the_majority_decides(tmp_path):
     choice = choose_for([*paths, tmp_path / "4.png"], max_pixels=10**8)
     assert choice is not None
     assert choice.task == "x4"
-    assert choice.reason.startswith("right for 3 of 4 pictures looked at; the first is 320x240")
+    expected = "suits 3 of 4 sampled pictures; the first of these: 320x240"
+    assert choice.reason.startswith(expected)
     assert choose_for([tmp_path / "4.png"], max_pixels=10**8) is None
 
 
@@ -155,7 +156,7 @@ def test_transparency_has_the_size_as_well(tmp_path, tiny_weights):
 def test_size_and_scale_contradict_each_other(tmp_path):
     refused = restore(make(tmp_path / "a.png"), "--size", "keep", "-x2")
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("error: --size and --scale both say how large")
+    assert refused.stderr.startswith("error: --size and --scale exclude each other")
 
 
 def test_deblurred_pictures_say_so_in_their_names(tmp_path):
@@ -200,4 +201,4 @@ def test_a_large_result_is_announced_with_the_better_way(tmp_path, capsys):
     _restoring.announce(request, plan(request, spec), spec.load())
     said = capsys.readouterr().err.replace("\n", "")
     assert f"{source}, 2200x1500 -> {tmp_path / 'a_x4.png'}, 8800x6000" in said
-    assert "makes 53 Mpx; better: --size keep" in said
+    assert "makes 53 Mpx; faster: --size keep" in said

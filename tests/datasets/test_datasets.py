@@ -85,7 +85,7 @@ def test_realblur_reads_its_list(tmp_path):
     (tmp_path / "RealBlur_J_test_list.txt").write_text(line)
     samples = find_samples(DATASETS["realblur-j"], tmp_path)
     assert [sample.name for sample in samples] == ["scene244_reflect_blur_1"]
-    with pytest.raises(NoInputError, match="nothing of dataset 'realblur-r'"):
+    with pytest.raises(NoInputError, match="has no pictures of dataset 'realblur-r'"):
         find_samples(DATASETS["realblur-r"], tmp_path)
 
 
@@ -137,12 +137,12 @@ def test_kohler_reads_mat_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no MATLAB file"),
-        (b"MATLAB 5.0 MAT-file" + bytes(200), "is no MATLAB file|has no 'GroundTruth'"),
+        (b"", "is not a valid MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(200), "is not a valid MATLAB file|has no 'GroundTruth'"),
         ({"Other": np.zeros((4, 4, 3, 2))}, "has no 'GroundTruth'"),
-        ({"GroundTruth": np.zeros((4, 4))}, "no frames"),
-        ({"GroundTruth": np.zeros((4, 4, 3, 0))}, "no frames"),
-        ({"GroundTruth": np.full((4, 4, 3, 2), "a", object)}, "no frames"),
+        ({"GroundTruth": np.zeros((4, 4))}, "not frames"),
+        ({"GroundTruth": np.zeros((4, 4, 3, 0))}, "not frames"),
+        ({"GroundTruth": np.full((4, 4, 3, 2), "a", object)}, "not frames"),
         ({"GroundTruth": np.full((4, 4, 3, 2), np.nan)}, "outside 0 to 1"),
         ({"GroundTruth": np.full((4, 4, 3, 2), 300.0)}, "outside 0 to 255"),
         ({"GroundTruth": np.full((4, 4, 3, 2), 700, np.uint16)}, "outside 0 to 255"),
@@ -199,7 +199,7 @@ def test_names_and_folders(tmp_path):
     assert [sample.name for sample in find_samples(dataset, pairs)] == ["a"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(NoInputError, match="nothing of dataset 'empty'"):
+    with pytest.raises(NoInputError, match="has no pictures of dataset 'empty'"):
         find_samples(get_dataset(str(empty), empty, 1), empty)
 
 
@@ -242,7 +242,7 @@ def test_only_wanted_members_are_unpacked_and_none_escapes(tmp_path):
     assert unpack(path, tmp_path / "out", members) == 0  # whole already
     assert (tmp_path / "out" / names[0]).is_file()
     path.write_bytes(archive({"../../00000009.png": png()}))
-    with pytest.raises(NoInputError, match="which leaves it"):
+    with pytest.raises(NoInputError, match="a path outside the folder"):
         unpack(path, tmp_path / "out", members)
     path.write_bytes(archive({names[0]: png()})[:-30])
     with pytest.raises(NoInputError, match="is broken"):

@@ -76,10 +76,10 @@ def test_photos_are_no_pairs(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     tree(tmp_path / "a", "lr/0.png", "lr/1.png", "hr/0.png")
-    with pytest.raises(NoInputError, match=r"lr' has 1 without a picture of the same name in .*hr"):
+    with pytest.raises(NoInputError, match=r"lr' has pictures that .*hr' lacks: 1"):
         find_pairs(tmp_path / "a")
     tree(tmp_path / "b", "lr/0.png", *(f"hr/{n}.png" for n in range(9)))
-    with pytest.raises(NoInputError, match=r"has 1, 2, 3 and 5 more without"):
+    with pytest.raises(NoInputError, match=r"lacks: 1, 2, 3 and 5 more"):
         find_pairs(tmp_path / "b")
     tree(tmp_path / "c", "train/train_blur_bicubic/X4/000/00000000.png")
     with pytest.raises(NoInputError, match="no folder of sharp pictures"):
@@ -104,5 +104,5 @@ def test_files_of_systems_are_no_pictures(tmp_path):
 
 def test_two_pictures_of_one_name_are_not_guessed_about(tmp_path):
     tree(tmp_path, "lr/0.png", "lr/0.jpg", "hr/0.png")
-    with pytest.raises(NoInputError, match="have one name"):
+    with pytest.raises(NoInputError, match="have the same name"):
         find_pairs(tmp_path)

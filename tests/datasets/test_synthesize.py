@@ -116,10 +116,12 @@ def test_resuming_does_not_mix_sets(tmp_path, layout):
         other = dataclasses.replace(one, **changed)
         return {str(made.error) for made in make_pairs(other) if made.error}
 
-    assert any("of another seed" in error for error in errors(seed=8))
-    assert any("of another recipe" in error for error in errors(recipe=load_degradation("shake")))
+    assert any("made with another seed" in error for error in errors(seed=8))
+    assert any(
+        "made with another recipe" in error for error in errors(recipe=load_degradation("shake"))
+    )
     photo(one.inputs[0], seed=9)
-    assert any("of another picture" in error for error in errors())
+    assert any("made with another picture" in error for error in errors())
     photo(one.inputs[0], seed=0)
     added = (photo(tmp_path / "00.png", seed=11), *one.inputs)
     found = errors(inputs=added)

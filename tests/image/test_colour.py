@@ -201,7 +201,7 @@ def test_what_chunks_mean_is_kept_and_becomes_a_profile(mode, chunks, kept):
         <= 1
     )
     _, notes = encode(picture, Encoding("webp"), "b.webp")
-    assert any("became a colour profile" in note for note in notes) == coloured
+    assert any("were converted to a colour profile" in note for note in notes) == coloured
 
 
 def test_linear_light_is_shown_as_light():
@@ -273,7 +273,7 @@ def test_heic_of_ten_bits_is_sixteen(tmp_path):
     assert not notes
     assert decode(made, "b").depth == 16
     _, notes = encode(picture, Encoding("webp"), "b")
-    assert notes == ("webp holds 8 bits a channel, not 10",)
+    assert notes == ("webp has 8 bits per channel, not 10",)
     _, notes = encode(picture, Encoding("avif"), "b")
     assert notes == ()
 

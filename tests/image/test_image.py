@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ def test_16_bits_survive_exactly(tmp_path, channels, suffix):
 def test_grey_with_alpha_and_16_bits(tmp_path):
     rgb = read_image(save(tmp_path / "in.png", values(1, depth=16)))
     alpha = read_image(save(tmp_path / "alpha.png", values(1, depth=16)[::-1]))
-    picture = rgb.with_alpha(alpha.pixels[:, :1])
+    picture = replace(rgb, alpha=alpha.pixels[:, :1])
     write_image(tmp_path / "out.png", picture, Encoding("png"))
     again = read_image(tmp_path / "out.png")
     assert (again.grey, again.depth) == (True, 16)
@@ -97,7 +98,7 @@ def test_grey_with_alpha_and_16_bits(tmp_path):
 def test_what_has_no_room_is_said(tmp_path, key, bits):
     picture = read_image(save(tmp_path / "in.png", values(3, depth=16)))
     (note,) = write_image(tmp_path / "out", picture, Encoding(key))
-    assert note == f"{key} holds {bits} bits a channel, not 16"
+    assert note == f"{key} has {bits} bits per channel, not 16"
     assert read_image(tmp_path / "out").depth == (16 if bits == 12 else 8)
 
 
@@ -134,7 +135,7 @@ def test_cmyk_without_a_profile_becomes_rgb_and_says_so(tmp_path):
     red, green, blue = picture.pixels[0, :, 5, 5]
     assert red > 0.7
     assert max(green, blue) < 0.3
-    assert "inks without a profile" in picture.notes[0]
+    assert "CMYK without a profile" in picture.notes[0]
     write_image(tmp_path / "out.jpg", picture, Encoding("jpeg"))
     with Image.open(tmp_path / "out.jpg") as image:
         assert image.mode == "RGB"
@@ -158,7 +159,7 @@ def test_cmyk_with_a_profile_goes_back_to_its_inks(tmp_path):
     assert np.abs(seen[0] - seen[1]).mean() < 1.5
     assert before.shape == after.numpy().shape
     (note,) = write_image(tmp_path / "out.png", whole(picture), Encoding("png"))
-    assert note == "png cannot hold CMYK; written as sRGB"
+    assert note == "png cannot hold CMYK; it was written as sRGB"
 
 
 def test_a_picture_that_cannot_be_seen(tmp_path):
@@ -296,8 +297,8 @@ def test_who_took_a_tiff(tmp_path):
     ("key", "encoding", "note"),
     [
         ("jpeg", {}, "left out: text Author"),
-        ("jpeg", {"lossless": True}, "no lossless form"),
-        ("jpeg", {"depth": 16}, "holds 8 bits"),
+        ("jpeg", {"lossless": True}, "cannot be lossless"),
+        ("jpeg", {"depth": 16}, "has 8 bits"),
         ("png", {"quality": 50}, "is lossless"),
     ],
 )
@@ -576,7 +577,7 @@ def test_a_phones_jpeg_with_further_pictures_is_its_first(tmp_path):
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     picture = read_image(tmp_path / "a.jpg")
     assert picture.format == "jpeg"
-    assert picture.notes == ("only the first picture in the file was taken",)
+    assert picture.notes == ("only the first picture in the file was used",)
 
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

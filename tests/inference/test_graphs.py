@@ -182,9 +182,9 @@ def test_command_writes_onnx_with_its_facts(tmp_path):
     [
         (["--to", "onxn"], "Did you mean 'onnx'"),
         (["--to", "onnx", "--name", "a.b"], "--name"),
-        (["--check"], "are for `restore weights convert`"),
+        (["--check"], "are options of `restore weights convert`"),
         (["--to", "oxxn"], "format 'oxxn' not found"),
-        (["--private", "--name", "a.b"], "--private is for"),
+        (["--private", "--name", "a.b"], "--private needs"),
         ([], "--name is missing"),
     ],
 )

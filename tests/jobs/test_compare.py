@@ -52,7 +52,7 @@ def test_a_picture(tmp_path, sources):
 def test_what_cannot_be_compared(tmp_path, sources):
     many = restore("image", *sources, "--model", "bicubic", "--compare", tmp_path / "c.png")
     assert many.exit_code == 2
-    assert "use .html" in many.stderr
+    assert "use an .html file" in many.stderr
     assert not (tmp_path / "a_x4.png").exists()
     kind = restore("image", sources[0], "--model", "bicubic", "--compare", tmp_path / "c.txt")
     assert "neither .png nor .html" in kind.stderr

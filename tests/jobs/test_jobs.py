@@ -57,7 +57,7 @@ def test_nothing_to_do_is_an_error(tmp_path):
 
 def test_collisions_are_found_before_anything_runs(tmp_path):
     first, second = make(tmp_path / "a/x.png"), make(tmp_path / "b/x.png")
-    with pytest.raises(UsageError, match="would both become"):
+    with pytest.raises(UsageError, match="would both be written to"):
         planned(first, second, output=tmp_path / "out")
     with pytest.raises(UsageError, match="is one file, but there are 2 inputs"):
         planned(first, second, output=tmp_path / "out.png")
@@ -70,7 +70,7 @@ def test_one_place_by_two_names_is_one_output(tmp_path):
     for name in ("d1", "d2"):
         make(tmp_path / name / "a.png")
     files = (tmp_path / "d1/a.png", tmp_path / "d2/a.png")
-    with pytest.raises(UsageError, match="would both become"):
+    with pytest.raises(UsageError, match="would both be written to"):
         planned(*files, output=Path("{dir}/../both/{name}.png"))
 
 
@@ -119,10 +119,10 @@ def test_an_output_is_never_an_input(tmp_path):
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
-        ("b.png", {"format": "jpeg"}, "is not a jpeg file by its name"),
+        ("b.png", {"format": "jpeg"}, "suffix of --format jpeg"),
         ("c.psd", {}, "cannot write"),
         ("c.gif", {}, "cannot write"),
-        ("{name}_{size}.png", {}, "is no template"),
+        ("{name}.png", {"format": "jpeg"}, "suffix of --format jpeg"),
     ],
 )
 def test_names_that_would_lie_are_refused(tmp_path, output, options, message):

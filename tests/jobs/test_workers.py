@@ -79,7 +79,7 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
     assert len(outcomes) == 13
     assert outcomes["00.png"].status == "restored"
     assert outcomes["05.png"].error.exit_code == 5
-    assert "3 processes died of it" in str(outcomes["05.png"].error)
+    assert "3 processes died while restoring it" in str(outcomes["05.png"].error)
     assert "not a picture" in str(outcomes["bad.png"].error)
     assert len(list((tmp_path / "out").iterdir())) == 11
     assert workers.asked.count("00.png") == 3

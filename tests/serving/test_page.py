@@ -207,7 +207,7 @@ def test_a_photo_that_is_too_large_can_be_shrunk_by_a_button(visit, width):
     caption = restored(page)
     side, other = (int(text) for text in re.search(r"(\d+)x(\d+)", caption).groups())
     assert 900_000 < side * other <= 1_000_000
-    assert "made smaller first" in page.inner_text("#notes")
+    assert "it was shrunk to" in page.inner_text("#notes")
     assert page.inner_text("#download") == "Download photo_x4.jpg"
 
 

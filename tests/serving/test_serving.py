@@ -141,7 +141,7 @@ def test_what_is_no_picture_ends_in_one_line(queue, name, content, message):
 
 def test_a_defect_does_not_end_the_queue(queue, monkeypatch):
     monkeypatch.setattr(queues, "run", lambda *args, **options: 1 / 0)
-    assert "defect" in restored(queue, "a.png", picture()).error
+    assert "internal error" in restored(queue, "a.png", picture()).error
     monkeypatch.undo()
     assert restored(queue, "a.png", picture()).state == "done"
 
@@ -172,7 +172,7 @@ def test_names_stay_in_their_folder(queue, name):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
 def test_other_files_are_refused_by_name(queue, name):
-    with pytest.raises(PictureError, match="no picture by its name"):
+    with pytest.raises(PictureError, match="the suffix of a picture"):
         queue.new(name, JobSettings("gfn"))
 
 
@@ -203,7 +203,7 @@ def test_many_may_wait_and_none_is_forgotten(queue):
 
 def test_work_that_nobody_waits_for_is_given_up(queue, monkeypatch):
     monkeypatch.setattr(queues, "_PATIENCE", -1.0)
-    assert "nobody waits" in restored(queue, "a.png", picture()).error
+    assert "the page of this picture was closed" in restored(queue, "a.png", picture()).error
 
 
 def test_cancelling_frees_the_place_and_stops_the_work(queue, monkeypatch):
@@ -260,7 +260,7 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     assert sent(sure="1").status_code == 400
     assert (list(queue._root.iterdir()), queue._places) == ([], 0)
     begun = sent(**shrink["fields"])
-    assert begun.json()["notes"] == ["it was made smaller first: 86x72"]
+    assert begun.json()["notes"] == ["it was shrunk to 86x72 first"]
     job = wait_for(queue, begun.json()["key"])
     assert job.target.name == "photo_x4.jpg"
     with Image.open(job.target) as made:
@@ -292,7 +292,7 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
     answer = sent().json()
     assert "would be 480x400, which is 0.2 megapixels, and take about 1 s" in answer["error"]
     assert ("so it is seen" in answer["error"]) == (task != "x4")
-    assert [choice["label"].split()[0] for choice in answer["choices"]][-1] == "Do"
+    assert [choice["label"].split()[0] for choice in answer["choices"]][-1] == "Continue"
     assert answer["choices"][0]["label"].startswith(first)
     kept = next(one for one in answer["choices"] if one["label"].startswith("Keep"))
     begun = sent(**kept["fields"])
@@ -317,7 +317,7 @@ def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     anyway = ways["all"]
     small = listed_seconds(default_checkpoint("maxim-mscam"), 250**2, options)
     assert ways["keep"].label.endswith(f": about {duration(8 * small)}")
-    assert anyway.label == f"Do it all the same: about {duration(eight)}"
+    assert anyway.label == f"Continue anyway: about {duration(eight)}"
 
 
 def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
@@ -374,7 +374,7 @@ def test_old_jobs_go_with_their_files(queue):
     ("more", "status", "message"),
     [
         ({"files": {"picture": ("a.png", b"0" * 300_000)}}, 413, "larger than"),
-        ({"files": {"picture": ("a.txt", b"0")}}, 400, "no picture"),
+        ({"files": {"picture": ("a.txt", b"0")}}, 400, "the suffix of a picture"),
         ({"data": {"picture": "text"}}, 400, "no file"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"model": "gfm"}}, 400, "Did you mean"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"scale": "9"}}, 400, "between 1 and 8"),
@@ -384,12 +384,12 @@ def test_old_jobs_go_with_their_files(queue):
             400,
             "neither a number nor",
         ),
-        ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "not known"),
+        ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "unknown format"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"weights": "/x"}}, 400, "unknown fields"),
-        ({"headers": {"origin": "http://elsewhere.example"}}, 403, "another site"),
-        ({"headers": {"host": "elsewhere.example"}}, 400, "is not the host"),
-        ({"headers": {"host": "192.0.2.1:8000"}}, 400, "is not the host"),
-        ({"headers": {"host": "["}}, 400, "is not the host"),
+        ({"headers": {"origin": "http://elsewhere.example"}}, 403, "other sites"),
+        ({"headers": {"host": "elsewhere.example"}}, 400, "is not served under the name"),
+        ({"headers": {"host": "192.0.2.1:8000"}}, 400, "is not served under the name"),
+        ({"headers": {"host": "["}}, 400, "is not served under the name"),
     ],
 )
 def test_requests_that_are_refused(client, queue, more, status, message):
@@ -449,7 +449,7 @@ def test_the_owner_is_told_of_a_host_that_was_refused_and_the_visitor_what_to_do
         headers = {"host": host, "accept": "text/html"}
         answer = client("GET", "/", headers=headers)
         assert answer.headers["content-type"].startswith("text/plain")
-    assert "'a?b?[2J' is not the host" in answer.text
+    assert "not served under the name 'a?b?[2J'" in answer.text
     assert "--" not in answer.text
     assert told == ["studio.lan", "a?b?[2J"]
     for n in range(100):
@@ -494,7 +494,7 @@ def test_a_disk_without_room_leaves_nothing(client, queue, monkeypatch):
     monkeypatch.setattr(Path, "open", full)
     answer = client("POST", "/jobs", files={"picture": ("a.png", picture())})
     assert answer.status_code == 400
-    assert "no room" in answer.json()["error"]
+    assert "cannot store" in answer.json()["error"]
     assert list(queue._root.iterdir()) == []
     assert queue._places == 0
 

@@ -109,7 +109,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(hub, client):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("cut", "broke off"), ("503", "cannot fetch"), ("hang", "broke off")],
+    [("cut", "was lost"), ("503", "cannot fetch"), ("hang", "was lost")],
 )
 def test_a_hub_out_of_order(hub, client, fault, message):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})

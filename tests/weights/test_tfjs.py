@@ -99,7 +99,7 @@ def test_a_changed_or_missing_file_is_refused(known, tmp_path, name):
     longer = {**known, name: known[name] + b"\0"}
     for changed in (flipped, longer):
         packed = archive(tmp_path / "a.tgz", [regular(*file) for file in changed.items()])
-        with pytest.raises(WeightsError, match=f"'{name}'.* is not the published one"):
+        with pytest.raises(WeightsError, match=f"'{name}'.* differs from the published"):
             read_foreign(packed)
     without = [regular(*file) for file in known.items() if file[0] != name]
     with pytest.raises(WeightsError, match=f"lacks {name}"):
@@ -123,9 +123,9 @@ def named(name):
         (link("package/models/model.json", tarfile.SYMTYPE), "a link or device"),
         (link("package/models/model.json", tarfile.LNKTYPE), "a link or device"),
         (link("package/null", tarfile.CHRTYPE), "a link or device"),
-        (named("/package/models/model.json"), "a path out of it"),
-        (named("package/../../models/model.json"), "a path out of it"),
-        (named("..\\models"), "a path out of it"),
+        (named("/package/models/model.json"), "a path outside"),
+        (named("package/../../models/model.json"), "a path outside"),
+        (named("..\\models"), "a path outside"),
     ],
 )
 def test_hostile_members_are_refused(known, tmp_path, member, message):

@@ -60,7 +60,7 @@ def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
 def test_a_folder_of_a_run_is_its_weights(tmp_path, tiny_weights):
     run = tmp_path / "run"
     run.mkdir()
-    with pytest.raises(WeightsError, match="holds no weights"):
+    with pytest.raises(WeightsError, match="contains no weights"):
         locate(str(run), None)
     tiny_weights.rename(run / "best.safetensors")
     assert locate(str(run), None).path.name == "best.safetensors"
