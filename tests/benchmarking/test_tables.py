@@ -310,7 +310,7 @@ def test_a_table_on_two_datasets_measures_what_is_there(tmp_path, monkeypatch):
     mine = network("gfn", tmp_path)
     done = restore("--table", "zhang-2018/1", *common, "--model", mine, "--warm-up", "0")
     assert done.exit_code == 0, done.stderr
-    assert "warning: zhang-2018/1 without kohler-x4" in done.stderr
+    assert "kohler-x4 is left out: dataset" in done.stderr
     found = report(tmp_path, "gopro-x4")
     assert found["count"] == 2
     assert not (tmp_path / "out/kohler-x4").exists()
