@@ -24,6 +24,8 @@ from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Placement, Tiling
 from restore_cli.rounding import as_float, rounded
 
+_MOST_AT_ONCE = 8  # tiles; each takes up to 1.1 GB (`maxim`)
+
 
 @dataclass(frozen=True, slots=True)
 class RestorerOptions:
@@ -180,8 +182,11 @@ class Restorer:
         """
         if self.options.device.type != "cpu" or self.model.tiling is not Tiling.WINDOWS:
             return 1
+        threads = torch.get_num_threads()
         room = free_bytes(self.options.device) // 4 // (pixels * self._bytes_per_pixel)
-        return max(1, min(torch.get_num_threads(), tiles, room))
+        most = max(1, min(threads, tiles, room, _MOST_AT_ONCE))
+        # As many threads busy as possible, e.g. 2 x 2 of 4 rather than 3 x 1 for three tiles.
+        return max(range(1, most + 1), key=lambda count: (threads // count * count, count))
 
     def _restore(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
         """Restore a picture; with self-ensemble, take the mean over its eight poses."""

@@ -322,5 +322,9 @@ def test_as_many_windows_at_once_as_threads_tiles_and_memory_allow(two_threads, 
     windows = tiny_restorer("maxim")
     assert [windows.tiles_at_once(tiles, 384**2) for tiles in (1, 2, 9)] == [1, 2, 2]
     assert tiny_restorer("gfn").tiles_at_once(9, 384**2) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert [windows.tiles_at_once(tiles, 384**2) for tiles in (2, 3, 4)] == [2, 2, 4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+    assert windows.tiles_at_once(99, 384**2) == 6
     monkeypatch.setattr("restore_cli.inference.restorer.free_bytes", lambda device: 10**6)
     assert windows.tiles_at_once(9, 384**2) == 1
