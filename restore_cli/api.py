@@ -103,7 +103,7 @@ class LoadedModel:
                 interpolation.
             scale: output pixels per input pixel; the network's output is resized by bicubic
                 interpolation. None for the network's own scale.
-            progress: called with (tiles done, number of tiles) of the current picture.
+            progress: called with (finished tiles, all tiles) of the current picture.
 
         Returns:
             The same kind and type as the image, `scale` times as wide and high.
@@ -300,7 +300,7 @@ def restore(
         image: see `LoadedModel.__call__`.
         model: see `load_model`; None for the default one of the scale.
         scale: see `LoadedModel.__call__`.
-        progress: called with (tiles done, number of tiles).
+        progress: called with (finished tiles, all tiles).
         **options: weights, device, precision, tlsc, tile, overlap, self_ensemble: see `load_model`.
 
     Returns:
@@ -345,7 +345,7 @@ def load_model(
     Raises:
         UsageError: an unknown name, or options that do not fit.
         WeightsError: weights that are missing, cannot be verified or do not fit.
-        DeviceError: the device does not exist.
+        DeviceError: the device is not available.
     """
     place = get_device(device)
     options = RestorerOptions(

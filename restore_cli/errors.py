@@ -51,7 +51,7 @@ class WeightsError(RestoreError):
 
 
 class DeviceError(RestoreError):
-    """The device does not exist, or is out of memory even with the smallest tiles."""
+    """The device is not available, or is out of memory even with the smallest tiles."""
 
     exit_code = 5
 

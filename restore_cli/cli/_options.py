@@ -122,7 +122,7 @@ def parse_pixels(text: str, name: str) -> int | None:
         return 0
     if not text.isdecimal():
         raise UsageError(
-            f"{name} '{text}' is not a size", hint=f"auto, {'off, ' * tile}or pixels, e.g. 512"
+            f"{name} '{text}' is not a size", hint=f"use auto, {'off, ' * tile}or pixels, e.g. 512"
         )
     if tile and int(text) == 0:
         raise UsageError(f"--tile {text} is ambiguous", hint="use --tile auto or --tile off")
@@ -162,5 +162,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     first, slash, count = text.partition("/")
     if not (slash and first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise UsageError(f"--shard '{text}' is not of the form I/N", hint="e.g. 1/8 to 8/8")
+        raise UsageError(f"--shard '{text}' is not I/N with I from 1 to N", hint="e.g. 1/8 to 8/8")
     return int(first), int(count)

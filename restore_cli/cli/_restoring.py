@@ -168,7 +168,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     long, large = (cost.seconds or 0) >= _LONG, cost.written > _LARGE
     if long or large:
         why = " and ".join(
-            ["it takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
+            ["takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
         )
         faster = "a faster model of `restore models`"
         if request.processing.size is None:
@@ -176,7 +176,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
                 "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
             )
             faster = f"--size keep ({kept}), or {faster}"
-        out.talk(f"note: {why}; faster: {faster}")
+        out.talk(f"note: it {why}; faster: {faster}")
     return cost.seconds
 
 

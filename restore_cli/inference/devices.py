@@ -75,9 +75,7 @@ def get_training_precision(text: str, device: torch.device) -> torch.dtype:
 
 def _precision(text: str) -> torch.dtype:
     if text not in _PRECISIONS:
-        raise UsageError(
-            f"precision '{text}' is not known", hint=f"use auto, {', '.join(_PRECISIONS)}"
-        )
+        raise UsageError(f"precision '{text}' is not known", hint="use auto, fp32, fp16 or bf16")
     return _PRECISIONS[text]
 
 

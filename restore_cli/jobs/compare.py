@@ -285,7 +285,7 @@ def _around(start: int, length: int, full: int, own: int) -> tuple[int, int, int
 
 
 def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tuple[int, int]:
-    """Return first row and column of the window in which the two differ most; else the middle.
+    """Return the first row and column of the window that differs most; the middle if none does.
 
     Squared differences: large local changes outweigh the small differences that resampling makes
     everywhere.

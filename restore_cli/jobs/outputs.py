@@ -42,7 +42,8 @@ def refuse_name(output: Path | None, format_key: str) -> None:
             _filled(output, dir=Path("x"), name="x", scale=4, model="x", ext="png")
         except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             hint = f"fields: {known}; write {{{{ and }}}} for braces"
-            message = f"--output '{output}' is not a valid template: {error}"
+            reason = f"unknown field {error}" if isinstance(error, KeyError) else error
+            message = f"--output '{output}' is not a valid template: {reason}"
             raise UsageError(message, hint=hint) from error
     if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
         raise UsageError(

@@ -196,7 +196,7 @@ def _refuse_choices(request: RestoreRequest) -> None:
         )
     if destination.resume and destination.on_exists == "rename":
         raise UsageError(
-            "--resume finds finished pictures by name, and --on-exists rename changes them",
+            "--resume finds finished pictures by name, but --on-exists rename gives new names",
             hint="leave one out",
         )
     if encoding.depth == 16 and encoding.format and FORMATS[encoding.format].depth < 16:

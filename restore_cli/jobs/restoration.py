@@ -127,7 +127,7 @@ class Restoration:
             picture: the decoded picture.
             format_key: format of the output; "" for the input's.
             name: name for messages.
-            report: called with (tiles done, number of tiles).
+            report: called with (finished tiles, all tiles).
 
         Raises:
             PictureError: the network's output is not finite.

@@ -21,7 +21,7 @@ from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_facts import read_comment
 
-OnTile = Callable[[Item, int, int], None]  # (item, tiles done, number of tiles)
+OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 
 
 @dataclass(frozen=True, slots=True)

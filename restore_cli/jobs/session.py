@@ -112,7 +112,7 @@ def run(
         on_outcome: called in this thread with each outcome. An exception in it ends the run.
         items: result of `plan`, if it was called already.
         engine: where the pipeline runs.
-        report: called with (item, tiles done, number of tiles) of the current picture.
+        report: called with (item, finished tiles, all tiles) of the current picture.
         fail_fast: whether the first failure ends the run.
 
     Raises:

@@ -188,7 +188,8 @@ def _restore_here(task: Task) -> Restored:
 def _task(work: Restoration, item: Item) -> Task | Outcome:
     if item.is_video and not item.done:
         failure = UsageError(
-            f"'{item.source}' is a video, which needs a single device", hint="give one --device"
+            f"'{item.source}' is a video, which needs a single device of this machine",
+            hint="give one --device, without --engine ray",
         )
         return Outcome(item, "failed", failure)
     return read_input(work, item)

@@ -281,7 +281,7 @@ class JobQueue:
         if job.cancelled:
             raise GivenUpError("cancelled")
         if self._closing or time.monotonic() - job.seen > _PATIENCE:
-            raise GivenUpError("the page of this picture was closed", hint="submit it again")
+            raise GivenUpError("no page waits for this picture any more", hint="submit it again")
 
     def _pipeline(self, settings: JobSettings) -> Pipeline:
         """Return the pipeline for the settings; networks are loaded once for all scales."""

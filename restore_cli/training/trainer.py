@@ -370,7 +370,7 @@ def freeze(network: nn.Module, phase: Phase) -> None:
         if not matching:
             raise UsageError(
                 f"phase '{phase.name}' trains '{pattern}', which matches no parameter",
-                hint=f"parts of the network: {', '.join(dict(network.named_children()))}",
+                hint=f"parts of the network: {', '.join(sorted({n.split('.')[0] for n in named}))}",
             )
         chosen |= matching
     for name, parameter in named.items():

@@ -147,7 +147,7 @@ def test_a_full_disk_is_found_before_the_model_loads(tree, tmp_path, monkeypatch
         ({"icc": "no"}, "icc choice"),
         ({"metadata": "some"}, "metadata choice"),
         ({"resume": True, "metadata": "none"}, "--resume recognises"),
-        ({"resume": True, "on_exists": "rename"}, "rename changes them"),
+        ({"resume": True, "on_exists": "rename"}, "rename gives new names"),
         ({"depth": 16, "format": "jpeg"}, "jpeg has at most 8 bits"),
     ],
 )

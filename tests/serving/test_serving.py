@@ -203,7 +203,7 @@ def test_many_may_wait_and_none_is_forgotten(queue):
 
 def test_work_that_nobody_waits_for_is_given_up(queue, monkeypatch):
     monkeypatch.setattr(queues, "_PATIENCE", -1.0)
-    assert "the page of this picture was closed" in restored(queue, "a.png", picture()).error
+    assert "no page waits for this picture any more" in restored(queue, "a.png", picture()).error
 
 
 def test_cancelling_frees_the_place_and_stops_the_work(queue, monkeypatch):
