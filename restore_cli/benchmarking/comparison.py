@@ -176,8 +176,8 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
         return
     if network.config != MODELS[row.model].configs[row.config]:
         named = MODELS[row.model].configs.items()
-        ours = next((name for name, config in named if config == network.config), "another config")
-        yield f"weights: {ours} here, config {row.config} there"
+        same = (f"config {name}" for name, config in named if config == network.config)
+        yield f"weights: {next(same, 'another config')} here, config {row.config} there"
     elif not network.imported:
         yield "weights: trained here"
     if row.trained_on:

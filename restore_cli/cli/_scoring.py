@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._terminal import is_terminal
-from restore_cli.errors import NoInputError
+from restore_cli.errors import NoInputError, unknown_name
 
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
@@ -227,10 +227,12 @@ def _scale(models: tuple[str, ...]) -> int:
 def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
     """Return the dataset and its folder, or None if it is made in the reports' folder."""
     from restore_cli.datasets.degraded import MINIATURES
-    from restore_cli.datasets.registry import get_dataset
+    from restore_cli.datasets.registry import DATASETS, get_dataset
 
     if name in MINIATURES:
         return MINIATURES[name], None
+    if name not in DATASETS and not Path(name).is_dir():
+        raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
     found = get_dataset(name, Path(name), scale)
     return found, Path(name) if found.home == "your own" else found.folder(root)
 

@@ -90,10 +90,9 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
         )
     samples = list(dataset.find(folder))
     if not samples:
-        raise NoInputError(
-            f"'{folder}' has no pictures of dataset '{dataset.name}'",
-            hint=f"expected {dataset.layout}",
-        )
+        own = dataset.home == "your own"
+        what = "pairs of pictures" if own else f"pictures of dataset '{dataset.name}'"
+        raise NoInputError(f"'{folder}' has no {what}", hint=f"expected {dataset.layout}")
     missing = [path for s in samples for path in (s.degraded, *s.references) if not path.is_file()]
     if missing:
         names = [str(path.relative_to(folder)) for path in missing]

@@ -386,7 +386,7 @@ def _refuse_small(source: Path, height: int, width: int, recipe: DegradationReci
     if min(height, width) < _SMALLEST * recipe.scale:
         raise PictureError(
             f"'{source}' is {width}x{height}, too small to shrink x{recipe.scale}",
-            hint=f"at least {_SMALLEST * recipe.scale} px a side",
+            hint=f"give pictures of at least {_SMALLEST * recipe.scale} px a side",
         )
 
 

@@ -82,7 +82,7 @@ def list_folders(folder: Path) -> list[Path]:
 def _unreadable(error: OSError) -> UsageError:
     return UsageError(
         f"cannot read the folder '{error.filename}': {error.strerror}",
-        hint="make it readable, or exclude it with --exclude NAME",
+        hint="make it readable; `restore image` can leave it out with --exclude NAME",
     )
 
 

@@ -434,7 +434,7 @@ def _colours(
     if kind == "cmyk" and profile is None:
         notes.append("it is CMYK without a profile; it was read as generic CMYK, written as sRGB")
     if profile is not None and icc != "strip" and profile_state(profile) == "in":
-        notes.append("its colour profile cannot be converted to; it was written as sRGB")
+        notes.append("its colours cannot be converted back to its profile; it was written as sRGB")
         profile = None
     if icc == "strip" or profile is None:
         return srgb, replace(metadata, icc_profile=None), "rgb", notes

@@ -199,7 +199,7 @@ def test_names_and_folders(tmp_path):
     assert [sample.name for sample in find_samples(dataset, pairs)] == ["a"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(NoInputError, match="has no pictures of dataset 'empty'"):
+    with pytest.raises(NoInputError, match="has no pairs of pictures"):
         find_samples(get_dataset(str(empty), empty, 1), empty)
 
 
