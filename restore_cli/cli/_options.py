@@ -122,7 +122,7 @@ def parse_pixels(text: str, name: str) -> int | None:
         return 0
     if not text.isdecimal():
         raise UsageError(
-            f"{name} '{text}' is not a size", hint=f"use auto, {'off, ' * tile}or pixels, e.g. 512"
+            f"{name} '{text}' is not a size", hint=f"use auto{', off' * tile} or pixels, e.g. 512"
         )
     if tile and int(text) == 0:
         raise UsageError(f"--tile {text} is ambiguous", hint="use --tile auto or --tile off")

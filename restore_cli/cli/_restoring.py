@@ -224,7 +224,8 @@ class Printer:
         self._silent = any(item.target == STREAM for item in items)
         if self._silent and self._json:
             raise UsageError(
-                "--json and the picture cannot both go to stdout", hint="use --manifest"
+                "--json and the picture cannot both go to stdout",
+                hint="use --manifest FILE instead of --json",
             )
         if self._compare is not None:
             from restore_cli.jobs.compare import refuse_compare  # and the templates of its page

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class _Stopped(Exception):
-    """Ends a network whose result nobody waits for any more."""
+    """Ends a network whose result is no longer needed."""
 
 
 def in_order(
@@ -63,4 +63,4 @@ def in_order(
         stop.set()
         pool.shutdown(cancel_futures=True)
         hook.remove()
-        torch.set_num_threads(threads)  # a thread begins with what any thread has set last
+        torch.set_num_threads(threads)  # new threads begin with the number that was set last

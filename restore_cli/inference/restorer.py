@@ -177,8 +177,8 @@ class Restorer:
         others, whose tiles are large and whose time is convolutions, it is one.
 
         Args:
-            tiles: of the picture.
-            pixels: of the largest.
+            tiles: number of tiles of the picture.
+            pixels: input pixels of the largest tile.
         """
         if self.options.device.type != "cpu" or self.model.tiling is not Tiling.WINDOWS:
             return 1

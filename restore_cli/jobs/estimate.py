@@ -142,7 +142,7 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
     tile = max(largest) if network is None else network.tile_side(*largest)
     high, wide = (max(_WARM, min(side, tile)) for side in largest)
     if network is not None:
-        # As many tiles side by side as the picture's are restored at once.
+        # The probe has as many tiles, side by side, as are restored at once.
         at_once = network.tiles_at_once(network.cost(*largest)[0], high * wide)
         wide += (at_once - 1) * (tile - network.overlap)
     pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first call is slower
