@@ -31,8 +31,8 @@ def deferred_interrupt() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
+        restore()  # first: a second signal inside `set` would wait for its lock for ever
         requested.set()
-        restore()
 
     for number in numbers:
         signal.signal(number, note)
