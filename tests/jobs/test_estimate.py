@@ -69,6 +69,7 @@ def test_padding_and_overlaps_count_once(estimated, model, size):
 
 
 def test_probes_are_of_a_tile_and_end_when_they_took_long(estimated, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one window at a time
     quick = estimated(741, 500, "maxim")[1]
     assert quick.seen == [(64, 64), (128, 128)] + 3 * [(384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 1e4)  # 14.7 s a tile
