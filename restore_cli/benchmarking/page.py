@@ -62,7 +62,8 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
 
 def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """Points and ticks in the coordinates of the drawing; the axis of costs is logarithmic."""
-    entries = [e for e in report.entries if math.isfinite(e.psnr)]
+    known = [e for e in report.entries if e.facts["macs_64x64"] is not None]
+    entries = [e for e in known if math.isfinite(e.psnr)]
     if len(entries) < 2:
         return [], {"x": [], "y": []}
     costs = [max(e.facts["macs_64x64"] / 1e9, 0.01) for e in entries]

@@ -183,6 +183,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
     cells: list[tuple[str, ...]] = []
     for entry in report.entries:
         facts = entry.facts
+        measured = facts["parameters"] is not None  # else another program's results
         tile = {None: "auto", 0: "off"}.get(facts["tile"], str(facts["tile"]))
         cells.append(
             (
@@ -191,11 +192,17 @@ def table(report: Report) -> list[tuple[str, ...]]:
                 _number(entry.ssim, 4),
                 f"{entry.gain:+.3f}" if entry.gain is not None else "-",
                 f"{entry.worst[1]:+.2f} {entry.worst[0]}" if entry.worst else "-",
-                f"{facts['parameters'] / 1e6:.2f} M",
-                f"{entry.seconds:.2f}",
-                f"{entry.memory / 2**20:.0f}",
+                *(
+                    (
+                        f"{facts['parameters'] / 1e6:.2f} M",
+                        f"{entry.seconds:.2f}",
+                        f"{entry.memory / 2**20:.0f}",
+                    )
+                    if measured
+                    else "---"
+                ),
                 facts["weights"],
-                f"{facts['macs_64x64'] / 1e9:.2f}",
+                f"{facts['macs_64x64'] / 1e9:.2f}" if measured else "-",
                 facts["device"],
                 facts["precision"],
                 facts["tlsc"],

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,9 +28,10 @@ from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.trajectory import read_references
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
+from restore_cli.image.folders import list_pictures
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
@@ -76,6 +77,70 @@ class Entry:
             "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts),
             **self.identity,
         }
+
+    def hash(self, sample: Pair) -> str:
+        """Digests of the files that a sample's score depends on."""
+        return _hash(sample.degraded, *sample.references)
+
+    def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
+        """The restored picture of a sample, (1, 3, scale * H, scale * W).
+
+        Args:
+            sample: the sample.
+            degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
+            protocol: protocol of the scores.
+        """
+        del sample, protocol
+        return self.pipeline(degraded)
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Entry):
+    """Pictures that another program restored; its pipeline has no stages.
+
+    Attributes:
+        files: every picture of its folder, by its path there without suffix.
+    """
+
+    files: Mapping[str, Path]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings for the report; all of them are unknown."""
+        return dict.fromkeys(("precision", "device", "tile"), "-") | {"results": True}
+
+    def facts(self) -> dict[str, Any]:
+        """Facts for the report, as far as they are known."""
+        known = {"name": self.name, "weights": "-", "tlsc": "-"}
+        return {**known, "parameters": None, "macs_64x64": None, **self.identity}
+
+    def hash(self, sample: Pair) -> str:
+        """Digests of the files that a sample's score depends on."""
+        path = self._file(sample)
+        return _hash(sample.degraded, *sample.references, *([path] if path else []))
+
+    def _file(self, sample: Pair) -> Path | None:
+        return self.files.get(sample.name) or self.files.get(sample.name.replace("/", "_"))
+
+    def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
+        """Read the restored picture; see `Entry.restore`.
+
+        Raises:
+            PictureError: it is missing, cannot be read, or has another size.
+        """
+        path = self._file(sample)
+        if path is None:
+            raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
+        restored = read_image(path, icc="keep").pixels
+        height, width = (side * self.scale for side in degraded.shape[-2:])
+        if restored.shape[-2] != height:  # of a frame that the protocol crops
+            restored = protocol.prepare(degraded, restored)[1]
+        if restored.shape[-2:] != (height, width):
+            raise PictureError(
+                f"'{path}' is {restored.shape[-1]}x{restored.shape[-2]}, but sample "
+                f"'{sample.name}' is {width}x{height}"
+            )
+        return restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +229,29 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
     return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
 
 
+def make_results(text: str, options: RestorerOptions, scale: int) -> Results:
+    """An entry for pictures that another program restored.
+
+    Args:
+        text: `NAME=FOLDER`; the pictures have the samples' names, with `/` or `_` after a folder.
+        options: options of the other entries.
+        scale: scale of the dataset.
+
+    Raises:
+        UsageError: there is no name or no folder.
+        NoInputError: the folder has no pictures.
+    """
+    name, _, place = text.partition("=")
+    folder = Path(place)
+    if not (name and place and folder.is_dir()):
+        raise UsageError(f"--results '{text}' is not NAME=FOLDER", hint="e.g. --results span=out/")
+    found = list_pictures(folder, recursive=True)
+    if not found:
+        raise NoInputError(f"'{folder}' has no pictures", hint="--results takes restored pictures")
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    return Results(name, Pipeline(PipelineSpec((), (), scale, options), ()), files)
+
+
 def models_of_scale(scale: int) -> list[str]:
     """Every model of that scale with default weights, then bicubic."""
     checkpoints = load_manifest().checkpoints.values()
@@ -247,7 +335,7 @@ def content_hash(samples: Sequence[Pair]) -> str:
     """Digest of the names and bytes of all samples."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(os.fsencode(f"{sample.name} {_sample_hash(sample)}\n"))
+        digest.update(os.fsencode(f"{sample.name} {_hash(sample.degraded, *sample.references)}\n"))
     return digest.hexdigest()
 
 
@@ -289,7 +377,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
         task = [dataset.scale, dataset.shrink, dataset.whole]
         identity = json.dumps([entry.identity, asdict(protocol), task], sort_keys=True)
         for sample in benchmark.samples:
-            key = hashlib.sha256(os.fsencode(f"{identity} {_sample_hash(sample)}")).hexdigest()[:24]
+            key = hashlib.sha256(os.fsencode(f"{identity} {entry.hash(sample)}")).hexdigest()[:24]
             if key in known:
                 # The entry or sample may have had another name.
                 row = replace(known[key], entry=entry.name, sample=sample.name)
@@ -301,17 +389,21 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
 
 def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
-        degraded, references = load_sample(benchmark.dataset, sample, benchmark.protocol)
+        return _score_one(benchmark, entry, sample, key)
     except PictureError as error:
         nothing = float("nan")
         return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
+
+
+def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
+    degraded, references = load_sample(benchmark.dataset, sample, benchmark.protocol)
     device = entry.pipeline.options.device
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     with _Peak() as peak:
         begun = time.monotonic()
-        restored = entry.pipeline(degraded)
+        restored = entry.restore(sample, degraded, benchmark.protocol)
         if cuda:
             torch.cuda.synchronize(device)
         seconds = time.monotonic() - begun
@@ -359,8 +451,8 @@ class _Peak:
                 return
 
 
-def _sample_hash(sample: Pair) -> str:
-    files = [(path, path.stat()) for path in (sample.degraded, *sample.references)]
+def _hash(*paths: Path) -> str:
+    files = [(path, path.stat()) for path in paths]
     return " ".join(_file_hash(path, file.st_size, file.st_mtime_ns) for path, file in files)
 
 

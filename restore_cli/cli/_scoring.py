@@ -27,6 +27,7 @@ class Request:
     """The options of `restore benchmark` except dataset and table."""
 
     models: tuple[str, ...]
+    results: tuple[str, ...]
     protocol: str | None
     options: RestorerOptions
     self_ensemble: bool | None
@@ -75,11 +76,12 @@ def score_photos(
 
 def score_dataset(request: Request, name: str) -> bool:
     """Score the models on a dataset, and return whether no picture failed."""
-    from restore_cli.benchmarking.run import make_entry
+    from restore_cli.benchmarking.run import make_entry, make_results
 
     options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     dataset, folder = _dataset(name, request.data_root, _scale(request.models))
     entries = [make_entry(text, options, dataset.scale) for text in request.models]
+    entries += [make_results(text, options, dataset.scale) for text in request.results]
     place = request.output or Path(f"benchmark-{dataset.name}")
     return _score(request, dataset, folder, entries, place)
 

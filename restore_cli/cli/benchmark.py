@@ -31,6 +31,8 @@ Examples:
 
   restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
 
+  restore benchmark --dataset pairs/ --model bicubic --results theirs=out/
+
 `restore datasets list`, `protocols` and `tables` list the choices. Reports
 are written to --output. Pictures already scored there with the same weights
 and options are not scored again.
@@ -59,6 +61,15 @@ def benchmark(
             "-m",
             help="A model, A+B, bicubic, or MODEL=WEIGHTS; several are allowed.",
             metavar="MODEL",
+        ),
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        _what(
+            "--results",
+            help="Also score pictures that another program restored; they have the names of the "
+            "dataset's pictures. May be given several times.",
+            metavar="NAME=DIR",
         ),
     ] = None,
     table: Annotated[
@@ -169,6 +180,8 @@ def benchmark(
         raise UsageError(
             "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
         )
+    if results and dataset is None:
+        raise UsageError("--results needs --dataset", hint="give the dataset of the pictures")
     others = models or []
     photos = [text for text in others if not _is_model(text)] if degrade is not None else []
     names = (*(model or ()), *(text for text in others if text not in photos))
@@ -185,6 +198,7 @@ def benchmark(
     target = get_device(device)
     request = Request(
         models=names,
+        results=tuple(results or ()),
         protocol=get_protocol(protocol).name if protocol else None,
         options=RestorerOptions(
             device=target,

@@ -141,9 +141,35 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
     assert "2 results missing" in (tmp_path / "out/report.md").read_text()
 
 
+def test_results_of_another_program_are_scored(tmp_path, pairs):
+    common = ("benchmark", "--dataset", pairs, "-o", tmp_path / "out", "--model", "bicubic")
+    assert restore(*common, "--save-images", "--formats", "json").exit_code == 0
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for path in (tmp_path / "out/images/bicubic").iterdir():
+        path.rename(theirs / f"{path.name.split('.')[0]}.png")
+    options = ("--formats", "json,html", "--results", f"theirs={theirs}")
+    done = restore(*common, *options)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines()[1].split("\t")[5:8] == ["-", "-", "-"]
+    bicubic, same = report(tmp_path)["entries"]
+    assert (same["psnr"], same["gain"], same["facts"]["parameters"]) == (bicubic["psnr"], 0, None)
+    Image.new("RGB", (96, 64)).save(theirs / "0.png")
+    Image.new("RGB", (96, 60)).save(theirs / "1.png")
+    (theirs / "2.png").unlink()
+    done = restore(*common, *options)
+    assert done.exit_code == 1
+    assert "is 96x60, but sample '1' is 96x64" in done.stderr
+    assert "'theirs' has no picture of sample '2'" in done.stderr
+    worse = report(tmp_path)["entries"][1]
+    assert (worse["count"], worse["failed"]) == (1, 2)
+    assert worse["psnr"] < bicubic["psnr"]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        (("--model", "bicubic", "--results", "theirs"), "'theirs' is not NAME=FOLDER"),
         (("--model", "mprnet"), "has no checkpoint"),
         (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is given twice"),
         (("--model", "bicubic", "--formats", "pdf"), "format 'pdf' not found"),
