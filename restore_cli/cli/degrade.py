@@ -125,6 +125,7 @@ def degrade(
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
     from restore_cli.inference.devices import get_device
+    from restore_cli.jobs.outputs import refuse_unknown_suffix
 
     paths = [opt.parse_path(text) for text in inputs or []]
     if check is not None:
@@ -137,6 +138,8 @@ def degrade(
             raise UsageError("--replay makes one picture", hint="give one INPUT or none")
         datasets.replay_record(replay_file, output, str(paths[0]) if paths else None)
         return
+    if not output.lower().endswith(".npy"):
+        refuse_unknown_suffix(output)
     chosen = load_degradation(recipe)
     if scale is not None:
         chosen = chosen.at_scale(scale)

@@ -61,6 +61,8 @@ def in_order(
             yield waiting.popleft().result()
     finally:
         stop.set()
-        pool.shutdown(cancel_futures=True)
-        hook.remove()
-        torch.set_num_threads(threads)  # new threads begin with the number that was set last
+        try:
+            pool.shutdown(cancel_futures=True)
+        finally:  # also after a second Ctrl-C
+            hook.remove()
+            torch.set_num_threads(threads)  # new threads begin with the number that was set last

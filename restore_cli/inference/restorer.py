@@ -94,7 +94,9 @@ class Restorer:
         self._loaded = loaded
         self._network = self.ready(options.dtype)
         self._exact: nn.Module | None = None  # in float32, created when half precision overflows
-        self._limit: int | None = None  # largest side of a tile after running out of memory
+        # Limits after running out of memory: the side of a tile, and the tiles at the same time.
+        self._limit: int | None = None
+        self._most_at_once = _MOST_AT_ONCE
 
     @property
     def facts(self) -> StageFacts:
@@ -184,7 +186,7 @@ class Restorer:
             return 1
         threads = torch.get_num_threads()
         room = free_bytes(self.options.device) // 4 // (pixels * self._bytes_per_pixel)
-        most = max(1, min(threads, tiles, room, _MOST_AT_ONCE))
+        most = max(1, min(threads, tiles, room, self._most_at_once))
         # As many threads busy as possible, e.g. 2 x 2 of 4 rather than 3 x 1 for three tiles.
         return max(range(1, most + 1), key=lambda count: (threads // count * count, count))
 
@@ -278,9 +280,15 @@ class Restorer:
             raise DeviceError(f"cannot use device '{device}': {error}") from error
 
     def _smaller(self, tile: int, error: Exception) -> int:
-        """Half of the tile after running out of memory; other errors are raised again."""
+        """Half of the tile after running out of memory; other errors are raised again.
+
+        Tiles that may have run at the same time are first tried one at a time.
+        """
         if not is_out_of_memory(error):
             raise error
+        if self.tiles_at_once(_MOST_AT_ONCE, 1) > 1:
+            self._most_at_once = 1
+            return tile
         multiple = self.model.size.multiple_of
         half = tile // 2 // multiple * multiple
         fixed = self.options.tile == 0 or self._whole_only

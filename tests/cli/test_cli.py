@@ -309,6 +309,9 @@ def test_degrade_refusals(tmp_path):
     assert "too small" in small.stderr
     assert restore("degrade", source, "-o", source).exit_code == 2
     assert restore("degrade", source, source, "-o", tmp_path / "b.png").exit_code == 2
+    unknown = restore("degrade", source, "-o", tmp_path / "b.jepg")
+    assert unknown.exit_code == 2
+    assert "the suffix '.jepg' is not known" in unknown.stderr
     twice = restore("degrade", source, source, "-o", tmp_path / "p")
     assert "two inputs are called 'a'" in twice.stderr
     assert restore("degrade", source, "-o", tmp_path / "p", "--recipe", "nope").exit_code == 2

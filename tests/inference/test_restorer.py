@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -316,6 +317,27 @@ def test_windows_restored_at_once_give_the_same_picture(two_threads, monkeypatch
     two = windows(image)
     monkeypatch.setattr(Restorer, "tiles_at_once", lambda *_: 1)
     assert torch.equal(windows(image), two)
+
+
+class Lonely(torch.nn.Module):
+    """Runs out of memory in every thread but the main one."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        return self.network(image)
+
+
+def test_out_of_memory_with_two_windows_at_once_tries_one_at_a_time(two_threads):
+    windows, image = tiny_restorer("maxim", tile=64, overlap=16), picture(64, 200)
+    expected = windows(image)
+    windows._network = Lonely(windows._network)
+    assert torch.equal(windows(image), expected)
+    assert windows.tile_side(64, 200) == 64
 
 
 def test_as_many_windows_at_once_as_threads_tiles_and_memory_allow(two_threads, monkeypatch):
