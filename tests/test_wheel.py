@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -44,6 +45,25 @@ def test_contents(wheel):
     licences = {name.rpartition("licenses/")[2] for name in names if "/licenses/" in name}
     assert {"LICENSE", "LICENSE-weights", "NOTICE"} <= licences
     assert wheel.stat().st_size < 100e6
+
+
+def test_a_release_has_absolute_links(tmp_path):
+    address = "https://example.org/owner/restore-cli"
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"RESTORE_REPOSITORY": address},
+        check=True,
+        capture_output=True,
+    )
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        path = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(path).decode()
+    assert f"Project-URL: Repository, {address}\n" in metadata
+    assert f"]({address}/raw/v{__version__}/docs/before-after.png)" in metadata
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata)
+    assert len(links) > 10
+    assert all(link.startswith(("https://", "#")) for link in links)
 
 
 def test_builds_are_the_same_bytes(tmp_path):
