@@ -172,7 +172,7 @@ def _refuse_for_videos(request: RestoreRequest) -> None:
     ]
     if useless:
         raise UsageError(
-            f"{', '.join(useless)} does not apply to videos",
+            f"{', '.join(useless)} {'do' if useless[1:] else 'does'} not apply to videos",
             hint="leave out the option, or the videos",
         )
 
