@@ -183,7 +183,14 @@ def table(report: Report) -> list[tuple[str, ...]]:
     cells: list[tuple[str, ...]] = []
     for entry in report.entries:
         facts = entry.facts
-        measured = facts["parameters"] is not None  # else another program's results
+        costs = ["-"] * 4  # unknown for another program's results
+        if facts["parameters"] is not None:
+            costs = [
+                f"{facts['parameters'] / 1e6:.2f} M",
+                f"{entry.seconds:.2f}",
+                f"{entry.memory / 2**20:.0f}",
+                f"{facts['macs_64x64'] / 1e9:.2f}",
+            ]
         tile = {None: "auto", 0: "off"}.get(facts["tile"], str(facts["tile"]))
         cells.append(
             (
@@ -192,17 +199,9 @@ def table(report: Report) -> list[tuple[str, ...]]:
                 _number(entry.ssim, 4),
                 f"{entry.gain:+.3f}" if entry.gain is not None else "-",
                 f"{entry.worst[1]:+.2f} {entry.worst[0]}" if entry.worst else "-",
-                *(
-                    (
-                        f"{facts['parameters'] / 1e6:.2f} M",
-                        f"{entry.seconds:.2f}",
-                        f"{entry.memory / 2**20:.0f}",
-                    )
-                    if measured
-                    else "---"
-                ),
+                *costs[:3],
                 facts["weights"],
-                f"{facts['macs_64x64'] / 1e9:.2f}" if measured else "-",
+                costs[3],
                 facts["device"],
                 facts["precision"],
                 facts["tlsc"],

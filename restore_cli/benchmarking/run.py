@@ -238,17 +238,24 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Results:
         scale: scale of the dataset.
 
     Raises:
-        UsageError: there is no name or no folder.
+        UsageError: there is no name, or two pictures differ only in their suffix.
         NoInputError: the folder has no pictures.
     """
     name, _, place = text.partition("=")
+    if not (name and place):
+        raise UsageError(f"--results '{text}' is not NAME=DIR", hint="e.g. --results span=out/")
     folder = Path(place)
-    if not (name and place and folder.is_dir()):
-        raise UsageError(f"--results '{text}' is not NAME=FOLDER", hint="e.g. --results span=out/")
-    found = list_pictures(folder, recursive=True)
+    found = list_pictures(folder, recursive=True) if folder.is_dir() else []
     if not found:
-        raise NoInputError(f"'{folder}' has no pictures", hint="--results takes restored pictures")
+        raise NoInputError(
+            f"'{folder}' is not a folder of pictures", hint="--results takes restored pictures"
+        )
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    twice = next((path for path in found if path not in files.values()), None)
+    if twice:
+        raise UsageError(
+            f"'{folder}' has two pictures named '{twice.stem}'", hint="keep one of them"
+        )
     return Results(name, Pipeline(PipelineSpec((), (), scale, options), ()), files)
 
 

@@ -169,7 +169,9 @@ def test_results_of_another_program_are_scored(tmp_path, pairs):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (("--model", "bicubic", "--results", "theirs"), "'theirs' is not NAME=FOLDER"),
+        (("--model", "bicubic", "--results", "theirs"), "'theirs' is not NAME=DIR"),
+        (("--model", "bicubic", "--results", "theirs=no"), "'no' is not a folder of pictures"),
+        (("--results", "a=b", "--table", "shoyan-2022/1"), "--dataset, without --table"),
         (("--model", "mprnet"), "has no checkpoint"),
         (("--model", "bicubic", "--model", "bicubic"), "'bicubic' is given twice"),
         (("--model", "bicubic", "--formats", "pdf"), "format 'pdf' not found"),
