@@ -21,7 +21,7 @@ def test_version_is_said_once_and_repeated_truly():
     assert ("date-released" in citation) == (f"## {__version__} - " in CHANGELOG)
     assert {"message", "title", "authors"} <= citation.keys()
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert tomllib.loads(text)["project"]["dynamic"] == ["version"]
+    assert tomllib.loads(text)["project"]["dynamic"] == ["version", "readme", "urls"]
 
 
 def test_licences_say_what_the_package_says():

@@ -96,9 +96,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Results(Entry):
-    """Pictures that another program restored; its pipeline has no stages.
+    """Pictures that another program restored.
 
     Attributes:
+        name: name in reports.
+        pipeline: has no stages, only the scale and the options of the other entries.
         files: every picture of its folder, by its path there without suffix.
     """
 
@@ -123,7 +125,12 @@ class Results(Entry):
         return self.files.get(sample.name) or self.files.get(sample.name.replace("/", "_"))
 
     def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
-        """Read the restored picture; see `Entry.restore`.
+        """Read the restored picture, (1, 3, scale * H, scale * W).
+
+        Args:
+            sample: the sample.
+            degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
+            protocol: protocol of the scores, which may crop the picture.
 
         Raises:
             PictureError: it is missing, cannot be read, or has another size.

@@ -180,13 +180,11 @@ def benchmark(
         raise UsageError(
             "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
         )
-    if results and (dataset is None or table is not None):
-        raise UsageError(
-            "--results needs --dataset, without --table", hint="give the dataset of the pictures"
-        )
     others = models or []
     photos = [text for text in others if not _is_model(text)] if degrade is not None else []
     names = (*(model or ()), *(text for text in others if text not in photos))
+    if results and (dataset is None or table is not None):
+        raise UsageError("--results needs --dataset, without --table", hint="give the dataset")
     _refuse_too_little(names, table, degrade, dataset)
     wanted = tuple(name.strip() for name in formats.split(","))
     wrong = next((name for name in wanted if name not in FORMATS), None)
