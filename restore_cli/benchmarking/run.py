@@ -140,7 +140,7 @@ class Results(Entry):
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
         restored = read_image(path, icc="keep").pixels
         height, width = (side * self.scale for side in degraded.shape[-2:])
-        if restored.shape[-2] != height:  # of a frame that the protocol crops
+        if restored.shape[-2] > height:  # of a whole frame, which the protocol crops
             restored = protocol.prepare(degraded, restored)[1]
         if restored.shape[-2:] != (height, width):
             raise PictureError(
@@ -240,7 +240,7 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Results:
     """An entry for pictures that another program restored.
 
     Args:
-        text: `NAME=FOLDER`; the pictures have the samples' names, with `/` or `_` after a folder.
+        text: `NAME=DIR`; the pictures have the samples' names, with `/` or `_` after a folder.
         options: options of the other entries.
         scale: scale of the dataset.
 

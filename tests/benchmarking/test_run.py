@@ -13,6 +13,9 @@ from PIL import Image
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.datasets.registry import DATASETS
+from restore_cli.errors import PictureError
+from restore_cli.image import read_image
+from restore_cli.inference.restorer import Restorer
 
 
 @pytest.fixture
@@ -164,6 +167,39 @@ def test_results_of_another_program_are_scored(tmp_path, pairs):
     worse = report(tmp_path)["entries"][1]
     assert (worse["count"], worse["failed"]) == (1, 2)
     assert worse["psnr"] < bicubic["psnr"]
+
+
+def test_whole_frames_of_another_program_are_cropped_as_the_protocol_crops(tmp_path):
+    frame = picture(720, 48)[0].permute(1, 2, 0)
+    for kind, image in (("hr", frame), ("lr", frame[::4, ::4])):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        Image.fromarray((image * 255).byte().numpy()).save(tmp_path / f"pairs/{kind}/0.png")
+    common = ("benchmark", "--dataset", tmp_path / "pairs", "-o", tmp_path / "out", "--model",
+              "bicubic", "--protocol", "shoyan", "--formats", "json")  # fmt: skip
+    done = restore(*common, "--results", f"truth={tmp_path / 'pairs/hr'}")
+    assert done.exit_code == 0, done.stderr
+    assert report(tmp_path)["entries"][1]["psnr"] > 100  # equal, but for rounding in float32
+    short = restore(*common, "--results", f"short={tmp_path / 'pairs/lr'}")
+    assert short.exit_code == 1
+    assert "is 12x180, but sample '0' is 48x704" in short.stderr
+
+
+def test_a_result_that_is_not_finite_fails_alone(tmp_path, arguments, monkeypatch):
+    restored = Restorer.__call__
+
+    def broken(self, image, *others):
+        if image.mean() == means[0]:
+            raise PictureError("the output contains NaN or infinity")
+        return restored(self, image, *others)
+
+    lows = [read_image(tmp_path / f"pairs/lr/{n}.png").pixels for n in range(3)]
+    means = [low.mean() for low in lows]
+    monkeypatch.setattr(Restorer, "__call__", broken)
+    done = restore(*arguments, "--formats", "json")
+    assert done.exit_code == 1
+    assert "NaN or infinity" in done.stderr
+    entries = report(tmp_path)["entries"]
+    assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (3, 0)]
 
 
 @pytest.mark.parametrize(
