@@ -16,6 +16,7 @@ from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
 from restore_cli.metrics import luminance
+from restore_cli.rounding import as_float
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are stored as .npy
 SHIFT = 0.5  # tolerated shift, in pixels of the small picture
@@ -123,7 +124,7 @@ def _read(path: Path) -> _Read | None:
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
-        pixels = decode(data, str(path), icc="keep").pixels
+        pixels = as_float(decode(data, str(path), icc="keep").pixels)
         return _Read(luminance(pixels)[0, 0].numpy() * 255, header.orientation)
     except (OSError, ValueError, PictureError):
         return None

@@ -90,7 +90,7 @@ def _read(stream: BinaryIO, name: str, most: int) -> bytes:
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
-    """Decode a picture.
+    """Decode a picture to float pixels.
 
     Args:
         path: picture file; its format is recognised by content.
@@ -102,13 +102,14 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
             decoded incorrectly.
     """
-    return decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
+    picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
+    return replace(picture, pixels=as_float(picture.pixels))
 
 
 def decode(
     data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
 ) -> Picture:
-    """`read_image` from bytes.
+    """`read_image` from bytes, but pixels that need no conversion stay integers.
 
     Args:
         data: content of the file.
@@ -368,7 +369,10 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
 
 
 def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
-    """Decode the upright image (or a smaller version): separate alpha and convert colours."""
+    """Decode the upright image (or a smaller version): separate alpha and convert colours.
+
+    Unconverted pixels stay integers, which need a quarter of the memory.
+    """
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None
@@ -377,11 +381,11 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
         low = 16 - header.bits
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
-        values, alpha = np.ascontiguousarray(values[..., :-1]), _tensor(values[..., -1:])
+        values, alpha = np.ascontiguousarray(values[..., :-1]), as_float(_planes(values[..., -1:]))
     srgb, metadata, colours, notes = _colours(values, kind, icc, header.metadata)
     excess: Tensor | None = None
     if srgb is None:
-        pixels = _tensor(values)
+        pixels = _planes(values)
     else:
         unbounded = torch.from_numpy(srgb).permute(2, 0, 1)[None]
         if kind == "grey":
@@ -455,9 +459,9 @@ def _kind(image: Any, name: str) -> str:
     return kind
 
 
-def _tensor(values: NDArray[Any]) -> Tensor:
-    """(H, W, C) integers -> (1, C, H, W) float32 in [0, 1]."""
-    return as_float(torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None])
+def _planes(values: NDArray[Any]) -> Tensor:
+    """(H, W, C) integers -> (1, C, H, W)."""
+    return torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None]
 
 
 def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ picture in memory: AVIF, HEIC, BMP, and interlaced PNG.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from restore_cli.errors import PictureError
 from restore_cli.image.picture import Picture
 from restore_cli.image.reading import Header, decoded, open_header, read_bytes
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
+from restore_cli.rounding import as_float
 
 _ANY = 2**62  # no limit on pixels: only the result is kept in memory
 
@@ -114,4 +115,6 @@ def _fits(header: Header, longest: int) -> bool:
 
 
 def _view(image: Any, header: Header) -> View:
-    return View(decoded(image.copy_memory().autorot(), header), header.height, header.width)
+    picture = decoded(image.copy_memory().autorot(), header)
+    picture = replace(picture, pixels=as_float(picture.pixels))
+    return View(picture, header.height, header.width)

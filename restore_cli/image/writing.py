@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from restore_cli.image.inventory import lost, take
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
 from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
-from restore_cli.rounding import rounded
+from restore_cli.rounding import as_float, rounded
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
 _OPTIMAL_JPEG = 12_000_000  # pixels
@@ -176,13 +177,15 @@ def _image(picture: Picture, depth: int) -> Any:
     """Return the rounded values as a libvips image, converted to the profile."""
     profile = picture.metadata.icc_profile
     if picture.colours == "rgb" or profile is None:
-        pixels = picture.pixels.mean(1, keepdim=True) if picture.grey else picture.pixels
+        pixels = picture.pixels
+        if picture.grey:
+            pixels = as_float(pixels).mean(1, keepdim=True)
         image = VipsImage.new_from_array(_integers(pixels, depth))
         image = interpreted(image, "grey" if picture.grey else "rgb")
         if profile is not None:
             image = with_profile(image, profile)
     else:
-        values = picture.pixels[0].permute(1, 2, 0).numpy()
+        values = as_float(picture.pixels)[0].permute(1, 2, 0).numpy()
         image = from_srgb(values, profile, depth, grey=picture.grey)
     if picture.alpha is None:
         return image
@@ -191,9 +194,9 @@ def _image(picture: Picture, depth: int) -> Any:
 
 def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
     """(1, C, H, W), float in [0, 1] or integers -> (H, W, C) integers."""
-    whole = rounded(pixels, depth) if pixels.is_floating_point() else pixels
-    array: NDArray[Any] = whole[0].permute(1, 2, 0).numpy()
-    assert array.dtype.itemsize * 8 == depth
+    if pixels.dtype != (torch.uint8 if depth == 8 else torch.uint16):
+        pixels = rounded(as_float(pixels), depth)
+    array: NDArray[Any] = pixels[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
 
 

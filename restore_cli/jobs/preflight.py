@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_cli.metrics import luminance
+from restore_cli.rounding import as_float
 
 Array = NDArray[np.float32]
 
@@ -34,12 +35,12 @@ def remarks(pixels: Tensor) -> list[str]:
     """Return remarks on faults that limit the result; empty if there are none.
 
     Args:
-        pixels: (1, 3, H, W) in [0, 1].
+        pixels: (1, 3, H, W) in [0, 1], or integers.
     """
     found: list[str] = []
     if min(pixels.shape[-2:]) < SMALLEST:
         return found
-    luma = luminance(_middle(pixels))[0, 0].numpy()
+    luma = luminance(as_float(_middle(pixels)))[0, 0].numpy()
     noise, blocks = noise_level(luma), blockiness(luma)
     directions = blur_by_direction(luma)
     worst, mean = max(directions), sum(directions) / len(directions)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
-import torch
 from torch import Tensor
 
 from restore_cli.errors import DeviceError
@@ -24,7 +23,6 @@ from restore_cli.inference.stages import Report, no_report
 from restore_cli.jobs.preflight import remarks
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import as_float, rounded
 from restore_cli.version import __version__
 
 
@@ -110,9 +108,6 @@ class Restoration:
             key, alpha = format_key or picture.own_format, picture.alpha is not None
             refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
             found = tuple(remarks(picture.pixels)) if how.check else ()
-            whole = rounded(picture.pixels, picture.depth)
-            if torch.equal(as_float(whole), picture.pixels):  # not if converted from a profile
-                picture = replace(picture, pixels=whole)  # needs a quarter of the memory
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
