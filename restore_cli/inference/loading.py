@@ -13,7 +13,7 @@ from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, Tiling
-from restore_cli.weights.checkpoint import CheckpointFile, Header
+from restore_cli.weights.checkpoint import CheckpointFile, Header, name_in_network
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, locate, read
 
@@ -123,12 +123,12 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
         listed = checkpoint_of(digest)
         if listed is None:
             raise WeightsError(
-                f"'{name}' needs the checkpoint with sha256 {digest[:12]} for its part '{module}', "
-                "but this version does not list it",
+                f"'{name}' needs the checkpoint with sha256 {digest[:12]} for "
+                f"its part '{module}', but this version does not list it",
                 hint="see `restore weights list` for the listed checkpoints",
             )
-        tensors = read(locate(listed.name, None)).tensors
-        state |= {f"{module}.{key}": tensor for key, tensor in tensors.items()}
+        tensors = complete(read(locate(listed.name, None)), listed.name)
+        state |= {name_in_network(module, key): tensor for key, tensor in tensors.items()}
     return state | content.tensors
 
 

@@ -245,8 +245,8 @@ def _parts_line(parts: dict[str, str]) -> str:
         listed = checkpoint_of(digest)
         assert listed is not None  # parts of other checkpoints are stored
         lines.append(
-            f"{module}: the same as in `{listed.name}` ({listed.license}), sha256 {digest[:16]}, "
-            "and not stored in this file"
+            f"{module or 'all that was not trained'}: the same as in `{listed.name}` "
+            f"({listed.license}), sha256 {digest[:16]}, and not stored in this file"
         )
     return "; ".join(lines) or "none: all weights are in this file"
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import UsageError, WeightsError
-from restore_cli.inference.loading import load_network
+from restore_cli.inference.loading import complete, load_network
 from restore_cli.training.recipe import Phase, TrainingRecipe
+from restore_cli.weights.checkpoint import name_in_network
 from restore_cli.weights.store import locate, read
 
 
@@ -34,7 +35,8 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
             modules[name].load_state_dict(state)
         except RuntimeError as error:
             raise WeightsError(
-                f"'{weights}' does not fit '{name}': {str(error).splitlines()[1].strip()}",
+                f"'{weights}' does not fit '{name or recipe.model}': "
+                f"{str(error).splitlines()[1].strip()}",
                 hint="the recipe's config must be that of the checkpoint",
             ) from error
 
@@ -56,7 +58,10 @@ def split_stored(
         file = locate(weights, None)
         if file.checkpoint is None:  # other installations know listed checkpoints only
             continue
-        stored = {f"{module}.{name}": tensor for name, tensor in read(file).tensors.items()}
+        stored = {
+            name_in_network(module, name): tensor
+            for name, tensor in complete(read(file), weights).items()
+        }
         same = [
             name
             for name, tensor in stored.items()

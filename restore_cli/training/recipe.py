@@ -232,7 +232,8 @@ class TrainingRecipe(Record):
     Attributes:
         model: name of the model; None for the model of the weights that are fine-tuned.
         config: name of one of its configs, or its fields; None for the config of those weights.
-        parts: modules that are initialised from a checkpoint, with the checkpoint's name.
+        parts: modules that are initialised from a checkpoint, with the checkpoint's name; "" is
+            the whole network.
         degradation: name of the degradation recipe for sharp photos.
         mixture: kinds of data in every batch; empty for a single kind.
         pool: what `--pool` is filled with.
@@ -254,7 +255,7 @@ class TrainingRecipe(Record):
 
     model: str | None = None
     config: str | dict[str, int | bool] | None = None
-    parts: dict[Name, Name] = {}
+    parts: dict[str, Name] = {}
     degradation: str = "shake-mixed"
     validation_degradation: str = "shake"
     mixture: list[MixturePart] = []

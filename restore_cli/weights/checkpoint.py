@@ -34,6 +34,7 @@ class Header:
         provenance: recipe, steps, data and version, for people.
         parts: modules whose weights are those of a listed checkpoint, except for the tensors in
             this file, as module and sha256: `{"deblur": "9186..."}`. They are not stored again.
+            The module "" is the whole network.
     """
 
     model: str
@@ -56,6 +57,11 @@ class CheckpointFile:
     header: Header | None
     tensors: dict[str, Tensor]
     sha256: str
+
+
+def name_in_network(module: str, name: str) -> str:
+    """Name of a module's parameter in the whole network, which itself is the module ""."""
+    return f"{module}.{name}" if module else name
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:

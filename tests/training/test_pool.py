@@ -386,6 +386,27 @@ def test_of_a_part_only_what_was_trained_is_written(tmp_path, listed):
         assert torch.equal(loaded[name], tensor), name
 
 
+def test_the_whole_network_can_be_such_a_part(tmp_path, listed):
+    """The name of its module is empty, as in torch."""
+    config = CONFIG.deblurring()
+    recipe = mixed_recipe(model="maxim", config=dataclasses.asdict(config), parts={"": listed.name})
+    network = Maxim(config)
+    parts_of.load_parts(network, recipe)
+    tensors = network.state_dict()
+    trained = next(iter(tensors))
+    tensors[trained] = tensors[trained] + 1
+    own, parts = parts_of.split_stored(tensors, recipe)
+    assert list(own) == [trained]
+    write_checkpoint(
+        tmp_path / "a.safetensors",
+        own,
+        Header("maxim", dataclasses.asdict(config), (64, 64), {}, parts),
+    )
+    loaded = load_network(locate(str(tmp_path / "a.safetensors"), None)).network.state_dict()
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor), name
+
+
 def test_parts_that_do_not_fit_are_refused(listed):
     with pytest.raises(UsageError, match="parts name 'blur', but the network has no such module"):
         Trainer(mixed_recipe(parts={"blur": listed.name}), ProcessGroup(CPU), pooled=True)
