@@ -43,7 +43,7 @@ class LossTerm(Record):
     target: Target
     loss: Literal[
         "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
-        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30", "psnr_to_35",
+        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30", "psnr_to_35", "psnr_to_40",
     ]  # fmt: skip
     weight: Positive = 1.0
 
