@@ -2,6 +2,7 @@
 
     python benchmarks/real_frames.py GOPR0372_07_01 -o real
     restore benchmark --dataset real/x1 --model maxim attentive-deblur msan bicubic
+    restore benchmark --dataset real/x1 --model maxim=maxim.gopro bicubic
     restore benchmark --dataset real/x4 --model maxim-mscam mprnet-mscam maxim+bicubic bicubic
 
 GOPR0372_07_01 is a folder with blur/ (the dataset's blur_gamma) and sharp/, of frames of 960x540.

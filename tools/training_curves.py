@@ -40,6 +40,7 @@ class Run:
 
 CROPS = ("12 crops",)
 SETS = ("real", "`shake`", "shrunk")
+X1 = ("real", "`handheld`")
 RUNS = (
     Run("mprnet-mscam (x4)", "2026-11-21: mprnet-mscam-lite", CROPS, 8 * 64**2),
     Run("gfn (x4)", "2026-11-21: gfn-lite", CROPS, 8 * 64**2),
@@ -53,6 +54,7 @@ RUNS = (
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: 900 steps", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: the module alone", SETS, 5 * 64**2),
+    Run("maxim", "2026-11-26: maxim.motion", X1, (3 * 128**2 + 256**2) // 4),
 )
 
 
@@ -61,32 +63,35 @@ def main() -> None:
     log, target = (Path(text) for text in sys.argv[1:])
     sections = {part.split("\n")[0]: part for part in log.read_text("utf-8").split("\n## ")[1:]}
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 9})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 4.2), layout="constrained")
+    axes = {CROPS: left, SETS: middle, X1: right}
     seen: dict[str, float] = {}
-    colours: dict[str, str] = {}
+    colours: dict[tuple[object, str], str] = {}
     for run in RUNS:
         text = next(text for heading, text in sections.items() if heading.startswith(run.section))
         first, last = seen.get(run.name, 0.0), 0.0
         for column in run.columns:
             label = run.name if run.columns == CROPS else column.strip("`")
+            key = run.columns, label
             for points in curves(run, text, column):
                 x = [max(1.0, first + step * run.pixels / UNIT) for step, _ in points]
-                axis = left if run.columns == CROPS else right
-                (line,) = axis.plot(
+                (line,) = axes[run.columns].plot(
                     x,
                     [gain for _, gain in points],
                     marker=".",
-                    color=colours.get(label),
-                    label=label if label not in colours else None,
+                    color=colours.get(key),
+                    label=label if key not in colours else None,
                 )
-                colours[label] = line.get_color()
+                colours[key] = line.get_color()
                 last = max(last, x[-1])
         seen[run.name] = last
-    for axis, title in ((left, "12 validation crops"), (right, "maxim-mscam (x4), after MAXIM")):
+    titles = "12 validation crops", "maxim-mscam (x4), after MAXIM", "maxim (x1), last stage"
+    for axis, title in zip(axes.values(), titles, strict=True):
         axis.set(xscale="log", xlabel="patches of 64x64 seen", ylabel="gain, dB", title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="upper left")
-    right.set_ylim(0, 3.5)
+    middle.set_ylim(0, 3.5)
+    right.set_ylim(0, 4.5)
     left.set_ylim(-0.2, 0.9)
     figure.savefig(target, metadata={"Date": None})
 

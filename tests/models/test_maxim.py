@@ -120,24 +120,26 @@ def test_gradients_reach_every_weight_that_the_result_depends_on():
 
 
 @pytest.mark.slow
-def test_weights_of_a_part_are_stored_once(bundled, tmp_path):
-    """maxim-mscam's file holds the second module only, and names the first one's by sha256."""
+@pytest.mark.parametrize("name", ["maxim.gopro", "maxim.motion"])
+def test_weights_of_a_part_are_stored_once(name, tmp_path):
+    """A file of the second module only; that of maxim.motion refers to maxim.gopro itself."""
     config = MaximMscamConfig(
         sr_features=8, sr_first_blocks=1, sr_coarse_features=8, sr_coarse_blocks=1, sr_last_blocks=1
     )
     network = MaximMscam(config)
     own = {n: t for n, t in network.state_dict().items() if not n.startswith("deblur.")}
     values = dataclasses.asdict(config)
-    parts = {"deblur": get_checkpoint("maxim.gopro").sha256}
+    parts = {"deblur": get_checkpoint(name).sha256}
     path = tmp_path / "small.safetensors"
     write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, parts))
     assert path.stat().st_size < 1e6
     loaded = load_network(locate(str(path), None))
     assert loaded.model.name == "maxim-mscam"
-    for name, tensor in loaded.network.deblur.state_dict().items():
-        assert torch.equal(tensor, bundled.state_dict()[name])
-    for name, tensor in own.items():
-        assert torch.equal(loaded.network.state_dict()[name], tensor)
+    listed = load_network(locate(name, None)).network.state_dict()
+    for key, tensor in loaded.network.deblur.state_dict().items():
+        assert torch.equal(tensor, listed[key])
+    for key, tensor in own.items():
+        assert torch.equal(loaded.network.state_dict()[key], tensor)
     write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, {"deblur": "0" * 64}))
     with pytest.raises(WeightsError, match="for its part 'deblur', but this version"):
         load_network(locate(str(path), None))
