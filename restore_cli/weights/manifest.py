@@ -59,7 +59,7 @@ class Checkpoint(Record):
         size: size of the file in bytes.
         license: SPDX licence of the weights.
         training_data: description of the training data.
-        trained_by: who trained it; "" for this project.
+        trained_by: who trained it, or parts of it; "" for this project alone.
         recipe: name of the training recipe; "" if this project did not train it.
         train_size: height and width of the training patches.
         tlsc_base: window of local statistics at full resolution; None if statistics stay global.

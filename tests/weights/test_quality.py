@@ -22,7 +22,7 @@ FLOORS = {
     "attentive-deblur-lite.handheld": (0.3, 0.1),  # of the middle 288 px
     "msan-lite.handheld": (0.25, 0.1),
     "maxim.gopro": (1.0, -0.8),
-    "maxim.motion": (1.9, 0.2),
+    "maxim.motion": (2.5, 1.5),
     "maxim-mscam.motion": (0.6, -0.1),
 }
 
