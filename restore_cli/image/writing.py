@@ -185,7 +185,7 @@ def _image(picture: Picture, depth: int) -> Any:
         if profile is not None:
             image = with_profile(image, profile)
     else:
-        values = as_float(picture.pixels)[0].permute(1, 2, 0).numpy()
+        values = picture.pixels[0].permute(1, 2, 0).numpy()
         image = from_srgb(values, profile, depth, grey=picture.grey)
     if picture.alpha is None:
         return image

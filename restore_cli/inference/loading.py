@@ -122,9 +122,10 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     for module, digest in (content.header.parts if content.header else {}).items():
         listed = checkpoint_of(digest)
         if listed is None:
+            what = f"its part '{module}'" if module else "the layers that it does not contain"
             raise WeightsError(
-                f"'{name}' needs the checkpoint with sha256 {digest[:12]} for "
-                f"its part '{module}', but this version does not list it",
+                f"'{name}' needs the checkpoint with sha256 {digest[:12]} for {what}, but this "
+                "version does not list it",
                 hint="see `restore weights list` for the listed checkpoints",
             )
         tensors = complete(read(locate(listed.name, None)), listed.name)

@@ -397,14 +397,15 @@ def test_the_whole_network_can_be_such_a_part(tmp_path, listed):
     tensors[trained] = tensors[trained] + 1
     own, parts = parts_of.split_stored(tensors, recipe)
     assert list(own) == [trained]
-    write_checkpoint(
-        tmp_path / "a.safetensors",
-        own,
-        Header("maxim", dataclasses.asdict(config), (64, 64), {}, parts),
-    )
-    loaded = load_network(locate(str(tmp_path / "a.safetensors"), None)).network.state_dict()
+    header = Header("maxim", dataclasses.asdict(config), (64, 64), {}, parts)
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, own, header)
+    loaded = load_network(locate(str(path), None)).network.state_dict()
     for name, tensor in tensors.items():
         assert torch.equal(loaded[name], tensor), name
+    write_checkpoint(path, own, dataclasses.replace(header, parts={"": "0" * 64}))
+    with pytest.raises(parts_of.WeightsError, match="for the layers that it does not contain"):
+        load_network(locate(str(path), None))
 
 
 def test_parts_that_do_not_fit_are_refused(listed):
