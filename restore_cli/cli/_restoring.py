@@ -46,7 +46,6 @@ def choose_task(
     """
     from restore_cli.inference.sizing import parse_size
     from restore_cli.jobs.choice import choose_for
-    from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.plan import Item
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
@@ -57,7 +56,8 @@ def choose_task(
             kind, gain = f"x{MODELS[best.model].scale}", out.decibels(best.gain("real"))
             out.talk(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
         return request, scale
-    paths = [source.path for source in sources if source.path != STREAM]
+    # A pipe, e.g. <(cat a.png), can be read only once.
+    paths = [source.path for source in sources if source.path.is_file()]
     pictures = [path for path in paths if not Item(path, path).is_video]
     choice = choose_for(pictures, max_pixels=request.selection.max_pixels)
     if choice is None:

@@ -145,7 +145,7 @@ def _cache() -> tuple[str, list[str]]:
 
     folder = Path(constants.HF_HUB_CACHE)
     nearest = existing(folder)
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(nearest if nearest.exists() else nearest.parent).free
     offline = ", offline" if constants.HF_HUB_OFFLINE else ""
     problems = []
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):

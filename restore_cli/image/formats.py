@@ -45,7 +45,9 @@ VIDEO_SUFFIXES = frozenset(
     {
         *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv"),
         *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".3gp", ".3g2", ".ogv"),
-        *(".mxf", ".dv", ".f4v"),
+        *(".mxf", ".dv", ".f4v", ".m1v", ".mpe", ".mpv", ".m2p", ".ogm", ".rm", ".rmvb", ".y4m"),
+        *(".nut", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg", ".mod"),
+        *(".tod", ".trp", ".wtv", ".gxf", ".lrv", ".insv"),
     }
 )
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
@@ -68,6 +70,17 @@ _MAGIC = {
 _BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys(
     (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "heic"
 )
+
+# Of videos, which are recognised by their suffix: offset and bytes.
+_VIDEOS = (
+    *((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (8, b"AVI "), (0, b"\x1aE\xdf\xa3")),
+    *((0, b"\0\0\1\xba"), (0, b"FLV\1"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"YUV4MPEG2 ")),
+)
+
+
+def is_video(head: bytes) -> bool:
+    """Whether a file that is not a known picture looks like a video by its first 32 bytes."""
+    return any(head[place:].startswith(magic) for place, magic in _VIDEOS)
 
 
 def recognise(head: bytes) -> str | None:

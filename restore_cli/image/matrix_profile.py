@@ -113,7 +113,7 @@ def matrix_profile(profile: bytes) -> MatrixProfile | None:
     if any(name in tags for name in (b"A2B0", b"A2B1", b"A2B2", b"D2B0", b"D2B1")):
         return None
     try:
-        if space == b"GRAY":
+        if space == b"GRAY" and connection == b"XYZ ":  # with Lab, the curve gives lightness
             curves = [_curve(tags[b"kTRC"])]
             matrix = _WHITE
         elif space == b"RGB " and connection == b"XYZ ":

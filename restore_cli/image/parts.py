@@ -169,6 +169,8 @@ def _tiff(parts: Parts, data: bytes) -> None:
     parts.xmp = first.value(_XMP_TAG) or None
     parts.photoshop = split_photoshop(first.value(_PHOTOSHOP_TAG))[1]
     records = first.value(_IPTC_TAG)
+    if records[3:4] == b"\x1c" != records[:1]:  # long integers of a program with swapped bytes
+        records = b"".join(records[n : n + 4][::-1] for n in range(0, len(records), 4))
     if not records.startswith(b"\x1c"):  # some programs store Photoshop's block there
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
     parts.iptc = records or split_photoshop(first.value(_PHOTOSHOP_TAG))[0]
@@ -207,6 +209,16 @@ def suppressed() -> Iterator[None]:
         yield
     except BROKEN:
         return
+
+
+def with_heic() -> Any:
+    """Let Pillow read HEIC; return the extra's module, or None if it is not installed."""
+    try:
+        import pillow_heif  # noqa: PLC0415 — an extra
+    except ImportError:
+        return None
+    pillow_heif.register_heif_opener()
+    return pillow_heif
 
 
 @contextmanager

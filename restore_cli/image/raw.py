@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from restore_cli.image.containers import Directory, tiff_directories
+from restore_cli.image.containers import Directory, first_directory, tiff_directories
+from restore_cli.wording import counted
 
 # Signatures: offset, bytes, maker.
 _MAGIC = (
@@ -17,7 +18,7 @@ _MAGIC = (
     (6, b"HEAPCCDR", "Canon"),
     (8, b"CR\x02", "Canon"),
 )
-_NEW_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _MAKE = 254, 256, 257, 262, 271
+_NEW_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _MAKE, _EXTRA = 254, 256, 257, 262, 271, 338
 _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
 _REDUCED = 1
@@ -57,3 +58,23 @@ def larger_inside(data: bytes) -> tuple[int, int] | None:
     size = (first.integer(_WIDTH), first.integer(_HEIGHT))
     sizes = [(one.integer(_WIDTH), one.integer(_HEIGHT)) for one in others]
     return max((one for one in sizes if one[0] * one[1] > size[0] * size[1]), default=None)
+
+
+def reduced_copies(data: bytes) -> int:
+    """Return the number of reduced copies that follow a TIFF's picture, e.g. GeoTIFF overviews."""
+    others = tiff_directories(data)[1:]
+    return sum(not one.below and bool(one.integer(_NEW_SUBFILE) & _REDUCED) for one in others)
+
+
+def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
+    """Return notes on what a TIFF has besides its colours; none for other files.
+
+    Args:
+        data: content of the file.
+        alpha: whether its last channel was read as transparency.
+    """
+    copies, first = reduced_copies(data), first_directory(data)
+    notes = (f"left out: {counted(copies, 'reduced copy', 'reduced copies')} of it",) * bool(copies)
+    if alpha and first.tags and not first.integer(_EXTRA):  # 0 is an unspecified channel
+        notes += ("its extra channel is not declared as transparency, but was treated as such",)
+    return notes

@@ -22,11 +22,11 @@ from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
 from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, png_text, read_heif
 from restore_cli.image.exif import orientation_of
-from restore_cli.image.formats import MAX_PIXELS, recognise
+from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
 from restore_cli.image.metadata import read_metadata
-from restore_cli.image.parts import BROKEN
+from restore_cli.image.parts import BROKEN, with_heic
 from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.raw import camera_of_raw, larger_inside
+from restore_cli.image.raw import camera_of_raw, larger_inside, reduced_copies, tiff_notes
 from restore_cli.image.signalled import read_signalled
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
@@ -188,6 +188,11 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     _refuse_raw(data, name)
     key = recognise(data[:_HEAD])
     if key is None:
+        if is_video(data[:_HEAD]):
+            raise PictureError(
+                f"'{name}' looks like a video, but does not have the suffix of one",
+                hint="videos are read from files named e.g. .mp4, .mov or .mkv",
+            )
         what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
         raise PictureError(f"'{name}' {what}")
     try:
@@ -213,6 +218,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         metadata = replace(metadata, icc_profile=said.profile)
     notes = (said.note,) * bool(said.note)
     alpha = bool(image.hasalpha())
+    notes += tiff_notes(data, alpha=alpha)
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
 
@@ -236,6 +242,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
         if key is None:
             return None
         if key in ("bmp", "heic"):
+            with_heic()
             with Pillow.open(path) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
@@ -284,7 +291,7 @@ def _refuse_raw(data: bytes, name: str) -> None:
 def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
-    frames = _field(header, "n-pages", 1)
+    frames = _field(header, "n-pages", 1) - reduced_copies(data)
     if key == "png" and _is_animated(data):
         frames = max(2, frames)
     if frames > 1 and key != "avif":
@@ -318,13 +325,10 @@ def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
 def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     """Convert formats that libvips cannot read to PNG, with Pillow."""
     if key == "heic":
-        try:
-            import pillow_heif  # noqa: PLC0415 — an extra
-        except ImportError:
+        if (pillow_heif := with_heic()) is None:
             raise PictureError(
                 f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
-            ) from None
-        pillow_heif.register_heif_opener()
+            )
         if deep := _deep_heic(pillow_heif, data, name, max_pixels):
             return deep
     try:
@@ -424,8 +428,7 @@ def _colours(
         return None, metadata, "rgb", notes
     unconverted = profile is None or icc == "keep" or is_srgb(profile, values.shape[-1])
     if unconverted and kind != "cmyk":
-        stripped = icc == "strip"
-        return None, replace(metadata, icc_profile=None) if stripped else metadata, "rgb", notes
+        return None, _untagged(metadata) if icc == "strip" else metadata, "rgb", notes
     image = interpreted(VipsImage.new_from_array(values), kind)
     try:
         srgb = to_srgb(image, profile or "cmyk")
@@ -441,8 +444,13 @@ def _colours(
         notes.append("its colours cannot be converted back to its profile; it was written as sRGB")
         profile = None
     if icc == "strip" or profile is None:
-        return srgb, replace(metadata, icc_profile=None), "rgb", notes
+        return srgb, _untagged(metadata), "rgb", notes
     return srgb, metadata, "cmyk" if kind == "cmyk" else "profile", notes
+
+
+def _untagged(metadata: Metadata) -> Metadata:
+    """Return metadata for values that are sRGB now, whatever profile and chunks described."""
+    return replace(metadata, icc_profile=None, colour=())
 
 
 def _kind(image: Any, name: str) -> str:

@@ -105,10 +105,12 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
     chunks = tuple(found.items())
     if len(numbers := found.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = numbers
-        said = _of_numbers(
-            (primaries, transfer, matrix, full), grey=grey, with_profile=with_profile
-        )
-        return Signalled(said.profile, said.hdr, chunks, said.note)
+        # cICP takes precedence over a profile if it is known; for sRGB, it replaces the profile.
+        said = _of_numbers((primaries, transfer, matrix, full), grey=grey, with_profile=False)
+        profile = said.profile
+        if with_profile and profile is None and said.hdr is None and not said.note:
+            profile = make_profile("sRGB", _BT709, _SRGB, grey=grey)
+        return Signalled(profile, said.hdr, chunks, "" if with_profile else said.note)
     if with_profile or b"sRGB" in found:
         return Signalled(chunks=chunks)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from restore_cli.models.spec import Model, Tiling
 from restore_cli.weights.checkpoint import CheckpointFile, Header, name_in_network
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, locate, read
+from restore_cli.wording import listed as listed_names
 
 Size = tuple[int, int]
 
@@ -86,12 +88,18 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         return _load_with_spandrel(file, state, expected_model)
     if expected_model is not None and model.name != expected_model:
         raise _wrong_model(file, model, expected_model, f"use --model {model.name}")
+    if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
+        raise WeightsError(
+            f"'{file.name}' has values that are not floating-point in {listed_names(whole, 5)}",
+            hint="quantised weights cannot be used; convert them to float32 first",
+        )
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
         network = model.build(config)
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"'{file.name}' does not fit '{model.name}': {error}") from error
+        reason = shorten(str(error), 300, placeholder=" ...")  # torch lists every key on a line
+        raise WeightsError(f"'{file.name}' does not fit '{model.name}': {reason}") from error
     listed = file.checkpoint
     train_size = listed.train_size if listed else header.train_size if header else None
     tlsc_base = _tlsc_base(listed, train_size)

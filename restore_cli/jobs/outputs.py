@@ -236,11 +236,11 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder itself if it exists, else its nearest parent that does."""
+    """Return the folder itself if it exists, if only as a broken link, else its nearest parent."""
 
     def exists(path: Path) -> bool:
         try:
-            return path.exists()
+            return path.exists() or path.is_symlink()
         except OSError:  # the name is too long
             return False
 

@@ -89,7 +89,7 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
         )
     items = [Item(source.path, outputs.target(request, spec, source)) for source in sources]
     if any(item.is_video for item in items):
-        _refuse_for_videos(request)
+        refuse_for_videos(request)
     for item in items:
         outputs.refuse_video(item.source, item.target)
         if item.target != STREAM:
@@ -156,8 +156,12 @@ def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
     return int(height * width * 3 * FORMATS[key].least_bytes)
 
 
-def _refuse_for_videos(request: RestoreRequest) -> None:
-    """Refuse options for picture files: videos are always written as H.264."""
+def refuse_for_videos(request: RestoreRequest) -> None:
+    """Refuse options for picture files: videos are written as H.264, and raw frames as they are.
+
+    Raises:
+        UsageError: such an option is given.
+    """
     usual = RestoreRequest(request.selection)
     names = {"depth": "bit-depth"}
     useless = [

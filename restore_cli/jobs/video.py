@@ -113,7 +113,7 @@ class _Copy:
         self._stage = stage
         self._source = reader.streams.video[0]
         self._source.thread_count = 1  # decoding must not fight the network for the cores
-        self.notes = remarks(frame, self._colours, self._turn)
+        self.notes = remarks(frame, self._source, self._colours, self._turn)
         self.copied: Counter[int] = Counter()
         self.metadata: dict[str, str] = {}
         height, width = (side * stage.scale for side in (frame.height, frame.width))

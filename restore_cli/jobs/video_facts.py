@@ -21,7 +21,19 @@ MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: 
 _NAMES = {1: "BT.709", 5: "BT.601 (PAL)", 6: "BT.601", 9: "BT.2020", 12: "Display P3"}
 _HD = 576  # lines; without a stated matrix, larger videos are BT.709, others BT.601
 _CONTAINER_KEYS = frozenset(
-    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"}
+    {
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "encoder",
+        "duration",
+        "comment",
+        "alpha_mode",
+    }
+)
+_MASTERING = (
+    *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS"),
+    *("DOVI_METADATA", "DOVI_RPU_BUFFER"),
 )
 _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IGNORECASE)
 
@@ -117,13 +129,16 @@ def colours_of(frame: Any, source: Any) -> Colours:
     return Colours(matrix, primaries, transfer, full, bits)
 
 
-def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]:
+def remarks(frame: Any, source: Any, colours: Colours, orientation: Orientation) -> list[str]:
     """Return notes on properties of a video's frames that are lost."""
     notes = []
+    kinds = library().sidedata.sidedata.Type
+    said = {(key.lower(), value) for key, value in source.metadata.items()}
     parts = frame.format.components
     if frame.interlaced_frame:
         notes.append("it is interlaced: both fields of a frame were restored as one picture")
-    if any(part.is_alpha for part in parts):
+    # WebM has transparency in a second picture, which not every decoder reads.
+    if any(part.is_alpha for part in parts) or ("alpha_mode", "1") in said:
         notes.append("its transparency was left out")
     if parts and not parts[0].is_alpha and len(parts) > 2:
         chroma = parts[1]
@@ -135,6 +150,8 @@ def remarks(frame: Any, colours: Colours, orientation: Orientation) -> list[str]
             notes.append(f"its colours ({what}) were subsampled to 4:2:0")
     if colours.bits > 10:
         notes.append(f"its {colours.bits} bits per channel were reduced to 10")
+    if {frame.side_data.get(getattr(kinds, name, None)) for name in _MASTERING} != {None}:
+        notes.append("its mastering data of high dynamic range (HDR10, Dolby Vision) was left out")
     if orientation.odd:
         notes.append("its display matrix has a rotation or skew that was ignored")
     return notes
@@ -207,7 +224,7 @@ def _facts(container: Any) -> dict[str, Any]:
             facts["dynamic_range"] = HDR.get(colours.transfer)
             words = {"transposed": turned.swap, "mirrored": turned.mirror, "flipped": turned.flip}
             facts["orientation"] = ", ".join(word for word, is_so in words.items() if is_so) or None
-            facts["notes"] = remarks(frame, colours, turned)
+            facts["notes"] = remarks(frame, source, colours, turned)
     facts["streams"] = [
         " ".join(
             filter(

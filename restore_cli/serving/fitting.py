@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, read_size, write_image
-from restore_cli.image.reading import open_header, read_bytes
 from restore_cli.image.views import read_shrunk
 from restore_cli.inference.pipeline import own_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
@@ -67,7 +66,7 @@ def fitted(
             longer than `LONG`, and the visitor is not `sure`.
         PictureError: the picture cannot be read.
     """
-    size = _size(job)
+    size = read_size(job.source)
     if size is None:
         return job, ()  # the error is reported when it is decoded
     settings = job.settings
@@ -149,17 +148,6 @@ def _scale(settings: JobSettings) -> int:
 def _shrunk(size: Size, most: int, scale: int) -> Size:
     factor = min(1.0, math.sqrt(most / (size[0] * size[1])) / scale)
     return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
-
-
-def _size(job: Job) -> Size | None:
-    """Return height and width, also of HEIC, whose header only its decoder can read."""
-    if (size := read_size(job.source)) is not None:
-        return size
-    try:
-        header = open_header(read_bytes(job.source), job.source.name)
-    except PictureError:
-        return None
-    return header.height, header.width
 
 
 def _replaced(job: Job, height: int, width: int) -> Job:

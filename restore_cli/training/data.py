@@ -407,10 +407,9 @@ def _shrinks(pair: Pair, scale: int) -> bool:
     """Whether the degraded picture has to be downscaled.
 
     Raises:
-        UsageError: the sizes do not match the scale.
+        UsageError: the sizes do not match the scale, or one cannot be read.
     """
-    sizes = [read_size(path) for path in (pair.degraded, pair.reference)]
-    degraded, reference = sizes[0] or (0, 0), sizes[1] or (0, 0)
+    degraded, reference = (_size(path) for path in (pair.degraded, pair.reference))
     shrink = scale > 1 and degraded == reference
     ratio = 1 if shrink else scale
     if (degraded[0] * ratio, degraded[1] * ratio) != reference:
@@ -420,6 +419,17 @@ def _shrinks(pair: Pair, scale: int) -> bool:
             hint="use a model and data of the same scale",
         )
     return shrink
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture.
+
+    Raises:
+        UsageError: it is not a picture.
+    """
+    if (size := read_size(path)) is None:
+        raise UsageError(f"'{path}' cannot be read as a picture", hint="remove the pair")
+    return size
 
 
 def _listing(found: Mapping[Path, Sequence[Path]]) -> str:

@@ -50,7 +50,7 @@ class CheckpointFile:
 
     Attributes:
         header: its header; None for safetensors that restore did not write.
-        tensors: tensors by name, in float32.
+        tensors: tensors by name, those of floats in float32.
         sha256: hex digest of the file.
     """
 
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         ) from error
     return CheckpointFile(
         header=_parse_header(path, content),
-        tensors={name: tensor.float() for name, tensor in tensors.items()},
+        tensors={n: t.float() if t.is_floating_point() else t for n, t in tensors.items()},
         sha256=hashlib.sha256(content).hexdigest(),
     )
 

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from restore_cli.errors import WeightsError
+from restore_cli.wording import listed
 
 HEAD = 512  # bytes that are examined
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
@@ -40,7 +41,14 @@ def kind_of(path: Path) -> str:
     if head[8:9] == b"{" and 2 <= length <= size - 8:
         return "safetensors"
     if head.startswith(b"PK") and (inside := _members(path)):
-        return "npz" if all(name.endswith(".npy") for name in inside) else "pickle"
+        if all(name.endswith(".npy") for name in inside):
+            return "npz"
+        if any(name.partition("/")[2] == "data.pkl" for name in inside):  # of PyTorch
+            return "pickle"
+        raise WeightsError(
+            f"'{path}' is a ZIP archive of {listed(inside, 3)}",
+            hint="unpack it, and give the checkpoint file in it",
+        )
     refuse_other(path, head)
     named = {".safetensors": "safetensors", ".npz": "npz"}
     return "pickle" if head.startswith(b"\x80") else named.get(path.suffix, "pickle")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from huggingface_hub import constants
 
 from restore_cli.cli import doctor
 
@@ -40,3 +41,9 @@ def test_no_program_is_no_problem(tmp_path, monkeypatch):
     found, problems = doctor._command()
     assert "not in PATH" in found
     assert problems == []
+
+
+def test_a_cache_that_is_a_broken_link_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "hub").symlink_to(tmp_path / "unplugged")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert any("cannot be written to" in problem for problem in doctor._cache()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -69,6 +70,18 @@ def test_the_job_is_chosen_and_said(tmp_path, capsys, what, expected, said):
     assert line.endswith("(--model, -x or --size overrule)\n")
     assert chosen(quiet=True) == expected
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_a_pipe_is_not_looked_at_since_it_can_be_read_only_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.png")
+    given = RestoreRequest(Selection((tmp_path / "a.png",)))
+    looked = []
+    monkeypatch.setattr(
+        "restore_cli.jobs.choice.choose_for", lambda paths, **_: looked.extend(paths)
+    )
+    assert _restoring.choose_task(given, find(given.selection), None, quiet=True) == (given, None)
+    assert looked == []
 
 
 def test_refusals_come_before_the_pictures_are_looked_at(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.request import Processing, RestoreRequest, Selection
 from restore_cli.jobs.restoration import Restoration
+from restore_cli.rounding import as_float
 
 D65 = (0.3127, 0.329)
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
@@ -304,3 +305,42 @@ def test_a_converted_input_is_not_rounded_before_it_is_restored(tmp_path):
     picture = Restoration(asked, pipeline).load(source.read_bytes(), "a", "")
     assert picture.excess is None
     assert torch.equal(picture.pixels, read_image(source, icc="strip").pixels)
+
+
+@pytest.mark.parametrize("what", [GAMMA_1, P3, (b"cICP", bytes([12, 13, 0, 1]))])
+def test_stripped_colours_are_described_by_no_chunk(what):
+    picture = decode(png(what), "a.png", icc="strip")
+    made, _ = encode(picture, Encoding("png"), "b.png")
+    assert not {what[0], b"iCCP"} & set(names(made))
+
+
+@pytest.mark.parametrize("numbers", [[12, 1, 0, 1], [9, 8, 0, 1], [1, 13, 0, 1], [200, 13, 0, 1]])
+def test_cicp_takes_precedence_over_a_profile_if_it_is_known(numbers):
+    profile = (b"iCCP", b"p\0\0" + zlib.compress(SPACES["ProPhoto"]))
+    cicp = (b"cICP", bytes(numbers))
+    both, wanted = (
+        decode(png(*chunks), "a.png")
+        for chunks in ((profile, cicp), (profile,) if numbers[0] == 200 else (cicp,))
+    )
+    assert torch.equal(as_float(both.pixels), as_float(wanted.pixels))
+    assert not both.notes
+    back = Image.open(io.BytesIO(encode(both, Encoding("png"), "b.png")[0]))
+    assert np.abs(np.asarray(back).astype(int) - values_of(png())).max() <= 1
+
+
+def values_of(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def test_the_curve_of_a_grey_profile_in_lab_gives_lightness():
+    """Half of the lightness is sRGB 119; half of the light would be 188."""
+    profile = bytearray(
+        make_profile("g", (D65, *((0.6, 0.3), (0.3, 0.6), (0.1, 0.1))), (1.0,), grey=True)
+    )
+    profile[20:24] = b"Lab "
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), 128).save(buffer, "PNG", icc_profile=bytes(profile))
+    picture = decode(buffer.getvalue(), "a.png")
+    assert float(picture.pixels.mean()) * 255 == pytest.approx(119, abs=1)
+    back = Image.open(io.BytesIO(encode(picture, Encoding("png"), "b.png")[0]))
+    assert back.getpixel((0, 0)) == 128

@@ -27,6 +27,7 @@ from restore_cli.image import (
     encode,
     read_image,
     read_rgb8,
+    read_size,
     write_image,
 )
 from restore_cli.image.containers import png_chunk
@@ -123,6 +124,8 @@ def test_heic_by_the_extra(tmp_path, monkeypatch):
     picture = read_image(tmp_path / "a.heic")
     assert picture.size == (64, 64)
     assert (picture.pixels[0, :, 5] * 255 - torch.tensor(smooth[0]).T).abs().max() < 8
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind != "HEIF"])
+    assert read_size(tmp_path / "a.heic") == (64, 64)  # also if no HEIC was read before
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PictureError, match="is HEIC") as caught:
         read_image(tmp_path / "a.heic")
@@ -485,6 +488,7 @@ def cut_jpeg(path):
 
 HOSTILE = {
     "empty": (lambda p: p.write_bytes(b""), "is empty"),
+    "video": (lambda p: p.write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"), "looks like a video"),
     "text": (lambda p: p.write_text("hello"), "not a picture"),
     "svg": (lambda p: p.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "not a picture"),
     "truncated": (truncated, "cannot read"),

@@ -192,13 +192,22 @@ def photoshop(*others):
     return PHOTOSHOP + join_photoshop(RECORDS, others)
 
 
+def swapped(records):
+    """Long integers as libtiff writes them for the other byte order."""
+    records += bytes(-len(records) % 4)
+    return np.frombuffer(records, "<u4").astype(">u4").tobytes()
+
+
 @pytest.mark.parametrize("key", FORMATS)
-@pytest.mark.parametrize("source", ["jpeg", "tiff", "tiff of Photoshop", "png"])
+@pytest.mark.parametrize("source", ["jpeg", "tiff", "tiff, swapped", "tiff of Photoshop", "png"])
 def test_iptc_between_all(key, source):
     path = (2000, b"a clipping path")
     data = {
         "jpeg": with_segments((0xED, photoshop(path, (0x040C, b"preview")))),
         "tiff": tiff([grey(8, 6, t33723=(7, RECORDS))], pixels=bytes(48)),
+        "tiff, swapped": tiff(
+            [grey(8, 6, ">", t33723=(4, swapped(RECORDS)))], order=">", pixels=bytes(48)
+        ),
         "tiff of Photoshop": tiff(
             [grey(8, 6, t34377=(1, join_photoshop(RECORDS, [path])))], pixels=bytes(48)
         ),

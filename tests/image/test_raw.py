@@ -89,3 +89,22 @@ def test_words_in_comments_are_no_further_pictures():
     buffer = io.BytesIO()
     Image.new("RGB", (8, 6)).save(buffer, "JPEG", comment=b"MPF\0 is a format")
     assert decode(buffer.getvalue(), "a.jpg").notes == ()
+
+
+def test_reduced_copies_after_a_picture_are_left_out():
+    """As the overviews of a GeoTIFF; other pages are pictures."""
+    overviews = [grey(4, 3, t254=long(1)), grey(2, 1, t254=long(1))]
+    picture = decode(tiff([grey(8, 6), *overviews], pixels=PIXELS), "a.tif")
+    assert picture.size == (6, 8)
+    assert picture.notes == ("left out: 2 reduced copies of it",)
+    with pytest.raises(PictureError, match="2 frames or pages"):
+        decode(tiff([grey(8, 6), overviews[0], grey(8, 6)], pixels=PIXELS), "a.tif")
+
+
+@pytest.mark.parametrize("declared", [0, 2])
+def test_an_extra_channel_that_is_not_transparency_is_announced(declared):
+    """As near infrared in aerial photos."""
+    tags = grey(4, 3) | {258: short(8, 8, 8, 8), 262: short(2), 277: short(4), 279: long(48)}
+    picture = decode(tiff([tags | {338: short(declared)}], pixels=PIXELS), "a.tif")
+    assert picture.alpha is not None
+    assert any("not declared as transparency" in note for note in picture.notes) == (not declared)

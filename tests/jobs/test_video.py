@@ -325,6 +325,22 @@ def test_what_becomes_another_kind_of_picture_is_announced(tmp_path):
     assert "its colours (4:2:2) were subsampled to 4:2:0" in same(deep)[2]
     clear = make(tmp_path / "clear.mov", [corner()], codec="qtrle", pix_fmt="argb")
     assert "its transparency was left out" in same(clear)[2]
+    said = {"x264-params": "mastering-display=G(1,1)B(1,1)R(1,1)WP(1,1)L(10000000,1):cll=1000,400"}
+    hdr10 = make(tmp_path / "hdr10.mkv", [corner()], color_trc=16, options=said)
+    assert "its mastering data of high dynamic range" in same(hdr10)[2]
+
+
+def test_transparency_of_webm_is_announced(tmp_path):
+    with av.open(str(tmp_path / "a.webm"), "w") as writer:
+        image = writer.add_stream("libvpx-vp9", rate=10)
+        image.width, image.height, image.pix_fmt = 32, 24, "yuva420p"
+        frame = av.VideoFrame.from_ndarray(np.full((24, 32, 4), 90, np.uint8), "rgba")
+        writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    target, _, notes = same(tmp_path / "a.webm", tmp_path / "b.mkv")
+    assert "its transparency was left out" in notes
+    with av.open(str(target)) as reader:
+        assert "alpha_mode" not in {key.lower() for key in reader.streams.video[0].metadata}
 
 
 def test_an_end_that_is_broken_off_is_announced(tmp_path):
@@ -347,6 +363,9 @@ def test_an_end_that_is_broken_off_is_announced(tmp_path):
         (".webm", "libvpx"),
         (".avi", "mpeg4"),
         (".flv", "flv"),
+        (".m1v", "mpeg1video"),
+        (".h264", "libx264"),
+        (".y4m", "rawvideo"),
     ],
 )
 def test_every_container_is_a_video(tmp_path, suffix, codec):
@@ -356,7 +375,7 @@ def test_every_container_is_a_video(tmp_path, suffix, codec):
         tmp_path / f"a{kind}",
         frames,
         codec=codec,
-        **({"framerate": 25} if codec == "mpeg2video" else {}),
+        **({"framerate": 25} if codec.startswith("mpeg") and codec != "mpeg4" else {}),
     )
     source = source.rename(tmp_path / f"b{suffix}")
     _, restored, _ = same(source, tmp_path / "out.mkv")

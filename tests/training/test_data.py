@@ -142,6 +142,11 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
     loader = loader_of(uneven)
     with pytest.raises(PictureError, match="pair '1' is"):
         [loader.batches(n, 1, 16, ALL) for n in range(3)]
+    broken = make_pairs(tmp_path / "broken", 4)
+    for side in ("lr", "hr"):  # the missing size of both must not count as one size
+        (broken / side / "0.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be read as a picture"):
+        loader_of(broken)
     tiny = loader_of(make_pairs(tmp_path / "tiny", 4, side=12))
     with pytest.raises(PictureError, match="smaller than a patch of 16"):
         tiny.batches(0, 1, 16, ALL)

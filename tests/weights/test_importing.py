@@ -539,6 +539,16 @@ def test_what_is_not_weights_is_called_by_its_name(tmp_path, content, message, s
             read_checkpoint(path)
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".pth", ".npz"])
+def test_an_archive_around_a_checkpoint_is_called_an_archive(tmp_path, suffix):
+    path = tmp_path / f"theirs{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("release/net_g.pth", b"x")
+    with pytest.raises(WeightsError, match=r"is a ZIP archive of release/net_g\.pth") as caught:
+        read_foreign(path)
+    assert "unpack it" in caught.value.hint
+
+
 @pytest.mark.parametrize("kind", ["pth", "npz", "safetensors"])
 @pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors", ".bin"])
 def test_content_decides_not_the_name(tmp_path, kind, suffix):

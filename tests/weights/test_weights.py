@@ -244,8 +244,17 @@ def test_no_key_may_be_missing_or_left_over(tiny_weights):
     less = {k: v for k, v in state.items() if k != "shallow.0.0.weight"}
     with pytest.raises(WeightsError, match=r"shallow\.0\.0\.weight"):
         load_network(rewritten(tiny_weights, tensors=less))
-    with pytest.raises(WeightsError, match="surprise"):
+    with pytest.raises(WeightsError, match="surprise") as caught:
         load_network(rewritten(tiny_weights, tensors=state | {"surprise": torch.zeros(1)}))
+    assert "\n" not in str(caught.value)
+
+
+def test_quantised_weights_are_refused(tiny_weights):
+    whole = {
+        name: tensor.mul(100).to(torch.int8) for name, tensor in load_file(tiny_weights).items()
+    }
+    with pytest.raises(WeightsError, match=r"not floating-point in .* and \d+ more"):
+        load_network(rewritten(tiny_weights, tensors=whole))
 
 
 class Evil:
