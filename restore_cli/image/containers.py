@@ -35,6 +35,14 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += 12 + length
 
 
+def is_animated_png(data: bytes) -> bool:
+    """Whether a PNG has an acTL chunk before its pixels, i.e. is an APNG."""
+    for kind, _ in png_chunks(data):
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+    return False
+
+
 def png_chunk(kind: bytes, body: bytes) -> bytes:
     """Return a chunk as it is stored in a file."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -22,6 +22,7 @@ _NEW_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _MAKE, _EXTRA = 254, 256, 257, 262,
 _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
 _REDUCED = 1
+_COMPRESSION, _YCBCR, _JPEG = 259, 6, 7
 
 
 def camera_of_raw(data: bytes) -> str | None:
@@ -58,6 +59,15 @@ def larger_inside(data: bytes) -> tuple[int, int] | None:
     size = (first.integer(_WIDTH), first.integer(_HEIGHT))
     sizes = [(one.integer(_WIDTH), one.integer(_HEIGHT)) for one in others]
     return max((one for one in sizes if one[0] * one[1] > size[0] * size[1]), default=None)
+
+
+def is_ycbcr(data: bytes) -> bool:
+    """Whether a TIFF stores YCbCr without JPEG compression.
+
+    libvips would take its values for RGB, unless chroma is subsampled.
+    """
+    first = first_directory(data)
+    return first.integer(_PHOTOMETRIC) == _YCBCR and first.integer(_COMPRESSION) != _JPEG
 
 
 def reduced_copies(data: bytes) -> int:

@@ -20,13 +20,19 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
-from restore_cli.image.containers import jpeg_segments, png_chunk, png_chunks, png_text, read_heif
+from restore_cli.image.containers import (
+    is_animated_png,
+    jpeg_segments,
+    png_chunk,
+    png_text,
+    read_heif,
+)
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.parts import BROKEN, with_heic
 from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.raw import camera_of_raw, larger_inside, reduced_copies, tiff_notes
+from restore_cli.image.raw import camera_of_raw, is_ycbcr, larger_inside, reduced_copies, tiff_notes
 from restore_cli.image.signalled import read_signalled
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
@@ -269,6 +275,10 @@ def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes
     # Fail on errors: truncated files would otherwise be decoded with a grey part.
     load = getattr(VipsImage, f"{loader}load_buffer")
     header = load(data, access="sequential", fail_on="error")
+    if key == "tiff" and header.bands == 4 and is_ycbcr(data):
+        header = header.extract_band(0, n=3)  # libtiff adds an opaque channel
+    elif key == "tiff" and is_ycbcr(data):
+        raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
     _refuse(header, data, key, name, max_pixels)
     return header, data
 
@@ -292,7 +302,7 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1) - reduced_copies(data)
-    if key == "png" and _is_animated(data):
+    if key == "png" and is_animated_png(data):
         frames = max(2, frames)
     if frames > 1 and key != "avif":
         raise PictureError(
@@ -303,14 +313,6 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
         raise PictureError(
             f"'{name}' has values of type {header.format}", hint="save it with 8 or 16 bits"
         )
-
-
-def _is_animated(data: bytes) -> bool:
-    """Whether a PNG has an acTL chunk before its pixels, i.e. is an APNG."""
-    for kind, _ in png_chunks(data):
-        if kind in (b"acTL", b"IDAT"):
-            return kind == b"acTL"
-    return False
 
 
 def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:

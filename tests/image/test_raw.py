@@ -108,3 +108,16 @@ def test_an_extra_channel_that_is_not_transparency_is_announced(declared):
     picture = decode(tiff([tags | {338: short(declared)}], pixels=PIXELS), "a.tif")
     assert picture.alpha is not None
     assert any("not declared as transparency" in note for note in picture.notes) == (not declared)
+
+
+def test_ycbcr_is_read_only_where_it_is_converted():
+    def stored(values, across, down):
+        tags = grey(8, 6) | {258: short(8, 8, 8), 262: short(6), 277: short(3)}
+        tags |= {279: long(len(values)), 530: short(across, down)}
+        return tiff([tags], pixels=values)
+
+    picture = decode(stored(bytes([100] * 4 + [128, 200]) * 12, 2, 2), "a.tif")
+    assert picture.alpha is None
+    assert picture.pixels[0, :, 3, 3].tolist() == [201, 49, 100]
+    with pytest.raises(PictureError, match="stores plain YCbCr"):
+        decode(stored(bytes([100, 128, 200]) * 48, 1, 1), "a.tif")
