@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from fractions import Fraction
@@ -21,6 +22,7 @@ from restore_cli.jobs.video_facts import (
     UNKNOWN,
     Colours,
     Orientation,
+    address,
     colours_of,
     kept_metadata,
     library,
@@ -64,7 +66,7 @@ def restore_video(
     av = library()
     try:
         first = _first_frame(av, source)
-        with av.open(str(source)) as reader, write_then_rename(target) as temporary:
+        with av.open(address(source)) as reader, write_then_rename(target) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
                 job = _Copy(av, reader, writer, first, stage)
@@ -80,7 +82,7 @@ def restore_video(
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
-    with av.open(str(source)) as reader:
+    with av.open(address(source)) as reader:
         if not reader.streams.video:
             raise PictureError(f"'{source}' has no video stream")
         video = reader.streams.video[0]
@@ -118,6 +120,8 @@ class _Copy:
         self.metadata: dict[str, str] = {}
         height, width = (side * stage.scale for side in (frame.height, frame.width))
         self._whole = (width, height) if self._turn.swap else (height, width)
+        if min(self._whole) < 2:
+            raise PictureError("H.264 cannot hold a video of one row or column")
         self._deep = self._colours.bits > 8
         self._image = self._add_image()
         self.size = (self._image.height, self._image.width)
@@ -159,11 +163,35 @@ class _Copy:
                     continue
                 self.notes.append(f"its stream {stream.index} ({stream.type}) was left out")
                 continue
-            try:
+            if self._holds(stream):
                 copies[stream] = self._writer.add_stream_from_template(stream)
-            except (self._av.error.FFmpegError, ValueError, TypeError):
+            else:
                 self.notes.append(f"its {what} ({name}) was left out: the container cannot hold it")
         return copies
+
+    def _holds(self, stream: Any) -> bool:
+        """Whether the container can hold a copy, by a trial with its first packet.
+
+        Some codecs fail at the header, and others at the end, when all frames are restored.
+        """
+        kind = self._writer.format.name
+        try:
+            with (
+                self._av.open(self._reader.name) as reader,
+                self._av.open(io.BytesIO(), "w", format=kind) as trial,
+            ):
+                own = reader.streams[stream.index]
+                copy = trial.add_stream_from_template(own)
+                trial.start_encoding()
+                # The first packet of subtitles may be far away.
+                for packet in reader.demux(own) if own.type == "audio" else ():
+                    if packet.size and packet.dts is not None:
+                        packet.stream = copy
+                        trial.mux(packet)
+                        break
+        except (self._av.error.FFmpegError, ValueError, TypeError):
+            return False
+        return True
 
     def describe(self, made: dict[str, str], level: str) -> None:
         """Write metadata, languages, dispositions, chapters and provenance."""

@@ -100,6 +100,11 @@ def library() -> Any:
     return av
 
 
+def address(path: Path) -> str:
+    """Return how FFmpeg names a file: of 12:30.mp4, it would take the beginning for a protocol."""
+    return str(path.absolute())
+
+
 def orientation_of(frame: Any) -> Orientation:
     """Return the orientation in the display matrix of a frame; ISO/IEC 14496-12, 8.5.3."""
     kind = library().sidedata.sidedata.Type.DISPLAYMATRIX
@@ -172,7 +177,7 @@ def read_comment(path: Path) -> dict[str, str]:
     """Return what `restore_video` wrote into a video's comment; empty for other videos."""
     av = library()
     try:
-        with av.open(str(path)) as container:
+        with av.open(address(path)) as container:
             return comment_of(container)
     except (av.error.FFmpegError, OSError, ValueError):
         return {}
@@ -198,7 +203,7 @@ def describe_video(path: Path) -> dict[str, Any]:
     """
     av = library()
     try:
-        with av.open(str(path)) as container:
+        with av.open(address(path)) as container:
             return _facts(container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -399,6 +399,31 @@ def test_options_for_pictures_are_refused(tmp_path, options):
     assert f"{option} does not apply to videos" in done.stderr
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("pcm_s16le", ".mp4"), ("libopus", ".mov")])
+def test_sound_that_a_container_cannot_hold_is_left_out_with_a_note(tmp_path, codec, suffix):
+    with av.open(str(tmp_path / "a.mkv"), "w") as writer:
+        image, noise = writer.add_stream("libx264", rate=10), writer.add_stream(codec, rate=48_000)
+        image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
+        writer.mux(image.encode(av.VideoFrame.from_ndarray(corner(), "rgb24")))
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), "s16", "mono")
+        block.sample_rate, block.pts = 48_000, 0
+        writer.mux([*image.encode(), *noise.encode(block), *noise.encode()])
+    _, frames, notes = same(tmp_path / "a.mkv", tmp_path / f"b{suffix}")
+    assert len(frames) == 1
+    assert "was left out: the container cannot hold it" in notes
+
+
+def test_names_with_a_colon_and_videos_of_one_column(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.mkv", [corner()]).rename(tmp_path / "12:30.mkv")
+    done = restore("image", "12:30.mkv", "--model", "bicubic", "-x1")
+    assert done.exit_code == 0, done.stderr
+    assert restore("info", "12:30.mkv").exit_code == 0
+    make(tmp_path / "thin.mkv", [corner(24, 1)], pix_fmt="yuv444p")
+    done = restore("image", "thin.mkv", "--model", "bicubic", "-x1")
+    assert (done.exit_code, "one row or column" in done.stderr) == (1, True)
+
+
 def test_info_reads_what_image_wrote(tmp_path):
     source = make(tmp_path / "a.mkv", [corner()] * 2)
     target, _, _ = same(source)
