@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 _LONG, _LARGE = 60.0, 50e6  # seconds and pixels from which a faster way is suggested
 
 
-def find_inputs(request: RestoreRequest) -> list[Source]:
-    """Find the inputs, after refusing requests that are wrong whatever the inputs are."""
+def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
+    """Find the inputs, after refusing requests that are wrong whatever the inputs are.
+
+    Args:
+        request: the request.
+        raw: whether the input is raw frames.
+    """
     from restore_cli.jobs.inputs import find
-    from restore_cli.jobs.plan import refuse_request
+    from restore_cli.jobs.plan import refuse_for_videos, refuse_request
 
     refuse_request(request)
+    if raw:
+        refuse_for_videos(request)
     return find(request.selection)
 
 

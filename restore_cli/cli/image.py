@@ -312,7 +312,6 @@ def image(
         from restore_cli.inference.restorer import RestorerOptions
         from restore_cli.inference.sizing import parse_size
         from restore_cli.jobs.inputs import STREAM
-        from restore_cli.jobs.plan import refuse_for_videos
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
@@ -348,10 +347,8 @@ def image(
             metadata="standard" if metadata == "safe" else metadata,  # its name in version 0.1
         ),
     )
-    if raw is not None:
-        refuse_for_videos(request)
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
-    sources = do.find_inputs(request)
+    sources = do.find_inputs(request, raw=raw is not None)
     if not (model or weights):
         request, scale = do.choose_task(request, sources, scale, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
