@@ -54,6 +54,7 @@ RUNS = (
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: 900 steps", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: the module alone", SETS, 5 * 64**2),
+    Run("maxim-mscam", "2026-11-26: the fourth run", SETS, 128**2),
     Run("maxim", "2026-11-26: maxim.motion", X1, (3 * 128**2 + 256**2) // 4),
 )
 
