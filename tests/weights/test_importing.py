@@ -481,7 +481,7 @@ def test_missing_empty_and_renamed_files(tmp_path):
         read_foreign(tmp_path / "text.pth")
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(WeightsError, match="not a PyTorch file"):
+    with pytest.raises(WeightsError, match="is a ZIP archive of readme"):
         read_foreign(tmp_path / "other.pth")
     for folder in (tmp_path, Path()):
         with pytest.raises(WeightsError, match="is a folder"):
