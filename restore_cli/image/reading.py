@@ -222,9 +222,8 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
     if said.profile is not None:
         metadata = replace(metadata, icc_profile=said.profile)
-    notes = (said.note,) * bool(said.note)
     alpha = bool(image.hasalpha())
-    notes += tiff_notes(data, alpha=alpha)
+    notes = (said.note,) * bool(said.note) + tiff_notes(data, alpha=alpha)
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
 
@@ -248,7 +247,8 @@ def read_size(path: Path) -> tuple[int, int] | None:
         if key is None:
             return None
         if key in ("bmp", "heic"):
-            with_heic()
+            if key == "heic":
+                with_heic()
             with Pillow.open(path) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")

@@ -40,6 +40,7 @@ CURVES: dict[int, tuple[float, ...]] = {
 }
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _USUAL_GAMMA, _NEAR = 0.45455, 0.01
+_UNSPECIFIED = 2  # primaries or transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,12 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
     chunks = tuple(found.items())
     if len(numbers := found.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = numbers
-        # cICP takes precedence over a profile if it is known; for sRGB, it replaces the profile.
         said = _of_numbers((primaries, transfer, matrix, full), grey=grey, with_profile=False)
-        profile = said.profile
-        if with_profile and profile is None and said.hdr is None and not said.note:
-            profile = make_profile("sRGB", _BT709, _SRGB, grey=grey)
-        return Signalled(profile, said.hdr, chunks, "" if with_profile else said.note)
+        if said.hdr is not None or not with_profile:
+            return Signalled(said.profile, said.hdr, chunks, said.note)
+        if not said.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
+            profile = said.profile or make_profile("sRGB", _BT709, _SRGB, grey=grey)
+            return Signalled(profile, chunks=chunks)
     if with_profile or b"sRGB" in found:
         return Signalled(chunks=chunks)
     try:

@@ -314,13 +314,22 @@ def test_stripped_colours_are_described_by_no_chunk(what):
     assert not {what[0], b"iCCP"} & set(names(made))
 
 
-@pytest.mark.parametrize("numbers", [[12, 1, 0, 1], [9, 8, 0, 1], [1, 13, 0, 1], [200, 13, 0, 1]])
-def test_cicp_takes_precedence_over_a_profile_if_it_is_known(numbers):
+@pytest.mark.parametrize("known", [[12, 1, 0, 1], [9, 8, 0, 1], [1, 13, 0, 1]])
+def test_cicp_takes_precedence_over_a_profile(known):
+    check_precedence(known, of_cicp=True)
+
+
+@pytest.mark.parametrize("unknown", [[200, 13, 0, 1], [2, 2, 0, 1], [2, 13, 0, 1], [12, 2, 0, 1]])
+def test_a_profile_takes_precedence_over_unknown_and_unspecified_cicp(unknown):
+    check_precedence(unknown, of_cicp=False)
+
+
+def check_precedence(numbers, *, of_cicp):
     profile = (b"iCCP", b"p\0\0" + zlib.compress(SPACES["ProPhoto"]))
     cicp = (b"cICP", bytes(numbers))
     both, wanted = (
         decode(png(*chunks), "a.png")
-        for chunks in ((profile, cicp), (profile,) if numbers[0] == 200 else (cicp,))
+        for chunks in ((profile, cicp), (cicp,) if of_cicp else (profile,))
     )
     assert torch.equal(as_float(both.pixels), as_float(wanted.pixels))
     assert not both.notes
