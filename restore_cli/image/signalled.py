@@ -110,8 +110,8 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
         if said.hdr is not None or not with_profile:
             return Signalled(said.profile, said.hdr, chunks, said.note)
         if not said.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
-            profile = said.profile or make_profile("sRGB", _BT709, _SRGB, grey=grey)
-            return Signalled(profile, chunks=chunks)
+            srgb = make_profile("sRGB", _BT709, _SRGB, grey=grey)
+            return Signalled(said.profile or srgb, chunks=chunks)
     if with_profile or b"sRGB" in found:
         return Signalled(chunks=chunks)
     try:
