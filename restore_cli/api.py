@@ -334,7 +334,8 @@ def load_model(
         weights: a name, a path, or hf://OWNER/NAME/FILE; None for the model's default weights.
             They are verified, and nothing in them is executed.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto (fp32), fp32, or on GPUs fp16 or bf16.
+        precision: auto (bf16 on CPUs that compute it faster, else fp32), fp32, bf16, or fp16 on
+            GPUs.
         tlsc: whether to compute global statistics in local windows (TLSC); None for the
             checkpoint's setting.
         tile: longest side of a tile in input pixels; None for automatic, 0 for no tiles.

@@ -106,7 +106,8 @@ def test_tensors_keep_their_type_and_shape(dtype, gfn):
 
 def test_it_is_the_restorer(gfn):
     image = torch.rand(1, 3, 20, 28)
-    stage = Restorer(load_network(locate(None, "gfn")), RestorerOptions(torch.device("cpu")))
+    options = RestorerOptions(torch.device("cpu"), dtype=None)
+    stage = Restorer(load_network(locate(None, "gfn")), options)
     assert torch.equal(gfn(image), stage(image))
 
 

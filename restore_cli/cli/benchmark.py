@@ -139,7 +139,14 @@ def benchmark(
         bool, _where("--save-images", help="Save every restored picture as PNG.")
     ] = False,
     device: opt.DeviceOpt = "auto",
-    precision: Annotated[str, _compute(help="auto, fp32, fp16 or bf16.", metavar="TYPE")] = "auto",
+    precision: Annotated[
+        str,
+        _compute(
+            help="fp32 (so that scores agree between machines), bf16, fp16 on GPUs, or auto as for "
+            "`restore image`.",
+            metavar="TYPE",
+        ),
+    ] = "fp32",
     tlsc: Annotated[
         bool | None,
         _compute(

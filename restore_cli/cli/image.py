@@ -231,7 +231,12 @@ def image(
     ] = "standard",
     device: opt.DeviceOpt = "auto",
     precision: Annotated[
-        str, _compute(help="auto (fp32), fp32, fp16 or bf16.", metavar="TYPE")
+        str,
+        _compute(
+            help="auto (bf16 on CPUs that compute it faster, else fp32), fp32, bf16, or fp16 on "
+            "GPUs.",
+            metavar="TYPE",
+        ),
     ] = "auto",
     tile: Annotated[
         str,

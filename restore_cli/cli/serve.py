@@ -88,7 +88,7 @@ def serve(
     if not local:
         machine = gethostname().lower()
         names |= {machine, f"{machine}.local"}
-    queue = JobQueue(RestorerOptions(get_device(device)), max_pixels, waiting)
+    queue = JobQueue(RestorerOptions(get_device(device), dtype=None), max_pixels, waiting)
     limits = Limits(
         max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
     )

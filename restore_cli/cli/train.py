@@ -97,7 +97,11 @@ def train(
     ] = False,
     precision: Annotated[
         str,
-        _compute(help="auto (bf16 on GPUs that support it), fp32, bf16 or fp16.", metavar="TYPE"),
+        _compute(
+            help="auto (bf16 on GPUs that support it and CPUs that compute it faster), fp32, bf16 "
+            "or fp16.",
+            metavar="TYPE",
+        ),
     ] = "auto",
     accumulate: Annotated[
         int, _compute(help="Compute a batch in N parts, to save memory.", min=1)
@@ -176,6 +180,9 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
 
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
+    if not quiet:
+        precision = str(job.execution.precision).removeprefix("torch.")
+        out.talk(f"on {job.device}, convolutions in {precision} (--precision overrules)")
     with out.progress_bar(quiet=quiet, unit="steps") as bar:
         display = _Display(job, bar, as_json=as_json, quiet=quiet)
         note = display.note if first else lambda message: None

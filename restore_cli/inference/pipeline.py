@@ -86,13 +86,18 @@ class PipelineSpec:
             WeightsError: weights are missing or do not fit.
             DeviceError: the device is not available.
         """
+        networks = [
+            None if name == BICUBIC else _load(file, name)
+            for name, file in zip(self.models, self.weights, strict=True)
+        ]
         options = dataclasses.replace(self.options, device=device or self.options.device)
+        options = options.with_dtype([network.model for network in networks if network])
         stages: list[Restorer | Bicubic] = []
-        for name, file in zip(self.models, self.weights, strict=True):
-            if name == BICUBIC:
+        for loaded in networks:
+            if loaded is None:
                 stages.append(Bicubic(1))  # `to_scale` computes its scale
                 continue
-            loaded, own = _load(file, name), options
+            own = options
             if len(self.models) > 1 and not has_global_statistics(loaded.network):
                 own = dataclasses.replace(options, tlsc=None)  # for the other networks only
             stages.append(Restorer(loaded, own))
@@ -187,8 +192,10 @@ class Pipeline:
             where: name of the device, if not that of the options.
         """
         ensemble = ", self-ensemble" * self.options.self_ensemble
+        names = {torch.bfloat16: ", bf16", torch.float16: ", fp16"}
+        half = names.get(self.options.dtype or torch.float32, "")
         return [
-            f"{fact.weights} (sha256 {fact.sha256[:12]}) on {where or self.options.device}, "
+            f"{fact.weights} (sha256 {fact.sha256[:12]}) on {where or self.options.device}{half}, "
             f"tlsc {fact.tlsc}, overlap {fact.overlap}{ensemble}"
             if fact.weights
             else f"{fact.model} x{fact.scale}"

@@ -17,6 +17,7 @@ from restore_cli.inference.tiling import plan_tiles
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
+from restore_cli.models.registry import MODELS
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # side in pixels of the warm-up picture, and of the first timed one
@@ -25,6 +26,7 @@ _PATIENCE = 30.0  # seconds for one probe of a whole tile; if it takes longer, a
 _ENOUGH = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
+_BF16 = 0.6  # times that; 0.44 to 0.62 were measured (docs/speed.md)
 
 Size = tuple[int, int]
 
@@ -169,13 +171,15 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
     Args:
         checkpoint: weights of the network.
         pixels: pixels of the input; the manifest's seconds include overlaps of tiles.
-        options: device, and whether the self-ensemble runs the network eight times.
+        options: device, dtype, and whether the self-ensemble runs the network eight times.
     """
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None
     times = 8 if options.self_ensemble else 1
     cores = min(torch.get_num_threads(), 4 * _CORES)
-    return checkpoint.seconds_per_megapixel * pixels / 1e6 * times * _CORES / cores
+    model = MODELS[checkpoint.model]
+    faster = _BF16 if options.with_dtype([model]).dtype == torch.bfloat16 else 1
+    return checkpoint.seconds_per_megapixel * pixels / 1e6 * times * faster * _CORES / cores
 
 
 def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:

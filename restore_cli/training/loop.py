@@ -125,7 +125,7 @@ def train(
         loader = open_loader(job, trainer)
         stack.callback(loader.close)
         _begin(job, trainer, note)
-        trainer.facts |= {"recipe_name": job.recipe_name} | _facts(group, loader.source.facts)
+        trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             loader.source = fill_pool(job.pool, trainer, loader.source, filled)
         monitor = _Monitor(job, trainer, report, note) if group.rank == 0 else None
@@ -352,7 +352,7 @@ def _any(group: ProcessGroup, flag: bool) -> bool:
     return bool(group.mean(flags)[0] > 0)
 
 
-def _facts(group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:
+def _facts(job: TrainJob, group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:
     cuda = group.device.type == "cuda"
     name = torch.cuda.get_device_name(group.device) if cuda else platform.processor()
     return {
@@ -362,6 +362,7 @@ def _facts(group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:
             "processes": group.size,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__.split("+")[0],
+            "precision": str(job.execution.precision).removeprefix("torch."),
         },
     }
 

@@ -283,7 +283,8 @@ tags: [deblurring{", super-resolution" if model.scale > 1 else ""}, {model.name}
 | pool | {_pool_line(state)} |
 | seed, steps | {recipe.seed}, {state.step} of {recipe.steps} |
 | hardware, time | {hardware.get("device", "not recorded")}, {hardware.get("processes", 1)} \
-process(es), torch {hardware.get("torch", "?")}; {state.seconds / 3600:.2f} hours |
+process(es), torch {hardware.get("torch", "?")}, {hardware.get("precision", "float32")}; \
+{state.seconds / 3600:.2f} hours |
 
     restore image photo.png --weights {name}.safetensors
 

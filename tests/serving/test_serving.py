@@ -51,7 +51,7 @@ def picture(width=24, height=20, kind="PNG", mode="RGB"):
 
 @pytest.fixture
 def queue():
-    made = JobQueue(RestorerOptions(torch.device("cpu")), max_pixels=100_000)
+    made = JobQueue(RestorerOptions(torch.device("cpu"), dtype=None), max_pixels=100_000)
     yield made
     made.close()
     assert not made._root.exists()
