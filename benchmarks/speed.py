@@ -1,6 +1,6 @@
 """Where the time goes: ratios inside one run, so that a slow day cancels out.
 
-    python benchmarks/speed.py [--quick] [--rows network networks start folder memory large]
+    python benchmarks/speed.py [--quick] [--rows network networks start folder memory bf16 large]
 
 Prints a table and writes it with the date. Run it on an idle machine: `make bench`.
 
@@ -12,6 +12,7 @@ Prints a table and writes it with the date. Run it on an idle machine: `make ben
 | folder | `restore image` on 32 pictures, from the first to the last / the network's time alone |
 | start | `restore image` on a 64x64 picture, whole process / `import torch` alone |
 | NAME / roofline | the same as roofline for every network of published size |
+| NAME bf16 | the time in bf16 / in float32, and the time in bf16 / a convolution's in bf16 |
 | memory | growth of the process's peak from small to large inputs, per byte of input and output |
 | large | 12 megapixels: -x1 / the time of its network alone; --size keep / -x1 |
 
@@ -99,7 +100,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="lite instead of paper size")
     parser.add_argument("--repeat", type=int, default=5)
     usual = ["network", "networks", "start", "folder", "memory"]
-    parser.add_argument("--rows", nargs="+", default=usual, help="large takes half an hour")
+    notes = "bf16 is for processors that compute in it; large takes half an hour"
+    parser.add_argument("--rows", nargs="+", default=usual, help=notes)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -114,6 +116,7 @@ def main() -> None:
         "start": lambda: [start_row(arguments.repeat)],
         "folder": lambda: [folder_row()],
         "memory": lambda: [memory_row()],
+        "bf16": lambda: [row for name in MODELS for row in bf16_rows(name, arguments.repeat)],
         "large": large_rows,
     }
     rows = [row for name in arguments.rows for row in makers[name]()]
@@ -149,10 +152,10 @@ class Convolution:
     As long as half of what it is compared with, so that both meet the same good and bad moments.
     """
 
-    def __init__(self, flops: int) -> None:
-        self.map = torch.rand(1, 96, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
+    def __init__(self, flops: int, dtype: torch.dtype = torch.float32) -> None:
+        self.map = torch.rand(1, 96, HEIGHT, WIDTH).to(dtype, memory_format=torch.channels_last)
         one = nn.Conv2d(96, 96, 3, padding=1, bias=False)
-        self.one = one.to(memory_format=torch.channels_last)
+        self.one = one.to(dtype=dtype, memory_format=torch.channels_last)
         self.times = max(1, flops // (2 * CONVOLUTION))
         self.factor = flops / (2 * self.times * CONVOLUTION)
 
@@ -190,6 +193,28 @@ def roofline_row(name: str, repeat: int) -> Row:
     what = f"320x180: {seconds:.2f} s, {flops / 1e9:.0f} GFLOP at {flops / best / 1e9:.0f} GFLOP/s"
     target = "<= 1.5" if name.startswith("maxim") else "<= 1.25"
     return (f"{name} / roofline", ratio(turns, "ours", "best"), target, what)
+
+
+def bf16_rows(name: str, repeat: int) -> list[Row]:
+    """One network of published size in bf16, against float32 and against a convolution in bf16."""
+    config = next(iter(MODELS[name].configs))
+    loaded = load_random(make_network(config, name), config, name)
+    exact = Restorer(loaded, RestorerOptions(CPU, tile=0))
+    half = Restorer(loaded, RestorerOptions(CPU, dtype=torch.bfloat16, tile=0))
+    image = torch.rand(1, 3, 384, 640)
+    flops = count_flops(exact, image)
+    convolve = Convolution(flops, torch.bfloat16)
+    calls = {"conv": convolve, "half": lambda: half(image), "conv again": convolve}
+    turns = interleaved(calls | {"exact": lambda: exact(image)}, repeat)
+    turns["best"] = convolve.best(turns["conv"], turns["conv again"])
+    seconds = {key: statistics.median(turn) for key, turn in turns.items()}
+    what = f"640x384: {seconds['half']:.2f} s, {seconds['exact']:.2f} s"
+    rate = f"{flops / 1e9:.0f} GFLOP at {flops / seconds['best'] / 1e9:.0f} GFLOP/s"
+    target = "<= 2" if name.startswith("maxim") else ""
+    return [
+        (f"{name} bf16 / fp32", ratio(turns, "half", "exact"), "<= 0.6", what),
+        (f"{name} bf16 / roofline", ratio(turns, "half", "best"), target, rate),
+    ]
 
 
 def serve_plain(config: str) -> None:
@@ -426,7 +451,7 @@ def large_rows() -> list[Row]:
         output = ["-o", f"{folder}/out.jpg", str(path)]
         bytes_x1, whole = peak("-x1", *output)
         bytes_keep, keep = peak("--size", "keep", *output)
-        pipeline = PipelineSpec.parse(None, None, 1, RestorerOptions(CPU)).load()
+        pipeline = PipelineSpec.parse(None, None, 1, RestorerOptions(CPU, dtype=None)).load()
         image = torch.rand(1, 3, 3000, 4000)
         begun = time.monotonic()
         pipeline(image)
