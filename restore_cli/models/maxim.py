@@ -27,6 +27,7 @@ from restore_cli.models.maxim_layers import (
     Conv,
     ConvAttention,
     CrossGating,
+    Dense,
     DenseAttention,
     MultiAxis,
     SupervisedAttention,
@@ -71,7 +72,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         channels, window = config.channels(scale), config.window(scale)
-        self.reduce = nn.Linear(inputs, channels)
+        self.reduce = Dense(inputs, channels)
         self.multi_axis = nn.ModuleList(MultiAxis(channels, window) for _ in range(config.groups))
         self.channel = nn.ModuleList(ConvAttention(channels) for _ in range(config.groups))
         self.gate = CrossGating(channels, window, channels) if gated else None
@@ -93,7 +94,7 @@ class Bottleneck(nn.Module):
     def __init__(self, config: MaximConfig) -> None:
         super().__init__()
         channels = config.channels(SCALES - 1)
-        self.reduce = nn.Linear(channels, channels)
+        self.reduce = Dense(channels, channels)
         self.multi_axis = nn.ModuleList(
             MultiAxis(channels, config.small_window) for _ in range(config.groups)
         )
@@ -113,7 +114,7 @@ class Resample(nn.Module):
     def __init__(self, config: MaximConfig, source: int, target: int) -> None:
         super().__init__()
         self.steps = source - target  # doublings
-        self.project = nn.Linear(config.channels(source), config.channels(target))
+        self.project = Dense(config.channels(source), config.channels(target))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, 2^steps H, 2^steps W, C')."""

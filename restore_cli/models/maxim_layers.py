@@ -7,6 +7,7 @@ only the position mixing copies them. For the paper and names, see `maxim`.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,53 @@ def gelu(x: Tensor) -> Tensor:
     return x.mul_(gate.sigmoid_())
 
 
+class Dense(nn.Linear):
+    """A dense layer over the channels; with `activated`, its output goes through `gelu`.
+
+    When restoring on a CPU, oneDNN's kernel adds the bias while the sums are in registers, and with
+    AVX-512 applies GELU there too. Measured on one core (AMD EPYC, 64 to 64 channels, 65,536
+    positions): 12.4 -> 8.4 ms in float32, 11.3 -> 5.0 ms in bfloat16. With AVX2, GELU inside the
+    kernel is slower than after it (18 against 13 ms), the bias alone faster (7.8 -> 5.4 ms).
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, activated: bool = False) -> None:
+        super().__init__(inputs, outputs)
+        self.activated = activated
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C')."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if not _fuses(x, dtype):
+            made = super().forward(x)
+            return gelu(made) if self.activated else made
+        inside = self.activated and _has_avx512()
+        after, algorithm = ("gelu", "tanh") if inside else ("none", "")
+        given = (one.to(dtype) for one in (x, self.weight, self.bias))
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(*given, after, [], algorithm)
+        return gelu(fused) if self.activated and not inside else fused
+
+
+def _fuses(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether oneDNN's kernel takes a map: not when training, exporting or counting operations."""
+    if x.device.type != "cpu" or not torch.is_inference_mode_enabled() or not x.numel():
+        return False
+    return _has_kernel(dtype)
+
+
+@cache
+def _has_kernel(dtype: torch.dtype) -> bool:
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # torch was built without oneDNN
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+@cache
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
 class PositionMixing(nn.Module):
     """A dense layer over positions, the same for every channel.
 
@@ -96,14 +144,14 @@ class GatedMlp(nn.Module):
     def __init__(self, channels: int, window: int, *, grid: bool) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.in_project = nn.Linear(channels, 2 * channels)
+        self.in_project = Dense(channels, 2 * channels, activated=True)
         self.gate_norm = norm(channels)
         self.mixing = PositionMixing(window, grid=grid)
-        self.out_project = nn.Linear(channels, channels)
+        self.out_project = Dense(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
+        u, v = self.in_project(self.norm(x)).chunk(2, -1)
         v = self.mixing(v, self.gate_norm)
         return x + self.out_project(torch.addcmul(u, u, v))
 
@@ -114,14 +162,14 @@ class MultiAxis(nn.Module):
     def __init__(self, channels: int, window: int) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.in_project = nn.Linear(channels, 2 * channels)
+        self.in_project = Dense(channels, 2 * channels, activated=True)
         self.grid = GatedMlp(channels, window, grid=True)
         self.block = GatedMlp(channels, window, grid=False)
-        self.out_project = nn.Linear(2 * channels, channels)
+        self.out_project = Dense(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
+        u, v = self.in_project(self.norm(x)).chunk(2, -1)
         return x + self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
 
 
@@ -161,13 +209,13 @@ class DenseAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.dense1 = nn.Linear(channels, channels)
-        self.dense2 = nn.Linear(channels, channels)
+        self.dense1 = Dense(channels, channels, activated=True)
+        self.dense2 = Dense(channels, channels)
         self.attention = ChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        return x + self.attention(self.dense2(gelu(self.dense1(self.norm(x)))))
+        return x + self.attention(self.dense2(self.dense1(self.norm(x))))
 
 
 class MultiAxisGate(nn.Module):
@@ -176,14 +224,14 @@ class MultiAxisGate(nn.Module):
     def __init__(self, channels: int, window: int) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.in_project = nn.Linear(channels, 2 * channels)
+        self.in_project = Dense(channels, 2 * channels, activated=True)
         self.grid = PositionMixing(window, grid=True)
         self.block = PositionMixing(window, grid=False)
-        self.out_project = nn.Linear(2 * channels, channels)
+        self.out_project = Dense(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = gelu(self.in_project(self.norm(x))).chunk(2, -1)
+        u, v = self.in_project(self.norm(x)).chunk(2, -1)
         return self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
 
 
@@ -193,23 +241,23 @@ class CrossGating(nn.Module):
     def __init__(self, channels: int, window: int, inputs: int, below: int | None = None) -> None:
         super().__init__()
         self.up = Up(below, channels) if below else None
-        self.project_x = nn.Linear(inputs, channels)
-        self.project_y = nn.Linear(channels, channels)
+        self.project_x = Dense(inputs, channels)
+        self.project_y = Dense(channels, channels)
         self.norm_x = norm(channels)
         self.norm_y = norm(channels)
-        self.in_project_x = nn.Linear(channels, channels)
-        self.in_project_y = nn.Linear(channels, channels)
+        self.in_project_x = Dense(channels, channels, activated=True)
+        self.in_project_y = Dense(channels, channels, activated=True)
         self.gate_x = MultiAxisGate(channels, window)
         self.gate_y = MultiAxisGate(channels, window)
-        self.out_project_x = nn.Linear(channels, channels)
-        self.out_project_y = nn.Linear(channels, channels)
+        self.out_project_x = Dense(channels, channels)
+        self.out_project_y = Dense(channels, channels)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C_x) and (B, H, W, C), or from below (B, H/2, W/2, C_y) -> two maps."""
         x = self.project_x(x)
         y = self.project_y(y if self.up is None else self.up(y))
-        a = gelu(self.in_project_x(self.norm_x(x)))
-        b = gelu(self.in_project_y(self.norm_y(y)))
+        a = self.in_project_x(self.norm_x(x))
+        b = self.in_project_y(self.norm_y(y))
         y = y + self.out_project_y(b * self.gate_x(a))
         return self.out_project_x(a * self.gate_y(b)) + y + x, y
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from restore_cli.errors import WeightsError
 from restore_cli.inference.loading import load_network
+from restore_cli.models import maxim_layers
 from restore_cli.models.maxim import Maxim, MaximConfig
 from restore_cli.models.maxim_layers import gelu, resized
 from restore_cli.models.maxim_mscam import MaximMscam, MaximMscamConfig
@@ -93,6 +94,23 @@ def test_training_and_inference_arithmetic_agree():
     with torch.inference_mode():
         assert torch.allclose(gelu(x.clone()).double(), expected, atol=2e-6)
     assert torch.allclose(gelu(x.requires_grad_()).double(), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("avx512", [False, True])
+@pytest.mark.parametrize("activated", [False, True])
+def test_a_dense_layer_gives_the_same_in_the_fused_kernel(activated, avx512, monkeypatch):
+    monkeypatch.setattr(maxim_layers, "_has_avx512", lambda: avx512)
+    torch.manual_seed(0)
+    layer, x = maxim_layers.Dense(24, 40, activated=activated), 2 * torch.randn(2, 5, 6, 48)
+    x = x.chunk(2, -1)[1]  # not contiguous, as in the network
+    expected = layer(x)
+    assert expected.requires_grad
+    with torch.inference_mode():
+        assert torch.allclose(layer(x), expected, atol=2e-6)
+        assert layer(x[:0]).shape == (0, 5, 6, 40)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+            assert torch.allclose(layer(x).float(), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.5, 2.0, 4.0])
