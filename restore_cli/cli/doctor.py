@@ -103,15 +103,17 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     import torch
 
     from restore_cli.cli._options import unused_gpu
-    from restore_cli.inference.devices import get_device
+    from restore_cli.inference.devices import get_device, prefers_bf16
 
     cuda = torch.version.cuda
+    device = get_device("auto")
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     memory = psutil.virtual_memory()
     facts: dict[str, object] = {
         "torch build": f"CUDA {cuda}" if cuda else "CPU" if sys.platform != "darwin" else "MPS",
         "GPUs": ", ".join(devices) or "none that torch can use",
-        "device by default": str(get_device("auto")),
+        "device by default": str(device),
+        "precision by default": "bf16" if prefers_bf16(device) else "fp32",
         "processors": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "memory": f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
     }

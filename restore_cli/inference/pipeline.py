@@ -90,8 +90,9 @@ class PipelineSpec:
             None if name == BICUBIC else _load(file, name)
             for name, file in zip(self.models, self.weights, strict=True)
         ]
-        options = dataclasses.replace(self.options, device=device or self.options.device)
-        options = options.with_dtype([network.model for network in networks if network])
+        # The dtype for the device of the options, also if `device` is only used to describe them.
+        options = self.options.with_dtype([network.model for network in networks if network])
+        options = dataclasses.replace(options, device=device or options.device)
         stages: list[Restorer | Bicubic] = []
         for loaded in networks:
             if loaded is None:

@@ -48,6 +48,14 @@ def test_bf16_is_chosen_only_if_every_network_of_a_pipeline_supports_it(measured
     assert PipelineSpec.parse("bicubic", None, 4, AUTOMATIC).load().options.dtype == torch.float32
 
 
+def test_the_precision_is_that_of_the_device_that_restores(measured):
+    """A pipeline for processes on GPUs is loaded on the CPU, to describe it."""
+    measured(0.5)
+    options = dataclasses.replace(AUTOMATIC, device=torch.device("meta"))
+    described = PipelineSpec.parse("gfn", None, 4, options).load(CPU)
+    assert (described.options.device, described.options.dtype) == (CPU, torch.float32)
+
+
 def test_a_given_precision_is_kept(measured):
     measured(0.5)
     assert RestorerOptions(CPU).with_dtype([GFN]).dtype == torch.float32
