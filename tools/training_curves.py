@@ -15,7 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 UNIT = 64**2  # patches are counted in patches of 64x64
-NETWORKS = ("attentive-deblur", "msan")  # first cells that begin another network's rows
+NETWORKS = ("attentive-deblur", "msan", "mprnet-mscam")  # first cells of their rows
 Point = tuple[float, float]
 
 
@@ -49,6 +49,9 @@ RUNS = (
     Run("attentive-deblur (x1)", "2026-11-22: attentive-deblur", CROPS, 8 * 128**2, NETWORKS[0]),
     Run("msan (x1)", "2026-11-22: attentive-deblur", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("msan (x1)", "2026-11-22: msan-lite.handheld, continued", CROPS, 8 * 128**2),
+    Run("mprnet-mscam (x4)", "2026-11-26: real pairs", CROPS, 8 * 64**2, NETWORKS[2]),
+    Run("attentive-deblur (x1)", "2026-11-26: real pairs", CROPS, 8 * 128**2, NETWORKS[0]),
+    Run("msan (x1)", "2026-11-26: real pairs", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
@@ -93,7 +96,7 @@ def main() -> None:
         axis.legend(fontsize=8, loc="upper left")
     middle.set_ylim(0, 3.5)
     right.set_ylim(0, 4.5)
-    left.set_ylim(-0.2, 0.9)
+    left.set_ylim(-0.2, 1.3)
     figure.savefig(target, metadata={"Date": None})
 
 
