@@ -138,8 +138,8 @@ class Pipeline:
         """Everything that determines the pixels, except the device.
 
         An automatic tile size is left out: it depends on free memory, and results differ by less
-        than a rounding step. A tile size that the user gave is included: without TLSC it determines
-        the region of the statistics.
+        than a rounding step (in bfloat16 by about as much as from float32). A tile size that the
+        user gave is included: without TLSC it determines the region of the statistics.
         """
         names = ("model", "scale", "sha256", "tlsc", "overlap")
         return {
