@@ -53,7 +53,7 @@ class RestorerOptions:
         """These options with a dtype, chosen if it is automatic.
 
         It is bfloat16 where the device computes that faster and all models support it: results then
-        differ from float32 by 60 to 83 dB (docs/speed.md). Otherwise it is float32.
+        differ from float32 by 55 to 83 dB (docs/speed.md). Otherwise it is float32.
 
         Args:
             models: models of the pipeline.
