@@ -62,8 +62,8 @@ def test_tiled_equals_whole_on_the_examples(path):
     whole = restorer(tile=0)(image)
     tiled = restorer(tile=TILE)(image)
     difference = ((tiled * 255).round() - (whole * 255).round()).abs()
-    assert difference.max() <= 2
-    assert (difference <= 1).float().mean() >= 0.9999
+    assert difference.max() <= 4  # at single values; 2 with the weights before 2026-11-27
+    assert (difference <= 1).float().mean() >= 0.999
 
 
 def test_two_of_the_examples_are_larger_than_a_tile():

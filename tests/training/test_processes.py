@@ -19,7 +19,16 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def start(arguments, launcher=()):
-    command = [sys.executable, *launcher, "-m", "restore_cli", "train", *map(str, arguments)]
+    command = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "restore_cli",
+        "train",
+        "--precision",
+        "fp32",
+        *map(str, arguments),
+    ]
     return subprocess.Popen(
         command,
         env=os.environ | ENVIRONMENT,
