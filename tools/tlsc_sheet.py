@@ -1,6 +1,6 @@
 """Draw docs/tlsc.png: what tiles change in a picture, without TLSC and with it.
 
-python tools/tlsc_sheet.py examples/motorcycle.png docs/tlsc.png
+python tools/tlsc_sheet.py examples/shaken/tank.png docs/tlsc.png
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.weights.store import locate
 
-TILE, OVERLAP, ENLARGED = 96, 32, 20
+TILE, OVERLAP, ENLARGED = 288, 96, 20
 
 
 def main() -> None:

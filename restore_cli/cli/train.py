@@ -181,7 +181,9 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
     if not quiet:
-        precision = str(job.execution.precision).removeprefix("torch.")
+        from restore_cli.inference.devices import name_of
+
+        precision = name_of(job.execution.precision)
         out.talk(f"on {job.device}, convolutions in {precision} (--precision overrules)")
     with out.progress_bar(quiet=quiet, unit="steps") as bar:
         display = _Display(job, bar, as_json=as_json, quiet=quiet)

@@ -115,6 +115,11 @@ def _precision(text: str) -> torch.dtype:
     return _PRECISIONS[text]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """The name of a precision on the command line."""
+    return next(name for name, known in _PRECISIONS.items() if known == dtype)
+
+
 def get_devices(text: str) -> list[torch.device]:
     """One device, or several of a type: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError, unknown_name
+from restore_cli.inference.devices import name_of
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.stages import BICUBIC, Bicubic, Report, StageFacts, no_report
@@ -193,8 +194,8 @@ class Pipeline:
             where: name of the device, if not that of the options.
         """
         ensemble = ", self-ensemble" * self.options.self_ensemble
-        names = {torch.bfloat16: ", bf16", torch.float16: ", fp16"}
-        half = names.get(self.options.dtype or torch.float32, "")
+        dtype = self.options.dtype or torch.float32
+        half = "" if dtype == torch.float32 else f", {name_of(dtype)}"
         return [
             f"{fact.weights} (sha256 {fact.sha256[:12]}) on {where or self.options.device}{half}, "
             f"tlsc {fact.tlsc}, overlap {fact.overlap}{ensemble}"

@@ -30,9 +30,9 @@ Task = Literal["x4", "x1", "keep"]
 SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
 SMEARED = 12.0  # pixels of blur above which even a small picture has no detail to enlarge
 # Pixels of blur, in the least blurred direction, above which a copy of a quarter of the size keeps
-# all detail. Mean PSNR (dB) and SSIM of four photos, maxim.motion vs. x4 of the quarter-size copy:
-# camera shake of 24 px: 18.5, 0.34 vs. 18.5, 0.32; of 40 px: 17.6, 0.26 vs. 17.8, 0.27. Linear
-# motion keeps the detail across it: 24 px: 20.7, 0.55 vs. 18.7, 0.35.
+# all detail. Mean PSNR (dB) and SSIM of four photos (448x448), maxim.motion vs. x4 of the
+# quarter-size copy: camera shake of 24 px: 18.5, 0.34 vs. 18.5, 0.32; of 40 px: 17.6, 0.26 vs.
+# 17.8, 0.27. Linear motion keeps the detail across it: 24 px: 20.7, 0.55 vs. 18.7, 0.35.
 GONE = 10.0
 # Pixels of blur that the x1 network can remove. Linear motion of 40 px: 2.0 dB better than x4 of
 # the copy where 24 px were found, 0.5 and 0.6 dB worse where 38 and 44 px were found.

@@ -91,7 +91,8 @@ def _fuses(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether oneDNN's kernel takes a map: not when training, exporting or counting operations."""
     if x.device.type != "cpu" or not torch.is_inference_mode_enabled() or not x.numel():
         return False
-    return not torch.jit.is_tracing() and _has_kernel(dtype)
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    return not tracing and _has_kernel(dtype)
 
 
 @cache
