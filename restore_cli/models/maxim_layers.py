@@ -91,7 +91,7 @@ def _fuses(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether oneDNN's kernel takes a map: not when training, exporting or counting operations."""
     if x.device.type != "cpu" or not torch.is_inference_mode_enabled() or not x.numel():
         return False
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return not tracing and _has_kernel(dtype)
 
 
