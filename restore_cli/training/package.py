@@ -260,7 +260,9 @@ def _card(made: Package, state: TrainingState) -> str:
     model = loaded.model
     phases = "\n".join(
         f"| {phase.name} | {phase.steps} | {phase.batch} x {phase.patch} px | "
-        f"{phase.learning_rate:g}, {phase.schedule.kind} | "
+        f"{phase.learning_rate:g}, {phase.schedule.kind}"
+        + "".join(f", {scale:g} times for `{p}`" for p, scale in phase.rate_scales.items())
+        + " | "
         + ", ".join(f"{t.weight:g} {t.loss}({t.output}, {t.target})" for t in phase.losses)
         + " |"
         for phase in recipe.phases

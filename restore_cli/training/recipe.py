@@ -130,6 +130,8 @@ class Phase(Record):
         patch: side of a degraded patch, pixels.
         progressive: other sizes from given steps on, in order.
         learning_rate: learning rate after the warm-up.
+        rate_scales: factors of the learning rate by glob pattern of the parameters; the first
+            pattern that matches decides.
         schedule: schedule of the learning rate after the warm-up.
         warm_up: steps in which the learning rate grows linearly.
         clip: largest norm of the gradient, or None.
@@ -137,7 +139,8 @@ class Phase(Record):
         begin: initial weights, from the previous phase: `best` is its best average by validation
             (the last average without validation), `average` its last average, `last` its last
             weights.
-        keep_optimizer: keep the optimiser's state of the previous phase; needs begin = "last".
+        keep_optimizer: keep the optimiser's state and `rate_scales` of the previous phase; needs
+            begin = "last".
         losses: loss terms, which are summed. Validation scores the output of the first one.
     """
 
@@ -147,6 +150,7 @@ class Phase(Record):
     patch: Side
     progressive: list[ProgressiveSize] = []
     learning_rate: Positive
+    rate_scales: dict[Name, Positive] = {}
     schedule: Schedule = CosineLR()
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip: Positive | None = None
@@ -167,6 +171,8 @@ class Phase(Record):
             raise ValueError("progressive sizes must be sorted by step, each step once")
         if self.keep_optimizer and self.begin != "last":
             raise ValueError('keep_optimizer needs begin = "last"')
+        if self.keep_optimizer and self.rate_scales:
+            raise ValueError("keep_optimizer also keeps the rate_scales of the previous phase")
         return self
 
     def sizes(self, step: int) -> tuple[int, int]:

@@ -151,7 +151,7 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rate = learning_rate(self.phase, self.phase_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)  # states of older runs have no scale
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         for batch in batches:
@@ -322,7 +322,11 @@ class Trainer:
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind, rate = self.recipe.optimizer, self.phase.learning_rate
-        parameters = list(self.network.parameters())
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            scales = (s for p, s in self.phase.rate_scales.items() if fnmatchcase(name, p))
+            groups.setdefault(next(scales, 1.0), []).append(parameter)
+        parameters = [{"params": group, "scale": scale} for scale, group in groups.items()]
         if isinstance(kind, AdamW):
             decay = kind.weight_decay
             return torch.optim.AdamW(parameters, lr=rate, betas=kind.betas, weight_decay=decay)
@@ -365,14 +369,14 @@ def freeze(network: nn.Module, phase: Phase) -> None:
     """
     named = dict(network.named_parameters())
     chosen: set[str] = set()
-    for pattern in phase.trained:
+    for pattern in [*phase.trained, *phase.rate_scales]:
         matching = {name for name in named if fnmatchcase(name, pattern)}
         if not matching:
             raise UsageError(
-                f"phase '{phase.name}' trains '{pattern}', which matches no parameter",
+                f"phase '{phase.name}' names '{pattern}', which matches no parameter",
                 hint=f"parts of the network: {', '.join(sorted({n.split('.')[0] for n in named}))}",
             )
-        chosen |= matching
+        chosen |= matching if pattern in phase.trained else set()
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen)
 

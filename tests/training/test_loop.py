@@ -197,6 +197,20 @@ def test_a_pattern_without_parameters_is_refused(job, pattern):
         train(job({"trained": [pattern or "nothing"]}))
 
 
+@pytest.mark.parametrize(
+    ("scales", "scale"),
+    [({"upscaler.image.*": 0.25, "*": 0.5}, 0.25), ({"shallow.*": 0.25, "up*": 0.5}, 0.5), ({}, 1)],
+)
+def test_parameters_can_have_other_learning_rates(job, scales, scale):
+    one = {"steps": 1, "schedule": {"kind": "constant"}, "warm_up": 0, "learning_rate": 1e-3}
+    wanted = job(one | {"rate_scales": scales})
+    before = Trainer(wanted.recipe, ProcessGroup(CPU)).network.state_dict()
+    after = read_state(train(wanted).parent / "state.pt").network
+    moved = {name: (after[name] - tensor).abs().max().item() for name, tensor in before.items()}
+    # The first step reaches the last layer only, and Adam makes it as long as the learning rate.
+    assert moved["upscaler.image.weight"] == pytest.approx(1e-3 * scale, rel=0.05)
+
+
 @pytest.mark.slow
 def test_accumulated_parts_give_the_same_result(tmp_path, job):
     train(job({"batch": 4}, run=tmp_path / "one"))

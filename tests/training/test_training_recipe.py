@@ -181,6 +181,14 @@ def test_ablations_train_a_step(name):
             "two losses have the same output",
         ),
         ({"phases": [PHASE | {"keep_optimizer": True}]}, "keep_optimizer"),
+        (
+            {
+                "phases": [
+                    PHASE | {"keep_optimizer": True, "begin": "last", "rate_scales": {"*": 2}}
+                ]
+            },
+            "keep_optimizer also keeps",
+        ),
         ({"phases": [PHASE | {"schedule": {"kind": "linear"}}]}, "schedule"),
         ({"config": None}, "model and config must be given together"),
     ],
