@@ -184,7 +184,7 @@ def test_ablations_train_a_step(name):
         (
             {
                 "phases": [
-                    PHASE | {"keep_optimizer": True, "begin": "last", "rate_scales": {"*": 2}}
+                    PHASE | {"keep_optimizer": True, "begin": "last", "rate_scales": {"up": 2}}
                 ]
             },
             "keep_optimizer also keeps",
