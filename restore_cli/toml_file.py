@@ -36,9 +36,9 @@ def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
         values = tomllib.loads(path.read_text("utf-8-sig"))
         # Via JSON, since strict validation of JSON accepts lists for tuples.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"{path}: {where}: {first['msg'].lower()}") from error
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
+        raise RecipeError(f"{path} is not TOML: {error}") from error

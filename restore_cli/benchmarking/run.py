@@ -329,7 +329,7 @@ def run(
 def read_rows(log: Path) -> list[Row]:
     """Rows of an earlier run, without incomplete lines."""
     rows = []
-    for line in log.read_text("utf-8").splitlines() if log.exists() else ():
+    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
         try:
             rows.append(Row(**json.loads(line)))
         except (ValueError, TypeError):

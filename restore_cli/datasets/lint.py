@@ -21,6 +21,7 @@ from restore_cli.rounding import as_float
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are stored as .npy
 SHIFT = 0.5  # tolerated shift, in pixels of the small picture
 _SMOOTH = 8.0  # standard deviation of the blur before shifts are measured, in pixels
+_LEAST = 4  # shortest side of a picture whose shift can be measured, in pixels
 _ALIKE = 3  # most differing bits of two 64-bit difference hashes of the same picture
 _UPRIGHT = 1  # EXIF orientation
 
@@ -105,7 +106,7 @@ def _check_pair(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Fi
     if ratios[0] != ratios[1] or ratios[0] != int(ratios[0]):
         yield Finding("scale", path, f"is {_size(small)}, its sharp partner {_size(large)}")
         return
-    x, y = _shift(small, large)
+    x, y = _shift(small, large) if min(small.shape) >= _LEAST else (0.0, 0.0)
     if np.hypot(x, y) > SHIFT:
         text = f"is shifted by {x:+.2f}, {y:+.2f} px (right, down) from its sharp partner"
         yield Finding("shifted", path, text)
@@ -121,12 +122,18 @@ def _read(path: Path) -> _Read | None:
     try:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
+            if (
+                not isinstance(values, np.ndarray)
+                or values.ndim != 3
+                or not np.isfinite(values).all()
+            ):
+                return None
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
         pixels = as_float(decode(data, str(path), icc="keep").pixels)
         return _Read(luminance(pixels)[0, 0].numpy() * 255, header.orientation)
-    except (OSError, ValueError, PictureError):
+    except (OSError, ValueError, TypeError, MemoryError, PictureError):
         return None
 
 

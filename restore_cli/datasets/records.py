@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters
 from restore_cli.errors import UsageError
 from restore_cli.files import write_then_rename
@@ -108,6 +106,6 @@ def read_record(path: Path) -> Record:
             parameters=[drawn["drawn"] for _, drawn in steps],
             motion=values.get("motion", True),  # records of earlier versions lack it
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error

@@ -14,6 +14,7 @@ from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folde
 from restore_cli.datasets.trajectory import frames_of
 from restore_cli.errors import NoInputError, unknown_name
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.jobs.inputs import read_list
 from restore_cli.wording import listed
 
 
@@ -155,8 +156,8 @@ def _realblur(kind: str) -> Callable[[Path], Iterator[Pair]]:
         listing = folder / f"RealBlur_{kind}_test_list.txt"
         if not listing.is_file():
             return
-        for line in listing.read_text("utf-8-sig").splitlines():
-            reference, _, degraded = line.strip().partition(" ")
+        for line in read_list(listing.read_bytes(), separator=b"\n"):
+            reference, _, degraded = str(line).strip().partition(" ")
             if not degraded:
                 continue
             path = folder / degraded

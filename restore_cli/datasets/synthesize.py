@@ -35,6 +35,7 @@ from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_imag
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_long, refuse_unwritable
 from restore_cli.resample import rescale_bicubic
+from restore_cli.wording import first_line
 
 REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
 _SMALLEST = 16  # smallest side of the degraded picture in pixels
@@ -134,6 +135,21 @@ def plan_pairs(job: DegradeJob) -> None:
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
         )
+    _refuse_overwriting(job)
+
+
+def _refuse_overwriting(job: DegradeJob) -> None:
+    """Refuse folders of pairs that contain inputs or, in a new run, any file."""
+    inputs = {path.resolve() for path in job.inputs}
+    places = [_place(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
+    halves = {half.parent for place in places for half in (place.degraded, place.reference)}
+    for folder in sorted(job.output / half for half in halves):
+        there = {path.resolve() for path in folder.iterdir()} if folder.is_dir() else set()
+        if there & inputs or (there and not job.resume):
+            what = "contains inputs" if there & inputs else "exists and is not empty"
+            raise UsageError(
+                f"'{folder}', where pairs are written, {what}", hint="choose another --output"
+            )
 
 
 def refuse_twins(inputs: Sequence[Path]) -> None:
@@ -200,17 +216,22 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
             f"'{path}' is not the picture that '{record_file}' was made from",
             hint="its sha256 differs; give the right picture as INPUT",
         )
-    with _one_thread():
-        if record.frames is None:
-            picture = _read_sharp(path)
-            sharp = _cut(picture.pixels, size, patch, recipe)
-            blurred, reference = sharp, None
-        else:
-            frames = [
-                frame for n, frame in enumerate(read_frames(path)) if n in range(*record.frames)
-            ]
-            blurred, reference = _expose(frames, size, patch, recipe)
-        degraded, _ = _degrade(blurred, reference, record.parameters, recipe, "cpu")
+    try:
+        with _one_thread():
+            if record.frames is None:
+                picture = _read_sharp(path)
+                sharp = _cut(picture.pixels, size, patch, recipe)
+                blurred, reference = sharp, None
+            else:
+                frames = [
+                    frame for n, frame in enumerate(read_frames(path)) if n in range(*record.frames)
+                ]
+                blurred, reference = _expose(frames, size, patch, recipe)
+            degraded, _ = _degrade(blurred, reference, record.parameters, recipe, "cpu")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"'{record_file}' has values that cannot be replayed: {first_line(error)}"
+        ) from error
     _write(output, degraded, recipe.bits)
 
 
@@ -244,7 +265,14 @@ def _still(job: DegradeJob, index: int) -> Made:
     sharp = _read_sharp(source)
     digest = sha256(source)
     done = Made(source)
-    for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
+    views = _views(job, index, sharp.pixels)
+    if not views and recipe.patches is not None:
+        height, width = sharp.size
+        raise PictureError(
+            f"'{source}' ({width}x{height}) gives no patch of {recipe.patches.side} px with detail",
+            hint="give larger pictures, or leave it out",
+        )
+    for n, (size, patch) in enumerate(views):
         pixels = _cut(sharp.pixels, size, patch, recipe)
         place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):

@@ -22,7 +22,10 @@ LARGEST = 2**30  # most values of an array; the published ones have 0.4 * 10^9
 def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
     """Return the files of the frames in order, else the `.mat` file with all of them, else none."""
     name = f"{VARIABLE}{picture}_{path}"
-    frames = sorted(folder.rglob(f"{name}_*.png"), key=_number)
+    found = (
+        path for path in folder.rglob(f"{name}_*.png") if path.stem[len(name) + 1 :].isdecimal()
+    )
+    frames = sorted(found, key=_number)
     kept = [frame for frame in frames if _number(frame) != BROKEN.get((picture, path))]
     return kept or sorted(folder.rglob(f"{name}.mat"))[:1]
 

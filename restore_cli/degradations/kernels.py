@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -81,6 +82,9 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(kernel[:side, :side] / kernel[:side, :side].sum())
 
 
+_BROKEN = (OSError, ValueError, EOFError, TypeError, MemoryError, SyntaxError, NotImplementedError)
+
+
 def read_kernel(path: Path) -> np.ndarray:
     """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
 
@@ -93,7 +97,7 @@ def read_kernel(path: Path) -> np.ndarray:
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
         kernel = _read_picture(path) if picture else _read_numbers(path)
-    except (OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (*_BROKEN, TokenError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
     if kernel.ndim != 2 or min(kernel.shape) < 1:
@@ -115,7 +119,10 @@ def read_kernel(path: Path) -> np.ndarray:
 
 def _read_numbers(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+        values = np.load(path, allow_pickle=False)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+            raise ValueError("it does not contain a matrix of real numbers")
+        return np.asarray(values, np.float64)
     try:
         from scipy.io import loadmat  # noqa: PLC0415  only for .mat
         from scipy.io.matlab import MatReadError  # noqa: PLC0415

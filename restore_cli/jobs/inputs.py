@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from glob import has_magic, iglob
+from glob import has_magic
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError
@@ -134,8 +134,12 @@ def _glob(given: Path) -> Iterator[Source]:
     if not has_magic(str(pattern)):
         raise NoInputError(f"no such file or folder: '{given}'")
     asked = any(is_hidden(part) for part in pattern.parts)
-    names = iglob(str(pattern), root_dir=root, recursive=True, include_hidden=asked)  # noqa: PTH207
-    matches = [Path(name) for name in names]
+    # Not glob.iglob, which follows links to folders: two links to their own folder never end.
+    below = pattern / "*" if pattern.name == "**" else pattern
+    try:
+        matches = [path.relative_to(root) for path in root.glob(str(below))]
+    except (ValueError, NotImplementedError) as error:
+        raise UsageError(f"'{given}' is not a pattern: {error}", hint="`**` is a folder") from error
     sources = [
         Source(root / match, match.parent)
         for match in sorted(matches, key=by_number)

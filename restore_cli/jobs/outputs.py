@@ -122,11 +122,17 @@ def refuse_unknown_suffix(text: str) -> None:
     """Refuse a new name with an unknown suffix, which would become a folder.
 
     Raises:
-        UsageError: the suffix looks like a format but is not known, e.g. `sharp.jepg`.
+        UsageError: the suffix looks like a format but is not known, e.g. `sharp.jepg`; or a new
+            folder has the suffix of a file, e.g. `sharp.png/`.
     """
+    if text.endswith(("/", os.sep)) and is_file_name(Path(text)):
+        raise UsageError(
+            f"--output '{text}' is a folder with the suffix of a file",
+            hint="remove the slash, or make the folder first",
+        )
     suffix, known = Path(text).suffix.lower(), {*SUFFIXES, *CONTAINERS}
     named = {*known, *OTHER_SUFFIXES, *READ_ONLY, *VIDEO_SUFFIXES}  # have their own messages
-    if text.endswith(("/", os.sep)) or is_template(Path(text)) or suffix in named:
+    if text.endswith(("/", os.sep)) or is_template(Path(suffix)) or suffix in named:
         return
     if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
         near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)

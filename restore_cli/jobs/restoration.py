@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import PurePath
 
 from torch import Tensor
 
-from restore_cli.errors import DeviceError
+from restore_cli.errors import DeviceError, PictureError
 from restore_cli.image import Picture, decode, encode
 from restore_cli.image.writing import refuse_impossible, stored_depth
 from restore_cli.inference.memory import is_out_of_memory
@@ -24,6 +25,7 @@ from restore_cli.jobs.preflight import remarks
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
 from restore_cli.version import __version__
+from restore_cli.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,11 @@ class Restoration:
         how, scale = self.request.processing, self.pipeline.scale
         with memory_errors(name):
             most = self.request.selection.max_pixels
-            picture = decode(data, name, max_pixels=most, icc=how.icc)
+            try:
+                picture = decode(data, name, max_pixels=most, icc=how.icc)
+            except (struct.error, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                # Whatever a hostile header breaks, the batch goes on.
+                raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
             if how.alpha == "drop":
                 picture = replace(picture, alpha=None)
             height, width = how.output_size(*picture.size, scale)

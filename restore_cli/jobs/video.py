@@ -113,6 +113,7 @@ class _Copy:
         frame, self._colours, self._turn = first
         self._av, self._reader, self._writer = av, reader, writer
         self._stage = stage
+        self._first = (frame.width, frame.height)
         self._source = reader.streams.video[0]
         self._source.thread_count = 1  # decoding must not fight the network for the cores
         self.notes = remarks(frame, self._source, self._colours, self._turn)
@@ -273,6 +274,12 @@ class _Copy:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
+        if self._first != (frame.width, frame.height):
+            raise PictureError(
+                f"'{self._reader.name}': frame {number} is {frame.width}x{frame.height}, but the "
+                f"frames before are {self._first[0]}x{self._first[1]}",
+                hint="split the video where its size changes",
+            )
         seen = frame
         if not frame.format.is_rgb:
             seen = frame.reformat(

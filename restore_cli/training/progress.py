@@ -86,7 +86,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, first: int) -> None:
         self.path = path
-        kept = path.read_text("utf-8").splitlines() if path.exists() and first else []
+        kept = path.read_text("utf-8", "replace").splitlines() if path.exists() and first else []
         with write_then_rename(path) as temporary:
             whole = [line for line in kept if _step(line) <= first]
             temporary.write_text("".join(line + "\n" for line in whole), "utf-8")

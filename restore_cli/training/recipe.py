@@ -267,7 +267,7 @@ class TrainingRecipe(Record):
     mixture: list[MixturePart] = []
     pool: PoolShape = PoolShape()
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     initialisation: Literal["torch", "he"] = "torch"
     margin: Annotated[int, Field(ge=0)] = 8
     halve: Annotated[float, Field(ge=0, le=1)] = 0.3

@@ -192,7 +192,7 @@ def remove(source: str) -> int:
         )
     try:
         cache = scan_cache_dir()
-    except CacheNotFound:
+    except (CacheNotFound, ValueError):  # the latter if it is a file
         repositories = []
     else:
         repositories = [repo for repo in cache.repos if repo.repo_id == match["repo"]]

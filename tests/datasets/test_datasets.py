@@ -78,11 +78,12 @@ def test_layouts(tmp_path, name):
     assert all(sample.degraded != sample.references[0] for sample in samples)
 
 
-def test_realblur_reads_its_list(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_realblur_reads_its_list(tmp_path, encoding):
     folder = "RealBlur-J_ECC/scene244_reflect"
     tree(tmp_path, [f"{folder}/blur/blur_1.png", f"{folder}/gt/gt_1.png"])
     line = f"{folder}/gt/gt_1.png {folder}/blur/blur_1.png\n"
-    (tmp_path / "RealBlur_J_test_list.txt").write_text(line)
+    (tmp_path / "RealBlur_J_test_list.txt").write_text(f"{line}\u00e9\n", encoding)
     samples = find_samples(DATASETS["realblur-j"], tmp_path)
     assert [sample.name for sample in samples] == ["scene244_reflect_blur_1"]
     with pytest.raises(NoInputError, match="has no pictures of dataset 'realblur-r'"):
@@ -102,7 +103,8 @@ def test_the_prepared_val300s(tmp_path):
 
 
 def test_kohler_leaves_the_broken_frame_out(tmp_path):
-    samples = find_samples(DATASETS["kohler"], tree(tmp_path, TREES["kohler"][0]))
+    names = [*TREES["kohler"][0], "GroundTruth1_3_1 - Copy.png"]
+    samples = find_samples(DATASETS["kohler"], tree(tmp_path, names))
     assert [path.name for path in samples[0].references] == [
         "GroundTruth1_3_1.png",
         "GroundTruth1_3_2.png",

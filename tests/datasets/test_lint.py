@@ -35,6 +35,17 @@ def kinds(folder):
     return sorted((f.kind, f.path.relative_to(folder).as_posix()) for f in check_pairs(folder))
 
 
+def test_broken_and_tiny_pairs(tmp_path):
+    for side in ("lr", "hr"):
+        (tmp_path / side).mkdir()
+        for n, size in enumerate([(1, 1), (16, 1)]):
+            Image.new("RGB", size).save(tmp_path / side / f"tiny{n}.png")
+        np.save(tmp_path / side / "good.npy", np.zeros((16, 16, 3), np.float32))
+    np.save(tmp_path / "hr" / "cube.npy", np.zeros((1, 3, 16, 16), np.float32))
+    np.save(tmp_path / "lr" / "cube.npy", np.full((16, 16, 3), np.nan, np.float32))
+    assert kinds(tmp_path) == [("unreadable", "hr/cube.npy"), ("unreadable", "lr/cube.npy")]
+
+
 @pytest.mark.slow
 def test_what_degrade_makes_is_right(tmp_path):
     assert kinds(dataset(tmp_path / "a", count=8)) == []

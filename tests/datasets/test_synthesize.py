@@ -84,11 +84,37 @@ def test_a_record_makes_the_picture_again(tmp_path, recipe):
         replay(records[0], tmp_path / f"more{suffix}", tmp_path / "other.png")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": {}}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": {}}', "[" * 100_000])
 def test_broken_records(tmp_path, content):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(UsageError, match="not a record of a pair"):
         replay(tmp_path / "r.json", tmp_path / "o.png")
+
+
+@pytest.mark.parametrize(("key", "value"), [("steps", {}), ("size", "x")])
+def test_records_with_wrong_values(tmp_path, key, value):
+    run(job(tmp_path, "shake"))
+    path = tmp_path / "out/records/lr/0.json"
+    record = json.loads(path.read_text())
+    changed = [one | {"drawn": value} for one in record["steps"]] if key == "steps" else value
+    path.write_text(json.dumps(record | {key: changed}))
+    with pytest.raises(UsageError, match=r"'.*0.json' (has values that|is not a record)"):
+        replay(path, tmp_path / "o.png")
+
+
+def test_inputs_and_other_files_are_never_overwritten(tmp_path):
+    (tmp_path / "hr").mkdir()
+    source = photo(tmp_path / "hr" / "0.png")
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="hr', where pairs are written, contains inputs"):
+            plan_pairs(job(tmp_path, inputs=[source], output=tmp_path, resume=resume))
+    with pytest.raises(UsageError, match="hr', where pairs are written, exists and is not empty"):
+        plan_pairs(job(tmp_path, inputs=[photo(tmp_path / "0.png")], output=tmp_path))
+
+
+def test_a_picture_without_patches_is_an_error(tmp_path):
+    (made,) = make_pairs(job(tmp_path, "gfn", [photo(tmp_path / "a.png")]))
+    assert "(128x96) gives no patch of 256 px" in str(made.error)
 
 
 def test_resuming_makes_only_what_is_missing(tmp_path):

@@ -123,6 +123,14 @@ def test_impossible_kernels_are_refused(tmp_path, kernel, message):
 
 
 def test_files_that_are_no_kernels(tmp_path):
+    np.save(tmp_path / "complex.npy", np.full((1, 1), 1 + 1j))
+    np.save(tmp_path / "structured.npy", np.zeros((1, 1), [("a", "f4")]))
+    np.save(tmp_path / "broken.npy", np.ones((1, 1)))
+    data = (tmp_path / "broken.npy").read_bytes()
+    (tmp_path / "broken.npy").write_bytes(data.replace(b"(1, 1)", b"(1, (("))
+    for name in ("complex.npy", "structured.npy", "broken.npy"):
+        with pytest.raises(UsageError, match=f"cannot read the kernel '.*{name}'"):
+            read_kernel(tmp_path / name)
     for name in ("k.npy", "k.mat", "k.png", "absent.npy"):
         if name != "absent.npy":
             (tmp_path / name).write_text("no kernel")

@@ -38,6 +38,10 @@ def test_folders_and_trees(tree):
 
 
 def test_loops_of_links_end(tree):
+    for name in ("x", "y"):
+        (tree / "sub" / name).symlink_to(tree / "sub")
+    assert names(found_in(tree / "**/*.png"), tree) == ["a.png", "sub/a.png"]
+    assert names(found_in(tree / "sub/**"), tree) == ["sub/a.png", "sub/deep/c.tiff"]
     (tree / "sub/loop").symlink_to(tree)
     (tree / "self.png").symlink_to(tree / "self.png")
     assert len(found_in(tree, recursive=True)) == 4

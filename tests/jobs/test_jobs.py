@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.image import read_image
+from restore_cli.image import decode, read_image
 from restore_cli.inference.restorer import Restorer
+from restore_cli.jobs import restoration
 from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
@@ -186,6 +188,21 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path, pipeline):
     assert [outcome.status for outcome in outcomes] == ["restored", "failed", "restored"]
     assert "b.png" in str(outcomes[1].error)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x4.png", "c_x4.png"]
+
+
+def test_no_kind_of_broken_header_stops_the_others(tmp_path, pipeline, monkeypatch):
+    for name in ("a", "b"):
+        make(tmp_path / f"in/{name}.png")
+
+    def strict(data, name, **options):
+        if name.endswith("a.png"):
+            raise struct.error("unpack requires a buffer of 8 bytes")
+        return decode(data, name, **options)
+
+    monkeypatch.setattr(restoration, "decode", strict)
+    outcomes = outcomes_of(request(tmp_path / "in", output=tmp_path / "out"), pipeline)
+    assert [outcome.status for outcome in outcomes] == ["failed", "restored"]
+    assert "a.png': unpack requires a buffer" in str(outcomes[0].error)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])

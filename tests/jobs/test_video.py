@@ -241,6 +241,16 @@ def test_display_matrices_are_applied_whole(tmp_path, matrix):
     assert "angle" not in said
 
 
+def test_a_size_that_changes_is_refused(tmp_path):
+    parts = [make(tmp_path / f"{n}.h264", [corner(24 * n, 32 * n)] * 2) for n in (1, 2)]
+    (tmp_path / "a.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
+    target = tmp_path / "out.mkv"
+    done = restore("image", tmp_path / "a.h264", "--model", "bicubic", "-x1", "-o", target)
+    assert done.exit_code == 1
+    assert "frame 2 is 64x48, but the frames before are 32x24" in done.stderr
+    assert not target.exists()
+
+
 def test_other_angles_are_announced(tmp_path):
     source = make(tmp_path / "a.mp4", [corner()])
     data = bytearray(source.read_bytes())

@@ -190,6 +190,7 @@ def test_ablations_train_a_step(name):
             "keep_optimizer also keeps",
         ),
         ({"phases": [PHASE | {"schedule": {"kind": "linear"}}]}, "schedule"),
+        ({"seed": 2**63}, "seed"),
         ({"config": None}, "model and config must be given together"),
     ],
 )
@@ -198,6 +199,13 @@ def test_broken_recipes_are_refused(tmp_path, change, message):
     text = "\n".join(f"{key} = {inline(value)}" for key, value in values.items())
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(RecipeError, match=message):
+        load_recipe(str(tmp_path / "a.toml"))
+
+
+@pytest.mark.parametrize("text", [f"a = {'[' * 10_000}", f"a = {'1' * 5_000}", "a = b"])
+def test_what_is_no_toml(tmp_path, text):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(RecipeError, match=r"a.toml is not TOML"):
         load_recipe(str(tmp_path / "a.toml"))
 
 

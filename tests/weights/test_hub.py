@@ -210,16 +210,22 @@ def test_what_was_fetched_can_be_removed(hub, client):
     path = Path(client.fetch(commit)[1])
     command = [sys.executable, "-m", "restore_cli", "weights", "remove"]
 
-    def remove(name):
+    def remove(name, settings=None):
         return subprocess.run(
-            [*command, name], capture_output=True, text=True, env=client.settings(), check=False
+            [*command, name],
+            capture_output=True,
+            text=True,
+            env=settings or client.settings(),
+            check=False,
         )
 
     done = remove(f"hf://{REPOSITORY}/{FILE}@{commit}")
     assert done.returncode == 0, done.stderr
     assert "0.1 MB freed" in done.stderr
     assert not path.exists()
-    again = remove(f"hf://{REPOSITORY}/{FILE}@{commit}")
-    assert again.returncode == 4
-    assert "is not in the cache" in again.stderr
+    for cache in (None, __file__):  # a file is no cache either
+        settings = client.settings() | ({"HF_HUB_CACHE": cache} if cache else {})
+        again = remove(f"hf://{REPOSITORY}/{FILE}@{commit}", settings)
+        assert again.returncode == 4
+        assert "is not in the cache" in again.stderr
     assert remove("mprnet-mscam-lite.shake").returncode == 4
