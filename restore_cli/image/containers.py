@@ -6,6 +6,7 @@ truncated parts.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,10 +19,24 @@ _DIRECTORIES = 200
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_NUMBERS = _INTEGERS | {5: "II", 10: "ii", 11: "f", 12: "d"}
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield types and bodies of the chunks of a PNG; the bodies of IDAT are left empty."""
+    for kind, start, stop in _png_places(data):
+        # One IDAT may have hundreds of megabytes, which would be copied at every call.
+        yield kind, b"" if kind == b"IDAT" else data[start:stop]
+
+
+def png_end(data: bytes) -> int:
+    """Return the end of a PNG; other data may follow."""
+    ends = (stop + 4 for kind, _, stop in _png_places(data) if kind == b"IEND")
+    return next(ends, len(data))
+
+
+def _png_places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield types, starts and ends of the bodies of the chunks, to IEND."""
     place = 8
     for _ in range(_MOST * 100):  # IDAT can have many small chunks
         head = data[place : place + 8]
@@ -30,16 +45,17 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if place + 8 + length > len(data):
             return
-        # One IDAT may have hundreds of megabytes, which would be copied at every call.
-        yield kind, b"" if kind == b"IDAT" else data[place + 8 : place + 8 + length]
+        yield kind, place + 8, place + 8 + length
+        if kind == b"IEND":
+            return
         place += 12 + length
 
 
 def is_animated_png(data: bytes) -> bool:
-    """Whether a PNG has an acTL chunk before its pixels, i.e. is an APNG."""
-    for kind, _ in png_chunks(data):
+    """Whether a PNG has an acTL chunk of several frames before its pixels."""
+    for kind, body in png_chunks(data):
         if kind in (b"acTL", b"IDAT"):
-            return kind == b"acTL"
+            return kind == b"acTL" and int.from_bytes(body[:4], "big") > 1
     return False
 
 
@@ -161,6 +177,15 @@ class Directory:
     def integer(self, tag: int, default: int = 0) -> int:
         """Return the first value of an integer tag."""
         return next(iter(self.integers(tag)), default)
+
+    def number(self, tag: int) -> float | None:
+        """Return the first value of a tag of any numeric type; None if it is not a number."""
+        found = self.tags.get(tag)
+        if found is None or found.kind not in _NUMBERS:
+            return None
+        values = struct.unpack_from(f"{self.order}{_NUMBERS[found.kind]}", self.value(tag))
+        over, under = (*values, 1)[:2]
+        return over / under if under and math.isfinite(over) else None
 
 
 POINTERS = (330, 34665, 34853, 40965)  # SubIFDs, EXIF, GPS, Interoperability

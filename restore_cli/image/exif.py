@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import ExifTags
@@ -13,6 +14,7 @@ from restore_cli.image.containers import Directory, first_directory, tiff_direct
 _UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 _ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
+_DENSITIES = (282, 283)  # pixels per unit, horizontally and vertically
 _SIDES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # width, height; of TIFF and of EXIF
 # Owner's name and serial numbers, of EXIF 2.3, of DNG and of Adobe's converter.
 _PRIVATE = frozenset({MAKER_NOTE, GPS_IFD, 42032, 42033, 42037, 50735, 50781, 65000, 65001, 65002})
@@ -59,20 +61,26 @@ def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | No
         return None
     block, order = bytearray(exif), directories[0].order
     removed = _PRIVATE if level == "private" else frozenset()
-    for n, directory in enumerate(directories):
-        preview = n > 0 and not directory.below
-        if (preview and level != "all") or (directory.below == GPS_IFD and GPS_IFD in removed):
-            _blank(block, directory)
-            continue
+    previews = [one for one in directories[1:] if not one.below]
+    gone = [] if level == "all" else list(previews)
+    gone += [one for one in directories if one.below == GPS_IFD and GPS_IFD in removed]
+    kept = [one for one in directories if one not in gone]
+    _blank(block, gone, kept, removed)
+    first = directories[0]
+    if 5 <= first.integer(_ORIENTATION) <= 8 and first.tags.keys() >= set(_DENSITIES):
+        # The picture is turned: horizontal and vertical resolution change places.
+        x, y = (first.tags[tag].entry + 2 for tag in _DENSITIES)
+        block[x : x + 10], block[y : y + 10] = block[y : y + 10], block[x : x + 10]
+    for directory in kept:
         for tag, side in _SIDES.items():
-            if tag in directory.tags and not preview:
+            if tag in directory.tags and directory not in previews:
                 _set(block, directory, tag, 4, (width, height)[side])
         if _ORIENTATION in directory.tags:
             _set(block, directory, _ORIENTATION, 3, 1)
         _remove(block, directory, removed)
     if level != "all":
-        (count,) = struct.unpack_from(f"{order}H", block, directories[0].offset)
-        place = directories[0].offset + 2 + 12 * count
+        (count,) = struct.unpack_from(f"{order}H", block, first.offset)
+        place = first.offset + 2 + 12 * count
         block[place : place + 4] = bytes(len(block[place : place + 4]))
     return bytes(block)
 
@@ -86,14 +94,34 @@ def _set(block: bytearray, directory: Directory, tag: int, kind: int, value: int
     ).ljust(4, b"\0")
 
 
-def _blank(block: bytearray, directory: Directory) -> None:
-    """Overwrite the values of a directory, so that they cannot be recovered from the file."""
-    start = directory.integer(_PREVIEW_AT)
-    length = directory.integer(_PREVIEW_BYTES)
-    places = [(tag.start, tag.size) for tag in directory.tags.values()] + [(start, length)]
-    for place, size in places:
-        if place >= 8:
-            block[place : place + size] = bytes(len(block[place : place + size]))
+def _blank(
+    block: bytearray, gone: list[Directory], kept: list[Directory], removed: frozenset[int]
+) -> None:
+    """Overwrite the values of directories, so that they cannot be recovered from the file.
+
+    Some programs store equal values once: bytes that a tag uses which is kept are left.
+    """
+    before = bytes(block)
+    spans = [(tag.start, tag.size) for one in gone for tag in one.tags.values()]
+    spans += [(one.integer(_PREVIEW_AT), one.integer(_PREVIEW_BYTES)) for one in gone]
+    for span in _disjoint(spans):
+        block[span] = bytes(len(block[span]))
+    tags = [tag for one in kept for n, tag in one.tags.items() if n not in removed]
+    spans = [(one.offset, 2) for one in kept] + [(tag.entry, 12) for tag in tags]
+    for span in _disjoint(spans + [(tag.start, tag.size) for tag in tags]):
+        block[span] = before[span]
+
+
+def _disjoint(spans: list[tuple[int, int]]) -> Iterator[slice]:
+    """Yield every byte of spans (start and length) once, but not the header's.
+
+    Hostile files have thousands of tags that share large values.
+    """
+    reach = 8
+    for start, length in sorted(spans):
+        if start + length > reach:
+            yield slice(max(start, reach), start + length)
+            reach = start + length
 
 
 def _remove(block: bytearray, directory: Directory, removed: frozenset[int]) -> None:
@@ -269,14 +297,10 @@ def orientation_of(block: bytes | None) -> int:
 
 
 def dots_per_inch(block: bytes) -> float | None:
-    """Return the horizontal resolution of an EXIF block or a TIFF; None without a unit."""
+    """Return the larger resolution of an EXIF block or a TIFF; None without a unit."""
     first = first_directory(block)
-    unit, value = first.integer(296, 2), first.value(282)
-    if unit not in (2, 3) or len(value) < 8:
-        return None
-    over, under = struct.unpack(f"{first.order}II", value[:8])
-    inches = 2.54 if unit == 3 else 1.0
-    return over / under * inches if under else None
+    dots = max(first.number(tag) or 0 for tag in _DENSITIES)
+    return {2: 1.0, 3: 2.54}.get(first.integer(296, 2), 0.0) * dots or None
 
 
 def add_to_tiff(data: bytes, tags: Tags) -> bytes:

@@ -11,6 +11,7 @@ from restore_cli.image.containers import (
     jpeg_end,
     jpeg_segments,
     png_chunks,
+    png_end,
     read_heif,
     riff_chunks,
     tiff_directories,
@@ -33,7 +34,7 @@ Item = tuple[str, str]  # kind and name
 # Chunks of PNG that are pixels, or that other entries describe.
 _PNG = frozenset(
     b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
-) | {b"sBIT", b"hIST", b"bKGD"}
+) | {b"sBIT", b"hIST", b"bKGD", b"acTL", b"fcTL"}
 _WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"
 _MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
@@ -54,8 +55,13 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
     if key == "png":
         kinds = {kind for kind, _ in png_chunks(data)}
         found |= {("chunks", kind.decode("latin-1")) for kind in kinds - _PNG}
+        if rest := data[png_end(data) :].strip(b"\0"):
+            found.add(("beside it", f"{len(rest)} bytes after its end"))
     elif key == "jpeg":
         found |= set(_of_jpeg(data))
+        more = any(body.startswith(XMP_MORE) for _, body in jpeg_segments(data))
+        if more and (parts.xmp is None or b"HasExtendedXMP" in parts.xmp):  # it was not merged
+            found.add(("XMP", "(extended, broken)"))
     elif key == "webp":
         kinds = {kind for kind, _ in riff_chunks(data)}
         found |= {("chunks", kind.decode("latin-1").strip()) for kind in kinds - _WEBP}
@@ -75,10 +81,11 @@ def _described(parts: Parts) -> Iterable[Item]:
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
         yield "comment", ""
-    if parts.dpi and round(parts.dpi) != _USUAL:
+    if parts.dpi and abs(parts.dpi - _USUAL) > 0.5:
         yield "resolution", ""
     if parts.aspect is not None:
-        yield "shape of pixels", f"{parts.aspect[0]:g}:{parts.aspect[1]:g}"
+        # Whether wide or high: it is swapped if the picture is turned.
+        yield "shape of pixels", f"{max(parts.aspect) / min(parts.aspect):.3g}:1"
 
 
 def _of_exif(block: bytes | None) -> Iterable[Item]:

@@ -23,6 +23,7 @@ from restore_cli.image.exif import (
     add_to_tiff,
     build_exif,
     edit_exif,
+    orientation_of,
     resolution_block,
     scaled_geo,
     tags_of,
@@ -44,6 +45,7 @@ from restore_cli.image.xmp import (
 MM_PER_INCH = 25.4
 _KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
 _USUAL = (72.0, 72.0)  # dots per inch, written by default since viewers assume it
+_MOST_DPI = 1e6
 _EXIF_ROOM = 65_527  # most bytes of EXIF in a segment of a JPEG
 _LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
 
@@ -58,7 +60,10 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         key: its format.
     """
     parts = read_parts(content, "png" if key in ("bmp", "heic") else key)
-    upright = not header.get_typeof("orientation") or header.get("orientation") == 1
+    orientation = orientation_of(data if key == "tiff" else parts.exif)
+    dpi, aspect = None if parts.aspect else _dpi(header), parts.aspect
+    if orientation >= 5:  # the picture will be turned, and so will be its pixels
+        dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
     # Not by get_fields, which raises if a name is not UTF-8, e.g. of text in a damaged PNG.
     profile = header.get("icc-profile-data") if header.get_typeof("icc-profile-data") else None
     return Metadata(
@@ -67,11 +72,11 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         iptc=parts.iptc,
         photoshop=parts.photoshop,
         icc_profile=profile,
-        dpi=None if parts.aspect else _dpi(header),
-        aspect=parts.aspect,
+        dpi=dpi,
+        aspect=aspect,
         text=tuple(parts.text),
         comment=parts.comment,
-        geo=tuple(parts.geo.items()) if upright else (),  # they refer to rows and columns
+        geo=tuple(parts.geo.items()) if orientation == 1 else (),  # they refer to rows and columns
         size=(header.height, header.width),
         inventory=take(data, key, parts),
     )
@@ -285,6 +290,7 @@ def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
 
 def _dpi(header: Any) -> tuple[float, float] | None:
     unknown = not header.get_typeof("resolution-unit") and abs(header.xres - 1) < 1e-6
-    if unknown or header.xres <= 0 or header.yres <= 0:
-        return None
-    return header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
+    dpi = header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
+    # Others cannot be real, and libvips and EXIF could not hold them.
+    real = all(0 < dots <= _MOST_DPI for dots in dpi)
+    return dpi if real and not unknown else None

@@ -40,7 +40,8 @@ class Parts:
         comment: comment of a JPEG or a GIF.
         aspect: horizontal and vertical density without a unit; None for square pixels.
         geo: tags of GeoTIFF.
-        dpi: horizontal resolution in dots per inch; None if it is not stated.
+        dpi: the larger resolution in dots per inch, which stays so if the picture is turned;
+            None if it is not stated.
     """
 
     exif: bytes | None = None
@@ -77,7 +78,7 @@ def _png(parts: Parts, data: bytes) -> None:
         elif kind == b"pHYs" and len(body) == 9:
             across, down = struct.unpack(">II", body[:8])
             parts.aspect = None if body[8] else _aspect(across, down)
-            parts.dpi = across * 0.0254 if body[8] == 1 else None
+            parts.dpi = max(across, down) * 0.0254 if body[8] == 1 else None
 
 
 def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
@@ -131,7 +132,7 @@ def _unhexed(value: bytes) -> bytes | None:
 
 def _jpeg(parts: Parts, data: bytes) -> None:
     blocks, segments = b"", b""
-    packets = []
+    packets, comments = [], []
     for marker, body in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             blocks += body[6:]  # several segments contain one large block
@@ -139,12 +140,13 @@ def _jpeg(parts: Parts, data: bytes) -> None:
             packets.append(body)
         elif marker == 0xED and body.startswith(PHOTOSHOP):
             segments += body[len(PHOTOSHOP) :]
-        elif marker == 0xFE and parts.comment is None:
-            parts.comment = body
+        elif marker == 0xFE:
+            comments.append(body)
         elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             across, down = struct.unpack(">HH", body[8:12])
             parts.aspect = None if body[7] else _aspect(across, down)
-            parts.dpi = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * across or None
+            parts.dpi = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * max(across, down) or None
+    parts.comment = b"\n".join(comments) if comments else None
     parts.exif = blocks or None
     parts.xmp = packet_of_jpeg(packets)
     parts.iptc, parts.photoshop = split_photoshop(segments)
@@ -176,11 +178,8 @@ def _tiff(parts: Parts, data: bytes) -> None:
     parts.iptc = records or split_photoshop(first.value(_PHOTOSHOP_TAG))[0]
     parts.geo = geo_tags(data)
     parts.dpi = dots_per_inch(data)
-    if first.integer(296, 2) == 1 and 282 in first.tags and 283 in first.tags:
-        order = first.order
-        x, y = (struct.unpack(f"{order}II", first.value(tag)[:8]) for tag in (282, 283))
-        if x[1] and y[1]:
-            parts.aspect = _aspect(x[0] / x[1], y[0] / y[1])
+    if first.integer(296, 2) == 1:
+        parts.aspect = _aspect(first.number(282) or 0, first.number(283) or 0)
 
 
 def _avif(parts: Parts, data: bytes) -> None:
@@ -197,7 +196,8 @@ def _gif(parts: Parts, data: bytes) -> None:
 
 def _aspect(across: float, down: float) -> tuple[float, float] | None:
     """Return horizontal and vertical density; None if pixels are square or nothing is stated."""
-    if across <= 0 or down <= 0 or across == down:
+    low, high = sorted((across, down))
+    if not 1e-10 < low < high < 1e12:  # others cannot be real
         return None
     return across, down
 

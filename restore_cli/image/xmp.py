@@ -15,6 +15,8 @@ XMP_KEYWORD = "XML:com.adobe.xmp"  # keyword of the text chunk in a PNG
 XMP_HEAD, XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XAP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
+_EXTENDED = f"{{{_NOTE}}}HasExtendedXMP"
+_SYNTAX = (f"{{{RDF}}}", "{http://www.w3.org/XML/1998/namespace}")  # no properties
 # They describe a video or a gain map beside the picture, which the output does not have.
 _PROMISES = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
@@ -99,16 +101,28 @@ class Packet:
                 yield element
 
     def names(self) -> set[str]:
-        """Return the names of all properties, as {namespace}name."""
+        """Return the names of all properties, as {namespace}name.
+
+        What is inside one that may be removed is not listed, since it goes with it.
+        """
         found: set[str] = set()
+        waiting = list(self.descriptions())
+        while waiting:
+            one = waiting.pop()
+            found.update(one.attrib, (child.tag for child in one))
+            waiting += [child for child in one if not _is_removable(child.tag)]
+        return {name for name in found if not name.startswith(_SYNTAX)}
+
+    def value(self, name: str) -> str:
+        """Return the text of a property; "" if there is none."""
         for one in self.descriptions():
-            found |= {name for name in one.attrib if not name.startswith(f"{{{RDF}}}")}
-            found |= {child.tag for child in one}
-        return found
+            if found := one.get(name) or one.findtext(name):
+                return found.strip()
+        return ""
 
     def remove(self, unwanted: Callable[[str], bool]) -> None:
-        """Remove properties, whether they are attributes or elements."""
-        for one in self.descriptions():
+        """Remove properties at any depth, whether they are attributes or elements."""
+        for one in list(self.root.iter()):
             for name in [name for name in one.attrib if unwanted(name)]:
                 del one.attrib[name]
             one[:] = [child for child in one if not unwanted(child.tag)]
@@ -125,7 +139,7 @@ class Packet:
     def merge(self, other: Packet) -> None:
         """Add the properties of an extended packet."""
         self.rdf.extend(list(other.descriptions()))
-        self.remove(lambda name: name == f"{{{_NOTE}}}HasExtendedXMP")
+        self.remove(lambda name: name == _EXTENDED)
 
     def text(self) -> str:
         """Return the packet as XML, without the wrapper."""
@@ -153,7 +167,7 @@ _register("xmpNote", _NOTE)
 
 def is_promise(name: str) -> bool:
     """Whether a property describes other content of the file, such as a video or a gain map."""
-    return name.removeprefix("{").startswith(_PROMISES) or name == f"{{{_NOTE}}}HasExtendedXMP"
+    return name.removeprefix("{").startswith(_PROMISES) or name == _EXTENDED
 
 
 def is_private_property(name: str) -> bool:
@@ -164,6 +178,10 @@ def is_private_property(name: str) -> bool:
 def is_preview_property(name: str) -> bool:
     """Whether a property is an embedded preview."""
     return name == f"{{{_XAP}}}Thumbnails"
+
+
+def _is_removable(name: str) -> bool:
+    return is_promise(name) or is_private_property(name) or is_preview_property(name)
 
 
 def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Packet:
@@ -203,7 +221,7 @@ def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
     body = packet.text().encode("utf-8", "replace")
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest().upper()
     note = ElementTree.SubElement(first.rdf, f"{{{RDF}}}Description", {f"{{{RDF}}}about": ""})
-    note.set(f"{{{_NOTE}}}HasExtendedXMP", digest)
+    note.set(_EXTENDED, digest)
     parts = [XMP_HEAD + first.packet()]
     for start in range(0, len(body), _PIECE):
         numbers = struct.pack(">II", len(body), start)
@@ -212,20 +230,25 @@ def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
 
 
 def packet_of_jpeg(bodies: list[bytes]) -> bytes | None:
-    """Return the packet in a JPEG's APP1 segments; an extended packet is merged into it."""
+    """Return the packet in a JPEG's APP1 segments; its extended packet is merged into it."""
     main = next((body[len(XMP_HEAD) :] for body in bodies if body.startswith(XMP_HEAD)), None)
-    pieces = sorted(
-        (
-            int.from_bytes(body[len(XMP_MORE) + 36 : len(XMP_MORE) + 40], "big"),
-            body[len(XMP_MORE) + 40 :],
-        )
-        for body in bodies
-        if body.startswith(XMP_MORE)
-    )
-    if main is None or not pieces:
+    pieces: dict[str, dict[int, bytes]] = {}  # by the digest of the packet, then by offset
+    for body in bodies:
+        if body.startswith(XMP_MORE):
+            head, content = body[len(XMP_MORE) :][:40], body[len(XMP_MORE) + 40 :]
+            digest = head[:32].decode("latin-1").upper()
+            pieces.setdefault(digest, {})[int.from_bytes(head[36:], "big")] = content
+    packet = Packet.parse(main) if main is not None and pieces else None
+    if packet is None:
         return main
-    packet, other = Packet.parse(main), Packet.parse(b"".join(piece for _, piece in pieces))
-    if packet is None or other is None:
+    named = packet.value(_EXTENDED).upper()
+    if not named and len(pieces) == 1:
+        (named,) = pieces
+    whole = bytearray()
+    for offset, content in sorted(pieces.get(named, {}).items()):
+        if offset == len(whole):  # else a piece is missing, and the rest cannot be parsed
+            whole += content
+    if (other := Packet.parse(bytes(whole))) is None:
         return main
     packet.merge(other)
     return packet.packet()

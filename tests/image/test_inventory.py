@@ -12,13 +12,10 @@ from files import jpeg, values
 from PIL import Image, ImageOps
 from tiffs import grey, long, short, text, tiff
 
+from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, encode
-from restore_cli.image.containers import (
-    jpeg_segment,
-    png_chunk,
-    tiff_directories,
-)
-from restore_cli.image.exif import geo_tags
+from restore_cli.image.containers import first_directory, jpeg_segment, png_chunk, tiff_directories
+from restore_cli.image.exif import edit_exif, geo_tags
 from restore_cli.image.inventory import lost, take
 from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
 from restore_cli.image.parts import read_parts
@@ -147,6 +144,31 @@ def test_private_is_private():
         assert notes == ()
 
 
+def test_private_properties_inside_others_are_left_out():
+    inner = "<exif:GPSLatitude>52,31N</exif:GPSLatitude><dc:source>s</dc:source>"
+    item = f'<rdf:li rdf:parseType="Resource">{inner}</rdf:li>'
+    data = with_segments(
+        (0xE1, XMP_HEAD + packet(f"<dc:place><rdf:Bag>{item}</rdf:Bag></dc:place>"))
+    )
+    for level in ("standard", "private"):
+        made, notes = written(data, "jpeg", level=level)
+        assert notes == ()
+        assert (b"52,31N" in made) == (level == "standard")
+        assert {("XMP", "place"), ("XMP", "source")} <= take(made, "jpeg")
+
+
+def test_a_preview_that_shares_values_with_the_picture():
+    shared = block(t271=text("ACME CAMERA"), t282=(5, struct.pack("<2I", 300, 1)))
+    first = first_directory(shared)
+    make = struct.pack("<HHII", 271, 2, 12, first.tags[271].start)
+    tags = make + struct.pack("<HHII", 513, 4, 1, 8) + struct.pack("<HHII", 514, 4, 1, 1 << 30)
+    following = first.offset + 2 + 12 * len(first.tags)
+    exif = bytearray(shared + struct.pack("<H", 3) + tags + bytes(4))
+    exif[following : following + 4] = struct.pack("<I", len(shared))
+    kept = first_directory(edit_exif(bytes(exif), level="standard", width=1, height=1))
+    assert (kept.value(271), kept.number(282)) == (b"ACME CAMERA\0", 300)
+
+
 def png_with(*chunks, late=False):
     buffer = io.BytesIO()
     Image.fromarray(values(3, height=16, width=24)).save(buffer, "PNG")
@@ -183,6 +205,22 @@ def test_chunks_that_are_not_known_are_announced():
     data = png_with((b"tIME", bytes(7)), (b"vpAg", bytes(9)), (b"caBX", bytes(4)))
     _, notes = written(data, "png")
     assert notes == ("left out: chunks caBX, tIME, vpAg",)
+
+
+def test_what_follows_a_png_is_announced():
+    assert written(png_with() + b"PK\3\4more", "png")[1] == ("left out: 8 bytes after its end",)
+
+
+def test_an_animation_of_one_frame_is_a_picture():
+    frame = (b"fcTL", struct.pack(">5I2H2B", 0, 24, 16, 0, 0, 1, 10, 0, 0))
+    assert written(png_with((b"acTL", struct.pack(">II", 1, 0)), frame), "png")[1] == ()
+    with pytest.raises(PictureError, match="several"):
+        decode(png_with((b"acTL", struct.pack(">II", 2, 0)), frame), "a.png")
+
+
+def test_all_comments_are_kept():
+    made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
+    assert (read_parts(made, "jpeg").comment, notes) == (b"first\nsecond", ())
 
 
 # IPTC ------------------------------------------------------------------------------------------
@@ -277,6 +315,23 @@ def test_extended_xmp(key):
     assert ("XMP", "description") in take(again, "jpeg")
 
 
+def test_extended_xmp_of_another_packet_is_not_mixed():
+    def piece(digest, start, body):
+        return 0xE1, XMP_MORE + digest * 32 + struct.pack(">II", len(more), start) + body
+
+    more = packet("<dc:description>" + "x" * 200 + "</dc:description>")
+    note = 'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP='
+    main = (0xE1, XMP_HEAD + packet("<dc:title>t</dc:title>", f'{note}"{"A" * 32}"'))
+    stale = piece(b"B", 0, packet("<dc:rights>r</dc:rights>"))
+    made, notes = written(with_segments(main, stale, piece(b"A", 0, more)), "jpeg")
+    names = {name for kind, name in take(made, "jpeg") if kind == "XMP"}
+    assert (names, notes) == ({"title", "description"}, ())
+    for broken in ([], [piece(b"A", 300, more[300:])]):
+        made, notes = written(with_segments(main, stale, *broken), "jpeg")
+        assert ("XMP", "title") in take(made, "jpeg")
+        assert notes == ("left out: XMP (extended, broken)",)
+
+
 def test_what_is_promised_and_not_there_is_stripped():
     xmp = packet(
         "<dc:title>t</dc:title>",
@@ -315,6 +370,36 @@ def test_shape_of_pixels_without_a_unit(key):
         else:
             assert notes == ()
             assert read_parts(made, key).aspect == (2, 1)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(3, "H"), (10, "ii"), (11, "f"), (12, "d")])
+def test_shape_of_pixels_as_numbers_of_every_type(kind, code):
+    two, one = ((kind, struct.pack(f"<{code}", *(n, 1)[: len(code)])) for n in (2, 1))
+    data = tiff([grey(8, 6, t282=two, t283=one, t296=short(1))], pixels=bytes(48))
+    assert read_parts(data, "tiff").aspect == (2, 1)
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_resolutions_that_cannot_be_real_are_announced(key, capfd):
+    data = png_with((b"pHYs", struct.pack(">IIB", 2**32 - 1, 2**32 - 1, 1)))
+    assert written(data, key)[1] == ("left out: resolution",)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("key", ["png", "jpeg", "tiff"])
+@pytest.mark.parametrize(("unit", "x", "y"), [(0, 2, 1), (1, 200, 100), (1, 100, 72)])
+def test_shape_of_pixels_is_turned_with_the_picture(key, unit, x, y):
+    exif = block(t282=(5, struct.pack("<2I", x, 1)), t283=(5, struct.pack("<2I", y, 1)))
+    data = with_segments((0xE1, b"Exif\0\0" + exif))
+    place = data.index(b"JFIF\0") + 7
+    data = data[:place] + struct.pack(">BHH", unit, x, y) + data[place + 5 :]
+    made, notes = written(data, key)
+    metadata = decode(made, "out").metadata
+    assert (metadata.dpi if unit else metadata.aspect) == pytest.approx((y, x), abs=0.1)
+    assert notes == (("left out: EXIF MakerNote",) if key == "tiff" else ())
+    if key != "tiff":
+        first = first_directory(metadata.exif)
+        assert (first.number(282), first.number(283)) == (y, x)
 
 
 def geo(raster=1, **others):

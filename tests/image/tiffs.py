@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 12: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}
 
 
 def tiff(directories, *, order="<", pixels=b""):
