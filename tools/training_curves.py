@@ -15,7 +15,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 UNIT = 64**2  # patches are counted in patches of 64x64
-NETWORKS = ("attentive-deblur", "msan", "mprnet-mscam")  # first cells of their rows
+# First cells of their rows.
+NETWORKS = ("attentive-deblur", "msan", "mprnet-mscam", "gfn", "moadg")
 Point = tuple[float, float]
 
 
@@ -52,12 +53,15 @@ RUNS = (
     Run("mprnet-mscam (x4)", "2026-11-26: real pairs", CROPS, 8 * 64**2, NETWORKS[2]),
     Run("attentive-deblur (x1)", "2026-11-26: real pairs", CROPS, 8 * 128**2, NETWORKS[0]),
     Run("msan (x1)", "2026-11-26: real pairs", CROPS, 8 * 128**2, NETWORKS[1]),
+    Run("gfn (x4)", "2026-11-27: two stages", CROPS, 8 * 64**2, NETWORKS[3]),
+    Run("moadg (x4)", "2026-11-27: two stages", CROPS, 8 * 64**2, NETWORKS[4]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: 900 steps", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: the module alone", SETS, 5 * 64**2),
     Run("maxim-mscam", "2026-11-26: the fourth run", SETS, 128**2),
+    Run("maxim-mscam", "2026-11-27: two stages", SETS, 128**2),
     Run("maxim", "2026-11-26: maxim.motion", X1, (3 * 128**2 + 256**2) // 4),
 )
 
