@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from restore_cli.jobs.outputs import refuse_long, refuse_unwritable
+from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
 from restore_cli.resample import rescale_bicubic
 from restore_cli.wording import first_line
 
@@ -150,20 +149,6 @@ def _refuse_overwriting(job: DegradeJob) -> None:
             raise UsageError(
                 f"'{folder}', where pairs are written, {what}", hint="choose another --output"
             )
-
-
-def refuse_twins(inputs: Sequence[Path]) -> None:
-    """Refuse inputs whose pairs would have the same name.
-
-    Raises:
-        UsageError: two inputs differ only in folder and suffix.
-    """
-    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
-    if twice is not None:
-        raise UsageError(
-            f"two inputs are called '{twice}', but pairs are named after their input",
-            hint="rename one of them",
-        )
 
 
 def _refuse_long(job: DegradeJob) -> None:

@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from unicodedata import normalize
@@ -140,6 +140,20 @@ def refuse_unknown_suffix(text: str) -> None:
         raise UsageError(
             f"--output '{text}': the suffix '{suffix}' is not known",
             hint=f"{guess}For a folder of that name, use '{text}/'",
+        )
+
+
+def refuse_twins(inputs: Sequence[Path]) -> None:
+    """Refuse inputs whose pairs would have the same name.
+
+    Raises:
+        UsageError: two inputs differ only in folder and suffix.
+    """
+    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"two inputs are called '{twice}', but pairs are named after their input",
+            hint="rename one of them",
         )
 
 
