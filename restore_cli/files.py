@@ -1,4 +1,4 @@
-"""Atomic writing of files, and hashing."""
+"""Atomic writing of files, hashing, and arrays of NumPy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Any
 
 from restore_cli.errors import RestoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _DAY = 24 * 3600.0  # seconds
 # The user's umask, since files of `mkstemp` are private. Read once, before threads start: it can be
@@ -96,3 +101,21 @@ def sha256(path: Path) -> str:
     """Return the hex digest of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Read an array of real numbers, of any shape, from a `.npy` file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is broken, or contains something else.
+    """
+    import numpy as np  # noqa: PLC0415  only for these files
+
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (EOFError, TypeError, MemoryError, SyntaxError, TokenError) as error:
+        raise ValueError(f"it is not a valid .npy file: {error}") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise ValueError("it does not contain an array of real numbers")
+    return values

@@ -12,6 +12,7 @@ import numpy as np
 
 from restore_cli.datasets.layouts import KNOWN, Pair, every_folders
 from restore_cli.errors import NoInputError, PictureError
+from restore_cli.files import read_npy
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
@@ -121,19 +122,15 @@ class _Read:
 def _read(path: Path) -> _Read | None:
     try:
         if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-            if (
-                not isinstance(values, np.ndarray)
-                or values.ndim != 3
-                or not np.isfinite(values).all()
-            ):
+            values = read_npy(path)
+            if values.ndim != 3 or not np.isfinite(values).all():
                 return None
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
         pixels = as_float(decode(data, str(path), icc="keep").pixels)
         return _Read(luminance(pixels)[0, 0].numpy() * 255, header.orientation)
-    except (OSError, ValueError, TypeError, MemoryError, PictureError):
+    except (OSError, ValueError, PictureError):
         return None
 
 

@@ -139,16 +139,14 @@ def plan_pairs(job: DegradeJob) -> None:
 
 def _refuse_overwriting(job: DegradeJob) -> None:
     """Refuse folders of pairs that contain inputs or, in a new run, any file."""
-    inputs = {path.resolve() for path in job.inputs}
+    read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
     places = [_place(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
     halves = {half.parent for place in places for half in (place.degraded, place.reference)}
     for folder in sorted(job.output / half for half in halves):
-        there = {path.resolve() for path in folder.iterdir()} if folder.is_dir() else set()
-        if there & inputs or (there and not job.resume):
-            what = "contains inputs" if there & inputs else "exists and is not empty"
-            raise UsageError(
-                f"'{folder}', where pairs are written, {what}", hint="choose another --output"
-            )
+        used = folder.resolve() in read
+        if used or (not job.resume and folder.is_dir() and any(folder.iterdir())):
+            what = "contains inputs" if used else "is not empty"
+            raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
 
 
 def _refuse_long(job: DegradeJob) -> None:
@@ -238,11 +236,21 @@ def _make(job: DegradeJob, index: int) -> Made:
     source = job.inputs[index]
     try:
         with _one_thread():
-            return _average(job, index) if is_sequence(source) else _still(job, index)
+            return _pairs_of(job, index)
     except PictureError as error:
         return Made(source, error=error)
     except OSError as error:
         return Made(source, error=PictureError(f"'{source}': {error.strerror or error}"))
+
+
+def _pairs_of(job: DegradeJob, index: int) -> Made:
+    made = _average(job, index) if is_sequence(job.inputs[index]) else _still(job, index)
+    if job.recipe.patches and not (made.written or made.skipped):
+        raise PictureError(
+            f"'{made.source}' gives no patch of {job.recipe.patches.side} px with detail",
+            hint="give larger pictures, or leave it out",
+        )
+    return made
 
 
 def _still(job: DegradeJob, index: int) -> Made:
@@ -250,14 +258,7 @@ def _still(job: DegradeJob, index: int) -> Made:
     sharp = _read_sharp(source)
     digest = sha256(source)
     done = Made(source)
-    views = _views(job, index, sharp.pixels)
-    if not views and recipe.patches is not None:
-        height, width = sharp.size
-        raise PictureError(
-            f"'{source}' ({width}x{height}) gives no patch of {recipe.patches.side} px with detail",
-            hint="give larger pictures, or leave it out",
-        )
-    for n, (size, patch) in enumerate(views):
+    for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
         place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restore_cli.errors import UsageError
+from restore_cli.files import read_npy
 
 _DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
 _TOLERANCE = 1e-3  # for a kernel's sum, since published kernels are rounded
@@ -82,9 +82,6 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(kernel[:side, :side] / kernel[:side, :side].sum())
 
 
-_BROKEN = (OSError, ValueError, EOFError, TypeError, MemoryError, SyntaxError, NotImplementedError)
-
-
 def read_kernel(path: Path) -> np.ndarray:
     """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
 
@@ -97,7 +94,7 @@ def read_kernel(path: Path) -> np.ndarray:
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
         kernel = _read_picture(path) if picture else _read_numbers(path)
-    except (*_BROKEN, TokenError) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
     if kernel.ndim != 2 or min(kernel.shape) < 1:
@@ -119,10 +116,7 @@ def read_kernel(path: Path) -> np.ndarray:
 
 def _read_numbers(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
-        values = np.load(path, allow_pickle=False)
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-            raise ValueError("it does not contain a matrix of real numbers")
-        return np.asarray(values, np.float64)
+        return np.asarray(read_npy(path), np.float64)
     try:
         from scipy.io import loadmat  # noqa: PLC0415  only for .mat
         from scipy.io.matlab import MatReadError  # noqa: PLC0415

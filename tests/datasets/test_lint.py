@@ -43,7 +43,12 @@ def test_broken_and_tiny_pairs(tmp_path):
         np.save(tmp_path / side / "good.npy", np.zeros((16, 16, 3), np.float32))
     np.save(tmp_path / "hr" / "cube.npy", np.zeros((1, 3, 16, 16), np.float32))
     np.save(tmp_path / "lr" / "cube.npy", np.full((16, 16, 3), np.nan, np.float32))
-    assert kinds(tmp_path) == [("unreadable", "hr/cube.npy"), ("unreadable", "lr/cube.npy")]
+    with (tmp_path / "lr" / "archive.npy").open("wb") as stream:
+        np.savez(stream, a=np.ones((16, 16, 3)))
+    good = (tmp_path / "hr" / "good.npy").read_bytes()
+    (tmp_path / "hr" / "archive.npy").write_bytes(good.replace(b"(16,", b"((("))
+    unreadable = ("hr/archive.npy", "hr/cube.npy", "lr/archive.npy", "lr/cube.npy")
+    assert kinds(tmp_path) == [("unreadable", name) for name in unreadable]
 
 
 @pytest.mark.slow

@@ -106,15 +106,16 @@ def test_inputs_and_other_files_are_never_overwritten(tmp_path):
     (tmp_path / "hr").mkdir()
     source = photo(tmp_path / "hr" / "0.png")
     for resume in (False, True):
-        with pytest.raises(UsageError, match="hr', where pairs are written, contains inputs"):
+        with pytest.raises(UsageError, match="hr' is for pairs, but contains inputs"):
             plan_pairs(job(tmp_path, inputs=[source], output=tmp_path, resume=resume))
-    with pytest.raises(UsageError, match="hr', where pairs are written, exists and is not empty"):
+    with pytest.raises(UsageError, match="hr' is for pairs, but is not empty"):
         plan_pairs(job(tmp_path, inputs=[photo(tmp_path / "0.png")], output=tmp_path))
 
 
 def test_a_picture_without_patches_is_an_error(tmp_path):
-    (made,) = make_pairs(job(tmp_path, "gfn", [photo(tmp_path / "a.png")]))
-    assert "(128x96) gives no patch of 256 px" in str(made.error)
+    inputs = [photo(tmp_path / "a.png"), frames_in(tmp_path / "frames", 20)]
+    for made in make_pairs(job(tmp_path, "gfn", inputs)):
+        assert "gives no patch of 256 px" in str(made.error)
 
 
 def test_resuming_makes_only_what_is_missing(tmp_path):
