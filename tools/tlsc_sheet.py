@@ -16,7 +16,7 @@ from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.weights.store import locate
 
-TILE, OVERLAP, ENLARGED = 288, 96, 20
+TILE, OVERLAP, ENLARGED = 336, 112, 20
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.store import WeightsFile, locate
 
 CPU = torch.device("cpu")
-TILE = 288  # the smallest for an overlap of 96
+TILE = 336  # the smallest for an overlap of 112
 
 
 def restorer(weights=None, network=None, **options) -> Restorer:
