@@ -87,14 +87,18 @@ def degradations(recipe: TrainingRecipe) -> dict[float, DegradationRecipe]:
 
 
 def degrade_photos(root: Path, recipes: list[str], worker: int, workers: int) -> None:
-    """Fill a worker's slots for ever, alternating between the recipes; new photos are noticed."""
+    """Fill a worker's slots until the parent ends, alternating between the recipes."""
     torch.set_num_threads(1)
     rng = np.random.default_rng([1, worker])
     chosen = [load_recipe(name) for name in recipes]
     rings = open_rings(root)
     photos: dict[Path, Pixels] = {}
-    for number in range(10**9):
+    parent = multiprocessing.parent_process()
+    number = -1
+    while parent is None or parent.is_alive():  # a killed parent cannot stop its workers
+        number += 1
         if number % 200 == 0:
+            # Photos that were copied in the meantime are noticed.
             own = sorted((root / "photos").iterdir())[worker::workers]
             photos |= {path: read(path) for path in own if path not in photos}
         recipe = chosen[number % len(chosen)]
