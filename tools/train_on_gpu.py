@@ -339,7 +339,14 @@ def fine_tune(root: Path, recipe_name: str, weights: str, seconds: float, device
     print(weights, f"after {step} steps of {phase.batch}:", check(average.module), flush=True)
 
 
-def export(result: Path, weights: str, target: Path, part: float) -> None:
+def shortened(tensor: Tensor, bits: int) -> Tensor:
+    """Round to float16 with `bits` of its 10 bits of mantissa: each bit less compresses by 6 %."""
+    last = 1 << (10 - bits)
+    pattern = tensor.half().view(torch.int16).int() + last // 2  # carries into the exponent
+    return (pattern & -last).to(torch.int16).view(torch.float16)
+
+
+def export(result: Path, weights: str, target: Path, part: float, bits: int) -> None:
     """Write the mean of a run's result, with weight `part`, and of the weights it started from."""
     loaded = load_network(locate(weights, None))
     before, content = loaded.network.state_dict(), read_checkpoint(locate(weights, None).path)
@@ -352,7 +359,7 @@ def export(result: Path, weights: str, target: Path, part: float) -> None:
     facts = run["facts"] | {"base": base, "mean": part, "version": __version__}
     assert content.header is not None
     header = dataclasses.replace(content.header, provenance=facts)
-    tensors = {name: tensor.half() for name, tensor in (content.tensors | mixed).items()}
+    tensors = {name: shortened(t, bits) for name, t in (content.tensors | mixed).items()}
     write_checkpoint(target, tensors, header)
 
 
@@ -372,12 +379,14 @@ def main() -> None:
     exporting.add_argument("weights")
     exporting.add_argument("target", type=Path)
     exporting.add_argument("--mean", type=float, default=1.0, help="weight of the result")
+    exporting.add_argument("--bits", type=int, default=10, help="of the mantissa")
     training = commands.add_parser("train")
     training.add_argument("root", type=Path)
     training.add_argument("runs", nargs="+", help="RECIPE WEIGHTS SECONDS, repeated")
     arguments = parser.parse_args()
     if arguments.command == "export":
-        export(arguments.result, arguments.weights, arguments.target, arguments.mean)
+        given = arguments.result, arguments.weights, arguments.target
+        export(*given, arguments.mean, arguments.bits)
         return
     if arguments.command == "degrade":
         make_rings(arguments.root, arguments.recipes, arguments.workers, arguments.slots)

@@ -54,6 +54,16 @@ def test_degrades_until_stopped(tool: dict[str, Any], recipe: str) -> None:
         assert tool["degraded_crop"](photo[:, :128], degradation, 32, 16, rng) is None
 
 
+def test_shortened_rounds_the_mantissa(tool: dict[str, Any]) -> None:
+    values = torch.tensor([1.0, -1.0, 0.0, 1 + 1 / 512, 1 + 1 / 1024, -0.3, 6e-8])
+    assert torch.equal(tool["shortened"](values, 10), values.half())
+    short = tool["shortened"](values, 9).float()
+    assert torch.equal(short[:4], values[:4])
+    assert short[4] == 1 + 1 / 512
+    assert (short - values).abs().max() <= 1 / 1024
+    assert not (tool["shortened"](torch.randn(1000), 9).view(torch.int16) & 1).any()
+
+
 @pytest.mark.slow
 def test_trains_and_exports(tool: dict[str, Any], recipe: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
@@ -79,7 +89,7 @@ def test_trains_and_exports(tool: dict[str, Any], recipe: str, tmp_path: Path) -
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
     result = root / "out" / f"{WEIGHTS}.pt"
-    tool["export"](result, WEIGHTS, tmp_path / "new.safetensors", 1.0)
+    tool["export"](result, WEIGHTS, tmp_path / "new.safetensors", 1.0, 10)
 
     before, after = (
         load_network(locate(name, None)) for name in (WEIGHTS, str(tmp_path / "new.safetensors"))
