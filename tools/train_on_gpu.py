@@ -31,17 +31,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from restore_cli.degradations.recipe import DegradationRecipe, degrade, draw, load_degradation
+from restore_cli.files import write_then_rename
+from restore_cli.image import read_rgb8
 from restore_cli.inference.loading import load_network
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise, rounded
-from restore_cli.training.data import Batch, make_targets
+from restore_cli.training.data import Batch, flip_and_rotate, make_targets
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.recipe import TrainingRecipe, load_recipe
 from restore_cli.training.trainer import Execution, Trainer, for_weights, losses
@@ -75,14 +76,14 @@ class Ring:
 
 def read(path: Path) -> Pixels:
     """(3, H, W)."""
-    return np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1))
+    return read_rgb8(path).numpy()
 
 
 def degradations(recipe: TrainingRecipe) -> dict[float, DegradationRecipe]:
     """The degradations of a recipe's photos, by cumulative probability."""
     parts = [part for part in recipe.mixture if part.data == "photos"]
-    ends = np.cumsum([part.probability for part in parts])
-    names = [part.degradation or recipe.degradation for part in parts]
+    ends = np.cumsum([part.probability for part in parts] or [1.0])
+    names = [part.degradation or recipe.degradation for part in parts] or [recipe.degradation]
     return {end / ends[-1]: load_degradation(n) for end, n in zip(ends, names, strict=True)}
 
 
@@ -90,7 +91,7 @@ def degrade_photos(root: Path, recipes: list[str], worker: int, workers: int) ->
     """Fill a worker's slots until the parent ends, alternating between the recipes."""
     torch.set_num_threads(1)
     rng = np.random.default_rng([1, worker])
-    chosen = [load_recipe(name) for name in recipes]
+    chosen = [(recipe.margin, degradations(recipe)) for recipe in map(load_recipe, recipes)]
     rings = open_rings(root)
     photos: dict[Path, Pixels] = {}
     parent = multiprocessing.parent_process()
@@ -101,12 +102,12 @@ def degrade_photos(root: Path, recipes: list[str], worker: int, workers: int) ->
             # Photos that were copied in the meantime are noticed.
             own = sorted((root / "photos").iterdir())[worker::workers]
             photos |= {path: read(path) for path in own if path not in photos}
-        recipe = chosen[number % len(chosen)]
+        margin, parts = chosen[number % len(chosen)]
         place = rng.random()
-        degradation = next(d for end, d in degradations(recipe).items() if place <= end)
+        degradation = next(part for end, part in parts.items() if place <= end)
         ring = rings[degradation.scale]
         photo = list(photos.values())[int(rng.integers(len(photos)))]
-        made = degraded_crop(photo, degradation, ring.degraded.shape[-1], recipe.margin, rng)
+        made = degraded_crop(photo, degradation, ring.degraded.shape[-1], margin, rng)
         if made is not None:
             slot = int(ring.count[worker]) % ring.degraded.shape[1]
             ring.degraded[worker, slot], ring.sharp[worker, slot] = made
@@ -131,10 +132,9 @@ def degraded_crop(
     wanted = (side + 2 * margin) * scale
     top, left = (int(rng.integers(length - wanted + 1)) for length in photo.shape[1:])
     (crop,) = turned([photo[:, top : top + wanted, left : left + wanted]], rng, colours=False)
-    height, width = PICTURE
-    centre = (width / 2 - rng.random() * (width - wanted), height / 2)
-    parameters = draw(degradation, rng, picture=PICTURE, centre=centre)
-    sharp = torch.from_numpy(np.ascontiguousarray(crop))[None].float() / 255
+    y, x = (length / 2 - rng.random() * (length - wanted) for length in PICTURE)
+    parameters = draw(degradation, rng, picture=PICTURE, centre=(x, y))
+    sharp = torch.from_numpy(crop)[None].float() / 255
     with torch.inference_mode():
         pair = degrade(sharp, [parameters], degradation, margin=margin * scale)
     degraded, reference = (rounded(map_[0], 8).numpy() for map_ in pair)
@@ -143,10 +143,9 @@ def degraded_crop(
 
 def turned(maps: list[Pixels], rng: np.random.Generator, *, colours: bool = True) -> list[Pixels]:
     """The maps in one of eight orientations and one of six orders of the colours."""
-    turns, flip = int(rng.integers(4)), rng.random() < 0.5
-    order = rng.permutation(3) if colours else np.arange(3)
-    maps = [np.rot90(map_, turns, (1, 2))[order] for map_ in maps]
-    return [map_[..., ::-1] if flip else map_ for map_ in maps]
+    made = flip_and_rotate([torch.from_numpy(map_) for map_ in maps], rng)
+    order = rng.permutation(3) if colours else slice(None)
+    return [map_.numpy()[order] for map_ in made]
 
 
 def make_rings(root: Path, recipes: list[str], workers: int, slots: int) -> None:
@@ -192,9 +191,9 @@ class Crops(IterableDataset[tuple[Tensor, ...]]):
             yield tuple(torch.from_numpy(np.stack(column)) for column in columns)
 
     def _item(self, ring: Ring, rng: np.random.Generator) -> list[Pixels]:
-        while not ring.count.all():
+        while not (begun := np.flatnonzero(ring.count)).size:
             time.sleep(0.1)
-        worker = int(rng.integers(len(ring.count)))
+        worker = int(rng.choice(begun))
         slot = int(rng.integers(min(int(ring.count[worker]), ring.degraded.shape[1])))
         maps = [ring.degraded[worker, slot], ring.sharp[worker, slot]]
         return turned(_cut(maps, [1, self.scale], self.patch, rng), rng)
@@ -316,7 +315,8 @@ def fine_tune(root: Path, recipe_name: str, weights: str, seconds: float, device
         target = root / "out" / f"{weights}.pt"
         target.parent.mkdir(exist_ok=True)
         facts = {"recipe_name": recipe_name, "steps": step, "patches": step * phase.batch}
-        torch.save({"tensors": tensors, "facts": facts}, target)
+        with write_then_rename(target) as temporary:
+            torch.save({"tensors": tensors, "facts": facts}, temporary)
 
     step, total = 0, torch.zeros((), device=device)
     begun = saved = logged = time.monotonic()
@@ -364,7 +364,7 @@ def export(result: Path, weights: str, target: Path, part: float, bits: int) -> 
 
 
 def main() -> None:
-    """Degrade or train, as the command line says."""
+    """Run the command that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -385,8 +385,8 @@ def main() -> None:
     training.add_argument("runs", nargs="+", help="RECIPE WEIGHTS SECONDS, repeated")
     arguments = parser.parse_args()
     if arguments.command == "export":
-        given = arguments.result, arguments.weights, arguments.target
-        export(*given, arguments.mean, arguments.bits)
+        paths = arguments.result, arguments.weights, arguments.target
+        export(*paths, arguments.mean, arguments.bits)
         return
     if arguments.command == "degrade":
         make_rings(arguments.root, arguments.recipes, arguments.workers, arguments.slots)

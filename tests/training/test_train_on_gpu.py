@@ -42,7 +42,7 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_degrades_until_stopped(tool: dict[str, Any], recipe: str) -> None:
+def test_every_part_of_the_mixture_is_degraded(tool: dict[str, Any], recipe: str) -> None:
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (3, 200, 170), np.uint8)
     chosen = tool["degradations"](load_recipe(recipe))
