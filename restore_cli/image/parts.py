@@ -192,6 +192,10 @@ def _avif(parts: Parts, data: bytes) -> None:
 def _gif(parts: Parts, data: bytes) -> None:
     with suppressed(), by_pillow(data, "GIF") as image:
         parts.comment = image.info.get("comment")
+    _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
+    packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
+    if found and trailer:
+        parts.xmp = packet
 
 
 def _aspect(across: float, down: float) -> tuple[float, float] | None:

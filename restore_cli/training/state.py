@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -90,7 +91,9 @@ def read_state(path: Path) -> TrainingState:
         UsageError: the file is not a state that this version can read.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read fails
+            values = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("recipe", "facts"):
             values[key] = current_names(values[key])
         return TrainingState(**values)
@@ -103,8 +106,11 @@ def read_state(path: Path) -> TrainingState:
         LookupError,
         UnpicklingError,
     ) as error:
+        # torch's own message, on several lines, advises to load such files as code.
+        other = isinstance(error, UnpicklingError)
+        reason = "it holds other objects" if other else str(error).partition("\n")[0]
         raise UsageError(
-            f"'{path}' is not a training state that this version can read: {error}", hint=_NEW_RUN
+            f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error
 
 

@@ -32,6 +32,7 @@ from restore_cli.image import (
 )
 from restore_cli.image.containers import png_chunk
 from restore_cli.image.info import describe, provenance_of
+from restore_cli.image.parts import read_parts
 from restore_cli.image.reading import read_stdin
 from restore_cli.image.xmp import Packet
 
@@ -599,6 +600,18 @@ def test_xmp_is_kept_and_does_not_turn_the_picture_again(tmp_path, key):
         kept = image.info["xmp"]
         assert b'tiff:Orientation="1"' in (kept.encode() if isinstance(kept, str) else kept)
         assert key != "jpeg" or image.info["comment"] == b"hello"
+
+
+def test_xmp_of_a_gif_is_kept(tmp_path):
+    source = save(tmp_path / "a.gif", values(1)[..., 0], comment="hello")
+    data = source.read_bytes()
+    trailer = bytes([1, *range(255, -1, -1), 0])
+    at = data.index(b"!\xfe")  # the comment, before the pixels
+    source.write_bytes(data[:at] + b"!\xff\x0bXMP DataXMP" + XMP + trailer + data[at:])
+    made, _ = encode(read_image(source), Encoding("png"), "a")
+    kept = read_parts(made, "png").xmp
+    assert kept is not None
+    assert b'tiff:Orientation="1"' in kept
 
 
 def test_the_embedded_preview_goes_unless_all_is_kept(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import signal
+import warnings
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -88,6 +89,23 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
     (tmp_path / "run/state.pt").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match="is not a training state"):
         train(job({"steps": 2}, resume="auto"))
+
+
+@pytest.mark.parametrize("content", ["protocol", "objects", "nonsense"])
+def test_what_is_no_state_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "state.pt"
+    if content == "nonsense":
+        path.write_bytes(b"nonsense")
+    else:
+        torch.save(
+            {"a": 1} if content == "protocol" else state_file.read_state, path, pickle_protocol=4
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UsageError, match="is not a training state") as refused:
+            state_file.read_state(path)
+    assert "\n" not in str(refused.value)
+    assert "weights_only" not in str(refused.value)
 
 
 @pytest.mark.slow
