@@ -7,10 +7,12 @@ a traceback. Any other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+V = TypeVar("V")
 
 
 class RestoreError(Exception):
@@ -58,6 +60,22 @@ class DeviceError(RestoreError):
 
 class RecipeError(UsageError):
     """A recipe has an unknown key, a wrong type or a value out of range."""
+
+
+def named(kind: str, name: str, known: Mapping[str, V]) -> V:
+    """Return the entry of that name.
+
+    Args:
+        kind: what is named, e.g. "model".
+        name: its name.
+        known: the entries that exist.
+
+    Raises:
+        UsageError: the name is unknown; the nearest name is suggested.
+    """
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

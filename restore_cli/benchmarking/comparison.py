@@ -12,7 +12,7 @@ from restore_cli.benchmarking.published import (
     Published,
     Table,
     ablation_recipes,
-    authors_weights,
+    load_published,
     printed,
     published_on,
     size_of,
@@ -188,7 +188,7 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
 
 def how_to_import(model: str) -> str:
     """Instructions for importing the authors' weights, in one line."""
-    theirs = authors_weights()[model]
+    theirs = load_published().weights[model]
     if not theirs.file:
         return "its authors published no weights"
     return (

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restore_cli import metrics
-from restore_cli.errors import unknown_name
 
 
 class Scores(NamedTuple):
@@ -263,14 +262,3 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     )
 }
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        UsageError: the name is unknown; the closest name is suggested.
-    """
-    if name not in PROTOCOLS:
-        raise unknown_name("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]

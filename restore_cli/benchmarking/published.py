@@ -86,7 +86,7 @@ class Published(Record):
     @property
     def own(self) -> bool:
         """Whether the row is that of the published weights of its model's authors."""
-        theirs = authors_weights().get(self.model)
+        theirs = load_published().weights.get(self.model)
         return theirs is not None and self.recipe in theirs.recipes
 
 
@@ -159,23 +159,9 @@ class _File(Record):
 
 
 @cache
-def _file() -> _File:
+def load_published() -> _File:
+    """Return all tables, the titles of their papers, and the weights that their authors publish."""
     return _File.model_validate(tomllib.loads(FILE.read_text("utf-8"), parse_float=Decimal))
-
-
-def all_tables() -> tuple[Table, ...]:
-    """Every table, one per dataset, in the order of the papers."""
-    return _file().tables
-
-
-def papers() -> dict[str, str]:
-    """Authors and title of each paper, by the name that its tables use."""
-    return _file().papers
-
-
-def authors_weights() -> dict[str, AuthorsWeights]:
-    """Where the authors of each model publish their weights, by model."""
-    return _file().weights
 
 
 def get_table(name: str) -> list[Table]:
@@ -184,9 +170,9 @@ def get_table(name: str) -> list[Table]:
     Raises:
         UsageError: the name is unknown; the closest name is suggested.
     """
-    found = [table for table in all_tables() if table.name == name]
+    found = [table for table in load_published().tables if table.name == name]
     if not found:
-        raise unknown_name("table", name, {table.name for table in all_tables()})
+        raise unknown_name("table", name, {table.name for table in load_published().tables})
     return found
 
 
@@ -194,7 +180,7 @@ def published_on(dataset: str) -> list[tuple[Table, Published]]:
     """Rows of comparisons on a dataset, with their tables."""
     return [
         (table, row)
-        for table in all_tables()
+        for table in load_published().tables
         if table.dataset == dataset and table.kind == "comparison"
         for row in table.rows
     ]
@@ -202,7 +188,7 @@ def published_on(dataset: str) -> list[tuple[Table, Published]]:
 
 def ablation_recipes() -> set[str]:
     """Recipes of the rows that are not a paper's main network."""
-    rows = (row for table in all_tables() for row in table.rows)
+    rows = (row for table in load_published().tables for row in table.rows)
     return {row.recipe for row in rows if row.recipe and not row.own}
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
@@ -89,9 +88,7 @@ class Report:
     version: str = __version__
 
 
-def summarise(
-    benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed] = MappingProxyType({})
-) -> Report:
+def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed]) -> Report:
     """Means, gains over bicubic if it is among the entries, and comparisons with published rows.
 
     Args:
@@ -150,7 +147,7 @@ def _summary(
     gains = sorted(
         (row.psnr - baseline[row.sample].psnr, row.sample)
         for row in good
-        if row.sample in baseline and math.isfinite(row.psnr)
+        if row.sample in baseline and math.isfinite(row.psnr - baseline[row.sample].psnr)
     )
     return Summary(
         facts=facts,
@@ -340,5 +337,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "inf"
+        return None if math.isnan(value) else str(value)
     return value

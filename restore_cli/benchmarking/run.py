@@ -21,7 +21,6 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
@@ -39,8 +38,6 @@ from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.weights.manifest import load_manifest
-
-COST_SIDE = 64  # side of the input for which multiply-adds are counted, pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +65,13 @@ class Entry:
 
     def facts(self) -> dict[str, Any]:
         """Facts for the report: weights, cost, device and everything in `identity`."""
-        costs = [_macs(fact.network) for fact in self.pipeline.facts if fact.network]
+        networks = [fact.network for fact in self.pipeline.facts if fact.network]
+        costs = [network.model.cost(network.config) for network in networks]
         return {
             "name": self.name,
             "weights": "+".join(fact.weights or "-" for fact in self.pipeline.facts),
-            "parameters": sum(fact.parameters for fact in self.pipeline.facts),
-            "macs_64x64": sum(costs),
+            "parameters": sum(parameters for parameters, _ in costs),
+            "macs_64x64": sum(macs for _, macs in costs),
             "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts),
             **self.identity,
         }
@@ -294,13 +292,13 @@ def check(benchmark: Benchmark) -> None:
 
 def run(
     benchmark: Benchmark,
-    report: Callable[[Row, bool], None] = lambda row, kept: None,
+    report: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """Compute all rows, in the order of entries and samples, except those of earlier runs.
 
     Args:
         benchmark: what to score.
-        report: called with each row, and whether it is from an earlier run.
+        report: called with each row.
 
     Raises:
         UsageError: the output cannot be written.
@@ -322,7 +320,7 @@ def run(
                 stream.write(json.dumps(asdict(row)) + "\n")
                 stream.flush()
             rows.append(row)
-            report(row, kept)
+            report(row)
     return rows
 
 
@@ -474,12 +472,3 @@ def _hash(*paths: Path) -> str:
 def _file_hash(path: Path, size: int, modified: int) -> str:
     """The sha256 of a file; size and time of modification are keys of the cache."""
     return sha256(path)
-
-
-def _macs(network: Any) -> int:
-    with torch.device("meta"):
-        built = network.model.build(network.config).eval()
-        with FlopCounterMode(display=False) as counter:
-            built(torch.empty(1, 3, COST_SIDE, COST_SIDE))
-    flops: int = counter.get_total_flops()
-    return flops // 2

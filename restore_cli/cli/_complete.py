@@ -36,11 +36,9 @@ def models() -> Iterator[str]:
 
 def weights() -> Iterator[str]:
     """Names of the known checkpoints and of the user's own weights."""
-    from restore_cli.weights import user
-    from restore_cli.weights.manifest import load_manifest
+    from restore_cli.weights.user import all_names
 
-    yield from load_manifest().checkpoints
-    yield from user.names()
+    yield from all_names()
 
 
 def datasets() -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._terminal import is_terminal
-from restore_cli.errors import NoInputError, unknown_name
+from restore_cli.errors import NoInputError, named, unknown_name
 
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
@@ -150,7 +150,7 @@ def _score(
     table: Table | None = None,
 ) -> bool:
     """Score, print and write reports; return whether no picture failed."""
-    from restore_cli.benchmarking.protocol import get_protocol
+    from restore_cli.benchmarking.protocol import PROTOCOLS
     from restore_cli.benchmarking.report import summarise
     from restore_cli.benchmarking.run import Benchmark, check
 
@@ -158,7 +158,7 @@ def _score(
     job = Benchmark(
         dataset=dataset,
         samples=(),
-        protocol=get_protocol(request.protocol or usual),
+        protocol=named("protocol", request.protocol or usual, PROTOCOLS),
         entries=entries,
         output=place,
         save_images=request.save_images or "html" in request.formats,
@@ -194,7 +194,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
     with out.progress_bar(quiet=quiet, unit="pictures") as bar:
         task = bar.add_task("", total=len(job.samples) * len(job.entries))
 
-        def report(row: Row, kept: bool) -> None:
+        def report(row: Row) -> None:
             bar.update(task, advance=1, description=f"{row.entry}: {row.sample}")
             if row.error:
                 out.talk(f"error: {row.error}")

@@ -10,8 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -125,16 +124,11 @@ class Bar(Progress):
                 _living.append(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         with _lock:
             if self in _living:
                 _living.remove(self)
-            super().__exit__(kind, error, traceback)
+            super().__exit__(*raised)
 
 
 def show_table(

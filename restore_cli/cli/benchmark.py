@@ -11,7 +11,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported
-from restore_cli.errors import UsageError, unknown_name
+from restore_cli.errors import UsageError, named, unknown_name
 
 FORMATS = ("html", "md", "csv", "json")
 EPILOG = """
@@ -197,7 +197,7 @@ def benchmark(
     wrong = next((name for name in wanted if name not in FORMATS), None)
     if wrong is not None:
         raise unknown_name("format", wrong, FORMATS)
-    from restore_cli.benchmarking.protocol import get_protocol
+    from restore_cli.benchmarking.protocol import PROTOCOLS
     from restore_cli.cli._scoring import Request, score_dataset, score_photos, score_table
     from restore_cli.inference.devices import get_device, get_precision
     from restore_cli.inference.restorer import RestorerOptions
@@ -206,7 +206,7 @@ def benchmark(
     request = Request(
         models=names,
         results=tuple(results or ()),
-        protocol=get_protocol(protocol).name if protocol else None,
+        protocol=named("protocol", protocol, PROTOCOLS).name if protocol else None,
         options=RestorerOptions(
             device=target,
             dtype=get_precision(precision, target),

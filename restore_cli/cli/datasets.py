@@ -82,9 +82,9 @@ def list_protocols(as_json: opt.JsonOpt = False) -> None:
 @reported
 def list_tables(as_json: opt.JsonOpt = False) -> None:
     """List the published tables that `restore benchmark --table` measures or prints."""
-    from restore_cli.benchmarking.published import all_tables, papers
+    from restore_cli.benchmarking.published import load_published
 
-    tables = all_tables()
+    tables = load_published().tables
     if as_json:
         out.data_json(
             [
@@ -103,7 +103,7 @@ def list_tables(as_json: opt.JsonOpt = False) -> None:
                 table.protocol or "-",
                 str(len(table.rows)),
                 ", ".join(dict.fromkeys(row.model for row in table.rows if row.model)) or "-",
-                table.source or papers()[table.paper],
+                table.source or load_published().papers[table.paper],
             )
             for table in tables
         ),

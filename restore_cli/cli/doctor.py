@@ -25,7 +25,8 @@ PACKAGES = (
 )
 EXTRAS = {
     **{"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"},
-    **{"accelerate": "train", "matplotlib": "train"},
+    **{"accelerate": "train", "matplotlib": "train", "onnxruntime": "onnx", "spandrel": "zoo"},
+    **{"starlette": "serve", "scipy": "mat"},
 }
 EPILOG = """
 Examples:
@@ -102,7 +103,6 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     import psutil
     import torch
 
-    from restore_cli.cli._options import unused_gpu
     from restore_cli.inference.devices import get_device, prefers_bf16
 
     cuda = torch.version.cuda
@@ -117,7 +117,7 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
         "processors": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "memory": f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
     }
-    problems = [text for text in (unused_gpu(),) if text]
+    problems = [text for text in (opt.unused_gpu(),) if text]
     if cuda and not devices:
         problems.append("this torch is built for CUDA, but finds no GPU; see nvidia-smi")
     return facts, problems

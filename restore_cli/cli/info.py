@@ -65,12 +65,12 @@ def info(
 
 
 def _facts(text: str) -> dict[str, object]:
-    from restore_cli.cli.weights import all_names
     from restore_cli.image.formats import VIDEO_SUFFIXES
+    from restore_cli.weights.user import all_names
 
     path = opt.parse_path(text)
     named = not path.exists() and (text.startswith("hf://") or text in all_names())
-    if not path.exists() and not named and not text.startswith("hf://"):
+    if not path.exists() and not named:
         raise NoInputError(
             f"no such file, and no weights of that name: '{text}'",
             hint="`restore weights list` shows the names",
@@ -87,7 +87,7 @@ def _facts(text: str) -> dict[str, object]:
 def _picture(path: Path) -> dict[str, object]:
     from restore_cli.image.info import describe
 
-    facts = asdict(describe(path, max_pixels=2**62))
+    facts = describe(path, max_pixels=2**62)
     made: dict[str, str] = facts.pop("provenance")
     size = {"format": facts.pop("format"), "size": f"{facts.pop('width')}x{facts.pop('height')}"}
     return size | facts | {f"restored: {name}": value for name, value in made.items()}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
-
-if TYPE_CHECKING:
-    from restore_cli.models.spec import Model
 
 app = typer.Typer(help="List the models, or describe one.", invoke_without_command=True)
 
@@ -25,7 +22,8 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     opt.refuse_early_json(context)
 
 
-_LISTS = ("parameters", "macs_64x64", "configs", "checkpoints", "own_weights", "published_files")
+_COSTS = ("parameters", "macs_64x64")
+_LISTS = (*_COSTS, "configs", "checkpoints", "own_weights", "published_files")
 
 
 @app.command("list")
@@ -72,8 +70,12 @@ def info(
     name: Annotated[str, typer.Argument(help="Name of a model.")], json: opt.JsonOpt = False
 ) -> None:
     """Describe one model: configs, costs, checkpoints, licence."""
+    from restore_cli.models.registry import get_model
+
     facts = _facts(name)
-    facts["configs"] = _costs(name)
+    model = get_model(name)
+    costs = {key: model.cost(config) for key, config in model.configs.items()}  # takes seconds
+    facts["configs"] = {key: dict(zip(_COSTS, cost, strict=True)) for key, cost in costs.items()}
     if json:
         out.data_json(facts)
         return
@@ -94,31 +96,6 @@ def info(
         out.data(f"your own: {own}")
     for published in facts["published_files"]:
         out.data(f"`restore weights import` reads: {published}")
-
-
-def _cost(model: Model, config: Any) -> tuple[int, int]:
-    """Count parameters, and multiply-adds for 64x64 pixels, without computing anything."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network = model.build(config)
-        with FlopCounterMode(display=False) as counter:
-            network.eval()(torch.empty(1, 3, 64, 64))
-    flops: int = counter.get_total_flops()  # two per multiply-add
-    return sum(p.numel() for p in network.parameters()), flops // 2
-
-
-def _costs(name: str) -> dict[str, dict[str, int]]:
-    """Return the costs of every config; takes seconds, since each is built and traced."""
-    from restore_cli.models.registry import get_model
-
-    model = get_model(name)
-    costs = {}
-    for key, config in model.configs.items():
-        parameters, macs = _cost(model, config)
-        costs[key] = {"parameters": parameters, "macs_64x64": macs}
-    return costs
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, require, show
-from restore_cli.errors import UsageError, WeightsError
+from restore_cli.errors import UsageError, WeightsError, named
 
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
@@ -83,6 +83,7 @@ def verify(names: NamesArg = None) -> None:
     """Check the sha256 of weights; exit 4 if any are missing or changed."""
     from restore_cli.weights.store import locate
     from restore_cli.weights.store import verify as verify_file
+    from restore_cli.weights.user import all_names
 
     broken = 0
     for name in names or all_names():
@@ -101,6 +102,8 @@ def verify(names: NamesArg = None) -> None:
 @reported
 def fetch(names: NamesArg = None) -> None:
     """Fetch and verify checkpoints, so that later runs need no network."""
+    from restore_cli.weights.user import all_names
+
     _print_paths(names or all_names())
 
 
@@ -334,22 +337,19 @@ def convert(
 def _export_graph(
     source: str, folder: Path, to: str, tlsc: bool | None, *, check: bool, overwrite: bool
 ) -> None:
-    from restore_cli.errors import unknown_name
-    from restore_cli.inference.export import SUFFIXES, Format, export
+    from restore_cli.inference.export import FORMATS, export
     from restore_cli.inference.loading import load_network
     from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.store import locate
 
-    if to not in list(Format):
-        raise unknown_name("format", to, list(Format))
-    kind = Format(to)
+    suffix, *_ = named("format", to, FORMATS)
     loaded = load_network(locate(source, None))
     stem = Path(loaded.file.name).name.partition("@")[0].removesuffix(".safetensors")
-    target = folder / f"{stem}{SUFFIXES[kind]}"
+    target = folder / f"{stem}{suffix}"
     _refuse_existing([target], overwrite=overwrite)
     refuse_unwritable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    made = export(loaded, target, kind, tlsc=tlsc, check=check)
+    made = export(loaded, target, to, tlsc=tlsc, check=check)
     sides = f"any size from {made.facts['smallest_side']} px"
     out.talk(f"{made.facts['model']}, tlsc {made.facts['tlsc_window']}, {sides}")
     for (height, width), worst in made.differences.items():
@@ -369,14 +369,6 @@ def _print_paths(names: list[str]) -> None:
 
     for name in names:
         out.data(str(verify_file(locate(name, None)).path))
-
-
-def all_names() -> list[str]:
-    """Return the names of the known checkpoints and of the user's own weights."""
-    from restore_cli.weights import user
-    from restore_cli.weights.manifest import load_manifest
-
-    return [*load_manifest().checkpoints, *user.names()]
 
 
 def asks() -> bool:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from restore_cli.errors import NoInputError, unknown_name
+from restore_cli.errors import NoInputError
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import list_folders, list_pictures
 from restore_cli.wording import listed
@@ -262,17 +262,6 @@ def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
     return list(whole.values()), [
         (side, path) for path, side in unpaired.items() if path not in near
     ]
-
-
-def get_layout(name: str) -> Layout:
-    """Return the layout of that name.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    if name not in LAYOUTS:
-        raise unknown_name("layout", name, LAYOUTS)
-    return LAYOUTS[name]
 
 
 def _located(

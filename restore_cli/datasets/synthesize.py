@@ -6,7 +6,6 @@ reproduced. The record is written last, so a pair with a record is complete.
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore_cli.datasets.layouts import get_layout
+from restore_cli.datasets.layouts import LAYOUTS
 from restore_cli.datasets.records import Record, read_record
 from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
@@ -28,7 +27,7 @@ from restore_cli.degradations.recipe import (
     degrade,
     draw,
 )
-from restore_cli.errors import NoInputError, PictureError, UsageError
+from restore_cli.errors import NoInputError, PictureError, UsageError, named
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
@@ -103,7 +102,7 @@ def plan_pairs(job: DegradeJob) -> None:
             inputs with the same name, a name that is too long, or frames with a recipe that does
             not average them.
     """
-    get_layout(job.layout)
+    named("layout", job.layout, LAYOUTS)
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
@@ -419,7 +418,7 @@ def _place(
         name += f"/{number:08d}"
     elif patch is not None:
         name += f"_{size:g}_{patch[0]}_{patch[1]}"
-    degraded, reference = get_layout(job.layout).paths(
+    degraded, reference = LAYOUTS[job.layout].paths(
         name=name,
         split=split,
         scale=job.recipe.scale,
@@ -472,10 +471,8 @@ def _save(
 def _write(path: Path, image: Tensor, bits: int) -> None:
     """Write a picture, or (H, W, 3) float32 values as .npy."""
     if bits == 32:
-        content = io.BytesIO()
-        np.save(content, image[0].permute(1, 2, 0).contiguous().numpy())
-        with write_then_rename(path) as temporary:
-            temporary.write_bytes(content.getvalue())
+        with write_then_rename(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, image[0].permute(1, 2, 0).contiguous().numpy())
         return
     picture = Picture(image, None, grey=False, format="png")
     write_image(path, picture, Encoding(SUFFIXES[path.suffix.lower()]))

@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import ExifTags
 
-from restore_cli.image.containers import Directory, first_directory, tiff_directories
+from restore_cli.image.containers import TYPE_SIZES, Directory, first_directory, tiff_directories
 
 # Bytes of the units that are reversed if the byte order changes; rationals have two units.
-_UNITS = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_UNITS = TYPE_SIZES | {5: 4, 10: 4}
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 _ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
 _DENSITIES = (282, 283)  # pixels per unit, horizontally and vertically
@@ -171,41 +171,41 @@ def tag_names(directories: list[Directory]) -> set[str]:
     }
 
 
-def tags_of(data: bytes, *, order: str = "<") -> Tags:
-    """Return the tags that describe a picture, of a TIFF or an EXIF block, in a byte order.
+def tags_of(data: bytes) -> Tags:
+    """Return the tags that describe a picture, of a TIFF or an EXIF block, little-endian.
 
     Maker notes are left out, since they contain offsets into their file.
     """
     directories = tiff_directories(data)
     if not directories:
         return {}
-    result = _own(directories[0], order, _STORAGE)
+    result = _own(directories[0], _STORAGE)
     for directory in directories:
         if directory.below == EXIF_IFD:
-            result[EXIF_IFD] = _own(directory, order, {MAKER_NOTE, INTEROP_IFD})
+            result[EXIF_IFD] = _own(directory, {MAKER_NOTE, INTEROP_IFD})
         elif directory.below == GPS_IFD:
-            result[GPS_IFD] = _own(directory, order, set())
+            result[GPS_IFD] = _own(directory, set())
     return {tag: value for tag, value in result.items() if value}
 
 
-def _own(directory: Directory, order: str, without: Any) -> Tags:
+def _own(directory: Directory, without: Any) -> Tags:
     return {
-        tag: (one.kind, _turned(directory.value(tag), one.kind, directory.order, order))
+        tag: (one.kind, _turned(directory.value(tag), one.kind, directory.order))
         for tag, one in directory.tags.items()
         if tag not in without
     }
 
 
-def _turned(value: bytes, kind: int, before: str, after: str) -> bytes:
+def _turned(value: bytes, kind: int, order: str) -> bytes:
     unit = _UNITS.get(kind, 1)
-    if before == after or unit == 1:
+    if order == "<" or unit == 1:
         return value
     return b"".join(value[n : n + unit][::-1] for n in range(0, len(value), unit))
 
 
 def geo_tags(data: bytes) -> Tags:
     """Return the tags of GeoTIFF and GDAL, little-endian."""
-    own = _own(first_directory(data), "<", set())
+    own = _own(first_directory(data), set())
     return {tag: value for tag, value in own.items() if tag in GEO_TAGS}
 
 
@@ -335,7 +335,7 @@ def _append(block: bytearray, tags: Tags, kept: dict[int, bytes] | None = None) 
             kind, number, content = 4, 1, struct.pack("<I", _append(block, value))
         else:
             kind, content = value
-            number = len(content) // {5: 8, 10: 8}.get(kind, _UNITS.get(kind, 1))
+            number = len(content) // TYPE_SIZES.get(kind, 1)
         if len(content) > 4:
             start = len(block)
             block.extend(content + bytes(len(content) % 2))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageCms
 
@@ -18,47 +18,8 @@ from restore_cli.image.reading import open_header, read_bytes
 _MAKE, _MODEL = 271, 272
 
 
-@dataclass(frozen=True, slots=True)
-class PictureFacts:
-    """Facts about a picture.
-
-    Attributes:
-        format: name of the format.
-        width: pixels, upright.
-        height: pixels, upright.
-        depth: bits per channel.
-        colours: "grey", "rgb" or "cmyk".
-        alpha: whether it has transparency.
-        profile: description in the colour profile; None without a profile.
-        dpi: horizontal resolution; None if the file does not state it.
-        orientation: EXIF orientation; 1 is upright.
-        dynamic_range: "PQ" or "HLG"; None for standard dynamic range.
-        camera: maker and model; None if EXIF does not state them.
-        gps: whether EXIF contains GPS data.
-        metadata: kinds of metadata: EXIF, XMP, IPTC, text, ...
-        inventory: "kind: names" of all metadata.
-        provenance: how `restore` made it; empty if it did not.
-    """
-
-    format: str
-    width: int
-    height: int
-    depth: int
-    colours: str
-    alpha: bool
-    profile: str | None
-    dpi: float | None
-    orientation: int
-    dynamic_range: str | None
-    camera: str | None
-    gps: bool
-    metadata: tuple[str, ...]
-    inventory: tuple[str, ...]
-    provenance: dict[str, str]
-
-
-def describe(path: Path, *, max_pixels: int) -> PictureFacts:
-    """Read the header of a picture.
+def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
+    """Return facts about a picture, as `restore info` prints them; None for what it does not state.
 
     Raises:
         PictureError: not a picture, or one that cannot be restored.
@@ -68,23 +29,23 @@ def describe(path: Path, *, max_pixels: int) -> PictureFacts:
     kinds = sorted({kind for kind, _ in metadata.inventory})
     held = {kind: sorted(n for k, n in metadata.inventory if k == kind and n) for kind in kinds}
     makers = [text_of(metadata.exif or b"", tag) for tag in (_MAKE, _MODEL)]
-    return PictureFacts(
-        format=header.format,
-        width=header.width,
-        height=header.height,
-        depth=header.bits,
-        colours=header.kind,
-        alpha=header.alpha,
-        profile=_profile_name(metadata),
-        dpi=round(metadata.dpi[0], 1) if metadata.dpi else None,
-        orientation=header.orientation,
-        dynamic_range=HDR[metadata.hdr[1]] if metadata.hdr else None,
-        camera=" ".join(filter(None, makers)) or None,
-        gps=any(kind == "EXIF" and name.startswith("GPS") for kind, name in metadata.inventory),
-        metadata=tuple(kinds),
-        inventory=tuple(f"{kind}: {', '.join(names)}" for kind, names in held.items() if names),
-        provenance=read_provenance(metadata),
-    )
+    return {
+        "format": header.format,
+        "width": header.width,
+        "height": header.height,
+        "depth": header.bits,
+        "colours": header.kind,
+        "alpha": header.alpha,
+        "profile": _profile_name(metadata),
+        "dpi": round(metadata.dpi[0], 1) if metadata.dpi else None,
+        "orientation": header.orientation,
+        "dynamic_range": HDR[metadata.hdr[1]] if metadata.hdr else None,
+        "camera": " ".join(filter(None, makers)) or None,
+        "gps": any(kind == "EXIF" and name.startswith("GPS") for kind, name in metadata.inventory),
+        "metadata": tuple(kinds),
+        "inventory": tuple(f"{kind}: {', '.join(names)}" for kind, names in held.items() if names),
+        "provenance": read_provenance(metadata),
+    }
 
 
 def provenance_of(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,14 +183,14 @@ def _tiff(parts: Parts, data: bytes) -> None:
 
 
 def _avif(parts: Parts, data: bytes) -> None:
-    with suppressed(), by_pillow(data, "AVIF") as image:
+    with suppress(*BROKEN), by_pillow(data, "AVIF") as image:
         parts.exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0") or None
         parts.xmp = image.info.get("xmp")
         parts.dpi = dots_per_inch(parts.exif or b"")
 
 
 def _gif(parts: Parts, data: bytes) -> None:
-    with suppressed(), by_pillow(data, "GIF") as image:
+    with suppress(*BROKEN), by_pillow(data, "GIF") as image:
         parts.comment = image.info.get("comment")
     _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
     packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
@@ -206,15 +206,6 @@ def _aspect(across: float, down: float) -> tuple[float, float] | None:
     return across, down
 
 
-@contextmanager
-def suppressed() -> Iterator[None]:
-    """Ignore all exceptions that Pillow raises on broken headers in the block."""
-    try:
-        yield
-    except BROKEN:
-        return
-
-
 def with_heic() -> Any:
     """Let Pillow read HEIC; return the extra's module, or None if it is not installed."""
     try:
@@ -228,7 +219,8 @@ def with_heic() -> Any:
 @contextmanager
 def by_pillow(data: bytes, kind: str) -> Iterator[Any]:
     """Open a picture with Pillow, without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Pillow.open(io.BytesIO(data), formats=(kind,)) as image:
-            yield image
+    with (
+        warnings.catch_warnings(action="ignore"),
+        Pillow.open(io.BytesIO(data), formats=(kind,)) as image,
+    ):
+        yield image

@@ -43,15 +43,12 @@ Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
 _PIECE = 1 << 20  # bytes
+_MOST_BYTES = 4 * MAX_PIXELS * 8  # in a file
 _HEAD = 32  # bytes by which a format is recognised
 
 
-def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Read a file or a named pipe.
-
-    Args:
-        path: path to read.
-        most: limit in bytes.
 
     Raises:
         PictureError: missing, a folder, a device, not readable, or too large.
@@ -63,33 +60,30 @@ def read_bytes(path: Path, *, most: int = 4 * MAX_PIXELS * 8) -> bytes:
         if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
             raise PictureError(f"'{path}' is a device, not a file")
         with path.open("rb") as stream:
-            return _read(stream, f"'{path}'", most)
+            return _read(stream, f"'{path}'")
     except OSError as error:
         raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
 
 
-def read_stdin(*, most: int = 4 * MAX_PIXELS * 8) -> bytes:
+def read_stdin() -> bytes:
     """Read stdin to its end.
-
-    Args:
-        most: limit in bytes.
 
     Raises:
         PictureError: stdin is closed, or too large.
     """
     if sys.stdin is None:
         raise PictureError("stdin is closed")
-    return _read(sys.stdin.buffer, "stdin", most)
+    return _read(sys.stdin.buffer, "stdin")
 
 
-def _read(stream: BinaryIO, name: str, most: int) -> bytes:
-    """Read in pieces: `read(most)` would allocate that much memory at once."""
+def _read(stream: BinaryIO, name: str) -> bytes:
+    """Read in pieces: one `read` would allocate that much memory at once."""
     content = io.BytesIO()
     try:
         while piece := stream.read(_PIECE):
             content.write(piece)
-            if content.tell() > most:
-                raise PictureError(f"{name} has more than {most:,} bytes, which is the limit")
+            if content.tell() > _MOST_BYTES:
+                raise PictureError(f"{name} has more than {_MOST_BYTES:,} bytes, the limit")
         return content.getvalue()
     except MemoryError as error:
         raise PictureError(f"{name} is larger than the free memory") from error
@@ -334,8 +328,10 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
         if deep := _deep_heic(pillow_heif, data, name, max_pixels):
             return deep
     try:
-        with warnings.catch_warnings(), Pillow.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore")
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Pillow.open(io.BytesIO(data)) as image,
+        ):
             _refuse_size(*image.size, name, min(max_pixels, MAX_PIXELS))  # it is decoded here
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
             if xmp := image.info.get("xmp"):

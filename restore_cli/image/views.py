@@ -99,7 +99,8 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
 
 def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
     """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
-    factor = next((f for f in (8, 4, 2) if _fits(header, 2 * f * max(rows, columns))), 1)
+    longest = max(header.height, header.width)
+    factor = next((f for f in (8, 4, 2) if longest >= 2 * f * max(rows, columns)), 1)
     named: dict[str, dict[str, float]] = {"jpeg": {"shrink": factor}, "webp": {"scale": 1 / factor}}
     options = named.get(header.format)
     if factor == 1 or options is None:
@@ -108,10 +109,6 @@ def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
     image = load(data, access="sequential", fail_on="error", **options).copy()
     image.set_type(INTEGER, "orientation", header.orientation)
     return image
-
-
-def _fits(header: Header, longest: int) -> bool:
-    return max(header.height, header.width) >= longest
 
 
 def _view(image: Any, header: Header) -> View:

@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -43,17 +42,6 @@ _REPORT = "nothing was written; try another --to, and report this error"
 TOLERANCE = 1e-3  # for values in [0, 1]: a quarter of an 8-bit step
 
 
-class Format(StrEnum):
-    """File formats."""
-
-    ONNX = "onnx"
-    TORCHSCRIPT = "torchscript"
-    PT2 = "pt2"
-
-
-SUFFIXES = {Format.ONNX: ".onnx", Format.TORCHSCRIPT: ".pt", Format.PT2: ".pt2"}
-
-
 @dataclass(frozen=True, slots=True)
 class Exported:
     """An exported file.
@@ -71,14 +59,14 @@ class Exported:
 
 
 def export(
-    loaded: LoadedNetwork, path: Path, kind: Format, *, tlsc: bool | None, check: bool
+    loaded: LoadedNetwork, path: Path, kind: str, *, tlsc: bool | None, check: bool
 ) -> Exported:
     """Export a network as a graph, optionally comparing its results with this package's.
 
     Args:
         loaded: the network.
         path: path of the file to write.
-        kind: format of the file.
+        kind: key of `FORMATS`.
         tlsc: local statistics, or None for the checkpoint's default.
         check: compare the results at several sizes; ONNX runs in onnxruntime. A file that differs
             by more than `TOLERANCE` is not written.
@@ -97,7 +85,7 @@ def export(
     restorer = Restorer(loaded, options)
     graph = Graph(restorer.ready(torch.float32), loaded.model.size, restorer.scale).eval()
     facts = _facts(loaded, restorer, graph)
-    write, run = _WRITERS[kind]
+    _, write, run = FORMATS[kind]
     with write_then_rename(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
@@ -310,12 +298,13 @@ def _need_onnx() -> None:
         ) from error
 
 
-_WRITERS: dict[
-    Format, tuple[Callable[[Graph, Mapping[str, str], Path], None], Callable[[Path], Run]]
+# Suffix, writer and runner by name.
+FORMATS: dict[
+    str, tuple[str, Callable[[Graph, Mapping[str, str], Path], None], Callable[[Path], Run]]
 ] = {
-    Format.ONNX: (_write_onnx, _run_onnx),
-    Format.TORCHSCRIPT: (_write_torchscript, _run_torchscript),
-    Format.PT2: (_write_pt2, _run_pt2),
+    "onnx": (".onnx", _write_onnx, _run_onnx),
+    "torchscript": (".pt", _write_torchscript, _run_torchscript),
+    "pt2": (".pt2", _write_pt2, _run_pt2),
 }
 
 
@@ -348,14 +337,14 @@ def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
 
 
 def _facts(loaded: LoadedNetwork, restorer: Restorer, graph: Graph) -> dict[str, str]:
-    window = loaded.tlsc_base if restorer.tlsc else None
+    facts, listed = restorer.facts, loaded.file.checkpoint
     return {
-        "model": loaded.model.name,
-        "weights": loaded.file.name,
-        "weights_sha256": loaded.file.sha256,
-        "weights_license": loaded.file.checkpoint.license if loaded.file.checkpoint else "",
-        "scale": str(restorer.scale),
-        "tlsc_window": "x".join(map(str, window)) if window else "off",
+        "model": facts.model,
+        "weights": facts.weights,
+        "weights_sha256": facts.sha256,
+        "weights_license": listed.license if listed else loaded.file.license,
+        "scale": str(facts.scale),
+        "tlsc_window": facts.tlsc,
         "smallest_side": str(graph.least),
         "input": "image (1, 3, H, W), RGB, float32 in [0, 1]",
         "output": "restored (1, 3, scale * H, scale * W), RGB, float32 in [0, 1]",

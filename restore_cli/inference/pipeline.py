@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
@@ -259,13 +260,15 @@ def _load(weights: str | None, model: str | None) -> LoadedNetwork:
     file = locate(weights, model)
     status = file.path.stat()
     key = (file.name, file.path, status.st_ino, status.st_mtime_ns, status.st_size)
-    loaded = _networks.pop(key, None)
-    if loaded is None or model not in (None, loaded.model.name):
-        loaded = load_network(file, expected_model=model)
-    _networks[key] = loaded
-    while len(_networks) > _MOST_NETWORKS:
-        del _networks[next(iter(_networks))]
+    with _loading:
+        loaded = _networks.pop(key, None)
+        if loaded is None or model not in (None, loaded.model.name):
+            loaded = load_network(file, expected_model=model)
+        _networks[key] = loaded
+        while len(_networks) > _MOST_NETWORKS:
+            del _networks[next(iter(_networks))]
     return loaded
 
 
+_loading = threading.Lock()  # threads may each have a model of their own
 _networks: dict[tuple[object, ...], LoadedNetwork] = {}  # recently used ones, in order of use

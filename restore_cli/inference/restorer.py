@@ -126,7 +126,6 @@ class Restorer:
             model=self.model.name,
             weights=self._loaded.file.name,
             sha256=self._loaded.file.sha256,
-            parameters=sum(tensor.numel() for tensor in self._loaded.network.parameters()),
             tlsc="x".join(map(str, window)) if window else "off",
             overlap=self.overlap,
             scale=self.scale,

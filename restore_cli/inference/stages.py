@@ -42,7 +42,6 @@ class StageFacts:
         model: name of the model.
         weights: name of the weights; "" for bicubic.
         sha256: sha256 of the weights; "" for bicubic.
-        parameters: number of parameters.
         tlsc: window of local statistics as "96x96", or "off".
         overlap: overlap of tiles, input pixels; 0 for bicubic.
         scale: output pixels per input pixel.
@@ -52,7 +51,6 @@ class StageFacts:
     model: str
     weights: str
     sha256: str
-    parameters: int
     tlsc: str
     overlap: int
     scale: int
@@ -68,7 +66,7 @@ class Bicubic:
     @property
     def facts(self) -> StageFacts:
         """Everything that determines its pixels."""
-        return StageFacts(BICUBIC, "", "", 0, "off", 0, self.scale, None)
+        return StageFacts(BICUBIC, "", "", "off", 0, self.scale, None)
 
     def __call__(
         self, image: Tensor, report: Report = no_report, depth: int | None = None

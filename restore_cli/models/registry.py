@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
-from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.errors import WeightsError, named
 from restore_cli.models.attentive_deblur import ATTENTIVE_DEBLUR
 from restore_cli.models.gfn import GFN
 from restore_cli.models.maxim import MAXIM
@@ -52,20 +51,7 @@ def get_model(name: str) -> Model:
     Raises:
         UsageError: the name is unknown; the closest name is suggested.
     """
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    return MODELS[name]
-
-
-def get_config(model: Model, name: str) -> Any:
-    """The named config of a model.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    if name not in model.configs:
-        raise unknown_name(f"config of {model.name}", name, model.configs)
-    return model.configs[name]
+    return named("model", name, MODELS)
 
 
 def detect(state: StateDict) -> Model | None:

@@ -167,6 +167,17 @@ class Model:
         """
         return 1 if self.tiling is Tiling.WINDOWS else self.size.multiple_of
 
+    def cost(self, config: Any) -> tuple[int, int]:
+        """Number of parameters, and of multiply-adds for a 64x64 input; nothing is computed."""
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415  for few commands
+
+        with torch.device("meta"):
+            network = self.build(config).eval()
+            with FlopCounterMode(display=False) as counter:
+                network(torch.empty(1, 3, 64, 64))
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        return parameters, counter.get_total_flops() // 2  # it counts two per multiply-add
+
     def config_from(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.
 

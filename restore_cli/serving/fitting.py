@@ -71,7 +71,7 @@ def fitted(
         return job, ()  # the error is reported when it is decoded
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
-    scale = _scale(settings)
+    scale = settings.largest_scale
     most = max_pixels if sure else min(max_pixels, MUCH)
     result = size[0] * size[1] * scale**2
     seconds = _seconds(settings, size, options) or 0.0
@@ -97,7 +97,7 @@ def _choices(
     settings: JobSettings, size: Size, max_pixels: int, options: RestorerOptions
 ) -> dict[str, Choice]:
     """Return the buttons by task; "keep" and "x1" as in `jobs.choice`."""
-    pixels, scale = size[0] * size[1], _scale(settings)
+    pixels, scale = size[0] * size[1], settings.largest_scale
     whole, choices = f"{size[1]}x{size[0]}", {}
 
     def offer(key: str, label: str, given: Size, **changes: str) -> None:
@@ -134,15 +134,6 @@ def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> flo
         return None
     height, width = input_size(own_scale(names), size, size) if settings.keep else size
     return listed_seconds(default_checkpoint(settings.model), height * width, options)
-
-
-def _scale(settings: JobSettings) -> int:
-    """Return the scale of the largest intermediate picture."""
-    if settings.keep:
-        return 1
-    names = split_names(settings.model)
-    enlarges = 1 if BICUBIC in names else own_scale(names)  # before it is resized to the setting
-    return max(settings.scale or own_scale(names), enlarges)
 
 
 def _shrunk(size: Size, most: int, scale: int) -> Size:

@@ -17,14 +17,14 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES, Encoding
-from restore_cli.inference.pipeline import Pipeline, PipelineSpec, split_names
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, own_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import KEEP
+from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.compare import Comparison, compare
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
@@ -70,6 +70,15 @@ class JobSettings:
             raise UsageError(f"'{self.model}' names several models", hint="choose one")
         if self.scale is not None and not 1 <= self.scale <= 8:
             raise UsageError(f"scale {self.scale} is not between 1 and 8")
+
+    @property
+    def largest_scale(self) -> int:
+        """Scale of the largest intermediate picture, before it is resized to the chosen scale."""
+        if self.keep:
+            return 1
+        names = split_names(self.model)
+        own = own_scale(names)
+        return max(self.scale or own, 1 if BICUBIC in names else own)
 
 
 @dataclass(slots=True, eq=False)
@@ -252,9 +261,7 @@ class JobQueue:
     def _restore(self, job: Job) -> None:
         self._look(job)
         pipeline = self._pipeline(job.settings)
-        keep = job.settings.keep
-        # Scale of the largest intermediate picture, before it is resized to the chosen scale.
-        scale = 1 if keep else max(pipeline.scale, prod(fact.scale for fact in pipeline.facts))
+        keep, scale = job.settings.keep, job.settings.largest_scale
         request = RestoreRequest(
             Selection(inputs=(job.source,), max_pixels=max(1, self.max_pixels // scale**2)),
             Destination(output=job.folder / "out"),

@@ -43,7 +43,7 @@ from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MOST_TOLD = 20  # refused host names that are reported; visitors can invent any number
 
 

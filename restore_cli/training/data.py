@@ -114,7 +114,8 @@ class PictureCache:
         if path in self._kept:
             return self._kept[path]
         picture = read_rgb8(path)
-        if self._bytes + picture.numel() <= self._room:
+        # Another thread may have read it meanwhile.
+        if path not in self._kept and self._bytes + picture.numel() <= self._room:
             self._kept[path] = picture
             self._bytes += picture.numel()
         return picture

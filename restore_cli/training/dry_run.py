@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
             job.validation, model.scale, model.size.multiple_of, device, job.recipe
         )
     place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
-    with tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.") as folder:
+    temporary = tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.")
+    with temporary as folder, closing(loader):
         if job.pool is not None:
             loader.source = fill_pool(Path(folder, "pool"), trainer, loader.source, lambda *_: None)
         for index in range(len(job.recipe.phases)):

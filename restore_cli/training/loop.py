@@ -416,13 +416,10 @@ class _Monitor:
         if self.held_out and (due or left < 0):
             network, frozen = trainer.ema.module, trainer.frozen
             score = self.held_out.score(network, phase.losses[0], frozen=frozen)
-            trainer.facts["last_score"] = {
-                "step": trainer.step,
-                "psnr": score.psnr,
-                "gain": score.gain,
-            }
+            said = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
+            trainer.facts["last_score"] = said
             if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
-                self._keep_best(score.psnr, score.gain)
+                self._keep_best(said)
         steps_per_second, patches_per_hour = self.pace.after_step(trainer.seen)
         pool = trainer.facts.get("pool", {})
         made = pool.get("items", 0) + pool.get("replaced", 0)
@@ -465,16 +462,11 @@ class _Monitor:
         except OSError as error:
             self.note(f"warning: cannot write to '{self.job.run}': {error}")
 
-    def _keep_best(self, psnr: float, gain: float) -> None:
+    def _keep_best(self, said: dict[str, float]) -> None:
         trainer = self.trainer
         try:
             write_average(trainer.state(), self.job.best)
         except RestoreError as error:
             self.note(f"warning: {error}; training continues")
             return
-        trainer.best = {
-            "phase": trainer.phase.name,
-            "step": trainer.step,
-            "psnr": psnr,
-            "gain": gain,
-        }
+        trainer.best = {"phase": trainer.phase.name, **said}

@@ -136,8 +136,8 @@ class Pool(Source):
             PictureError: a picture cannot be read.
             RestoreError: the disk is full.
         """
+        missing = self._missing(seen)  # before any process makes one, so that all share one list
         group.wait()  # until all processes have checked the record: a new pool must be empty
-        missing = self._missing(seen)
         for place, (part, number) in enumerate(missing):
             if place % group.size == group.rank:
                 report(len(self) - len(missing) + place, len(self))

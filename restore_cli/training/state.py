@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import write_then_rename
 from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.wording import first_line
 
 # Old names in states and pools of earlier versions, which can still be used.
 RENAMED = {
@@ -108,7 +109,7 @@ def read_state(path: Path) -> TrainingState:
     ) as error:
         # torch's own message, on several lines, advises to load such files as code.
         other = isinstance(error, UnpicklingError)
-        reason = "it holds other objects" if other else str(error).partition("\n")[0]
+        reason = "it holds other objects" if other else first_line(error)
         raise UsageError(
             f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error

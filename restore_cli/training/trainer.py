@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import RestoreError, UsageError, WeightsError
+from restore_cli.errors import RestoreError, UsageError, WeightsError, named
 from restore_cli.inference.loading import LoadedNetwork, complete
 from restore_cli.models.layers import channels_last
-from restore_cli.models.registry import get_config, get_model
+from restore_cli.models.registry import get_model
 from restore_cli.models.spec import Model
 from restore_cli.training.average import Average
 from restore_cli.training.data import PREPARED, Batch
@@ -268,6 +268,7 @@ class Trainer:
             self.network.load_state_dict(state.network)
             self.ema.load_state_dict(state.ema)
             self._enter_phase()
+            self.optimizer = self._new_optimizer()  # also if the phase keeps an earlier one
             self.optimizer.load_state_dict(state.optimizer)
             if state.scaler:
                 self.scaler.load_state_dict(state.scaler)
@@ -313,7 +314,7 @@ class Trainer:
     def _enter_phase(self) -> None:
         """Freeze parameters as the phase says, and create its optimiser unless it is kept."""
         freeze(self.network, self.phase)
-        if not self.phase.keep_optimizer or self.phase_index == 0:
+        if not self.phase.keep_optimizer:
             self.optimizer = self._new_optimizer()
         outputs = self.group.wrap(Outputs(self.network))
         if self.execution.compile:
@@ -322,9 +323,12 @@ class Trainer:
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         kind, rate = self.recipe.optimizer, self.phase.learning_rate
+        # The groups are those of the phase that began the optimiser.
+        phases = self.recipe.phases[: self.phase_index + 1]
+        began = next(phase for phase in reversed(phases) if not phase.keep_optimizer)
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
-            scales = (s for p, s in self.phase.rate_scales.items() if fnmatchcase(name, p))
+            scales = (s for p, s in began.rate_scales.items() if fnmatchcase(name, p))
             groups.setdefault(next(scales, 1.0), []).append(parameter)
         parameters = [{"params": group, "scale": scale} for scale, group in groups.items()]
         if isinstance(kind, AdamW):
@@ -349,7 +353,7 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
         )
     model = get_model(recipe.model)
     if isinstance(recipe.config, str):
-        return model, get_config(model, recipe.config)
+        return model, named(f"config of {model.name}", recipe.config, model.configs)
     return model, model.config_from(recipe.config)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from restore_cli.errors import WeightsError, unknown_name
+from restore_cli.errors import WeightsError
 from restore_cli.toml_file import Record
 
 FILE = "weights_manifest.toml"
@@ -134,18 +134,6 @@ def load_manifest() -> Manifest:
     package = Path(__file__).parent.parent
     inside, beside = package / FILE, package.parent / FILE
     return parse_manifest((inside if inside.is_file() else beside).read_text("utf-8"))
-
-
-def get_checkpoint(name: str) -> Checkpoint:
-    """Return the listed checkpoint of that name.
-
-    Raises:
-        UsageError: the name is unknown; the nearest name is suggested.
-    """
-    known = load_manifest().checkpoints
-    if name not in known:
-        raise unknown_name("checkpoint", name, known)
-    return known[name]
 
 
 def default_model(scale: int | None = None) -> str:

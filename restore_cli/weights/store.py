@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import RestoreError, WeightsError, unknown_name
+from restore_cli.errors import RestoreError, WeightsError, named, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
@@ -14,7 +14,6 @@ from restore_cli.weights.hub import hub_errors
 from restore_cli.weights.manifest import (
     Checkpoint,
     default_checkpoint,
-    get_checkpoint,
     load_manifest,
 )
 
@@ -83,7 +82,7 @@ def _unknown(weights: str) -> RestoreError:
     if Path(weights).is_file():
         hint = "see `restore weights list`"
         return WeightsError(f"'{weights}' is not a .safetensors file", hint=hint)
-    return unknown_name("checkpoint", weights, [*load_manifest().checkpoints, *user.names()])
+    return unknown_name("checkpoint", weights, user.all_names())
 
 
 def read(file: WeightsFile) -> CheckpointFile:
@@ -183,7 +182,9 @@ def remove(source: str) -> int:
     from huggingface_hub import scan_cache_dir  # noqa: PLC0415  as above
     from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415
 
-    uri = source if source.startswith("hf://") else get_checkpoint(source).source
+    listed = load_manifest().checkpoints
+    hub = source.startswith("hf://")
+    uri = source if hub else named("checkpoint", source, listed).source
     match = _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(

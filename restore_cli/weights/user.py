@@ -74,6 +74,11 @@ def find(name: str) -> UserWeights | None:
         ) from error
 
 
+def all_names() -> list[str]:
+    """Return the names of the listed checkpoints and of all own weights."""
+    return [*load_manifest().checkpoints, *names()]
+
+
 def names() -> list[str]:
     """Return the names of all own weights, sorted, including those with broken records."""
     return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))

@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 from skimage import metrics as skimage_metrics
 
 from restore_cli import metrics
-from restore_cli.benchmarking.protocol import PROTOCOLS, get_protocol
-from restore_cli.errors import UsageError
+from restore_cli.benchmarking.protocol import PROTOCOLS
+from restore_cli.errors import UsageError, named
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def test_the_authors_numbers(unit):
         ("msan", "shoyan_test_psnr_nocrop", "matlab_like_ssim3d_full"),
         ("attentive-deblur", "shoyan_test_psnr_nocrop", "matlab_like_ssim3d_full"),
     ):
-        scores = get_protocol(protocol).score(restored, [reference])
+        scores = PROTOCOLS[protocol].score(restored, [reference])
         assert scores.psnr == pytest.approx(expected[psnr], abs=1e-4), protocol
         # The volume's numbers are of a float32 program, whose sums round down by 2.6e-6.
-        tolerance = 3e-6 if get_protocol(protocol).ssim == "volume" else 1e-6
+        tolerance = 3e-6 if PROTOCOLS[protocol].ssim == "volume" else 1e-6
         assert scores.ssim == pytest.approx(expected[ssim], abs=tolerance), protocol
 
 
@@ -63,7 +63,7 @@ def test_gradients_flow_and_the_two_ways_agree(unit):
 
 
 def test_shoyan_cuts_the_frame_first_and_nothing_after():
-    protocol = get_protocol("shoyan")
+    protocol = PROTOCOLS["shoyan"]
     degraded, reference = torch.rand(1, 3, 180, 320), torch.rand(1, 3, 720, 1280)
     small, large = protocol.prepare(degraded, reference)
     assert torch.equal(small, degraded[..., 2:178, :])
@@ -82,7 +82,7 @@ def test_a_second_library_agrees(unit):
     )  # fmt: skip
     inner = full[5:-5, 5:-5].mean()
     assert float(metrics.ssim(restored, reference)) == pytest.approx(inner, abs=1e-7)
-    crop = get_protocol("cnlrn").score(restored, [reference]).psnr
+    crop = PROTOCOLS["cnlrn"].score(restored, [reference]).psnr
     psnr = skimage_metrics.peak_signal_noise_ratio(b[4:-4, 4:-4], a[4:-4, 4:-4], data_range=1)
     assert crop == pytest.approx(psnr, abs=1e-9)
 
@@ -96,7 +96,7 @@ def test_rounding():
         "gfn": [0, 1, 2, 254, 0, 255],
     }
     for name, expected in wanted.items():
-        got = get_protocol(name).quantise(values) * 255
+        got = PROTOCOLS[name].quantise(values) * 255
         assert got.flatten().round(decimals=4).tolist() == expected, name
 
 
@@ -133,8 +133,8 @@ def test_ms_ssim_by_another_way():
 def test_realblur_forgives_intensity_and_a_small_shift():
     reference = torch.nn.functional.avg_pool2d(picture(128, 160), 3, 1, 1)
     moved = torch.roll(reference, (1, 2), (-2, -1)) * 0.8
-    protocol = get_protocol("realblur")
-    plain = get_protocol("rgb").score(moved, [reference]).psnr
+    protocol = PROTOCOLS["realblur"]
+    plain = PROTOCOLS["rgb"].score(moved, [reference]).psnr
     aligned = protocol.score(moved, [reference])
     assert aligned.psnr > plain + 10
     assert aligned.ssim > 0.97
@@ -144,7 +144,7 @@ def test_realblur_forgives_intensity_and_a_small_shift():
 
 
 def test_kohler_takes_the_best_frame_after_a_shift():
-    protocol = get_protocol("kohler")
+    protocol = PROTOCOLS["kohler"]
     frames = [picture(192, 200, seed) for seed in range(3)]
     moved = torch.zeros_like(frames[1])
     moved[..., 3:, :-5] = frames[1][..., :-3, 5:] * 0.9
@@ -171,4 +171,4 @@ def test_a_better_picture_scores_better(name):
 
 def test_an_unknown_protocol():
     with pytest.raises(UsageError, match="Did you mean 'cnlrn'"):
-        get_protocol("cnlr")
+        named("protocol", "cnlr", PROTOCOLS)

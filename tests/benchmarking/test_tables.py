@@ -17,11 +17,9 @@ from typer.testing import CliRunner
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.published import (
-    all_tables,
-    authors_weights,
     columns_of,
     get_table,
-    papers,
+    load_published,
     published_on,
     rows_of,
 )
@@ -34,8 +32,8 @@ from restore_cli.training.recipe import load_recipe, shipped_recipes
 from restore_cli.training.trainer import model_and_config
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 
-ROWS = [(table, row) for table in all_tables() for row in table.rows]
-NAMES = sorted({table.name for table in all_tables()})
+ROWS = [(table, row) for table in load_published().tables for row in table.rows]
+NAMES = sorted({table.name for table in load_published().tables})
 
 
 def restore(*arguments):
@@ -44,14 +42,14 @@ def restore(*arguments):
 
 def test_the_file_fits_the_rest():
     assert len(ROWS) > 190
-    assert {table.paper for table in all_tables()} == set(papers())
-    for table in all_tables():
+    assert {table.paper for table in load_published().tables} == set(load_published().papers)
+    for table in load_published().tables:
         assert not table.dataset or table.dataset in DATASETS
         assert not table.protocol or table.protocol in PROTOCOLS
         assert (table.kind in ("comparison", "ablation")) <= bool(table.dataset and table.protocol)
         if table.also:
             assert any(t.dataset == table.dataset for t in get_table(f"{table.paper}/{table.also}"))
-    keys = [(table.name, table.dataset) for table in all_tables()]
+    keys = [(table.name, table.dataset) for table in load_published().tables]
     assert len(set(keys)) == len(keys)
     for _, row in ROWS:
         assert row.protocol in {"", "unstated", *PROTOCOLS}
@@ -62,8 +60,8 @@ def test_the_file_fits_the_rest():
             assert row.config in MODELS[row.model].configs
         else:
             assert row.model in {"", "bicubic"}
-    assert set(authors_weights()) <= set(MODELS)
-    for model, theirs in authors_weights().items():
+    assert set(load_published().weights) <= set(MODELS)
+    for model, theirs in load_published().weights.items():
         assert set(theirs.recipes) <= set(shipped_recipes())
         assert bool(theirs.file) == (model != "moadg")
 
@@ -140,10 +138,10 @@ def test_sizes_are_the_printed_ones(table, row):
 def test_assumptions_are_options_of_the_command():
     command = get_command(app).commands["benchmark"]
     options = {name.removeprefix("--") for option in command.params for name in option.opts}
-    for table in all_tables():
+    for table in load_published().tables:
         assert set(table.assumptions) <= options, table.name
         assert (table.timing is not None) <= ("warm-up" in table.assumptions)
-    for table in all_tables():
+    for table in load_published().tables:
         if any(row.time_s is not None for row in table.rows):
             assert table.timing is not None, table.name
 
@@ -173,7 +171,7 @@ def test_every_row_is_reachable_by_a_command(name, tmp_path):
 
 def test_the_list_names_every_table():
     listed = [line.split("\t") for line in restore("--table", "list").stdout.splitlines()]
-    assert [line[0] for line in listed] == [table.name for table in all_tables()]
+    assert [line[0] for line in listed] == [table.name for table in load_published().tables]
     for one in json.loads(restore("--table", "list", "--json").stdout):
         assert one["name"] in NAMES
     assert "Did you mean 'shoyan-2022/1'" in restore("--table", "shoyan-2022/11").stderr

@@ -19,7 +19,7 @@ from restore_cli.models.maxim_layers import gelu, resized
 from restore_cli.models.maxim_mscam import MaximMscam, MaximMscamConfig
 from restore_cli.weights.checkpoint import Header, write_checkpoint
 from restore_cli.weights.importing import import_checkpoint
-from restore_cli.weights.manifest import get_checkpoint
+from restore_cli.weights.manifest import load_manifest
 from restore_cli.weights.store import locate
 
 # Largest difference to the authors' graph that weights stored as float16 make: measured 2.7e-3.
@@ -147,7 +147,7 @@ def test_weights_of_a_part_are_stored_once(name, tmp_path):
     network = MaximMscam(config)
     own = {n: t for n, t in network.state_dict().items() if not n.startswith("deblur.")}
     values = dataclasses.asdict(config)
-    parts = {"deblur": get_checkpoint(name).sha256}
+    parts = {"deblur": load_manifest().checkpoints[name].sha256}
     path = tmp_path / "small.safetensors"
     write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, parts))
     assert path.stat().st_size < 1e6

@@ -9,7 +9,7 @@ from promises import assert_model_keeps_its_promises
 
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
-from restore_cli.models.registry import MODELS, detect, get_config, get_model, table
+from restore_cli.models.registry import MODELS, detect, get_model, table
 
 
 # Those of maxim take as long as all others together; `test_maxim.py` holds its arithmetic.
@@ -31,8 +31,6 @@ def test_the_table_cannot_be_changed():
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UsageError, match="Did you mean 'mprnet-mscam'"):
         get_model("mprnet-mscan")
-    with pytest.raises(UsageError, match="config of mprnet-mscam 'light' not found"):
-        get_config(MPRNET_MSCAM, "light")
 
 
 def test_the_network_of_august_2018_has_the_published_number_of_parameters():

@@ -98,12 +98,12 @@ def test_what_is_no_state_is_refused_in_one_line(tmp_path, content):
         path.write_bytes(b"nonsense")
     else:
         torch.save(
-            {"a": 1} if content == "protocol" else state_file.read_state, path, pickle_protocol=4
+            {"a": 1} if content == "protocol" else read_state, path, pickle_protocol=4
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UsageError, match="is not a training state") as refused:
-            state_file.read_state(path)
+            read_state(path)
     assert "\n" not in str(refused.value)
     assert "weights_only" not in str(refused.value)
 
@@ -207,6 +207,14 @@ def test_an_optimizer_can_be_kept(tmp_path, job):
     keep = {"begin": "last", "keep_optimizer": True}
     train(job(one | {"steps": 3}, one | keep | {"steps": 3}, run=tmp_path / "two"))
     assert_same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+
+
+def test_a_kept_optimizer_is_resumed_with_its_groups(job):
+    keep = {"steps": 2, "begin": "last", "keep_optimizer": True}
+    phases = [{"steps": 1}, {"steps": 1, "rate_scales": {"upscaler.*": 0.5}}]
+    train(job(*phases, keep | {"steps": 1}))
+    last = train(job(*phases, keep, resume="must"))
+    assert len(read_state(last.parent / "state.pt").optimizer["param_groups"]) == 2
 
 
 @pytest.mark.parametrize("pattern", ["upscaller.*", "", "*.bias"])

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file, save_file
 
-from restore_cli.errors import UsageError, WeightsError
+from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
 from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import MODELS, get_model
@@ -22,7 +22,6 @@ from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import (
     default_checkpoint,
     default_model,
-    get_checkpoint,
     load_manifest,
     parse_manifest,
 )
@@ -72,8 +71,6 @@ def test_the_default_gains_most_on_real_blur(scale):
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match="checkpoint 'nope' not found"):
-        get_checkpoint("nope")
     with pytest.raises(WeightsError, match="has no checkpoint yet"):
         default_checkpoint("other-model")
 
