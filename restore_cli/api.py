@@ -181,6 +181,9 @@ class LoadedModel:
         mode = image.mode
         if mode.startswith("I;16"):
             return Image.fromarray(self._array(np.asarray(image).astype("=u2"), scale, progress))
+        if mode in ("L", "RGB") and "transparency" in image.info:  # of one colour
+            mode = "LA" if mode == "L" else "RGBA"
+            image = image.convert(mode)
         if mode in _EXPANDED_MODES:  # they cannot store interpolated values
             mode = "RGBA" if "transparency" in image.info else _EXPANDED_MODES[mode]
             image = image.convert(mode)
@@ -214,7 +217,8 @@ class LoadedModel:
             raise UsageError(
                 f"an array of {values.dtype} is not a picture", hint="uint8, uint16, or float"
             )
-        own = np.require(values, requirements=("C", "W")).reshape(*values.shape[:2], channels)
+        native = values.dtype.newbyteorder("=")  # torch has no other byte order
+        own = np.require(values, native, ("C", "W")).reshape(*values.shape[:2], channels)
         given = torch.from_numpy(own if depth else own.astype(np.float32)).permute(2, 0, 1)[None]
         planes = as_float(given) if depth else given
         _refuse_range(planes)

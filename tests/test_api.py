@@ -73,6 +73,20 @@ def test_bicubic_enlarges_to_the_scale_that_is_asked_for(colours, tmp_path):
         assert np.array_equal(restore(colours, "bicubic", scale=2), np.asarray(written))
 
 
+@pytest.mark.parametrize(("mode", "colour", "kept"), [("L", 0, "LA"), ("RGB", (0, 0, 0), "RGBA")])
+def test_a_transparent_colour_stays_transparent(mode, colour, kept, gfn, tmp_path):
+    Image.new(mode, (16, 16)).save(tmp_path / "a.png", transparency=colour)
+    restored = gfn(Image.open(tmp_path / "a.png"))
+    assert restored.mode == kept
+    assert restored.getextrema()[-1] == (0, 0)
+
+
+def test_arrays_of_another_byte_order(colours):
+    bicubic = restore_cli.load_model("bicubic")
+    deep = np.asarray(colours).astype(np.uint16) * 257
+    assert np.array_equal(bicubic(deep.astype(">u2"), scale=2), bicubic(deep, scale=2))
+
+
 def test_palettes_become_colours(colours, gfn):
     assert gfn(Image.fromarray(colours).convert("P")).mode == "RGB"
     assert gfn(Image.fromarray(colours).convert("1")).mode == "L"

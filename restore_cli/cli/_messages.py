@@ -23,9 +23,9 @@ R = TypeVar("R")
 
 def show(error: RestoreError) -> None:
     """Print `error: …` and, if there is one, `hint: …`."""
-    talk(f"error: {error}")
+    talk(f"error: {error}".replace("\n", r"\n"))  # in the name of a file
     if error.hint:
-        talk(f"hint: {error.hint}")
+        talk(f"hint: {error.hint}".replace("\n", r"\n"))
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -30,10 +31,12 @@ codecs.register_error(ANY_TEXT, _encode_anything)
 
 
 def talk(message: str) -> None:
-    """Print a line for people on stderr; a closed or full stderr does not stop the work.
+    r"""Print a line for people on stderr; a closed or full stderr does not stop the work.
 
     A terminal breaks it between words; a word longer than a line stays whole, to be copied.
+    Control characters, which names of files may contain, are printed as `\x1b`.
     """
+    message = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", message)
     # The disk is full, stderr is closed, and rich's exception for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -135,7 +135,9 @@ def _jpeg(parts: Parts, data: bytes) -> None:
     packets, comments = [], []
     for marker, body in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            blocks += body[6:]  # several segments contain one large block
+            # Several segments contain one large block; a second block is not that of the picture.
+            if not (blocks and body[6:10] in (b"II*\0", b"MM\0*")):
+                blocks += body[6:]
         elif marker == 0xE1 and body.startswith((XMP_HEAD, XMP_MORE)):
             packets.append(body)
         elif marker == 0xED and body.startswith(PHOTOSHOP):

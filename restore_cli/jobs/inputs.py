@@ -54,7 +54,7 @@ def find(selection: Selection) -> list[Source]:
             for source in _expand(given, recursive=selection.recursive, exclude=exclude):
                 name = str(source.relative / source.path.name)
                 if source.path == given or _wanted(name, include, exclude):
-                    found.setdefault(identity(source.path), source)
+                    found.setdefault(_own_name(source.path), source)
         except OSError as error:  # e.g. the name is too long, or access to a folder is denied
             raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
     return list(found.values())
@@ -165,6 +165,11 @@ def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     if any(fnmatch(base, pattern) or fnmatch(name, pattern) for pattern in exclude):
         return False
     return not include or any(fnmatch(base, p) or fnmatch(name, p) for p in include)
+
+
+def _own_name(path: Path) -> Path:
+    """Return one path for all spellings of a name; frames of a video may link to one another."""
+    return path if path == STREAM else identity(path.parent) / path.name
 
 
 def identity(path: Path) -> Path:

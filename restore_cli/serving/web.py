@@ -256,7 +256,10 @@ class _Site:
 
 def _is_from_elsewhere(request: Request) -> bool:
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    except ValueError:
+        return True
 
 
 def _failed(_: Request, error: Exception) -> Response:
@@ -275,8 +278,8 @@ def _settings(fields: dict[str, str]) -> JobSettings:
         raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
     scale = fields.get("scale") or None
     keep = scale == "keep"
-    if scale is not None and not keep and not scale.isdecimal():
-        raise UsageError(f"scale '{scale}' is neither a number nor 'keep'")
+    if scale is not None and not keep and not (scale.isdecimal() and len(scale) < 5):
+        raise UsageError(f"scale '{scale[:20]}' is neither a number nor 'keep'")
     form = fields.get("format") or None
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format '{form}'", hint=f"known: {', '.join(sorted(FORMATS))}")

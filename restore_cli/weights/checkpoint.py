@@ -74,6 +74,11 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         content = path.read_bytes()
         refuse_other(path, content[:HEAD])
         tensors = load(content)
+    except KeyError as error:  # of safetensors' own table
+        raise WeightsError(
+            f"'{path}' has tensors of type {error.args[0]}, which cannot be read",
+            hint="store them as float32 or float16",
+        ) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
             f"'{path}' is not a valid safetensors file: {error}", hint="fetch it again"

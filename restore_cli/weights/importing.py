@@ -117,7 +117,7 @@ def _refuse_infinite(source: Path, state: StateDict) -> None:
     broken = [
         name
         for name, tensor in state.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
+        if tensor.is_floating_point() and not tensor.float().isfinite().all()
     ]
     if broken:
         raise WeightsError(

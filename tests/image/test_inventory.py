@@ -113,6 +113,12 @@ def test_a_makers_notes_keep_their_place(key):
     assert not any(n and not one.below for n, one in enumerate(tiff_directories(new)))
 
 
+def test_a_second_exif_block_is_not_mixed_into_the_first():
+    first, second = block(), b"MM\0*" + b"GPS" * 20
+    data = with_segments((0xE1, b"Exif\0\0" + first), (0xE1, b"Exif\0\0" + second))
+    assert read_parts(data, "jpeg").exif == first
+
+
 @pytest.mark.parametrize("key", FORMATS)
 def test_exif_larger_than_a_segment(key):
     large = block(large=70_000)

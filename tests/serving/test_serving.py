@@ -386,7 +386,13 @@ def test_old_jobs_go_with_their_files(queue):
         ),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"format": "exe"}}, 400, "unknown format"),
         ({"files": {"picture": ("a.png", b"0")}, "data": {"weights": "/x"}}, 400, "unknown fields"),
+        (
+            {"files": {"picture": ("a.png", b"0")}, "data": {"scale": "9" * 5000}},
+            400,
+            "neither a number nor",
+        ),
         ({"headers": {"origin": "http://elsewhere.example"}}, 403, "other sites"),
+        ({"headers": {"origin": "http://["}}, 403, "other sites"),
         ({"headers": {"host": "elsewhere.example"}}, 400, "is not served under the name"),
         ({"headers": {"host": "192.0.2.1:8000"}}, 400, "is not served under the name"),
         ({"headers": {"host": "["}}, 400, "is not served under the name"),

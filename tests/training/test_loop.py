@@ -97,9 +97,7 @@ def test_what_is_no_state_is_refused_in_one_line(tmp_path, content):
     if content == "nonsense":
         path.write_bytes(b"nonsense")
     else:
-        torch.save(
-            {"a": 1} if content == "protocol" else read_state, path, pickle_protocol=4
-        )
+        torch.save({"a": 1} if content == "protocol" else read_state, path, pickle_protocol=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UsageError, match="is not a training state") as refused:

@@ -598,6 +598,11 @@ def test_values_that_are_not_finite_are_named(tmp_path):
         torch.save(state, tmp_path / "t.pth")
         with pytest.raises(WeightsError, match=f"not finite in {name}"):
             import_checkpoint(tmp_path / "t.pth", tmp_path / "o.safetensors")
+    state[name].view(-1)[0] = float("nan")
+    eighth = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in state.items()}
+    save_file(eighth, tmp_path / "t.safetensors")  # of which torch computes nothing
+    with pytest.raises(WeightsError, match=f"not finite in {name}"):
+        import_checkpoint(tmp_path / "t.safetensors", tmp_path / "o.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -260,6 +260,14 @@ class Evil:
         return (print, ("executed",))
 
 
+def test_types_that_torch_lacks_are_named(tmp_path):
+    path = tmp_path / "mx.safetensors"
+    head = b'{"a":{"dtype":"F8_E8M0","shape":[4],"data_offsets":[0,4]}}'
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    with pytest.raises(WeightsError, match="of type F8_E8M0"):
+        read_checkpoint(path)
+
+
 def test_files_that_are_not_safetensors(tmp_path, capsys):
     path = tmp_path / "evil.safetensors"
     contents = (pickle.dumps(Evil()), b"", b"\xff" * 64, (2**40).to_bytes(8, "little") + b"{}")
