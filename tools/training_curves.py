@@ -56,6 +56,8 @@ RUNS = (
     Run("gfn (x4)", "2026-11-27: two stages", CROPS, 8 * 64**2, NETWORKS[3]),
     Run("moadg (x4)", "2026-11-27: two stages", CROPS, 8 * 64**2, NETWORKS[4]),
     Run("attentive-deblur (x1)", "2026-11-27: a quarter", CROPS, 8 * 128**2, NETWORKS[0]),
+    Run("attentive-deblur (x1)", "2026-11-27: msan and", CROPS, 8 * 128**2, NETWORKS[0]),
+    Run("msan (x1)", "2026-11-27: msan and", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
