@@ -82,7 +82,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
     ("arguments", "code", "message"),
     [
         (["missing.png"], 3, "no such file or folder: 'missing.png'"),
-        (["a\n\x1b[1m.png"], 3, r"no such file or folder: 'a\n\x1b[1m.png'"),
+        (["a\n\x1b1m.png"], 3, r"no such file or folder: 'a\n\x1b1m.png'"),
         (["a.png", "-m", "mprnet-mscan"], 2, "Did you mean 'mprnet-mscam'?"),
         (["a.png", "-w", "nope"], 2, "checkpoint 'nope' not found"),
         (["a.png", "-m", "mprnet"], 4, "model 'mprnet' has no checkpoint yet"),
