@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import metadata
 
 import pytest
 from huggingface_hub import constants
@@ -47,3 +48,8 @@ def test_a_cache_that_is_a_broken_link_is_a_problem(tmp_path, monkeypatch):
     (tmp_path / "hub").symlink_to(tmp_path / "unplugged")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert any("cannot be written to" in problem for problem in doctor._cache()[1])
+
+
+def test_every_extra_is_listed():
+    extras = set(metadata("restore-cli").get_all("Provides-Extra"))
+    assert set(doctor.EXTRAS.values()) == extras - {"dev"}

@@ -40,7 +40,7 @@ def loaded(tmp_path, request):
     path = tmp_path / "tiny.safetensors"
     header = Header(name, dataclasses.asdict(config), (64, 64), {})
     write_checkpoint(path, network.state_dict(), header)
-    return load_network(locate(str(path), None))
+    return load_network(dataclasses.replace(locate(str(path), None), license="MIT"))
 
 
 @pytest.mark.slow
@@ -49,6 +49,7 @@ def test_torchscript_of_every_model(loaded, tmp_path):
     made = export(loaded, tmp_path / "a.pt", "torchscript", tlsc=None, check=True)
     local = has_global_statistics(loaded.network) and loaded.model.tiling is Tiling.SUPPORTED
     assert made.facts["tlsc_window"] == ("96x96" if local else "off")
+    assert made.facts["weights_license"] == loaded.file.license == "MIT"
     assert len(made.differences) == 3
     # The fused dense layers round differently, which random weights amplify: 1.1e-4 was measured.
     most = 2e-4 if loaded.model.name == "maxim-mscam" else FLOAT32

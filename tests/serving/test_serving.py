@@ -448,6 +448,13 @@ def test_a_public_page_is_called_by_number_or_by_a_name_that_was_given(queue, ho
     assert client("GET", "/", headers={"host": host}).status_code == status
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
+def test_a_page_for_this_machine_is_called_by_its_own_names(queue, host):
+    assert (
+        Client(make_app(queue, Limits(1000)))("GET", "/", headers={"host": host}).status_code == 200
+    )
+
+
 def test_the_owner_is_told_of_a_host_that_was_refused_and_the_visitor_what_to_do(queue):
     told = []
     client = Client(make_app(queue, Limits(1000, on_refused=told.append)))

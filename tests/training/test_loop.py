@@ -215,6 +215,12 @@ def test_a_kept_optimizer_is_resumed_with_its_groups(job):
     assert len(read_state(last.parent / "state.pt").optimizer["param_groups"]) == 2
 
 
+def test_an_unknown_config_is_named(job):
+    recipe = job().recipe.model_copy(update={"config": "light"})
+    with pytest.raises(UsageError, match="config of mprnet-mscam 'light' not found"):
+        Trainer(recipe, ProcessGroup(CPU))
+
+
 @pytest.mark.parametrize("pattern", ["upscaller.*", "", "*.bias"])
 def test_a_pattern_without_parameters_is_refused(job, pattern):
     with pytest.raises(UsageError, match="which matches no parameter"):
