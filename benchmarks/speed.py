@@ -1,8 +1,9 @@
 """Where the time goes: ratios inside one run, so that a slow day cancels out.
 
     python benchmarks/speed.py [--quick] [--rows network networks start folder memory bf16 large]
+                               [--models NAME ...] [--size WIDTHxHEIGHT]
 
-Prints a table and writes it with the date. Run it on an idle machine: `make bench`.
+Prints a table and appends it to the file of the day. Run it on an idle machine: `make bench`.
 
 | row | what is divided by what |
 |---|---|
@@ -103,21 +104,26 @@ def main() -> None:
     usual = ["network", "networks", "start", "folder", "memory"]
     notes = "bf16 is for processors that compute in it; large takes half an hour"
     parser.add_argument("--rows", nargs="+", default=usual, help=notes)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), help="of networks and bf16")
+    parser.add_argument("--size", default="320x180", help="pictures of networks and bf16")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     config = "lite" if arguments.quick else "paper"
+    names, repeat = arguments.models, arguments.repeat
+    width, height = map(int, arguments.size.split("x"))
+    image = torch.rand(1, 3, height, width)
     if arguments.plain:
         serve_plain(config)
         return
     keep_freed_memory()
     makers: dict[str, Callable[[], list[Row]]] = {
-        "network": lambda: network_rows(config, arguments.repeat),
-        "networks": lambda: [roofline_row(name, arguments.repeat) for name in MODELS],
-        "start": lambda: [start_row(arguments.repeat)],
+        "network": lambda: network_rows(config, repeat),
+        "networks": lambda: [roofline_row(name, image, repeat) for name in names],
+        "start": lambda: [start_row(repeat)],
         "folder": lambda: [folder_row()],
         "memory": lambda: [memory_row()],
-        "bf16": lambda: [row for name in MODELS for row in bf16_rows(name, arguments.repeat)],
+        "bf16": lambda: [row for name in names for row in bf16_rows(name, image, repeat)],
         "large": large_rows,
     }
     rows = [row for name in arguments.rows for row in makers[name]()]
@@ -128,7 +134,8 @@ def main() -> None:
     text = "\n".join([f"# Speed, {today}", "", machine, "", *lines, ""])
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / f"{today}.md").write_text(text, "utf-8")
+    with (arguments.output / f"{today}.md").open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def make_network(config: str, name: str = "mprnet-mscam") -> nn.Module:
@@ -184,12 +191,11 @@ def count_flops(ours: Restorer, image: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def roofline_row(name: str, repeat: int) -> Row:
+def roofline_row(name: str, image: Tensor, repeat: int) -> Row:
     """One network of published size against the rate of a convolution."""
     config = next(iter(MODELS[name].configs))
     loaded = load_random(make_network(config, name), config, name)
     ours = Restorer(loaded, RestorerOptions(CPU, tile=0))
-    image = torch.rand(1, 3, 180, 320)
     flops = count_flops(ours, image)
     convolve = Convolution(flops)
     turns = interleaved(
@@ -197,25 +203,26 @@ def roofline_row(name: str, repeat: int) -> Row:
     )
     turns["best"] = convolve.best(turns["conv"], turns["conv again"])
     seconds, best = (statistics.median(turns[key]) for key in ("ours", "best"))
-    what = f"320x180: {seconds:.2f} s, {flops / 1e9:.0f} GFLOP at {flops / best / 1e9:.0f} GFLOP/s"
+    size = f"{image.shape[-1]}x{image.shape[-2]}"
+    what = f"{size}: {seconds:.2f} s, {flops / 1e9:.0f} GFLOP at {flops / best / 1e9:.0f} GFLOP/s"
     target = "<= 1.5" if name.startswith("maxim") else "<= 1.25"
     return (f"{name} / roofline", ratio(turns, "ours", "best"), target, what)
 
 
-def bf16_rows(name: str, repeat: int) -> list[Row]:
+def bf16_rows(name: str, image: Tensor, repeat: int) -> list[Row]:
     """One network of published size in bf16, against float32 and against a convolution in bf16."""
     config = next(iter(MODELS[name].configs))
     loaded = load_random(make_network(config, name), config, name)
     exact = Restorer(loaded, RestorerOptions(CPU, tile=0))
     half = Restorer(loaded, RestorerOptions(CPU, dtype=torch.bfloat16, tile=0))
-    image = torch.rand(1, 3, 180, 320)
     flops = count_flops(exact, image)
     convolve = Convolution(flops, torch.bfloat16)
     calls = {"conv": convolve, "half": lambda: half(image), "conv again": convolve}
     turns = interleaved(calls | {"exact": lambda: exact(image)}, repeat)
     turns["best"] = convolve.best(turns["conv"], turns["conv again"])
     seconds = {key: statistics.median(turn) for key, turn in turns.items()}
-    what = f"320x180: {seconds['half']:.2f} s, {seconds['exact']:.2f} s"
+    size = f"{image.shape[-1]}x{image.shape[-2]}"
+    what = f"{size}: {seconds['half']:.2f} s, {seconds['exact']:.2f} s"
     rate = f"{flops / 1e9:.0f} GFLOP at {flops / seconds['best'] / 1e9:.0f} GFLOP/s"
     target = "<= 2" if name.startswith("maxim") else ""
     return [
