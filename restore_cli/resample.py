@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 _LARGEST_MATRIX = 2_000_000  # entries of 8 bytes
+_BAND = 250_000  # values of the result that are computed at a time, to keep the rest small
 
 
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
@@ -47,29 +49,56 @@ def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, 
     Returns:
         (B, C, *size) of the input's type, not clamped.
     """
+    result: Tensor | None = None
+    for top, band in bicubic_bands(image, size, scales):
+        if band.shape[-2] == size[0]:
+            return band
+        if result is None:
+            result = image.new_empty((*image.shape[:-2], *size))
+        result[..., top : top + band.shape[-2], :] = band
+    assert result is not None
+    return result
+
+
+def bicubic_bands(
+    image: Tensor, size: tuple[int, int], scales: tuple[float, float]
+) -> Iterator[tuple[int, Tensor]]:
+    """`resample_bicubic` in bands of rows, from top to bottom.
+
+    Yields:
+        The first row of a band, and its pixels: (B, C, rows, size[1]).
+    """
     x = image if image.dtype == torch.float64 else image.float()
-    for dim, after, scale in ((-2, size[0], scales[0]), (-1, size[1], scales[1])):
-        x = _along(x, dim, after, scale)
-    return x.to(image.dtype)
+    rows = max(1, _BAND // (x.shape[:-2].numel() * size[1]))
+    for top in range(0, size[0], rows):
+        band = _along(x, -2, size[0], scales[0], slice(top, top + rows))
+        yield top, _along(band, -1, size[1], scales[1]).to(image.dtype)
 
 
-def _along(x: Tensor, dim: int, after: int, scale: float) -> Tensor:
+def _along(x: Tensor, dim: int, after: int, scale: float, part: slice = slice(None)) -> Tensor:
     """Resample one axis, with a dense matrix if it is small, otherwise tap by tap.
 
     The matrix for an axis of 4000 pixels would take 0.5 GB.
+
+    Args:
+        x: (B, C, H, W).
+        dim: -2 or -1.
+        after: length of that axis in the whole result.
+        scale: new pixels per old pixel.
+        part: of the result's axis, which is returned.
     """
     before = x.shape[dim]
     if before * after <= _LARGEST_MATRIX:
-        matrix = _matrix(before, after, scale).to(x)
+        matrix = _matrix(before, after, scale)[part].to(x)
         return matrix @ x if dim == -2 else x @ matrix.mT
     index, weight = (
-        torch.from_numpy(values).to(x.device) for values in _taps(before, after, scale)
+        torch.from_numpy(values[part]).to(x.device) for values in _taps(before, after, scale)
     )
     shape = (-1, 1) if dim == -2 else (-1,)
     total: Tensor | None = None
     for n in range(index.shape[1]):
-        part = x.index_select(dim, index[:, n]) * weight[:, n].to(x.dtype).reshape(shape)
-        total = part if total is None else total.add_(part)
+        taken = x.index_select(dim, index[:, n]).mul_(weight[:, n].to(x.dtype).reshape(shape))
+        total = taken if total is None else total.add_(taken)
     assert total is not None
     return total
 

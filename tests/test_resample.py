@@ -18,3 +18,17 @@ def test_tap_by_tap_is_the_matrix(monkeypatch, size, dtype):
     by_taps = resample.resize_bicubic(image, *size)
     assert by_taps.shape == by_matrix.shape == (2, 3, *size)
     assert (by_taps - by_matrix).abs().max() < (1e-12 if dtype == torch.float64 else 2e-6)
+
+
+@pytest.mark.parametrize("matrix", [0, resample._LARGEST_MATRIX])
+@pytest.mark.parametrize("size", [(37, 90), (12, 15), (23, 30)])
+def test_bands_are_the_whole(monkeypatch, size, matrix):
+    monkeypatch.setattr(resample, "_LARGEST_MATRIX", matrix)
+    image = torch.rand(1, 3, 23, 30, generator=torch.Generator().manual_seed(0))
+    scales = (size[0] / 23, size[1] / 30)
+    whole = resample.resample_bicubic(image, size, scales)
+    monkeypatch.setattr(resample, "_BAND", 3 * 5 * size[1])  # bands of five rows
+    tops, bands = zip(*resample.bicubic_bands(image, size, scales), strict=True)
+    assert tops == tuple(range(0, size[0], 5))
+    assert torch.allclose(torch.cat(bands, -2), whole, atol=1e-6)
+    assert torch.allclose(resample.resample_bicubic(image, size, scales), whole, atol=1e-6)

@@ -16,11 +16,9 @@ from restore_cli.errors import UsageError, unknown_name
 from restore_cli.inference.devices import name_of
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.inference.stages import BICUBIC, Bicubic, Report, StageFacts, no_report
+from restore_cli.inference.stages import BICUBIC, Bicubic, Report, StageFacts, no_report, resized
 from restore_cli.inference.tlsc import has_global_statistics
 from restore_cli.models.registry import MODELS
-from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
 from restore_cli.wording import counted
@@ -171,15 +169,12 @@ class Pipeline:
             DeviceError: out of memory.
             PictureError: a network's output is not finite.
         """
-        size = tuple(side * self.scale for side in image.shape[-2:])
+        size = (image.shape[-2] * self.scale, image.shape[-1] * self.scale)
         fits = prod(stage.scale for stage in self.stages) == self.scale
         for n, stage in enumerate(self.stages):
             last = n == len(self.stages) - 1
             image = stage(image, self._share(report, n), depth if last and fits else None)
-        if fits:
-            return image
-        image = resize_bicubic(image, *size)
-        return image if depth is None else rounded(image, depth)
+        return image if fits else resized(image, size, depth)
 
     def to_scale(self, scale: int) -> Pipeline:
         """The same networks for another scale, with the scale of a bicubic stage adapted."""

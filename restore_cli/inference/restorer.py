@@ -18,7 +18,7 @@ from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
-from restore_cli.inference.stages import Report, StageFacts, no_report
+from restore_cli.inference.stages import Report, StageFacts, canvas, no_report
 from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
@@ -231,7 +231,7 @@ class Restorer:
     def _restore_once(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
         """Restore a picture; with a depth it is rounded block by block, else not clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
-        result = _canvas(height, width, depth)
+        result = canvas(height, width, depth)
         with closing(self._blocks(image, tile, report)) as blocks:
             for block in blocks:
                 top, left = block.top, block.left
@@ -364,14 +364,6 @@ class Restorer:
     def _smallest_tile(self) -> int:
         step = self.model.tile_step
         return self.model.size.padded(3 * -(-self.overlap // step) * step)
-
-
-def _canvas(height: int, width: int, depth: int | None) -> Tensor:
-    """An empty (1, 3, H, W); integers have the memory layout of files, pixel by pixel."""
-    if depth is None:
-        return torch.empty(1, 3, height, width)
-    whole = torch.empty(height, width, 3, dtype=torch.uint8 if depth == 8 else torch.uint16)
-    return whole.permute(2, 0, 1)[None]
 
 
 def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:

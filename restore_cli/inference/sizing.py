@@ -14,9 +14,9 @@ from math import ceil
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.inference.stages import Report, Stage, no_report
-from restore_cli.resample import resample_bicubic, resize_bicubic
-from restore_cli.rounding import as_float, rounded
+from restore_cli.inference.stages import Report, Stage, no_report, resized
+from restore_cli.resample import resample_bicubic
+from restore_cli.rounding import as_float
 
 _LARGEST = 1 << 16  # pixels a side
 
@@ -112,5 +112,5 @@ def restore_to_size(
         return stage(small, report, depth)[..., : size[0], : size[1]]
     if size == (scale * before[0], scale * before[1]):
         return stage(image, report, depth)
-    result = resize_bicubic(stage(image, report), *size).clamp(0, 1)
-    return result if depth is None else rounded(result, depth)
+    result = resized(stage(image, report), size, depth)
+    return result.clamp_(0, 1) if depth is None else result

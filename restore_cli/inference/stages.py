@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from restore_cli.inference.loading import LoadedNetwork
-from restore_cli.resample import resize_bicubic
+from restore_cli.resample import bicubic_bands
 from restore_cli.rounding import as_float, rounded
 
 BICUBIC = "bicubic"
@@ -73,6 +74,33 @@ class Bicubic:
     ) -> Tensor:
         """See `Stage`."""
         height, width = (self.scale * side for side in image.shape[-2:])
-        enlarged = resize_bicubic(as_float(image), height, width)
+        enlarged = resized(image, (height, width), depth)
         report(1, 1)
-        return enlarged.clamp(0, 1) if depth is None else rounded(enlarged, depth)
+        return enlarged.clamp_(0, 1) if depth is None else enlarged
+
+
+def canvas(height: int, width: int, depth: int | None) -> Tensor:
+    """An empty (1, 3, H, W); integers have the memory layout of files, pixel by pixel."""
+    if depth is None:
+        return torch.empty(1, 3, height, width)
+    whole = torch.empty(height, width, 3, dtype=torch.uint8 if depth == 8 else torch.uint16)
+    return whole.permute(2, 0, 1)[None]
+
+
+def resized(image: Tensor, size: tuple[int, int], depth: int | None) -> Tensor:
+    """Bicubic interpolation to a size, rounded in bands: no float copy of the result is needed.
+
+    Args:
+        image: (1, 3, H, W), float in [0, 1] or integers.
+        size: height and width of the result.
+        depth: bits per channel to round to, 8 or 16; None for no rounding.
+
+    Returns:
+        (1, 3, *size): uint8 or uint16 with a depth, else float32, not clamped.
+    """
+    result = canvas(*size, depth)
+    scales = (size[0] / image.shape[-2], size[1] / image.shape[-1])
+    for top, band in bicubic_bands(as_float(image), size, scales):
+        final = band if depth is None else rounded(band, depth)
+        result[..., top : top + band.shape[-2], :] = final
+    return result
