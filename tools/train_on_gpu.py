@@ -1,4 +1,4 @@
-"""Fine-tunes checkpoints on a GPU that is at hand for minutes only.
+"""Fine-tunes checkpoints on a GPU in runs of a few minutes only.
 
 `restore train` degrades photos in the training process, which such a GPU would wait for. Here, one
 process per core degrades photos all the time into buffers in shared memory, from which one or more

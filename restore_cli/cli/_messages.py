@@ -41,7 +41,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except (RestoreError, OSError) as caught:
             error = caught if isinstance(caught, RestoreError) else _of_system(caught)
-            if int(str(kwargs.get("verbose") or 0)) > 1:
+            if int(str(kwargs.get("verbose") or 0)) > 0:
                 talk(traceback.format_exc().rstrip())
             show(error)
             raise typer.Exit(error.exit_code) from None

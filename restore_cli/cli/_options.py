@@ -31,7 +31,7 @@ VerboseOpt = Annotated[
         count=True,
         metavar="",
         show_default=False,
-        help="-vv shows the traceback of errors.",
+        help="Show the traceback of errors.",
         rich_help_panel=REPORT,
     ),
 ]
@@ -43,7 +43,7 @@ DeviceOpt = Annotated[
     option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps. `restore image` accepts several: cuda:0,1.",
+        help="auto, cpu, cuda, cuda:N or mps.",
         metavar="DEVICE",
         rich_help_panel=COMPUTE,
     ),

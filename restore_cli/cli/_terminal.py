@@ -148,8 +148,13 @@ def show_table(
     console = console or Console(highlight=False, emoji=False)
     if _fits(columns, rows, console.width):
         grid = Table(box=None, pad_edge=False, header_style="bold")
+        least = [_widest_word(n, columns, rows) for n in range(len(columns))]
+        spare = console.width - sum(least) - _GAP * (len(columns) - 1)
         for n, column in enumerate(columns):
-            grid.add_column(column, no_wrap=n == 0, min_width=_widest_word(n, columns, rows))
+            longest = max(map(cell_len, (column, *(row[n] for row in rows))))
+            more = min(spare, longest - least[n])
+            spare -= more
+            grid.add_column(column, no_wrap=n == 0, width=least[n] + more)
         for row in rows:
             grid.add_row(*(Text(cell) for cell in row))
         console.print(grid)

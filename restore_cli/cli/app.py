@@ -26,10 +26,22 @@ from restore_cli.cli._output import ANY_TEXT, data
 from restore_cli.cli._process import leave
 from restore_cli.version import __version__
 
+EPILOG = """
+Examples:
+
+  restore photo.jpg
+
+  restore image holiday/ -r -o sharp/ --resume
+
+  restore models
+
+A picture or a folder in place of a command means `restore image`.
+"""
 app = typer.Typer(
     name="restore",
     cls=RestoreGroup,
     help="Remove motion blur from pictures, and enlarge them.",
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RESTORE"},

@@ -39,7 +39,7 @@ Examples:
 
 @reported
 def doctor(json: opt.JsonOpt = False) -> None:
-    """Print versions, devices, caches, and problems with remedies; exit 1 if any."""
+    """Print versions, devices and caches; report problems with remedies (exit status 1)."""
     facts, problems = _software(), []
     facts["restore runs"], remarks = _command()
     problems += remarks

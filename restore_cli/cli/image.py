@@ -39,7 +39,7 @@ Examples:
 
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
-Exit status: 0 all restored or skipped; 1 some failed, the others are restored;
+Exit status: 0 all restored or skipped; 1 some failed, the rest are done;
 2 usage; 3 no input; 4 weights; 5 device or memory; 130 interrupted.
 
 Every option has an environment variable, e.g. RESTORE_IMAGE_MODEL.
@@ -98,9 +98,9 @@ def image(
         _model(
             "--model",
             "-m",
-            help="maxim, mprnet, msan and attentive-deblur keep the size; maxim-mscam, "
-            "mprnet-mscam, gfn and moadg enlarge x4; A+B runs B after A. Default: maxim-mscam for "
-            "x4 or maxim for x1, chosen by size and blur of the picture; always x4 from stdin.",
+            help="x1: maxim, attentive-deblur, msan, mprnet. x4: maxim-mscam, mprnet-mscam, gfn, "
+            "moadg. bicubic only enlarges; A+B runs B after A. Default: maxim or maxim-mscam, by "
+            "the size and blur of the picture; from stdin maxim-mscam.",
             metavar="NAME",
         ),
     ] = None,
@@ -109,7 +109,7 @@ def image(
         _model(
             "--weights",
             "-w",
-            help="A checkpoint's name, FILE.safetensors, or "
+            help="A checkpoint's name, FILE.safetensors, the folder of a training run, or "
             "hf://owner/repo/FILE.safetensors@revision. Default: the model's own. "
             "For --model A+B: WEIGHTS+WEIGHTS.",
             metavar="WEIGHTS",
@@ -177,8 +177,9 @@ def image(
     size: Annotated[
         str | None,
         _file(
-            help="Size of the result: keep, WIDTHxHEIGHT that it fits into, or a factor such as "
-            "2x. Shrinks the input, enlarges it by the model, and resamples it to that size.",
+            help="Size of the result: keep (that of the input), WIDTHxHEIGHT (it fits into this), "
+            "or a factor such as 2x. The input is shrunk, enlarged by the model, and resampled to "
+            "that size.",
             metavar="SIZE",
         ),
     ] = None,
@@ -229,7 +230,15 @@ def image(
             metavar="WHAT",
         ),
     ] = "standard",
-    device: opt.DeviceOpt = "auto",
+    device: Annotated[
+        str,
+        _compute(
+            "--device",
+            "-d",
+            help="auto, cpu, cuda, cuda:N, mps, or several: cuda:0,1.",
+            metavar="DEVICE",
+        ),
+    ] = "auto",
     precision: Annotated[
         str,
         _compute(
@@ -272,7 +281,8 @@ def image(
         _compute(
             "--jobs",
             "-j",
-            help="Pictures that threads read ahead and write behind. Default: 0 on a CPU, else 4.",
+            help="Number of pictures to read ahead and to write in the background. "
+            "Default: 0 on a CPU, else 4.",
             min=0,
             max=64,
             metavar="N",

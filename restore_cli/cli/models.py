@@ -10,7 +10,16 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
 
-app = typer.Typer(help="List the models, or describe one.", invoke_without_command=True)
+EPILOG = """
+Examples:
+
+  restore models
+
+  restore models info maxim
+"""
+app = typer.Typer(
+    help="List the models, or describe one.", epilog=EPILOG, invoke_without_command=True
+)
 
 
 @app.callback()
@@ -31,8 +40,8 @@ _LISTS = (*_COSTS, "configs", "checkpoints", "own_weights", "published_files")
 def list_models(json: opt.JsonOpt = False) -> None:
     """List the models with their default checkpoints.
 
-    "real dB" and "ours dB" are gains in PSNR on real blur and on our synthetic
-    blur, over bicubic (x4) or over the blurry picture (x1). "s/Mpx" is seconds
+    "real dB" and "synth dB" are gains in PSNR on real and on synthetic blur,
+    over bicubic (x4) or over the blurry picture (x1). "s/Mpx" is seconds
     per megapixel of the input on two CPU cores. `restore models info NAME`
     describes one model.
     """
@@ -60,7 +69,7 @@ def list_models(json: opt.JsonOpt = False) -> None:
             )
         )
     rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
-    out.table(("model", "", "real dB", "ours dB", "s/Mpx", "checkpoint"), rows)
+    out.table(("model", "", "real dB", "synth dB", "s/Mpx", "checkpoint"), rows)
     out.talk("* default model of its scale")
 
 
@@ -81,7 +90,7 @@ def info(
         return
     for key, value in facts.items():
         if value and key not in _LISTS:
-            out.data(f"{key.replace('_', ' ')}: {value}")
+            out.data(f"{key.replace('_', ' ').replace('license', 'licence')}: {value}")
     for key, value in facts["configs"].items():
         out.data(
             f"config {key}: {value['parameters']:,} parameters, "
@@ -114,7 +123,7 @@ def _facts(name: str) -> dict[str, Any]:
         "size_multiple": model.size.multiple_of,
         "tiling": model.tiling.value,
         "tiling_note": model.tiling_note,
-        "overlap": model.overlap,
+        "overlap": next((c.overlap for c in checkpoints if c.default), model.overlap),
         "default_checkpoint": next((c.name for c in checkpoints if c.default), None),
         "parameters": model.parameters,
         "macs_64x64": model.macs,

@@ -41,7 +41,12 @@ def serve(
     ] = 50,
     max_pixels: Annotated[
         int,
-        opt.option(help="Refuse pictures whose result would have more pixels.", min=1, metavar="N"),
+        opt.option(
+            help="Refuse pictures whose result would have more pixels. Default: 100 million.",
+            min=1,
+            metavar="N",
+            show_default=False,
+        ),
     ] = 100_000_000,
     waiting: Annotated[
         int, opt.option(help="Pictures that may wait in the queue.", min=1, metavar="N")

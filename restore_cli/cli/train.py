@@ -40,7 +40,7 @@ Examples:
 
   restore train gfn --data GOPRO_Large/ -o runs/gfn --dry-run
 
-  torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO_Large/ -o runs/gfn
+  torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO/ -o runs/g
 
   restore train maxim-mscam --data photos/ --pool pool/ -o runs/large
 
@@ -73,7 +73,13 @@ def train(
         ),
     ] = None,
     weights: Annotated[
-        str | None, opt.option("--weights", "-w", help="Start from these weights (fine-tuning).")
+        str | None,
+        opt.option(
+            "--weights",
+            "-w",
+            help="Start from these weights (fine-tuning): a name, a file, or the folder of a run.",
+            metavar="WEIGHTS",
+        ),
     ] = None,
     resume: Annotated[
         str,

@@ -18,8 +18,19 @@ from restore_cli.errors import UsageError, WeightsError, named
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
 
-HELP = "List, fetch, verify, add, export, convert and import weights."
-app = typer.Typer(help=HELP, invoke_without_command=True)
+HELP = "List, fetch, verify, add, remove, import, export and convert weights."
+EPILOG = """
+Examples:
+
+  restore weights list
+
+  restore weights import esrgan.pth -o esrgan.safetensors
+
+  restore weights add runs/mine --name gfn-lite.mine --license CC-BY-4.0
+
+  restore weights convert gfn-lite.shake --to onnx --check -o exported/
+"""
+app = typer.Typer(help=HELP, epilog=EPILOG, invoke_without_command=True)
 NameArg = Annotated[
     str,
     typer.Argument(
@@ -74,7 +85,7 @@ def list_weights(json: opt.JsonOpt = False) -> None:
         for c in checkpoints
     ]
     rows += [(r.name, f"{r.size / 1e6:.1f} MB", r.license, "-", "-", "yours") for r in records]
-    out.table(("checkpoint", "size", "licence", "real dB", "ours dB", "from"), rows)
+    out.table(("checkpoint", "size", "licence", "real dB", "synth dB", "from"), rows)
 
 
 @app.command()

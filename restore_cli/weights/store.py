@@ -134,7 +134,7 @@ def _listed(checkpoint: Checkpoint) -> WeightsFile:
     if not path.is_file():
         raise WeightsError(
             f"the bundled file of '{checkpoint.name}' is missing: '{path}'",
-            hint="the installation is damaged: pip install --force-reinstall restore-cli",
+            hint="the installation is damaged: install restore again",
         )
     return WeightsFile(checkpoint.name, path, checkpoint.sha256, checkpoint, checkpoint.license)
 

@@ -19,6 +19,7 @@ from conftest import ROOT
 from rich.console import Console
 from training_runs import make_recipe, save_photos, write_toml
 
+from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.cli._terminal import Bar, remaining_seconds, show_facts, show_table
 
 COLUMNS = 80
@@ -129,6 +130,16 @@ def test_first_columns_are_never_wrapped(width):
         assert sum(name in line.split() for line in lines) == 1, lines
     words = " ".join(lines).split()
     assert words.count("handheld") == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_tables_lose_no_word(width):
+    """Rich shrinks columns below their longest word, and then cuts it."""
+    rows = [(one.name, one.description, one.source) for one in PROTOCOLS.values()]
+    lines = printed(show_table, ("protocol", "what it computes", "source"), rows, width=width)
+    assert all(len(line) <= width for line in lines)
+    for row in rows:
+        assert all(any(word in line.split() for line in lines) for word in " ".join(row).split())
 
 
 def test_narrow_terminals_get_stacked_rows():
