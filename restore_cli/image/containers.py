@@ -64,9 +64,16 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_text(keyword: str, value: bytes) -> bytes:
-    """Return an iTXt chunk without compression, language and translation; the value is UTF-8."""
-    return png_chunk(b"iTXt", keyword.encode("latin-1", "replace")[:79] + b"\0\0\0\0\0" + value)
+def png_text(keyword: str, value: bytes, language: bytes = b"\0") -> bytes:
+    """Return an iTXt chunk without compression (PNG 11.3.3.4).
+
+    Args:
+        keyword: its name.
+        value: UTF-8.
+        language: tag of the language, a zero, and the keyword in it (UTF-8); both can be empty.
+    """
+    name = keyword.encode("latin-1", "replace")[:79]
+    return png_chunk(b"iTXt", name + b"\0\0\0" + language + b"\0" + value)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -77,7 +77,7 @@ def _described(parts: Parts) -> Iterable[Item]:
         if name not in ("1:000", "1:090", "2:000"):
             yield "IPTC", f"{name} ({len(value)} bytes)"
     yield from (("Photoshop", f"resource {number}") for number, _ in parts.photoshop)
-    yield from (("text", key) for key, _ in parts.text)
+    yield from (("text", key) for key, _, _ in parts.text)
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
         yield "comment", ""

@@ -195,9 +195,10 @@ def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
     chunks = [png_chunk(kind, body) for kind, body in said.items()]
     if metadata.exif is not None:
         chunks.append(png_chunk(b"eXIf", metadata.exif))
-    text = [(key, value.encode("utf-8", "replace")) for key, value in metadata.text]
-    text += [(XMP_KEYWORD, packet.packet())] if packet else []
-    chunks += [png_text(keyword, value) for keyword, value in text]
+    for keyword, value, language in metadata.text:
+        chunks.append(png_text(keyword, value.encode("utf-8", "replace"), language))
+    if packet:
+        chunks.append(png_text(XMP_KEYWORD, packet.packet()))
     if metadata.aspect is not None:
         theirs = next(png_chunk(*one) for one in png_chunks(data) if one[0] == b"pHYs")
         across, down = _whole(metadata.aspect, 2**31 - 1)

@@ -36,7 +36,7 @@ class Parts:
         xmp: packet.
         iptc: plain records.
         photoshop: resources besides IPTC: number and content.
-        text: keys and values of a PNG's text.
+        text: keys, values and languages of a PNG's text; see `containers.png_text`.
         comment: comment of a JPEG or a GIF.
         aspect: horizontal and vertical density without a unit; None for square pixels.
         geo: tags of GeoTIFF.
@@ -48,7 +48,7 @@ class Parts:
     xmp: bytes | None = None
     iptc: bytes | None = None
     photoshop: tuple[Resource, ...] = ()
-    text: list[tuple[str, str]] = field(default_factory=list)
+    text: list[tuple[str, str, bytes]] = field(default_factory=list)
     comment: bytes | None = None
     aspect: tuple[float, float] | None = None
     geo: Tags = field(default_factory=dict)
@@ -84,7 +84,7 @@ def _png(parts: Parts, data: bytes) -> None:
 def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
     """Read text (PNG 11.3.3), and the hexadecimal profiles that ImageMagick stores in it."""
     key, _, rest = body.partition(b"\0")
-    name = key.decode("latin-1")
+    name, language = key.decode("latin-1"), b"\0"
     try:
         if kind == b"tEXt":
             value = rest
@@ -92,9 +92,10 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             value = _inflate(rest[1:])
         else:
             packed = rest[:1] == b"\1"
-            value = rest[2:].split(b"\0", 2)[2]
+            tag, translated, value = rest[2:].split(b"\0", 2)
+            language = tag + b"\0" + translated
             value = _inflate(value) if packed else value
-    except (zlib.error, IndexError):
+    except (zlib.error, ValueError):
         return
     if name == XMP_KEYWORD:
         parts.xmp = value
@@ -112,9 +113,10 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             parts.xmp = parts.xmp or raw
             return
     try:
-        parts.text.append((name, value.decode("utf-8" if kind == b"iTXt" else "latin-1")))
+        said = value.decode("utf-8" if kind == b"iTXt" else "latin-1")
     except UnicodeDecodeError:
-        parts.text.append((name, value.decode("latin-1")))
+        said = value.decode("latin-1")
+    parts.text.append((name, said, language))
 
 
 def _inflate(packed: bytes) -> bytes:

@@ -24,7 +24,7 @@ class Metadata:
         hdr: primaries, transfer, matrix and full range (ITU-T H.273) if the picture has high
             dynamic range; else None.
         colour: chunks of PNG that describe colours, by type.
-        text: keys and values of PNG's text.
+        text: keys, values and languages of PNG's text; see `containers.png_text`.
         comment: comment of JPEG or GIF.
         geo: tags of GeoTIFF: number, and type and values.
         size: height and width in the file, to which `geo` refers; None if unknown.
@@ -40,7 +40,7 @@ class Metadata:
     aspect: tuple[float, float] | None = None
     hdr: tuple[int, int, int, int] | None = None
     colour: tuple[tuple[bytes, bytes], ...] = ()
-    text: tuple[tuple[str, str], ...] = ()
+    text: tuple[tuple[str, str, bytes], ...] = ()
     comment: bytes | None = None
     geo: tuple[tuple[int, tuple[int, bytes]], ...] = ()
     size: tuple[int, int] | None = None

@@ -14,7 +14,13 @@ from tiffs import grey, long, short, text, tiff
 
 from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, encode
-from restore_cli.image.containers import first_directory, jpeg_segment, png_chunk, tiff_directories
+from restore_cli.image.containers import (
+    first_directory,
+    jpeg_segment,
+    png_chunk,
+    png_chunks,
+    tiff_directories,
+)
 from restore_cli.image.exif import edit_exif, geo_tags
 from restore_cli.image.inventory import lost, take
 from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
@@ -189,9 +195,10 @@ def test_chunks_of_png_wherever_they_stand(late):
     hexed = b"Raw profile type exif\0\0" + zlib.compress(
         b"\nexif\n    1\n" + (b"Exif\0\0" + block()).hex().encode()
     )
+    title = (b"iTXt", "Title\0\0\0ja\0\u984c\0\u65e5".encode())
     data = png_with(
         (b"tEXt", "Author\0Zo\u00eb".encode("latin-1")),
-        (b"iTXt", "Title\0\0\0\0\0\u65e5".encode()),
+        title,
         (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet("<dc:title>t</dc:title>")),
         (b"zTXt", hexed),
         late=late,
@@ -201,6 +208,7 @@ def test_chunks_of_png_wherever_they_stand(late):
     assert {("text", "Author"), ("text", "Title"), ("XMP", "title"), ("EXIF", "Make")} <= take(
         made, "png"
     )
+    assert title in list(png_chunks(made))  # with its language and its keyword in that
     made, notes = written(data, "jpeg")
     assert notes == ("left out: text Author, Title",)
     made, _ = written(data, "png", level="private")
