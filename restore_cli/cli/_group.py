@@ -12,8 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from restore_cli.cli._complete import complete
-from restore_cli.cli._messages import INTERRUPTED, show
+from restore_cli.cli._messages import show
 from restore_cli.cli._output import talk
+from restore_cli.cli._signals import status_after
 from restore_cli.errors import RestoreError, UsageError, unknown_name
 
 PICTURES = "image"  # the command that runs if the first word is a picture
@@ -68,9 +69,9 @@ class RestoreGroup(TyperGroup):
         except RestoreError as error:
             show(error)
             sys.exit(error.exit_code)
-        except typer.Abort:
+        except typer.Abort as error:
             talk("interrupted")
-            sys.exit(INTERRUPTED)
+            sys.exit(status_after(error.__cause__))
         except Exception as error:
             # Typer's own kind of error, whose class moved when it took click in.
             if not hasattr(error, "format_message"):

@@ -13,9 +13,9 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from restore_cli.cli._output import talk
+from restore_cli.cli._signals import status_after
 from restore_cli.errors import RestoreError, UsageError
 
-INTERRUPTED = 130
 _REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS}
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,9 +29,9 @@ def show(error: RestoreError) -> None:
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Convert a `RestoreError` and Ctrl-C into messages and exit codes.
+    """Convert a `RestoreError`, Ctrl-C and SIGTERM into messages and exit codes.
 
-    Other exceptions are bugs and keep their traceback. `-vv` always shows the traceback.
+    Other exceptions are bugs and keep their traceback. `-v` always shows the traceback.
     """
 
     @functools.wraps(command)
@@ -45,9 +45,9 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
                 talk(traceback.format_exc().rstrip())
             show(error)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             talk("interrupted; no incomplete files are left")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(status_after(stop)) from None
 
     return wrapper
 

@@ -13,7 +13,8 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import INTERRUPTED, reported, require
+from restore_cli.cli._messages import reported, require
+from restore_cli.cli._signals import status_after
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.wording import clock, duration
 
@@ -203,7 +204,7 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     if interrupted:
         if first:
             out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(status_after(None))
     if first:
         out.data_json({"weights": str(job.result)}) if as_json else out.data(str(job.result))
 

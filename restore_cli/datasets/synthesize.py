@@ -6,9 +6,8 @@ reproduced. The record is written last, so a pair with a record is complete.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from restore_cli.files import sha256, write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
+from restore_cli.processes import ProcessPool
 from restore_cli.resample import rescale_bicubic
 from restore_cli.wording import first_line
 
@@ -165,9 +165,7 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
         yield from (_make(job, index) for index in range(len(job.inputs)))
         return
-    # Spawned, since torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(job.inputs)), context)
+    pool = ProcessPool(min(workers, len(job.inputs)))
     try:
         futures = [pool.submit(_make, job, index) for index in range(len(job.inputs))]
         yield from (future.result() for future in as_completed(futures))

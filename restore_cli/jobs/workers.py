@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
@@ -26,6 +26,7 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import Outcome, Task, read_input, restore_task
+from restore_cli.processes import ProcessPool
 
 _MOST_DEATHS = 3  # processes that may die with one picture before it fails
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
@@ -148,17 +149,11 @@ class DeviceWorkers:
         """See `Workers`."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _start(self) -> ProcessPoolExecutor:
-        context = get_context("spawn")  # CUDA does not survive a fork
-        queue: Queue[torch.device] = context.Queue()
+    def _start(self) -> ProcessPool:
+        queue: Queue[torch.device] = get_context("spawn").Queue()
         for device in self._devices:
             queue.put(device)
-        return ProcessPoolExecutor(
-            self.count,
-            mp_context=context,
-            initializer=_begin,
-            initargs=(self._spec, self._request, queue, self.count),
-        )
+        return ProcessPool(self.count, _begin, self._spec, self._request, queue, self.count)
 
 
 _ready: dict[str, Restoration | NotReadyError] = {}  # filled by `_begin` in a new process

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     FileResponse,
     HTMLResponse,
@@ -150,7 +150,11 @@ def make_app(queue: JobQueue, limits: Limits) -> Starlette:
             Route("/jobs/{key}/file", site.file),
         ],
         middleware=[Middleware(Guard, limits=limits)],
-        exception_handlers={RestoreError: _failed},
+        exception_handlers={
+            RestoreError: _failed,
+            ClientDisconnect: lambda _, error: _refused("the picture did not arrive", 400),
+            UnicodeError: lambda _, error: _refused("the form cannot be decoded", 400),
+        },
         lifespan=life,
     )
 

@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, and SIGTERM from a scheduler, after the current step is complete."""
+"""Handles Ctrl-C, SIGTERM from a scheduler and SIGHUP, after the current step is complete."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised after Ctrl-C or SIGTERM, when the block has ended regularly."""
+    """Raised after a signal, when the block has ended regularly."""
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """Set an event at the first SIGINT or SIGTERM; a second signal has its usual effect.
+    """Set an event at the first SIGINT, SIGTERM or SIGHUP; a second signal has its usual effect.
 
     Raises:
         Interrupted: at the end of the block, if there was a signal.
@@ -23,8 +23,10 @@ def deferred_interrupt() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield requested  # only the main thread receives signals
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     previous = {number: signal.getsignal(number) for number in numbers}
+    previous = {n: handler for n, handler in previous.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -34,7 +36,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         restore()  # first: a second signal inside `set` would wait for its lock for ever
         requested.set()
 
-    for number in numbers:
+    for number in previous:
         signal.signal(number, note)
     try:
         yield requested

@@ -425,6 +425,34 @@ def test_a_picture_that_never_comes_gives_its_place_back(queue):
     assert queue._places == 0
 
 
+def test_a_visitor_who_leaves_is_no_error_of_the_server(queue):
+    app, sent = make_app(queue, Limits(upload=200_000)), []
+    messages = [
+        {"type": "http.request", "body": b"--x", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/jobs", "headers": headers}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert queue._places == 0
+
+
+def test_an_unknown_charset_is_refused(client, queue):
+    headers = {"content-type": "multipart/form-data; boundary=XX; charset=undefined"}
+    form = b'--XX\r\nContent-Disposition: form-data; name="scale"\r\n\r\n4\r\n--XX--\r\n'
+    assert client("POST", "/jobs", content=form, headers=headers).status_code == 400
+    assert queue._places == 0
+
+
 def test_a_smaller_scale_does_not_let_larger_pictures_in(queue):
     """The network enlarges by four whatever the scale; the fixture allows 100,000 pixels."""
     assert restored(queue, "a.png", picture(80, 80), scale=1).state == "failed"
