@@ -19,7 +19,7 @@ from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.sizing import KEEP
 from restore_cli.jobs.inputs import STREAM, Source, identity
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.video import CONTAINERS
+from restore_cli.jobs.video import CONTAINERS, SIMILAR
 from restore_cli.wording import bytes_of
 
 KEPT = "deblurred"  # suffix of the names of results that have their input's size
@@ -74,8 +74,8 @@ def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
         )
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
     if source.path.suffix.lower() in VIDEO_SUFFIXES:
-        kept = source.path.suffix.lower() in CONTAINERS
-        extension = source.path.suffix if kept else ".mkv"
+        known = source.path.suffix.lower()
+        extension = source.path.suffix if known in CONTAINERS else SIMILAR.get(known, ".mkv")
     elif extension.lower() not in SUFFIXES:
         extension = ".png"
     stem = "stdin" if source.path == STREAM else source.path.stem

@@ -13,6 +13,7 @@ import numpy as np
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
+from restore_cli.image.formats import recognise
 from restore_cli.inference.stages import Report, Stage
 from restore_cli.jobs.frames import restore_frame
 from restore_cli.jobs.video_facts import (
@@ -26,15 +27,22 @@ from restore_cli.jobs.video_facts import (
     colours_of,
     kept_metadata,
     library,
+    lost_side_data,
     orientation_of,
+    refuse_unconverted,
     remarks,
 )
+from restore_cli.wording import counted
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
 _LIMITED = 1  # FFmpeg's number of the limited range
+MOTION_JPEG = (".mjpeg", ".mjpg")  # videos that begin like a picture
+_LONGEST = 16384  # pixels of a side
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+# Suffixes of containers that are not written -> of one that holds the same audio.
+SIMILAR = {".3gp": ".mp4", ".3g2": ".mp4", ".f4v": ".mp4", ".qt": ".mov"}
 
 
 def restore_video(
@@ -65,6 +73,12 @@ def restore_video(
     """
     av = library()
     try:
+        with source.open("rb") as file:
+            kind = recognise(file.read(32))
+        if kind and not (kind == "jpeg" and source.suffix.lower() in MOTION_JPEG):
+            raise PictureError(
+                f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
+            )
         first = _first_frame(av, source)
         with av.open(address(source)) as reader, write_then_rename(target) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
@@ -89,7 +103,50 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
         frame = next(reader.decode(video), None)
         if frame is None:
             raise PictureError(f"'{source}' has no frames")
+        refuse_unconverted(reader, frame)
         return frame, colours_of(frame, video), orientation_of(frame)
+
+
+class _Timeline:
+    """Timestamps that increase, also where recordings were joined and begin again.
+
+    All streams are moved by the same time, so that they stay together.
+
+    Attributes:
+        end: end of the last packet, seconds.
+        jumps: how often the timestamps went back.
+    """
+
+    def __init__(self) -> None:
+        self.end = Fraction(0)
+        self._moved = [Fraction(0)]  # seconds, of each recording
+        self._recording: Counter[int] = Counter()  # in which a stream is, by its index
+        self._last: dict[int, Fraction] = {}
+
+    @property
+    def jumps(self) -> int:
+        return len(self._moved) - 1
+
+    def place(self, packet: Any) -> None:
+        """Move a packet behind the one before it, if its recording begins again."""
+        index, unit = packet.stream.index, packet.time_base
+        shown = packet.dts if packet.pts is None else packet.pts
+        if shown is None or not unit:
+            return
+        if packet.dts is not None:  # Matroska states none for the first packets
+            first = packet.dts * unit
+            last = self._last.get(index)
+            if last is not None and first + self._moved[self._recording[index]] < last:
+                self._recording[index] += 1
+                if self._recording[index] == len(self._moved):
+                    self._moved.append(self.end - first)
+            self._last[index] = first + self._moved[self._recording[index]]
+        moved = self._moved[self._recording[index]]
+        self.end = max(self.end, (shown + (packet.duration or 0)) * unit + moved)
+        if moved:
+            ticks = round(moved / unit)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 class _Copy:
@@ -123,6 +180,12 @@ class _Copy:
         self._whole = (width, height) if self._turn.swap else (height, width)
         if min(self._whole) < 2:
             raise PictureError("H.264 cannot hold a video of one row or column")
+        if max(self._whole) > _LONGEST:
+            raise PictureError(
+                f"a video of {self._whole[1]}x{self._whole[0]} is larger than H.264 can hold "
+                f"({_LONGEST} px)",
+                hint="use a model of x1, or make the video smaller",
+            )
         self._deep = self._colours.bits > 8
         self._image = self._add_image()
         self.size = (self._image.height, self._image.width)
@@ -161,6 +224,9 @@ class _Copy:
             if what is None:
                 # MP4 stores the names of chapters in a stream; `set_chapters` writes a new one.
                 if stream.metadata.get("handler_name") == "SubtitleHandler" and chapters:
+                    continue
+                # MOV's stream of timecodes is written from the metadata.
+                if "timecode" in stream.metadata and self._writer.format.name == "mov":
                     continue
                 self.notes.append(f"its stream {stream.index} ({stream.type}) was left out")
                 continue
@@ -221,12 +287,10 @@ class _Copy:
         """
         frames = self._frames_in_all()
         done = broken = 0
-        last = 0.0
+        timeline = _Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
-                if packet.pts is not None and packet.time_base:
-                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    last = max(last, float(end))
+                timeline.place(packet)
                 if packet.stream in self._copies:
                     self._copy(packet)
                     continue
@@ -245,13 +309,21 @@ class _Copy:
         if not done:
             raise PictureError(f"'{self._reader.name}' has no frames that can be decoded")
         if broken:
-            self.notes.append(f"{broken} of its packets could not be decoded and were left out")
+            kept = f": {done} of {self._source.frames} frames are left" * bool(self._source.frames)
+            self.notes.append(
+                f"{broken} of its packets could not be decoded and were left out{kept}"
+            )
+        if timeline.jumps:
+            self.notes.append(
+                f"its timestamps go back {counted(timeline.jumps, 'time')}; what follows was moved"
+            )
         promised = (self._reader.duration or 0) / 1e6
         start = (self._reader.start_time or 0) / 1e6
-        if promised - (last - start) > max(_GRACE, promised / 100):
+        # Matroska's duration begins at zero, that of other containers at their start.
+        ends = float(timeline.end) - min(start, 0), float(timeline.end) - start
+        if promised - max(ends) > max(_GRACE, promised / 100):
             self.notes.append(
-                f"its container states {promised:.1f} s, but its data ends after "
-                f"{last - start:.1f} s"
+                f"its container states {promised:.1f} s, but its data ends after {ends[1]:.1f} s"
             )
 
     def _frames_in_all(self) -> int:
@@ -274,6 +346,7 @@ class _Copy:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
+        self.notes += [note for note in lost_side_data(frame) if note not in self.notes]
         if self._first != (frame.width, frame.height):
             raise PictureError(
                 f"'{self._reader.name}': frame {number} is {frame.width}x{frame.height}, but the "

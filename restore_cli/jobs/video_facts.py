@@ -35,6 +35,14 @@ _MASTERING = (
     *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS"),
     *("DOVI_METADATA", "DOVI_RPU_BUFFER"),
 )
+_OTHER_MATRICES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
+_PLAYLISTS = {"concat", "hls", "dash", "imf"}  # FFmpeg's names of formats that name other files
+_SIDE_DATA = {
+    "A53_CC": "closed captions",
+    "S12M_TIMECODE": "timecodes",
+    "STEREO3D": "stereoscopic layout",
+    "SPHERICAL": "spherical projection",
+}
 _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IGNORECASE)
 
 
@@ -105,6 +113,36 @@ def address(path: Path) -> str:
     return str(path.absolute())
 
 
+def refuse_unconverted(container: Any, frame: Any) -> None:
+    """Refuse what would become a picture of wrong colours, or of another file.
+
+    Raises:
+        PictureError: the container is a playlist, or the frame's matrix cannot be converted.
+    """
+    if set(container.format.name.split(",")) & _PLAYLISTS:
+        raise PictureError(
+            f"'{container.name}' is a playlist of other files", hint="give the videos themselves"
+        )
+    number = int(frame.colorspace)
+    colour = len(frame.format.components) > 2 and not frame.format.is_rgb
+    if colour and number not in (0, UNKNOWN, *MATRICES):
+        raise PictureError(
+            f"'{container.name}' has colours ({_OTHER_MATRICES.get(number, f'matrix {number}')}) "
+            "that cannot be converted to RGB",
+            hint="convert it to BT.709 first",
+        )
+
+
+def lost_side_data(frame: Any) -> list[str]:
+    """Return notes on data beside a frame's pixels that the output does not have."""
+    kinds = library().sidedata.sidedata.Type
+    return [
+        f"its {what} were left out" if what.endswith("s") else f"its {what} was left out"
+        for name, what in _SIDE_DATA.items()
+        if hasattr(kinds, name) and frame.side_data.get(getattr(kinds, name)) is not None
+    ]
+
+
 def orientation_of(frame: Any) -> Orientation:
     """Return the orientation in the display matrix of a frame; ISO/IEC 14496-12, 8.5.3."""
     kind = library().sidedata.sidedata.Type.DISPLAYMATRIX
@@ -157,6 +195,7 @@ def remarks(frame: Any, source: Any, colours: Colours, orientation: Orientation)
         notes.append(f"its {colours.bits} bits per channel were reduced to 10")
     if {frame.side_data.get(getattr(kinds, name, None)) for name in _MASTERING} != {None}:
         notes.append("its mastering data of high dynamic range (HDR10, Dolby Vision) was left out")
+    notes += lost_side_data(frame)
     if orientation.odd:
         notes.append("its display matrix has a rotation or skew that was ignored")
     return notes

@@ -6,10 +6,12 @@ import json
 import struct
 import sys
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from conftest import restore
+from PIL import Image
 
 av = pytest.importorskip("av")
 
@@ -394,7 +396,7 @@ def test_every_container_is_a_video(tmp_path, suffix, codec):
     assert facts["size"] == "64x48"
     done = restore("image", source, "--model", "bicubic", "-x1")
     assert done.exit_code == 0, done.stderr
-    assert (tmp_path / "b_deblurred.mkv").exists()
+    assert (tmp_path / f"b_deblurred{'.mp4' if suffix == '.3gp' else '.mkv'}").exists()
 
 
 @pytest.mark.parametrize(
@@ -421,6 +423,69 @@ def test_sound_that_a_container_cannot_hold_is_left_out_with_a_note(tmp_path, co
     _, frames, notes = same(tmp_path / "a.mkv", tmp_path / f"b{suffix}")
     assert len(frames) == 1
     assert "was left out: the container cannot hold it" in notes
+
+
+def refused(source, *options):
+    done = restore("image", source, "--model", "bicubic", "-x1", *options)
+    assert done.exit_code == 1, done.stderr
+    assert not list(source.parent.glob("*_deblurred.*"))
+    return done.stderr
+
+
+@pytest.mark.parametrize(("matrix", "name"), [("YCgCo", "YCgCo"), ("bt2020c", "constant")])
+def test_matrices_that_are_not_converted_are_refused(tmp_path, matrix, name):
+    with av.open(str(tmp_path / "a.mp4"), "w") as writer:
+        image = writer.add_stream("libx264", rate=10)
+        image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
+        image.options = {"x264-params": f"colormatrix={matrix}"}
+        writer.mux(image.encode(av.VideoFrame.from_ndarray(corner(), "rgb24")))
+        writer.mux(image.encode())
+    assert name in refused(tmp_path / "a.mp4")
+
+
+def test_joined_recordings_go_on(tmp_path):
+    """Their timestamps begin again; sound and picture are moved by the same time."""
+    one = video(tmp_path / "one.ts")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(one.read_bytes() * 2)
+    target, frames, notes = same(joined, tmp_path / "b.mp4")
+    assert "go back 1 time; what follows was moved" in notes
+    assert len(frames) == 2 * len(same(one, tmp_path / "c.mp4")[1])
+    with av.open(str(joined)) as before, av.open(str(target)) as after:
+        counts = [sum(bool(p.size) for p in reader.demux(audio=0)) for reader in (before, after)]
+        assert counts[0] == counts[1]
+    with av.open(str(target)) as after:
+        begins = {}
+        for packet in after.demux():
+            if packet.size:
+                begins.setdefault(packet.stream.type, []).append(packet.dts * packet.time_base)
+    for times in begins.values():
+        assert all(x < y for x, y in pairwise(times))
+    middles = [times[len(times) // 2] - times[0] for times in begins.values()]
+    assert abs(middles[0] - middles[1]) < 0.5
+
+
+def test_what_h264_cannot_hold_is_refused_by_its_size(tmp_path):
+    make(tmp_path / "wide.mkv", [corner(16, 4200)])
+    done = restore("image", tmp_path / "wide.mkv", "--model", "bicubic", "-x4")
+    assert (done.exit_code, "16800x64 is larger than H.264 can hold" in done.stderr) == (1, True)
+
+
+def test_pictures_and_playlists_are_no_videos(tmp_path):
+    video(tmp_path / "one.mp4")
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text("ffconcat version 1.0\nfile one.mp4\n")
+    assert "playlist of other files" in refused(playlist)
+    picture = tmp_path / "a.avi"
+    Image.fromarray(corner()).save(picture, "PNG")
+    assert "is a picture (png), not a video" in refused(picture)
+
+
+def test_audio_of_phones_is_kept(tmp_path):
+    source = video(tmp_path / "a.3gp")
+    done = restore("image", source, "--model", "bicubic", "-x1")
+    assert done.exit_code == 0, done.stderr
+    assert contents(tmp_path / "a_deblurred.mp4")[1] == contents(source)[1]
 
 
 def test_names_with_a_colon_and_videos_of_one_column(tmp_path, monkeypatch):
