@@ -5,15 +5,14 @@ equal channels, separates alpha and keeps 16 bits. Writing keeps mode, depth, pr
 with orientation 1. What a format cannot hold is noted or refused, never dropped silently.
 """
 
+from restore_cli.image.content import read_bytes, read_stdin
 from restore_cli.image.formats import FORMATS, MAX_PIXELS, PHOTO_SUFFIXES
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.reading import (
     decode,
-    read_bytes,
     read_image,
     read_rgb8,
     read_size,
-    read_stdin,
 )
 from restore_cli.image.writing import Encoding, encode, write_image
 

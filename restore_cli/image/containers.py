@@ -112,6 +112,24 @@ def jpeg_end(data: bytes) -> int:
     return len(data)
 
 
+def gif_end(data: bytes) -> int:
+    """Return the end of a GIF, after its trailer."""
+
+    def after_table(place: int, flags: int) -> int:
+        return place + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+    place = after_table(13, data[10] if len(data) > 10 else 0)
+    while place < len(data) - 1 and data[place] in (0x21, 0x2C):
+        if data[place] == 0x2C and place + 9 < len(data):
+            place = after_table(place + 10, data[place + 9]) + 1
+        else:
+            place += 2
+        while place < len(data) and data[place]:
+            place += data[place] + 1
+        place += 1
+    return place + 1 if data[place : place + 1] == b";" else len(data)
+
+
 def jpeg_segment(marker: int, body: bytes) -> bytes:
     """Return a segment as it is stored in a file; the body has at most 65,533 bytes."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body

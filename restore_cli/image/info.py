@@ -9,11 +9,12 @@ from typing import Any
 from PIL import ImageCms
 
 from restore_cli.errors import PictureError
+from restore_cli.image.content import read_bytes
 from restore_cli.image.exif import text_of
 from restore_cli.image.formats import HDR
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import read_provenance
-from restore_cli.image.reading import open_header, read_bytes
+from restore_cli.image.reading import open_header
 
 _MAKE, _MODEL = 271, 272
 

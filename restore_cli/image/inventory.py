@@ -5,9 +5,11 @@ The difference of the inventories of input and output is what was lost, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from restore_cli.image.containers import (
+    boxes,
+    gif_end,
     jpeg_end,
     jpeg_segments,
     png_chunks,
@@ -36,6 +38,16 @@ _PNG = frozenset(
     b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
 ) | {b"sBIT", b"hIST", b"bKGD", b"acTL", b"fcTL"}
 _WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
+_HEIF = frozenset((b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"mpvd"))
+# Where the picture ends in a file; JPEGs often have more behind it, see `_of_jpeg`.
+_ENDS: dict[str, Callable[[bytes], int]] = {
+    "png": png_end,
+    "gif": gif_end,
+    "webp": lambda data: 8 + int.from_bytes(data[4:8], "little"),
+    "bmp": lambda data: int.from_bytes(data[2:6], "little") or len(data),
+    "avif": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
+    "heic": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
+}
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"
 _MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
 _USUAL = 72  # dots per inch, which viewers assume by default
@@ -55,8 +67,6 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
     if key == "png":
         kinds = {kind for kind, _ in png_chunks(data)}
         found |= {("chunks", kind.decode("latin-1")) for kind in kinds - _PNG}
-        if rest := data[png_end(data) :].strip(b"\0"):
-            found.add(("beside it", f"{len(rest)} bytes after its end"))
     elif key == "jpeg":
         found |= set(_of_jpeg(data))
         more = any(body.startswith(XMP_MORE) for _, body in jpeg_segments(data))
@@ -67,6 +77,9 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
         found |= {("chunks", kind.decode("latin-1").strip()) for kind in kinds - _WEBP}
     elif key in ("avif", "heic"):
         found |= set(_of_heif(data))
+    end = _ENDS[key](data) if key in _ENDS else len(data)
+    if rest := data[end:].strip(b"\0"):
+        found.add(("beside it", f"{len(rest)} bytes after its end"))
     return frozenset(found)
 
 
@@ -146,8 +159,10 @@ def _of_heif(data: bytes) -> Iterable[Item]:
                 yield "beside it", "a depth map"
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
-    if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0:
+    kinds = [kind for kind, _, _ in boxes(data)]
+    if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
         yield "beside it", "a video"
+    yield from (("boxes", kind.decode("latin-1")) for kind in {*kinds} - _HEIF)
 
 
 def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import stat
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,11 +20,13 @@ from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
 from restore_cli.image.containers import (
     is_animated_png,
+    jpeg_end,
     jpeg_segments,
     png_chunk,
     png_text,
     read_heif,
 )
+from restore_cli.image.content import read_bytes
 from restore_cli.image.exif import orientation_of
 from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
 from restore_cli.image.metadata import read_metadata
@@ -42,51 +42,7 @@ Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
-_PIECE = 1 << 20  # bytes
-_MOST_BYTES = 4 * MAX_PIXELS * 8  # in a file
 _HEAD = 32  # bytes by which a format is recognised
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file or a named pipe.
-
-    Raises:
-        PictureError: missing, a folder, a device, not readable, or too large.
-    """
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise PictureError(f"'{path}' is a folder, not a file")
-        if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
-            raise PictureError(f"'{path}' is a device, not a file")
-        with path.open("rb") as stream:
-            return _read(stream, f"'{path}'")
-    except OSError as error:
-        raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
-
-
-def read_stdin() -> bytes:
-    """Read stdin to its end.
-
-    Raises:
-        PictureError: stdin is closed, or too large.
-    """
-    if sys.stdin is None:
-        raise PictureError("stdin is closed")
-    return _read(sys.stdin.buffer, "stdin")
-
-
-def _read(stream: BinaryIO, name: str) -> bytes:
-    """Read in pieces: one `read` would allocate that much memory at once."""
-    content = io.BytesIO()
-    try:
-        while piece := stream.read(_PIECE):
-            content.write(piece)
-            if content.tell() > _MOST_BYTES:
-                raise PictureError(f"{name} has more than {_MOST_BYTES:,} bytes, the limit")
-        return content.getvalue()
-    except MemoryError as error:
-        raise PictureError(f"{name} is larger than the free memory") from error
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
@@ -120,7 +76,36 @@ def decode(
     Raises:
         PictureError: see `read_image`.
     """
-    header = open_header(data, name, max_pixels=max_pixels)
+    jpeg, fault = recognise(data[:_HEAD]) == "jpeg", ""
+    try:
+        picture = _decode(data, name, max_pixels, icc)
+        if jpeg and data[: jpeg_end(data)][-2:] != b"\xff\xd9":
+            fault = "it has no end"  # interrupted copies can end in zeros, which decode to grey
+    except _UnreadableError as error:
+        if not jpeg:
+            raise
+        # libjpeg goes on after most faults: what it shows is better than nothing, if it is said.
+        picture, fault = _decode(data, name, max_pixels, icc, fail_on="error"), error.reason
+    if not fault:
+        return picture
+    note = f"it is damaged, so parts of the picture can be wrong ({fault})"
+    return replace(picture, notes=(note, *picture.notes))
+
+
+class _UnreadableError(PictureError):
+    """The decoder gave up.
+
+    Attributes:
+        reason: its first line.
+    """
+
+    def __init__(self, name: str, error: VipsError) -> None:
+        self.reason = first_line(error)
+        super().__init__(f"cannot read '{name}': {self.reason}")
+
+
+def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str = "warning") -> Picture:
+    header = open_header(data, name, max_pixels=max_pixels, fail_on=fail_on)
     image, notes = header.image, header.notes
     if header.metadata.hdr is not None and icc == "strip":
         raise PictureError(
@@ -132,7 +117,7 @@ def decode(
             image = image.copy_memory()
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
-        raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
+        raise _UnreadableError(name, error) from error
     several = header.format == "jpeg" and any(
         marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data)
     )
@@ -174,13 +159,16 @@ class Header:
     notes: tuple[str, ...]
 
 
-def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
+def open_header(
+    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, fail_on: str = "error"
+) -> Header:
     """Recognise a file and read everything but its pixels.
 
     Args:
         data: content of the file.
         name: name for messages.
         max_pixels: see `read_image`.
+        fail_on: "error", or "warning" for JPEGs that must have no fault at all.
 
     Raises:
         PictureError: see `read_image`.
@@ -196,7 +184,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
         what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
         raise PictureError(f"'{name}' {what}")
     try:
-        image, content = _open(data, key, name, max_pixels)
+        image, content = _open(data, key, name, max_pixels, fail_on)
         metadata = read_metadata(image, content, data, key)
         kind = _kind(image, name)
         if key in ("png", "jpeg", "webp"):
@@ -204,7 +192,7 @@ def open_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
             image = image.copy()
             image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
-        raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
+        raise _UnreadableError(name, error) from error
     orientation = _field(image, "orientation", 1)
     width, height = image.width, image.height
     if orientation >= 5:
@@ -261,14 +249,14 @@ def read_rgb8(path: Path) -> Tensor:
     return rounded(read_image(path).pixels[0], 8)
 
 
-def _open(data: bytes, key: str, name: str, max_pixels: int) -> tuple[Any, bytes]:
+def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:
     """Return the header as a libvips image that is not decoded yet, and the bytes it reads."""
     if key in ("bmp", "heic"):
         data = _as_png(data, key, name, max_pixels)
     loader = {"avif": "heif"}.get(key, "png" if key in ("bmp", "heic") else key)
     # Fail on errors: truncated files would otherwise be decoded with a grey part.
     load = getattr(VipsImage, f"{loader}load_buffer")
-    header = load(data, access="sequential", fail_on="error")
+    header = load(data, access="sequential", fail_on=fail_on if key == "jpeg" else "error")
     if key == "tiff" and header.bands == 4 and is_ycbcr(data):
         header = header.extract_band(0, n=3)  # libtiff adds an opaque channel
     elif key == "tiff" and is_ycbcr(data):

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from restore_cli.errors import PictureError
+from restore_cli.image.content import read_bytes
 from restore_cli.image.picture import Picture
-from restore_cli.image.reading import Header, decoded, open_header, read_bytes
+from restore_cli.image.reading import Header, decoded, open_header
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
 from restore_cli.rounding import as_float
 

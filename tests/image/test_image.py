@@ -31,9 +31,9 @@ from restore_cli.image import (
     write_image,
 )
 from restore_cli.image.containers import png_chunk
+from restore_cli.image.content import read_stdin
 from restore_cli.image.info import describe, provenance_of
 from restore_cli.image.parts import read_parts
-from restore_cli.image.reading import read_stdin
 from restore_cli.image.xmp import Packet
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -327,6 +327,29 @@ def test_xmp_of_many_beginnings_is_read_once():
     assert Packet.parse(b"<rdf:Description" * 100_000) is None
 
 
+@pytest.mark.parametrize(
+    ("options", "damage", "fault"),
+    [
+        ({}, lambda data: data[: len(data) // 2] + bytes(8 * len(data)), "it has no end"),
+        ({}, lambda data: data[: len(data) // 2] + data, "Corrupt JPEG data"),
+        (
+            {"progressive": True},
+            lambda data: data[: len(data) // 2] + bytes(400) + data[len(data) // 2 + 400 :],
+            "Corrupt JPEG data",
+        ),
+    ],
+)
+def test_damaged_jpegs_say_so(options, damage, fault):
+    """They are decoded to the end, with wrong parts."""
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((320, 240)).save(buffer, "JPEG", quality=85, **options)
+    assert not decode(buffer.getvalue(), "a.jpg").notes
+    (note,) = decode(damage(buffer.getvalue()), "a.jpg").notes
+    assert note.startswith("it is damaged, so parts of the picture can be wrong (")
+    assert fault in note
+
+
 def test_a_stream_is_read_in_pieces(monkeypatch):
     """One `read` of the most that is allowed would reserve gigabytes."""
     asked = []
@@ -340,7 +363,7 @@ def test_a_stream_is_read_in_pieces(monkeypatch):
     assert len(read_stdin()) == 3_000_000
     assert max(asked) <= 1 << 20
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stream(b"a" * 3_000_000)))
-    monkeypatch.setattr("restore_cli.image.reading._MOST_BYTES", 2_000_000)
+    monkeypatch.setattr("restore_cli.image.content._MOST_BYTES", 2_000_000)
     with pytest.raises(PictureError, match="more than 2,000,000 bytes"):
         read_stdin()
 

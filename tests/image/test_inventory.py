@@ -476,3 +476,22 @@ def test_pictures_are_turned_by_the_exif_that_is_kept(late):
         wanted = np.asarray(ImageOps.exif_transpose(image))
     ours = picture.pixels[0].permute(1, 2, 0).numpy()
     assert np.array_equal(ours, wanted)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp", "bmp", "avif", "heic"])
+def test_data_after_the_end_is_announced(suffix):
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    buffer = io.BytesIO()
+    mode = "P" if suffix == "gif" else "RGB"
+    Image.fromarray(values(3, height=64, width=64)).convert(mode).save(
+        buffer, "HEIF" if suffix == "heic" else suffix.upper()
+    )
+    whole = buffer.getvalue()
+    assert not any("after its end" in note for note in written(whole, "png")[1])
+    _, notes = written(whole + b"\1" * 50, "png")
+    assert any("50 bytes after its end" in note for note in notes)
+    if suffix in ("avif", "heic"):
+        uuid, film = b"\0\0\0\x18uuid" + bytes(16), b"\0\0\0\x10ftypisom" + bytes(4)
+        assert any("boxes uuid" in note for note in written(whole + uuid, "png")[1])
+        assert any("a video" in note for note in written(whole + film, "png")[1])

@@ -1,0 +1,57 @@
+"""Reads the content of files and of stdin."""
+
+from __future__ import annotations
+
+import io
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from restore_cli.errors import PictureError
+from restore_cli.image.formats import MAX_PIXELS
+
+_PIECE = 1 << 20  # bytes
+_MOST_BYTES = 4 * MAX_PIXELS * 8  # in a file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file or a named pipe.
+
+    Raises:
+        PictureError: missing, a folder, a device, not readable, or too large.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise PictureError(f"'{path}' is a folder, not a file")
+        if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+            raise PictureError(f"'{path}' is a device, not a file")
+        with path.open("rb") as stream:
+            return _read(stream, f"'{path}'")
+    except OSError as error:
+        raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
+
+
+def read_stdin() -> bytes:
+    """Read stdin to its end.
+
+    Raises:
+        PictureError: stdin is closed, or too large.
+    """
+    if sys.stdin is None:
+        raise PictureError("stdin is closed")
+    return _read(sys.stdin.buffer, "stdin")
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    """Read in pieces: one `read` would allocate that much memory at once."""
+    content = io.BytesIO()
+    try:
+        while piece := stream.read(_PIECE):
+            content.write(piece)
+            if content.tell() > _MOST_BYTES:
+                raise PictureError(f"{name} has more than {_MOST_BYTES:,} bytes, the limit")
+        return content.getvalue()
+    except MemoryError as error:
+        raise PictureError(f"{name} is larger than the free memory") from error
