@@ -193,7 +193,12 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
 def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     """Make the pairs, print their paths, and return whether none failed."""
     from restore_cli.datasets.synthesize import make_pairs
+    from restore_cli.degradations.frames import gap_in
+    from restore_cli.image.folders import list_pictures
 
+    for folder in (path for path in job.inputs if path.is_dir() and not quiet):
+        if gap := gap_in(list_pictures(folder)):
+            out.talk(f"note: '{folder}': {gap}, so the blur jumps there")
     started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
     with out.progress_bar(quiet=quiet, unit="inputs") as bar:
         task = bar.add_task(job.recipe.name, total=len(job.inputs))

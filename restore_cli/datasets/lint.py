@@ -45,6 +45,8 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         raise NoInputError(f"no folder '{folder}'")
     pairs, findings = _listed(folder)
+    if not (pairs or findings):
+        raise NoInputError(f"'{folder}' has no pictures")
     yield from findings
     scales: dict[float, list[Path]] = {}
     hashes: dict[Path, int] = {}

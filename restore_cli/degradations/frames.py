@@ -7,7 +7,9 @@ camera's response g, and the middle frame is the sharp one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -40,6 +42,25 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         yield frame
     if first is None:
         raise PictureError(f"'{path}' has no frames")
+
+
+def gap_in(paths: Sequence[Path]) -> str:
+    """Describe the first gap or repetition in the numbers of frames; "" if there is none.
+
+    Names without a number at their end, or with different beginnings, are not looked at.
+    """
+    found = [re.fullmatch(r"(.*?)(\d+)", path.stem) for path in paths]
+    if len(paths) < 3 or len({one and one[1] for one in found}) > 1 or not found[0]:
+        return ""
+    numbers = [int(one[2]) for one in found if one]
+    steps = [after - before for before, after in pairwise(numbers)]
+    usual = min(steps)
+    odd = next((n for n, step in enumerate(steps) if step != usual or not step), None)
+    if odd is None:
+        return ""
+    what = "have the same number" if not steps[odd] else "frames are missing"
+    names = f"'{paths[odd].name}' and '{paths[odd + 1].name}'"
+    return f"{names} {what}" if not steps[odd] else f"between {names} {what}"
 
 
 def _video(path: Path) -> Iterator[Tensor]:

@@ -124,7 +124,7 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str = "w
     if header.format in ("avif", "heic"):
         several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
     if several:
-        notes = (*notes, "only the first picture in the file was used")
+        notes = (*notes, "only the main picture in the file was used")
     return replace(picture, notes=(*notes, *picture.notes))
 
 

@@ -33,7 +33,7 @@ def refuse_name(output: Path | None, format_key: str) -> None:
         UsageError: the suffix is of a format that cannot be written, or not of the requested
             format; or a template has unknown fields.
     """
-    if output is None or output == STREAM:
+    if output is None or output == STREAM or output.is_dir():
         return
     suffix = output.suffix.lower()
     if is_template(output):

@@ -83,7 +83,7 @@ def restore_video(
         with av.open(address(source)) as reader, write_then_rename(target) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
-                job = _Copy(av, reader, writer, first, stage)
+                job = _Copy(av, reader, writer, first, stage, str(source))
                 job.describe(made, metadata)
                 job.run(report)
             notes = [*job.notes, *_missing(av, temporary, job)]
@@ -166,7 +166,9 @@ class _Copy:
         writer: Any,
         first: tuple[Any, Colours, Orientation],
         stage: Stage,
+        name: str,
     ) -> None:
+        self._name = name
         frame, self._colours, self._turn = first
         self._av, self._reader, self._writer = av, reader, writer
         self._stage = stage
@@ -179,11 +181,11 @@ class _Copy:
         height, width = (side * stage.scale for side in (frame.height, frame.width))
         self._whole = (width, height) if self._turn.swap else (height, width)
         if min(self._whole) < 2:
-            raise PictureError("H.264 cannot hold a video of one row or column")
+            raise PictureError(f"'{name}': H.264 cannot hold a video of one row or column")
         if max(self._whole) > _LONGEST:
+            size = f"{self._whole[1]}x{self._whole[0]}"
             raise PictureError(
-                f"a video of {self._whole[1]}x{self._whole[0]} is larger than H.264 can hold "
-                f"({_LONGEST} px)",
+                f"'{name}': a video of {size} is larger than H.264 can hold ({_LONGEST} px)",
                 hint="use a model of x1, or make the video smaller",
             )
         self._deep = self._colours.bits > 8
@@ -307,7 +309,7 @@ class _Copy:
             broken += 1  # the container is truncated
         self._writer.mux(self._image.encode())
         if not done:
-            raise PictureError(f"'{self._reader.name}' has no frames that can be decoded")
+            raise PictureError(f"'{self._name}' has no frames that can be decoded")
         if broken:
             kept = f": {done} of {self._source.frames} frames are left" * bool(self._source.frames)
             self.notes.append(
@@ -349,7 +351,7 @@ class _Copy:
         self.notes += [note for note in lost_side_data(frame) if note not in self.notes]
         if self._first != (frame.width, frame.height):
             raise PictureError(
-                f"'{self._reader.name}': frame {number} is {frame.width}x{frame.height}, but the "
+                f"'{self._name}': frame {number} is {frame.width}x{frame.height}, but the "
                 f"frames before are {self._first[0]}x{self._first[1]}",
                 hint="split the video where its size changes",
             )

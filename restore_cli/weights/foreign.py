@@ -37,6 +37,7 @@ _WRAPPED = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 _LARGEST = 1 << 30  # bytes of an archive, unpacked
+_TAR = 257  # where the mark of a tar archive is
 
 
 def read_foreign(path: Path) -> StateDict:
@@ -122,6 +123,14 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
 
 
 def _read_pickle(path: Path) -> StateDict:
+    with path.open("rb") as file:
+        head = file.read(_TAR + 5)
+    if head.startswith(b"PK\3\4") and not zipfile.is_zipfile(path):
+        raise WeightsError(
+            f"'{path}' is incomplete: an archive without its end", hint="fetch it again"
+        )
+    if head[_TAR:] == b"ustar":
+        raise WeightsError(f"'{path}' is a tar archive", hint="unpack it, and give a file in it")
     try:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
@@ -132,8 +141,9 @@ def _read_pickle(path: Path) -> StateDict:
     # A damaged or hostile pickle can raise anything: RuntimeError of the zip reader, KeyError and
     # IndexError of the unpickler's stack, AttributeError, TypeError, RecursionError...
     except Exception as error:
+        known = isinstance(error, RuntimeError | OSError)  # others speak of the unpickler's stack
         raise WeightsError(
-            f"'{path}' is not a valid PyTorch file: {first_line(error)}",
+            f"'{path}' is not a valid PyTorch file{f': {first_line(error)}' if known else ''}",
             hint="give a .pth, .pt, .pkl, .npz or .safetensors file of weights",
         ) from error
     return {name: _plain(path, name, value) for name, value in _named(path, content).items()}

@@ -451,3 +451,14 @@ def test_cascades_and_self_ensemble(tmp_path, tiny_weights):
     assert "self-ensemble" in ensemble.stderr
     assert restore(*arguments, "-m", "mprnet+gfn", "-w", tiny_weights).exit_code == 2
     assert "no checkpoint yet" in restore(*arguments, "-m", "mprnet+bicubic").stderr
+
+
+def test_degrade_says_where_frames_are_missing(tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for n in [*range(1, 9), *range(11, 24)]:
+        Image.new("RGB", (64, 64), (10 * n, 0, 0)).save(frames / f"{n}.png")
+    command = ("degrade", frames, "--frames", "--recipe", "gopro", "-o", tmp_path / "out", "-j", 1)
+    done = restore(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "between '8.png' and '11.png' frames are missing" in done.stderr

@@ -77,3 +77,10 @@ def test_every_alternative_that_is_read_is_checked(tmp_path, layout):
             found.pairs[0].degraded.unlink()
             (finding,) = check_pairs(folder)
             assert finding.text == "has no degraded partner"
+
+
+def test_folders_without_pictures_are_not_without_problems(tmp_path):
+    for name in ("lr", "hr"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(NoInputError):
+        list(check_pairs(tmp_path))

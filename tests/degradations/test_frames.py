@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from conftest import picture
 from PIL import Image
 
-from restore_cli.degradations.frames import average, interpolate, read_frames
+from restore_cli.degradations.frames import average, gap_in, interpolate, read_frames
 from restore_cli.degradations.response import to_encoded, to_linear
 from restore_cli.errors import PictureError
 
@@ -18,6 +20,21 @@ def frame(n, height=40, width=48):
     """A textured picture that moves two pixels to the right per frame."""
     wide = (picture(height, width + 60, 1)[0] * 255).round().byte()
     return wide[:, :, 40 - 2 * n : 40 - 2 * n + width].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("names", "gap"),
+    [
+        (["1", "2", "3", "5"], "between '3.png' and '5.png' frames are missing"),
+        (["f_008", "f_010", "f_012"], ""),
+        (["0", "00", "1"], "'0.png' and '00.png' have the same number"),
+        (["1", "2", "9998", "9999"], "between '2.png' and '9998.png' frames are missing"),
+        (["a1", "b7", "c2"], ""),
+        (["x", "y", "z"], ""),
+    ],
+)
+def test_gaps_in_the_numbers_are_found(names, gap):
+    assert gap_in([Path(f"{name}.png") for name in names]) == gap
 
 
 @pytest.mark.parametrize("response", ["linear", "gamma2.2", "srgb", "reds"])

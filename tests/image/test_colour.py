@@ -281,7 +281,7 @@ def test_heic_of_ten_bits_is_sixteen(tmp_path):
 
 def test_second_pictures_of_heic_are_said():
     assert decode(heic(8), "a").notes == ()
-    assert "only the first picture" in decode(heic(8, count=2), "a").notes[0]
+    assert "only the main picture" in decode(heic(8, count=2), "a").notes[0]
 
 
 @pytest.mark.parametrize(

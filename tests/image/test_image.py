@@ -606,7 +606,7 @@ def test_a_phones_jpeg_with_further_pictures_is_its_first(tmp_path):
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     picture = read_image(tmp_path / "a.jpg")
     assert picture.format == "jpeg"
-    assert picture.notes == ("only the first picture in the file was used",)
+    assert picture.notes == ("only the main picture in the file was used",)
 
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

@@ -649,3 +649,23 @@ def test_half_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
     torch.save(state, source)
     with pytest.raises(WeightsError, match="beyond float16"):
         import_checkpoint(source, target, "gfn", half=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "is incomplete"),
+        (lambda whole: bytes(257) + b"ustar" + bytes(500), "is a tar archive"),
+        (lambda whole: b"\x08\x07pytorch", "is not a valid PyTorch file"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_said_in_words(tmp_path, content, said):
+    whole = tmp_path / "whole.pth"
+    torch.save({"a": torch.zeros(100)}, whole)
+    path = tmp_path / "a.pth"
+    path.write_bytes(content(whole.read_bytes()))
+    with pytest.raises(WeightsError) as raised:
+        read_foreign(path)
+    assert said in str(raised.value)
+    assert "stack" not in str(raised.value)
+    assert "persistent" not in str(raised.value)
