@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from difflib import get_close_matches
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ class RestoreGroup(TyperGroup):
         except typer.Abort as error:
             talk("interrupted")
             sys.exit(status_after(error.__cause__))
+        except OSError as error:  # of the help
+            if error.filename is not None or error.errno != ENOSPC:
+                raise
+            show(RestoreError(f"cannot write to stdout: {error.strerror}"))
+            sys.exit(RestoreError.exit_code)
         except Exception as error:
             # Typer's own kind of error, whose class moved when it took click in.
             if not hasattr(error, "format_message"):

@@ -300,3 +300,14 @@ def test_the_work_goes_on_when_nobody_reads_what_is_said(tmp_path):
     process.stderr.close()
     assert process.wait(timeout=120) == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is needed")  # noqa: PTH110
+def test_help_on_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write to stdout: No space left on device\n"
