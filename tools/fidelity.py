@@ -156,6 +156,9 @@ VIDEOS = (
     ("rotation and mirroring", "converted: applied to the pixels"),
     ("rotation by other angles", "announced"),
     ("interlacing, transparency, 4:2:2, 4:4:4", "announced"),
+    ("captions, timecodes, 3D and 360° layouts beside frames", "announced"),
+    ("joined recordings, whose timestamps begin again", "converted: moved, announced"),
+    ("matrices that cannot be converted (YCgCo, ICtCp)", "refused"),
     ("truncated files, broken packets", "announced"),
     ("further video streams, covers, data", "announced"),
 )

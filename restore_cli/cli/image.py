@@ -40,7 +40,7 @@ Examples:
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
 Exit status: 0 all restored or skipped; 1 some failed, the rest are done;
-2 usage; 3 no input; 4 weights; 5 device or memory; 130 interrupted.
+2 usage; 3 no input; 4 weights; 5 device or memory; 130 or 143 interrupted.
 
 Every option has an environment variable, e.g. RESTORE_IMAGE_MODEL.
 """
