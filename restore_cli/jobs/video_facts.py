@@ -35,7 +35,14 @@ _MASTERING = (
     *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS"),
     *("DOVI_METADATA", "DOVI_RPU_BUFFER"),
 )
-_OTHER_MATRICES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
+_OTHER_MATRICES = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    12: "a matrix derived from its primaries",
+    13: "constant luminance, derived from its primaries",
+    14: "ICtCp",
+}
 _PLAYLISTS = {"concat", "hls", "dash", "imf"}  # FFmpeg's names of formats that name other files
 _SIDE_DATA = {
     "A53_CC": "closed captions",
@@ -123,12 +130,10 @@ def refuse_unconverted(container: Any, frame: Any) -> None:
         raise PictureError(
             f"'{container.name}' is a playlist of other files", hint="give the videos themselves"
         )
-    number = int(frame.colorspace)
-    colour = len(frame.format.components) > 2 and not frame.format.is_rgb
-    if colour and number not in (0, UNKNOWN, *MATRICES):
+    matrix = _OTHER_MATRICES.get(int(frame.colorspace))
+    if matrix and len(frame.format.components) > 2 and not frame.format.is_rgb:
         raise PictureError(
-            f"'{container.name}' has colours ({_OTHER_MATRICES.get(number, f'matrix {number}')}) "
-            "that cannot be converted to RGB",
+            f"'{container.name}' has colours ({matrix}) that cannot be converted to RGB",
             hint="convert it to BT.709 first",
         )
 
