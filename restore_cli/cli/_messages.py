@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Mapping
-from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib.util import find_spec
 from inspect import signature
 from typing import ParamSpec, TypeVar
@@ -16,7 +16,7 @@ from restore_cli.cli._output import talk
 from restore_cli.cli._signals import status_after
 from restore_cli.errors import RestoreError, UsageError
 
-_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS}
+_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS}
 P = ParamSpec("P")
 R = TypeVar("R")
 
