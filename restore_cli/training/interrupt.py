@@ -23,10 +23,11 @@ def deferred_interrupt() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield requested  # only the main thread receives signals
         return
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # Windows has no SIGHUP, and under nohup it stays ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     previous = {number: signal.getsignal(number) for number in numbers}
-    previous = {n: handler for n, handler in previous.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in previous.items():

@@ -18,18 +18,21 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.fixture
-def handlers():
+@pytest.fixture(autouse=True)
+def usual():
+    """The usual effects, also of processes started here: what runs in the background has others."""
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
-    end_cleanly()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_each_signal_has_its_status(handlers):
+def test_each_signal_has_its_status():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    end_cleanly()
     with pytest.raises(Terminated) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
     assert status_after(stop.value) == 143
@@ -41,7 +44,8 @@ def test_each_signal_has_its_status(handlers):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_import_is_not_torn(handlers, tmp_path, monkeypatch, name):
+def test_an_import_is_not_torn(tmp_path, monkeypatch, name):
+    end_cleanly()
     code = f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\n"
     (tmp_path / "half_imported.py").write_text(f"{code}time.sleep(0.2)\nwhole = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
