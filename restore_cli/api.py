@@ -302,7 +302,7 @@ def restore(
 
     Args:
         image: see `LoadedModel.__call__`.
-        model: see `load_model`; None for the default model of the scale, without a scale of x4.
+        model: see `load_model`; None for the default model of the scale, or of x4 without one.
         scale: see `LoadedModel.__call__`.
         progress: called with (finished tiles, all tiles).
         **options: weights, device, precision, tlsc, tile, overlap, self_ensemble: see `load_model`.
@@ -336,8 +336,7 @@ def load_model(
         model: a name from `list_models`, `bicubic`, or several names joined by +; None for the
             model of the weights, or for the default model if no weights are given.
         weights: a name, a path, or hf://OWNER/NAME/FILE.safetensors@REVISION; None for the
-            model's default weights.
-            They are verified, and nothing in them is executed.
+            model's default weights. They are verified, and nothing in them is executed.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto (bf16 on CPUs that compute it faster, else fp32), fp32, bf16, or fp16 on
             GPUs.

@@ -31,7 +31,7 @@ def end_cleanly() -> None:
 
 def status_after(stop: BaseException | None) -> int:
     """Exit status after an interruption: 128 and the number of the signal."""
-    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
+    return 128 + int(getattr(stop, "number", signal.SIGINT))  # also of training's `Interrupted`
 
 
 def _received(number: int, frame: FrameType | None) -> None:

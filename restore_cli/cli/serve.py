@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import webbrowser
 from socket import gethostname
 from typing import Annotated
@@ -111,6 +112,9 @@ def serve(
         timeout_graceful_shutdown=2,
         limit_concurrency=64,
     )
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        # Uvicorn handles SIGTERM; an exception inside its loop would print a traceback.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         uvicorn.Server(config).run(sockets=[socket])
     finally:

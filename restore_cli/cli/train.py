@@ -197,14 +197,14 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
         note = display.note if first else lambda message: None
         try:
             run_training(job, display.report, note, display.filled)
-            interrupted = False
-        except Interrupted:
-            interrupted = True
+            stop = None
+        except Interrupted as raised:
+            stop = raised
     display.say_end()  # after the bar was removed
-    if interrupted:
+    if stop:
         if first:
             out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
-        raise typer.Exit(status_after(None))
+        raise typer.Exit(status_after(stop))
     if first:
         out.data_json({"weights": str(job.result)}) if as_json else out.data(str(job.result))
 

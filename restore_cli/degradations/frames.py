@@ -54,7 +54,7 @@ def gap_in(paths: Sequence[Path]) -> str:
         return ""
     numbers = [int(one[2]) for one in found if one]
     steps = [after - before for before, after in pairwise(numbers)]
-    usual = min(steps)
+    usual = min((step for step in steps if step), default=0)
     odd = next((n for n, step in enumerate(steps) if step != usual or not step), None)
     if odd is None:
         return ""

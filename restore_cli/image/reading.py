@@ -79,7 +79,8 @@ def decode(
     jpeg, fault = recognise(data[:_HEAD]) == "jpeg", ""
     try:
         picture = _decode(data, name, max_pixels, icc)
-        if jpeg and data[: jpeg_end(data)][-2:] != b"\xff\xd9":
+        end = jpeg_end(data) if jpeg else 0
+        if jpeg and data[end - 2 : end] != b"\xff\xd9":
             fault = "it has no end"  # interrupted copies can end in zeros, which decode to grey
     except _UnreadableError as error:
         if not jpeg:

@@ -37,7 +37,7 @@ from restore_cli.wording import counted
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
 _LIMITED = 1  # FFmpeg's number of the limited range
-MOTION_JPEG = (".mjpeg", ".mjpg")  # videos that begin like a picture
+_MOTION_JPEG = (".mjpeg", ".mjpg")  # videos that begin like a picture
 _LONGEST = 16384  # pixels of a side
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -75,7 +75,7 @@ def restore_video(
     try:
         with source.open("rb") as file:
             kind = recognise(file.read(32))
-        if kind and not (kind == "jpeg" and source.suffix.lower() in MOTION_JPEG):
+        if kind and not (kind == "jpeg" and source.suffix.lower() in _MOTION_JPEG):
             raise PictureError(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
             )

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised after a signal, when the block has ended regularly."""
+    """Raised after a signal, when the block has ended regularly.
+
+    Attributes:
+        number: number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
@@ -19,7 +27,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
     Raises:
         Interrupted: at the end of the block, if there was a signal.
     """
-    requested = threading.Event()
+    requested, received = threading.Event(), []
     if threading.current_thread() is not threading.main_thread():
         yield requested  # only the main thread receives signals
         return
@@ -34,6 +42,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
+        received.append(number)
         restore()  # first: a second signal inside `set` would wait for its lock for ever
         requested.set()
 
@@ -44,4 +53,4 @@ def deferred_interrupt() -> Iterator[threading.Event]:
     finally:
         restore()
     if requested.is_set():
-        raise Interrupted
+        raise Interrupted(received[0])

@@ -95,6 +95,21 @@ def test_pictures_are_whole_after_a_signal(tmp_path, tiny_weights, number):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_page_ends_without_a_traceback(tmp_path, monkeypatch, number):
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = started("serve", "--port", "0", folder=tmp_path)
+    assert process.stdout.readline().startswith("http")
+    time.sleep(1)  # the address is printed before uvicorn handles signals
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said == "interrupted; no incomplete files are left\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path, number):
     save_photos(tmp_path / "in", [(200, 240)] * 60)

@@ -28,6 +28,7 @@ def frame(n, height=40, width=48):
         (["1", "2", "3", "5"], "between '3.png' and '5.png' frames are missing"),
         (["f_008", "f_010", "f_012"], ""),
         (["0", "00", "1"], "'0.png' and '00.png' have the same number"),
+        (["1", "2", "02", "3"], "'2.png' and '02.png' have the same number"),
         (["1", "2", "9998", "9999"], "between '2.png' and '9998.png' frames are missing"),
         (["a1", "b7", "c2"], ""),
         (["x", "y", "z"], ""),

@@ -25,8 +25,9 @@ def test_a_second_signal_has_its_usual_effect_even_while_the_first_is_handled(mo
 
     before = signal.signal(signal.SIGTERM, lambda *_: usual.append(1))
     try:
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted) as raised:
             stopped()
     finally:
         signal.signal(signal.SIGTERM, before)
     assert usual == [1]
+    assert raised.value.number == signal.SIGINT

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from training_runs import DEBLURRING, PHASE, assert_same, make_recipe, rows, weights_of
 
+from restore_cli.cli._signals import status_after
 from restore_cli.errors import (
     PictureError,
     RestoreError,
@@ -533,8 +534,9 @@ def test_sigterm_saves_and_ends(job):
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as raised:
         train(job(), stop)
+    assert status_after(raised.value) == 143
     assert read_state(job().state).step == 2
     assert signal.getsignal(signal.SIGTERM) == before
 
