@@ -64,7 +64,10 @@ def train(
     ] = None,
     output: Annotated[Path | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
     validation: Annotated[
-        Path | None, opt.option(help="Folder of other photos or pairs, scored at intervals.")
+        list[Path] | None,
+        opt.option(
+            help="Folder of other photos or pairs, scored at intervals; may be given several times."
+        ),
     ] = None,
     pool: Annotated[
         Path | None,
@@ -159,7 +162,7 @@ def train(
         run=output,
         recipe_name=Path(recipe).stem,
         pool=pool,
-        validation=validation,
+        validation=validation or (),
         weights=begin,
         resume=resume,
         minutes=minutes,
@@ -238,7 +241,9 @@ class _Display:
             return
         self.scored = progress
         if self.as_json:
-            out.data_json({"step": progress.step, "psnr": progress.psnr, "gain": progress.gain})
+            scored = {"step": progress.step, "psnr": progress.psnr, "gain": progress.gain}
+            each = {"gains": dict(progress.gains)} if len(progress.gains) > 1 else {}
+            out.data_json(scored | each)
         if not self.quiet:
             out.talk(f"step {progress.step:,}: {_score(progress)}")
 
@@ -286,7 +291,11 @@ def _resuming(typed: Sequence[str]) -> str:
 
 
 def _score(progress: Progress) -> str:
-    return f"{progress.psnr:.2f} dB, {progress.gain:+.2f} over {progress.baseline}"
+    total = f"{progress.psnr:.2f} dB, {progress.gain:+.2f} over {progress.baseline}"
+    if len(progress.gains) < 2:
+        return total
+    each = ", ".join(f"{name} {gain:+.2f}" for name, gain in progress.gains.items())
+    return f"{total} ({each})"
 
 
 def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:

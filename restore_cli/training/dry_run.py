@@ -88,7 +88,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
         trainer.start_from(job.weights)
     loader = open_loader(job, trainer)
     held_out = None
-    if job.validation is not None:
+    if job.validation:
         model = trainer.model
         held_out = ValidationSet(
             job.validation, model.scale, model.size.multiple_of, device, job.recipe

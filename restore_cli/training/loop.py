@@ -51,7 +51,7 @@ class TrainJob:
         run: output folder.
         recipe_name: name of the recipe, for the model card.
         pool: folder of a pool of degraded pictures; None for degrading on the fly.
-        validation: folder of held-out photos or pairs, or None.
+        validation: folders of held-out photos or pairs; their mean gain selects the best weights.
         weights: loaded network to start from; None for random weights.
         resume: `no` refuses a run that exists, `must` one that does not exist, `auto` neither.
         minutes: wall time after which training stops, without the time to fill a pool; the run can
@@ -66,7 +66,7 @@ class TrainJob:
     run: Path
     recipe_name: str = ""
     pool: Path | None = None
-    validation: Path | None = None
+    validation: Sequence[Path] = ()
     weights: LoadedNetwork | None = None
     resume: str = "no"
     minutes: float | None = None
@@ -381,7 +381,7 @@ class _Monitor:
         model, device = trainer.model, trainer.group.device
         self.held_out: ValidationSet | None = None
         self.sheet: ValidationSheet | None = None
-        if job.validation is not None:
+        if job.validation:
             multiple = model.size.multiple_of
             self.held_out = ValidationSet(job.validation, model.scale, multiple, device, job.recipe)
             self.sheet = ValidationSheet(
@@ -416,7 +416,9 @@ class _Monitor:
         if self.held_out and (due or left < 0):
             network, frozen = trainer.ema.module, trainer.frozen
             score = self.held_out.score(network, phase.losses[0], frozen=frozen)
-            said = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
+            said: dict[str, Any] = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
+            if len(score.gains) > 1:
+                said["gains"] = score.gains
             trainer.facts["last_score"] = said
             if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
                 self._keep_best(said)
@@ -438,6 +440,7 @@ class _Monitor:
             reuse=trainer.seen / made if made else None,
             psnr=score.psnr if score else None,
             gain=score.gain if score else None,
+            gains=score.gains if score else {},
             seconds_left=left if math.isfinite(left) else None,
             baseline="bicubic" if enlarged else "the input",
         )
@@ -462,7 +465,7 @@ class _Monitor:
         except OSError as error:
             self.note(f"warning: cannot write to '{self.job.run}': {error}")
 
-    def _keep_best(self, said: dict[str, float]) -> None:
+    def _keep_best(self, said: dict[str, Any]) -> None:
         trainer = self.trainer
         try:
             write_average(trainer.state(), self.job.best)

@@ -232,9 +232,11 @@ def _scores(state: TrainingState, model: Model) -> str:
         score, why = state.facts.get("last_score"), "when the run was stopped"
     if score is None:
         return "Not measured: train with `--validation`, or run `restore benchmark`."
+    each = ", ".join(f"{name} {gain:+.2f} dB" for name, gain in score.get("gains", {}).items())
     return (
         f"{score['psnr']:.2f} dB PSNR, {score['gain']:+.2f} dB over "
-        f"{'bicubic' if model.scale > 1 else 'the input'}, at step {score['step']}: measured on a "
+        f"{'bicubic' if model.scale > 1 else 'the input'}{each and f' ({each})'}, "
+        f"at step {score['step']}: measured on a "
         f"few held-out crops {why}; not a benchmark."
     )
 

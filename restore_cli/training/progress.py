@@ -6,13 +6,14 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -45,6 +46,7 @@ class Progress:
         reuse: patches seen per item made so far.
         psnr: PSNR of the validation, dB; None in steps without validation.
         gain: its difference to the baseline, dB.
+        gains: the gain of each validation folder, dB.
         seconds_left: time left of the limit; None without a limit.
         baseline: bicubic, or the input itself if the scored output has its size.
     """
@@ -63,6 +65,7 @@ class Progress:
     reuse: float | None = None
     psnr: float | None = None
     gain: float | None = None
+    gains: Mapping[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
     baseline: str = "bicubic"
 
@@ -109,6 +112,8 @@ class MetricsLog:
             line |= {"pool": progress.pool, "reuse": round(progress.reuse, 3)}
         if progress.psnr is not None:
             line |= {"psnr": progress.psnr, "gain": progress.gain}
+            if len(progress.gains) > 1:
+                line["gains"] = dict(progress.gains)
         self.rows.append(line)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -127,6 +132,8 @@ class TensorBoard:
         scalars |= {f"terms/{name}": value for name, value in progress.terms.items()}
         if progress.psnr is not None and progress.gain is not None:
             scalars |= {"validation/psnr": progress.psnr, "validation/gain": progress.gain}
+            if len(progress.gains) > 1:
+                scalars |= {f"validation/gain/{name}": g for name, g in progress.gains.items()}
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, progress.step)
 
@@ -159,6 +166,13 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
         scored = [row for row in rows if "gain" in row and row["phase"] == phase]
         gains = [row["gain"] for row in scored]
         middle.plot([row["step"] for row in scored], gains, marker="o", markersize=3)
+    folders = dict.fromkeys(name for row in rows for name in row.get("gains", ()))
+    for name, color in zip(folders, TABLEAU_COLORS, strict=False):
+        scored = [row for row in rows if name in row.get("gains", ())]
+        gains = [row["gains"][name] for row in scored]
+        middle.plot([row["step"] for row in scored], gains, ":", color=color, label=name)
+    if folders:
+        middle.legend(fontsize="small", title="of each folder")
     above.set_ylabel("loss")
     above.legend(fontsize="small")
     middle.axhline(0, color="0.5", linewidth=0.8)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +25,18 @@ PICTURES, SIDE, CROP = 12, 512, 4
 
 
 class ValidationScore(NamedTuple):
-    """Mean PSNR and its gain over bicubic (at x1: over the input), dB; the restored pictures."""
+    """PSNR and gain of the averaged network on the held-out pictures.
+
+    Attributes:
+        psnr: mean over the folders of their mean PSNR, dB.
+        gain: its difference to bicubic (at x1: to the input), dB.
+        gains: the gain of each folder, dB.
+        restored: the restored pictures, each (1, 3, H, W) in 0 to 1.
+    """
 
     psnr: float
     gain: float
+    gains: dict[str, float]
     restored: list[Tensor]
 
 
@@ -38,16 +49,16 @@ class ValidationSet:
 
     def __init__(
         self,
-        folder: Path,
+        folders: Sequence[Path],
         scale: int,
         multiple: int,
         device: torch.device,
         recipe: TrainingRecipe,
     ) -> None:
-        """Read up to 12 pictures, spread over the folder.
+        """Read up to 12 pictures of every folder, spread over it.
 
         Args:
-            folder: folder of photos or pairs, as for training.
+            folders: at least one folder of photos or pairs, as for training.
             scale: scale of the model.
             multiple: sides of the degraded crops are multiples of it.
             device: device that stores the crops.
@@ -59,14 +70,16 @@ class ValidationSet:
         self.scale, self.multiple, self.device = scale, multiple, device
         self._prepared: list[dict[str, Tensor]] | None = None
         self.degradation = load_degradation(recipe.validation_degradation).at_scale(scale)
-        splits = ("val", "test", "validation", "train")
-        found = next(filter(None, (find_pairs(folder, s, recipe.gopro_blur) for s in splits)), None)
-        if found is None:
-            photos = list_photos(folder, minimum=64 * scale)
-            self.pairs = [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
-        else:
-            step = max(len(found.pairs) // PICTURES, 1)
-            self.pairs = [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
+        different = len({folder.name for folder in folders}) == len(folders)
+        names = [folder.name if different else str(folder) for folder in folders]
+        read = [
+            [(name, pair) for pair in self._read(folder, recipe.gopro_blur)]
+            for name, folder in zip(names, folders, strict=True)
+        ]
+        # In turns, because the sheet of restored pictures shows the first ones.
+        turns = list(filter(None, chain.from_iterable(zip_longest(*read))))
+        self.names = [name for name, _ in turns]
+        self.pairs = [pair for _, pair in turns]
 
     def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> ValidationScore:
         """Run the network on every crop.
@@ -93,18 +106,32 @@ class ValidationSet:
                 for (x, _), maps in zip(self.pairs, known, strict=True)
             ]
         network.train(training)
-        scores, baselines = [], []
-        for image, (degraded, reference) in zip(restored, self.pairs, strict=True):
+        scores: dict[str, list[float]] = {name: [] for name in self.names}
+        gains: dict[str, list[float]] = {name: [] for name in self.names}
+        for name, image, (degraded, reference) in zip(
+            self.names, restored, self.pairs, strict=True
+        ):
             size = image.shape[-2:]
             sharp = reference
             if size != reference.shape[-2:]:
                 sharp = quantise(resize_bicubic(reference, *size))
             bicubic = quantise(resize_bicubic(degraded, *size))
             sharp = sharp.cpu()  # scores are float64, which not every device supports
-            scores.append(psnr(image.cpu(), sharp, crop=CROP))
-            baselines.append(psnr(bicubic.cpu(), sharp, crop=CROP))
-        mean, baseline = torch.cat(scores).mean(), torch.cat(baselines).mean()
-        return ValidationScore(float(mean), float(mean - baseline), restored)
+            scores[name].append(float(psnr(image.cpu(), sharp, crop=CROP)))
+            baseline = float(psnr(bicubic.cpu(), sharp, crop=CROP))
+            gains[name].append(scores[name][-1] - baseline)
+        of_folders = {name: fmean(gain) for name, gain in gains.items()}
+        mean = fmean(map(fmean, scores.values()))
+        return ValidationScore(mean, fmean(of_folders.values()), of_folders, restored)
+
+    def _read(self, folder: Path, gopro_blur: str) -> list[tuple[Tensor, Tensor]]:
+        splits = ("val", "test", "validation", "train")
+        found = next(filter(None, (find_pairs(folder, s, gopro_blur) for s in splits)), None)
+        if found is None:
+            photos = list_photos(folder, minimum=64 * self.scale)
+            return [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
+        step = max(len(found.pairs) // PICTURES, 1)
+        return [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
 
     def _photo(self, path: Path, index: int) -> tuple[Tensor, Tensor]:
         recipe = self.degradation

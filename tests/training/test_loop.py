@@ -19,7 +19,15 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
-from training_runs import DEBLURRING, PHASE, assert_same, make_recipe, rows, weights_of
+from training_runs import (
+    DEBLURRING,
+    PHASE,
+    assert_same,
+    make_recipe,
+    rows,
+    save_photos,
+    weights_of,
+)
 
 from restore_cli.cli._signals import status_after
 from restore_cli.errors import (
@@ -43,6 +51,7 @@ from restore_cli.training.recipe import load_recipe
 from restore_cli.training.state import SaveError, read_state
 from restore_cli.training.trainer import Execution, Trainer, for_weights
 from restore_cli.training.trainer import losses as losses_of
+from restore_cli.training.validation import ValidationSet
 from restore_cli.weights import checkpoint
 from restore_cli.weights.store import locate
 
@@ -179,7 +188,7 @@ def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
     sr = ["upscaler.*", "transform*", "interpolation.*"]
     wild = DEBLURRING | {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}
     fixed = {"trained": sr, "steps": 2, "learning_rate": 1e-3}
-    chained = job(recipe=make_recipe(wild, fixed, validate_every=2, ema=0.0), validation=held_out)
+    chained = job(recipe=make_recipe(wild, fixed, validate_every=2, ema=0.0), validation=[held_out])
     seen = []
     best = {}
 
@@ -350,7 +359,7 @@ def test_no_output_is_computed_that_no_loss_asks_for(name):
 @pytest.mark.slow
 def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     seen = []
-    done = job({"steps": 4}, validation=held_out)
+    done = job({"steps": 4}, validation=[held_out])
     train(done, seen.append)
     assert [p.step for p in seen if p.psnr is not None] == [3, 4]
     # After a few steps the network still is nearly the bicubic it starts as.
@@ -367,10 +376,34 @@ def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     assert load_file(done.best)["activation.weight"].dtype == torch.float32
 
 
+def test_validation_folders_count_equally(tmp_path, job, held_out):
+    single = save_photos(tmp_path / "other", [(280, 300)], first=30)
+    done = job({"steps": 3}, validation=[held_out, single])
+    seen = []
+    train(done, seen.append)
+    gains = seen[-1].gains
+    assert set(gains) == {"held_out", "other"}  # 2 pictures and 1
+    assert gains["held_out"] != gains["other"]
+    assert seen[-1].gain == pytest.approx((gains["held_out"] + gains["other"]) / 2)
+    best = read_state(done.state).best
+    assert best["gains"] == gains
+    assert rows(done.run)[-1]["gains"] == gains
+    alone = []
+    train(job({"steps": 3}, validation=[single], run=tmp_path / "alone"), alone.append)
+    assert alone[-1].gain == pytest.approx(gains["other"], abs=1e-6)
+    assert "gains" not in rows(tmp_path / "alone")[-1]
+
+
+def test_validation_folders_of_one_name_are_told_apart(tmp_path, held_out):
+    other = save_photos(tmp_path / "b" / "held_out", [(270, 300)], first=9)
+    both = ValidationSet([held_out, other], 4, 8, CPU, make_recipe())
+    assert both.names == [str(held_out), str(other), str(held_out)]  # in turns
+
+
 @pytest.mark.slow
 def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     seen = []
-    done = job(validation=held_out, minutes=0)
+    done = job(validation=[held_out], minutes=0)
     train(done, seen.append)
     assert [p.step for p in seen] == [1]
     assert seen[0].psnr is not None
@@ -550,16 +583,16 @@ def test_best_weights_that_find_no_room_do_not_stop_the_run(job, held_out, monke
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(RestoreError, match=r"cannot write .*weights\.safetensors"):
-            train(job(validation=held_out), note=notes.append)  # only the export has no choice
+            train(job(validation=[held_out]), note=notes.append)  # only the export has no choice
     assert len(notes) == 2
     assert "best.safetensors" in notes[0]
     assert read_state(job().state).step == 6
-    train(job(validation=held_out, resume="auto"))
+    train(job(validation=[held_out], resume="auto"))
     assert job().result.exists()
 
 
 def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
-    run = job(DEBLURRING, {"steps": 100}, validation=held_out)
+    run = job(DEBLURRING, {"steps": 100}, validation=[held_out])
     done = list(dry_run(run))
     assert [(part.phase, part.steps) for part in done] == [("deblurring", 3), ("1", 100)]
     assert 0 < done[0].trained < done[1].trained
@@ -577,7 +610,7 @@ def test_a_dry_run_walks_every_phase_and_leaves_nothing(job, held_out):
 @pytest.mark.slow
 def test_only_the_folder_of_the_run_is_written(tmp_path, job, held_out):
     before = {path for path in tmp_path.rglob("*") if "run" not in path.parts}
-    train(job(validation=held_out))
+    train(job(validation=[held_out]))
     after = {path for path in tmp_path.rglob("*") if tmp_path / "run" not in [path, *path.parents]}
     assert before == after
     assert Path(tmp_path / "run/weights.safetensors").is_file()

@@ -30,7 +30,7 @@ def _noting(calls, function, *arguments):
 
 @pytest.mark.slow
 def test_a_package_is_complete(tmp_path, job, held_out, monkeypatch):
-    done = job(validation=held_out, recipe_name="tiny")
+    done = job(validation=[held_out], recipe_name="tiny")
     train(done)
     loads = []
     loading = partial(_noting, loads, load_network)
@@ -60,7 +60,7 @@ def test_the_best_weights_are_exported_and_without_validation_the_last(tmp_path,
     wild = make_recipe(
         {"steps": 6, "learning_rate": 0.03, "schedule": {"kind": "constant"}}, validate_every=1
     )
-    done = job(recipe=wild, validation=held_out)
+    done = job(recipe=wild, validation=[held_out])
     train(done)
     best, state = load_file(done.best), read_state(done.state)
     assert state.best["step"] < 6

@@ -274,12 +274,12 @@ def test_a_damaged_item_is_named(make):
 def test_a_run_from_a_pool_ends_as_an_undisturbed_one_and_never_runs_the_frozen_part(
     tmp_path, make, held_out, monkeypatch
 ):
-    done = make(FIRST | {"steps": 4}, run=tmp_path / "whole", validation=held_out)
+    done = make(FIRST | {"steps": 4}, run=tmp_path / "whole", validation=[held_out])
     train(done)
     ran = []
     forward = Maxim.run
     monkeypatch.setattr(Maxim, "run", lambda self, x: ran.append(x.shape) or forward(self, x))
-    parts = make(FIRST | {"steps": 2}, run=tmp_path / "parts", validation=held_out)
+    parts = make(FIRST | {"steps": 2}, run=tmp_path / "parts", validation=[held_out])
     train(parts)
     train(dataclasses.replace(parts, recipe=done.recipe, resume="must"))
     assert len(ran) == 4  # two held-out pictures, once in each of the two processes
@@ -334,7 +334,7 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
     """Through both phases: frozen, then trained, when all is written."""
     recipe = mixed_recipe(FIRST, parts={"deblur": listed.name})
     own = tmp_path / "own"  # of other weights than those that are drawn at random
-    done = make(recipe=recipe, validation=held_out, recipe_name="tiny", pool=own)
+    done = make(recipe=recipe, validation=[held_out], recipe_name="tiny", pool=own)
     train(done)
     for path in (done.best, done.result):
         content = read_checkpoint(path)
