@@ -83,6 +83,7 @@ def serve(
     from restore_cli.inference.devices import get_device
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
+    from restore_cli.serving.connections import TimedConnection
     from restore_cli.serving.job_queue import JobQueue
     from restore_cli.serving.web import LOOPBACK, Limits, make_app
 
@@ -111,6 +112,7 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=2,
         limit_concurrency=64,
+        http=TimedConnection,
     )
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         # Uvicorn handles SIGTERM; an exception inside its loop would print a traceback.

@@ -1,0 +1,50 @@
+"""HTTP connections that are closed when they only wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SECONDS = 10.0  # for a request's line and headers; browsers send them in one piece
+
+
+class TimedConnection(H11Protocol):
+    """Uvicorn's HTTP/1.1 connection, closed when no request's head arrives in time.
+
+    Uvicorn limits only the time between two requests, and each byte restarts it: idle visitors,
+    or those that send a header byte by byte, would use up the connections of the server. The time
+    for a request's body is limited by `Guard`.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _wait(self) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(SECONDS, self._close_if_waiting)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _close_if_waiting(self) -> None:
+        state: Any = self.conn.their_state
+        if state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
