@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 _MOST = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
 _DIRECTORIES = 200
+_ZEROS = 256  # bytes at the end of compressed data; real ones do not end in that many
 
 # Bytes of one value by type, of TIFF 6.0 and BigTIFF.
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -148,6 +149,27 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield head[:4], body
         place += 8 + length + length % 2
+
+
+def ends_early(data: bytes, key: str) -> bool:
+    """Whether a compressed picture has zeros for its last part, as interrupted copies do.
+
+    Its decoder may take them for a picture. In pictures that are not compressed they can be black.
+
+    Args:
+        data: content of the file.
+        key: its format.
+    """
+    if key == "jpeg":
+        end = jpeg_end(data)
+        return data[end - 2 : end] != b"\xff\xd9"
+    stored = {
+        "webp": lambda: [body for kind, body in riff_chunks(data) if kind in (b"VP8 ", b"VP8L")],
+        "gif": lambda: [data[: gif_end(data)]],
+        "avif": lambda: [data[at:end] for kind, at, end in boxes(data) if kind == b"mdat"],
+    }
+    stored["heic"] = stored["avif"]
+    return key in stored and any(body.endswith(bytes(_ZEROS)) for body in stored[key]())
 
 
 @dataclass(frozen=True, slots=True)

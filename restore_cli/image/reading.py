@@ -19,8 +19,8 @@ from torch import Tensor
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
 from restore_cli.image.containers import (
+    ends_early,
     is_animated_png,
-    jpeg_end,
     jpeg_segments,
     png_chunk,
     png_text,
@@ -76,14 +76,12 @@ def decode(
     Raises:
         PictureError: see `read_image`.
     """
-    jpeg, fault = recognise(data[:_HEAD]) == "jpeg", ""
+    key = recognise(data[:_HEAD]) or ""
     try:
         picture = _decode(data, name, max_pixels, icc)
-        end = jpeg_end(data) if jpeg else 0
-        if jpeg and data[end - 2 : end] != b"\xff\xd9":
-            fault = "it has no end"  # interrupted copies can end in zeros, which decode to grey
+        fault = "it has no end" if ends_early(data, key) else ""
     except _UnreadableError as error:
-        if not jpeg:
+        if key != "jpeg":
             raise
         # libjpeg goes on after most faults: what it shows is better than nothing, if it is said.
         picture, fault = _decode(data, name, max_pixels, icc, fail_on="error"), error.reason

@@ -350,6 +350,24 @@ def test_damaged_jpegs_say_so(options, damage, fault):
     assert fault in note
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("WebP", {}), ("WebP", {"lossless": True}), ("GIF", {}), ("HEIF", {"quality": 50})],
+)
+def test_files_that_end_in_zeros_say_so(kind, options):
+    """As interrupted copies do; their decoders take the zeros for a picture."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((320, 240)).save(buffer, kind, **options)
+    whole = buffer.getvalue()
+    assert not decode(whole, "a").notes
+    assert not decode(whole + (b"" if kind == "HEIF" else bytes(1000)), "a").notes
+    (note,) = decode(whole[: -len(whole) // 2] + bytes(len(whole) // 2), "a").notes
+    assert note.endswith("parts of the picture can be wrong (it has no end)")
+
+
 def test_a_stream_is_read_in_pieces(monkeypatch):
     """One `read` of the most that is allowed would reserve gigabytes."""
     asked = []
