@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from json import dumps as json_text
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -15,7 +16,10 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.wording import counted, duration, pixels_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
+    from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs.estimate import Estimate
     from restore_cli.jobs.inputs import Source
     from restore_cli.jobs.plan import Item
@@ -45,12 +49,18 @@ def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
 
 
 def choose_task(
-    request: RestoreRequest, sources: list[Source], scale: int | None, *, quiet: bool
+    request: RestoreRequest,
+    sources: list[Source],
+    scale: int | None,
+    options: RestorerOptions,
+    *,
+    quiet: bool,
 ) -> tuple[RestoreRequest, int | None]:
     """Return request and scale; without scale and size they are chosen from the pictures.
 
     Prints one line with the chosen model and the reason.
     """
+    from restore_cli.inference.pipeline import PipelineSpec
     from restore_cli.inference.sizing import parse_size
     from restore_cli.jobs.choice import choose_for
     from restore_cli.jobs.plan import Item
@@ -66,7 +76,17 @@ def choose_task(
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
     pictures = [path for path in paths if not Item(path, path).is_video]
-    choice = choose_for(pictures, max_pixels=request.selection.max_pixels)
+
+    @cache
+    def x1() -> Pipeline:
+        if not quiet:
+            out.talk(f"strong blur: {default_model(1)} is tried on a part first")
+        return PipelineSpec.parse(default_model(1), None, 1, options).load()
+
+    def restore_x1(part: Tensor) -> Tensor:
+        return x1()(part)
+
+    choice = choose_for(pictures, max_pixels=request.selection.max_pixels, restore=restore_x1)
     if choice is None:
         return request, None
     if not quiet:

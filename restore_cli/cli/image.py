@@ -365,7 +365,7 @@ def image(
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
     sources = do.find_inputs(request, raw=raw is not None)
     if not (model or weights):
-        request, scale = do.choose_task(request, sources, scale, quiet=quiet)
+        request, scale = do.choose_task(request, sources, scale, options, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
     if raw is not None:
         height, width = opt.parse_frame_size(raw)

@@ -1,15 +1,16 @@
 """Chooses the task for a picture if the user does not: x4, x1, or "keep" (x4 of a shrunken copy).
 
-Small pictures are enlarged. Large ones keep their size: the x1 network restores them if they have
-detail. If the blur has removed everything that shrinking to a quarter would lose, they are shrunk
-to a quarter and restored x4.
+Small pictures are enlarged. Large ones keep their size. If a large one is much blurred, the x1
+network is tried on a part of it; if it hardly sharpens this part, the picture is shrunk to a
+quarter and restored x4.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,15 +29,16 @@ Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "keep"]
 
 SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
-SMEARED = 12.0  # pixels of blur above which even a small picture has no detail to enlarge
-# Pixels of blur, in the least blurred direction, above which a copy of a quarter of the size keeps
-# all detail. Mean PSNR (dB) and SSIM of four photos (448x448), maxim.motion vs. x4 of the
-# quarter-size copy: camera shake of 24 px: 18.5, 0.34 vs. 18.5, 0.32; of 40 px: 17.6, 0.26 vs.
-# 17.8, 0.27. Linear motion keeps the detail across it: 24 px: 20.7, 0.55 vs. 18.7, 0.35.
-GONE = 10.0
-# Pixels of blur that the x1 network can remove. Linear motion of 40 px: 2.0 dB better than x4 of
-# the copy where 24 px were found, 0.5 and 0.6 dB worse where 38 and 44 px were found.
-REACH = 32.0
+# Pixels of blur above which even a small picture has no detail to enlarge, and above which the x1
+# network is tried before it restores a large one.
+SMEARED = 12.0
+# Factor by which the x1 network must increase the gradients of that part. The extent of the blur
+# does not tell what the network can remove (`benchmarks/task_choice.py`): at 16 to 34 px it is 0 to
+# 6.4 dB better than x4 of the quarter-size copy on seven frames with real blur, whose gradients it
+# increases by 1.30 to 1.52; at 13 to 34 px it is 0.2 to 2.4 dB worse on twelve synthetically
+# blurred photos, by 0.99 to 1.25 (and on one more, by 1.41).
+SHARPENED = 1.27
+_TRIED = 384  # side in pixels of the part
 _SAMPLED = 5  # pictures of a run that are examined, evenly spaced
 _SIDE, _CELLS = 384, 3  # side of a window in pixels, and windows along a side of the picture
 _LEVELS = 5  # sizes at most, each half of the one before
@@ -86,24 +88,29 @@ def look(pixels: Tensor) -> Look:
     return Look(height, width, *blur_extents(luminance(pixels)[0, 0].numpy()))
 
 
-def choose(seen: Look) -> Choice:
-    """Choose the task for a picture."""
+def choose(seen: Look, sharpens: Callable[[], bool] = lambda: True) -> Choice:
+    """Choose the task for a picture.
+
+    Args:
+        seen: its size and blur.
+        sharpens: called if it is large and much blurred: whether the x1 network can sharpen it.
+    """
     blur = "hardly blurred" if seen.blur < 2 else f"blurred over about {seen.blur:.0f} px"
     facts = f"{seen.width}x{seen.height}, {blur}"
     if seen.height * seen.width <= SMALL:
         if seen.blur <= SMEARED:
             return Choice("x4", f"{facts}: a small picture, so it is enlarged")
         return Choice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
-    if seen.least > GONE:
-        return Choice(
-            "keep", f"{facts} in every direction: shrinking it to a quarter loses nothing"
-        )
-    if seen.blur > REACH:
-        return Choice("keep", f"{facts}: more than the x1 model can remove at this size")
-    return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
+    if seen.blur <= SMEARED:
+        return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
+    if sharpens():
+        return Choice("x1", f"{facts}: a large picture, so it keeps its size")
+    return Choice("keep", f"{facts}: more than the x1 model can remove at this size")
 
 
-def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
+def choose_for(
+    paths: Sequence[Path], *, max_pixels: int, restore: Callable[[Tensor], Tensor] | None = None
+) -> Choice | None:
     """Choose the task for all pictures of a run by a majority; None if no picture can be read.
 
     A few pictures are examined. Results of earlier runs are ignored unless there is nothing else,
@@ -112,6 +119,8 @@ def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
     Args:
         paths: all pictures, in order.
         max_pixels: larger pictures are ignored.
+        restore: the x1 network, (1, 3, H, W) -> the same, for parts of much blurred large pictures;
+            None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
         paths = [path for path in paths if not provenance_of(path)] or paths
@@ -122,7 +131,9 @@ def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
             picture = read_image(path, max_pixels=max_pixels, icc="keep")
         except RestoreError:
             continue  # it is reported when it is restored
-        choices.append(choose(look(picture.pixels)))
+        pixels = picture.pixels
+        trial = (partial(is_sharpened, pixels, restore),) if restore else ()
+        choices.append(choose(look(pixels), *trial))
     if not choices:
         return None
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]
@@ -130,6 +141,32 @@ def choose_for(paths: Sequence[Path], *, max_pixels: int) -> Choice | None:
     if len(paths) > 1:
         reason = f"suits {count} of {len(choices)} sampled pictures; the first of these: {reason}"
     return Choice(task, reason)
+
+
+def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a network sharpens the part of a picture that has the largest gradients.
+
+    Args:
+        pixels: (1, 3, H, W) in [0, 1].
+        restore: (1, 3, H, W) -> the same shape.
+    """
+    steep = _gradients(luminance(pixels)[0, 0].numpy())
+    height, width = (min(side, _TRIED) for side in steep.shape)
+    means = cv2.boxFilter(steep, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    inside = means[: steep.shape[0] - height + 1, : steep.shape[1] - width + 1]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    part = pixels[..., top : top + height, left : left + width].contiguous()
+    before, after = (
+        float(_gradients(luminance(image)[0, 0].numpy()).mean()) for image in (part, restore(part))
+    )
+    return after > SHARPENED * before
+
+
+def _gradients(luma: Array) -> Array:
+    """Sums (H - 1, W - 1) of the vertical and horizontal steps of luma (H, W), noise smoothed."""
+    smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
+    steps: Array = np.abs(np.diff(smooth, axis=0))[:, 1:] + np.abs(np.diff(smooth, axis=1))[1:]
+    return steps
 
 
 def blur_extents(luma: Array) -> tuple[float, float]:

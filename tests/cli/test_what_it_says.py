@@ -43,6 +43,7 @@ def photo(path, *what):
     return path
 
 
+CPU = RestorerOptions(torch.device("cpu"))
 SMALL = ("motorcycle", 320, 240, "0", 0, 0)
 LARGE = ("motorcycle", 1280, 720, "0", 24, 2)
 SMEARED = ("discs", 1280, 960, "disc", 20, 2)
@@ -52,16 +53,28 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
     ("what", "expected", "said"),
     [
         (SMALL, (None, None), "x4 by maxim-mscam: 320x240, hardly blurred: a small picture"),
-        (LARGE, (1, None), "x1 by maxim: 1280x720, blurred over about "),
-        (SMEARED, (None, "keep"), "--size keep by maxim-mscam: 1280x960, blurred over about "),
+        (
+            LARGE,
+            (1, None),
+            "strong blur: maxim is tried on a part first\n"
+            "x1 by maxim: 1280x720, blurred over about ",
+        ),
+        (
+            SMEARED,
+            (None, "keep"),
+            "strong blur: maxim is tried on a part first\n"
+            "--size keep by maxim-mscam: 1280x960, blurred over about ",
+        ),
     ],
 )
-def test_the_job_is_chosen_and_said(tmp_path, capsys, what, expected, said):
+def test_the_job_is_chosen_and_said(tmp_path, capsys, monkeypatch, what, expected, said):
+    gain = 2 if expected[0] else 1  # of the gradients, by the x1 model
+    monkeypatch.setattr(PipelineSpec, "load", lambda self: lambda part: gain * part)
     given = RestoreRequest(Selection((photo(tmp_path / "a.png", *what),)))
     sources = find(given.selection)
 
     def chosen(*, quiet):
-        request, scale = _restoring.choose_task(given, sources, None, quiet=quiet)
+        request, scale = _restoring.choose_task(given, sources, None, CPU, quiet=quiet)
         return scale, request.processing.size and str(request.processing.size)
 
     assert chosen(quiet=False) == expected
@@ -80,7 +93,10 @@ def test_a_pipe_is_not_looked_at_since_it_can_be_read_only_once(tmp_path, monkey
     monkeypatch.setattr(
         "restore_cli.jobs.choice.choose_for", lambda paths, **_: looked.extend(paths)
     )
-    assert _restoring.choose_task(given, find(given.selection), None, quiet=True) == (given, None)
+    assert _restoring.choose_task(given, find(given.selection), None, CPU, quiet=True) == (
+        given,
+        None,
+    )
     assert looked == []
 
 
@@ -210,7 +226,7 @@ def test_a_large_result_is_announced_with_the_better_way(tmp_path, capsys):
     source = tmp_path / "a.png"
     Image.new("RGB", (2200, 1500)).save(source)
     request = RestoreRequest(Selection((source,)))
-    spec = PipelineSpec.parse("bicubic", None, 4, RestorerOptions(torch.device("cpu")))
+    spec = PipelineSpec.parse("bicubic", None, 4, CPU)
     _restoring.announce(request, plan(request, spec), spec.load())
     said = capsys.readouterr().err.replace("\n", "")
     assert f"{source}, 2200x1500 -> {tmp_path / 'a_x4.png'}, 8800x6000" in said

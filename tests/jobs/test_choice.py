@@ -9,8 +9,16 @@ import torch
 from conftest import slow
 from situations import situation
 
+from restore_cli import load_model
 from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
-from restore_cli.jobs.choice import GONE, blur_extents, choose, choose_for, look
+from restore_cli.jobs.choice import (
+    SMEARED,
+    blur_extents,
+    choose,
+    choose_for,
+    is_sharpened,
+    look,
+)
 
 SITUATIONS = [
     # photo, width, height, blur, its pixels, noise of 255, what is right
@@ -55,8 +63,11 @@ SITUATIONS = [
 def test_the_right_job(case):
     *what, right = case
     seen = look(situation(*what))
-    choice = choose(seen)
+    tried = []
+    choice = choose(seen, lambda: tried.append(1) or right != "keep")
     assert choice.task == right, seen
+    assert tried or right != "keep"
+    assert not tried or seen.blur > SMEARED
     assert choice.reason.startswith(f"{what[1]}x{what[2]}, ")
     assert "\n" not in choice.reason
 
@@ -75,7 +86,7 @@ def test_detail_across_the_motion_counts():
     luma = situation("motorcycle", 1200, 900, "0", 28, 0)[0, 0].numpy()
     most, least = blur_extents(luma)
     assert most > 14
-    assert least < GONE
+    assert least < most / 2
 
 
 def test_a_thing_that_moved_before_a_sharp_scene_is_no_blurred_picture():
@@ -91,6 +102,37 @@ def test_sky_tells_nothing():
     pixels = torch.from_numpy(image).expand(1, 3, -1, -1)
     assert choose(look(pixels)).task == "x1"
     assert choose(look(torch.full((1, 3, 1200, 1600), 0.5))).task in ("x1", "keep")
+
+
+@pytest.mark.parametrize(("factor", "task"), [(1.0, "keep"), (1.2, "keep"), (1.4, "x1")])
+def test_a_much_blurred_large_picture_is_tried_where_it_has_most_detail(tmp_path, factor, task):
+    image = np.full((900, 1200), 0.7, np.float32)
+    blurred = situation("motorcycle", 600, 450, "0", 24, 0)[0, 0].numpy()
+    image[450:, :600] = blurred
+    pixels = torch.from_numpy(image).expand(1, 3, -1, -1)
+    write_image(tmp_path / "a.png", Picture(pixels, None, False, "png"), Encoding("png"))
+    parts = []
+
+    def restore(part):
+        parts.append(part)
+        return part.mean() + factor * (part - part.mean())
+
+    choice = choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=restore)
+    assert choice.task == task
+    (part,) = parts
+    assert part.shape == (1, 3, 384, 384)
+    assert ((part - 0.7).abs() < 0.01).all(1).float().mean() < 0.25
+    assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS).task == "x1"  # not tried
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "sharpens"),
+    [(("motorcycle", 1280, 720, "0", 24, 2), True), (("casa-mila", 1920, 1080, "disc", 24, 0), 0)],
+)
+def test_the_default_model_sharpens_motion_blur_only(what, sharpens):
+    pixels = situation(*what).clamp(0, 1).expand(1, 3, -1, -1)
+    assert is_sharpened(pixels, load_model("maxim", precision="fp32")) == sharpens
 
 
 def test_earlier_results_do_not_change_the_choice_for_a_folder(tmp_path):
