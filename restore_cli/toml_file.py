@@ -15,9 +15,9 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """Base class of records in files: frozen, and unknown keys are refused."""
+    """Base class of records in files: frozen; unknown keys, nan and inf are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:

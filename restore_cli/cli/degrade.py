@@ -133,6 +133,8 @@ def degrade(
         return
     if output is None:
         raise UsageError("--output is missing", hint="a folder for pairs, or a picture file")
+    if "-" in (output, *map(str, paths)):
+        raise UsageError("degrade does not read stdin or write to stdout", hint="give files")
     if replay_file is not None:
         if len(paths) > 1:
             raise UsageError("--replay makes one picture", hint="give one INPUT or none")

@@ -10,7 +10,7 @@ from restore_cli.datasets.layouts import Folders, Pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.synthesize import DegradeJob, make_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
-from restore_cli.errors import PictureError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.jobs.outputs import refuse_twins
 from restore_cli.wording import counted
@@ -37,8 +37,14 @@ def degraded(
         motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
 
     Raises:
-        UsageError: two photos have the same name.
+        UsageError: two photos have the same name, or the recipe makes patches or 32-bit values.
     """
+    if recipe.patches or recipe.bits != 8:
+        what = "cuts patches" if recipe.patches else "makes 32-bit values"
+        raise UsageError(
+            f"recipe '{recipe.name}' {what}, which cannot be scored as pictures",
+            hint="use a recipe of whole pictures, e.g. shake",
+        )
     refuse_twins(photos)
     what = (
         f"{counted(len(photos), 'sharp picture')} degraded by recipe '{recipe.name}', seed {seed}"

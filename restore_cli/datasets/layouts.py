@@ -19,7 +19,8 @@ from restore_cli.wording import listed
 
 NAMED = 3  # most files that an error names
 # Patterns for the fields of a template whose values are not given.
-_OPEN = {"split": r"\w+", "scale": "[2-8]", "sequence": ".+", "blur": "blur(_gamma)?"}
+SPLIT = r"\w+"
+_OPEN = {"split": SPLIT, "scale": "[2-8]", "sequence": ".+", "blur": "blur(_gamma)?"}
 
 
 @dataclass(frozen=True, slots=True)

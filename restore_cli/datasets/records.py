@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters
 from restore_cli.errors import UsageError
-from restore_cli.files import write_then_rename
+from restore_cli.files import sha256, write_then_rename
+from restore_cli.image.folders import list_pictures
 from restore_cli.version import __version__
 from restore_cli.wording import first_line
 
@@ -21,7 +24,7 @@ class Record:
 
     Attributes:
         source: the sharp picture or video.
-        sha256: digest of that file; "" for a folder of frames.
+        sha256: its digest, see `digest_of`; "" for a folder in records of earlier versions.
         seed: random seed of the whole set.
         index: index of the source among the inputs, part of its seed.
         recipe: the recipe.
@@ -75,13 +78,23 @@ class Record:
             motion: whether motion blur is applied.
         """
         compared = {
-            "picture": self.sha256 == sha256,
+            "picture": self.sha256 in ("", sha256),
             "seed": self.seed == seed,
             "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=_WORDS) == recipe.model_dump(exclude=_WORDS),
             "motion": self.motion == motion,
         }
         return next((what for what, same in compared.items() if not same), "")
+
+
+def digest_of(source: Path) -> str:
+    """Return the sha256 of a file, or of the names and contents of the pictures in a folder."""
+    if not source.is_dir():
+        return sha256(source)
+    whole = hashlib.sha256()
+    for path in list_pictures(source):
+        whole.update(os.fsencode(f"{path.name}\0{sha256(path)}\0"))
+    return whole.hexdigest()
 
 
 def read_record(path: Path) -> Record:

@@ -6,18 +6,18 @@ reproduced. The record is written last, so a pair with a record is complete.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import as_completed
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from restore_cli.datasets.layouts import LAYOUTS
-from restore_cli.datasets.records import Record, read_record
+from restore_cli.datasets.layouts import LAYOUTS, SPLIT
+from restore_cli.datasets.records import Record, digest_of, read_record
 from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
     DegradationRecipe,
@@ -25,9 +25,10 @@ from restore_cli.degradations.recipe import (
     cut_patches,
     degrade,
     draw,
+    one_thread,
 )
-from restore_cli.errors import NoInputError, PictureError, UsageError, named
-from restore_cli.files import sha256, write_then_rename
+from restore_cli.errors import NoInputError, PictureError, RestoreError, UsageError, named
+from restore_cli.files import write_then_rename
 from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
@@ -103,6 +104,10 @@ def plan_pairs(job: DegradeJob) -> None:
             not average them.
     """
     named("layout", job.layout, LAYOUTS)
+    if not re.fullmatch(SPLIT, job.split):
+        raise UsageError(
+            f"--split '{job.split}' is no name of a split", hint="use letters, digits and _"
+        )
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
@@ -169,6 +174,11 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     try:
         futures = [pool.submit(_make, job, index) for index in range(len(job.inputs))]
         yield from (future.result() for future in as_completed(futures))
+    except BrokenProcessPool as error:
+        raise RestoreError(
+            "the system ended a process, perhaps for lack of memory",
+            hint="use fewer --jobs, and --resume to keep the pairs that are there",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -191,21 +201,22 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     refuse_other_kind(output, recipe.bits)
     if output.exists():
         raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
-    if record.frames is None and path.is_file() and sha256(path) != record.sha256:
+    if record.sha256 and path.exists() and digest_of(path) != record.sha256:
         raise PictureError(
-            f"'{path}' is not the picture that '{record_file}' was made from",
-            hint="its sha256 differs; give the right picture as INPUT",
+            f"'{path}' is not the source that '{record_file}' was made from",
+            hint="its sha256 differs; give the right one as INPUT",
         )
     try:
-        with _one_thread():
+        with one_thread():
             if record.frames is None:
                 picture = _read_sharp(path)
                 sharp = _cut(picture.pixels, size, patch, recipe)
                 blurred, reference = sharp, None
             else:
-                frames = [
-                    frame for n, frame in enumerate(read_frames(path)) if n in range(*record.frames)
-                ]
+                window = range(*record.frames)
+                frames = [frame for n, frame in enumerate(read_frames(path)) if n in window]
+                if len(frames) < len(window):
+                    raise PictureError(f"'{path}' has fewer frames than '{record_file}' averages")
                 blurred, reference = _expose(frames, size, patch, recipe)
             degraded, _ = _degrade(blurred, reference, record.parameters, recipe, "cpu")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -232,7 +243,7 @@ def _make(job: DegradeJob, index: int) -> Made:
     """Process one input; a failure does not stop the others."""
     source = job.inputs[index]
     try:
-        with _one_thread():
+        with one_thread():
             return _pairs_of(job, index)
     except PictureError as error:
         return Made(source, error=error)
@@ -253,7 +264,7 @@ def _pairs_of(job: DegradeJob, index: int) -> Made:
 def _still(job: DegradeJob, index: int) -> Made:
     source, recipe = job.inputs[index], job.recipe
     sharp = _read_sharp(source)
-    digest = sha256(source)
+    digest = digest_of(source)
     done = Made(source)
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
@@ -288,7 +299,7 @@ def _average(job: DegradeJob, index: int) -> Made:
     source, recipe = job.inputs[index], job.recipe
     assert recipe.frames is not None
     low, high = (count // 2 for count in recipe.frames.count)
-    digest = sha256(source) if source.is_file() else ""
+    digest = digest_of(source)
     done = Made(source)
     held: list[Tensor] = []
     start = window = 0
@@ -435,7 +446,7 @@ def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
             recipe or motion.
     """
     path = job.output / place.record
-    if not job.resume or not path.exists():
+    if not job.resume or not all(file.exists() for file in (path, *_files(job, place))):
         return False
     try:
         record = read_record(path)
@@ -458,12 +469,16 @@ def _save(
     if _single(job):
         _write(job.output, degraded, job.recipe.bits)
         return (job.output,)
-    suffix = ".npy" if job.recipe.bits == 32 else ".png"
-    target = job.output / f"{place.degraded}{suffix}"
-    _write(job.output / f"{place.reference}.png", reference, 8)
+    target, sharp = _files(job, place)
+    _write(sharp, reference, 8)
     _write(target, degraded, job.recipe.bits)
     record.write(job.output / place.record)
     return (target,)
+
+
+def _files(job: DegradeJob, place: _Place) -> tuple[Path, Path]:
+    suffix = ".npy" if job.recipe.bits == 32 else ".png"
+    return job.output / f"{place.degraded}{suffix}", job.output / f"{place.reference}.png"
 
 
 def _write(path: Path, image: Tensor, bits: int) -> None:
@@ -482,14 +497,3 @@ def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: i
 
 def _single(job: DegradeJob) -> bool:
     return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread in the block: results then do not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

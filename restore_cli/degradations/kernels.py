@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import read_npy
+from restore_cli.image import read_image
+from restore_cli.image.parts import BROKEN
+from restore_cli.wording import first_line
 
 _DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
 _TOLERANCE = 1e-3  # for a kernel's sum, since published kernels are rounded
@@ -94,8 +96,8 @@ def read_kernel(path: Path) -> np.ndarray:
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
         kernel = _read_picture(path) if picture else _read_numbers(path)
-    except (OSError, ValueError, EOFError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (*BROKEN, NotImplementedError, MemoryError, PictureError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
     if kernel.ndim != 2 or min(kernel.shape) < 1:
         raise UsageError(f"the kernel '{path}' is not a matrix: its shape is {kernel.shape}")
@@ -135,5 +137,4 @@ def _read_numbers(path: Path) -> np.ndarray:
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("I" if image.mode.startswith("I") else "L"), np.float64)
+    return read_image(path, icc="keep").pixels[0].mean(0).double().numpy()

@@ -6,6 +6,8 @@ numbers, no pixels) and `degrade` (pixels, no random numbers).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -250,3 +252,14 @@ def cut_patches(sharp: Tensor, patches: Patches) -> list[tuple[int, int]]:
         return float(torch.hypot(down, right).mean())
 
     return [place for place in places if mean_gradient(*place) >= patches.gradient]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread in the block: results then do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -252,6 +252,15 @@ def test_the_list_names_everything():
     assert restore("datasets", "layouts").stdout.startswith("plain\t")
 
 
+def test_recipes_whose_results_are_no_pictures_are_refused_at_once(tmp_path):
+    Image.new("RGB", (320, 320)).save(tmp_path / "a.png")
+    done = restore("benchmark", "--degrade", "gfn", tmp_path / "a.png", "bicubic",
+                   "-o", tmp_path / "out")  # fmt: skip
+    assert done.exit_code == 2
+    assert "recipe 'gfn' cuts patches" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["shake", "handheld"])
 def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from PIL import Image
 
 from restore_cli.datasets.synthesize import DegradeJob, make_pairs, plan_pairs, replay
 from restore_cli.degradations.recipe import load_degradation
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import read_image
+from restore_cli.processes import ProcessPool
 
 
 def photo(path, height=96, width=128, seed=0):
@@ -80,7 +83,7 @@ def test_a_record_makes_the_picture_again(tmp_path, recipe):
         replay(records[0], tmp_path / f"again{suffix}")
     replay(records[0], tmp_path / f"again{suffix}", moved)
     photo(tmp_path / "other.png", seed=9)
-    with pytest.raises(PictureError, match="not the picture that"):
+    with pytest.raises(PictureError, match="not the source that"):
         replay(records[0], tmp_path / f"more{suffix}", tmp_path / "other.png")
 
 
@@ -128,8 +131,9 @@ def test_resuming_makes_only_what_is_missing(tmp_path):
     (tmp_path / "out" / "records" / "lr" / "3.json").unlink()
     with pytest.raises(UsageError, match="records' exists"):
         plan_pairs(one)
+    (tmp_path / "out" / "hr" / "1.png").unlink()  # by somebody; its record is still there
     made = run(dataclasses.replace(one, resume=True))
-    assert [m.skipped for m in made] == [1, 1, 0, 0]
+    assert [m.skipped for m in made] == [1, 0, 0, 0]
     assert tree(tmp_path / "out") == before
 
 
@@ -219,6 +223,40 @@ def test_frames_are_averaged_around_their_middle_frame(tmp_path):
     replay(records[1], tmp_path / "again.png")
     again = (tmp_path / "again.png").read_bytes()
     assert again == (tmp_path / "out/lr/f/00000001.png").read_bytes()
+
+
+def test_frames_that_changed_are_other_frames(tmp_path):
+    folder = frames_in(tmp_path / "f", 20)
+    one = dataclasses.replace(job(tmp_path, "gopro", [folder]), resume=True)
+    run(one)
+    assert all(made.skipped for made in make_pairs(one))
+    record = tmp_path / "out/records/lr/f/00000000.json"
+    (folder / "019.png").rename(folder / "020.png")
+    (made,) = make_pairs(one)
+    assert "made with another picture" in str(made.error)
+    with pytest.raises(PictureError, match="not the source that"):
+        replay(record, tmp_path / "o.png")
+    older = json.loads(record.read_text()) | {"sha256": "", "frames": [16, 21]}
+    record.write_text(json.dumps(older))  # as earlier versions wrote it, and with too few frames
+    with pytest.raises(PictureError, match="fewer frames than"):
+        replay(record, tmp_path / "o.png")
+
+
+def test_names_of_splits_are_those_that_are_found_again(tmp_path):
+    for split in ("my-val", "../x", ""):
+        with pytest.raises(UsageError, match="is no name of a split"):
+            plan_pairs(job(tmp_path, layout="reds", split=split))
+
+
+def test_a_process_that_the_system_ends_is_no_traceback(tmp_path, monkeypatch):
+    def ended(*_):
+        future = Future()
+        future.set_exception(BrokenProcessPool("ended"))
+        return future
+
+    monkeypatch.setattr(ProcessPool, "submit", ended)
+    with pytest.raises(RestoreError, match="the system ended a process"):
+        list(make_pairs(job(tmp_path), workers=2))
 
 
 def test_frames_that_cannot_be_averaged(tmp_path):

@@ -290,6 +290,8 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
         (MIXED.replace("sharp = 0.15", "sharp = 1.5"), "sharp"),
         (SHAKE.replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
         (SHAKE.replace("[5.0, 60.0]", "[0.0, 5.0]"), "above 0"),
+        (SHAKE.replace("[5.0, 60.0]", "[5.0, inf]"), "length.*finite"),
+        (SHAKE.replace("[5.0, 60.0]", "[nan, 5.0]"), "length.*finite"),
         (MIXED.replace("[60.0, 98.0]", "[0, 95]"), "between 1 and 100"),
         (SHAKE.replace("samples = 24", 'samples = "24"'), "samples"),
         (SHAKE.replace('kind = "motion"', 'kind = "teleport"'), "teleport"),

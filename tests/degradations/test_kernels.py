@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,13 @@ def test_files_that_are_no_kernels(tmp_path):
             (tmp_path / name).write_text("no kernel")
         with pytest.raises(UsageError, match="cannot read the kernel"):
             read_kernel(tmp_path / name)
+    savemat(tmp_path / "packed.mat", {"psf": np.full((31, 31), 1 / 961)}, do_compression=True)
+    whole = (tmp_path / "packed.mat").read_bytes()
+    for place in range(128, len(whole), 3):
+        damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        (tmp_path / "packed.mat").write_bytes(damaged)
+        with suppress(UsageError):  # or it is still a kernel
+            read_kernel(tmp_path / "packed.mat")
     savemat(tmp_path / "two.mat", {"a": np.eye(3), "b": np.eye(3)})
     with pytest.raises(UsageError, match="contains 2 matrices"):
         read_kernel(tmp_path / "two.mat")
