@@ -25,8 +25,8 @@ from torch import Tensor
 from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
+from restore_cli.datasets.pairs import read_pair
 from restore_cli.datasets.registry import Dataset
-from restore_cli.datasets.trajectory import read_references
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
@@ -355,10 +355,9 @@ def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Ten
     """The degraded picture and its references (1, 3, H, W), as the protocol needs them.
 
     Raises:
-        PictureError: a picture cannot be read, or the sizes do not match.
+        PictureError: see `read_pair`; or the sizes do not match.
     """
-    references = [frame for path in sample.references for frame in read_references(path)]
-    degraded = read_image(sample.degraded, icc="keep").pixels
+    degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]
     if min(height, width) < protocol.smallest:
         raise PictureError(

@@ -166,6 +166,9 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     Args:
         job: the job, checked by `plan_pairs`.
         workers: number of processes with one thread each; several are used on the CPU only.
+
+    Raises:
+        RestoreError: the system ended a process.
     """
     if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
         yield from (_make(job, index) for index in range(len(job.inputs)))

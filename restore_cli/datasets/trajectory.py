@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import PictureError, UsageError
-from restore_cli.image import read_image
 
 VARIABLE = "GroundTruth"
 BROKEN = {(1, 3): 30}  # (picture, camera path): frame that is broken in the published set
@@ -31,14 +30,12 @@ def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
 
 
 def read_references(path: Path) -> list[Tensor]:
-    """Read one picture (1, 3, H, W) in [0, 1], or all frames of a `.mat` file.
+    """Read all frames (1, 3, H, W) in [0, 1] of a `.mat` file.
 
     Raises:
         PictureError: unreadable, or without an H x W x 3 x N array `GroundTruth`.
         UsageError: a `.mat` file without scipy.
     """
-    if path.suffix.lower() != ".mat":
-        return [read_image(path, icc="keep").pixels]
     array = _array(path)
     if array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uf":
         raise PictureError(

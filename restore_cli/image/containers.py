@@ -131,6 +131,16 @@ def gif_end(data: bytes) -> int:
     return place + 1 if data[place : place + 1] == b";" else len(data)
 
 
+def gif_extension(data: bytes, name: bytes) -> bytes | None:
+    """Return the content of a GIF's application extension, e.g. `ICCRGBG1012`; None without it."""
+    _, found, rest = data.partition(b"!\xff\x0b" + name)
+    content, place = bytearray(), 0
+    while found and place < len(rest) and rest[place]:
+        content += rest[place + 1 : place + 1 + rest[place]]
+        place += rest[place] + 1
+    return bytes(content) or None
+
+
 def jpeg_segment(marker: int, body: bytes) -> bytes:
     """Return a segment as it is stored in a file; the body has at most 65,533 bytes."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body

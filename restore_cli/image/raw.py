@@ -23,6 +23,7 @@ _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
 _REDUCED = 1
 _COMPRESSION, _YCBCR, _JPEG = 259, 6, 7
+_TRANSFER, _PROFILE = 301, 34675
 
 
 def camera_of_raw(data: bytes) -> str | None:
@@ -70,6 +71,11 @@ def is_ycbcr(data: bytes) -> bool:
     return first.integer(_PHOTOMETRIC) == _YCBCR and first.integer(_COMPRESSION) != _JPEG
 
 
+def is_lab(data: bytes) -> bool:
+    """Whether a TIFF stores CIELab, ICCLab or ITULab."""
+    return first_directory(data).integer(_PHOTOMETRIC) in (8, 9, 10)
+
+
 def reduced_copies(data: bytes) -> int:
     """Return the number of reduced copies that follow a TIFF's picture, e.g. GeoTIFF overviews."""
     others = tiff_directories(data)[1:]
@@ -87,4 +93,6 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
     notes = (f"left out: {counted(copies, 'reduced copy', 'reduced copies')} of it",) * bool(copies)
     if alpha and first.tags and not first.integer(_EXTRA):  # 0 is an unspecified channel
         notes += ("its extra channel is not declared as transparency, but was treated as such",)
+    if _TRANSFER in first.tags and _PROFILE not in first.tags:  # which takes precedence
+        notes += ("its transfer function was left out; its values were taken as sRGB",)
     return notes

@@ -32,7 +32,14 @@ from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
 from restore_cli.image.metadata import read_metadata
 from restore_cli.image.parts import BROKEN, with_heic
 from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.raw import camera_of_raw, is_ycbcr, larger_inside, reduced_copies, tiff_notes
+from restore_cli.image.raw import (
+    camera_of_raw,
+    is_lab,
+    is_ycbcr,
+    larger_inside,
+    reduced_copies,
+    tiff_notes,
+)
 from restore_cli.image.signalled import read_signalled
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
@@ -254,6 +261,8 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
         data = _as_png(data, key, name, max_pixels)
     loader = {"avif": "heif"}.get(key, "png" if key in ("bmp", "heic") else key)
     # Fail on errors: truncated files would otherwise be decoded with a grey part.
+    if key == "tiff" and is_lab(data):
+        raise PictureError(f"'{name}' stores CIELab", hint="convert it to RGB first")
     load = getattr(VipsImage, f"{loader}load_buffer")
     header = load(data, access="sequential", fail_on=fail_on if key == "jpeg" else "error")
     if key == "tiff" and header.bands == 4 and is_ycbcr(data):

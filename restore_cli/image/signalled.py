@@ -1,5 +1,7 @@
 """Colours that a file describes by other means than a profile: gAMA, cHRM, cICP, nclx.
 
+Profiles that the decoders do not look for (GIF, BMP) are found here as well.
+
 They are converted to a profile, which every format can hold. High dynamic range (PQ, HLG) has no
 profile: its values are kept unchanged together with their description, or refused. Numbers are
 those of ITU-T H.273; the precedence in a PNG is that of its third edition, 4.3.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from restore_cli.image.containers import png_chunks, read_heif
+from restore_cli.image.containers import gif_extension, png_chunks, read_heif
 from restore_cli.image.formats import HDR
 from restore_cli.image.matrix_profile import make_profile
 
@@ -71,12 +73,24 @@ def read_signalled(data: bytes, key: str, *, grey: bool, with_profile: bool) -> 
     """
     if key == "png":
         return _of_png(data, grey=grey, with_profile=with_profile)
+    if key in ("gif", "bmp"):
+        return Signalled(None if with_profile else _hidden_profile(data, key))
     if key in ("avif", "heic"):
         for body in read_heif(data).of_primary(b"colr"):
             if body[:4] == b"nclx" and len(body) >= 11:
                 numbers = (*struct.unpack(">HHH", body[4:10]), body[10] >> 7)
                 return _of_numbers(numbers, grey=grey, with_profile=with_profile)
     return Signalled()
+
+
+def _hidden_profile(data: bytes, key: str) -> bytes | None:
+    """Find the profile in an application extension of a GIF, or behind the header of a BMP."""
+    if key == "gif":
+        return gif_extension(data, b"ICCRGBG1012")
+    if int.from_bytes(data[14:18], "little") < 124 or data[70:74] != b"DEBM":
+        return None
+    start, length = struct.unpack("<II", data[126:134])
+    return data[14 + start : 14 + start + length] or None
 
 
 def _of_numbers(numbers: tuple[int, int, int, int], *, grey: bool, with_profile: bool) -> Signalled:

@@ -36,7 +36,7 @@ SMEARED = 12.0
 # does not tell what the network can remove (`benchmarks/task_choice.py`): at 16 to 34 px it is 0 to
 # 6.4 dB better than x4 of the quarter-size copy on seven frames with real blur, whose gradients it
 # increases by 1.30 to 1.52; at 13 to 34 px it is 0.2 to 2.4 dB worse on twelve synthetically
-# blurred photos, by 0.99 to 1.25 (and on one more, by 1.41).
+# blurred photos, whose gradients it increases by 0.99 to 1.25.
 SHARPENED = 1.27
 _TRIED = 384  # side in pixels of the part
 _SAMPLED = 5  # pictures of a run that are examined, evenly spaced

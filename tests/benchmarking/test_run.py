@@ -9,12 +9,13 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT, picture, restore
-from PIL import Image
+from PIL import Image, ImageCms
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.datasets.registry import DATASETS
 from restore_cli.errors import PictureError
 from restore_cli.image import read_image
+from restore_cli.image.matrix_profile import make_profile
 from restore_cli.inference.restorer import Restorer
 
 
@@ -132,6 +133,25 @@ def test_limit_images_and_protocol(tmp_path, arguments):
     images = sorted((tmp_path / "out/images/bicubic").iterdir())
     assert [path.name.split(".")[0] for path in images] == ["0", "1"]
     assert not (tmp_path / "out/report.html").exists()
+
+
+def test_pairs_whose_values_cannot_be_compared_are_refused(tmp_path, arguments, pairs):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    corners = ((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
+    with Image.open(pairs / "lr/1.png") as image:
+        image.save(pairs / "lr/1.png", icc_profile=make_profile("wide", corners, (2.2,)))
+    with Image.open(pairs / "hr/2.png") as image:
+        image.putalpha(128)
+        image.save(pairs / "hr/2.png")
+    for name in ("lr/0.png", "hr/0.png"):  # opaque, and sRGB on one side: nothing is lost
+        with Image.open(pairs / name) as image:
+            image.putalpha(255)
+            image.save(pairs / name, icc_profile=srgb if name == "lr/0.png" else None)
+    done = restore(*arguments, "--formats", "json")
+    assert done.exit_code == 1
+    assert "have different colour profiles" in done.stderr
+    assert "hr/2.png' has transparency" in done.stderr
+    assert [entry["count"] for entry in report(tmp_path)["entries"]] == [1, 1]
 
 
 def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, pairs):

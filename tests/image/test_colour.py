@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -353,3 +354,55 @@ def test_the_curve_of_a_grey_profile_in_lab_gives_lightness():
     assert float(picture.pixels.mean()) * 255 == pytest.approx(119, abs=1)
     back = Image.open(io.BytesIO(encode(picture, Encoding("png"), "b.png")[0]))
     assert back.getpixel((0, 0)) == 128
+
+
+def gif_with_profile(colours, profile):
+    buffer = io.BytesIO()
+    Image.fromarray(colours).quantize(8).save(buffer, "GIF")
+    data = buffer.getvalue()
+    place = 13 + (3 << (data[10] & 7) + 1)  # after the palette
+    blocks = [profile[n : n + 255] for n in range(0, len(profile), 255)]
+    packed = b"".join(bytes([len(block)]) + block for block in blocks)
+    return data[:place] + b"!\xff\x0bICCRGBG1012" + packed + b"\0" + data[place:]
+
+
+def bmp_with_profile(colours, profile):
+    """Of version 5, with 24 bits and an embedded profile ([MS-WMF] 2.2.2.12)."""
+    height, width = colours.shape[:2]
+    rows = np.ascontiguousarray(colours[::-1, :, ::-1]).tobytes()
+    size = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(rows), 2835, 2835, 0, 0)
+    space = bytes(16) + b"DEBM" + bytes(48)
+    where = struct.pack("<4I", 4, 124 + len(rows), len(profile), 0)
+    whole = size + space + where + rows + profile
+    return b"BM" + struct.pack("<IHHI", 14 + len(whole), 0, 0, 138) + whole
+
+
+@pytest.mark.parametrize("packed", [gif_with_profile, bmp_with_profile])
+def test_profiles_in_gif_and_bmp_count(packed):
+    colours = np.random.default_rng(0).integers(0, 256, (2, 4, 3), np.uint8)
+    buffer = io.BytesIO()
+    profile = SPACES["Display P3"]
+    Image.fromarray(colours).save(buffer, "PNG", icc_profile=profile)
+    expected = decode(buffer.getvalue(), "a.png")
+    found = decode(packed(colours, profile), "a")
+    assert found.metadata.icc_profile == profile
+    assert torch.equal(as_float(found.pixels), as_float(expected.pixels))
+    assert not found.notes
+    broken = decode(packed(colours, b"no profile"), "a")
+    assert broken.notes == ("its colour profile is broken and was left out",)
+    cut = packed(colours, profile)[: 14 + 124 + 10]
+    with suppress(PictureError):
+        decode(cut, "a")
+
+
+@pytest.mark.parametrize("photometric", [8, 9])
+def test_lab_is_refused_and_a_transfer_function_announced(photometric):
+    pixels = Image.new("RGB", (4, 4))
+    buffer = io.BytesIO()
+    pixels.save(buffer, "TIFF", tiffinfo={301: tuple(range(768))})
+    data = buffer.getvalue()
+    assert "its transfer function was left out" in decode(data, "a").notes[0]
+    at = data.find(struct.pack("<HHI", 262, 3, 1))
+    lab = data[: at + 8] + struct.pack("<H", photometric) + data[at + 10 :]
+    with pytest.raises(PictureError, match="stores CIELab"):
+        decode(lab, "a")
