@@ -105,9 +105,7 @@ def plan_pairs(job: DegradeJob) -> None:
     """
     named("layout", job.layout, LAYOUTS)
     if not re.fullmatch(SPLIT, job.split):
-        raise UsageError(
-            f"--split '{job.split}' is no name of a split", hint="use letters, digits and _"
-        )
+        raise UsageError(f"--split '{job.split}' is no name", hint="use letters, digits and _")
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
