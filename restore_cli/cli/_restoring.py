@@ -75,7 +75,7 @@ def choose_task(
         return request, scale
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
-    pictures = [path for path in paths if not Item(path, path).is_video]
+    videos = any(Item(path, path).is_video for path in paths)
 
     @cache
     def x1() -> Pipeline:
@@ -86,7 +86,11 @@ def choose_task(
     def restore_x1(part: Tensor) -> Tensor:
         return x1()(part)
 
-    choice = choose_for(pictures, max_pixels=request.selection.max_pixels, restore=restore_x1)
+    choice = choose_for(
+        paths,
+        max_pixels=request.selection.max_pixels,
+        restore=None if videos else restore_x1,  # --size keep does not apply to videos
+    )
     if choice is None:
         return request, None
     if not quiet:

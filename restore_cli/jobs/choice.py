@@ -7,10 +7,11 @@ quarter and restored x4.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore_cli.errors import RestoreError
+from restore_cli.degradations.frames import read_frames
+from restore_cli.errors import PictureError, RestoreError
 from restore_cli.image import read_image
+from restore_cli.image.formats import VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
+from restore_cli.rounding import as_float
 
 Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "keep"]
@@ -39,7 +43,8 @@ SMEARED = 12.0
 # blurred photos, whose gradients it increases by 0.99 to 1.25.
 SHARPENED = 1.27
 _TRIED = 384  # side in pixels of the part
-_SAMPLED = 5  # pictures of a run that are examined, evenly spaced
+_SAMPLED = 5  # inputs of a run that are examined, evenly spaced
+_FRAME = 10  # frame of a video that is examined; the first ones can be black
 _SIDE, _CELLS = 384, 3  # side of a window in pixels, and windows along a side of the picture
 _LEVELS = 5  # sizes at most, each half of the one before
 _BLURRED = 0.33  # value of `blur_by_direction` above which a picture is not sharp
@@ -111,27 +116,27 @@ def choose(seen: Look, sharpens: Callable[[], bool] = lambda: True) -> Choice:
 def choose_for(
     paths: Sequence[Path], *, max_pixels: int, restore: Callable[[Tensor], Tensor] | None = None
 ) -> Choice | None:
-    """Choose the task for all pictures of a run by a majority; None if no picture can be read.
+    """Choose the task for all inputs of a run by a majority; None if none can be read.
 
-    A few pictures are examined. Results of earlier runs are ignored unless there is nothing else,
-    so that a folder gets the same choice before and after it was restored.
+    A few pictures are examined, and of videos one frame each. Results of earlier runs are ignored
+    unless there is nothing else, so that a folder gets the same choice before and after it was
+    restored.
 
     Args:
-        paths: all pictures, in order.
+        paths: all pictures and videos, in order.
         max_pixels: larger pictures are ignored.
         restore: the x1 network, (1, 3, H, W) -> the same, for parts of much blurred large pictures;
             None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
-        paths = [path for path in paths if not provenance_of(path)] or paths
+        paths = [one for one in paths if _is_video(one) or not provenance_of(one)] or paths
     step = max(1, len(paths) // _SAMPLED)
     choices = []
     for path in paths[::step][:_SAMPLED]:
         try:
-            picture = read_image(path, max_pixels=max_pixels, icc="keep")
+            pixels = _pixels(path, max_pixels)
         except RestoreError:
             continue  # it is reported when it is restored
-        pixels = picture.pixels
         trial = (partial(is_sharpened, pixels, restore),) if restore else ()
         choices.append(choose(look(pixels), *trial))
     if not choices:
@@ -139,8 +144,26 @@ def choose_for(
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]
     reason = next(choice.reason for choice in choices if choice.task == task)
     if len(paths) > 1:
-        reason = f"suits {count} of {len(choices)} sampled pictures; the first of these: {reason}"
+        reason = f"suits {count} of {len(choices)} sampled inputs; the first of these: {reason}"
     return Choice(task, reason)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _pixels(path: Path, max_pixels: int) -> Tensor:
+    """Read a picture, or a frame near the beginning of a video, (1, 3, H, W) in [0, 1].
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    if not _is_video(path):
+        return read_image(path, max_pixels=max_pixels, icc="keep").pixels
+    frames = deque(islice(read_frames(path), _FRAME), maxlen=1)
+    if not frames:
+        raise PictureError(f"'{path}' has no frames")
+    return as_float(frames[0][None])
 
 
 def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor]) -> bool:

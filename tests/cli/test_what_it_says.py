@@ -127,7 +127,7 @@ def test_of_many_pictures_the_majority_decides(tmp_path):
     choice = choose_for([*paths, tmp_path / "4.png"], max_pixels=10**8)
     assert choice is not None
     assert choice.task == "x4"
-    expected = "suits 3 of 4 sampled pictures; the first of these: 320x240"
+    expected = "suits 3 of 4 sampled inputs; the first of these: 320x240"
     assert choice.reason.startswith(expected)
     assert choose_for([tmp_path / "4.png"], max_pixels=10**8) is None
 

@@ -125,6 +125,23 @@ def test_a_much_blurred_large_picture_is_tried_where_it_has_most_detail(tmp_path
     assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS).task == "x1"  # not tried
 
 
+def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
+    for name, size in {"large": (1280, 720), "small": (320, 240)}.items():
+        photo = situation("motorcycle", *size, "0", 0, 0)[0, 0].numpy().clip(0, 1)
+        coder = cv2.VideoWriter_fourcc(*"MJPG")
+        writer = cv2.VideoWriter(str(tmp_path / f"{name}.avi"), coder, 10, size)
+        for n in range(12):
+            frame = photo if n > 8 else np.zeros_like(photo)
+            writer.write(np.repeat((frame * 255).astype(np.uint8)[..., None], 3, -1))
+        writer.release()
+    most = {"max_pixels": MAX_PIXELS}
+    assert choose_for([tmp_path / "large.avi"], **most).task == "x1"
+    assert choose_for([tmp_path / "small.avi"], **most).task == "x4"
+    assert choose_for(sorted(tmp_path.iterdir()), **most).reason.startswith("suits 1 of 2 sampled")
+    (tmp_path / "broken.avi").write_bytes(b"RIFF")
+    assert choose_for([tmp_path / "broken.avi"], **most) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "sharpens"),
