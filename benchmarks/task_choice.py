@@ -5,9 +5,10 @@
 
 Middle crops of sharp photos (those of `examples/sharp` without arguments) are blurred in linear
 light by camera shake or motion along a straight line, with 0.6 % noise; pairs are blurred already.
-The default x1 model restores each blurred picture, and the default x4 model a copy of a quarter of
-its size. Prints each picture with what would be chosen if it were large, and the means as a
-Markdown table: PSNR (dB, 4 px cropped) and SSIM. The rule is in `restore_cli/jobs/choice.py`.
+The default x1 model restores each blurred picture, and a copy of half its size (half), and the
+default x4 model a copy of a quarter (keep). Prints each picture with what would be chosen if it were
+large, and the means as a Markdown table: PSNR (dB, 4 px cropped) and SSIM. The rule is in
+`restore_cli/jobs/choice.py`.
 """
 
 from __future__ import annotations
@@ -93,14 +94,17 @@ def main() -> None:
     cases = real(arguments.pairs) if arguments.pairs else blurred(arguments.photos, arguments.side)
     found: dict[str, list[list[Scores]]] = {}
     for kind, blurry, sharp in cases:
-        small = quantise(resize_bicubic(blurry, *(side // 4 for side in blurry.shape[-2:])))
-        scores = [score(made, sharp) for made in (blurry, x1(blurry), x4(small))]
+        size = blurry.shape[-2:]
+        half, quarter = (resize_bicubic(blurry, *(side // n for side in size)) for n in (2, 4))
+        enlarged = resize_bicubic(x1(quantise(half)), *size)
+        made = (blurry, x1(blurry), enlarged, x4(quantise(quarter)))
+        scores = [score(image, sharp) for image in made]
         seen = replace(look(blurry), height=1000, width=1000)
         task = choose(seen, partial(is_sharpened, blurry, x1)).task
         extent = f"found {seen.blur:.1f}, {seen.least:.1f} px"
         print(f"{kind}: {extent}; {'; '.join(map(str, scores))} -> {task}", flush=True)
         found.setdefault(kind, []).append(scores)
-    print("", "| blur | blurred | x1 | keep |", "|---|---|---|---|", sep="\n")
+    print("", "| blur | blurred | x1 | half | keep |", "|---|---|---|---|---|", sep="\n")
     for kind, several in found.items():
         means = [Scores(*map(fmean, zip(*way, strict=True))) for way in zip(*several, strict=True)]
         print(f"| {kind} | {' | '.join(map(str, means))} |")

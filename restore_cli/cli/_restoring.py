@@ -55,13 +55,14 @@ def choose_task(
     options: RestorerOptions,
     *,
     quiet: bool,
-) -> tuple[RestoreRequest, int | None]:
-    """Return request and scale; without scale and size they are chosen from the pictures.
+) -> tuple[RestoreRequest, str | None, int | None]:
+    """Return request, model and scale; without scale and size they are chosen from the pictures.
 
     Prints one line with the chosen model and the reason.
     """
     from restore_cli.inference.pipeline import PipelineSpec
     from restore_cli.inference.sizing import parse_size
+    from restore_cli.inference.stages import BICUBIC
     from restore_cli.jobs.choice import choose_for
     from restore_cli.jobs.plan import Item
     from restore_cli.models.registry import MODELS
@@ -72,7 +73,7 @@ def choose_task(
         if not quiet:
             kind, gain = f"x{MODELS[best.model].scale}", out.decibels(best.gain("real"))
             out.talk(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
-        return request, scale
+        return request, None, scale
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
     videos = any(Item(path, path).is_video for path in paths)
@@ -92,15 +93,19 @@ def choose_task(
         restore=None if videos else restore_x1,  # --size keep does not apply to videos
     )
     if choice is None:
-        return request, None
+        return request, None, None
+    model, scale, job = {
+        "x4": (default_model(4), None, "x4"),
+        "x1": (default_model(1), 1, "x1"),
+        "half": (f"{default_model(1)}+{BICUBIC}", 2, "-x2 --size keep"),
+        "keep": (default_model(4), None, "--size keep"),
+    }[choice.task]
     if not quiet:
-        job = "--size keep" if choice.task == "keep" else choice.task
-        model = default_model(1 if choice.task == "x1" else 4)
         out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
-    if choice.task == "keep":
+    if choice.task in ("half", "keep"):
         processing = replace(request.processing, size=parse_size("keep"))
         request = replace(request, processing=processing)
-    return request, 1 if choice.task == "x1" else None
+    return request, model, scale
 
 
 def plan(

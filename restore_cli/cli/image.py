@@ -178,8 +178,8 @@ def image(
         str | None,
         _file(
             help="Size of the result: keep (that of the input), WIDTHxHEIGHT (it fits into this), "
-            "or a factor such as 2x. The input is shrunk, enlarged by the model, and resampled to "
-            "that size.",
+            "or a factor such as 2x. The input is shrunk, enlarged by the model (or -x), and "
+            "resampled to that size.",
             metavar="SIZE",
         ),
     ] = None,
@@ -330,7 +330,7 @@ def image(
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
-    _refuse_contradictions(size, scale, engine, address, workers)
+    _refuse_contradictions(engine, address, workers)
     keep_freed_memory()
     opt.go_offline(offline=offline)
     if raw is not None:
@@ -365,7 +365,7 @@ def image(
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
     sources = do.find_inputs(request, raw=raw is not None)
     if not (model or weights):
-        request, scale = do.choose_task(request, sources, scale, options, quiet=quiet)
+        request, model, scale = do.choose_task(request, sources, scale, options, quiet=quiet)
     spec = PipelineSpec.parse(model, weights, scale, options)
     if raw is not None:
         height, width = opt.parse_frame_size(raw)
@@ -386,12 +386,8 @@ def _no_pipe() -> str:
     return "the terminal" if sys.stdout.isatty() else ""
 
 
-def _refuse_contradictions(
-    size: str | None, scale: int | None, engine: str, address: str, workers: int | None
-) -> None:
-    """Refuse two sizes, and options of a cluster without a cluster."""
-    if size is not None and scale is not None:
-        raise UsageError("--size and --scale exclude each other", hint="leave one out")
+def _refuse_contradictions(engine: str, address: str, workers: int | None) -> None:
+    """Refuse options of a cluster without a cluster."""
     if engine == "local" and (address != "auto" or workers is not None):
         useless = "--workers" if address == "auto" else "--address"
         raise UsageError(f"{useless} needs --engine ray", hint=f"add it, or leave out {useless}")

@@ -1,7 +1,8 @@
-"""Chooses the task for a picture if the user does not: x4, x1, or "keep" (x4 of a shrunken copy).
+"""Chooses the task for a picture if the user does not.
 
 Small pictures are enlarged. Large ones keep their size. If a large one is much blurred, the x1
-network is tried on a part of it; if it hardly sharpens this part, the picture is shrunk to a
+network is tried on a part of it, at full size and at half of it: blur that is too long for the
+network may not be at half the size. If it hardly sharpens either, the picture is shrunk to a
 quarter and restored x4.
 """
 
@@ -27,21 +28,25 @@ from restore_cli.image.formats import VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
+from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float
 
 Array = NDArray[np.float32]
-Task = Literal["x4", "x1", "keep"]
+Task = Literal["x4", "x1", "half", "keep"]
 
 SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
 # Pixels of blur above which even a small picture has no detail to enlarge, and above which the x1
 # network is tried before it restores a large one.
 SMEARED = 12.0
-# Factor by which the x1 network must increase the gradients of that part. The extent of the blur
-# does not tell what the network can remove (`benchmarks/task_choice.py`): at 16 to 34 px it is 0 to
-# 6.4 dB better than x4 of the quarter-size copy on seven frames with real blur, whose gradients it
-# increases by 1.30 to 1.52; at 13 to 34 px it is 0.2 to 2.4 dB worse on twelve synthetically
-# blurred photos, whose gradients it increases by 0.99 to 1.25.
-SHARPENED = 1.27
+# Factors by which the x1 network must increase the gradients of that part, at full and half size.
+# The extent of the blur does not tell what the network can remove (`benchmarks/task_choice.py`): at
+# 16 to 34 px it is 0 to 6.4 dB better than x4 of the quarter-size copy on seven frames with real
+# blur, whose gradients it increases by 1.30 to 1.52; at 13 to 34 px it is 0.2 to 2.4 dB worse on
+# twelve synthetically blurred photos, whose gradients it increases by 0.99 to 1.25. At half size,
+# on 15 such photos: by at most 1.10 where that is up to 0.7 dB worse than a quarter, by 1.22 to
+# 1.81 where it is 0.2 to 1.3 dB better (once 0.6 dB worse). Four real frames enlarged twice: at
+# full size by 1.01 to 1.04, with no gain; at half by 1.26 to 1.50, with a gain of 4.0 to 9.2 dB.
+SHARPENED = {1: 1.27, 2: 1.2}
 _TRIED = 384  # side in pixels of the part
 _SAMPLED = 5  # inputs of a run that are examined, evenly spaced
 _FRAME = 10  # frame of a video that is examined; the first ones can be black
@@ -78,8 +83,9 @@ class Choice:
     """The task for a picture.
 
     Attributes:
-        task: "x4" and "x1" mean the default models of these scales; "keep" means x4 of a shrunken
-            copy, so that the result has the picture's own size.
+        task: "x4" and "x1" mean the default models of these scales; "half" means the x1 model on a
+            copy of half the size, enlarged by bicubic interpolation; "keep" x4 of a copy of a
+            quarter of the size. The results of the last three have the picture's own size.
         reason: one line for the user.
     """
 
@@ -93,12 +99,13 @@ def look(pixels: Tensor) -> Look:
     return Look(height, width, *blur_extents(luminance(pixels)[0, 0].numpy()))
 
 
-def choose(seen: Look, sharpens: Callable[[], bool] = lambda: True) -> Choice:
+def choose(seen: Look, sharpens: Callable[[int], bool] = lambda factor: True) -> Choice:
     """Choose the task for a picture.
 
     Args:
         seen: its size and blur.
-        sharpens: called if it is large and much blurred: whether the x1 network can sharpen it.
+        sharpens: called if it is large and much blurred: whether the x1 network can sharpen it when
+            it is shrunk by the factor 1 or 2.
     """
     blur = "hardly blurred" if seen.blur < 2 else f"blurred over about {seen.blur:.0f} px"
     facts = f"{seen.width}x{seen.height}, {blur}"
@@ -108,9 +115,11 @@ def choose(seen: Look, sharpens: Callable[[], bool] = lambda: True) -> Choice:
         return Choice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
     if seen.blur <= SMEARED:
         return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
-    if sharpens():
+    if sharpens(1):
         return Choice("x1", f"{facts}: a large picture, so it keeps its size")
-    return Choice("keep", f"{facts}: more than the x1 model can remove at this size")
+    if sharpens(2):
+        return Choice("half", f"{facts}: the x1 model can only remove it at half the size")
+    return Choice("keep", f"{facts}: more than the x1 model can remove, also at half the size")
 
 
 def choose_for(
@@ -166,13 +175,16 @@ def _pixels(path: Path, max_pixels: int) -> Tensor:
     return as_float(frames[0][None])
 
 
-def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor]) -> bool:
+def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor], factor: int = 1) -> bool:
     """Whether a network sharpens the part of a picture that has the largest gradients.
 
     Args:
         pixels: (1, 3, H, W) in [0, 1].
         restore: (1, 3, H, W) -> the same shape.
+        factor: factor by which the picture is shrunk first, a key of `SHARPENED`.
     """
+    if factor > 1:
+        pixels = resize_bicubic(pixels, *(side // factor for side in pixels.shape[-2:]))
     steep = _gradients(luminance(pixels)[0, 0].numpy())
     height, width = (min(side, _TRIED) for side in steep.shape)
     means = cv2.boxFilter(steep, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
@@ -182,7 +194,7 @@ def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor]) -> bool:
     before, after = (
         float(_gradients(luminance(image)[0, 0].numpy()).mean()) for image in (part, restore(part))
     )
-    return after > SHARPENED * before
+    return after > SHARPENED[factor] * before
 
 
 def _gradients(luma: Array) -> Array:

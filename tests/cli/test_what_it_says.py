@@ -22,6 +22,8 @@ from restore_cli.jobs.choice import choose_for
 from restore_cli.jobs.inputs import find
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.request import RestoreRequest, Selection
+from restore_cli.resample import resize_bicubic
+from restore_cli.rounding import quantise
 
 
 def restore(*arguments):
@@ -61,6 +63,12 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
         ),
         (
             SMEARED,
+            (2, "keep"),
+            "strong blur: maxim is tried on a part first\n"
+            "-x2 --size keep by maxim+bicubic: 1280x960, blurred over about ",
+        ),
+        (
+            SMEARED,
             (None, "keep"),
             "strong blur: maxim is tried on a part first\n"
             "--size keep by maxim-mscam: 1280x960, blurred over about ",
@@ -68,19 +76,22 @@ SMEARED = ("discs", 1280, 960, "disc", 20, 2)
     ],
 )
 def test_the_job_is_chosen_and_said(tmp_path, capsys, monkeypatch, what, expected, said):
-    gain = 2 if expected[0] else 1  # of the gradients, by the x1 model
-    monkeypatch.setattr(PipelineSpec, "load", lambda self: lambda part: gain * part)
+    gains = {1: [2], 2: [1, 2], None: [1, 1]}[expected[0]]  # of the gradients, by the x1 model
+    monkeypatch.setattr(PipelineSpec, "load", lambda self: lambda part: tried.pop(0) * part)
     given = RestoreRequest(Selection((photo(tmp_path / "a.png", *what),)))
     sources = find(given.selection)
 
     def chosen(*, quiet):
-        request, scale = _restoring.choose_task(given, sources, None, CPU, quiet=quiet)
+        request, model, scale = _restoring.choose_task(given, sources, None, CPU, quiet=quiet)
+        assert model in said
         return scale, request.processing.size and str(request.processing.size)
 
+    tried = list(gains)
     assert chosen(quiet=False) == expected
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert line.endswith("(--model, -x or --size overrule)\n")
+    tried = list(gains)
     assert chosen(quiet=True) == expected
     assert capsys.readouterr().err == ""
 
@@ -95,6 +106,7 @@ def test_a_pipe_is_not_looked_at_since_it_can_be_read_only_once(tmp_path, monkey
     )
     assert _restoring.choose_task(given, find(given.selection), None, CPU, quiet=True) == (
         given,
+        None,
         None,
     )
     assert looked == []
@@ -182,10 +194,13 @@ def test_transparency_has_the_size_as_well(tmp_path, tiny_weights):
         assert torch.isfinite(made.pixels).all()
 
 
-def test_size_and_scale_contradict_each_other(tmp_path):
-    refused = restore(make(tmp_path / "a.png"), "--size", "keep", "-x2")
-    assert refused.exit_code == 2
-    assert refused.stderr.startswith("error: --size and --scale exclude each other")
+def test_a_size_with_a_scale_shrinks_by_that_scale_first(tmp_path):
+    source = make(tmp_path / "a.png", 40, 60)
+    done = restore(source, "--size", "keep", "-x2", "--model", "bicubic", "-o", tmp_path / "b.png")
+    assert done.exit_code == 0, done.stderr
+    pixels = read_image(source).pixels
+    again = quantise(resize_bicubic(resize_bicubic(pixels, 20, 30).clamp(0, 1), 40, 60))
+    assert (read_image(tmp_path / "b.png").pixels - again).abs().max() < 1.01 / 255
 
 
 def test_deblurred_pictures_say_so_in_their_names(tmp_path):
