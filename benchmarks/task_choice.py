@@ -6,8 +6,8 @@
 Middle crops of sharp photos (those of `examples/sharp` without arguments) are blurred in linear
 light by camera shake or motion along a straight line, with 0.6 % noise; pairs are blurred already.
 The default x1 model restores each blurred picture, and a copy of half its size (half), and the
-default x4 model a copy of a quarter (keep). Prints each picture with what would be chosen if it were
-large, and the means as a Markdown table: PSNR (dB, 4 px cropped) and SSIM. The rule is in
+default x4 model a copy of a quarter (keep). Prints each picture with what would be chosen if it
+were large, and the means as a Markdown table: PSNR (dB, 4 px cropped) and SSIM. The rule is in
 `restore_cli/jobs/choice.py`.
 """
 
