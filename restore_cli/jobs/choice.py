@@ -2,8 +2,8 @@
 
 Small pictures are enlarged. Large ones keep their size. If a large one is much blurred, the x1
 network is tried on a part of it, at full size and at half of it: blur that is too long for the
-network may not be at half the size. If it hardly sharpens either, the picture is shrunk to a
-quarter and restored x4.
+network may not be at half the size. If it hardly sharpens either, and the blur is long in every
+direction, the picture is shrunk to a quarter and restored x4.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
 # Pixels of blur above which even a small picture has no detail to enlarge, and above which the x1
 # network is tried before it restores a large one.
 SMEARED = 12.0
+# Pixels of blur, in the least blurred direction, above which a copy of a quarter of the size keeps
+# all detail. Only then a picture that the x1 network does not sharpen is shrunk that much: it may
+# as well be a sharp one whose blur is overestimated (12 to 19 px on five of 13 sharp pictures).
+GONE = 10.0
 # Factors by which the x1 network must increase the gradients of that part, at full and half size.
 # The extent of the blur does not tell what the network can remove (`benchmarks/task_choice.py`): at
 # 16 to 34 px it is 0 to 6.4 dB better than x4 of the quarter-size copy on seven frames with real
@@ -46,6 +50,7 @@ SMEARED = 12.0
 # on 15 such photos: by at most 1.10 where that is up to 0.7 dB worse than a quarter, by 1.22 to
 # 1.81 where it is 0.2 to 1.3 dB better (once 0.6 dB worse). Four real frames enlarged twice: at
 # full size by 1.01 to 1.04, with no gain; at half by 1.26 to 1.50, with a gain of 4.0 to 9.2 dB.
+# At half the size, 13 sharp pictures: by 0.99 to 1.05.
 SHARPENED = {1: 1.27, 2: 1.2}
 _TRIED = 384  # side in pixels of the part
 _SAMPLED = 5  # inputs of a run that are examined, evenly spaced
@@ -113,13 +118,15 @@ def choose(seen: Look, sharpens: Callable[[int], bool] = lambda factor: True) ->
         if seen.blur <= SMEARED:
             return Choice("x4", f"{facts}: a small picture, so it is enlarged")
         return Choice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
-    if seen.blur <= SMEARED:
+    if seen.blur <= SMEARED or sharpens(1):
         return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
-    if sharpens(1):
-        return Choice("x1", f"{facts}: a large picture, so it keeps its size")
     if sharpens(2):
         return Choice("half", f"{facts}: the x1 model can only remove it at half the size")
-    return Choice("keep", f"{facts}: more than the x1 model can remove, also at half the size")
+    if seen.least > GONE:
+        return Choice(
+            "keep", f"{facts} in every direction: shrinking it to a quarter loses nothing"
+        )
+    return Choice("x1", f"{facts}: the x1 model hardly sharpens it, but it has detail to keep")
 
 
 def choose_for(

@@ -13,6 +13,7 @@ from restore_cli import load_model
 from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
 from restore_cli.jobs.choice import (
     SMEARED,
+    Look,
     blur_extents,
     choose,
     choose_for,
@@ -105,7 +106,7 @@ def test_sky_tells_nothing():
 
 
 @pytest.mark.parametrize(
-    ("factors", "task"), [([1.2, 1.1], "keep"), ([1.4], "x1"), ([1.2, 1.3], "half")]
+    ("factors", "task"), [([1.2, 1.1], "x1"), ([1.4], "x1"), ([1.2, 1.3], "half")]
 )
 def test_a_much_blurred_large_picture_is_tried_where_it_has_most_detail(tmp_path, factors, task):
     image = np.full((900, 1200), 0.7, np.float32)
@@ -143,6 +144,12 @@ def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
     assert choose_for(sorted(tmp_path.iterdir()), **most).reason.startswith("suits 1 of 2 sampled")
     (tmp_path / "broken.avi").write_bytes(b"RIFF")
     assert choose_for([tmp_path / "broken.avi"], **most) is None
+
+
+def test_only_what_has_no_detail_in_any_direction_is_shrunk_to_a_quarter():
+    for least, task in ((5.0, "x1"), (12.0, "keep")):
+        choice = choose(Look(3000, 4000, 40.0, least), lambda factor: False)
+        assert choice.task == task
 
 
 @pytest.mark.slow
