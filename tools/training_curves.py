@@ -60,6 +60,8 @@ RUNS = (
     Run("msan (x1)", "2026-11-27: msan and", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("attentive-deblur (x1)", "2026-11-27: sharp patches", CROPS, 8 * 128**2, NETWORKS[0]),
     Run("moadg (x4)", "2026-11-27: sharp patches", CROPS, 8 * 64**2, NETWORKS[4]),
+    Run("attentive-deblur (x1)", "2026-11-27: clean blur", CROPS, 8 * 128**2, NETWORKS[0]),
+    Run("msan (x1)", "2026-11-27: clean blur", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),

@@ -19,7 +19,7 @@ FLOORS = {
     "mprnet-mscam-lite.shake": (0.35, -0.1),
     "gfn-lite.shake": (0.2, -0.1),
     "moadg-lite.shake": (0.2, -0.1),
-    "attentive-deblur-lite.handheld": (0.3, 0.1),  # of the middle 288 px
+    "attentive-deblur-lite.handheld": (1.0, 0.0),  # of the middle 288 px
     "msan-lite.handheld": (0.25, 0.1),
     "maxim.gopro": (1.0, -0.8),
     "maxim.motion": (2.5, 1.5),
