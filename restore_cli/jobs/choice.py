@@ -151,10 +151,10 @@ def choose_for(
     for path in paths[::step][:_SAMPLED]:
         try:
             pixels = _pixels(path, max_pixels)
+            trial = (partial(is_sharpened, pixels, restore),) if restore else ()
+            choices.append(choose(look(pixels), *trial))
         except RestoreError:
             continue  # it is reported when it is restored
-        trial = (partial(is_sharpened, pixels, restore),) if restore else ()
-        choices.append(choose(look(pixels), *trial))
     if not choices:
         return None
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]

@@ -10,6 +10,7 @@ from conftest import slow
 from situations import situation
 
 from restore_cli import load_model
+from restore_cli.errors import PictureError
 from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
 from restore_cli.jobs.choice import (
     SMEARED,
@@ -127,6 +128,11 @@ def test_a_much_blurred_large_picture_is_tried_where_it_has_most_detail(tmp_path
     assert part.shape == (1, 3, 384, 384)
     assert ((part - 0.7).abs() < 0.01).all(1).float().mean() < 0.25
     assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS).task == "x1"  # not tried
+
+    def fails(part):
+        raise PictureError("not finite")
+
+    assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=fails) is None
 
 
 def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
