@@ -7,6 +7,7 @@ camera's response g, and the middle frame is the sharp one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -64,6 +65,7 @@ def gap_in(paths: Sequence[Path]) -> str:
 
 
 def _video(path: Path) -> Iterator[Tensor]:
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else it prints faults beside our errors
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

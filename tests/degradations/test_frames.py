@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -115,3 +117,18 @@ def test_frames_of_a_folder_come_by_number_and_only_pictures(tmp_path):
         Image.new("L", (8, 8), n).save(tmp_path / f"{n}.png")
     (tmp_path / "._1.png").write_bytes(b"AppleDouble")
     assert [int(frame[0, 0, 0]) for frame in read_frames(tmp_path)] == [1, 2, 3, 10, 20]
+
+
+@pytest.mark.slow
+def test_a_broken_video_is_an_error_of_one_line_and_a_hint(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(bytes(range(256)) * 12)
+    arguments = ("degrade", "a.mp4", "-o", "out", "--recipe", "reds")
+    done = subprocess.run(  # in a new process, since OpenCV reads its level of messages once
+        [sys.executable, "-m", "restore_cli", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    error, hint, summary = done.stderr.splitlines()
+    assert error == "error: cannot read the video 'a.mp4'"
+    assert hint.startswith("hint: ")
+    assert summary.startswith("0 pairs")
