@@ -1,4 +1,4 @@
-"""Compare what `restore image` chooses between for a large blurred picture: x1, and `--size keep`.
+"""Compare what `restore image` chooses between for a large blurred picture: x1, half, and keep.
 
     python benchmarks/task_choice.py [--side 448] [PHOTO ...]
     python benchmarks/task_choice.py --pairs real/x1    # made by benchmarks/real_frames.py
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from restore_cli import load_model
 from restore_cli.datasets.layouts import find_pairs
-from restore_cli.degradations.kernels import convolve
+from restore_cli.degradations.kernels import convolve, path_kernel
 from restore_cli.degradations.recipe import DegradationRecipe, degrade, draw
 from restore_cli.degradations.response import to_encoded, to_linear
 from restore_cli.image import read_image
@@ -67,18 +67,12 @@ def shaken(sharp: Tensor, length: int, seed: int) -> Tensor:
 
 
 def swept(sharp: Tensor, length: int, seed: int) -> Tensor:
-    """(1, 3, H, W) blurred along a straight line of a random direction."""
+    """(1, 3, H, W) blurred along a straight line of about this length, in a random direction."""
     rng = np.random.default_rng(seed)
     angle = rng.uniform(0, np.pi)
-    side = length // 2 * 2 + 3
-    kernel = np.zeros((side, side))
-    for place in np.linspace(-length / 2, length / 2, 16 * length):
-        y, x = side // 2 + place * np.sin(angle), side // 2 + place * np.cos(angle)
-        top, left = int(y), int(x)
-        for row, high in ((top, top + 1 - y), (top + 1, y - top)):
-            for column, wide in ((left, left + 1 - x), (left + 1, x - left)):
-                kernel[row, column] += high * wide
-    blurred = convolve(to_linear(sharp.double()), [kernel / kernel.sum()])
+    line = np.array([[0, 0], [np.cos(angle), np.sin(angle)]])
+    extent = length * float(np.abs(line[1]).max())
+    blurred = convolve(to_linear(sharp.double()), [path_kernel(line, 2 * round(extent / 2) + 1)])
     noise = torch.from_numpy(rng.normal(0, NOISE, blurred.shape))
     return quantise(to_encoded(blurred + noise).float())
 

@@ -162,9 +162,10 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def ends_early(data: bytes, key: str) -> bool:
-    """Whether a compressed picture has zeros for its last part, as interrupted copies do.
+    """Whether a JPEG lacks its end, or another compressed picture ends in zeros.
 
-    Its decoder may take them for a picture. In pictures that are not compressed they can be black.
+    So do interrupted copies, and their decoders may take the zeros for a picture. Pictures that are
+    not compressed are not looked at, since zeros can be black there.
 
     Args:
         data: content of the file.
