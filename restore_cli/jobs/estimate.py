@@ -141,12 +141,16 @@ def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]
 def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
     """Seconds per processed pixel: by the fastest and, with a margin, by the slowest probe."""
     network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
-    tile = max(largest) if network is None else network.tile_side(*largest)
-    high, wide = (max(_WARM, min(side, tile)) for side in largest)
+    tile = largest
+    if network is not None:
+        padded = (network.model.size.padded(side) for side in largest)
+        rows, columns = network.plan(*largest, network.tile_side(*padded))
+        tile = rows[0].length, columns[0].length
+    high, wide = (max(_WARM, min(sides)) for sides in zip(largest, tile, strict=True))
     if network is not None:
         # The probe has as many tiles, side by side, as are restored at once.
         at_once = network.tiles_at_once(network.cost(*largest)[0], high * wide)
-        wide += (at_once - 1) * (tile - network.overlap)
+        wide += (at_once - 1) * (tile[1] - network.overlap)
     pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first call is slower
     rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
     while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:

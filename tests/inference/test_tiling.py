@@ -39,6 +39,12 @@ def test_a_plan_covers_an_axis_and_overlaps_neighbours_only(length, tile, overla
         assert before.stop <= after.start
 
 
+def test_a_plan_has_the_number_of_spans_with_the_least_work():
+    spans = plan_axis(4000, 512, 32, 64, step=1)
+    assert [span.length for span in spans] == [448] * 10  # nine of 512 px are more
+    assert len(plan_axis(240, 128, 32, 64, step=1)) == 3  # four of 128 px are more
+
+
 def test_too_small_tiles_are_refused_with_the_size_that_works():
     with pytest.raises(UsageError, match="tile of 64 px is too small") as caught:
         plan_axis(500, 64, 32, 8)

@@ -70,16 +70,16 @@ def test_padding_and_overlaps_count_once(estimated, model, size):
 
 def test_probes_are_of_a_tile_and_end_when_they_took_long(estimated, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one window at a time
-    quick = estimated(741, 500, "maxim")[1]
+    quick = estimated(720, 720, "maxim")[1]
     assert quick.seen == [(64, 64), (128, 128)] + 3 * [(384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 1e4)  # 14.7 s a tile
-    assert estimated(741, 500, "maxim")[1].seen == [(64, 64), (128, 128), (384, 384)]
+    assert estimated(720, 720, "maxim")[1].seen == [(64, 64), (128, 128), (384, 384)]
     monkeypatch.setattr(f"{__name__}.SECOND", 4e3)  # more than is waited for
-    assert estimated(741, 500, "maxim")[1].seen[-1] == (192, 192)
+    assert estimated(720, 720, "maxim")[1].seen[-1] == (192, 192)
 
 
 def test_a_probe_has_as_many_windows_as_are_restored_at_once(estimated, two_threads):
-    assert estimated(741, 500, "maxim")[1].seen[-1] == (384, 704)
+    assert estimated(720, 720, "maxim")[1].seen[-1] == (384, 736)
     assert estimated(300, 200, "maxim")[1].seen[-1] == (200, 300)  # one window
 
 
