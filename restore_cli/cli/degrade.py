@@ -17,7 +17,7 @@ from restore_cli.wording import counted, duration
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from restore_cli.datasets.synthesize import DegradeJob
+    from restore_cli.datasets.degrade_job import DegradeJob
     from restore_cli.degradations.recipe import DegradationRecipe
 
 EPILOG = """
@@ -121,7 +121,7 @@ def degrade(
 
     Prints the path of every degraded picture, one per line.
     """
-    from restore_cli.datasets.synthesize import DegradeJob, plan_pairs
+    from restore_cli.datasets.degrade_job import DegradeJob, plan_pairs
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
     from restore_cli.inference.devices import get_device
@@ -164,7 +164,7 @@ def degrade(
 
 def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
     """Return videos unchanged, and the pictures of folders, unless they are frames."""
-    from restore_cli.datasets.synthesize import is_sequence
+    from restore_cli.datasets.degrade_job import is_sequence
     from restore_cli.jobs.inputs import pictures
 
     found: list[Path] = []
@@ -208,6 +208,8 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
             bar.advance(task)
             pixels, made = pixels + one.pixels, made + len(one.written)
             skipped += one.skipped
+            for note in () if quiet else one.notes:
+                out.talk(f"note: '{one.source}': {note}")
             if one.error:
                 show(one.error)
                 failed += 1

@@ -6,9 +6,10 @@ from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.datasets.layouts import Folders, Pair
 from restore_cli.datasets.registry import Dataset
-from restore_cli.datasets.synthesize import DegradeJob, make_pairs
+from restore_cli.datasets.synthesize import make_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import Encoding, Picture, read_image, write_image

@@ -6,17 +6,24 @@ reproduced. The record is written last, so a pair with a record is complete.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from restore_cli.datasets.layouts import LAYOUTS, SPLIT
+from restore_cli.datasets.degrade_job import (
+    DegradeJob,
+    Place,
+    files_of,
+    is_sequence,
+    is_single,
+    place_of,
+    refuse_other_kind,
+)
 from restore_cli.datasets.records import Record, digest_of, read_record
 from restore_cli.degradations.frames import average, read_frames
 from restore_cli.degradations.recipe import (
@@ -27,48 +34,15 @@ from restore_cli.degradations.recipe import (
     draw,
     one_thread,
 )
-from restore_cli.errors import NoInputError, PictureError, RestoreError, UsageError, named
+from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.image import FORMATS, Encoding, Picture, read_image, write_image
-from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
+from restore_cli.image import Encoding, Picture, read_image, write_image
+from restore_cli.image.formats import SUFFIXES
 from restore_cli.processes import ProcessPool
 from restore_cli.resample import rescale_bicubic
 from restore_cli.wording import first_line
 
-REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
 _SMALLEST = 16  # smallest side of the degraded picture in pixels
-
-
-@dataclass(frozen=True, slots=True)
-class DegradeJob:
-    """What to degrade, how, and where to write it.
-
-    Attributes:
-        inputs: sharp pictures, videos and folders of frames, in order; an input's index is part of
-            its seed.
-        output: a folder; or, for one picture, a file for the degraded picture only.
-        recipe: the degradation.
-        seed: random seed.
-        layout: layout of the folder, a name in `layouts.LAYOUTS`.
-        split: name of the split, in layouts that have splits.
-        resume: whether to keep pairs that have a record.
-        device: device of the computation.
-        motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
-        fixed: whether existing pairs must have been made for the same index; if not, pictures may
-            be added to a set whose pairs are named after them.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path
-    recipe: DegradationRecipe
-    seed: int
-    layout: str = "plain"
-    split: str = "train"
-    resume: bool = False
-    device: str = "cpu"
-    motion: bool = True
-    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,82 +54,7 @@ class Made:
     skipped: int = 0  # number of pairs that existed
     pixels: int = 0  # number of pixels of the sharp pictures
     error: PictureError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The paths of one pair, relative to the output, without suffix."""
-
-    degraded: Path
-    reference: Path
-
-    @property
-    def record(self) -> Path:
-        return Path("records", f"{self.degraded}.json")  # not with_suffix: names may have dots
-
-
-def plan_pairs(job: DegradeJob) -> None:
-    """Refuse impossible jobs before anything is read.
-
-    Raises:
-        NoInputError: no input.
-        UsageError: one output file for several inputs, an output that exists or cannot be written,
-            inputs with the same name, a name that is too long, or frames with a recipe that does
-            not average them.
-    """
-    named("layout", job.layout, LAYOUTS)
-    if not re.fullmatch(SPLIT, job.split):
-        raise UsageError(f"--split '{job.split}' is no name", hint="use letters, digits and _")
-    if not job.inputs:
-        raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
-    if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
-        raise UsageError(
-            f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
-        )
-    sequence = next((source for source in job.inputs if is_sequence(source)), None)
-    if sequence and job.recipe.frames is None:
-        raise UsageError(
-            f"recipe '{job.recipe.name}' does not say how to average the frames of '{sequence}'",
-            hint="use a recipe with [frames]: reds, gopro, gopro-gamma, gfn",
-        )
-    refuse_unwritable(job.output.parent if _single(job) else job.output)
-    if _single(job):
-        if len(job.inputs) > 1 or sequence or job.recipe.patches:
-            raise UsageError(
-                f"--output '{job.output}' is one file, but there are several pictures",
-                hint="give a folder",
-            )
-        refuse_other_kind(job.output, job.recipe.bits)
-        if job.output.exists():
-            raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
-        return
-    if job.layout == "plain":
-        refuse_twins(job.inputs)
-    _refuse_long(job)
-    if (job.output / "records").exists() and not job.resume:
-        raise UsageError(
-            f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
-        )
-    _refuse_overwriting(job)
-
-
-def _refuse_overwriting(job: DegradeJob) -> None:
-    """Refuse folders of pairs that contain inputs or, in a new run, any file."""
-    read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
-    places = [_place(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
-    halves = {half.parent for place in places for half in (place.degraded, place.reference)}
-    for folder in sorted(job.output / half for half in halves):
-        used = folder.resolve() in read
-        if used or (not job.resume and folder.is_dir() and any(folder.iterdir())):
-            what = "contains inputs" if used else "is not empty"
-            raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
-
-
-def _refuse_long(job: DegradeJob) -> None:
-    patch = (99_999, 99_999) if job.recipe.patches else None
-    for index in range(len(job.inputs)):
-        longest = _place(job, index, 99_999_999, 1.0, patch)
-        refuse_long(job.output / longest.record)
+    notes: tuple[str, ...] = ()  # on what the pairs do not have
 
 
 def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
@@ -227,19 +126,6 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     _write(output, degraded, recipe.bits)
 
 
-def refuse_other_kind(output: Path, bits: int) -> None:
-    """Raise a `UsageError` if a degraded picture cannot be written under that name."""
-    suffix = output.suffix.lower()
-    if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
-        wanted = ".npy, since the recipe keeps 32-bit values" if bits == 32 else "a picture's"
-        raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
-
-
-def is_sequence(path: Path) -> bool:
-    """Whether an input is a sequence of frames: a video, or a folder of pictures."""
-    return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
-
-
 def _make(job: DegradeJob, index: int) -> Made:
     """Process one input; a failure does not stop the others."""
     source = job.inputs[index]
@@ -266,10 +152,10 @@ def _still(job: DegradeJob, index: int) -> Made:
     source, recipe = job.inputs[index], job.recipe
     sharp = _read_sharp(source)
     digest = digest_of(source)
-    done = Made(source)
+    done = Made(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
-        place = _place(job, index, 0 if recipe.patches is None else n, size, patch)
+        place = place_of(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):
             done = _add(done, skipped=1)
             continue
@@ -314,7 +200,7 @@ def _average(job: DegradeJob, index: int) -> Made:
             _views(job, index, held[wanted // 2][None].float() / 255)
         ):
             number = window if recipe.patches is None else window * 10_000 + n
-            place = _place(job, index, number, size, patch)
+            place = place_of(job, index, number, size, patch)
             if _is_there(job, index, place, digest):
                 done = _add(done, skipped=1)
                 continue
@@ -405,6 +291,13 @@ def _read_sharp(source: Path) -> Picture:
     return sharp
 
 
+def _left_out(sharp: Picture) -> tuple[str, ...]:
+    """Notes on what the pairs of a picture do not have."""
+    bits = sharp.bits or sharp.depth
+    lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
+    return (*sharp.notes, *lost)
+
+
 def _refuse_small(source: Path, height: int, width: int, recipe: DegradationRecipe) -> None:
     if min(height, width) < _SMALLEST * recipe.scale:
         raise PictureError(
@@ -413,33 +306,7 @@ def _refuse_small(source: Path, height: int, width: int, recipe: DegradationReci
         )
 
 
-def _place(
-    job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
-) -> _Place:
-    """Return the paths of a pair in the layout; `number` counts the pairs of one input."""
-    source, split = job.inputs[index], job.split
-    frames = is_sequence(source)
-    if frames or job.recipe.patches is not None:
-        sequence, frame = index, number
-    else:
-        sequence, frame = divmod(index, REDS_SEQUENCE)
-    name = source.stem
-    if frames:
-        name += f"/{number:08d}"
-    elif patch is not None:
-        name += f"_{size:g}_{patch[0]}_{patch[1]}"
-    degraded, reference = LAYOUTS[job.layout].paths(
-        name=name,
-        split=split,
-        scale=job.recipe.scale,
-        blur="blur" if job.recipe.response == "linear" else "blur_gamma",
-        sequence=sequence,
-        frame=frame,
-    )
-    return _Place(degraded, reference)
-
-
-def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
+def _is_there(job: DegradeJob, index: int, place: Place, digest: str) -> bool:
     """Whether an earlier run made this pair.
 
     Raises:
@@ -447,7 +314,7 @@ def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
             recipe or motion.
     """
     path = job.output / place.record
-    if not job.resume or not all(file.exists() for file in (path, *_files(job, place))):
+    if not job.resume or not all(file.exists() for file in (path, *files_of(job, place))):
         return False
     try:
         record = read_record(path)
@@ -464,22 +331,22 @@ def _is_there(job: DegradeJob, index: int, place: _Place, digest: str) -> bool:
 
 
 def _save(
-    job: DegradeJob, place: _Place, pair: tuple[Tensor, Tensor], record: Record
+    job: DegradeJob, place: Place, pair: tuple[Tensor, Tensor], record: Record
 ) -> tuple[Path, ...]:
     degraded, reference = pair
-    if _single(job):
+    if is_single(job):
         _write(job.output, degraded, job.recipe.bits)
         return (job.output,)
-    target, sharp = _files(job, place)
-    _write(sharp, reference, 8)
-    _write(target, degraded, job.recipe.bits)
-    record.write(job.output / place.record)
+    target, sharp = files_of(job, place)
+    try:
+        _write(sharp, reference, 8)
+        _write(target, degraded, job.recipe.bits)
+        record.write(job.output / place.record)
+    except BaseException:  # e.g. a full disk, or Ctrl-C: half of a pair would be in the way
+        sharp.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        raise
     return (target,)
-
-
-def _files(job: DegradeJob, place: _Place) -> tuple[Path, Path]:
-    suffix = ".npy" if job.recipe.bits == 32 else ".png"
-    return job.output / f"{place.degraded}{suffix}", job.output / f"{place.reference}.png"
 
 
 def _write(path: Path, image: Tensor, bits: int) -> None:
@@ -493,8 +360,9 @@ def _write(path: Path, image: Tensor, bits: int) -> None:
 
 
 def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: int = 0) -> Made:
-    return Made(made.source, made.written + written, made.skipped + skipped, made.pixels + pixels)
-
-
-def _single(job: DegradeJob) -> bool:
-    return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
+    return replace(
+        made,
+        written=made.written + written,
+        skipped=made.skipped + skipped,
+        pixels=made.pixels + pixels,
+    )

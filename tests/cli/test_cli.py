@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -302,6 +303,13 @@ def test_the_help_of_degrade_names_every_recipe():
     assert sorted(name.strip(",") for name in named[: len(shipped_degradations())]) == (
         shipped_degradations()
     )
+
+
+def test_degrade_says_what_the_pairs_do_not_have(tmp_path):
+    source = str(tmp_path / "deep.png")
+    cv2.imwrite(source, np.full((96, 96, 3), 40_000, np.uint16))
+    done = restore("degrade", source, "-o", tmp_path / "out")
+    assert "deep.png': its 16 bits per channel were reduced to 8" in " ".join(done.stderr.split())
 
 
 def test_degrade_refusals(tmp_path):

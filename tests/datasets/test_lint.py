@@ -7,8 +7,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.datasets.lint import check_pairs
-from restore_cli.datasets.synthesize import DegradeJob, make_pairs
+from restore_cli.datasets.synthesize import make_pairs
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import NoInputError
 

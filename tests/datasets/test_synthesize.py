@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import picture
 from PIL import Image
 
-from restore_cli.datasets.synthesize import DegradeJob, make_pairs, plan_pairs, replay
+from restore_cli.datasets.degrade_job import DegradeJob, plan_pairs
+from restore_cli.datasets.records import Record
+from restore_cli.datasets.synthesize import make_pairs, replay
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import read_image
@@ -293,3 +297,20 @@ def test_a_bad_picture_does_not_stop_the_others(tmp_path):
     assert [m.error is None for m in made] == [False, False, True]
     assert "too small to shrink" in str(made[1].error)
     assert sorted(tree(tmp_path / "out")) == ["hr/good.png", "lr/good.png", "records/lr/good.json"]
+
+
+def test_bits_that_the_pairs_do_not_have_are_announced(tmp_path):
+    deep = (picture(96, 128)[0].permute(1, 2, 0) * 65535).round().numpy().astype("uint16")
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    made = run(job(tmp_path, inputs=[tmp_path / "deep.png", photo(tmp_path / "usual.png")]))
+    assert [one.notes for one in made] == [("its 16 bits per channel were reduced to 8",), ()]
+
+
+def test_a_failure_leaves_no_half_of_a_pair(tmp_path, monkeypatch):
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Record, "write", full)
+    (made,) = make_pairs(job(tmp_path, inputs=[photo(tmp_path / "a.png")]))
+    assert "No space left" in str(made.error)
+    assert not tree(tmp_path / "out")

@@ -1,0 +1,173 @@
+"""What `restore degrade` is asked to make: the job, its checks before any work, and its paths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_cli.datasets.layouts import LAYOUTS, SPLIT
+from restore_cli.degradations.recipe import DegradationRecipe
+from restore_cli.errors import NoInputError, UsageError, named
+from restore_cli.image import FORMATS
+from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
+
+REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
+
+
+@dataclass(frozen=True, slots=True)
+class DegradeJob:
+    """What to degrade, how, and where to write it.
+
+    Attributes:
+        inputs: sharp pictures, videos and folders of frames, in order; an input's index is part of
+            its seed.
+        output: a folder; or, for one picture, a file for the degraded picture only.
+        recipe: the degradation.
+        seed: random seed.
+        layout: layout of the folder, a name in `layouts.LAYOUTS`.
+        split: name of the split, in layouts that have splits.
+        resume: whether to keep pairs that have a record.
+        device: device of the computation.
+        motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
+        fixed: whether existing pairs must have been made for the same index; if not, pictures may
+            be added to a set whose pairs are named after them.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    recipe: DegradationRecipe
+    seed: int
+    layout: str = "plain"
+    split: str = "train"
+    resume: bool = False
+    device: str = "cpu"
+    motion: bool = True
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The paths of one pair, relative to the output, without suffix."""
+
+    degraded: Path
+    reference: Path
+
+    @property
+    def record(self) -> Path:
+        return Path("records", f"{self.degraded}.json")  # not with_suffix: names may have dots
+
+
+def plan_pairs(job: DegradeJob) -> None:
+    """Refuse impossible jobs before anything is read.
+
+    Raises:
+        NoInputError: no input.
+        UsageError: one output file for several inputs, an output that exists or cannot be written,
+            inputs with the same name, a name that is too long, or frames with a recipe that does
+            not average them.
+    """
+    named("layout", job.layout, LAYOUTS)
+    if not re.fullmatch(SPLIT, job.split):
+        raise UsageError(f"--split '{job.split}' is no name", hint="use letters, digits and _")
+    if not job.inputs:
+        raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
+    if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
+        raise UsageError(
+            f"cannot write '{job.output}'", hint=f"this version writes {', '.join(FORMATS)}"
+        )
+    sequence = next((source for source in job.inputs if is_sequence(source)), None)
+    if sequence and job.recipe.frames is None:
+        raise UsageError(
+            f"recipe '{job.recipe.name}' does not say how to average the frames of '{sequence}'",
+            hint="use a recipe with [frames]: reds, gopro, gopro-gamma, gfn",
+        )
+    refuse_unwritable(job.output.parent if is_single(job) else job.output)
+    if is_single(job):
+        if len(job.inputs) > 1 or sequence or job.recipe.patches:
+            raise UsageError(
+                f"--output '{job.output}' is one file, but there are several pictures",
+                hint="give a folder",
+            )
+        refuse_other_kind(job.output, job.recipe.bits)
+        if job.output.exists():
+            raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
+        return
+    if job.layout == "plain":
+        refuse_twins(job.inputs)
+    _refuse_long(job)
+    if (job.output / "records").exists() and not job.resume:
+        raise UsageError(
+            f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
+        )
+    _refuse_overwriting(job)
+
+
+def _refuse_overwriting(job: DegradeJob) -> None:
+    """Refuse folders of pairs that contain inputs or, in a new run, any file."""
+    read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
+    places = [place_of(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
+    halves = {half.parent for place in places for half in (place.degraded, place.reference)}
+    for folder in sorted(job.output / half for half in halves):
+        used = folder.resolve() in read
+        if used or (not job.resume and folder.is_dir() and any(folder.iterdir())):
+            what = "contains inputs" if used else "is not empty"
+            raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
+
+
+def _refuse_long(job: DegradeJob) -> None:
+    patch = (99_999, 99_999) if job.recipe.patches else None
+    for index in range(len(job.inputs)):
+        longest = place_of(job, index, 99_999_999, 1.0, patch)
+        refuse_long(job.output / longest.record)
+
+
+def refuse_other_kind(output: Path, bits: int) -> None:
+    """Raise a `UsageError` if a degraded picture cannot be written under that name."""
+    suffix = output.suffix.lower()
+    if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
+        wanted = ".npy, since the recipe keeps 32-bit values" if bits == 32 else "a picture's"
+        raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether an input is a sequence of frames: a video, or a folder of pictures."""
+    return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
+
+
+def place_of(
+    job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
+) -> Place:
+    """Return the paths of a pair in the layout; `number` counts the pairs of one input."""
+    source, split = job.inputs[index], job.split
+    frames = is_sequence(source)
+    if frames or job.recipe.patches is not None:
+        sequence, frame = index, number
+    else:
+        sequence, frame = divmod(index, REDS_SEQUENCE)
+    name = source.stem
+    if frames:
+        name += f"/{number:08d}"
+    elif patch is not None:
+        name += f"_{size:g}_{patch[0]}_{patch[1]}"
+    degraded, reference = LAYOUTS[job.layout].paths(
+        name=name,
+        split=split,
+        scale=job.recipe.scale,
+        blur="blur" if job.recipe.response == "linear" else "blur_gamma",
+        sequence=sequence,
+        frame=frame,
+    )
+    return Place(degraded, reference)
+
+
+def files_of(job: DegradeJob, place: Place) -> tuple[Path, Path]:
+    """Return the files of a pair: the degraded picture and the sharp one."""
+    suffix = ".npy" if job.recipe.bits == 32 else ".png"
+    return job.output / f"{place.degraded}{suffix}", job.output / f"{place.reference}.png"
+
+
+def is_single(job: DegradeJob) -> bool:
+    """Whether the output is one file, for a degraded picture without its sharp half."""
+    return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
