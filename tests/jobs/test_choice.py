@@ -97,6 +97,17 @@ def test_a_thing_that_moved_before_a_sharp_scene_is_no_blurred_picture():
     assert blur_extents(image)[0] < 3
 
 
+@pytest.mark.parametrize(("blur", "is_sharp"), [(0, True), (24, False)])
+def test_a_subject_between_the_windows_counts_if_it_is_sharp(blur, is_sharp):
+    image = situation("casa-mila", 3000, 2000, "disc", 40, 2)[0, 0].numpy().copy()
+    subject = situation("motorcycle", 640, 480, "disc" if blur else "0", blur, 2)[0, 0].numpy()
+    image[20:470, 800:1250] = subject[:450, 100:550]
+    extents = blur_extents(image)
+    assert (extents[0] < 5) == is_sharp
+    assert (extents[1] < 5) == is_sharp
+    assert extents[1] <= extents[0]
+
+
 def test_sky_tells_nothing():
     """A sharp subject in one corner of an empty picture is detail that must stay."""
     image = np.full((1800, 2400), 0.7, np.float32)
