@@ -64,7 +64,7 @@ _NOISY = 2  # halvings until noise has averaged out
 # A picture is as sharp as its part with the largest gradients if `blur_by_direction` is at most
 # this at full, half and quarter size: at most 0.37 for ten small sharp subjects before a background
 # that is out of focus; at least 0.51 on 66 frames with real blur of more than 12 px, and 0.41 on
-# photos with synthetic blur (a path with a corner; 0.46 on those with a line or a disc, some noisy).
+# photos with synthetic blur (a path with a corner; 0.46 with a line or a disc, some noisy).
 _SUBJECT = 0.39
 _TEXTURE = 0.3  # windows with less than this share of the largest mean gradient are ignored
 # `blur_by_direction` in the worst direction, and the blur in pixels: measured with linear motion of
