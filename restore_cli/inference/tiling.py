@@ -115,8 +115,8 @@ def restore_blocks(
 ) -> Iterator[Block]:
     """Finished parts of the restored picture, one per tile, row by row.
 
-    Memory holds one tile and the overlaps with tiles that are not restored yet: below a row of
-    tiles, and to the right of one tile.
+    Memory holds one tile and half of the overlaps with tiles that are not restored yet: below a row
+    of tiles, and to the right of one tile. The outer quarters of an overlap are final at once.
 
     Args:
         scale: output pixels per input pixel.
@@ -128,30 +128,48 @@ def restore_blocks(
     """
     rows, columns = spans
     tiles = iter(restored)
-    lower: list[Tensor | None] = [None] * len(columns)  # lower edges of the tiles above
+    lower: list[Tensor | None] = [None] * len(columns)  # of the tiles above, what is cross-faded
+    above = 0  # output rows shared with them
     for band, next_band in zip(rows, [*rows[1:], None], strict=True):
-        height = ((next_band.start if next_band else band.stop) - band.start) * scale
-        right: Tensor | None = None  # right edge of the previous tile
+        height, below = _parts(band, next_band, scale)
+        right: Tensor | None = None  # the same of the previous tile
+        before = 0
         for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
-            left = span.start * scale
-            width = (next_span.start if next_span else span.stop) * scale - left
+            width, after = _parts(span, next_span, scale)
             tile = next(tiles)
             if right is not None:
-                _fade_in(right, tile, dim=-1)
-            right = tile[..., width:].clone() if next_span else None
-            done = tile[..., :width]
+                _fade_in(right, tile, before, dim=-1)
+            right = tile[..., width + after // 4 : width + after - after // 4].clone()
+            done = tile[..., before // 4 : width + after // 4]
             edge = lower[n]
             if edge is not None:
-                _fade_in(edge, done, dim=-2)
-            lower[n] = done[..., height:, :].clone() if next_band else None
-            yield Block(band.start * scale, left, done[..., :height, :])
+                _fade_in(edge, done, above, dim=-2)
+            lower[n] = done[..., height + below // 4 : height + below - below // 4, :].clone()
+            top, left = band.start * scale + above // 4, span.start * scale + before // 4
+            yield Block(top, left, done[..., above // 4 : height + below // 4, :])
+            before = after
+        above = below
 
 
-def _fade_in(old: Tensor, new: Tensor, dim: int) -> None:
-    """Cross-fade from `old` to the first part of `new` along `dim`, over the middle half."""
-    shared = old.shape[dim]
-    place = (torch.arange(shared, device=new.device, dtype=new.dtype) + 0.5) / shared
-    weight = (2 * place - 0.5).clamp(0, 1)
+def _parts(span: Span, following: Span | None, scale: int) -> tuple[int, int]:
+    """Output pixels of a span before the next one, and those that it shares with that one."""
+    if following is None:
+        return span.length * scale, 0
+    return (following.start - span.start) * scale, (span.stop - following.start) * scale
+
+
+def _fade_in(old: Tensor, new: Tensor, shared: int, dim: int) -> None:
+    """Cross-fade to the first `shared` pixels of `new` along `dim`, over their middle half.
+
+    Args:
+        old: pixels of the previous tile at this middle half.
+        new: the tile, modified in place.
+        shared: pixels that the two tiles share.
+        dim: -1 or -2.
+    """
+    outer = shared // 4
+    place = torch.arange(outer, shared - outer, device=new.device, dtype=new.dtype)
+    weight = (2 * (place + 0.5) / shared - 0.5).clamp(0, 1)
     weight = weight[:, None] if dim == -2 else weight
-    head = new.narrow(dim, 0, shared)
-    head.copy_(torch.lerp(old, head, weight))
+    middle = new.narrow(dim, outer, shared - 2 * outer)
+    middle.copy_(torch.lerp(old, middle, weight))
