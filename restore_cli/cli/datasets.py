@@ -137,7 +137,7 @@ def check(
     as_json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
 ) -> None:
-    """Report pairs that are missing, shifted, rotated or unreadable.
+    """Report pairs that are missing, shifted, rotated, unreadable or of different colours.
 
     Prints kind, path and text of each finding; exits with 1 if there are any.
     """

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from restore_cli.datasets.layouts import KNOWN, Pair, every_folders
+from restore_cli.datasets.pairs import is_transparent, profile_of
 from restore_cli.errors import NoInputError, PictureError
 from restore_cli.files import read_npy
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
@@ -31,7 +32,8 @@ _UPRIGHT = 1  # EXIF orientation
 class Finding:
     """One problem; `kind` is a keyword for filters, `text` the details."""
 
-    kind: str  # missing | ambiguous | unreadable | scale | shifted | rotated | duplicate
+    # missing, ambiguous, unreadable, transparent, rotated, scale, shifted, colour, duplicate
+    kind: str
     path: Path
     text: str
 
@@ -62,6 +64,9 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
             continue
         if small.orientation != large.orientation:
             continue  # reported above; pictures of different orientation cannot be compared
+        if small.profile != large.profile:
+            text = "has another colour profile than its sharp partner"
+            yield Finding("colour", pair.degraded, text)
         hashes[pair.reference] = _difference_hash(large.grey)
         found = list(_check_pair(pair.degraded, small.grey, large.grey))
         yield from found
@@ -98,7 +103,10 @@ def _check_picture(path: Path, picture: _Read | None) -> Iterator[Finding]:
     """Yield the problems of one picture."""
     if picture is None:
         yield Finding("unreadable", path, "cannot be read as a picture")
-    elif picture.orientation != _UPRIGHT:
+        return
+    if picture.transparent:
+        yield Finding("transparent", path, "has transparency")
+    if picture.orientation != _UPRIGHT:
         text = f"is stored rotated or mirrored (EXIF orientation {picture.orientation})"
         yield Finding("rotated", path, text)
 
@@ -119,6 +127,8 @@ def _check_pair(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Fi
 class _Read:
     grey: np.ndarray  # (H, W) float32
     orientation: int
+    profile: bytes | None = None  # None for sRGB
+    transparent: bool = False
 
 
 def _read(path: Path) -> _Read | None:
@@ -130,8 +140,9 @@ def _read(path: Path) -> _Read | None:
             return _Read(np.asarray(values.mean(-1) * 255, np.float32), _UPRIGHT)
         data = read_bytes(path)
         header = open_header(data, str(path))
-        pixels = as_float(decode(data, str(path), icc="keep").pixels)
-        return _Read(luminance(pixels)[0, 0].numpy() * 255, header.orientation)
+        picture = decode(data, str(path), icc="keep")
+        grey = luminance(as_float(picture.pixels))[0, 0].numpy() * 255
+        return _Read(grey, header.orientation, profile_of(picture), is_transparent(picture))
     except (OSError, ValueError, PictureError):
         return None
 

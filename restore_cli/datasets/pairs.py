@@ -28,7 +28,7 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
             references += read_references(path)
             continue
         sharp = _opaque(path)
-        if _profile(sharp) != _profile(degraded):
+        if profile_of(sharp) != profile_of(degraded):
             raise PictureError(
                 f"'{pair.degraded}' and '{path}' have different colour profiles",
                 hint="convert both to sRGB",
@@ -39,13 +39,18 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
 
 def _opaque(path: Path) -> Picture:
     picture = read_image(path, icc="keep")
-    if picture.alpha is not None and picture.alpha.min() < 1:
+    if is_transparent(picture):
         raise PictureError(f"'{path}' has transparency", hint="flatten it first")
     return picture
 
 
-def _profile(picture: Picture) -> bytes | None:
-    """Return the profile; None for sRGB."""
+def is_transparent(picture: Picture) -> bool:
+    """Whether any pixel is transparent; an opaque alpha channel is none."""
+    return picture.alpha is not None and float(picture.alpha.min()) < 1
+
+
+def profile_of(picture: Picture) -> bytes | None:
+    """Return the colour profile; None for sRGB."""
     profile = picture.metadata.icc_profile
     bands = 1 if picture.grey else 3
     return None if profile is None or is_srgb(profile, bands) else profile

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, ImageCms
 
 from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.datasets.lint import check_pairs
 from restore_cli.datasets.synthesize import make_pairs
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import NoInputError
+from restore_cli.image.matrix_profile import make_profile
 
 
 def photo(n):
@@ -94,6 +95,20 @@ def test_half_a_pixel_and_more_is_a_shift(tmp_path):
             folder / "lr" / "0.png"
         )
         assert [kind for kind, _ in kinds(folder)] == ["shifted"] * wrong
+
+
+def test_pairs_whose_values_cannot_be_compared(tmp_path):
+    corners = ((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
+    wide = make_profile("wide", corners, (2.2,))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for side, profile in (("lr", wide), ("hr", srgb)):
+        (tmp_path / side).mkdir()
+        photo(0).save(tmp_path / side / "wide.png", icc_profile=profile)
+        photo(1).save(tmp_path / side / "srgb.png", icc_profile=srgb if side == "lr" else None)
+        clear = photo(2)
+        clear.putalpha(128 if side == "hr" else 255)
+        clear.save(tmp_path / side / "clear.png")
+    assert kinds(tmp_path) == [("colour", "lr/wide.png"), ("transparent", "hr/clear.png")]
 
 
 def test_a_picture_in_two_splits(tmp_path):
