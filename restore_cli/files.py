@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.errors import RestoreError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,6 +80,30 @@ def is_abandoned(temporary: Path) -> bool:
 
 def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder against other processes; yield False if one of them has locked it.
+
+    The system unlocks it when the process ends, however it ends. Where folders cannot be locked (on
+    Windows, on some network file systems), every process gets True.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            mine = True
+        yield mine
+    finally:
+        os.close(handle)
 
 
 def write_to_stdout(data: bytes) -> bool:

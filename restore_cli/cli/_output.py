@@ -36,7 +36,7 @@ def talk(message: str) -> None:
     A terminal breaks it between words; a word longer than a line stays whole, to be copied.
     Control characters, which names of files may contain, are printed as `\x1b`.
     """
-    message = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", message)
+    message = "\n".join(map(_printable, message.split("\n")))
     # The disk is full, stderr is closed, and rich's exception for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -44,6 +44,10 @@ def talk(message: str) -> None:
         if console.is_terminal:
             lines = [part for line in lines for part in _parts(line, console.width)]
         console.print("\n".join(lines), markup=False)
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _parts(line: str, width: int) -> list[str]:
@@ -75,10 +79,12 @@ def _is_text(text: str) -> bool:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table that fits the terminal; into a pipe, tab-separated and without a heading.
+    r"""Print a table that fits the terminal; into a pipe, tab-separated and without a heading.
 
-    The first column is never wrapped; see `show_table`.
+    The first column is never wrapped; see `show_table`. Control characters, which files may
+    contain, are printed as `\x1b`.
     """
+    rows = [[_printable(cell) for cell in row] for row in rows]
     if is_terminal():
         show_table(columns, rows)
         return
@@ -87,7 +93,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair per line; tab-separated into a pipe."""
+    r"""Print names and values, one pair per line; tab-separated into a pipe.
+
+    Control characters, which files may contain, are printed as `\x1b`.
+    """
+    pairs = [(_printable(name), _printable(value)) for name, value in pairs]
     if is_terminal():
         show_facts(pairs)
         return

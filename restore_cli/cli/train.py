@@ -57,20 +57,20 @@ def train(
         str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
     ] = None,
     data: Annotated[
-        list[Path] | None,
+        list[str] | None,
         opt.option(
             "--data", help="Folder of sharp photos or of pairs; may be given several times."
         ),
     ] = None,
-    output: Annotated[Path | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
+    output: Annotated[str | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
     validation: Annotated[
-        list[Path] | None,
+        list[str] | None,
         opt.option(
             help="Folder of other photos or pairs, scored at intervals; may be given several times."
         ),
     ] = None,
     pool: Annotated[
-        Path | None,
+        str | None,
         opt.option(
             help="Folder for degraded pictures, which are made once, before training, and reused.",
             metavar="DIR",
@@ -140,7 +140,9 @@ def train(
         return
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
-    _refuse_places(data, output)
+    run = opt.parse_path(output)
+    folders, held_out = (list(map(opt.parse_path, given or ())) for given in (data, validation))
+    _refuse_places(folders, held_out, run)
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
     require("train", "accelerate", "matplotlib")
@@ -158,11 +160,11 @@ def train(
     begin = load_network(locate(weights, None), loaded.model) if weights else None
     job = TrainJob(
         recipe=for_weights(loaded, begin) if begin else loaded,
-        data=data,
-        run=output,
+        data=folders,
+        run=run,
         recipe_name=Path(recipe).stem,
-        pool=pool,
-        validation=validation or (),
+        pool=opt.parse_path(pool) if pool else None,
+        validation=held_out,
         weights=begin,
         resume=resume,
         minutes=minutes,
@@ -176,19 +178,28 @@ def train(
         _train(job, as_json=as_json, quiet=quiet)
 
 
-def _refuse_places(data: list[Path], output: Path) -> None:
-    for folder in data:
+def _refuse_places(data: list[Path], validation: list[Path], output: Path) -> None:
+    given = [(folder, "--data") for folder in data]
+    given += [(folder, "--validation") for folder in validation]
+    for folder, option in given:
         if not folder.exists():
-            raise NoInputError(f"no such folder: --data '{folder}'")
-        opt.refuse_file(folder, "--data")
+            raise NoInputError(f"no such folder: {option} '{folder}'")
+        opt.refuse_file(folder, option)
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"--output '{output}' is inside {option} '{folder}', whose pictures would then "
+                "include those of the run",
+                hint="choose another --output",
+            )
     opt.refuse_file(output)
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     from restore_cli.training.interrupt import Interrupted
+    from restore_cli.training.launched import is_first
     from restore_cli.training.loop import train as run_training
 
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first()
     quiet = quiet or not first
     if not quiet:
         from restore_cli.inference.devices import name_of

@@ -8,6 +8,7 @@ so the graph must not contain branches on sizes: the layers here replace those t
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -90,7 +91,7 @@ def export(
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
             write(graph, facts, temporary)
-        except RestoreError:
+        except (RestoreError, OSError):
             raise
         except Exception as error:  # torch's exporters raise errors of many types
             raise RestoreError(
@@ -244,8 +245,9 @@ def _program(graph: Graph) -> torch.export.ExportedProgram:
 
 def _write_pt2(graph: Graph, facts: Mapping[str, str], path: Path) -> None:
     program = _program(graph)
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={"restore.json": json.dumps(facts)})
+    content = io.BytesIO()  # torch aborts the process if a disk is full
+    torch.export.save(program, content, extra_files={"restore.json": json.dumps(facts)})
+    path.write_bytes(content.getvalue())
 
 
 def _run_pt2(path: Path) -> Run:
@@ -257,7 +259,9 @@ def _run_pt2(path: Path) -> Run:
 def _write_torchscript(graph: Graph, facts: Mapping[str, str], path: Path) -> None:
     with torch.inference_mode():
         traced = torch.jit.trace(graph, _example(), check_trace=False)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, str(path), _extra_files={"restore.json": json.dumps(facts)})
+    content = io.BytesIO()
+    torch.jit.save(traced, content, _extra_files={"restore.json": json.dumps(facts)})
+    path.write_bytes(content.getvalue())
 
 
 def _run_torchscript(path: Path) -> Run:

@@ -27,6 +27,7 @@ from restore_cli.image import read_rgb8, read_size
 from restore_cli.image.folders import list_pictures
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
+from restore_cli.training.launched import processes
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.wording import counted
 
@@ -66,9 +67,11 @@ class Source(Protocol):
 
     Attributes:
         targets: names of the targets that it can provide.
+        notes: notes for the user on what was left out.
     """
 
     targets: frozenset[str]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of photos or pairs."""
@@ -103,7 +106,7 @@ class PictureCache:
         self._kept: dict[Path, Tensor] = {}
         self._bytes = 0
         room = min(CACHE_BYTES, psutil.virtual_memory().available // 4)
-        self._room = room // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._room = room // processes("LOCAL_WORLD_SIZE")
 
     def read(self, path: Path) -> Tensor:
         """Decode a picture, (3, H, W) uint8, or take it from the cache.
@@ -154,7 +157,18 @@ class Photos(ShuffledSource):
         self.degradation = degradation
         self.margin = recipe.margin * degradation.scale
         self.halve = recipe.halve
-        found = {folder: list_photos(folder, self._side(largest)) for folder in folders}
+        side = self._side(largest)
+        found = {folder: list_photos(folder, side) for folder in folders}
+        missing = {
+            folder: len(list_pictures(folder, recursive=True)) - len(paths)
+            for folder, paths in found.items()
+        }
+        self.notes = tuple(
+            f"note: {counted(count, 'picture')} in '{folder}' left out: unreadable, or with a side "
+            f"of less than {side} px"
+            for folder, count in missing.items()
+            if count
+        )
         self.paths = [path for paths in found.values() for path in paths]
         self._listing = _listing(found)
         self.pictures = PictureCache()

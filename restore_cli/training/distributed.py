@@ -6,13 +6,14 @@ changes the result by rounding only.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
+
+from restore_cli.training.launched import processes
 
 
 class ProcessGroup:
@@ -75,6 +76,9 @@ class Distributed(ProcessGroup):
 
 
 def open_group(device: torch.device) -> ProcessGroup:
-    """The group that this process belongs to; each process has its own device of that type."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return Distributed(device) if several else ProcessGroup(device)
+    """The group that this process belongs to; each process has its own device of that type.
+
+    Raises:
+        UsageError: the environment variables of a group are wrong.
+    """
+    return Distributed(device) if processes() > 1 else ProcessGroup(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,11 @@ import torch
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.training.distributed import ProcessGroup
+from restore_cli.training.launched import processes
 from restore_cli.training.loader import Loader
-from restore_cli.training.loop import TrainJob, fill_pool, open_loader
+from restore_cli.training.loop import TrainJob, open_loader, read_held_out
 from restore_cli.training.package import write_average
+from restore_cli.training.refill import fill_pool
 from restore_cli.training.trainer import Trainer
 from restore_cli.training.validation import ValidationSet
 
@@ -76,7 +77,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
         RestoreError: an error that would stop the training, or a state that changes when it is
             saved and loaded.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UsageError("a dry run uses a single process", hint="start it without torchrun")
     device = torch.device(job.device)
     recipe = job.recipe
@@ -87,12 +88,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     if job.weights is not None:
         trainer.start_from(job.weights)
     loader = open_loader(job, trainer)
-    held_out = None
-    if job.validation:
-        model = trainer.model
-        held_out = ValidationSet(
-            job.validation, model.scale, model.size.multiple_of, device, job.recipe
-        )
+    held_out = read_held_out(job, trainer)
     place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
     temporary = tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.")
     with temporary as folder, closing(loader):

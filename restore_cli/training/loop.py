@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
+from restore_cli.files import is_abandoned, locked
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.training.data import Batch, Source
 from restore_cli.training.distributed import ProcessGroup, open_group
@@ -22,8 +23,7 @@ from restore_cli.training.interrupt import deferred_interrupt
 from restore_cli.training.loader import Loader
 from restore_cli.training.mixture import open_source
 from restore_cli.training.package import export_checkpoint, write_average
-from restore_cli.training.parts import digest
-from restore_cli.training.pool import FrozenModule, Pool
+from restore_cli.training.pool import Pool
 from restore_cli.training.progress import (
     MetricsLog,
     Pace,
@@ -33,7 +33,7 @@ from restore_cli.training.progress import (
     plot_curves,
 )
 from restore_cli.training.recipe import TrainingRecipe, learning_rate
-from restore_cli.training.refill import BackgroundFiller
+from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Execution, Trainer
 from restore_cli.training.validation import ValidationSet
@@ -111,7 +111,7 @@ def train(
 
     Raises:
         UsageError: the run exists and `resume` is "no", or does not exist and `resume` is "must",
-            or the run was started with another recipe.
+            or the run was started with another recipe, or another process is training it.
         PictureError: a picture cannot be read; the steps before it are saved.
         SaveError: the disk was still full at the end; the last saved state is intact.
         RestoreError: the loss is not finite; the last saved state is kept.
@@ -122,13 +122,13 @@ def train(
         group = open_group(torch.device(job.device))
         stack.callback(group.close)
         trainer = Trainer(recipe, group, job.execution, pooled=job.pool is not None)
-        loader = open_loader(job, trainer)
-        stack.callback(loader.close)
+        loader = stack.enter_context(closing(open_loader(job, trainer)))
+        held_out = _check_and_lock(job, trainer, loader, note, stack)
         _begin(job, trainer, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             loader.source = fill_pool(job.pool, trainer, loader.source, filled)
-        monitor = _Monitor(job, trainer, report, note) if group.rank == 0 else None
+        monitor = _Monitor(job, trainer, held_out, report, note) if group.rank == 0 else None
         saver = _Saver(job, trainer, note, loader.source)
         stack.callback(saver.close)
         deadline = time.monotonic() + 60 * (math.inf if job.minutes is None else job.minutes)
@@ -166,8 +166,8 @@ def train(
             saver.save()
         saver.save()
         if monitor is not None:
-            monitor.close()
             export_checkpoint(job.run, job.result)
+            monitor.close()
         group.wait()
     return job.result
 
@@ -191,6 +191,49 @@ def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
     )
     loader.check_batches(recipe)
     return loader
+
+
+def read_held_out(job: TrainJob, trainer: Trainer) -> ValidationSet | None:
+    """Read the held-out pictures; None if there are none.
+
+    Raises:
+        NoInputError: no picture of a folder is large enough.
+        PictureError: see `ValidationSet`.
+    """
+    if not job.validation:
+        return None
+    model, device = trainer.model, trainer.group.device
+    return ValidationSet(job.validation, model.scale, model.size.multiple_of, device, job.recipe)
+
+
+def _check_and_lock(
+    job: TrainJob,
+    trainer: Trainer,
+    loader: Loader,
+    note: Callable[[str], None],
+    stack: ExitStack,
+) -> ValidationSet | None:
+    """In the first process, read the held-out pictures, lock the run, and say what is left out."""
+    if trainer.group.rank:
+        return None
+    held_out = read_held_out(job, trainer)
+    stack.enter_context(_only_process(job.run))
+    for text in loader.source.notes:
+        note(text)
+    return held_out
+
+
+@contextmanager
+def _only_process(run: Path) -> Iterator[None]:
+    """Refuse to train in a folder in which another process trains."""
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run) as mine:
+        if not mine:
+            raise UsageError(
+                f"another process is training in '{run}'",
+                hint="wait until it ends, or choose another --output",
+            )
+        yield
 
 
 def _train_step(trainer: Trainer, batches: list[Batch]) -> dict[str, float]:
@@ -222,8 +265,8 @@ def _begin(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None
         trainer.facts["pool"] = {}
     if trainer.group.rank == 0:
         job.run.mkdir(parents=True, exist_ok=True)
-        for leftover in job.run.glob(".*.part"):  # from a process that was killed while writing
-            leftover.unlink()
+        for leftover in filter(is_abandoned, job.run.glob(".*.part")):
+            leftover.unlink()  # its process was killed while writing
         if not exists:
             trainer.save(job.state)  # detects a full disk now, not after the first hundred steps
 
@@ -240,47 +283,6 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
             f"'{job.run}' was trained {'with' if job.pool is None else 'without'} a pool",
             hint="add --pool DIR" if job.pool is None else "leave out --pool",
         )
-
-
-def fill_pool(
-    folder: Path, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
-) -> Pool:
-    """Open the pool of a run, and create its missing items.
-
-    Args:
-        folder: folder of the pool.
-        trainer: the trainer, at its current step.
-        source: data that items are made from.
-        filled: called with the numbers of finished and of all items, in the first process of a
-            group.
-
-    Raises:
-        UsageError: the pool was made with other data or settings, or lacks items that can no
-            longer be made.
-        RestoreError: a picture cannot be read, or the disk is full.
-    """
-    model, group, recipe = trainer.model, trainer.group, trainer.recipe
-    part, frozen = model.frozen_part, None
-    if part is not None and trainer.frozen_in(0):
-        module = trainer.network.get_submodule(part.name)
-        first = trainer.facts.setdefault("frozen_part", digest(module))
-        frozen = FrozenModule(model, trainer.network, first)
-    if frozen is not None and recipe.pool.reuse is not None:
-        raise UsageError(
-            f"a pool that stores outputs of a frozen part of '{frozen.model.name}' cannot be "
-            "refilled",
-            hint="remove pool.reuse from the recipe, or train the whole network",
-        )
-    pool = Pool(folder, source, recipe, group.device, frozen)
-    if frozen is not None and part is not None and not trainer.frozen and pool.missing():
-        raise UsageError(
-            f"the pool '{folder}' lacks {pool.missing()} items, which cannot be made any more "
-            f"because '{part.name}' has been trained since",
-            hint="give the --pool folder that the run started with",
-        )
-    pool.fill(group, filled if group.rank == 0 else lambda done, total: None, trainer.seen)
-    trainer.facts["pool"] = {"items": len(pool), "bytes": pool.bytes_on_disk()}
-    return pool
 
 
 def _prefetch(loader: Loader, trainer: Trainer) -> None:
@@ -374,18 +376,16 @@ class _Monitor:
         self,
         job: TrainJob,
         trainer: Trainer,
+        held_out: ValidationSet | None,
         report: Callable[[Progress], None],
         note: Callable[[str], None],
     ) -> None:
         self.job, self.trainer, self.report, self.note = job, trainer, report, note
-        model, device = trainer.model, trainer.group.device
-        self.held_out: ValidationSet | None = None
+        self.held_out = held_out
         self.sheet: ValidationSheet | None = None
-        if job.validation:
-            multiple = model.size.multiple_of
-            self.held_out = ValidationSet(job.validation, model.scale, multiple, device, job.recipe)
+        if held_out:
             self.sheet = ValidationSheet(
-                job.run / "validation", self.held_out, job.run / "validation.png"
+                job.run / "validation", held_out, job.run / "validation.png"
             )
         self.pace = Pace(trainer.seen)
         try:

@@ -61,6 +61,7 @@ class Mixture(Source):
         self.sources, self.hundredths = list(sources), list(hundredths)
         self.order = MixtureOrder(hundredths)
         self.targets = frozenset.intersection(*(source.targets for source in sources))
+        self.notes = tuple(dict.fromkeys(note for source in sources for note in source.notes))
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)

@@ -266,8 +266,10 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _step(line: str) -> float:
-    """Step of a line; infinite for a line that was cut off by a crash."""
+    """Step of a line; infinite for a line that was cut off by a crash, or lacks what is drawn."""
     try:
-        return int(json.loads(line)["step"])
+        row = json.loads(line)
+        str(row["phase"]), float(row["loss"]), float(row["learning_rate"])
+        return int(row["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf

@@ -1,20 +1,25 @@
-"""Makes new items for a pool during training, in a process of the lowest priority.
+"""Fills a pool before training, and during it, in a process of the lowest priority.
 
-A separate process, not a thread: OpenMP's threads would compete inside the training process.
+That is a process, not a thread: OpenMP's threads would compete inside the training process.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
-from restore_cli.errors import RestoreError
-from restore_cli.training.pool import Pool
+from restore_cli.errors import RestoreError, UsageError
+from restore_cli.training.data import Source
+from restore_cli.training.parts import digest
+from restore_cli.training.pool import FrozenModule, Pool
+from restore_cli.training.trainer import Trainer
 
 AHEAD = 32  # items of each part that are requested before they enter the pool
 
@@ -78,3 +83,44 @@ def _make_items(pool: Pool, requests: Connection, threads: int) -> None:
         if not pool.path(part, number).is_file():
             with suppress(RestoreError):  # the training process will meet and report it
                 pool.make(part, number)
+
+
+def fill_pool(
+    folder: Path, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
+) -> Pool:
+    """Open the pool of a run, and create its missing items.
+
+    Args:
+        folder: folder of the pool.
+        trainer: the trainer, at its current step.
+        source: data that items are made from.
+        filled: called with the numbers of finished and of all items, in the first process of a
+            group.
+
+    Raises:
+        UsageError: the pool was made with other data or settings, or lacks items that can no
+            longer be made.
+        RestoreError: a picture cannot be read, or the disk is full.
+    """
+    model, group, recipe = trainer.model, trainer.group, trainer.recipe
+    part, frozen = model.frozen_part, None
+    if part is not None and trainer.frozen_in(0):
+        module = trainer.network.get_submodule(part.name)
+        first = trainer.facts.setdefault("frozen_part", digest(module))
+        frozen = FrozenModule(model, trainer.network, first)
+    if frozen is not None and recipe.pool.reuse is not None:
+        raise UsageError(
+            f"a pool that stores outputs of a frozen part of '{frozen.model.name}' cannot be "
+            "refilled",
+            hint="remove pool.reuse from the recipe, or train the whole network",
+        )
+    pool = Pool(folder, source, recipe, group.device, frozen)
+    if frozen is not None and part is not None and not trainer.frozen and pool.missing():
+        raise UsageError(
+            f"the pool '{folder}' lacks {pool.missing()} items, which cannot be made any more "
+            f"because '{part.name}' has been trained since",
+            hint="give the --pool folder that the run started with",
+        )
+    pool.fill(group, filled if group.rank == 0 else lambda done, total: None, trainer.seen)
+    trainer.facts["pool"] = {"items": len(pool), "bytes": pool.bytes_on_disk()}
+    return pool

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from pydantic import ValidationError
@@ -94,6 +95,7 @@ def read_state(path: Path) -> TrainingState:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read fails
+            _refuse_damaged(path)
             values = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("recipe", "facts"):
             values[key] = current_names(values[key])
@@ -106,6 +108,7 @@ def read_state(path: Path) -> TrainingState:
         ValueError,
         LookupError,
         UnpicklingError,
+        BadZipFile,
     ) as error:
         # torch's own message, on several lines, advises to load such files as code.
         other = isinstance(error, UnpicklingError)
@@ -113,6 +116,13 @@ def read_state(path: Path) -> TrainingState:
         raise UsageError(
             f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise a `ValueError` if the content is not what was written, which torch does not check."""
+    with ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"its part '{damaged}' is damaged")
 
 
 def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:

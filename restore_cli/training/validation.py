@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from restore_cli.datasets.layouts import Pair, find_pairs
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
+from restore_cli.errors import PictureError
 from restore_cli.image import read_rgb8
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
@@ -66,6 +67,7 @@ class ValidationSet:
 
         Raises:
             NoInputError: no picture is large enough.
+            PictureError: a picture cannot be read, or a pair does not have the scale of the model.
         """
         self.scale, self.multiple, self.device = scale, multiple, device
         self._prepared: list[dict[str, Tensor]] | None = None
@@ -137,7 +139,7 @@ class ValidationSet:
         recipe = self.degradation
         photo = read_rgb8(path)
         height, width = photo.shape[1:]
-        crop = self._centre(photo, self.scale)
+        crop = self._centre(photo, self.scale, path)
         rows, columns = crop.shape[-2:]
         rng = np.random.default_rng([0, index])
         drawn = draw(recipe, rng, picture=(height, width), centre=(columns / 2, rows / 2))
@@ -146,18 +148,30 @@ class ValidationSet:
     def _pair(self, pair: Pair) -> tuple[Tensor, Tensor]:
         degraded, sharp = read_rgb8(pair.degraded), read_rgb8(pair.reference)
         same = degraded.shape == sharp.shape
-        crop = self._centre(degraded, self.scale if same else 1)
+        given, wanted = degraded.shape[1:], sharp.shape[1:]
+        if not same and tuple(side * self.scale for side in given) != tuple(wanted):
+            raise PictureError(
+                f"'{pair.degraded}' is {given[1]}x{given[0]} and its sharp partner "
+                f"{wanted[1]}x{wanted[0]}: neither equal nor x{self.scale}",
+                hint="leave the pair out of --validation",
+            )
+        crop = self._centre(degraded, self.scale if same else 1, pair.degraded)
         if same and self.scale > 1:
             height, width = (side // self.scale for side in crop.shape[-2:])
             crop = quantise(resize_bicubic(crop, height, width))
-        return crop, self._centre(sharp, self.scale)
+        return crop, self._centre(sharp, self.scale, pair.reference)
 
-    def _centre(self, picture: Tensor, scale: int) -> Tensor:
+    def _centre(self, picture: Tensor, scale: int, path: Path) -> Tensor:
         """A crop with sides up to SIDE at full size, and a size that the model accepts."""
         whole = self.multiple * scale
         longest = SIDE if scale == self.scale else SIDE // self.scale
         height, width = picture.shape[1:]
-        rows, columns = (max(min(longest, s) // whole, 1) * whole for s in (height, width))
+        if min(height, width) < whole:
+            raise PictureError(
+                f"'{path}' is {width}x{height}, but validation needs sides of {whole} px",
+                hint="leave it out of --validation",
+            )
+        rows, columns = (min(longest, side) // whole * whole for side in (height, width))
         top, left = (height - rows) // 2 // scale * scale, (width - columns) // 2 // scale * scale
         crop = picture[None, :, top : top + rows, left : left + columns]
         return crop.to(self.device).float() / 255

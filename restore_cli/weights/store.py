@@ -106,13 +106,13 @@ def fetch(checkpoint: Checkpoint) -> WeightsFile:
 
 
 def verify(file: WeightsFile) -> WeightsFile:
-    """Verify the sha256 of a file, and return the record with it.
+    """Verify the sha256 of a file, and return the record with it; without one, read the file.
 
     Raises:
-        WeightsError: missing, or with another digest than expected.
+        WeightsError: missing, or with another digest than expected, or not safetensors.
     """
     try:
-        found = sha256(file.path)
+        found = sha256(file.path) if file.sha256 else read_checkpoint(file.path).sha256
     except OSError as error:
         raise WeightsError(f"cannot read '{file.path}': {error.strerror}") from error
     _refuse_other_content(file, found)

@@ -379,6 +379,33 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     assert restore("image", source, "-w", weights.parent).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variables", "status", "message"),
+    [
+        (("--validation", "nosuch"), {}, 3, "no such folder: --validation 'nosuch'"),
+        (("-o", "photos/run"), {}, 2, "is inside --data 'photos'"),
+        (("--data", ""), {}, 2, "an empty path was given"),
+        (("--pool", ""), {}, 2, "--pool is empty"),
+        ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),
+        ((), {"WORLD_SIZE": "2", "RANK": "0"}, 2, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
+        ((), {"LOCAL_WORLD_SIZE": "0"}, 2, "LOCAL_WORLD_SIZE is '0'"),
+    ],
+)
+def test_train_refuses_before_it_writes(
+    tmp_path, monkeypatch, arguments, variables, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "photos").mkdir()
+    make(tmp_path / "photos/0.png", 360, 340)
+    usual = ("train", "gfn-lite", "--data", "photos", "-o", "run", "-d", "cpu")
+    done = restore(*usual, *arguments)
+    assert done.exit_code == status, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
 @pytest.mark.slow
 def test_train_lists_estimates_and_refuses(tmp_path):
     listed = restore("train").stdout.splitlines()

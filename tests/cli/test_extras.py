@@ -28,7 +28,8 @@ BLOCKED = (
 
 def test_training_without_its_extra_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    arguments = ["train", "gfn-lite", "--data", str(tmp_path), "-o", str(tmp_path / "run")]
+    run = str(tmp_path.with_name("run"))
+    arguments = ["train", "gfn-lite", "--data", str(tmp_path), "-o", run]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert "'matplotlib', which is not installed" in done.stderr

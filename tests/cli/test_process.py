@@ -27,6 +27,18 @@ def run(before=""):
     )
 
 
+def test_an_error_is_printed_even_if_the_terminal_has_no_columns():
+    done = subprocess.run(
+        [sys.executable, "-m", "restore_cli", "info", "nosuch.png"],
+        env=os.environ | {"COLUMNS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "nosuch.png" in done.stderr
+
+
 def test_leaving_calls_and_flushes_and_takes_nothing_apart():
     left = run()
     assert (left.returncode, left.stdout, left.stderr) == (3, "flushed called\n", "")

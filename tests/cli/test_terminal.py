@@ -20,6 +20,7 @@ from rich.console import Console
 from training_runs import make_recipe, save_photos, write_toml
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
+from restore_cli.cli import _output as out
 from restore_cli.cli._terminal import Bar, remaining_seconds, show_facts, show_table
 
 COLUMNS = 80
@@ -140,6 +141,13 @@ def test_tables_lose_no_word(width):
     assert all(len(line) <= width for line in lines)
     for row in rows:
         assert all(any(word in line.split() for line in lines) for word in " ".join(row).split())
+
+
+def test_control_characters_in_cells_are_printed_as_text(capfd):
+    out.facts([("recipe", "\x1b]0;title\x07\nfake\tline")])
+    out.table(["name"], [["a\x9b1m"]])
+    printed = r"\x1b]0;title\x07\x0afake\x09line"
+    assert capfd.readouterr().out == f"recipe\t{printed}\na\\x9b1m\n"
 
 
 def test_narrow_terminals_get_stacked_rows():

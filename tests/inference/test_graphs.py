@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,6 +150,17 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     monkeypatch.setitem(exporting._FREE, LocalMean, Fixed)
     with pytest.raises(RestoreError, match="does not run at"):
         export(every, tmp_path / "a.pt", "torchscript", tlsc=True, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "pt2"])
+def test_a_full_disk_is_named_and_leaves_nothing(every, tmp_path, monkeypatch, kind):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(every, tmp_path / "a", kind, tlsc=True, check=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import signal
 import warnings
+import zipfile
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +38,7 @@ from restore_cli.errors import (
     UsageError,
     WeightsError,
 )
+from restore_cli.files import _machine, locked
 from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import get_model
 from restore_cli.training import losses
@@ -47,6 +50,7 @@ from restore_cli.training.loader import Loader
 from restore_cli.training.loop import train
 from restore_cli.training.mixture import open_source
 from restore_cli.training.package import package
+from restore_cli.training.progress import MetricsLog
 from restore_cli.training.recipe import load_recipe
 from restore_cli.training.state import SaveError, read_state
 from restore_cli.training.trainer import Execution, Trainer, for_weights
@@ -75,12 +79,15 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path, job):
     seen = []
     with (parts.run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "lo')  # cut off by a crash
-    (parts.run / ".state.pt.xyz.part").write_bytes(b"half")
+    dead = Path(parts.run, f".state.pt.0.{_machine()}-{2**22 + 1}-x.part")
+    alive = Path(parts.run, f".state.pt.0.{_machine()}-{os.getppid()}-x.part")
+    for leftover in (dead, alive):
+        leftover.write_bytes(b"half")
     train(parts, seen.append)
     assert [progress.step for progress in seen] == [5, 6, 7, 8, 9]
     assert_same(weights_of(tmp_path / "whole"), weights_of(parts.run))
     assert [row["step"] for row in rows(parts.run)] == list(range(1, 10))
-    assert not list(parts.run.glob(".*"))
+    assert list(parts.run.glob(".*")) == [alive]
     seen.clear()
     train(parts, seen.append)  # nothing is left to do, and that is no error
     assert seen == []
@@ -99,6 +106,60 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
     (tmp_path / "run/state.pt").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match="is not a training state"):
         train(job({"steps": 2}, resume="auto"))
+
+
+def test_a_changed_bit_of_a_state_is_noticed(tmp_path):
+    path = tmp_path / "state.pt"
+    torch.save({"a": torch.arange(1000.0)}, path)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is damaged"):
+        read_state(path)
+
+
+def test_two_processes_do_not_train_in_one_folder(job):
+    one = job({"steps": 1})
+    one.run.mkdir()
+    with locked(one.run), pytest.raises(UsageError, match="another process is training"):
+        train(one)
+    assert not one.state.exists()
+    with locked(one.run) as mine:  # the refused process has not kept it
+        assert mine
+
+
+def test_rows_that_lack_what_is_drawn_are_dropped(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    row = {"step": 1, "phase": "a", "loss": 1.0, "learning_rate": 1e-4}
+    lacking = [{"step": 2}, row | {"step": 3, "loss": None}]
+    log.write_text("".join(json.dumps(one) + "\n" for one in [row, *lacking]))
+    assert MetricsLog(log, 9).rows == [row]
+
+
+def test_photos_that_are_left_out_are_announced(job, photos):
+    (photos / "broken.png").write_bytes(b"")
+    Image.new("RGB", (10, 10)).save(photos / "tiny.png")
+    notes = []
+    train(job({"steps": 1}), note=notes.append)
+    assert [note for note in notes if "2 pictures in" in note and "left out" in note]
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "message"),
+    [
+        ((40, 40), (100, 100), "neither equal nor x4"),
+        ((3, 40), (12, 160), "validation needs sides of 8 px"),
+    ],
+)
+def test_validation_pairs_that_do_not_fit_are_refused_first(tmp_path, job, small, large, message):
+    for side, (height, width) in (("lr", small), ("hr", large)):
+        save_photos(tmp_path / "held_out" / side, [(height, width)])
+    one = job({"steps": 1}, validation=[tmp_path / "held_out"])
+    with pytest.raises(PictureError, match=message):
+        train(one)
+    assert not one.run.exists()
 
 
 @pytest.mark.parametrize("content", ["protocol", "objects", "nonsense"])

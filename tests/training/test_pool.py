@@ -21,10 +21,10 @@ from restore_cli.models.maxim_mscam import MaximMscam
 from restore_cli.training import parts as parts_of
 from restore_cli.training.data import PREPARED, Photos
 from restore_cli.training.distributed import ProcessGroup
-from restore_cli.training.loop import TrainJob, fill_pool, open_loader, train
+from restore_cli.training.loop import TrainJob, open_loader, train
 from restore_cli.training.mixture import MixtureOrder, open_source
 from restore_cli.training.package import package
-from restore_cli.training.refill import BackgroundFiller
+from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import read_state
 from restore_cli.training.trainer import Trainer
 from restore_cli.weights import manifest

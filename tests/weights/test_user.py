@@ -28,6 +28,17 @@ def add(path, name=NAME, **options):
     return user.add(path, name, "mprnet-mscam", "MIT", **({"overwrite": False} | options))
 
 
+def test_files_without_a_known_digest_are_read_to_verify_them(tmp_path, tiny_weights):
+    whole = restore("weights", "verify", tiny_weights)
+    assert (whole.exit_code, "\tok\t" in whole.stdout) == (0, True)
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(tiny_weights.read_bytes()[:-1000])
+    for command in ("verify", "path"):
+        broken = restore("weights", command, half)
+        assert (broken.exit_code, broken.stdout) == (4, "")
+        assert "not a valid safetensors file" in broken.stderr
+
+
 @pytest.mark.slow
 def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
     done = restore("weights", "add", tiny_weights, "--name", NAME, "--license", "CC0-1.0")

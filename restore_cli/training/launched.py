@@ -1,0 +1,35 @@
+"""The environment variables of `torchrun` and `accelerate launch`."""
+
+from __future__ import annotations
+
+import os
+
+from restore_cli.errors import UsageError
+
+
+def processes(variable: str = "WORLD_SIZE") -> int:
+    """Number of processes of the group, or with LOCAL_WORLD_SIZE of those on this machine.
+
+    Args:
+        variable: environment variable; 1 if it is not set.
+
+    Raises:
+        UsageError: it is no number of processes, or another variable of a group is not set.
+    """
+    hint = f"unset {variable}, or start the group with torchrun"
+    text = os.environ.get(variable, "1")
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"{variable} is '{text}', not a number of processes", hint=hint)
+    for needed in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if int(text) > 1 and not os.environ.get(needed):
+            raise UsageError(f"{variable} is {text}, but {needed} is not set", hint=hint)
+    return int(text)
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first one of its group.
+
+    Raises:
+        UsageError: see `processes`.
+    """
+    return processes() == 1 or os.environ["RANK"] == "0"
