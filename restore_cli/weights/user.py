@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -132,13 +133,19 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
 
 
 def remove(name: str) -> int | None:
-    """Delete own weights; return the freed bytes, or None if there are none of that name."""
+    """Delete own weights; return the freed bytes, or None if there are none of that name.
+
+    Raises:
+        WeightsError: there is a folder in place of a file.
+    """
     if name not in names():
         return None
     freed = 0
     for path in (folder() / f"{name}.json", folder() / f"{name}.safetensors"):
-        if path.is_file():
-            freed += path.stat().st_size
+        if path.is_dir() and not path.is_symlink():
+            raise WeightsError(f"'{path}' is a folder, not a file", hint="delete it yourself")
+        if os.path.lexists(path):
+            freed += path.lstat().st_size
             path.unlink()
     return freed
 

@@ -28,6 +28,17 @@ def add(path, name=NAME, **options):
     return user.add(path, name, "mprnet-mscam", "MIT", **({"overwrite": False} | options))
 
 
+def test_broken_records_are_removed_or_named():
+    user.folder().mkdir(parents=True)
+    (user.folder() / "loop.x.json").symlink_to("loop.x.json")
+    assert restore("weights", "remove", "loop.x").exit_code == 0
+    assert not list(user.folder().iterdir())
+    (user.folder() / "a.folder.json").mkdir()
+    refused = restore("weights", "remove", "a.folder")
+    assert refused.exit_code == 4
+    assert "a.folder.json' is a folder" in refused.stderr
+
+
 def test_files_without_a_known_digest_are_read_to_verify_them(tmp_path, tiny_weights):
     whole = restore("weights", "verify", tiny_weights)
     assert (whole.exit_code, "\tok\t" in whole.stdout) == (0, True)
