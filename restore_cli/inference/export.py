@@ -91,8 +91,10 @@ def export(
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
             write(graph, facts, temporary)
-        except (RestoreError, OSError):
+        except RestoreError:
             raise
+        except OSError as error:
+            raise RestoreError(f"cannot write '{path}': {error.strerror or error}") from error
         except Exception as error:  # torch's exporters raise errors of many types
             raise RestoreError(
                 f"'{loaded.file.name}' cannot be exported as {kind}: {first_line(error)}",

@@ -217,7 +217,8 @@ def _check_and_lock(
     if trainer.group.rank:
         return None
     held_out = read_held_out(job, trainer)
-    stack.enter_context(_only_process(job.run))
+    if job.resume != "must" or job.state.exists():  # else `_begin` refuses, and makes no folder
+        stack.enter_context(_only_process(job.run))
     for text in loader.source.notes:
         note(text)
     return held_out

@@ -100,6 +100,7 @@ def test_a_run_is_never_overwritten_or_mixed(tmp_path, job):
         train(job({"steps": 1}))
     with pytest.raises(UsageError, match="cannot resume"):
         train(job(run=tmp_path / "typo", resume="must"))
+    assert not (tmp_path / "typo").exists()
     with pytest.raises(UsageError, match=r"phases\.0\.batch differ"):
         train(job({"batch": 1}, resume="auto"))
     train(job({"steps": 2}, resume="must"))  # longer is the same run
