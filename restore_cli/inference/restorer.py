@@ -25,7 +25,7 @@ from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Model, Placement, Tiling
 from restore_cli.rounding import as_float, rounded
 
-_MOST_AT_ONCE = 8  # tiles; each takes up to 1.1 GB (`maxim`)
+_MOST_AT_ONCE = 8  # tiles; each takes up to 2 GB (`maxim`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,17 +158,14 @@ class Photos(ShuffledSource):
         self.margin = recipe.margin * degradation.scale
         self.halve = recipe.halve
         side = self._side(largest)
-        found = {folder: list_photos(folder, side) for folder in folders}
-        missing = {
-            folder: len(list_pictures(folder, recursive=True)) - len(paths)
-            for folder, paths in found.items()
-        }
+        listed = {folder: list_photos(folder, side) for folder in folders}
         self.notes = tuple(
-            f"note: {counted(count, 'picture')} in '{folder}' left out: unreadable, or with a side "
-            f"of less than {side} px"
-            for folder, count in missing.items()
-            if count
+            f"note: {counted(left_out, 'picture')} in '{folder}' left out: unreadable, or with a "
+            f"side of less than {side} px"
+            for folder, (_, left_out) in listed.items()
+            if left_out
         )
+        found = {folder: paths for folder, (paths, _) in listed.items()}
         self.paths = [path for paths in found.values() for path in paths]
         self._listing = _listing(found)
         self.pictures = PictureCache()
@@ -343,8 +340,10 @@ def shuffled_order(seed: int, around: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 0, around]).permutation(count)
 
 
-def list_photos(folder: Path, minimum: int) -> list[Path]:
+def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
     """Pictures in a folder and its subfolders, sorted by path, with sides of `minimum` or more.
+
+    Also returns how many others there are: smaller, or unreadable.
 
     Raises:
         NoInputError: there is none.
@@ -359,7 +358,7 @@ def list_photos(folder: Path, minimum: int) -> list[Path]:
             f"({counted(len(sizes), 'picture')} found)",
             hint="give a folder of sharp photos or pairs, or choose a smaller patch in the recipe",
         )
-    return paths
+    return paths, len(found) - len(paths)
 
 
 def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:

@@ -130,7 +130,7 @@ class ValidationSet:
         splits = ("val", "test", "validation", "train")
         found = next(filter(None, (find_pairs(folder, s, gopro_blur) for s in splits)), None)
         if found is None:
-            photos = list_photos(folder, minimum=64 * self.scale)
+            photos, _ = list_photos(folder, minimum=64 * self.scale)
             return [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
         step = max(len(found.pairs) // PICTURES, 1)
         return [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
