@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DAY = 24 * 3600.0  # seconds
+_REMEDIES = {
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder on another disk; this one is read-only",
+}
 # The user's umask, since files of `mkstemp` are private. Read once, before threads start: it can be
 # read only by setting it.
 _UMASK = os.umask(0)
@@ -50,6 +58,18 @@ def write_then_rename(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def remedy(error: BaseException) -> str:
+    """Return what to do about an error of writing, one line.
+
+    Args:
+        error: of Python, or of safetensors, which states the number as text.
+    """
+    number = getattr(error, "errno", None)
+    if stated := re.search(r"\(os error (\d+)\)", str(error)):
+        number = int(stated[1])
+    return _REMEDIES.get(number or errno.ENOSPC, "free disk space")
 
 
 def temporary_prefix(path: Path) -> str:

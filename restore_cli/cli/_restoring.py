@@ -13,6 +13,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.errors import RestoreError, UsageError
+from restore_cli.files import remedy
 from restore_cli.wording import counted, duration, pixels_of
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class Printer:
             except OSError as error:
                 raise RestoreError(
                     f"cannot write --manifest '{self._manifest}': {error.strerror}",
-                    hint="free disk space",
+                    hint=remedy(error),
                 ) from error
         if self._json:
             out.data_json(record)

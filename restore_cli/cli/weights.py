@@ -13,7 +13,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, require, show
-from restore_cli.errors import UsageError, WeightsError, named
+from restore_cli.errors import RestoreError, UsageError, WeightsError, named
 
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
@@ -138,9 +138,17 @@ def remove(
     """Delete your own weights, or fetched ones from the Hub cache."""
     from restore_cli.weights.store import remove as remove_weights
 
+    failed: RestoreError | None = None
     for name in names:
-        freed = remove_weights(name)
-        out.talk(f"{name}: {freed / 1e6:.1f} MB freed")
+        try:
+            freed = remove_weights(name)
+        except RestoreError as error:
+            show(error)
+            failed = error
+        else:
+            out.talk(f"{name}: {freed / 1e6:.1f} MB freed")
+    if failed:
+        raise typer.Exit(failed.exit_code)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from restore_cli.datasets.registry import Dataset
 from restore_cli.errors import NoInputError, UsageError
-from restore_cli.files import write_then_rename
+from restore_cli.files import remedy, write_then_rename
 from restore_cli.weights.hub import hub_errors
 
 
@@ -83,9 +83,7 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                     shutil.copyfileobj(source, stream)  # zipfile verifies the checksum at the end
                 written += 1
     except OSError as error:
-        raise NoInputError(
-            f"cannot unpack to '{folder}': {error}", hint="free disk space"
-        ) from error
+        raise NoInputError(f"cannot unpack to '{folder}': {error}", hint=remedy(error)) from error
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise NoInputError(
             f"'{archive}' is broken: {error}", hint="delete it and fetch again"

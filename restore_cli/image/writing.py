@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_cli.errors import PictureError
-from restore_cli.files import write_then_rename
+from restore_cli.files import remedy, write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
 from restore_cli.image.inventory import lost, take
@@ -73,7 +73,9 @@ def put(path: Path, data: bytes) -> None:
         with write_then_rename(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise PictureError(f"cannot write '{path}': {error.strerror or error}") from error
+        raise PictureError(
+            f"cannot write '{path}': {error.strerror or error}", hint=remedy(error)
+        ) from error
 
 
 def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:

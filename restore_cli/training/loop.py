@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
-from restore_cli.files import is_abandoned, locked
+from restore_cli.files import is_abandoned, locked, remedy
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.training.data import Batch, Source
 from restore_cli.training.distributed import ProcessGroup, open_group
@@ -279,6 +279,12 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
             f"resuming '{job.run}' at step {trainer.step:,} of {job.recipe.steps:,} "
             f"(phase '{trainer.phase.name}', {trainer.seconds / 60:.1f} min of training so far)"
         )
+        base = trainer.facts.get("base", {})
+        if job.weights is not None and job.weights.file.sha256 != base.get("sha256"):
+            note(
+                f"note: '{job.run}' began with {base.get('weights') or 'random weights'}, and "
+                f"continues from its own state; --weights '{job.weights.file.name}' is not used"
+            )
     if ("pool" in trainer.facts) != (job.pool is not None):
         raise UsageError(
             f"'{job.run}' was trained {'with' if job.pool is None else 'without'} a pool",
@@ -393,7 +399,7 @@ class _Monitor:
             self.log = MetricsLog(job.run / "metrics.jsonl", trainer.step)
         except OSError as error:
             raise SaveError(
-                f"cannot write to '{job.run}': {error}", hint="free some disk space"
+                f"cannot write to '{job.run}': {error}", hint=remedy(error)
             ) from error
         self.board = (
             TensorBoard(job.run / "tensorboard", job.tensorboard, trainer.step)

@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.files import write_then_rename
+from restore_cli.files import remedy, write_then_rename
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.wording import first_line
 
@@ -82,7 +82,7 @@ def save_state(state: TrainingState, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch wraps errors of its stream
         raise SaveError(
             f"cannot save step {state.step} to '{path}': {error}",
-            hint="the previous state is intact; free some disk space, then --resume auto",
+            hint=f"the previous state is intact; {remedy(error)}, then --resume auto",
         ) from error
 
 

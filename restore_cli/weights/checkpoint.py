@@ -13,8 +13,9 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from restore_cli.errors import RestoreError, WeightsError
-from restore_cli.files import write_then_rename
+from restore_cli.files import remedy, write_then_rename
 from restore_cli.weights.kinds import HEAD, refuse_other
+from restore_cli.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,7 +69,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a file once, so that header, tensors and digest belong to the same bytes.
 
     Raises:
-        WeightsError: not a valid safetensors file, or restore's header is broken.
+        WeightsError: not a valid safetensors file, restore's header is broken, or values are not finite.
     """
     try:
         content = path.read_bytes()
@@ -83,11 +84,30 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         raise WeightsError(
             f"'{path}' is not a valid safetensors file: {error}", hint="fetch it again"
         ) from error
+    refuse_infinite(path, tensors)
     return CheckpointFile(
         header=_parse_header(path, content),
         tensors={n: t.float() if t.is_floating_point() else t for n, t in tensors.items()},
         sha256=hashlib.sha256(content).hexdigest(),
     )
+
+
+def refuse_infinite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors with values that are not finite.
+
+    Raises:
+        WeightsError: there are such values; the tensors are named.
+    """
+    broken = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.float().isfinite().all()
+    ]
+    if broken:
+        raise WeightsError(
+            f"'{path}' has values that are not finite in {listed(broken, 5)}",
+            hint="its training diverged; use an earlier checkpoint",
+        )
 
 
 def _parse_header(path: Path, content: bytes) -> Header | None:
@@ -140,4 +160,4 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header |
         with write_then_rename(path) as temporary:
             save_file(plain, temporary, metadata)
     except (SafetensorError, OSError) as error:
-        raise RestoreError(f"cannot write '{path}': {error}", hint="free disk space") from error
+        raise RestoreError(f"cannot write '{path}': {error}", hint=remedy(error)) from error

@@ -17,7 +17,7 @@ from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
 from restore_cli.version import __version__
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import Header, refuse_infinite, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
 from restore_cli.wording import listed
@@ -63,7 +63,7 @@ def import_checkpoint(
             of another shape. Nothing is written.
     """
     state = _recognisable(read_foreign(source))
-    _refuse_infinite(source, state)
+    refuse_infinite(source, state)
     if model is None and not _formats_of(state) and detect(state) is None:
         found = _by_spandrel(source, state)
     else:
@@ -110,20 +110,6 @@ def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"'{source}' has values beyond float16 in {large}", hint="leave out --half"
         )
     return stored
-
-
-def _refuse_infinite(source: Path, state: StateDict) -> None:
-    """Raise a `WeightsError` that names the tensors with values that are not finite."""
-    broken = [
-        name
-        for name, tensor in state.items()
-        if tensor.is_floating_point() and not tensor.float().isfinite().all()
-    ]
-    if broken:
-        raise WeightsError(
-            f"'{source}' has values that are not finite in {listed(broken, _SHOWN)}",
-            hint="its training diverged; use an earlier checkpoint",
-        )
 
 
 def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:

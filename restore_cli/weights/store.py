@@ -18,6 +18,7 @@ from restore_cli.weights.manifest import (
 )
 
 BUNDLED = Path(__file__).parent / "bundled"
+_DAMAGED = "the installation is damaged: install restore again"
 OF_RUNS = ("weights.safetensors", "best.safetensors")  # files in the folder of a training run
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
@@ -123,8 +124,19 @@ def _refuse_other_content(file: WeightsFile, found: str) -> None:
     if file.sha256 not in ("", found):
         raise WeightsError(
             f"'{file.path}' is not '{file.name}': sha256 {found}, expected {file.sha256}",
-            hint="delete the file and fetch it again",
+            hint=_mending(file),
         )
+
+
+def _mending(file: WeightsFile) -> str:
+    """Return what to do about a file that has changed."""
+    if file.path.is_relative_to(BUNDLED):
+        return _DAMAGED
+    if file.path.parent == user.folder():
+        return f"run `restore weights remove {file.name}`, then add it again"
+    if file.checkpoint or file.name.startswith("hf://"):
+        return f"run `restore weights remove {file.name}`, then fetch it again"
+    return "the file was changed in the meantime; run the command again"
 
 
 def _listed(checkpoint: Checkpoint) -> WeightsFile:
@@ -134,7 +146,7 @@ def _listed(checkpoint: Checkpoint) -> WeightsFile:
     if not path.is_file():
         raise WeightsError(
             f"the bundled file of '{checkpoint.name}' is missing: '{path}'",
-            hint="the installation is damaged: install restore again",
+            hint=_DAMAGED,
         )
     return WeightsFile(checkpoint.name, path, checkpoint.sha256, checkpoint, checkpoint.license)
 

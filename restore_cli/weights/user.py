@@ -19,7 +19,7 @@ import platformdirs
 from pydantic import Field, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.files import sha256, write_then_rename
+from restore_cli.files import remedy, sha256, write_then_rename
 from restore_cli.toml_file import Record
 from restore_cli.weights.manifest import load_manifest
 
@@ -128,7 +128,7 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
         with write_then_rename(target.with_name(f"{name}.json")) as temporary:
             temporary.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
     except OSError as error:
-        raise RestoreError(f"cannot write '{target}': {error}", hint="free disk space") from error
+        raise RestoreError(f"cannot write '{target}': {error}", hint=remedy(error)) from error
     return target
 
 

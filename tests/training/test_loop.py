@@ -560,6 +560,20 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
     assert read_state(run.state).step == 6
 
 
+def test_weights_that_a_resumed_run_does_not_use_are_named(job, tmp_path):
+    train(job({"steps": 1}))
+    other = load_network(locate(str(job().result), None))
+    notes = []
+    train(job({"steps": 2}, resume="auto", weights=other), note=notes.append)
+    assert "began with random weights" in notes[1]
+    assert f"--weights '{job().result}' is not used" in notes[1]
+    second = {"run": tmp_path / "second", "weights": other}
+    train(job({"steps": 1}, **second))
+    notes.clear()
+    train(job({"steps": 2}, resume="auto", **second), note=notes.append)
+    assert len(notes) == 1
+
+
 @pytest.mark.slow
 def test_a_disk_that_stays_full_keeps_the_last_state_and_says_so(tmp_path, job, monkeypatch):
     run = job({"steps": 2})

@@ -92,6 +92,16 @@ def test_a_folder_of_a_run_is_its_weights(tmp_path, tiny_weights):
     assert done.stdout == "mprnet-mscam.run\n", done.stderr
 
 
+def test_one_wrong_name_does_not_keep_the_others(tiny_weights):
+    for name in ("a.one", "a.two"):
+        add(tiny_weights, name)
+    done = restore("weights", "remove", "a.one", "a.three", "maxim.gopro", "a.two")
+    assert done.exit_code == 4
+    assert "'a.three' not found" in done.stderr
+    assert "cannot be removed" in done.stderr
+    assert not user.names()
+
+
 def test_a_licence_is_stated_not_presumed(tiny_weights, monkeypatch):
     done = restore("weights", "add", tiny_weights, "--name", NAME)
     assert done.exit_code == 2
@@ -128,8 +138,9 @@ def test_what_was_changed_or_broken_is_not_used(tiny_weights):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     for use in (load_network, verify):
-        with pytest.raises(WeightsError, match=f"is not '{NAME}'"):
+        with pytest.raises(WeightsError, match=f"is not '{NAME}'") as refused:
             use(locate(NAME, None))
+        assert refused.value.hint == f"run `restore weights remove {NAME}`, then add it again"
     path.with_name(f"{NAME}.json").write_text("{")
     with pytest.raises(WeightsError, match="is not a record of weights"):
         locate(NAME, None)

@@ -278,6 +278,15 @@ def test_files_that_are_not_safetensors(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(tiny_weights, value):
+    tensors = load_file(tiny_weights)
+    name = next(iter(tensors))
+    tensors[name] = torch.full_like(tensors[name], value)
+    with pytest.raises(WeightsError, match=f"not finite in {name}"):
+        load_network(rewritten(tiny_weights, tensors=tensors))
+
+
 def test_half_precision_is_stored_small_and_loaded_wide(tiny_weights):
     halves = {k: v.half() for k, v in load_file(tiny_weights).items()}
     rewritten(tiny_weights, tensors=halves)
