@@ -62,9 +62,8 @@ def choose_task(
     Prints one line with the chosen model and the reason.
     """
     from restore_cli.inference.pipeline import PipelineSpec
-    from restore_cli.inference.sizing import parse_size
-    from restore_cli.inference.stages import BICUBIC
-    from restore_cli.jobs.choice import choose_for
+    from restore_cli.inference.sizing import KEEP
+    from restore_cli.jobs.choice import choose_for, way
     from restore_cli.jobs.plan import Item
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
@@ -95,18 +94,13 @@ def choose_task(
     )
     if choice is None:
         return request, None, None
-    model, scale, job = {
-        "x4": (default_model(4), None, "x4"),
-        "x1": (default_model(1), 1, "x1"),
-        "half": (f"{default_model(1)}+{BICUBIC}", 2, "-x2 --size keep"),
-        "keep": (default_model(4), None, "--size keep"),
-    }[choice.task]
+    chosen = way(choice.task)
     if not quiet:
-        out.talk(f"{job} by {model}: {choice.reason} (--model, -x or --size overrule)")
-    if choice.task in ("half", "keep"):
-        processing = replace(request.processing, size=parse_size("keep"))
-        request = replace(request, processing=processing)
-    return request, model, scale
+        job = f"{chosen.options} by {chosen.model}"
+        out.talk(f"{job}: {choice.reason} (--model, -x or --size overrule)")
+    if chosen.keep:
+        request = replace(request, processing=replace(request.processing, size=KEEP))
+    return request, chosen.model, chosen.scale
 
 
 def plan(

@@ -26,10 +26,12 @@ from restore_cli.errors import PictureError, RestoreError
 from restore_cli.image import read_image
 from restore_cli.image.formats import VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
+from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float
+from restore_cli.weights.manifest import default_model
 
 Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "half", "keep"]
@@ -102,6 +104,34 @@ class Choice:
 
     task: Task
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a task is done.
+
+    Attributes:
+        model: name of a model, or several joined by +.
+        scale: output pixels per input pixel, or None for the model's own.
+        keep: whether the result has the picture's own size (`--size keep`).
+        options: the options of `restore image` for it.
+    """
+
+    model: str
+    scale: int | None
+    keep: bool
+    options: str
+
+
+def way(task: Task) -> Way:
+    """Return how a task is done, by the default models."""
+    x1, x4 = default_model(1), default_model(4)
+    return {
+        "x4": Way(x4, None, keep=False, options="x4"),
+        "x1": Way(x1, 1, keep=False, options="x1"),
+        "half": Way(f"{x1}+{BICUBIC}", 2, keep=True, options="-x2 --size keep"),
+        "keep": Way(x4, None, keep=True, options="--size keep"),
+    }[task]
 
 
 def look(pixels: Tensor) -> Look:

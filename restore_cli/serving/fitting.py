@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image import Encoding, read_size, write_image
@@ -12,7 +15,8 @@ from restore_cli.inference.pipeline import own_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.stages import BICUBIC
-from restore_cli.jobs.choice import choose_for
+from restore_cli.jobs.choice import Choice as Advice
+from restore_cli.jobs.choice import choose_for, way
 from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
@@ -49,8 +53,27 @@ class AskFirstError(PictureError):
         self.choices = choices
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a visitor wants, besides the settings.
+
+    Attributes:
+        automatic: whether model, scale and size are chosen for the picture.
+        shrink: whether to shrink the picture if necessary.
+        sure: whether the visitor has confirmed a large result or a long time.
+    """
+
+    automatic: bool
+    shrink: bool
+    sure: bool
+
+
 def fitted(
-    job: Job, max_pixels: int, options: RestorerOptions, *, shrink: bool, sure: bool
+    job: Job,
+    max_pixels: int,
+    options: RestorerOptions,
+    wishes: Wishes,
+    restore: Callable[[Tensor], Tensor],
 ) -> tuple[Job, tuple[str, ...]]:
     """Return a job that may be submitted, and notes on what was done to its picture.
 
@@ -58,8 +81,8 @@ def fitted(
         job: the job, with its picture in place.
         max_pixels: limit for the pixels of a result.
         options: options of the networks, except self-ensemble, which the job sets.
-        shrink: whether to shrink the picture if necessary.
-        sure: whether the visitor has confirmed a large result or a long time.
+        wishes: what the visitor wants.
+        restore: the x1 network, (1, 3, H, W) -> the same, for `choose_for`.
 
     Raises:
         AskFirstError: the result would have more than `max_pixels`; or more than `MUCH`, or take
@@ -69,27 +92,40 @@ def fitted(
     size = read_size(job.source)
     if size is None:
         return job, ()  # the error is reported when it is decoded
+    advice: Advice | None = None
+    notes: tuple[str, ...] = ()
+    if wishes.automatic:
+        advice = choose_for([job.source], max_pixels=max_pixels, restore=restore)
+    if advice is not None:
+        chosen = way(advice.task)
+        settings = replace(job.settings, model=chosen.model, scale=chosen.scale, keep=chosen.keep)
+        job, notes = replace(job, settings=settings), (f"{chosen.model}: {advice.reason}",)
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
     scale = settings.largest_scale
-    most = max_pixels if sure else min(max_pixels, MUCH)
+    most = max_pixels if wishes.sure else min(max_pixels, MUCH)
     result = size[0] * size[1] * scale**2
     seconds = _seconds(settings, size, options) or 0.0
-    if result <= most and (sure or shrink or seconds <= LONG):
-        return job, ()
+    if result <= most and (wishes.sure or wishes.shrink or seconds <= LONG):
+        return job, notes
     height, width = _shrunk(size, most, scale)
-    if shrink:
-        return _replaced(job, height, width), (f"it was shrunk to {width}x{height} first",)
+    if wishes.shrink:
+        return _replaced(job, height, width), (
+            *notes,
+            f"it was shrunk to {width}x{height} first",
+        )
     would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
     would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
     message = f"The result of '{job.source.name}' would {', and '.join(would)}"
     if result > max_pixels:
         message += f"; the limit here is {pixels_of(max_pixels)}"
     choices = _choices(settings, size, max_pixels, options)
-    advice = choose_for([job.source], max_pixels=max_pixels)
-    if advice is not None and advice.task in choices:
+    first = "all"  # what was chosen for the picture
+    if advice is None and (advice := choose_for([job.source], max_pixels=max_pixels)):
+        first = advice.task
+    if advice is not None and first in choices:
         message += f". The first choice is recommended: {advice.reason}"
-        choices = {advice.task: choices[advice.task]} | choices
+        choices = {first: choices[first]} | choices
     raise AskFirstError(message, list(choices.values()))
 
 
@@ -130,10 +166,11 @@ def _choices(
 def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> float | None:
     """Return the seconds that a model takes for an input; None if not measured."""
     names = split_names(settings.model)
-    if BICUBIC in names or len(names) != 1:
+    if names[0] == BICUBIC:
         return None
-    height, width = input_size(own_scale(names), size, size) if settings.keep else size
-    return listed_seconds(default_checkpoint(settings.model), height * width, options)
+    factor = settings.scale or own_scale(names)
+    height, width = input_size(factor, size, size) if settings.keep else size
+    return listed_seconds(default_checkpoint(names[0]), height * width, options)
 
 
 def _shrunk(size: Size, most: int, scale: int) -> Size:

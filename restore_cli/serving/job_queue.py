@@ -19,6 +19,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES, Encoding
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec, own_scale, split_names
@@ -30,6 +32,7 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import run
+from restore_cli.weights.manifest import default_model
 
 _MOST_READY = 3  # pipelines
 _LONGEST_NAME = 120  # bytes; file systems take 255
@@ -51,10 +54,10 @@ class JobSettings:
     """The choices of a visitor.
 
     Attributes:
-        model: name of one model.
+        model: name of one model; if the server chooses, also one followed by `bicubic`.
         scale: output pixels per input pixel, 1 to 8, or None for the model's own.
-        keep: whether the result has the picture's own size; if the model enlarges, the picture is
-            shrunk first. Excludes a scale.
+        keep: whether the result has the picture's own size; the picture is shrunk by the scale
+            first, or by the model's own.
         format: key of `FORMATS`, or None for the input's.
         self_ensemble: whether to average over eight flips and rotations.
     """
@@ -66,8 +69,6 @@ class JobSettings:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if len(split_names(self.model)) > 1:
-            raise UsageError(f"'{self.model}' names several models", hint="choose one")
         if self.scale is not None and not 1 <= self.scale <= 8:
             raise UsageError(f"scale {self.scale} is not between 1 and 8")
 
@@ -134,6 +135,7 @@ class JobQueue:
     _root: Path = field(init=False)
     _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)
     _ready: OrderedDict[PipelineSpec, Pipeline] = field(init=False, default_factory=OrderedDict)
+    _trial: Pipeline | None = field(init=False, default=None)
     _places: int = field(init=False, default=0)  # pictures that wait or are being uploaded
     _closing: bool = field(init=False, default=False)
     _waiting: queue.Queue[Job | None] = field(init=False, default_factory=queue.Queue)
@@ -188,6 +190,15 @@ class JobQueue:
         except OSError as error:
             raise RestoreError(f"cannot store the picture: {error.strerror}") from error
         return Job(secrets.token_urlsafe(16), settings, folder, source)
+
+    def restore_part(self, part: Tensor) -> Tensor:
+        """Restore a part of a picture by the default x1 model, (1, 3, H, W) -> the same.
+
+        While the restoring thread works, this takes a network of its own.
+        """
+        if self._trial is None:
+            self._trial = PipelineSpec.parse(default_model(1), None, 1, self.options).load()
+        return self._trial(part)
 
     def submit(self, job: Job) -> None:
         """Append a job to the queue, and delete the oldest finished jobs."""

@@ -37,8 +37,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
+from restore_cli.inference.pipeline import split_names
 from restore_cli.models.registry import MODELS
-from restore_cli.serving.fitting import AskFirstError, fitted
+from restore_cli.serving.fitting import AskFirstError, Wishes, fitted
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
@@ -175,7 +176,6 @@ class _Site:
         text = self.template.render(
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
-            chosen=default_model(),
             formats=sorted(FORMATS),
             megabytes=self.limits.upload // 1_000_000,
         )
@@ -221,23 +221,25 @@ class _Site:
                 raise UsageError("there is no file 'picture' in the form")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
             shrink, sure = (bool(fields.pop(key, "")) for key in ("shrink", "sure"))
+            automatic = not fields.get("model") and not fields.get("scale")
+            wishes = Wishes(automatic=automatic, shrink=shrink, sure=sure)
             settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
             try:
                 with job.source.open("wb") as file:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
-                return await run_in_threadpool(self._fitted, job, shrink, sure)
+                return await run_in_threadpool(self._fitted, job, wishes)
             except BaseException as error:  # e.g. the disk is full, or the visitor disconnected
                 self.queue.discard(job)
                 if isinstance(error, OSError):
                     raise RestoreError(f"cannot store the picture: {error.strerror}") from error
                 raise
 
-    def _fitted(self, job: Job, shrink: bool, sure: bool) -> tuple[Job, tuple[str, ...]]:
+    def _fitted(self, job: Job, wishes: Wishes) -> tuple[Job, tuple[str, ...]]:
         with self.fitting:
             queue = self.queue
-            return fitted(job, queue.max_pixels, queue.options, shrink=shrink, sure=sure)
+            return fitted(job, queue.max_pixels, queue.options, wishes, queue.restore_part)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
@@ -288,8 +290,11 @@ def _settings(fields: dict[str, str]) -> JobSettings:
     if form is not None and form not in FORMATS:
         raise UsageError(f"unknown format '{form}'", hint=f"known: {', '.join(sorted(FORMATS))}")
     factor = int(scale) if scale and not keep else None
+    model = fields.get("model") or default_model(factor)
+    if len(split_names(model)) > 1:
+        raise UsageError(f"'{model}' names several models", hint="choose one")
     return JobSettings(
-        model=fields.get("model") or default_model(factor),
+        model=model,
         scale=factor,
         format=form,
         self_ensemble=bool(fields.get("self_ensemble")),

@@ -398,9 +398,7 @@ class _Monitor:
         try:
             self.log = MetricsLog(job.run / "metrics.jsonl", trainer.step)
         except OSError as error:
-            raise SaveError(
-                f"cannot write to '{job.run}': {error}", hint=remedy(error)
-            ) from error
+            raise SaveError(f"cannot write to '{job.run}': {error}", hint=remedy(error)) from error
         self.board = (
             TensorBoard(job.run / "tensorboard", job.tensorboard, trainer.step)
             if job.tensorboard

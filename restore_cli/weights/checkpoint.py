@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a file once, so that header, tensors and digest belong to the same bytes.
 
     Raises:
-        WeightsError: not a valid safetensors file, restore's header is broken, or values are not finite.
+        WeightsError: not a valid safetensors file, a broken header, or values that are not finite.
     """
     try:
         content = path.read_bytes()

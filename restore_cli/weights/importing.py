@@ -20,7 +20,6 @@ from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import Header, refuse_infinite, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
-from restore_cli.wording import listed
 
 _SHOWN = 5  # keys of one kind that an error lists
 

@@ -232,6 +232,15 @@ def test_a_large_photo_without_detail_keeps_its_size_by_the_first_button(visit):
     assert download.value.suggested_filename == "photo_deblurred.jpg"
 
 
+def test_the_server_chooses_model_and_size(visit):
+    page = visit(390)
+    page.select_option("#model", label="chosen for the picture")
+    choose(page, picture(64, 48))
+    assert "256x192" in restored(page)
+    assert "maxim-mscam: 64x48" in page.inner_text("#notes")
+    assert overflow(page) == [0, []]
+
+
 def test_a_picture_that_keeps_its_size_is_called_deblurred(visit):
     page = visit()
     page.select_option("#model", "attentive-deblur")

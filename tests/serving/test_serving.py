@@ -302,6 +302,43 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
         assert made.size == (120, 100)
 
 
+@pytest.mark.parametrize(
+    ("task", "model", "size"),
+    [
+        ("x4", "maxim-mscam", (96, 80)),
+        ("x1", "maxim", (24, 20)),
+        ("half", "maxim+bicubic", (24, 20)),
+        ("keep", "maxim-mscam", (24, 20)),
+    ],
+)
+def test_without_a_model_the_server_chooses(client, queue, monkeypatch, task, model, size):
+    tried = []
+
+    def choose(paths, *, max_pixels, restore):
+        tried.append(restore(torch.rand(1, 3, 64, 64)).shape)
+        return Choice(task, "so it is seen")
+
+    monkeypatch.setattr("restore_cli.serving.fitting.choose_for", choose)
+    monkeypatch.setattr("restore_cli.serving.fitting.LONG", 0.001)
+
+    def sent(**fields):
+        files = {"picture": ("photo.png", picture())}
+        return client("POST", "/jobs", files=files, data={"model": "", "scale": ""} | fields).json()
+
+    asked = sent()
+    assert "so it is seen" in asked["error"]
+    assert asked["choices"][0]["fields"] == {"sure": "1"}
+    begun = sent(**asked["choices"][0]["fields"])
+    assert begun["notes"] == [f"{model}: so it is seen"]
+    job = wait_for(queue, begun["key"])
+    assert (job.error, job.settings.model) == ("", model)
+    with Image.open(job.target) as made:
+        assert made.size == size
+    assert tried == [(1, 3, 64, 64)] * 2
+    sent(model="gfn", sure="1")
+    assert len(tried) == 2
+
+
 def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     checkpoint, options = default_checkpoint("maxim"), RestorerOptions(torch.device("cpu"))
     seconds = {}
@@ -549,7 +586,8 @@ def test_keys_that_nobody_has(client):
 def test_page_lists_what_can_run_and_fetches_nothing(client):
     answer = client("GET", "/")
     text = answer.text
-    assert 'value="maxim-mscam" selected' in text
+    assert '<select id="model"><option value="">' in text
+    assert 'value="maxim-mscam"' in text
     assert not re.search(r"https?://", text)
     nonce = re.search(r"script-src 'nonce-([^']+)'", answer.headers["content-security-policy"])[1]
     assert text.count(f'nonce="{nonce}"') == 2
