@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -69,12 +70,13 @@ def plan_tiles(
 def plan_axis(
     length: int, tile: int, overlap: int, multiple: int, step: int | None = None
 ) -> list[Span]:
-    """Equal spans that cover an axis, each overlapping only its neighbours.
+    """Spans that cover an axis, each overlapping only its neighbours.
 
     Of the numbers of spans that `tile` permits, the one with the least work, their total length, is
-    taken, and of equal ones the smallest. Spans are as short as their number permits. Rounding
-    to the multiple matters where it is large: 4000 px, in spans of at most 512 that are multiples
-    of 64 and overlap by 32, are ten of 448 px and not nine of 512.
+    taken, and of equal ones the smallest. Spans are as short as their number permits. Where
+    rounding to the multiple matters, since they may start anywhere, some are shorter than others by
+    one multiple: 4000 px, in spans of at most 512 that are multiples of 64 and overlap by 32,
+    are four of 512 and five of 448 px. No span is shorter than three overlaps for that.
 
     Args:
         length: length of the axis, a multiple of `step`; of `multiple` if one span is enough.
@@ -98,14 +100,21 @@ def plan_axis(
             hint=f"use --tile {max(3 * overlap, multiple)} or more, or a smaller --overlap",
         )
 
-    def side_of(count: int) -> int:
-        return -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
+    def lengths_of(count: int) -> list[int]:
+        units = -(-(length + (count - 1) * overlap) // multiple)
+        short, longer = divmod(units, count)
+        if step == multiple or short * multiple < 3 * overlap:
+            return [-(-units // count) * multiple] * count
+        return [(short + 1) * multiple] * longer + [short * multiple] * (count - longer)
 
     fewest = -(-(length - overlap) // (tile - overlap))
-    count = min(range(fewest, 2 * fewest), key=lambda count: count * side_of(count))
-    side = side_of(count)
-    starts = [n * (length - side) // (count - 1) // step * step for n in range(count)]
-    return [Span(start, start + side) for start in starts]
+    lengths = min(map(lengths_of, range(fewest, 2 * fewest)), key=sum)
+    # Where each would start if it overlapped the one before by no more than it has to.
+    firsts = [first - n * overlap for n, first in enumerate(accumulate(lengths[:-1], initial=0))]
+    excess = firsts[-1] + lengths[-1] - length
+    gaps = len(lengths) - 1
+    starts = [first - n * excess // gaps // step * step for n, first in enumerate(firsts)]
+    return [Span(start, start + side) for start, side in zip(starts, lengths, strict=True)]
 
 
 def restore_blocks(

@@ -39,10 +39,38 @@ def test_a_plan_covers_an_axis_and_overlaps_neighbours_only(length, tile, overla
         assert before.stop <= after.start
 
 
-def test_a_plan_has_the_number_of_spans_with_the_least_work():
-    spans = plan_axis(4000, 512, 32, 64, step=1)
-    assert [span.length for span in spans] == [448] * 10  # nine of 512 px are more
-    assert len(plan_axis(240, 128, 32, 64, step=1)) == 3  # four of 128 px are more
+def test_a_plan_is_the_least_work():
+    def lengths(*given, step):
+        return [span.length for span in plan_axis(*given, step=step)]
+
+    assert lengths(4000, 512, 32, 64, step=1) == [512] * 4 + [448] * 5
+    assert lengths(4000, 256, 32, 32, step=32) == [256] * 18  # equal, and so is their work
+    assert lengths(240, 128, 32, 64, step=1) == [128] * 3  # 64 px would be too short
+
+
+@given(st.integers(1, 5000), st.integers(2, 10), st.integers(0, 12))
+@settings(max_examples=300, deadline=None)
+def test_a_plan_of_windows_covers_an_axis_with_lengths_of_almost_the_same(length, units, overlap):
+    multiple, tile = 16, 16 * units
+    try:
+        spans = plan_axis(length, tile, overlap, multiple, step=1)
+    except UsageError:
+        assert tile < 3 * overlap
+        return
+    if len(spans) == 1:
+        assert spans == [Span(0, length)]
+        return
+    assert (spans[0].start, spans[-1].stop) == (0, length)
+    lengths = [span.length for span in spans]
+    assert all(side % multiple == 0 for side in lengths)
+    assert max(lengths) - min(lengths) <= multiple
+    assert max(lengths) <= tile
+    equal = -(-(length + (len(spans) - 1) * overlap) // (len(spans) * multiple)) * multiple
+    assert sum(lengths) <= equal * len(spans)
+    for before, after in pairwise(spans):
+        assert before.stop - after.start >= overlap
+    for before, after in zip(spans, spans[2:], strict=False):
+        assert before.stop <= after.start
 
 
 def test_too_small_tiles_are_refused_with_the_size_that_works():
