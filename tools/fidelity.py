@@ -19,7 +19,7 @@ from restore_cli.image import FORMATS, Encoding, encode
 from restore_cli.image.containers import jpeg_segment, png_chunk
 from restore_cli.image.exif import build_exif
 from restore_cli.image.inventory import take
-from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
+from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, Packet
 
@@ -101,7 +101,7 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     "IPTC": ("IPTC", lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(_RECORDS, [])))),
     "Photoshop paths": (
         "Photoshop",
-        lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(None, [(2000, b"path")]))),
+        lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(None, [Resource(2000, b"path")]))),
     ),
     "PNG text": ("text", lambda: _png((b"tEXt", b"Author\0somebody"))),
     "PNG text after the pixels": ("text", lambda: _png((b"tEXt", b"Author\0somebody"), late=True)),

@@ -116,8 +116,10 @@ def is_srgb(profile: bytes, bands: int) -> bool:
 def profile_state(profile: bytes) -> str:
     """Return the directions of a profile: "both", "in" (only to sRGB, e.g. scanners) or "broken".
 
-    libvips silently replaces a broken profile by another one.
+    libvips silently replaces a broken profile by another one. LittleCMS accepts truncated ones.
     """
+    if int.from_bytes(profile[:4], "big") > len(profile) + 3:  # 3 for forgotten padding
+        return "broken"
     try:
         ImageCms.ImageCmsProfile(io.BytesIO(profile))
     except (OSError, ImageCms.PyCMSError):

@@ -141,6 +141,21 @@ def gif_extension(data: bytes, name: bytes) -> bytes | None:
     return bytes(content) or None
 
 
+def is_several_jpeg(data: bytes) -> bool:
+    """Whether a JPEG lists further pictures of the file (MPF, CIPA DC-007)."""
+    return any(marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data))
+
+
+def stores_profile(data: bytes, key: str) -> bool:
+    """Whether a JPEG or a PNG stores a colour profile, or parts of one."""
+    if key == "jpeg":
+        return any(
+            marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")
+            for marker, body in jpeg_segments(data)
+        )
+    return key == "png" and any(kind == b"iCCP" for kind, _ in png_chunks(data))
+
+
 def jpeg_segment(marker: int, body: bytes) -> bytes:
     """Return a segment as it is stored in a file; the body has at most 65,533 bytes."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
@@ -162,7 +177,7 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def ends_early(data: bytes, key: str) -> bool:
-    """Whether a JPEG lacks its end, or another compressed picture ends in zeros.
+    """Whether a JPEG or PNG lacks its end, or another compressed picture ends in zeros.
 
     So do interrupted copies, and their decoders may take the zeros for a picture. Pictures that are
     not compressed are not looked at, since zeros can be black there.
@@ -174,6 +189,8 @@ def ends_early(data: bytes, key: str) -> bool:
     if key == "jpeg":
         end = jpeg_end(data)
         return data[end - 2 : end] != b"\xff\xd9"
+    if key == "png":
+        return all(kind != b"IEND" for kind, _, _ in _png_places(data))
     stored = {
         "webp": lambda: [body for kind, body in riff_chunks(data) if kind in (b"VP8 ", b"VP8L")],
         "gif": lambda: [data[: gif_end(data)]],

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import ExifTags
 
 from restore_cli.image.containers import TYPE_SIZES, Directory, first_directory, tiff_directories
+from restore_cli.image.geometry import Change
 
 # Bytes of the units that are reversed if the byte order changes; rationals have two units.
 _UNITS = TYPE_SIZES | {5: 4, 10: 4}
@@ -16,6 +17,8 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 _ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
 _DENSITIES = (282, 283)  # pixels per unit, horizontally and vertically
 _SIDES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # width, height; of TIFF and of EXIF
+_INTEROP_SIDES = {4097: 0, 4098: 1}  # the same of an Interoperability directory
+_PLACES = (37396, 41492)  # SubjectArea and SubjectLocation, in pixels
 # Owner's name and serial numbers, of EXIF 2.3, of DNG and of Adobe's converter.
 _PRIVATE = frozenset({MAKER_NOTE, GPS_IFD, 42032, 42033, 42037, 50735, 50781, 65000, 65001, 65002})
 GEO_TAGS = {
@@ -38,6 +41,7 @@ _STORAGE = frozenset(
         *(333, 334, 336, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 512, 513, 514, 515),
         *(517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, EXIF_IFD),
         *(GPS_IFD, INTEROP_IFD, 40962, 40963),
+        37724,  # layers of Photoshop, which would be opened instead of the restored picture
         *GEO_TAGS,
     }
 )
@@ -45,7 +49,7 @@ _STORAGE = frozenset(
 Tags = dict[int, Any]  # (type, bytes of the values), or the Tags of a subdirectory
 
 
-def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | None:
+def edit_exif(exif: bytes, *, level: str, change: Change) -> bytes | None:
     """Update an EXIF block for a restored picture; None if it is broken.
 
     Values keep their offsets, so that maker notes, which point into the block, stay valid.
@@ -53,8 +57,7 @@ def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | No
     Args:
         exif: block, beginning with the byte order.
         level: "all", "standard" or "private"; see `writing.Encoding`.
-        width: width of the restored picture.
-        height: height of the restored picture.
+        change: how the picture was turned and resized.
     """
     directories = tiff_directories(exif)
     if not directories or exif[2:4] not in (b"*\0", b"\0*"):
@@ -72,17 +75,36 @@ def edit_exif(exif: bytes, *, level: str, width: int, height: int) -> bytes | No
         x, y = (first.tags[tag].entry + 2 for tag in _DENSITIES)
         block[x : x + 10], block[y : y + 10] = block[y : y + 10], block[x : x + 10]
     for directory in kept:
-        for tag, side in _SIDES.items():
+        for tag, side in (_INTEROP_SIDES if directory.below == INTEROP_IFD else _SIDES).items():
             if tag in directory.tags and directory not in previews:
-                _set(block, directory, tag, 4, (width, height)[side])
+                _set(block, directory, tag, 4, change.after[side])
         if _ORIENTATION in directory.tags:
             _set(block, directory, _ORIENTATION, 3, 1)
-        _remove(block, directory, removed)
+        _remove(block, directory, removed | _move(block, directory, change))
     if level != "all":
         (count,) = struct.unpack_from(f"{order}H", block, first.offset)
         place = first.offset + 2 + 12 * count
         block[place : place + 4] = bytes(len(block[place : place + 4]))
     return bytes(block)
+
+
+def _move(block: bytearray, directory: Directory, change: Change) -> frozenset[int]:
+    """Move places to where they are in the restored picture; return those that do not fit."""
+    unfit = set()
+    for tag in directory.tags.keys() & _PLACES:
+        found, values = directory.tags[tag], directory.integers(tag)
+        if change.before is None or found.kind != 3 or not 2 <= len(values) <= 4:
+            continue
+        moved = list(change.point(*values[:2]))
+        if len(values) == 3:  # a circle
+            moved += [round(sum(change.extent(values[2], values[2])) / 2)]
+        elif len(values) == 4:
+            moved += change.extent(*values[2:])
+        if all(0 <= value <= 0xFFFF for value in moved):
+            struct.pack_into(f"{directory.order}{len(moved)}H", block, found.start, *moved)
+        else:
+            unfit.add(tag)
+    return frozenset(unfit)
 
 
 def _set(block: bytearray, directory: Directory, tag: int, kind: int, value: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from restore_cli.image.containers import (
     boxes,
     gif_end,
+    is_several_jpeg,
     jpeg_end,
     jpeg_segments,
     png_chunks,
@@ -19,7 +20,7 @@ from restore_cli.image.containers import (
     tiff_directories,
 )
 from restore_cli.image.exif import GEO_TAGS, is_private_tag, tag_names
-from restore_cli.image.iptc import iptc_datasets
+from restore_cli.image.iptc import PHOTOSHOP, iptc_datasets
 from restore_cli.image.parts import Parts, read_parts
 from restore_cli.image.provenance import NAMESPACE
 from restore_cli.image.xmp import (
@@ -30,7 +31,7 @@ from restore_cli.image.xmp import (
     is_private_property,
     is_promise,
 )
-from restore_cli.wording import listed
+from restore_cli.wording import counted, listed
 
 Item = tuple[str, str]  # kind and name
 # Chunks of PNG that are pixels, or that other entries describe.
@@ -50,6 +51,15 @@ _ENDS: dict[str, Callable[[bytes], int]] = {
 }
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"
 _MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
+# Segments that other entries describe, or that concern the stored pixels only, by marker.
+_SEGMENTS: dict[int, tuple[bytes, ...]] = {
+    0xE0: (b"JFIF", b"JFXX"),
+    0xE1: (b"Exif\0", XMP_HEAD, XMP_MORE),
+    0xE2: (b"ICC_PROFILE\0", b"MPF\0", _GAIN_MAP),
+    0xED: (PHOTOSHOP,),
+    0xEE: (b"Adobe",),
+}
+_MOST_BEHIND = 64  # pictures behind a JPEG that are counted
 _USUAL = 72  # dots per inch, which viewers assume by default
 _SHOWN = 6  # most names of one kind that a note lists
 
@@ -89,7 +99,7 @@ def _described(parts: Parts) -> Iterable[Item]:
     for name, value in iptc_datasets(parts.iptc or b"").items():
         if name not in ("1:000", "1:090", "2:000"):
             yield "IPTC", f"{name} ({len(value)} bytes)"
-    yield from (("Photoshop", f"resource {number}") for number, _ in parts.photoshop)
+    yield from (("Photoshop", f"resource {number}") for number, *_ in parts.photoshop)
     yield from (("text", key) for key, _, _ in parts.text)
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
@@ -128,16 +138,22 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
             yield "preview", ""
         elif marker == 0xE2 and body.startswith(_GAIN_MAP):
             yield "beside it", "a gain map"
-        elif 0xE3 <= marker <= 0xEC or marker == 0xEF:
+        elif 0xE0 <= marker <= 0xEF and not body.startswith(_SEGMENTS.get(marker, ())):
             yield "segments", f"APP{marker - 0xE0} {name if name.isprintable() else ''}".strip()
-        elif marker == 0xE1 and not body.startswith((b"Exif\0", XMP_HEAD, XMP_MORE)):
-            yield "segments", f"APP1 {name if name.isprintable() else ''}".strip()
     rest = data[jpeg_end(data) :].strip(b"\0")
-    if b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]:
+    video = b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]
+    gain_map = any(word in rest for word in (b"hdrgm", b"HDRGainMap", _GAIN_MAP))
+    if video:
         yield "beside it", "a video"
-    if b"hdrgm" in rest or b"HDRGainMap" in rest:
+    if gain_map:
         yield "beside it", "a gain map"
-    elif rest and not rest.startswith(b"\xff\xd8") and b"ftyp" not in rest[:64]:
+    pictures = 0
+    while rest.startswith(b"\xff\xd8") and pictures < _MOST_BEHIND:
+        pictures += 1
+        rest = rest[jpeg_end(rest) :].strip(b"\0")
+    if pictures and not gain_map and not is_several_jpeg(data):
+        yield "beside it", counted(pictures, "picture")
+    if rest and not video and not gain_map:
         yield "beside it", f"{len(rest)} bytes after its end"
 
 

@@ -4,43 +4,54 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 PHOTOSHOP = b"Photoshop 3.0\0"
 RECORDS = 0x0404  # the resource that holds IPTC's plain records
 # Resolution, previews, ICC, EXIF, XMP and digests: stored elsewhere, or no longer valid.
 _TOLD_ELSEWHERE = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424, 0x0425})
 _SEGMENT = 65_000
-Resource = tuple[int, bytes]
+_OURS = b"8BIM"
+_SIGNATURES = (_OURS, b"MeSa", b"AgHg", b"PHUT", b"DCSR")  # of Adobe's programs
+
+
+class Resource(NamedTuple):
+    """One of Photoshop's image resources."""
+
+    number: int
+    content: bytes
+    signature: bytes = _OURS
 
 
 def resources(block: bytes) -> Iterator[Resource]:
-    """Yield Photoshop's image resources as (number, content), without truncated ones."""
+    """Yield Photoshop's image resources, without truncated ones."""
     place = 0
-    while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
+    while (signature := block[place : place + 4]) in _SIGNATURES and place + 12 <= len(block):
         (number,) = struct.unpack_from(">H", block, place + 4)
         named = place + 6 + (block[place + 6] + 2) // 2 * 2
         size = int.from_bytes(block[named : named + 4], "big")
         content = block[named + 4 : named + 4 + size]
         if len(content) < size:
             return
-        yield number, content
+        yield Resource(number, content, signature)
         place = named + 4 + size + size % 2
 
 
 def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
     """Return the IPTC records, and the other resources that are valid for a restored picture."""
     found = list(resources(block))
-    records = next((content for number, content in found if number == RECORDS), None)
-    others = [one for one in found if one[0] != RECORDS and one[0] not in _TOLD_ELSEWHERE]
-    return records, tuple(others)
+    own = [one for one in found if one.signature == _OURS]
+    records = next((one.content for one in own if one.number == RECORDS), None)
+    elsewhere = [one for one in own if one.number == RECORDS or one.number in _TOLD_ELSEWHERE]
+    return records, tuple(one for one in found if one not in elsewhere)
 
 
 def join_photoshop(records: bytes | None, others: Iterable[Resource]) -> bytes:
     """The inverse of `split_photoshop`; empty if there is nothing to write."""
-    held = ([(RECORDS, records)] if records else []) + list(others)
+    held = ([Resource(RECORDS, records)] if records else []) + list(others)
     return b"".join(
-        b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + bytes(len(content) % 2)
-        for number, content in held
+        signature + struct.pack(">HHI", number, 0, len(content)) + content + bytes(len(content) % 2)
+        for number, content, signature in held
     )
 
 

@@ -28,6 +28,7 @@ from restore_cli.image.exif import (
     scaled_geo,
     tags_of,
 )
+from restore_cli.image.geometry import Change
 from restore_cli.image.inventory import take
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
 from restore_cli.image.parts import read_parts
@@ -47,6 +48,7 @@ _KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
 _USUAL = (72.0, 72.0)  # dots per inch, written by default since viewers assume it
 _MOST_DPI = 1e6
 _EXIF_ROOM = 65_527  # most bytes of EXIF in a segment of a JPEG
+_COMMENT_ROOM = 65_533  # most bytes of a comment in a segment of a JPEG
 _LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
 
 
@@ -78,6 +80,7 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         comment=parts.comment,
         geo=tuple(parts.geo.items()) if orientation == 1 else (),  # they refer to rows and columns
         size=(header.height, header.width),
+        orientation=orientation,
         inventory=take(data, key, parts),
     )
 
@@ -111,14 +114,16 @@ def made_true(
             inventory=metadata.inventory,
         )
         return kept, None
+    before = metadata.size and metadata.size[::-1]
+    change = Change(before, metadata.orientation, (width, height))
     block = metadata.exif
     if block is not None:
-        block = edit_exif(block, level=level, width=width, height=height)
+        block = edit_exif(block, level=level, change=change)
     if block is None and metadata.dpi and key in ("webp", "avif"):
         block = resolution_block(*metadata.dpi)  # these formats store it only in EXIF
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
     if packet is not None:
-        packet = edited_packet(packet, level=level, width=width, height=height)
+        packet = edited_packet(packet, level=level, change=change)
     if packet is not None or facts:
         packet = add_to_packet(packet or Packet.empty(), facts)
     private = level == "private"
@@ -220,8 +225,9 @@ def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
         parts += [(0xE1, body) for body in packet_segments(packet, first)]
     joined = join_photoshop(metadata.iptc, metadata.photoshop)
     parts += [(0xED, body) for body in photoshop_segments(joined)]
-    if metadata.comment is not None:
-        parts.append((0xFE, metadata.comment[:65_533]))
+    comment = metadata.comment or b""
+    starts = range(0, len(comment), _COMMENT_ROOM)
+    parts += [(0xFE, comment[start : start + _COMMENT_ROOM]) for start in starts]
     inks = any(0xC0 <= marker <= 0xC2 and body[5] == 4 for marker, body in jpeg_segments(data))
     rest = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2
     if not inks:  # JFIF knows grey and YCbCr only

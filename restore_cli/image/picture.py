@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from restore_cli.image.formats import FORMATS, HDR
+from restore_cli.image.iptc import Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The metadata of a file. The orientation is applied on reading and not kept.
+    """The metadata of a file. The orientation is applied on reading, and written as 1.
 
     Attributes:
         exif: EXIF block of the file, beginning with the byte order.
         xmp: XMP packet of the file.
         iptc: plain IPTC records of the file.
-        photoshop: numbers and contents of Photoshop's other resources.
+        photoshop: Photoshop's other resources.
         icc_profile: colour profile of the pixels that will be written.
         dpi: horizontal and vertical resolution in pixels per inch; None if it is not stated.
         aspect: horizontal and vertical density without a unit, if pixels are not square.
@@ -27,14 +28,15 @@ class Metadata:
         text: keys, values and languages of PNG's text; see `containers.png_text`.
         comment: comment of JPEG or GIF.
         geo: tags of GeoTIFF: number, and type and values.
-        size: height and width in the file, to which `geo` refers; None if unknown.
+        size: height and width in the file, to which metadata refers; None if unknown.
+        orientation: EXIF orientation in the file, which was applied.
         inventory: everything that the file contains besides pixels; see `inventory.take`.
     """
 
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
-    photoshop: tuple[tuple[int, bytes], ...] = ()
+    photoshop: tuple[Resource, ...] = ()
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     aspect: tuple[float, float] | None = None
@@ -44,6 +46,7 @@ class Metadata:
     comment: bytes | None = None
     geo: tuple[tuple[int, tuple[int, bytes]], ...] = ()
     size: tuple[int, int] | None = None
+    orientation: int = 1
     inventory: frozenset[tuple[str, str]] = frozenset()
 
 

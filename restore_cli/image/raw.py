@@ -23,7 +23,7 @@ _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
 _REDUCED = 1
 _COMPRESSION, _YCBCR, _JPEG = 259, 6, 7
-_TRANSFER, _PROFILE = 301, 34675
+_TRANSFER, _PROFILE, _SUB_IFDS, _LAYERS = 301, 34675, 330, 37724
 
 
 def camera_of_raw(data: bytes) -> str | None:
@@ -91,6 +91,9 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
     """
     copies, first = reduced_copies(data), first_directory(data)
     notes = (f"left out: {counted(copies, 'reduced copy', 'reduced copies')} of it",) * bool(copies)
+    inside = sum(one.below == _SUB_IFDS and _WIDTH in one.tags for one in tiff_directories(data))
+    notes += (f"left out: {counted(inside, 'picture')} below the first one",) * bool(inside)
+    notes += ("left out: the layers of Photoshop",) * (_LAYERS in first.tags)
     if alpha and first.tags and not first.integer(_EXTRA):  # 0 is an unspecified channel
         notes += ("its extra channel is not declared as transparency, but was treated as such",)
     if _TRANSFER in first.tags and _PROFILE not in first.tags:  # which takes precedence

@@ -21,10 +21,11 @@ from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profi
 from restore_cli.image.containers import (
     ends_early,
     is_animated_png,
-    jpeg_segments,
+    is_several_jpeg,
     png_chunk,
     png_text,
     read_heif,
+    stores_profile,
 )
 from restore_cli.image.content import read_bytes
 from restore_cli.image.exif import orientation_of
@@ -50,6 +51,7 @@ Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
 _HEAD = 32  # bytes by which a format is recognised
+_BROKEN_PROFILE = "its colour profile is broken and was left out"
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
@@ -124,9 +126,7 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str = "w
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
         raise _UnreadableError(name, error) from error
-    several = header.format == "jpeg" and any(
-        marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data)
-    )
+    several = header.format == "jpeg" and is_several_jpeg(data)
     if header.format in ("avif", "heic"):
         several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
     if several:
@@ -212,6 +212,8 @@ def open_header(
         metadata = replace(metadata, icc_profile=said.profile)
     alpha = bool(image.hasalpha())
     notes = (said.note,) * bool(said.note) + tiff_notes(data, alpha=alpha)
+    if not with_profile and stores_profile(data, key):  # the decoder has dropped it
+        notes += (_BROKEN_PROFILE,)
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
 
@@ -416,7 +418,7 @@ def _colours(
     """Return values as sRGB, or None to use them unconverted; metadata to write; kind; notes."""
     profile, notes = metadata.icc_profile, []
     if profile is not None and profile_state(profile) == "broken":
-        notes.append("its colour profile is broken and was left out")
+        notes.append(_BROKEN_PROFILE)
         profile, metadata = None, replace(metadata, icc_profile=None)
     if metadata.hdr is not None:
         return None, metadata, "rgb", notes

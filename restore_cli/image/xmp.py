@@ -7,8 +7,12 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
+
+from restore_cli.image.geometry import Change
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XMP_KEYWORD = "XML:com.adobe.xmp"  # keyword of the text chunk in a PNG
@@ -24,6 +28,13 @@ _PROMISES = (
     "http://ns.apple.com/pixeldatainfo/1.0/",
     "http://ns.google.com/photos/1.0/",
     "http://ns.google.com/photos/dd/1.0/",
+)
+_PANORAMA = "http://ns.google.com/photos/1.0/panorama/"  # of the picture itself
+_SCALED = re.compile(r"(Width|Left)(Pixels)?$|(Height|Top)(Pixels)?$")  # pixels in a panorama
+_REGIONS = "{http://www.metadataworkinggroup.com/schemas/regions/}"
+_SIDE, _AREA = (
+    "{http://ns.adobe.com/xap/1.0/sType/Dimensions#}",
+    "{http://ns.adobe.com/xmp/sType/Area#}",
 )
 _PRIVATE = re.compile(r"gps|latitude|longitude|altitude|serialnumber|ownername", re.IGNORECASE)
 _WIDE = (
@@ -167,7 +178,8 @@ _register("xmpNote", _NOTE)
 
 def is_promise(name: str) -> bool:
     """Whether a property describes other content of the file, such as a video or a gain map."""
-    return name.removeprefix("{").startswith(_PROMISES) or name == _EXTENDED
+    uri = name.removeprefix("{")
+    return (uri.startswith(_PROMISES) and not uri.startswith(_PANORAMA)) or name == _EXTENDED
 
 
 def is_private_property(name: str) -> bool:
@@ -184,21 +196,28 @@ def _is_removable(name: str) -> bool:
     return is_promise(name) or is_private_property(name) or is_preview_property(name)
 
 
-def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Packet:
+def edited_packet(packet: Packet, *, level: str, change: Change) -> Packet:
     """Update a packet for a restored picture.
 
     Args:
         packet: packet to change.
         level: "all", "standard" or "private"; see `writing.Encoding`.
-        width: pixels.
-        height: pixels.
+        change: how the picture was turned and resized.
     """
+    # A panorama that is stored turned is not one that can be told.
+    told = change.before is not None and change.orientation == 1
 
     def unwanted(name: str) -> bool:
         stale = is_promise(name) or (is_preview_property(name) and level != "all")
+        stale = stale or (name.startswith(f"{{{_PANORAMA}") and not told)
         return stale or (level == "private" and is_private_property(name))
 
     packet.remove(unwanted)
+    width, height = change.after
+    if change.before is not None:
+        _scale_panorama(packet, width / change.before[0], height / change.before[1])
+    for regions in list(packet.root.iter(f"{_REGIONS}Regions")):
+        _move_regions(regions, change)
     sizes = {"ImageWidth": width, "ImageLength": height}
     packet.set(f"{{{_TIFF}}}Orientation", "1")
     for key, value in sizes.items():
@@ -206,6 +225,60 @@ def edited_packet(packet: Packet, *, level: str, width: int, height: int) -> Pac
     packet.set(f"{{{_EXIF}}}PixelXDimension", str(width))
     packet.set(f"{{{_EXIF}}}PixelYDimension", str(height))
     return packet
+
+
+def _scale_panorama(packet: Packet, across: float, down: float) -> None:
+    """Multiply the pixels that GPano states."""
+    for name in [one for one in packet.names() if one.startswith(f"{{{_PANORAMA}")]:
+        found = _SCALED.search(name)
+        with suppress(ValueError):
+            if found:
+                factor = across if found[1] else down
+                packet.set(name, str(round(float(packet.value(name)) * factor)))
+
+
+def _move_regions(regions: ElementTree.Element, change: Change) -> None:
+    """Move the regions of faces (MWG 2.0, 5.9), fractions of the stored picture, and their size.
+
+    Some programs state them for the upright picture; then the stated sides have its shape, and the
+    regions stay where they are.
+    """
+    size = next(regions.iter(f"{_REGIONS}AppliedToDimensions"), None)
+    stated = size is not None and _numbers(size, f"{_SIDE}w", f"{_SIDE}h")
+    width, height = stated or change.before or change.after
+    stored = change.before or change.after
+    upright = change.turned and (width > height) != (stored[0] > stored[1])
+    for area in regions.iter(f"{_REGIONS}Area") if not upright else ():
+        if place := _numbers(area, f"{_AREA}x", f"{_AREA}y"):
+            _put(area, f"{_AREA}x", f"{_AREA}y", change.fractions(*place))
+        if change.turned and (sides := _numbers(area, f"{_AREA}w", f"{_AREA}h")):
+            _put(area, f"{_AREA}w", f"{_AREA}h", sides[::-1])
+    if size is not None and stated:
+        _put(size, f"{_SIDE}w", f"{_SIDE}h", change.after)
+
+
+def _numbers(element: ElementTree.Element, *names: str) -> tuple[float, float] | None:
+    """Return the values of two fields of a structure; None if they are not numbers."""
+    for one in element.iter():
+        texts = [one.get(name) or one.findtext(name) or "" for name in names]
+        with suppress(ValueError):
+            x, y = map(float, texts)
+            if isfinite(x + y):
+                return x, y
+    return None
+
+
+def _put(
+    element: ElementTree.Element, first: str, second: str, values: tuple[float, float]
+) -> None:
+    """Change the values of two fields of a structure."""
+    for name, value in zip((first, second), values, strict=True):
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        for one in element.iter():
+            if name in one.attrib:
+                one.set(name, text)
+            elif one.tag == name:
+                one.text = text
 
 
 def packet_segments(packet: Packet, first: Packet) -> list[bytes]:

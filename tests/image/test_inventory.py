@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from files import jpeg, values
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from tiffs import grey, long, short, text, tiff
 
 from restore_cli.errors import PictureError
@@ -22,8 +22,9 @@ from restore_cli.image.containers import (
     tiff_directories,
 )
 from restore_cli.image.exif import edit_exif, geo_tags
+from restore_cli.image.geometry import Change
 from restore_cli.image.inventory import lost, take
-from restore_cli.image.iptc import PHOTOSHOP, join_photoshop
+from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
 from restore_cli.image.parts import read_parts
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, Packet
@@ -177,7 +178,8 @@ def test_a_preview_that_shares_values_with_the_picture():
     following = first.offset + 2 + 12 * len(first.tags)
     exif = bytearray(shared + struct.pack("<H", 3) + tags + bytes(4))
     exif[following : following + 4] = struct.pack("<I", len(shared))
-    kept = first_directory(edit_exif(bytes(exif), level="standard", width=1, height=1))
+    change = Change(None, 1, (1, 1))
+    kept = first_directory(edit_exif(bytes(exif), level="standard", change=change))
     assert (kept.value(271), kept.number(282)) == (b"ACME CAMERA\0", 300)
 
 
@@ -235,6 +237,69 @@ def test_an_animation_of_one_frame_is_a_picture():
 def test_all_comments_are_kept():
     made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
     assert (read_parts(made, "jpeg").comment, notes) == (b"first\nsecond", ())
+    made, notes = written(with_segments((0xFE, b"a" * 40_000), (0xFE, b"b" * 40_000)), "jpeg")
+    kept = read_parts(made, "jpeg").comment.replace(b"\n", b"")
+    assert (kept, notes) == (b"a" * 40_000 + b"b" * 40_000, ())
+
+
+@pytest.mark.parametrize(
+    ("marker", "body", "said"),
+    [
+        (0xE0, b"CIFF\0more", "APP0 CIFF"),
+        (0xE2, b"FPXR\0more", "APP2 FPXR"),
+        (0xED, b"Adobe_CM\0more", "APP13 Adobe_CM"),
+        (0xEE, b"Other\0more", "APP14 Other"),
+    ],
+)
+def test_segments_of_other_kinds_are_announced(marker, body, said):
+    _, notes = written(with_segments((marker, body)), "jpeg")
+    assert notes == (f"left out: segments {said}",)
+
+
+def test_pictures_behind_a_jpeg_are_announced():
+    one = with_segments()
+    assert ("beside it", "1 picture") in take(one + one, "jpeg")
+    assert ("beside it", "2 pictures") in take(one + bytes(9) + one + one, "jpeg")
+    more = take(one + one + b"SECRET" * 5, "jpeg")
+    assert {("beside it", "1 picture"), ("beside it", "30 bytes after its end")} <= more
+    gain = with_segments((0xE2, b"urn:iso:std:iso:ts:21496:-1\0"))
+    assert {what for kind, what in take(one + gain, "jpeg") if kind == "beside it"} == {
+        "a gain map"
+    }
+    hostile = take(one + b"\xff\xd8\xff\xd9" * 100_000, "jpeg")  # in no time
+    assert ("beside it", "64 pictures") in hostile
+
+
+def test_a_profile_that_the_decoder_dropped_is_announced():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    half = len(profile) // 2
+    pieces = [b"ICC_PROFILE\0\1\2" + profile[:half], b"ICC_PROFILE\0\2\2" + profile[half:]]
+    broken = "its colour profile is broken and was left out"
+    for missing in (0, 1):
+        data = with_segments(*[(0xE2, one) for n, one in enumerate(pieces) if n != missing])
+        assert broken in decode(data, "in").notes
+    assert broken not in decode(with_segments(*[(0xE2, one) for one in pieces]), "in").notes
+    for body in (zlib.compress(b"garbage" * 50), zlib.compress(profile)[:100]):
+        assert broken in decode(png_with((b"iCCP", b"x\0\0" + body)), "in").notes
+    whole = png_with((b"iCCP", b"x\0\0" + zlib.compress(profile)))
+    assert broken not in decode(whole, "in").notes
+
+
+def test_a_png_without_its_end_is_called_damaged():
+    data = png_with()
+    assert decode(data, "in").notes == ()
+    assert any("it has no end" in note for note in decode(data[:-12], "in").notes)
+
+
+def test_what_a_tiff_has_below_its_picture_is_announced():
+    layers = (7, b"Adobe Photoshop Document Data Block\0LAYERS")
+    data = tiff([grey(8, 6, t37724=layers)], pixels=bytes(48))
+    assert decode(data, "in").notes == ("left out: the layers of Photoshop",)
+    for key in FORMATS:
+        assert b"LAYERS" not in written(data, key)[0]
+    inside = {256: short(4), 257: short(3)}
+    data = tiff([grey(8, 6, t330=[inside])], pixels=bytes(48))
+    assert decode(data, "in").notes == ("left out: 1 picture below the first one",)
 
 
 # IPTC ------------------------------------------------------------------------------------------
@@ -250,12 +315,23 @@ def swapped(records):
     return np.frombuffer(records, "<u4").astype(">u4").tobytes()
 
 
+@pytest.mark.parametrize("signature", [b"MeSa", b"AgHg", b"PHUT", b"DCSR"])
+def test_iptc_behind_a_resource_of_another_program(signature):
+    other = Resource(7000, b"abcd", signature)
+    data = with_segments(
+        (0xED, PHOTOSHOP + join_photoshop(None, [other]) + photoshop()[len(PHOTOSHOP) :])
+    )
+    made, notes = written(data, "jpeg")
+    parts = read_parts(made, "jpeg")
+    assert (parts.iptc, parts.photoshop, notes) == (RECORDS, (other,), ())
+
+
 @pytest.mark.parametrize("key", FORMATS)
 @pytest.mark.parametrize("source", ["jpeg", "tiff", "tiff, swapped", "tiff of Photoshop", "png"])
 def test_iptc_between_all(key, source):
-    path = (2000, b"a clipping path")
+    path = Resource(2000, b"a clipping path")
     data = {
-        "jpeg": with_segments((0xED, photoshop(path, (0x040C, b"preview")))),
+        "jpeg": with_segments((0xED, photoshop(path, Resource(0x040C, b"preview")))),
         "tiff": tiff([grey(8, 6, t33723=(7, RECORDS))], pixels=bytes(48)),
         "tiff, swapped": tiff(
             [grey(8, 6, ">", t33723=(4, swapped(RECORDS)))], order=">", pixels=bytes(48)

@@ -1,0 +1,47 @@
+"""Places in a picture that is turned upright and resized, for metadata that refers to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How the stored picture became the restored one.
+
+    Attributes:
+        before: stored width and height; None if unknown.
+        orientation: EXIF orientation that was applied; 1 for none.
+        after: width and height of the restored picture.
+    """
+
+    before: tuple[int, int] | None
+    orientation: int
+    after: tuple[int, int]
+
+    @property
+    def turned(self) -> bool:
+        """Whether rows became columns."""
+        return self.orientation >= 5
+
+    def fractions(self, x: float, y: float) -> tuple[float, float]:
+        """Return a place in the restored picture for one in the stored picture, both in [0, 1]."""
+        if self.turned:
+            x, y = y, x
+        # By the sides of the upright picture at which row 0 and column 0 are stored.
+        right, bottom = self.orientation in (2, 3, 6, 7), self.orientation in (3, 4, 7, 8)
+        return (1 - x if right else x), (1 - y if bottom else y)
+
+    def point(self, x: float, y: float) -> tuple[int, int]:
+        """Return a pixel of the restored picture for one of the stored picture."""
+        width, height = self.before or self.after
+        across, down = self.fractions(x / width, y / height)
+        return round(across * self.after[0]), round(down * self.after[1])
+
+    def extent(self, width: float, height: float) -> tuple[int, int]:
+        """Return width and height in the restored picture of a part of the stored picture."""
+        stored = self.before or self.after
+        across, down = width / stored[0], height / stored[1]
+        if self.turned:
+            across, down = down, across
+        return round(across * self.after[0]), round(down * self.after[1])
