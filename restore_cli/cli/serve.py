@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import signal
 import webbrowser
 from socket import gethostname
@@ -77,6 +79,11 @@ def serve(
             f"the page needs the package '{error.name}', which is not installed",
             hint="pip install 'restore-cli[serve]'",
         ) from error
+    for name in allow_host or ():
+        if re.search(r"[:/\s]", name):
+            raise UsageError(
+                f"--allow-host '{name}' is not a host name", hint="leave out http:// and the port"
+            )
     from restore_cli.serving.listening import addresses, listen
 
     socket = listen(host, port)
@@ -113,7 +120,11 @@ def serve(
         timeout_graceful_shutdown=2,
         limit_concurrency=64,
         http=TimedConnection,
+        ws="none",
     )
+    # What strangers send, and visitors who are cut off at the end, are no news for the terminal.
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         # Uvicorn handles SIGTERM; an exception inside its loop would print a traceback.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
@@ -122,6 +133,10 @@ def serve(
     finally:
         queue.close()
     raise typer.Exit
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info) or record.levelno >= logging.CRITICAL
 
 
 def _tell_of_refused(name: str) -> None:

@@ -195,8 +195,8 @@ def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
     """Text goes into iTXt (PNG 11.3.3.4), which is UTF-8, and is where readers look for XMP."""
     head = 8 + 25  # signature, IHDR
     said = dict(metadata.colour)
-    if metadata.hdr is not None:  # PNG is RGB of full range
-        said[b"cICP"] = bytes([*metadata.hdr[:2], 0, 1])
+    if metadata.hdr is not None:  # other formats are decoded to RGB of full range
+        said.setdefault(b"cICP", bytes([*metadata.hdr[:2], 0, 1]))
     chunks = [png_chunk(kind, body) for kind, body in said.items()]
     if metadata.exif is not None:
         chunks.append(png_chunk(b"eXIf", metadata.exif))

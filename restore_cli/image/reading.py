@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,12 +43,14 @@ from restore_cli.image.raw import (
     tiff_notes,
 )
 from restore_cli.image.signalled import read_signalled
+from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.image.xmp import XMP_KEYWORD
 from restore_cli.rounding import as_float, rounded
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
+T = TypeVar("T")
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
 _HEAD = 32  # bytes by which a format is recognised
@@ -85,22 +88,35 @@ def decode(
     Raises:
         PictureError: see `read_image`.
     """
+    picture, notes = in_spite_of_faults(data, partial(_decode, data, name, max_pixels, icc))
+    return replace(picture, notes=(*notes, *picture.notes))
+
+
+def in_spite_of_faults(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
+    """Read a picture, and return it with a note if it is damaged.
+
+    libjpeg goes on after most faults: what it shows is better than nothing, if it is said.
+
+    Args:
+        data: content of the file.
+        read: reads it; its argument is that of `open_header`.
+
+    Raises:
+        PictureError: see `read_image`.
+    """
     key = recognise(data[:_HEAD]) or ""
     try:
-        picture = _decode(data, name, max_pixels, icc)
+        picture = read("warning")
         fault = "it has no end" if ends_early(data, key) else ""
-    except _UnreadableError as error:
+    except UnreadableError as error:
         if key != "jpeg":
             raise
-        # libjpeg goes on after most faults: what it shows is better than nothing, if it is said.
-        picture, fault = _decode(data, name, max_pixels, icc, fail_on="error"), error.reason
-    if not fault:
-        return picture
+        picture, fault = read("error"), error.reason
     note = f"it is damaged, so parts of the picture can be wrong ({fault})"
-    return replace(picture, notes=(note, *picture.notes))
+    return picture, (note,) * bool(fault)
 
 
-class _UnreadableError(PictureError):
+class UnreadableError(PictureError):
     """The decoder gave up.
 
     Attributes:
@@ -112,9 +128,9 @@ class _UnreadableError(PictureError):
         super().__init__(f"cannot read '{name}': {self.reason}")
 
 
-def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str = "warning") -> Picture:
+def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> Picture:
     header = open_header(data, name, max_pixels=max_pixels, fail_on=fail_on)
-    image, notes = header.image, header.notes
+    image = header.image
     if header.metadata.hdr is not None and icc == "strip":
         raise PictureError(
             f"'{name}' has high dynamic range, which --icc strip cannot convert to sRGB",
@@ -125,13 +141,8 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str = "w
             image = image.copy_memory()
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
-        raise _UnreadableError(name, error) from error
-    several = header.format == "jpeg" and is_several_jpeg(data)
-    if header.format in ("avif", "heic"):
-        several = _field(header.image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
-    if several:
-        notes = (*notes, "only the main picture in the file was used")
-    return replace(picture, notes=(*notes, *picture.notes))
+        raise UnreadableError(name, error) from error
+    return replace(picture, notes=(*header.notes, *picture.notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +209,7 @@ def open_header(
             image = image.copy()
             image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
-        raise _UnreadableError(name, error) from error
+        raise UnreadableError(name, error) from error
     orientation = _field(image, "orientation", 1)
     width, height = image.width, image.height
     if orientation >= 5:
@@ -214,6 +225,10 @@ def open_header(
     notes = (said.note,) * bool(said.note) + tiff_notes(data, alpha=alpha)
     if not with_profile and stores_profile(data, key):  # the decoder has dropped it
         notes += (_BROKEN_PROFILE,)
+    several = key == "jpeg" and is_several_jpeg(data)
+    if key in ("avif", "heic"):
+        several = _field(image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
+    notes += ("only the main picture in the file was used",) * several
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
 
@@ -466,28 +481,6 @@ def _kind(image: Any, name: str) -> str:
 def _planes(values: NDArray[Any]) -> Tensor:
     """(H, W, C) integers -> (1, C, H, W)."""
     return torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None]
-
-
-def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Give fully transparent pixels the colour of the nearest visible one.
-
-    The colour under alpha 0 is arbitrary, often black, and would bleed into edges.
-
-    Args:
-        pixels: (1, C, H, W).
-        alpha: (1, 1, H, W), 0 for transparent pixels.
-    """
-    hidden = (alpha[0, 0] == 0).numpy()
-    if not hidden.any() or hidden.all():
-        return pixels
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    rows, columns = np.nonzero(~hidden)
-    nearest = np.zeros(labels.max() + 1, np.int64)
-    nearest[labels[rows, columns]] = np.arange(len(rows))
-    source = nearest[labels]
-    return pixels[:, :, rows[source], columns[source]]
 
 
 def _field(image: Any, name: str, default: int) -> int:

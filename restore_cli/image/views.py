@@ -8,6 +8,7 @@ picture in memory: AVIF, HEIC, BMP, and interlaced PNG.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from torch import Tensor
 from restore_cli.errors import PictureError
 from restore_cli.image.content import read_bytes
 from restore_cli.image.picture import Picture
-from restore_cli.image.reading import Header, decoded, open_header
+from restore_cli.image.reading import (
+    Header,
+    UnreadableError,
+    decoded,
+    in_spite_of_faults,
+    open_header,
+)
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
 from restore_cli.rounding import as_float
 
@@ -31,11 +38,13 @@ class View:
         picture: the shrunken picture or the part.
         height: height of the whole picture, upright.
         width: width of the whole picture, upright.
+        notes: notes on what was left out, and on damage.
     """
 
     picture: Picture
     height: int
     width: int
+    notes: tuple[str, ...] = ()
 
     @property
     def on_white(self) -> Tensor:
@@ -57,11 +66,16 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
         PictureError: see `image.read_image`; the number of pixels is not limited.
     """
     data = read_bytes(path)
-    header = open_header(data, str(path), max_pixels=_ANY)
+    made, notes = in_spite_of_faults(data, partial(_shrunk, data, str(path), height, width))
+    return replace(made, notes=(*notes, *made.notes))
+
+
+def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> View:
+    header = open_header(data, name, max_pixels=_ANY, fail_on=fail_on)
     height, width = min(height, header.height), min(width, header.width)
     rows, columns = (width, height) if header.orientation >= 5 else (height, width)
     try:
-        image = _coarse(data, header, rows, columns)
+        image = _coarse(data, header, rows, columns, fail_on)
         if (image.width, image.height) != (columns, rows):
             kind = image.format
             image = image.premultiply() if header.alpha else image
@@ -69,7 +83,7 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
             image = image.unpremultiply().cast(kind) if header.alpha else image
         return _view(image, header)
     except VipsError as error:
-        raise PictureError(f"cannot read '{path}': {first_line(error)}") from error
+        raise UnreadableError(name, error) from error
 
 
 def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
@@ -98,7 +112,7 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
         raise PictureError(f"cannot read '{path}': {first_line(error)}") from error
 
 
-def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
+def _coarse(data: bytes, header: Header, rows: int, columns: int, fail_on: str) -> Any:
     """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
     longest = max(header.height, header.width)
     factor = next((f for f in (8, 4, 2) if longest >= 2 * f * max(rows, columns)), 1)
@@ -107,7 +121,7 @@ def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
     if factor == 1 or options is None:
         return header.image
     load = getattr(VipsImage, f"{header.format}load_buffer")
-    image = load(data, access="sequential", fail_on="error", **options).copy()
+    image = load(data, access="sequential", fail_on=fail_on, **options).copy()
     image.set_type(INTEGER, "orientation", header.orientation)
     return image
 
@@ -115,4 +129,4 @@ def _coarse(data: bytes, header: Header, rows: int, columns: int) -> Any:
 def _view(image: Any, header: Header) -> View:
     picture = decoded(image.copy_memory().autorot(), header)
     picture = replace(picture, pixels=as_float(picture.pixels))
-    return View(picture, header.height, header.width)
+    return View(picture, header.height, header.width, (*header.notes, *picture.notes))

@@ -16,7 +16,7 @@ class TimedConnection(H11Protocol):
 
     Uvicorn limits only the time between two requests, and each byte restarts it: idle visitors,
     or those that send a header byte by byte, would use up the connections of the server. The time
-    for a request's body is limited by `Guard`.
+    for the body of a request that is not answered yet is limited by `Guard`.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -46,5 +46,8 @@ class TimedConnection(H11Protocol):
 
     def _close_if_waiting(self) -> None:
         state: Any = self.conn.their_state
-        if state is h11.IDLE and not self.transport.is_closing():
+        cycle: Any = self.cycle
+        # An answered request may have a body that never ends.
+        answered = cycle is not None and cycle.response_complete
+        if (state is h11.IDLE or answered) and not self.transport.is_closing():
             self.transport.close()

@@ -110,10 +110,8 @@ def fitted(
         return job, notes
     height, width = _shrunk(size, most, scale)
     if wishes.shrink:
-        return _replaced(job, height, width), (
-            *notes,
-            f"it was shrunk to {width}x{height} first",
-        )
+        job, lost = _replaced(job, height, width)
+        return job, (*notes, f"it was shrunk to {width}x{height} first", *lost)
     would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
     would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
     message = f"The result of '{job.source.name}' would {', and '.join(would)}"
@@ -178,15 +176,15 @@ def _shrunk(size: Size, most: int, scale: int) -> Size:
     return max(1, math.floor(size[0] * factor)), max(1, math.floor(size[1] * factor))
 
 
-def _replaced(job: Job, height: int, width: int) -> Job:
-    """Return the job with a shrunken picture, as PNG; the format of the result is kept."""
-    try:
-        picture = read_shrunk(job.source, height, width).picture
-    except PictureError as error:  # visitors must not see paths of this machine
-        said = str(error).replace(str(job.source), job.source.name)
-        raise PictureError(said, hint=error.hint) from error
-    job.source.unlink()
+def _replaced(job: Job, height: int, width: int) -> tuple[Job, tuple[str, ...]]:
+    """Return the job with a shrunken picture, as PNG, and notes; the result's format is kept."""
     source = job.source.with_suffix(".png")
-    write_image(source, picture, Encoding("png", metadata="all"))
-    settings = replace(job.settings, format=job.settings.format or picture.own_format)
-    return replace(job, source=source, settings=settings)
+    try:
+        view = read_shrunk(job.source, height, width)
+        job.source.unlink()
+        notes = write_image(source, view.picture, Encoding("png", metadata="all"))
+    except PictureError as error:  # visitors must not see paths of this machine
+        said = str(error).replace(f"{job.source.parent}/", "")
+        raise PictureError(said, hint=error.hint) from error
+    settings = replace(job.settings, format=job.settings.format or view.picture.own_format)
+    return replace(job, source=source, settings=settings), (*view.notes, *notes)

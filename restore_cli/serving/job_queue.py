@@ -156,7 +156,7 @@ class JobQueue:
         with self._lock:
             if self._places >= self.most_waiting:
                 raise BusyError(
-                    f"{self.most_waiting} pictures are waiting already",
+                    f"{self.most_waiting} pictures are waiting or being sent already",
                     hint="try again in a minute",
                 )
             self._places += 1

@@ -21,9 +21,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of names like a..b
+        reason = getattr(error, "strerror", None) or "it is no host name"
         raise UsageError(
-            f"--host '{host}' is not an address: {error.strerror}",
+            f"--host '{host}' is not an address: {reason}",
             hint="use e.g. 127.0.0.1 or 0.0.0.0",
         ) from error
     try:

@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
@@ -57,6 +58,7 @@ class Limits:
         hosts: allowed names in the Host header.
         numbers: whether any IP address is allowed as well.
         seconds: time that a request may take to arrive.
+        pause: longest time in which nothing of it arrives.
         on_refused: called once with every refused name.
     """
 
@@ -64,6 +66,7 @@ class Limits:
     hosts: tuple[str, ...] = LOOPBACK
     numbers: bool = False
     seconds: float = 600.0
+    pause: float = 30.0
     on_refused: Callable[[str], None] = lambda name: None
 
 
@@ -91,11 +94,16 @@ class Guard:
         if not self._is_ours(headers.get("host", "")):
             await self._refusal(headers)(scope, receive, send)
             return
-        taken = 0
+        taken, more, begun = 0, True, False
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, more
+            try:
+                async with asyncio.timeout(self.limits.pause if more else None):
+                    message = await receive()
+            except TimeoutError as error:
+                raise TooSlowError(f"nothing arrived for {self.limits.pause:.0f} s") from error
+            more = message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self.limits.upload:
                 raise TooLargeError(
@@ -104,7 +112,16 @@ class Guard:
                 )
             return message
 
-        await self.app(scope, counted, send)
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except asyncio.CancelledError:  # the server ends
+            if not begun:
+                await _refused("the server was stopped", 503)(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -153,6 +170,7 @@ def make_app(queue: JobQueue, limits: Limits) -> Starlette:
         middleware=[Middleware(Guard, limits=limits)],
         exception_handlers={
             RestoreError: _failed,
+            HTTPException: _refused_by_starlette,
             ClientDisconnect: lambda _, error: _refused("the picture did not arrive", 400),
             UnicodeError: lambda _, error: _refused("the form cannot be decoded", 400),
         },
@@ -220,7 +238,7 @@ class _Site:
             if not isinstance(upload, UploadFile):
                 raise UsageError("there is no file 'picture' in the form")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
-            shrink, sure = (bool(fields.pop(key, "")) for key in ("shrink", "sure"))
+            shrink, sure = (_is_on(fields.pop(key, "")) for key in ("shrink", "sure"))
             automatic = not fields.get("model") and not fields.get("scale")
             wishes = Wishes(automatic=automatic, shrink=shrink, sure=sure)
             settings = _settings(fields)
@@ -297,9 +315,13 @@ def _settings(fields: dict[str, str]) -> JobSettings:
         model=model,
         scale=factor,
         format=form,
-        self_ensemble=bool(fields.get("self_ensemble")),
+        self_ensemble=_is_on(fields.get("self_ensemble", "")),
         keep=keep,
     )
+
+
+def _is_on(value: str) -> bool:
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
@@ -323,3 +345,9 @@ def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
 
 def _refused(message: str, status: int) -> Response:
     return JSONResponse({"error": message}, status)
+
+
+def _refused_by_starlette(_: Request, error: Exception) -> Response:
+    """Return the answer to a form, an address or a method that Starlette does not accept."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)

@@ -10,6 +10,7 @@ _REMEDIES = (
     (r"pip install [^()]*", "save it as JPEG or PNG first"),
 )
 _UNUSABLE = re.compile(r" \([^()]*(?:--\w|`)[^()]*\)|; [^;()]*(?:--\w|`)[^;()]*")
+_NAME = re.compile(r"'[^']*'")  # of files, which may look like options
 _OPTION = re.compile(r"--(?=\w)")
 
 
@@ -20,7 +21,17 @@ def for_visitors(text: str) -> str:
     "'a.png' is 9x9, the limit is 8 (make it smaller first)"
     >>> for_visitors("it is large (use --tile 64 or more); `restore models` has faster ones")
     'it is large'
+    >>> for_visitors("cannot read 'Anna (1--2).jpg': broken")
+    "cannot read 'Anna (1--2).jpg': broken"
     """
+    names: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        names.append(found[0])
+        return f"\0{len(names) - 1}\0"
+
+    text = _NAME.sub(hide, text)
     for pattern, remedy in _REMEDIES:
         text = re.sub(pattern, remedy, text)
-    return _OPTION.sub("", _UNUSABLE.sub("", text))
+    text = _OPTION.sub("", _UNUSABLE.sub("", text))
+    return re.sub("\0(\\d+)\0", lambda found: names[int(found[1])], text)

@@ -231,9 +231,9 @@ def test_chunks_that_say_nothing_are_said(broken):
     assert picture.metadata.icc_profile is None
 
 
-@pytest.mark.parametrize("transfer", [16, 18])
-def test_high_dynamic_range_goes_through_or_not_at_all(transfer):
-    said = (b"cICP", bytes([9, transfer, 0, 1]))
+@pytest.mark.parametrize(("transfer", "full"), [(16, 1), (18, 1), (16, 0)])
+def test_high_dynamic_range_goes_through_or_not_at_all(transfer, full):
+    said = (b"cICP", bytes([9, transfer, 0, full]))
     picture = decode(png(said), "a.png")
     made, _ = encode(picture, Encoding("png"), "b.png")
     assert said in list(png_chunks(made))

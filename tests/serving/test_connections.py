@@ -22,7 +22,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
 async def count_bytes(scope, receive, send):
     if scope["type"] != "http":
         return
-    size, more = 0, True
+    size, more = 0, scope["path"] != "/early"
     while more:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
@@ -87,6 +87,14 @@ def test_a_connection_in_use_is_not_closed(connect):
     used.sendall(HEAD + b"body")  # and again, through the same connection
     assert answer(used).endswith(b"4")
     assert used.recv(1) == b""
+
+
+def test_a_body_that_never_ends_does_not_keep_an_answered_connection_open(connect):
+    early = connect()
+    early.sendall(HEAD.replace(b"/ ", b"/early ", 1))
+    assert answer(early).endswith(b"0")
+    early.sendall(b"b")
+    assert early.recv(1) == b""
 
 
 def test_a_head_that_drips_is_cut_off(connect):

@@ -27,7 +27,8 @@ pytest.importorskip("multipart")
 import httpx
 
 from restore_cli.cli.app import app as command
-from restore_cli.errors import PictureError
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.image.containers import jpeg_segment
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.choice import Choice
 from restore_cli.jobs.estimate import listed_seconds
@@ -35,7 +36,7 @@ from restore_cli.serving import job_queue as queues
 from restore_cli.serving.fitting import _choices
 from restore_cli.serving.job_queue import BusyError, JobQueue, JobSettings
 from restore_cli.serving.listening import addresses, listen
-from restore_cli.serving.web import Limits, make_app
+from restore_cli.serving.web import Guard, Limits, make_app
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_checkpoint
 from restore_cli.wording import duration
@@ -581,6 +582,87 @@ def test_keys_that_nobody_has(client):
     assert client("GET", "/jobs/x").status_code == 404
     assert client("GET", "/jobs/x/file").status_code == 404
     assert client("GET", "/jobs/..%2f..%2fetc/file").status_code == 404
+
+
+def exchanged(app, receive):
+    """Messages that an application sends for a POST whose body comes from `receive`."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=a")]
+    scope = {"type": "http", "method": "POST", "path": "/jobs", "headers": headers}
+    asyncio.run(app(scope | {"query_string": b"", "http_version": "1.1"}, receive, send))
+    return sent
+
+
+def test_an_upload_that_stalls_gives_its_place_back(queue):
+    pieces = [{"type": "http.request", "body": b"--a\r\n", "more_body": True}]
+
+    async def receive():
+        return pieces.pop() if pieces else await asyncio.sleep(60)
+
+    sent = exchanged(make_app(queue, Limits(upload=1000, pause=0.05)), receive)
+    assert (sent[0]["status"], b"nothing arrived" in sent[1]["body"]) == (408, True)
+    assert queue._places == 0
+
+
+def test_an_upload_that_the_end_of_the_server_cuts_off_is_answered():
+    async def cut_off(scope, receive, send):
+        raise asyncio.CancelledError
+
+    sent = exchanged(Guard(cut_off, Limits(upload=1000)), None)
+    assert (sent[0]["status"], b"was stopped" in sent[1]["body"]) == (503, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"content-type": "multipart/form-data"}, b""),
+        ({"content-type": "multipart/form-data; boundary=a"}, b"--a\r\nbroken"),
+        ({"content-type": "multipart/form-data; boundary=a"}, b"no boundary"),
+    ],
+)
+def test_every_error_is_json(client, headers, content):
+    answer = client("POST", "/jobs", headers=headers, content=content)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert client("PUT", "/jobs").json()["error"] == "Method Not Allowed"
+    assert client("PUT", "/jobs").headers["allow"]
+
+
+def test_what_is_switched_off_is_off(client, queue):
+    for value, on in {"1": True, "on": True, "0": False, "false": False}.items():
+        files = {"picture": ("a.png", picture())}
+        data = {"model": "gfn", "self_ensemble": value}
+        key = client("POST", "/jobs", files=files, data=data).json()["key"]
+        assert queue.find(key).settings.self_ensemble == on
+
+
+@pytest.mark.parametrize("name", ["192.168..1", "a" * 64 + ".local", "nowhere.invalid"])
+def test_hosts_that_are_no_addresses(name):
+    with pytest.raises(UsageError, match="is not an address"):
+        listen(name, 0)
+
+
+@pytest.mark.parametrize("name", ["photos.local:8000", "http://photos.local"])
+def test_host_names_that_would_never_match(name):
+    done = CliRunner().invoke(command, ["serve", "--port", "0", "--allow-host", name])
+    assert (done.exit_code, "leave out http://" in done.stderr) == (2, True)
+
+
+def test_what_shrinking_leaves_out_is_told(client, queue):
+    photo = picture(300, 300, "JPEG")
+    middle = len(photo) * 2 // 3
+    photo = photo[:middle] + b"\xff\xd3" + photo[middle:]  # a marker amid the pixels
+    photo = photo[:2] + jpeg_segment(0xFE, b"a comment") + photo[2:]
+    files = {"picture": ("photo.jpg", photo)}
+    begun = client("POST", "/jobs", files=files, data={"model": "gfn", "shrink": "1"}).json()
+    shrunk, damage, lost = begun["notes"]
+    assert "it was shrunk to" in shrunk
+    assert "it is damaged" in damage
+    assert lost == "left out: comment"
 
 
 def test_page_lists_what_can_run_and_fetches_nothing(client):
