@@ -368,6 +368,12 @@ class Heif:
         kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1")
         return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
 
+    @property
+    def orientation(self) -> int:
+        """The EXIF orientation that equals the primary picture's rotation; 0 if it is mirrored."""
+        angle = next(iter(self.of_primary(b"irot")), b"")[:1] or b"\0"  # quarters, anticlockwise
+        return 0 if self.of_primary(b"imir") else (1, 8, 3, 6)[angle[0] & 3]
+
     def of_primary(self, kind: bytes) -> list[bytes]:
         """Return the bodies of the primary picture's properties of a type."""
         return [body for name, body in self.properties.get(self.primary, []) if name == kind]

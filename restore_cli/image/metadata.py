@@ -16,6 +16,7 @@ from restore_cli.image.containers import (
     png_chunk,
     png_chunks,
     png_text,
+    read_heif,
     riff_chunks,
 )
 from restore_cli.image.exif import (
@@ -66,6 +67,10 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
     dpi, aspect = None if parts.aspect else _dpi(header), parts.aspect
     if orientation >= 5:  # the picture will be turned, and so will be its pixels
         dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
+    size = (header.height, header.width)
+    if key in ("avif", "heic"):  # the decoder has turned them
+        orientation = read_heif(data).orientation
+        size = size[::-1] if orientation >= 5 else size
     # Not by get_fields, which raises if a name is not UTF-8, e.g. of text in a damaged PNG.
     profile = header.get("icc-profile-data") if header.get_typeof("icc-profile-data") else None
     return Metadata(
@@ -78,8 +83,8 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         aspect=aspect,
         text=tuple(parts.text),
         comment=parts.comment,
-        geo=tuple(parts.geo.items()) if orientation == 1 else (),  # they refer to rows and columns
-        size=(header.height, header.width),
+        geo=tuple(parts.geo.items()) if orientation <= 1 else (),  # they refer to rows and columns
+        size=size if orientation else None,
         orientation=orientation,
         inventory=take(data, key, parts),
     )

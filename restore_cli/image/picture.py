@@ -29,7 +29,8 @@ class Metadata:
         comment: comment of JPEG or GIF.
         geo: tags of GeoTIFF: number, and type and values.
         size: height and width in the file, to which metadata refers; None if unknown.
-        orientation: EXIF orientation in the file, which was applied.
+        orientation: EXIF orientation that was applied, or the equal one that the decoder has
+            applied; 0 if unknown.
         inventory: everything that the file contains besides pixels; see `inventory.take`.
     """
 

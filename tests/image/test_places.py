@@ -13,7 +13,7 @@ from tiffs import long, short, tiff
 from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, tiff_directories
 from restore_cli.image.geometry import Change
-from restore_cli.image.parts import read_parts
+from restore_cli.image.parts import read_parts, with_heic
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, Packet
 
@@ -46,13 +46,23 @@ def test_places_are_those_that_a_viewer_shows(orientation):
     assert larger.point(11, 7) == (4 * columns.max(), 4 * rows.max())
 
 
+def saved(kind, **options):
+    buffer = io.BytesIO()
+    image = Image.linear_gradient("L").resize((WIDTH, HEIGHT)).convert("RGB")
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 def restored(*segments, scale=4):
     """A JPEG with these segments, decoded, enlarged and written, and its notes."""
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((WIDTH, HEIGHT)).convert("RGB").save(buffer, "JPEG")
-    data = buffer.getvalue()
-    data = data[:2] + b"".join(jpeg_segment(0xE1, one) for one in segments) + data[2:]
-    picture = decode(data, "photo.jpg")
+    data = saved("JPEG")
+    return enlarged(
+        data[:2] + b"".join(jpeg_segment(0xE1, one) for one in segments) + data[2:], scale
+    )
+
+
+def enlarged(data, scale=4):
+    picture = decode(data, "photo")
     large = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     made, notes = encode(picture.with_pixels(large, None), Encoding("jpeg"), "made.jpg")
     return read_parts(made, "jpeg"), (*picture.notes, *notes)
@@ -87,6 +97,23 @@ def test_the_subject_stays_where_it_is(orientation, area, expected):
     sides = (HEIGHT, WIDTH) if orientation >= 5 else (WIDTH, HEIGHT)
     assert (related.integer(4097), related.integer(4098)) == (4 * sides[0], 4 * sides[1])
     assert notes == ()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, (40, 80, 32, 16)),
+        (6, (4 * (HEIGHT - 20), 40, 16, 32)),
+        (8, (80, 4 * (WIDTH - 10), 16, 32)),
+    ],
+)
+def test_the_subject_of_a_picture_that_its_decoder_turns(kind, orientation, expected):
+    if kind == "HEIF" and with_heic() is None:
+        pytest.skip("pillow-heif is not installed")
+    parts, _ = enlarged(saved(kind, exif=exif(orientation, (10, 20, 8, 4))))
+    inner = next(one for one in tiff_directories(parts.exif) if one.below == 34665)
+    assert inner.integers(37396) == expected
 
 
 def test_a_subject_beyond_what_exif_can_hold_is_announced():
