@@ -23,7 +23,7 @@ from torch import Tensor
 
 from restore_cli.degradations.frames import read_frames
 from restore_cli.errors import PictureError, RestoreError
-from restore_cli.image import read_image
+from restore_cli.image import read_image, read_size
 from restore_cli.image.formats import VIDEO_SUFFIXES
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.stages import BICUBIC
@@ -170,6 +170,8 @@ def choose_for(
 ) -> Choice | None:
     """Choose the task for all inputs of a run by a majority; None if none can be read.
 
+    Pictures are shrunk first only if that suits every one that is examined, and none is small.
+
     A few pictures are examined, and of videos one frame each. Results of earlier runs are ignored
     unless there is nothing else, so that a folder gets the same choice before and after it was
     restored.
@@ -194,10 +196,20 @@ def choose_for(
     if not choices:
         return None
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]
+    if task in ("half", "keep") and (count < len(choices) or _has_small(paths)):
+        fits = (
+            f"shrinking first suits only {count} of {len(choices)} sampled inputs, or not all sizes"
+        )
+        return Choice("x1", f"{fits}: others would lose detail")
     reason = next(choice.reason for choice in choices if choice.task == task)
     if len(paths) > 1:
         reason = f"suits {count} of {len(choices)} sampled inputs; the first of these: {reason}"
     return Choice(task, reason)
+
+
+def _has_small(paths: Sequence[Path]) -> bool:
+    sizes = map(read_size, paths) if len(paths) > 1 else ()
+    return any(size is not None and size[0] * size[1] <= SMALL for size in sizes)
 
 
 def _is_video(path: Path) -> bool:

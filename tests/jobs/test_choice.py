@@ -14,6 +14,7 @@ from restore_cli.errors import PictureError
 from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
 from restore_cli.jobs.choice import (
     SMEARED,
+    Choice,
     Look,
     blur_extents,
     choose,
@@ -161,6 +162,23 @@ def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
     assert choose_for(sorted(tmp_path.iterdir()), **most).reason.startswith("suits 1 of 2 sampled")
     (tmp_path / "broken.avi").write_bytes(b"RIFF")
     assert choose_for([tmp_path / "broken.avi"], **most) is None
+
+
+@pytest.mark.parametrize(
+    ("sides", "task"),
+    [((900, 900, 900), "keep"), ((900, 900, 1000), "x1"), ((900,) * 9 + (100,), "x1")],
+)
+def test_pictures_are_shrunk_only_if_it_harms_none_of_them(tmp_path, monkeypatch, sides, task):
+    for n, side in enumerate(sides):
+        path = tmp_path / f"{n}.png"
+        write_image(path, Picture(torch.zeros(1, 3, side, side), None, False, "png"), Encoding())
+    tasks = {900: "keep", 1000: "x1", 100: "x4"}
+    monkeypatch.setattr(
+        "restore_cli.jobs.choice.choose", lambda seen: Choice(tasks[seen.height], "seen")
+    )
+    choice = choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
+    assert choice.task == task  # of the ten, the small one is not among the five that are examined
+    assert ("others would lose detail" in choice.reason) == (task == "x1")
 
 
 def test_only_what_has_no_detail_in_any_direction_is_shrunk_to_a_quarter():
