@@ -63,12 +63,11 @@ def _exif(tags: dict[int, tuple[int, bytes]], below: dict[int, tuple[int, bytes]
     return _jpeg((0xE1, b"Exif\0\0" + build_exif(tags | nested)))
 
 
-def _packet() -> bytes:
+def _packet(name: str, value: str) -> bytes:
     packet = Packet.empty()
     packet.rdf.append(
         packet.rdf.makeelement(
-            "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description",
-            {"{http://purl.org/dc/elements/1.1/}title": "t"},
+            "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description", {name: value}
         )
     )
     return packet.packet()
@@ -87,6 +86,7 @@ def _clear() -> bytes:
     return buffer.getvalue()
 
 
+_GPANO = "{http://ns.google.com/photos/1.0/panorama/}"
 _VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
 _RECORDS = b"\x1c\2\x78\0\5hello"
 CARRIERS: dict[str, tuple[str, Carrier]] = {
@@ -97,7 +97,14 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
         lambda: _png((b"eXIf", build_exif({60000: (7, bytes(70_000))}))),
     ),
     "maker notes": ("EXIF", lambda: _exif({}, {37500: (7, b"notes of a maker")})),
-    "XMP": ("XMP", lambda: _jpeg((0xE1, XMP_HEAD + _packet()))),
+    "XMP": (
+        "XMP",
+        lambda: _jpeg((0xE1, XMP_HEAD + _packet("{http://purl.org/dc/elements/1.1/}title", "t"))),
+    ),
+    "panoramas (GPano, scaled)": (
+        "XMP",
+        lambda: _jpeg((0xE1, XMP_HEAD + _packet(f"{_GPANO}FullPanoWidthPixels", "24"))),
+    ),
     "IPTC": ("IPTC", lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(_RECORDS, [])))),
     "Photoshop paths": (
         "Photoshop",
@@ -119,6 +126,7 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     "transparency": ("alpha", _clear),
     "video of a motion photo": ("beside it", lambda: _jpeg(behind=_VIDEO)),
     "gain map": ("beside it", lambda: _jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))),
+    "pictures behind a JPEG": ("beside it", lambda: _jpeg(behind=_jpeg())),
     "unknown chunks and segments": ("chunks", lambda: _png((b"vpAg", bytes(9)))),
 }
 
