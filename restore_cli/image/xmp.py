@@ -231,7 +231,7 @@ def _scale_panorama(packet: Packet, across: float, down: float) -> None:
     """Multiply the pixels that GPano states."""
     for name in [one for one in packet.names() if one.startswith(f"{{{_PANORAMA}")]:
         found = _SCALED.search(name)
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             if found:
                 factor = across if found[1] else down
                 packet.set(name, str(round(float(packet.value(name)) * factor)))

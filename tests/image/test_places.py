@@ -146,6 +146,10 @@ def test_a_panorama_stays_one():
     }
     assert {name: made.value(PANO + name) for name in expected} == expected
     assert notes == ()
+    for odd in ("inf", "1e308", "nan", "wide", "-7"):
+        parts, _ = restored(packet(says.replace('"128"', f'"{odd}"')))
+        kept = Packet.parse(parts.xmp).value(PANO + "FullPanoWidthPixels")
+        assert kept == ("-28" if odd == "-7" else odd)
     parts, notes = restored(exif(6, (10, 20)), packet(says))
     assert PANO.encode()[1:-1] not in parts.xmp
     assert any("ProjectionType" in note for note in notes)
