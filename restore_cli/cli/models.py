@@ -8,7 +8,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
+from restore_cli.cli._messages import reported, show
 
 EPILOG = """
 Examples:
@@ -128,7 +128,7 @@ def _facts(name: str) -> dict[str, Any]:
         "parameters": model.parameters,
         "macs_64x64": model.macs,
         "configs": list(model.configs),
-        "own_weights": [one.name for one in user.readable() if one.model == name],
+        "own_weights": [one.name for one in user.readable(show) if one.model == name],
         "published_files": [published.name for published in model.published],
         "checkpoints": [
             {

@@ -68,7 +68,7 @@ def list_weights(json: opt.JsonOpt = False) -> None:
     from restore_cli.weights.manifest import load_manifest
 
     checkpoints = load_manifest().checkpoints.values()
-    records = user.readable()
+    records = user.readable(show)
     if json:
         shipped = [c.model_dump(mode="json") | {"own": False} for c in checkpoints]
         out.data_json(shipped + [r.model_dump(mode="json") | {"own": True} for r in records])

@@ -190,7 +190,13 @@ def _agreed_config(
     listed = file.checkpoint.config if file.checkpoint else None
     configs: dict[str, Mapping[str, object] | None] = {"header": stored, "manifest": listed}
     for where, values in configs.items():
-        if values is not None and model.config_from(values) != config:
+        try:
+            same = values is None or model.config_from(values) == config
+        except WeightsError as error:
+            raise WeightsError(
+                f"'{file.name}': in the {where}, {error}", hint=error.hint
+            ) from error
+        if not same:
             raise WeightsError(
                 f"'{file.name}': the config in the {where}, {values}, does not match the shapes of "
                 f"the weights, {dataclasses.asdict(config)}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -85,12 +85,18 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.json") if _NAME.fullmatch(path.stem))
 
 
-def readable() -> list[UserWeights]:
-    """Return all records of own weights that can be read."""
+def readable(on_broken: Callable[[WeightsError], object]) -> list[UserWeights]:
+    """Return all records of own weights that can be read.
+
+    Args:
+        on_broken: called with the error of each record that cannot be read.
+    """
     records = []
     for name in names():
-        with suppress(WeightsError):
+        try:
             records += [one for one in (find(name),) if one is not None]
+        except WeightsError as error:
+            on_broken(error)
     return records
 
 

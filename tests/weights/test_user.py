@@ -144,7 +144,8 @@ def test_what_was_changed_or_broken_is_not_used(tiny_weights):
     path.with_name(f"{NAME}.json").write_text("{")
     with pytest.raises(WeightsError, match="is not a record of weights"):
         locate(NAME, None)
-    assert restore("weights", "list").exit_code == 0  # the others are listed
+    listed = restore("weights", "list")  # the others
+    assert (listed.exit_code, "is not a record of weights" in listed.stderr) == (0, True)
     assert remove(NAME) == len(whole) + 1
     with pytest.raises(UsageError, match="not found"):
         locate(NAME, None)

@@ -278,6 +278,11 @@ def test_files_that_are_not_safetensors(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
+def test_a_config_that_is_none_names_its_file(tiny_weights):
+    with pytest.raises(WeightsError, match=f"'{tiny_weights}': in the header, .*unknown fields"):
+        load_network(rewritten(tiny_weights, config={"colour": 1}))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_refused(tiny_weights, value):
     tensors = load_file(tiny_weights)
