@@ -40,7 +40,7 @@ Examples:
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
 Exit status: 0 all restored or skipped; 1 some failed, the rest are done;
-2 usage; 3 no input; 4 weights; 5 device or memory; 130 or 143 interrupted.
+2 usage; 3 no input; 4 weights; 5 device or memory; 130, 143, 129 interrupted.
 
 Every option has an environment variable, e.g. RESTORE_IMAGE_MODEL.
 """
@@ -359,7 +359,7 @@ def image(
             quality=quality,
             lossless=lossless,
             depth=opt.parse_bit_depth(bit_depth),
-            metadata="standard" if metadata == "safe" else metadata,  # its name in version 0.1
+            metadata="standard" if metadata == "safe" else metadata,  # its earlier name
         ),
     )
     run_by = Engine(engine, tuple(devices), address, workers, jobs)

@@ -131,7 +131,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Your own weights, or fetched ones by name or as hf://….", metavar="NAME"
+            help="Your own weights, or fetched ones by name or as hf://….", metavar="NAME..."
         ),
     ],
 ) -> None:
