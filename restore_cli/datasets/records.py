@@ -8,14 +8,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore_cli.degradations.recipe import DegradationRecipe, Parameters
+from restore_cli.degradations.recipe import WORDS, DegradationRecipe, Parameters
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image.folders import list_pictures
 from restore_cli.version import __version__
 from restore_cli.wording import first_line
-
-_WORDS = {"name", "description", "source"}  # fields of a recipe that do not affect pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Record:
             "picture": self.sha256 in ("", sha256),
             "seed": self.seed == seed,
             "place among the inputs": self.index == index,
-            "recipe": self.recipe.model_dump(exclude=_WORDS) == recipe.model_dump(exclude=_WORDS),
+            "recipe": self.recipe.model_dump(exclude=WORDS) == recipe.model_dump(exclude=WORDS),
             "motion": self.motion == motion,
         }
         return next((what for what, same in compared.items() if not same), "")

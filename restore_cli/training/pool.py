@@ -32,6 +32,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from restore_cli.degradations.recipe import WORDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import is_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
@@ -236,8 +237,11 @@ class Pool(Source):
         if path.is_file():
             try:
                 before = current_names(json.loads(path.read_text("utf-8")))
+                for part in before["data"]:
+                    for word in WORDS & part.get("degradation", {}).keys():
+                        del part["degradation"][word]  # records of earlier versions have them
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
                 raise UsageError(
                     f"'{path}' is not a valid pool record: {error}",
                     hint="choose another --pool folder, or delete this one",
@@ -270,7 +274,7 @@ class Pool(Source):
         for part in self.parts:
             facts = part.facts
             if isinstance(part, Photos):
-                facts["degradation"] = part.degradation.model_dump(mode="json")
+                facts["degradation"] = part.degradation.model_dump(mode="json", exclude=WORDS)
             parts.append(facts)
         frozen = self.frozen
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import time
 
@@ -198,15 +199,21 @@ def test_a_pool_of_something_else_is_refused(tmp_path, make, photos):
     milder = [part | {"degradation": "shake"} if n == 1 else part for n, part in enumerate(MIXTURE)]
     with pytest.raises(UsageError, match=r"\(data\)"):
         pool_of(make(recipe=mixed_recipe(mixture=milder)))
+    record = tmp_path / "pool/pool.json"  # with a description, as in earlier versions
+    values = json.loads(record.read_text())
+    values["data"][1]["degradation"]["description"] = "it was reworded since"
+    record.write_text(json.dumps(values))
+    pool_of(make())
     trainer = Trainer(mixed_recipe(), ProcessGroup(CPU), pooled=True)
     with torch.no_grad():
         next(iter(trainer.network.deblur.parameters())).add_(1)
     source = open_loader(make(), trainer).source
     with pytest.raises(UsageError, match=r"\(frozen part\)"):
         fill_pool(make().pool, trainer, source, lambda done, total: None)
-    (tmp_path / "pool/pool.json").write_text("[")
-    with pytest.raises(UsageError, match="is not a valid pool record"):
-        pool_of(make())
+    for broken in ("[", "[]", "{}", '{"data": [1]}'):
+        record.write_text(broken)
+        with pytest.raises(UsageError, match="is not a valid pool record"):
+            pool_of(make())
     with pytest.raises(UsageError, match="is neither empty nor a pool"):
         pool_of(make(pool=photos))
 
