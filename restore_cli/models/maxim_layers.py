@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, at_least_float32, plus_gated
+from restore_cli.models.layers import GlobalMean, plus_gated
 
 _GELU_SCALE = math.sqrt(2 / math.pi)
 
@@ -76,15 +76,37 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C')."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = _dtype_of(x)
+        if _fuses(x, dtype):
+            return self._fused(x.to(dtype), self.weight, self.bias)
+        made = super().forward(x)
+        return gelu(made) if self.activated else made
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., C) -> the halves of the output, (..., C' / 2) each.
+
+        Two products make two contiguous maps; layer norms and elementwise operations would copy, or
+        read slowly, the halves of one map.
+        """
+        dtype = _dtype_of(x)
         if not _fuses(x, dtype):
-            made = super().forward(x)
-            return gelu(made) if self.activated else made
+            first, second = self(x).chunk(2, -1)
+            return first, second
+        x = x.to(dtype)
+        parts = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
+        first, second = (self._fused(x, weight, bias) for weight, bias in parts)
+        return first, second
+
+    def _fused(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         inside = self.activated and _has_avx512()
         after, algorithm = ("gelu", "tanh") if inside else ("none", "")
-        given = (one.to(dtype) for one in (x, self.weight, self.bias))
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(*given, after, [], algorithm)
-        return gelu(fused) if self.activated and not inside else fused
+        given = (x, weight.to(x.dtype), bias.to(x.dtype))
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(*given, after, [], algorithm)
+        return gelu(made) if self.activated and not inside else made
+
+
+def _dtype_of(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def _fuses(x: Tensor, dtype: torch.dtype) -> bool:
@@ -152,7 +174,7 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = self.in_project(self.norm(x)).chunk(2, -1)
+        u, v = self.in_project.halves(self.norm(x))
         v = self.mixing(v, self.gate_norm)
         return x + self.out_project(torch.addcmul(u, u, v))
 
@@ -170,12 +192,12 @@ class MultiAxis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = self.in_project(self.norm(x)).chunk(2, -1)
+        u, v = self.in_project.halves(self.norm(x))
         return x + self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
 
 
 class ChannelAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(mean of x))))."""
+    """y * sigmoid(expand(relu(squeeze(mean of y)))), added to a map."""
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -183,10 +205,10 @@ class ChannelAttention(nn.Module):
         self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
         self.expand = nn.Conv2d(channels // reduction, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        squeezed = self.mean(x.permute(0, 3, 1, 2), self.squeeze)
-        return x * self.expand(F.relu(squeezed)).sigmoid().permute(0, 2, 3, 1)
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, H, W, C), twice -> the same."""
+        squeezed = self.mean(y.permute(0, 3, 1, 2), self.squeeze)
+        return plus_gated(x, y, self.expand(F.relu(squeezed)).permute(0, 2, 3, 1))
 
 
 class ConvAttention(nn.Module):
@@ -201,7 +223,7 @@ class ConvAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        return x + self.attention(self.conv2(F.leaky_relu(self.conv1(self.norm(x)), 0.2)))
+        return self.attention(x, self.conv2(F.leaky_relu_(self.conv1(self.norm(x)), 0.2)))
 
 
 class DenseAttention(nn.Module):
@@ -216,7 +238,7 @@ class DenseAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        return x + self.attention(self.dense2(self.dense1(self.norm(x))))
+        return self.attention(x, self.dense2(self.dense1(self.norm(x))))
 
 
 class MultiAxisGate(nn.Module):
@@ -232,7 +254,7 @@ class MultiAxisGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
-        u, v = self.in_project(self.norm(x)).chunk(2, -1)
+        u, v = self.in_project.halves(self.norm(x))
         return self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
 
 
@@ -273,12 +295,29 @@ def resized(x: Tensor, factor: float) -> Tensor:
     Returns:
         (B, factor * H, factor * W, C).
     """
-    shrink = factor < 1
-    planes = x.permute(0, 3, 1, 2)
-    # torch 2.13 has no antialiased resizing in bfloat16 on CPUs.
-    planes = at_least_float32(planes) if shrink else planes
-    made = F.interpolate(planes, scale_factor=factor, mode="bilinear", antialias=shrink)
-    return made.to(x.dtype).permute(0, 2, 3, 1)
+    if factor < 1:
+        return _shrunk(x, round(1 / factor))
+    planes = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear")
+    return planes.permute(0, 2, 3, 1)
+
+
+def _shrunk(x: Tensor, factor: int) -> Tensor:
+    """Antialiased bilinear resizing, (B, H, W, C) -> (B, H / factor, W / factor, C).
+
+    As a convolution: at (256, 256, 32) on one core of an AMD EPYC it takes 0.4 ms in bfloat16 and
+    1.4 ms in float32, and torch's resizing, which has no bfloat16, 8.5 and 14.8 ms.
+    """
+    rising = torch.arange(1, 2 * factor, 2, dtype=torch.float32, device=x.device)
+    taps = torch.cat([rising, rising.flip(0)]) / (2 * factor**2)
+    kernel = (taps[:, None] * taps).to(x.dtype).expand(x.shape[-1], 1, -1, -1)
+    made = F.conv2d(
+        x.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=x.shape[-1]
+    )
+    # Beyond the border there are no pixels: the weights of the others sum to one.
+    inside = 1 - sum(range(1, factor, 2)) / (2 * factor**2)
+    for edge in (made[:, :, 0], made[:, :, -1], made[..., 0], made[..., -1]):
+        edge.div_(inside)
+    return made.permute(0, 2, 3, 1)
 
 
 class SupervisedAttention(nn.Module):
