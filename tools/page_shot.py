@@ -3,7 +3,7 @@
 python tools/page_shot.py docs
 
 `page-390.jpg` and `page-1280.jpg` are `restore serve` with a picture restored, on a phone in dark
-and on a desk in light; `page-choices.jpg` is what it asks for a large photo without detail;
+and on a desk in light; `page-choices.jpg` is what it asks for a large photo if x4 is selected;
 `compare.jpg` is what `restore image --compare` wrote of another one.
 """
 
@@ -61,7 +61,7 @@ def draw_page(browser: Browser, target: Path) -> None:
 
 
 def draw_choices(browser: Browser, address: str, target: Path) -> None:
-    """What the page asks, on a phone in light, for a photo of 11 megapixels."""
+    """What the page asks, on a phone in light, for a photo of 11 megapixels at x4."""
     with Image.open(EXAMPLES / "shaken" / "motorcycle.png") as shaken:
         photo = shaken.convert("RGB").resize((4000, 2699), Image.Resampling.BICUBIC)
     content = io.BytesIO()
@@ -69,6 +69,7 @@ def draw_choices(browser: Browser, address: str, target: Path) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="light")
     page.set_default_timeout(PATIENCE)
     page.goto(address)
+    page.select_option("#model", "maxim-mscam")
     file = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": content.getvalue()}
     page.set_input_files("#picture", file)
     page.wait_for_selector("#choices button")

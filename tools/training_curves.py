@@ -64,6 +64,7 @@ RUNS = (
     Run("msan (x1)", "2026-11-27: clean blur for att", CROPS, 8 * 128**2, NETWORKS[1]),
     Run("moadg (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[4]),
     Run("mprnet-mscam (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[2]),
+    Run("gfn (x4)", "2026-11-28: clean blur", CROPS, 8 * 64**2, NETWORKS[3]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),

@@ -76,7 +76,9 @@ def plan_axis(
     taken, and of equal ones the smallest. Spans are as short as their number permits. Where
     rounding to the multiple matters, since they may start anywhere, some are shorter than others by
     one multiple: 4000 px, in spans of at most 512 that are multiples of 64 and overlap by 32,
-    are four of 512 and five of 448 px. No span is shorter than three overlaps for that.
+    are four of 512 and five of 448 px. No span becomes shorter than three quarters of `tile` by
+    that: on seven real frames of 640x384 (`maxim.motion`, float32), windows of 384 and 320 px gain
+    6.67 dB (4.15 on the worst frame), two of 384 px 6.70 dB (4.49).
 
     Args:
         length: length of the axis, a multiple of `step`; of `multiple` if one span is enough.
@@ -103,7 +105,7 @@ def plan_axis(
     def lengths_of(count: int) -> list[int]:
         units = -(-(length + (count - 1) * overlap) // multiple)
         short, longer = divmod(units, count)
-        if step == multiple or short * multiple < 3 * overlap:
+        if step == multiple or 4 * short * multiple < 3 * tile:
             return [-(-units // count) * multiple] * count
         return [(short + 1) * multiple] * longer + [short * multiple] * (count - longer)
 

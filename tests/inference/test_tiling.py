@@ -46,6 +46,7 @@ def test_a_plan_is_the_least_work():
     assert lengths(4000, 512, 32, 64, step=1) == [512] * 4 + [448] * 5
     assert lengths(4000, 256, 32, 32, step=32) == [256] * 18  # equal, and so is their work
     assert lengths(240, 128, 32, 64, step=1) == [128] * 3  # 64 px would be too short
+    assert lengths(640, 512, 32, 64, step=1) == [384] * 2  # and so would 320
 
 
 @given(st.integers(1, 5000), st.integers(2, 10), st.integers(0, 12))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import GOLDEN
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from restore_cli.errors import WeightsError
 from restore_cli.inference.loading import load_network
@@ -122,6 +123,32 @@ def test_resizing_keeps_constants_and_ramps(factor):
     expected = ((torch.arange(side) + 0.5) / factor - 0.5) / 63
     inner = slice(side // 8, -side // 8)
     assert torch.allclose(made[0, 5, inner, 0], expected[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shrinking_is_torchs_antialiased_resizing(factor, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 24, 40, 6).to(dtype)
+    planes = x.float().permute(0, 3, 1, 2)
+    options = {"mode": "bilinear", "antialias": True}
+    expected = F.interpolate(planes, scale_factor=1 / factor, **options).permute(0, 2, 3, 1)
+    made = resized(x, 1 / factor)
+    assert made.dtype == dtype
+    torch.testing.assert_close(
+        made.float(), expected, atol=1e-6 if dtype.itemsize > 2 else 1e-2, rtol=0
+    )
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_halves_are_those_of_the_whole(precision):
+    torch.manual_seed(0)
+    layer, x = maxim_layers.Dense(8, 12, activated=True), torch.randn(5, 7, 8)
+    for context in (torch.no_grad, torch.inference_mode):
+        with context(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            parts = layer.halves(x)
+            torch.testing.assert_close(torch.cat(parts, -1), layer(x))
+    assert all(part.is_contiguous() for part in parts) == maxim_layers._has_kernel(precision)
 
 
 def test_gradients_reach_every_weight_that_the_result_depends_on():
