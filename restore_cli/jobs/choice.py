@@ -197,10 +197,9 @@ def choose_for(
         return None
     task, count = Counter(choice.task for choice in choices).most_common(1)[0]
     if task in ("half", "keep") and (count < len(choices) or _has_small(paths)):
-        fits = (
-            f"shrinking first suits only {count} of {len(choices)} sampled inputs, or not all sizes"
-        )
-        return Choice("x1", f"{fits}: others would lose detail")
+        losers = "small pictures" if count == len(choices) else "the others"
+        suits = f"shrinking first suits {count} of {len(choices)} sampled inputs"
+        return Choice("x1", f"{suits}, but {losers} would lose detail")
     reason = next(choice.reason for choice in choices if choice.task == task)
     if len(paths) > 1:
         reason = f"suits {count} of {len(choices)} sampled inputs; the first of these: {reason}"
