@@ -70,7 +70,7 @@ def plan_tiles(
 def plan_axis(
     length: int, tile: int, overlap: int, multiple: int, step: int | None = None
 ) -> list[Span]:
-    """Spans that cover an axis; neighbours share two thirds of a span at most.
+    """Spans that cover an axis; three or more share at most two thirds with each neighbour.
 
     Of the numbers of spans that `tile` permits, the one with the least work, their total length, is
     taken, and of equal ones the smallest. Spans are as short as their number permits. Where

@@ -70,7 +70,8 @@ def test_a_plan_of_windows_covers_an_axis_with_lengths_of_almost_the_same(length
     assert sum(lengths) <= equal * len(spans)
     for before, after in pairwise(spans):
         assert before.stop - after.start >= overlap
-        assert 3 * (before.stop - after.start) <= 2 * max(lengths) + 3  # cross-fades do not meet
+        # So that cross-fades do not meet.
+        assert len(spans) == 2 or 3 * (before.stop - after.start) <= 2 * max(lengths) + 3
 
 
 def test_too_small_tiles_are_refused_with_the_size_that_works():
