@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DAY = 24 * 3600.0  # seconds
 _REMEDIES = {
+    **dict.fromkeys((None, errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "free disk space"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
@@ -64,12 +65,13 @@ def remedy(error: BaseException) -> str:
     """Return what to do about an error of writing, one line.
 
     Args:
-        error: of Python, or of safetensors, which states the number as text.
+        error: of Python, or of safetensors, which states the number as text; one without a number,
+            as torch raises it, counts as a full disk.
     """
     number = getattr(error, "errno", None)
     if stated := re.search(r"\(os error (\d+)\)", str(error)):
         number = int(stated[1])
-    return _REMEDIES.get(number or errno.ENOSPC, "free disk space")
+    return _REMEDIES.get(number, "choose another place")
 
 
 def temporary_prefix(path: Path) -> str:

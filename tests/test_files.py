@@ -19,6 +19,7 @@ from restore_cli.files import remedy
         (OSError(errno.ENAMETOOLONG, "File name too long"), "shorter name"),
         (SafetensorError("I/O error: Read-only file system (os error 30)"), "read-only"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "free disk space"),
+        (OSError(errno.EIO, "Input/output error"), "another place"),
         (RuntimeError("a stream of torch failed"), "free disk space"),
     ],
 )
