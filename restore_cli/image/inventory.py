@@ -101,6 +101,7 @@ def _described(parts: Parts) -> Iterable[Item]:
             yield "IPTC", f"{name} ({len(value)} bytes)"
     yield from (("Photoshop", f"resource {number}") for number, *_ in parts.photoshop)
     yield from (("text", key) for key, _, _ in parts.text)
+    yield from (("text", f"{key} (unreadable)") for key in parts.unreadable)
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
         yield "comment", ""

@@ -37,6 +37,7 @@ class Parts:
         iptc: plain records.
         photoshop: resources besides IPTC: number and content.
         text: keys, values and languages of a PNG's text; see `containers.png_text`.
+        unreadable: keys of a PNG's text that cannot be read, or that is too large.
         comment: comment of a JPEG or a GIF.
         aspect: horizontal and vertical density without a unit; None for square pixels.
         geo: tags of GeoTIFF.
@@ -49,6 +50,7 @@ class Parts:
     iptc: bytes | None = None
     photoshop: tuple[Resource, ...] = ()
     text: list[tuple[str, str, bytes]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     comment: bytes | None = None
     aspect: tuple[float, float] | None = None
     geo: Tags = field(default_factory=dict)
@@ -96,6 +98,7 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             language = tag + b"\0" + translated
             value = _inflate(value) if packed else value
     except (zlib.error, ValueError):
+        parts.unreadable.append(name)
         return
     if name == XMP_KEYWORD:
         parts.xmp = value
@@ -120,7 +123,11 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
 
 
 def _inflate(packed: bytes) -> bytes:
-    return zlib.decompressobj().decompress(packed, _TEXT)
+    stream = zlib.decompressobj()
+    value = stream.decompress(packed, _TEXT)
+    if not stream.eof:
+        raise ValueError(f"text is cut short, or has more than {_TEXT} bytes")
+    return value
 
 
 def _unhexed(value: bytes) -> bytes | None:

@@ -219,7 +219,8 @@ def edited_packet(packet: Packet, *, level: str, change: Change) -> Packet:
     for regions in list(packet.root.iter(f"{_REGIONS}Regions")):
         _move_regions(regions, change)
     sizes = {"ImageWidth": width, "ImageLength": height}
-    packet.set(f"{{{_TIFF}}}Orientation", "1")
+    if change.orientation != 1:  # else it was not applied: without EXIF, only XMP's readers turn
+        packet.set(f"{{{_TIFF}}}Orientation", "1")
     for key, value in sizes.items():
         packet.set(f"{{{_TIFF}}}{key}", str(value))
     packet.set(f"{{{_EXIF}}}PixelXDimension", str(width))

@@ -223,6 +223,15 @@ def test_chunks_that_are_not_known_are_announced():
     assert notes == ("left out: chunks caBX, tIME, vpAg",)
 
 
+@pytest.mark.parametrize("value", [b"not zlib", zlib.compress(bytes(20_000_000))])
+def test_text_that_cannot_be_read_is_announced(value):
+    broken = (b"zTXt", b"Notes\0\0" + value)
+    whole = (b"zTXt", b"Author\0\0" + zlib.compress(b"Ann"))
+    made, notes = written(png_with(broken, whole), "png")
+    assert notes == ("left out: text Notes (unreadable)",)
+    assert ("text", "Author") in take(made, "png")
+
+
 def test_what_follows_a_png_is_announced():
     assert written(png_with() + b"PK\3\4more", "png")[1] == ("left out: 8 bytes after its end",)
 
@@ -377,8 +386,9 @@ SPELLINGS = {
 @pytest.mark.parametrize("key", FORMATS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_xmp_of_every_spelling(key, spelling):
-    made, notes = written(with_segments((0xE1, XMP_HEAD + SPELLINGS[spelling])), key)
-    assert notes == ()
+    turned = (0xE1, b"Exif\0\0" + block())
+    data = with_segments(turned, (0xE1, XMP_HEAD + SPELLINGS[spelling]))
+    made, _ = written(data, key)
     text = Packet.parse(read_parts(made, key).xmp).text()
     assert "6" not in text.replace("1999/02/22", "")
     assert ("XMP", "Orientation") in take(made, key)
