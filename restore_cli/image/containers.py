@@ -255,12 +255,16 @@ class Directory:
 
     def number(self, tag: int) -> float | None:
         """Return the first value of a tag of any numeric type; None if it is not a number."""
+        return next(iter(self.numbers(tag)), None)
+
+    def numbers(self, tag: int) -> tuple[float | None, ...]:
+        """Return the values of a tag of any numeric type; None for those that are not numbers."""
         found = self.tags.get(tag)
         if found is None or found.kind not in _NUMBERS:
-            return None
-        values = struct.unpack_from(f"{self.order}{_NUMBERS[found.kind]}", self.value(tag))
-        over, under = (*values, 1)[:2]
-        return over / under if under and math.isfinite(over) else None
+            return ()
+        values = struct.iter_unpack(f"{self.order}{_NUMBERS[found.kind]}", self.value(tag))
+        parts = [(*value, 1)[:2] for value in values]
+        return tuple(a / b if b and math.isfinite(a) else None for a, b in parts)
 
 
 POINTERS = (330, 34665, 34853, 40965)  # SubIFDs, EXIF, GPS, Interoperability

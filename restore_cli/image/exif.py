@@ -15,6 +15,7 @@ from restore_cli.image.geometry import Change
 _UNITS = TYPE_SIZES | {5: 4, 10: 4}
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 _ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
+_COLOUR_SPACE, _UNCALIBRATED = 40961, 65535
 _DENSITIES = (282, 283)  # pixels per unit, horizontally and vertically
 _SIDES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # width, height; of TIFF and of EXIF
 _INTEROP_SIDES = {4097: 0, 4098: 1}  # the same of an Interoperability directory
@@ -310,6 +311,27 @@ def text_of(block: bytes, tag: int) -> str:
     value = first_directory(block).value(tag)
     text = value.split(b"\0")[0].decode("utf-8", "replace").strip()
     return "".join(letter for letter in text if letter.isprintable())
+
+
+def is_adobe_rgb(block: bytes) -> bool:
+    """Whether a TIFF or an EXIF block states Adobe RGB (1998), as cameras do (DCF 2.0, 4.5.3)."""
+    found = tiff_directories(block)
+    spaces = {one.integer(_COLOUR_SPACE) for one in found if one.below == EXIF_IFD}
+    option = any(one.value(1)[:3] == b"R03" for one in found if one.below == INTEROP_IFD)
+    return option and _UNCALIBRATED in spaces
+
+
+def with_srgb(block: bytes) -> bytes:
+    """Return an EXIF block that states sRGB if it stated Adobe RGB; others are not changed."""
+    if not is_adobe_rgb(block):
+        return block
+    changed = bytearray(block)
+    for one in tiff_directories(block):
+        if one.below == EXIF_IFD and _COLOUR_SPACE in one.tags:
+            _set(changed, one, _COLOUR_SPACE, 3, 1)
+        elif one.below == INTEROP_IFD and 1 in one.tags:
+            changed[one.tags[1].start : one.tags[1].start + 3] = b"R98"
+    return bytes(changed)
 
 
 def orientation_of(block: bytes | None) -> int:

@@ -18,6 +18,7 @@ class Format:
         depth: most bits per channel.
         alpha: whether transparency is supported.
         cmyk: whether CMYK is supported.
+        grey: whether one channel is supported; else grey is stored as three equal channels.
         least_bytes: smallest ratio of file size to bytes of pixels, for the check of disk space:
             half of the minimum over 24 photos, blurred and enlarged by bicubic interpolation.
     """
@@ -28,6 +29,7 @@ class Format:
     alpha: bool
     least_bytes: float
     cmyk: bool = False
+    grey: bool = True
 
 
 FORMATS = {
@@ -35,9 +37,9 @@ FORMATS = {
     "jpeg": Format(
         (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, 8, alpha=False, least_bytes=0.023, cmyk=True
     ),
-    "webp": Format((".webp",), 16_383, 8, alpha=True, least_bytes=0.06),
+    "webp": Format((".webp",), 16_383, 8, alpha=True, least_bytes=0.06, grey=False),
     "tiff": Format((".tif", ".tiff"), 2**31 - 1, 16, alpha=True, least_bytes=0.09, cmyk=True),
-    "avif": Format((".avif",), 16_384, 12, alpha=True, least_bytes=0.009),
+    "avif": Format((".avif",), 16_384, 12, alpha=True, least_bytes=0.009, grey=False),
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
 READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}

@@ -219,21 +219,48 @@ def make_profile(
         b"cprt": _text("CC0"),
         b"wtpt": b"XYZ \0\0\0\0" + b"".join(map(_s15, D50)),
     }
-    colours = {
-        **{
-            key: b"XYZ \0\0\0\0" + b"".join(map(_s15, matrix[:, n]))
-            for n, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))
-        },
-        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), parametric),
-    }
-    tags |= {b"kTRC": parametric} if grey else colours
-    space = b"GRAY" if grey else b"RGB "
+    colours = _colour_tags(matrix, parametric)
+    return _assembled(tags | ({b"kTRC": parametric} if grey else colours), 0x04300000)
+
+
+def with_channels(profile: bytes, channels: int) -> bytes | None:
+    """Return the profile for 1 or 3 channels by which equal channels have the same greys.
+
+    Decoders and encoders drop a profile that does not fit the channels without a word.
+
+    Args:
+        profile: for 1 or 3 channels.
+        channels: number of channels of the result, 1 or 3.
+
+    Returns:
+        The profile itself if it is for that many channels; None if it is no matrix/TRC profile.
+    """
+    if profile[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]:
+        return profile
+    if (parsed := matrix_profile(profile)) is None:
+        return None
+    tags = _tags(profile)
+    curve = tags[b"gTRC" if parsed.channels == 3 else b"kTRC"]
+    kept: dict[bytes, bytes] = {n: tags[n] for n in (b"desc", b"cprt", b"wtpt") if n in tags}
+    kept |= {b"kTRC": curve} if channels == 1 else _colour_tags(TO_XYZ, curve)
+    return _assembled(kept, int.from_bytes(profile[8:12], "big"))
+
+
+def _colour_tags(matrix: Array, curve: bytes) -> dict[bytes, bytes]:
+    columns = zip((b"rXYZ", b"gXYZ", b"bXYZ"), matrix.T, strict=True)
+    return {name: b"XYZ \0\0\0\0" + b"".join(map(_s15, column)) for name, column in columns} | (
+        dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    )
+
+
+def _assembled(tags: dict[bytes, bytes], version: int) -> bytes:
+    space = b"GRAY" if b"kTRC" in tags else b"RGB "
     table, body = b"", b""
     for key, value in tags.items():
         table += struct.pack(">4sII", key, 132 + 12 * len(tags) + len(body), len(value))
         body += value + bytes(-len(value) % 4)
     size = 132 + len(table) + len(body)
-    header = struct.pack(">I4xI4s4s4s", size, 0x04300000, b"mntr", space, b"XYZ ")
+    header = struct.pack(">I4xI4s4s4s", size, version, b"mntr", space, b"XYZ ")
     header += bytes(12) + b"acsp" + bytes(28) + b"".join(map(_s15, D50))
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 

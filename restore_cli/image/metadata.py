@@ -132,13 +132,18 @@ def made_true(
     if packet is not None or facts:
         packet = add_to_packet(packet or Packet.empty(), facts)
     private = level == "private"
-    text = tuple(one for one in metadata.text if not (private and is_private_property(one[0])))
+    text = tuple(one for one in metadata.text if not (private and _is_private_text(one[0])))
     geo: Tags = {}
     if metadata.geo and metadata.size and not private:
         rows, columns = metadata.size
         geo = scaled_geo(dict(metadata.geo), width / columns, height / rows)
     changed = replace(metadata, exif=block, text=text, geo=tuple(geo.items()))
     return changed, packet
+
+
+def _is_private_text(key: str) -> bool:
+    """Whether a PNG's text may reveal a place: by its key, or as EXIF that could not be read."""
+    return is_private_property(key) or key.lower().startswith("raw profile type")
 
 
 def prepared(image: Any, metadata: Metadata, key: str, packet: Packet | None) -> tuple[Any, int]:

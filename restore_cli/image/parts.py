@@ -105,15 +105,16 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
         return
     if name.startswith("Raw profile type ") and (raw := _unhexed(value)) is not None:
         kind_of_raw = name.removeprefix("Raw profile type ").strip().lower()
-        if kind_of_raw in ("exif", "app1") and raw.startswith(b"Exif\0\0"):
-            parts.exif = parts.exif or raw[6:]
+        block = raw.removeprefix(b"Exif\0\0")
+        if kind_of_raw in ("exif", "app1") and block.startswith((b"II*\0", b"MM\0*")):
+            parts.exif = parts.exif or block
             return
         if kind_of_raw in ("iptc", "8bim"):
             parts.iptc, parts.photoshop = split_photoshop(raw.removeprefix(PHOTOSHOP))
             parts.iptc = parts.iptc or (raw if raw[:1] == b"\x1c" else None)
             return
-        if kind_of_raw == "xmp":
-            parts.xmp = parts.xmp or raw
+        if kind_of_raw == "xmp" or raw.startswith(XMP_HEAD):
+            parts.xmp = parts.xmp or raw.removeprefix(XMP_HEAD)
             return
     try:
         said = value.decode("utf-8" if kind == b"iTXt" else "latin-1")
@@ -201,6 +202,8 @@ def _avif(parts: Parts, data: bytes) -> None:
 
 
 def _gif(parts: Parts, data: bytes) -> None:
+    if data[12:13] > b"\0":  # 64 times the width of a pixel over its height, minus 15
+        parts.aspect = _aspect(64, data[12] + 15)
     with suppress(*BROKEN), by_pillow(data, "GIF") as image:
         parts.comment = image.info.get("comment")
     _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")

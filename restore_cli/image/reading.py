@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,10 +28,11 @@ from restore_cli.image.containers import (
     stores_profile,
 )
 from restore_cli.image.content import read_bytes
-from restore_cli.image.exif import orientation_of
+from restore_cli.image.exif import orientation_of, with_srgb
 from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
+from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import read_metadata
-from restore_cli.image.parts import BROKEN, with_heic
+from restore_cli.image.parts import BROKEN, by_pillow, with_heic
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import (
     camera_of_raw,
@@ -55,6 +55,7 @@ _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
 _HEAD = 32  # bytes by which a format is recognised
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
+_UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
@@ -217,7 +218,13 @@ def open_header(
     depth = 8 if image.format == "uchar" else 16
     bits = _bits(image, data, key)
     with_profile = metadata.icc_profile is not None
-    said = read_signalled(data, key, grey=kind == "grey", with_profile=with_profile)
+    said = read_signalled(
+        data,
+        key,
+        grey=kind == "grey",
+        with_profile=with_profile or kind == "cmyk",
+        exif=metadata.exif,
+    )
     metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
     if said.profile is not None:
         metadata = replace(metadata, icc_profile=said.profile)
@@ -333,19 +340,16 @@ def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     """Convert formats that libvips cannot read to PNG, with Pillow."""
-    if key == "heic":
-        if (pillow_heif := with_heic()) is None:
-            raise PictureError(
-                f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
-            )
-        if deep := _deep_heic(pillow_heif, data, name, max_pixels):
-            return deep
+    if key == "heic" and (pillow_heif := with_heic()) is None:
+        raise PictureError(
+            f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
+        )
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Pillow.open(io.BytesIO(data)) as image,
-        ):
-            _refuse_size(*image.size, name, min(max_pixels, MAX_PIXELS))  # it is decoded here
+        if key == "heic" and (deep := _deep_heic(pillow_heif, data, name, max_pixels)):
+            return deep
+        with by_pillow(data, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
+            width, height = image.size
+            _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))  # it is decoded here
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
             if xmp := image.info.get("xmp"):
                 kept["pnginfo"] = PngInfo()
@@ -360,16 +364,13 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
 
 def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> bytes | None:
     """Convert a HEIC of more than 8 bits to a 16-bit PNG, as Pillow cannot; None for others."""
-    try:
-        heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-        if heif.info["bit_depth"] <= 8:
-            return None
-        width, height = heif.size
-        _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
-        values = np.asarray(heif)
-        pillow_heif.set_orientation(heif.info)  # the decoder has applied the orientation
-    except BROKEN as error:
-        raise PictureError(f"cannot read '{name}': {error}") from error
+    heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    if heif.info["bit_depth"] <= 8:
+        return None
+    width, height = heif.size
+    _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
+    values = np.asarray(heif)
+    pillow_heif.set_orientation(heif.info)  # the decoder has applied the orientation
     dots = 72 / 25.4  # dots per millimetre, as viewers assume
     image = interpreted(VipsImage.new_from_array(values), "grey" if values.ndim == 2 else "rgb")
     image = image.copy(xres=dots, yres=dots)
@@ -431,27 +432,30 @@ def _colours(
     values: NDArray[Any], kind: str, icc: str, metadata: Metadata
 ) -> tuple[NDArray[Any] | None, Metadata, str, list[str]]:
     """Return values as sRGB, or None to use them unconverted; metadata to write; kind; notes."""
-    profile, notes = metadata.icc_profile, []
-    if profile is not None and profile_state(profile) == "broken":
-        notes.append(_BROKEN_PROFILE)
+    profile, channels, notes = metadata.icc_profile, values.shape[-1], []
+    if profile is not None and (fault := _fault(profile, channels)):
+        notes.append(fault)
         profile, metadata = None, replace(metadata, icc_profile=None)
     if metadata.hdr is not None:
         return None, metadata, "rgb", notes
-    unconverted = profile is None or icc == "keep" or is_srgb(profile, values.shape[-1])
+    unconverted = profile is None or icc == "keep" or is_srgb(profile, channels)
+    if channels == 1 and profile is not None:  # it may be for RGB, which files of grey cannot hold
+        metadata = replace(metadata, icc_profile=with_channels(profile, 1))
     if unconverted and kind != "cmyk":
         return None, _untagged(metadata) if icc == "strip" else metadata, "rgb", notes
     image = interpreted(VipsImage.new_from_array(values), kind)
     try:
         srgb = to_srgb(image, profile or "cmyk")
     except VipsError:
-        notes.append("its colour profile does not fit its values and was left out")
+        notes.append(_UNFIT_PROFILE)
         metadata = replace(metadata, icc_profile=None)
         if kind != "cmyk":
             return None, metadata, "rgb", notes
         profile, srgb = None, to_srgb(image, "cmyk")
     if kind == "cmyk" and profile is None:
         notes.append("it is CMYK without a profile; it was read as generic CMYK, written as sRGB")
-    if profile is not None and icc != "strip" and profile_state(profile) == "in":
+    one_way = metadata.icc_profile is None or profile_state(metadata.icc_profile) == "in"
+    if profile is not None and icc != "strip" and one_way:
         notes.append("its colours cannot be converted back to its profile; it was written as sRGB")
         profile = None
     if icc == "strip" or profile is None:
@@ -459,9 +463,18 @@ def _colours(
     return srgb, metadata, "cmyk" if kind == "cmyk" else "profile", notes
 
 
+def _fault(profile: bytes, channels: int) -> str:
+    """Return a note on a profile that cannot be used for so many channels, or ""."""
+    if profile_state(profile) == "broken":
+        return _BROKEN_PROFILE
+    fitting = {b"GRAY": (1,), b"RGB ": (1, 3), b"CMYK": (4,)}.get(profile[16:20], ())
+    return "" if channels in fitting else _UNFIT_PROFILE
+
+
 def _untagged(metadata: Metadata) -> Metadata:
-    """Return metadata for values that are sRGB now, whatever profile and chunks described."""
-    return replace(metadata, icc_profile=None, colour=())
+    """Return metadata for values that are sRGB now, whatever described the colours before."""
+    exif = metadata.exif and with_srgb(metadata.exif)
+    return replace(metadata, icc_profile=None, colour=(), exif=exif)
 
 
 def _kind(image: Any, name: str) -> str:

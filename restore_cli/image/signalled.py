@@ -1,4 +1,4 @@
-"""Colours that a file describes by other means than a profile: gAMA, cHRM, cICP, nclx.
+"""Colours that a file describes by other means than a profile: gAMA, cHRM, cICP, nclx, EXIF, tags.
 
 Profiles that the decoders do not look for (GIF, BMP) are found here as well.
 
@@ -10,9 +10,13 @@ those of ITU-T H.273; the precedence in a PNG is that of its third edition, 4.3.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restore_cli.image.containers import gif_extension, png_chunks, read_heif
+import numpy as np
+
+from restore_cli.image.containers import first_directory, gif_extension, png_chunks, read_heif
+from restore_cli.image.exif import is_adobe_rgb
 from restore_cli.image.formats import HDR
 from restore_cli.image.matrix_profile import make_profile
 
@@ -43,6 +47,9 @@ CURVES: dict[int, tuple[float, ...]] = {
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _USUAL_GAMMA, _NEAR = 0.45455, 0.01
 _UNSPECIFIED = 2  # primaries or transfer
+_ADOBE_RGB: Corners = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+_WHITE_POINT, _PRIMARIES = 318, 319  # tags of a TIFF
+_AS_SRGB = "; its values were taken as sRGB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,9 @@ class Signalled:
     note: str = ""
 
 
-def read_signalled(data: bytes, key: str, *, grey: bool, with_profile: bool) -> Signalled:
+def read_signalled(
+    data: bytes, key: str, *, grey: bool, with_profile: bool, exif: bytes | None = None
+) -> Signalled:
     """Read a file's description of its colours.
 
     Args:
@@ -70,27 +79,72 @@ def read_signalled(data: bytes, key: str, *, grey: bool, with_profile: bool) -> 
         key: its format.
         grey: whether the picture is grey.
         with_profile: whether it has a profile, which takes precedence over all but cICP.
+        exif: its EXIF block.
     """
     if key == "png":
         return _of_png(data, grey=grey, with_profile=with_profile)
-    if key in ("gif", "bmp"):
-        return Signalled(None if with_profile else _hidden_profile(data, key))
     if key in ("avif", "heic"):
         for body in read_heif(data).of_primary(b"colr"):
             if body[:4] == b"nclx" and len(body) >= 11:
                 numbers = (*struct.unpack(">HHH", body[4:10]), body[10] >> 7)
                 return _of_numbers(numbers, grey=grey, with_profile=with_profile)
-    return Signalled()
+    if with_profile:
+        return Signalled()
+    if key in ("jpeg", "tiff", "webp") and is_adobe_rgb(data if key == "tiff" else exif or b""):
+        return Signalled(make_profile("Adobe RGB (1998)", _ADOBE_RGB, (563 / 256,), grey=grey))
+    others = {"gif": _of_gif, "bmp": _of_bmp, "tiff": _of_tiff}
+    return others[key](data, grey) if key in others else Signalled()
 
 
-def _hidden_profile(data: bytes, key: str) -> bytes | None:
-    """Find the profile in an application extension of a GIF, or behind the header of a BMP."""
-    if key == "gif":
-        return gif_extension(data, b"ICCRGBG1012")
-    if int.from_bytes(data[14:18], "little") < 124 or data[70:74] != b"DEBM":
-        return None
-    start, length = struct.unpack("<II", data[126:134])
-    return data[14 + start : 14 + start + length] or None
+def _of_gif(data: bytes, _: bool) -> Signalled:
+    return Signalled(gif_extension(data, b"ICCRGBG1012"))
+
+
+def _of_bmp(data: bytes, grey: bool) -> Signalled:
+    """Read the colour space of a BMP of version 4 or 5 ([MS-WMF] 2.2.2.11, 2.2.2.12)."""
+    length, space = int.from_bytes(data[14:18], "little"), data[70:74]
+    if length >= 124 and space == b"DEBM":
+        start, size = struct.unpack("<II", data[126:134])
+        return Signalled(data[14 + start : 14 + start + size] or None)
+    if length >= 124 and space == b"KNIL":
+        return Signalled(note=f"its profile is another file, which was not read{_AS_SRGB}")
+    if length < 108 or space != bytes(4) or not any(data[74:122]):
+        return Signalled()
+    ends = list(struct.iter_unpack("<3i", data[74:110]))  # X, Y, Z of red, green and blue
+    white = [sum(column) for column in zip(*ends, strict=True)]
+    gammas = [n / 65536 for n in struct.unpack("<3I", data[110:122])]
+    try:
+        corners = [(x / (x + y + z), y / (x + y + z)) for x, y, z in (white, *ends)]
+        profile = make_profile("calibrated RGB", tuple(corners), (_gamma(*gammas),), grey=grey)
+    except (ValueError, ZeroDivisionError):
+        return Signalled(note=f"its calibrated colours are invalid{_AS_SRGB}")
+    return Signalled(None if _is_bt709(corners) and abs(gammas[0] - 2.2) < 0.05 else profile)
+
+
+def _gamma(value: float, *equal: float) -> float:
+    if not 0.1 < value < 10 or any(abs(one - value) > _NEAR for one in equal):
+        raise ValueError("no such gamma")
+    return value
+
+
+def _of_tiff(data: bytes, grey: bool) -> Signalled:
+    """Convert WhitePoint and PrimaryChromaticities (TIFF 6.0, section 20) to a profile."""
+    tags = first_directory(data)
+    numbers = [*(tags.numbers(_WHITE_POINT) or _D65), *tags.numbers(_PRIMARIES)]
+    if grey or len(numbers) == 2:
+        return Signalled()
+    try:
+        x, y = [n or 0.0 for n in numbers[::2]], [n or 0.0 for n in numbers[1::2]]
+        white, red, green, blue = zip(x, y, strict=True)
+        corners: Corners = (white, red, green, blue)
+        profile = make_profile("chromaticities of the TIFF", corners, _SRGB)
+    except ValueError:
+        return Signalled(note=f"its WhitePoint and PrimaryChromaticities are invalid{_AS_SRGB}")
+    return Signalled(None if _is_bt709(corners) else profile)
+
+
+def _is_bt709(corners: Sequence[tuple[float, float]]) -> bool:
+    return bool(np.abs(np.subtract(corners, _BT709)).max() < _NEAR)
 
 
 def _of_numbers(numbers: tuple[int, int, int, int], *, grey: bool, with_profile: bool) -> Signalled:
@@ -102,8 +156,7 @@ def _of_numbers(numbers: tuple[int, int, int, int], *, grey: bool, with_profile:
         return Signalled()
     if primaries not in PRIMARIES or transfer not in CURVES:
         return Signalled(
-            note=f"its colours (primaries {primaries}, transfer {transfer}) are not known; its "
-            "values were taken as sRGB"
+            note=f"its colours (primaries {primaries}, transfer {transfer}) are not known{_AS_SRGB}"
         )
     name = f"H.273 primaries {primaries}, transfer {transfer}"
     profile = make_profile(name, PRIMARIES[primaries], CURVES[transfer], grey=grey)
@@ -122,7 +175,9 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
         primaries, transfer, matrix, full = numbers
         said = _of_numbers((primaries, transfer, matrix, full), grey=grey, with_profile=False)
         if said.hdr is not None or not with_profile:
-            return Signalled(said.profile, said.hdr, chunks, said.note)
+            narrow = "its cICP states narrow range; its values were taken as full range"
+            note = said.note or ("" if full or said.hdr else narrow)
+            return Signalled(said.profile, said.hdr, chunks, note)
         if not said.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
             srgb = make_profile("sRGB", _BT709, _SRGB, grey=grey)
             return Signalled(said.profile or srgb, chunks=chunks)
@@ -131,8 +186,7 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
     try:
         profile = _of_gamma(found.get(b"gAMA"), found.get(b"cHRM"), grey=grey)
     except (ValueError, ZeroDivisionError, struct.error):
-        note = "its gAMA and cHRM are invalid; its values were taken as sRGB"
-        return Signalled(note=note)
+        return Signalled(note=f"its gAMA and cHRM are invalid{_AS_SRGB}")
     return Signalled(profile, chunks=chunks)
 
 
@@ -144,16 +198,9 @@ def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) 
         numbers = [n / 100_000 for n in struct.unpack(">8I", chromaticities)]
         x = list(zip(numbers[::2], numbers[1::2], strict=True))
         corners = (x[0], x[1], x[2], x[3])
-        flat = [
-            abs(a - b)
-            for one, two in zip(corners, _BT709, strict=True)
-            for a, b in zip(one, two, strict=True)
-        ]
-        near = max(flat) < _NEAR
+        near = _is_bt709(corners)
     if gamma is not None:
         value = struct.unpack(">I", gamma)[0] / 100_000
-        if not 0.1 < value < 10:
-            raise ValueError("no such gamma")
-        if abs(value - _USUAL_GAMMA) > _NEAR or not near:
+        if abs(_gamma(value) - _USUAL_GAMMA) > _NEAR or not near:
             return make_profile(f"gamma {1 / value:.4g}", corners, (1 / value,), grey=grey)
     return None if near else make_profile("chromaticities of cHRM", corners, curve, grey=grey)

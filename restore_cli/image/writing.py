@@ -16,6 +16,7 @@ from restore_cli.files import remedy, write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
 from restore_cli.image.inventory import lost, take
+from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
 from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
@@ -103,6 +104,9 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     if picture.colours == "cmyk" and not kind.cmyk:
         metadata = replace(picture.metadata, icc_profile=None)
         picture = replace(picture, colours="rgb", metadata=metadata)
+    if picture.grey and not kind.grey and picture.metadata.icc_profile:
+        picture, said = _as_rgb(picture, key)
+        notes += said
     try:
         image = _image(picture, depth)
         height, width = picture.size
@@ -124,6 +128,20 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
     gone = lost(picture.metadata.inventory, take(data, key), level=encoding.metadata)
     return data, (*notes, *gone)
+
+
+def _as_rgb(picture: Picture, key: str) -> tuple[Picture, list[str]]:
+    """Return a grey picture with a profile as one of three channels, and notes."""
+    profile = with_channels(picture.metadata.icc_profile or b"", 3)
+    pixels = as_float(picture.pixels).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    metadata = replace(picture.metadata, icc_profile=profile)
+    if profile is not None:
+        return replace(picture, grey=False, pixels=pixels, metadata=metadata), []
+    converted = picture.colours == "profile"
+    how = "it was written as sRGB" if converted else "the profile was left out"
+    return replace(picture, grey=False, pixels=pixels, metadata=metadata, colours="rgb"), [
+        f"{key} cannot hold its profile for grey; {how}"
+    ]
 
 
 def stored_depth(wanted: int, key: str) -> int:

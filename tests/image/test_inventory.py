@@ -217,6 +217,41 @@ def test_chunks_of_png_wherever_they_stand(late):
     assert b"SERIAL" not in made
 
 
+def raw_profile(kind, content):
+    body = f"\n{kind}\n    {len(content)}\n".encode() + content.hex().encode()
+    return b"tEXt", f"Raw profile type {kind}".encode() + b"\0" + body
+
+
+@pytest.mark.parametrize("kind", ["exif", "APP1"])
+@pytest.mark.parametrize("head", [b"Exif\0\0", b""])
+def test_exif_in_text_of_a_png_is_exif(kind, head):
+    data = png_with(raw_profile(kind, head + block()))
+    assert ("EXIF", "GPSLatitude") in take(data, "png")
+    made, _ = written(data, "png", level="private")
+    assert ("EXIF", "Make") in take(made, "png")
+    assert ("EXIF", "GPSLatitude") not in take(made, "png")
+    assert b"SERIAL".hex().encode() not in made
+
+
+def test_xmp_and_unknown_profiles_in_text_of_a_png():
+    data = png_with(raw_profile("APP1", XMP_HEAD + packet("<dc:title>t</dc:title>")))
+    assert ("XMP", "title") in take(written(data, "png")[0], "png")
+    made, notes = written(png_with(raw_profile("odd", b"GPS 1 2 3")), "png", level="private")
+    assert notes == ("left out: text Raw profile type odd",)
+    assert b"GPS 1 2 3".hex().encode() not in made
+
+
+def test_pixels_of_a_gif_that_are_not_square():
+    buffer = io.BytesIO()
+    Image.new("L", (24, 16), 90).save(buffer, "GIF")
+    data = bytearray(buffer.getvalue())
+    data[12] = 113  # pixels are twice as wide as high: (113 + 15) / 64
+    made, notes = written(bytes(data), "png")
+    assert notes == ()
+    assert read_parts(made, "png").aspect == (64, 128)
+    assert ("shape of pixels", "2:1") in take(made, "png")
+
+
 def test_chunks_that_are_not_known_are_announced():
     data = png_with((b"tIME", bytes(7)), (b"vpAg", bytes(9)), (b"caBX", bytes(4)))
     _, notes = written(data, "png")
