@@ -53,12 +53,24 @@ def write_then_rename(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_UMASK)
+            temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system that name none, as those of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def remedy(error: BaseException) -> str:

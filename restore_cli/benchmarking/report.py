@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -184,7 +185,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
         if facts["parameters"] is not None:
             costs = [
                 f"{facts['parameters'] / 1e6:.2f} M",
-                f"{entry.seconds:.2f}",
+                _number(entry.seconds, 2),
                 f"{entry.memory / 2**20:.0f}",
                 f"{facts['macs_64x64'] / 1e9:.2f}",
             ]
@@ -313,10 +314,11 @@ def to_json(report: Report) -> str:
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
+    cells = [[re.sub(r"\s", " ", cell).replace("|", r"\|") for cell in row] for row in rows]
     return [
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *(f"| {' | '.join(row)} |" for row in cells),
     ]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from restore_cli.benchmarking.protocol import Protocol
@@ -28,7 +29,7 @@ from restore_cli.datasets.layouts import Pair
 from restore_cli.datasets.pairs import read_pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.errors import NoInputError, PictureError, UsageError
-from restore_cli.files import sha256
+from restore_cli.files import naming, sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -178,6 +179,9 @@ class Row:
     error: str = ""
 
 
+_ROW = TypeAdapter(Row)
+
+
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """What to score.
@@ -314,7 +318,9 @@ def run(
     logs = sorted(benchmark.output.glob("rows*.jsonl"))
     known = {row.key: row for log in logs for row in read_rows(log) if not row.error}
     rows: list[Row] = []
-    with benchmark.log.open("a", encoding="utf-8") as stream:
+    with naming(benchmark.log), benchmark.log.open("a", encoding="utf-8") as stream:
+        if stream.tell() and not benchmark.log.read_bytes().endswith(b"\n"):
+            stream.write("\n")  # the last line was cut off by a crash
         for row, kept in _rows(benchmark, known):
             if not kept:
                 stream.write(json.dumps(asdict(row)) + "\n")
@@ -329,7 +335,7 @@ def read_rows(log: Path) -> list[Row]:
     rows = []
     for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
         try:
-            rows.append(Row(**json.loads(line)))
+            rows.append(_ROW.validate_json(line))
         except (ValueError, TypeError):
             continue
     return rows

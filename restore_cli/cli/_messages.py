@@ -5,7 +5,21 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Mapping
-from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import (  # of places
+    EACCES,
+    EDQUOT,
+    EEXIST,
+    EFBIG,
+    EIO,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOSPC,
+    ENOTDIR,
+    EPERM,
+    EROFS,
+)
 from importlib.util import find_spec
 from inspect import signature
 from typing import ParamSpec, TypeVar
@@ -15,8 +29,10 @@ import typer
 from restore_cli.cli._output import talk
 from restore_cli.cli._signals import status_after
 from restore_cli.errors import RestoreError, UsageError
+from restore_cli.files import remedy
 
-_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS}
+_FULL = {EDQUOT, EFBIG, ENOSPC}
+_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, EEXIST, EIO} | _FULL
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -69,7 +85,8 @@ def _of_system(error: OSError) -> RestoreError:
     """
     if error.errno not in _REFUSED or error.filename is None:
         raise error
-    return RestoreError(f"cannot use '{error.filename}': {error.strerror}")
+    hint = remedy(error) if error.errno in _FULL else ""
+    return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)
 
 
 def require(extra: str, *packages: str) -> None:

@@ -16,6 +16,7 @@ from restore_cli.errors import UsageError
 option = partial(typer.Option, show_envvar=False)
 
 _LARGEST = 1 << 16  # pixels of a frame's side
+_DIGITS = 9  # of a number; Python refuses to read thousands
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -80,7 +81,8 @@ def parse_frame_size(text: str) -> tuple[int, int]:
         UsageError: anything else.
     """
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    numbers = all(one.isdecimal() and len(one) <= _DIGITS for one in (width, height))
+    if not (numbers and int(width) and int(height)):
         raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
     if max(int(width), int(height)) > _LARGEST:
         raise UsageError(f"--raw '{text}' has sides of more than {_LARGEST} px")
@@ -120,7 +122,7 @@ def parse_pixels(text: str, name: str) -> int | None:
         return None
     if tile and text == "off":
         return 0
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise UsageError(
             f"{name} '{text}' is not a size", hint=f"use auto{', off' * tile} or pixels, e.g. 512"
         )
@@ -161,6 +163,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         UsageError: anything else.
     """
     first, slash, count = text.partition("/")
-    if not (slash and first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+    numbers = all(one.isdecimal() and len(one) <= _DIGITS for one in (first, count))
+    if not (slash and numbers and 1 <= int(first) <= int(count)):
         raise UsageError(f"--shard '{text}' is not I/N with I from 1 to N", hint="e.g. 1/8 to 8/8")
     return int(first), int(count)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli._messages import show
 from restore_cli.cli._terminal import is_terminal
-from restore_cli.errors import NoInputError, named, unknown_name
+from restore_cli.errors import NoInputError, RestoreError, named, unknown_name
 
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
@@ -197,7 +198,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
         def report(row: Row) -> None:
             bar.update(task, advance=1, description=f"{row.entry}: {row.sample}")
             if row.error:
-                out.talk(f"error: {row.error}")
+                show(RestoreError(row.error))
 
         return run(job, report)
 

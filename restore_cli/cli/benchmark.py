@@ -192,7 +192,7 @@ def benchmark(
     names = (*(model or ()), *(text for text in others if text not in photos))
     if results and (dataset is None or table is not None):
         raise UsageError("--results needs --dataset, without --table", hint="give the dataset")
-    _refuse_too_little(names, table, degrade, dataset)
+    _refuse_too_little(names, table, degrade, dataset, warm_up)
     wanted = tuple(name.strip() for name in formats.split(","))
     wrong = next((name for name in wanted if name not in FORMATS), None)
     if wrong is not None:
@@ -240,8 +240,14 @@ def benchmark(
 
 
 def _refuse_too_little(
-    names: tuple[str, ...], table: str | None, degrade: str | None, dataset: str | None
+    names: tuple[str, ...],
+    table: str | None,
+    degrade: str | None,
+    dataset: str | None,
+    warm_up: int,
 ) -> None:
+    if warm_up != 1 and table is None:
+        raise UsageError("--warm-up needs --table", hint="only tables state run times")
     if table is not None or degrade is not None:
         return
     if dataset is None:

@@ -136,6 +136,8 @@ def train(
     # Spinning OpenMP threads make a step 3 to 7 times slower if another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if recipe is None:
+        if data or output or validation or pool or weights:
+            raise UsageError("RECIPE is missing", hint="`restore train` lists the recipes")
         _list_recipes(as_json=as_json)
         return
     if not data or output is None:

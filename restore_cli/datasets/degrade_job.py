@@ -85,33 +85,51 @@ def plan_pairs(job: DegradeJob) -> None:
         )
     refuse_unwritable(job.output.parent if is_single(job) else job.output)
     if is_single(job):
-        if len(job.inputs) > 1 or sequence or job.recipe.patches:
-            raise UsageError(
-                f"--output '{job.output}' is one file, but there are several pictures",
-                hint="give a folder",
-            )
-        refuse_other_kind(job.output, job.recipe.bits)
-        if job.output.exists():
-            raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
+        _plan_single(job)
         return
     if job.layout == "plain":
         refuse_twins(job.inputs)
+    elif sequence and not (job.recipe.patches or all(map(is_sequence, job.inputs))):
+        raise UsageError(
+            f"layout '{job.layout}' numbers the frames of '{sequence}' like single pictures",
+            hint="degrade videos and pictures into two folders",
+        )
     _refuse_long(job)
-    if (job.output / "records").exists() and not job.resume:
+    if _is_begun(job) and not job.resume:
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
         )
     _refuse_overwriting(job)
 
 
+def _plan_single(job: DegradeJob) -> None:
+    if len(job.inputs) > 1 or is_sequence(job.inputs[0]) or job.recipe.patches:
+        raise UsageError(
+            f"--output '{job.output}' is one file, but there are several pictures",
+            hint="give a folder",
+        )
+    if job.layout != "plain" or job.resume:
+        raise UsageError(
+            f"--output '{job.output}' is one file", hint="leave out --layout and --resume"
+        )
+    refuse_other_kind(job.output, job.recipe.bits)
+    if job.output.exists():
+        raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
+
+
+def _is_begun(job: DegradeJob) -> bool:
+    """Whether an earlier run wrote there; it makes the folder of records before any pair."""
+    return (job.output / "records").exists()
+
+
 def _refuse_overwriting(job: DegradeJob) -> None:
-    """Refuse folders of pairs that contain inputs or, in a new run, any file."""
+    """Refuse folders of pairs that contain inputs or, if no run has begun there, any file."""
     read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
     places = [place_of(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
     halves = {half.parent for place in places for half in (place.degraded, place.reference)}
     for folder in sorted(job.output / half for half in halves):
         used = folder.resolve() in read
-        if used or (not job.resume and folder.is_dir() and any(folder.iterdir())):
+        if used or (not _is_begun(job) and folder.is_dir() and any(folder.iterdir())):
             what = "contains inputs" if used else "is not empty"
             raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
 

@@ -103,7 +103,7 @@ def read_record(path: Path) -> Record:
     """
     try:
         values = json.loads(path.read_text("utf-8"))
-        recipe = DegradationRecipe.model_validate_json(json.dumps(values["recipe"]), strict=True)
+        recipe = DegradationRecipe.model_validate(values["recipe"])
         steps = zip(recipe.steps, values["steps"], strict=True)
         return Record(
             source=Path(values["source"]),

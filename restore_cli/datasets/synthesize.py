@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,11 @@ from restore_cli.processes import ProcessPool
 from restore_cli.resample import rescale_bicubic
 from restore_cli.wording import first_line
 
+_TOO_LARGE = (RuntimeError, OverflowError, MemoryError)  # values in a record
 _SMALLEST = 16  # smallest side of the degraded picture in pixels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Made:
     """The outcome of one input."""
 
@@ -67,6 +68,8 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     Raises:
         RestoreError: the system ended a process.
     """
+    if not is_single(job):
+        (job.output / "records").mkdir(parents=True, exist_ok=True)  # what is there now is ours
     if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
         yield from (_make(job, index) for index in range(len(job.inputs)))
         return
@@ -119,7 +122,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
                     raise PictureError(f"'{path}' has fewer frames than '{record_file}' averages")
                 blurred, reference = _expose(frames, size, patch, recipe)
             degraded, _ = _degrade(blurred, reference, record.parameters, recipe, "cpu")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, *_TOO_LARGE) as error:
         raise UsageError(
             f"'{record_file}' has values that cannot be replayed: {first_line(error)}"
         ) from error
@@ -157,7 +160,7 @@ def _still(job: DegradeJob, index: int) -> Made:
         pixels = _cut(sharp.pixels, size, patch, recipe)
         place = place_of(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):
-            done = _add(done, skipped=1)
+            done.skipped += 1
             continue
         # The seed of a whole picture is (seed, index), so that it does not depend on the layout;
         # each patch has a seed of its own.
@@ -177,7 +180,8 @@ def _still(job: DegradeJob, index: int) -> Made:
             source, digest, job.seed, index, recipe, size, patch, None, parameters, job.motion
         )
         pair = _degrade(pixels, None, parameters, recipe, job.device)
-        done = _add(done, written=_save(job, place, pair, record), pixels=height * width)
+        done.written += _save(job, place, pair, record)
+        done.pixels += height * width
     return done
 
 
@@ -202,7 +206,7 @@ def _average(job: DegradeJob, index: int) -> Made:
             number = window if recipe.patches is None else window * 10_000 + n
             place = place_of(job, index, number, size, patch)
             if _is_there(job, index, place, digest):
-                done = _add(done, skipped=1)
+                done.skipped += 1
                 continue
             blurred, reference = _expose(held, size, patch, recipe)
             height, width = blurred.shape[-2:]
@@ -214,7 +218,8 @@ def _average(job: DegradeJob, index: int) -> Made:
             record = Record(source, digest, job.seed, index, recipe, size, patch, span, parameters)
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
             saved = _save(job, place, pair, record)
-            done = _add(done, written=saved, pixels=height * width)
+            done.written += saved
+            done.pixels += height * width
         held, start, window = [], start + wanted, window + 1
         rng = np.random.default_rng([job.seed, index, window])
         wanted = 2 * int(rng.integers(low, high + 1)) + 1
@@ -357,12 +362,3 @@ def _write(path: Path, image: Tensor, bits: int) -> None:
         return
     picture = Picture(image, None, grey=False, format="png")
     write_image(path, picture, Encoding(SUFFIXES[path.suffix.lower()]))
-
-
-def _add(made: Made, written: tuple[Path, ...] = (), skipped: int = 0, pixels: int = 0) -> Made:
-    return replace(
-        made,
-        written=made.written + written,
-        skipped=made.skipped + skipped,
-        pixels=made.pixels + pixels,
-    )

@@ -25,7 +25,7 @@ from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
 WORDS = {"name", "description", "source"}  # fields of a recipe that affect no pixels
-Odd = Annotated[int, Field(ge=1)]
+Odd = Annotated[int, Field(ge=1, le=9999)]
 
 
 class Frames(Record):

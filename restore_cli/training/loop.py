@@ -124,7 +124,7 @@ def train(
         trainer = Trainer(recipe, group, job.execution, pooled=job.pool is not None)
         loader = stack.enter_context(closing(open_loader(job, trainer)))
         held_out = _check_and_lock(job, trainer, loader, note, stack)
-        _begin(job, trainer, note)
+        _begin(job, trainer, loader.source.facts, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             loader.source = fill_pool(job.pool, trainer, loader.source, filled)
@@ -247,8 +247,10 @@ def _train_step(trainer: Trainer, batches: list[Batch]) -> dict[str, float]:
         ) from error
 
 
-def _begin(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:
-    """Start with random weights, start from given weights, or resume."""
+def _begin(
+    job: TrainJob, trainer: Trainer, data: dict[str, Any], note: Callable[[str], None]
+) -> None:
+    """Start with random weights, start from given weights, or resume with the same data."""
     exists = trainer.group.from_first(job.state.exists())
     if exists and job.resume == "no":
         raise UsageError(
@@ -260,6 +262,7 @@ def _begin(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None
         )
     if exists:
         _resume(job, trainer, note)
+        _refuse_other_data(job, trainer, data)
     elif job.weights is not None:
         trainer.start_from(job.weights)
     if not exists and job.pool is not None:
@@ -289,6 +292,14 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
         raise UsageError(
             f"'{job.run}' was trained {'with' if job.pool is None else 'without'} a pool",
             hint="add --pool DIR" if job.pool is None else "leave out --pool",
+        )
+
+
+def _refuse_other_data(job: TrainJob, trainer: Trainer, data: dict[str, Any]) -> None:
+    if trainer.facts.get("data", data) != data:
+        raise UsageError(
+            f"'{job.run}' was trained on other pictures than --data",
+            hint=f"give the same, or begin another run with --weights '{job.run}'",
         )
 
 

@@ -76,6 +76,7 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
 
     Raises:
         UsageError: the folder is not that of a run.
+        WeightsError: the best weights are missing or damaged.
     """
     path = run / "state.pt"
     if not path.is_file():
@@ -86,7 +87,7 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
     state = read_state(path)
     best = run / "best.safetensors"
     tensors, step = average_of(state), state.step
-    if state.best is not None and best.exists():
+    if state.best is not None:
         found = read_checkpoint(best)
         # If the run was killed, the file may belong to a later validation than the state.
         provenance: dict[str, Any] = found.header.provenance if found.header else {}
@@ -152,12 +153,17 @@ def write_entry(made: Package, source: str) -> None:
     config = ", ".join(
         f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(loaded.config).items()
     )
-    lines = [f"[{json.dumps(made.weights.stem)}]", f"config = {{ {config} }}"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    text = "\n".join(lines) + "\n"
+    lines = [f"[{_quoted(made.weights.stem)}]", f"config = {{ {config} }}"]
+    lines += [f"{key} = {_quoted(value)}" for key, value in values.items()]
+    text = "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
     parse_manifest(text)
     with write_then_rename(made.entry) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as TOML, which has the escapes of JSON, but no surrogates."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _write(

@@ -57,6 +57,7 @@ from restore_cli.training.state import current_names
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
+_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # a record
 
 
 class FrozenModule(NamedTuple):
@@ -180,7 +181,8 @@ class Pool(Source):
         """
         for part, first in enumerate(self.first_numbers(seen)):
             for path in self.folder.glob(f"{part}-*.safetensors"):
-                if int(path.stem.partition("-")[2]) < first:
+                number = path.stem.partition("-")[2]
+                if number.isdecimal() and int(number) < first:
                     path.unlink(missing_ok=True)
 
     def item(self, seed: int, number: int, patch: int) -> Item:
@@ -241,7 +243,7 @@ class Pool(Source):
                     for word in WORDS & part.get("degradation", {}).keys():
                         del part["degradation"][word]  # records of earlier versions have them
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
-            except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            except _BROKEN as error:
                 raise UsageError(
                     f"'{path}' is not a valid pool record: {error}",
                     hint="choose another --pool folder, or delete this one",

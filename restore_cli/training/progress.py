@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -210,16 +211,16 @@ class ValidationSheet:
             resize_bicubic(image, *size)
             for image, size in zip(restored[:ROWS], self._sizes, strict=True)
         ]
-        for file in self._folder.glob("[0-9]*.png"):
-            if int(file.name[:8]) >= step:
+        for file in self._files():
+            if int(file.name.partition("_")[0]) >= step:
                 file.unlink()
         with write_then_rename(self._folder / f"{step:08d}_{gain:+.2f}.png") as temporary:
             _column(shown).save(temporary, "PNG")
-        files = sorted(self._folder.glob("[0-9]*.png"))
+        files = self._files()
         if len(files) > 2 * COLUMNS:
             for file in files[1:-1:2]:
                 file.unlink()
-            files = sorted(self._folder.glob("[0-9]*.png"))
+            files = self._files()
         chosen = sorted({round(n) for n in np.linspace(0, len(files) - 1, COLUMNS)})
         columns = [("input", self._before)]
         for file in (files[n] for n in chosen):
@@ -229,6 +230,11 @@ class ValidationSheet:
         columns.append(("reference", self._after))
         with write_then_rename(self._target) as temporary:
             _beside(columns).save(temporary, "PNG")
+
+    def _files(self) -> list[Path]:
+        """The tiles, in the order of their steps, but not other files in the folder."""
+        found = self._folder.glob("*.png")
+        return sorted(file for file in found if re.fullmatch(r"\d{8,}_.*", file.name))
 
 
 def _column(images: Sequence[Tensor]) -> Image.Image:
@@ -271,5 +277,5 @@ def _step(line: str) -> float:
         row = json.loads(line)
         str(row["phase"]), float(row["loss"]), float(row["learning_rate"])
         return int(row["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

@@ -90,18 +90,21 @@ class ConstantLR(Record):
 Schedule = Annotated[CosineLR | StepLR | PolynomialLR | ConstantLR, Field(discriminator="kind")]
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Adam(Record):
     """Adam (Kingma and Ba, arXiv:1412.6980), without weight decay."""
 
     kind: Literal["adam"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
 
 
 class AdamW(Record):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
 
     kind: Literal["adamw"]
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: NotNegative = 1e-2
 
 

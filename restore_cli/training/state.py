@@ -99,7 +99,7 @@ def read_state(path: Path) -> TrainingState:
             values = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("recipe", "facts"):
             values[key] = current_names(values[key])
-        return TrainingState(**values)
+        state = TrainingState(**values)
     except (
         TypeError,
         RuntimeError,
@@ -116,6 +116,13 @@ def read_state(path: Path) -> TrainingState:
         raise UsageError(
             f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error
+    try:
+        TrainingRecipe.model_validate(state.recipe)
+    except ValidationError as error:
+        raise UsageError(
+            f"'{path}' was trained with a recipe that this version cannot read", hint=_NEW_RUN
+        ) from error
+    return state
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -132,13 +139,7 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
         UsageError: the file is not a state, or the run was started with another recipe.
     """
     state = read_state(path)
-    try:
-        # Adds the defaults of newer keys.
-        trained = TrainingRecipe.model_validate(state.recipe)
-    except ValidationError as error:
-        raise UsageError(
-            f"'{path}' was trained with a recipe that this version cannot read", hint=_NEW_RUN
-        ) from error
+    trained = TrainingRecipe.model_validate(state.recipe)  # adds the defaults of newer keys
     before, now = _comparable(trained.content()), _comparable(recipe)
     changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
     if changed:

@@ -29,6 +29,7 @@ from restore_cli.training.parts import load_parts, untouched
 from restore_cli.training.recipe import Adam, AdamW, LossTerm, Phase, TrainingRecipe, learning_rate
 from restore_cli.training.state import TrainingState, load_state, save_state
 from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.wording import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         try:
             network = self.model.build(config)
-        except (ValueError, ZeroDivisionError) as error:
+        except (ValueError, ArithmeticError, RuntimeError, MemoryError, TypeError) as error:
             raise UsageError(
-                f"{self.model.name} cannot be built with this config: {error}",
+                f"{self.model.name} cannot be built with this config: {first_line(error)}",
                 hint=f"see `restore models info {self.model.name}`",
             ) from error
         if recipe.initialisation == "he":
@@ -162,6 +163,11 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + mean / len(batches)
             bad = [name for name, mean in zip(names, means, strict=True) if not isfinite(mean)]
             self._raise_if_any(bad)
+            if not values.requires_grad:
+                raise UsageError(
+                    f"phase '{self.phase.name}' trains nothing that its losses depend on",
+                    hint="change `trained` or the losses in the recipe",
+                )
             self.scaler.scale(values.sum() / len(batches)).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         limit = self.phase.clip if self.phase.clip is not None else float("inf")
@@ -213,11 +219,14 @@ class Trainer:
         """Go to the next phase.
 
         Args:
-            best: file of the best weights of this phase; it need not exist.
+            best: file of the best weights of this phase; it exists if a validation was scored.
+
+        Raises:
+            WeightsError: it is missing or damaged.
         """
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
-            found = self.phase.begin == "best" and self.best is not None and best.is_file()
+            found = self.phase.begin == "best" and self.best is not None
             first = found and self.group.rank == 0
             tensors = complete(read_checkpoint(best), str(best)) if first else None
             self._load_weights(tensors or self.ema.module.state_dict())

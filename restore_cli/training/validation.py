@@ -23,6 +23,7 @@ from restore_cli.training.data import list_photos
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
 
 PICTURES, SIDE, CROP = 12, 512, 4
+_MOST = 100.0  # dB; equal pictures, e.g. black ones, would make every mean infinite
 
 
 class ValidationScore(NamedTuple):
@@ -119,8 +120,8 @@ class ValidationSet:
                 sharp = quantise(resize_bicubic(reference, *size))
             bicubic = quantise(resize_bicubic(degraded, *size))
             sharp = sharp.cpu()  # scores are float64, which not every device supports
-            scores[name].append(float(psnr(image.cpu(), sharp, crop=CROP)))
-            baseline = float(psnr(bicubic.cpu(), sharp, crop=CROP))
+            scores[name].append(min(_MOST, float(psnr(image.cpu(), sharp, crop=CROP))))
+            baseline = min(_MOST, float(psnr(bicubic.cpu(), sharp, crop=CROP)))
             gains[name].append(scores[name][-1] - baseline)
         of_folders = {name: fmean(gain) for name, gain in gains.items()}
         mean = fmean(map(fmean, scores.values()))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -67,9 +68,13 @@ def find(name: str) -> UserWeights | None:
     path = folder() / f"{name}.json"
     try:
         return UserWeights.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise WeightsError(
+            f"cannot read '{path}': {error.strerror}", hint="give the path of the file of weights"
+        ) from error
+    except ValidationError as error:
         raise WeightsError(
             f"'{path}' is not a record of weights", hint=f"run `restore weights remove {name}`"
         ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from conftest import ROOT, picture, restore
 from PIL import Image, ImageCms
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
+from restore_cli.benchmarking.report import markdown_table
 from restore_cli.datasets.registry import DATASETS
 from restore_cli.errors import PictureError
 from restore_cli.image import read_image
@@ -83,8 +86,15 @@ def test_what_is_done_stays_done(tmp_path, arguments, pairs):
         assert (tmp_path / f"out/report.{name}").read_bytes() == content
     # A line cut off by a crash is measured again; another option, and another picture, are new.
     (tmp_path / "out/rows.jsonl").write_text("\n".join(first[:-1]) + "\n" + first[-1][:20])
+    odd = ['{"psnr": "x"}', json.dumps(json.loads(first[0]) | {"key": [1]}), "[" * 100_000]
+    with (tmp_path / "out/rows.jsonl").open("a") as stream:
+        stream.write("\n" + "\n".join(odd) + "\n" + first[-1][:20])
     assert restore(*arguments).exit_code == 0
-    assert len([r for r in rows(tmp_path) if r.endswith("}")]) == 5 + 1 - 0
+    assert len([r for r in rows(tmp_path) if r.endswith("}")]) == 5 + 2 + 1
+    (tmp_path / "out/rows.jsonl").write_text("\n".join(first[:-1]) + "\n" + first[-1][:20])
+    assert restore(*arguments).exit_code == 0
+    assert restore(*arguments).exit_code == 0
+    assert len([r for r in rows(tmp_path) if r.endswith("}")]) == 5 + 1  # once, on its own line
     assert restore(*arguments, "--no-tlsc", "--formats", "json").exit_code == 0
     count = len(rows(tmp_path))
     Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(pairs / "lr/0.png")
@@ -162,6 +172,27 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
     entries = report(tmp_path)["entries"]
     assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (2, 1)]
     assert "2 results missing" in (tmp_path / "out/report.md").read_text()
+
+
+def test_odd_names_stay_in_their_lines_and_cells(tmp_path, arguments, pairs):
+    for kind in ("lr", "hr"):
+        (pairs / kind / "0.png").rename(pairs / kind / "a|b\nc.png")
+    (pairs / "lr/a|b\nc.png").write_bytes(b"not a picture")
+    done = restore(*arguments[:-2], "bicubic", "--formats", "md,json")
+    assert r"a|b\nc" in done.stderr
+    assert not any(line.startswith("c") for line in done.stderr.splitlines())
+    assert markdown_table(("one",), [("a|b\nc",)])[2] == r"| a\|b c |"
+
+
+def test_a_full_disk_is_named(tmp_path, arguments):
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
+    limited += "from restore_cli.__main__ import main; main()"
+    command = [sys.executable, "-c", limited, *map(str, arguments[:-3]), "bicubic"]
+    done = subprocess.run([*command, "-q"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"cannot use '{tmp_path / 'out/rows.jsonl'}'" in done.stderr
+    assert "hint: free disk space" in done.stderr
 
 
 def test_results_of_another_program_are_scored(tmp_path, pairs):
@@ -344,6 +375,8 @@ def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
         (("--model", "bicubic"), "--dataset is missing"),
         (("--dataset", "gopro", "--model", "bicubic", "--no-motion"), "need --degrade"),
         (("--degrade", "shake", "photos", "--fetch"), "--degrade makes its own dataset"),
+        (("--dataset", "gopro", "--model", "bicubic", "--warm-up", "9"), "--warm-up needs --table"),
+        (("--dataset", "gopro", "--model", "bicubic", "--tile", "9" * 5000), "is not a size"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(arguments, message):

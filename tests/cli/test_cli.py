@@ -95,6 +95,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-o", ""], 2, "--output is empty"),
         (["a.png", "-w", "model.pth"], 4, "not safetensors"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
+        (["a.png", "--shard", "1/" + "9" * 5000], 2, "is not I/N"),
         (["a.png", "--overlap", "-3"], 2, "is not a size"),
         (["a.png", "--precision", "fp16"], 2, "is for GPUs"),
         (["a.png", "--precision", "int8"], 2, "is not known"),
@@ -386,6 +387,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
         (("-o", "photos/run"), {}, 2, "is inside --data 'photos'"),
         (("--data", ""), {}, 2, "an empty path was given"),
         (("--pool", ""), {}, 2, "--pool is empty"),
+        (("-o", "link"), {}, 1, "cannot use 'link': File exists"),
         ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),
         ((), {"WORLD_SIZE": "2", "RANK": "0"}, 2, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
         ((), {"LOCAL_WORLD_SIZE": "0"}, 2, "LOCAL_WORLD_SIZE is '0'"),
@@ -398,12 +400,19 @@ def test_train_refuses_before_it_writes(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     make(tmp_path / "photos/0.png", 360, 340)
     usual = ("train", "gfn-lite", "--data", "photos", "-o", "run", "-d", "cpu")
     done = restore(*usual, *arguments)
     assert done.exit_code == status, done.stderr
     assert message in " ".join(done.stderr.split())
-    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos"]
+
+
+def test_a_forgotten_recipe_is_no_list(tmp_path):
+    done = restore("train", "--data", tmp_path, "-o", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "RECIPE is missing" in done.stderr
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -18,7 +19,7 @@ from PIL import Image
 from restore_cli.datasets.degrade_job import DegradeJob, plan_pairs
 from restore_cli.datasets.records import Record
 from restore_cli.datasets.synthesize import make_pairs, replay
-from restore_cli.degradations.recipe import load_degradation
+from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.image import read_image
 from restore_cli.processes import ProcessPool
@@ -117,6 +118,45 @@ def test_inputs_and_other_files_are_never_overwritten(tmp_path):
             plan_pairs(job(tmp_path, inputs=[source], output=tmp_path, resume=resume))
     with pytest.raises(UsageError, match="hr' is for pairs, but is not empty"):
         plan_pairs(job(tmp_path, inputs=[photo(tmp_path / "0.png")], output=tmp_path))
+
+
+def test_resuming_where_no_run_began_overwrites_nothing(tmp_path):
+    one = job(tmp_path, resume=True)
+    (tmp_path / "out/hr").mkdir(parents=True)
+    (tmp_path / "out/hr/0.png").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="is not empty"):
+        plan_pairs(one)
+    (tmp_path / "out/records").mkdir()  # a run was killed during its first pair
+    run(one)
+    assert (tmp_path / "out/hr/0.png").read_bytes() != b"precious"
+
+
+def test_videos_and_pictures_do_not_get_the_same_numbers(tmp_path):
+    inputs = (frames_in(tmp_path / "video", 12), photo(tmp_path / "one.png"))
+    with pytest.raises(UsageError, match="numbers the frames of"):
+        plan_pairs(job(tmp_path, "gopro", inputs, layout="reds"))
+    plan_pairs(job(tmp_path, "gopro", inputs))
+
+
+@pytest.mark.parametrize("changed", [{"layout": "reds"}, {"resume": True}])
+def test_one_file_has_no_layout_and_is_not_resumed(tmp_path, changed):
+    one = job(tmp_path, inputs=[photo(tmp_path / "a.png")], output=tmp_path / "b.png", **changed)
+    with pytest.raises(UsageError, match="is one file"):
+        plan_pairs(one)
+
+
+def test_a_kernel_whose_name_is_not_utf8_is_found_again(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/k\xff.npy")
+    np.save(name, np.eye(3) / 3)
+    recipe = load_degradation("shake").at_scale(1)
+    steps = [{"kind": "kernel", "files": [name]}]
+    recipe = DegradationRecipe.model_validate(recipe.model_dump() | {"steps": steps})
+    one = dataclasses.replace(job(tmp_path, inputs=[photo(tmp_path / "a.png")]), recipe=recipe)
+    run(one)
+    assert run(dataclasses.replace(one, resume=True))[0].skipped == 1
+    (record,) = (tmp_path / "out/records").rglob("*.json")
+    replay(record, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out/lr/a.png").read_bytes()
 
 
 def test_a_picture_without_patches_is_an_error(tmp_path):

@@ -462,6 +462,49 @@ def test_validation_folders_of_one_name_are_told_apart(tmp_path, held_out):
     assert both.names == [str(held_out), str(other), str(held_out)]  # in turns
 
 
+def test_equal_pictures_in_validation_do_not_make_scores_infinite(tmp_path, job):
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (256, 256)).save(tmp_path / "flat/0.png")
+    seen = []
+    train(job({"steps": 3}, validation=[tmp_path / "flat"]), seen.append)
+    assert seen[-1].psnr <= 100
+    assert abs(seen[-1].gain) <= 100
+
+
+def test_a_run_is_resumed_with_its_own_pictures(tmp_path, job):
+    train(job({"steps": 1}))
+    other = save_photos(tmp_path / "others", [(280, 300)], first=30)
+    with pytest.raises(UsageError, match="was trained on other pictures than --data"):
+        train(job({"steps": 2}, data=[other], resume="auto"))
+    train(job({"steps": 2}, resume="auto"))
+
+
+def test_odd_files_in_the_folder_of_a_run(tmp_path, job, held_out):
+    one = job({"steps": 3}, validation=[held_out])
+    (one.run / "validation").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(one.run / "validation/1.png")
+    train(one)
+    assert (one.run / "validation/1.png").exists()
+    with (one.run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": Infinity, "phase": "1", "loss": 1, "learning_rate": 1}\n')
+        stream.write("[" * 100_000 + "\n")
+    train(job({"steps": 4}, validation=[held_out], resume="auto"))
+    assert [row["step"] for row in rows(one.run)] == [1, 2, 3, 4]
+
+
+def test_losses_that_depend_on_nothing_that_is_trained_are_named(job):
+    with pytest.raises(UsageError, match="trains nothing that its losses depend on"):
+        train(job(DEBLURRING | {"trained": ["upscaler.*"]}))
+
+
+def test_a_network_too_large_to_build_is_named(job):
+    recipe = job().recipe
+    config = dict(recipe.config) if isinstance(recipe.config, dict) else {}
+    huge = recipe.model_copy(update={"config": config | {"features": 10**9}})
+    with pytest.raises(UsageError, match="cannot be built with this config"):
+        Trainer(huge, ProcessGroup(CPU))
+
+
 @pytest.mark.slow
 def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     seen = []

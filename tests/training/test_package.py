@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+import tomllib
 from functools import partial
 
 import pytest
@@ -13,7 +15,7 @@ from hub_server import Hub, serve
 from safetensors.torch import load_file
 from training_runs import make_recipe, weights_of
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import UsageError, WeightsError
 from restore_cli.files import sha256
 from restore_cli.inference.loading import load_network
 from restore_cli.training.loop import train
@@ -85,6 +87,26 @@ def test_bad_names_are_refused_first(tmp_path, name, license_name, message):
     with pytest.raises(UsageError, match=message):
         package(tmp_path, tmp_path / "out", name, license_name)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_run_lacks_is_named(tmp_path, job, held_out):
+    done = job({"steps": 3}, validation=[held_out])
+    train(done)
+    state = torch.load(done.state, weights_only=True)
+    done.best.unlink()
+    with pytest.raises(WeightsError, match=r"best\.safetensors"):
+        export_checkpoint(done.run, tmp_path / "a.safetensors")
+    torch.save(state | {"recipe": state["recipe"] | {"unknown": 1}}, done.state)
+    with pytest.raises(UsageError, match="a recipe that this version cannot read"):
+        export_checkpoint(done.run, tmp_path / "a.safetensors")
+
+
+def test_entries_of_odd_recipe_names_are_valid(tmp_path, job):
+    done = dataclasses.replace(job({"steps": 1}), recipe_name='\U0001f389\x7f\udcff "')
+    train(done)
+    entry = package(done.run, tmp_path / "out", "gfn-tiny.mine", "MIT").entry
+    values = tomllib.loads(entry.read_text("utf-8"))["gfn-tiny.mine"]
+    assert values["recipe"] == '\U0001f389\x7f? "'
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

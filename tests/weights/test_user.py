@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from conftest import picture, restore
@@ -37,6 +39,16 @@ def test_broken_records_are_removed_or_named():
     refused = restore("weights", "remove", "a.folder")
     assert refused.exit_code == 4
     assert "a.folder.json' is a folder" in refused.stderr
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/x", None])
+def test_a_home_that_cannot_have_weights_hides_no_file(monkeypatch, tmp_path, tiny_weights, folder):
+    if folder:
+        monkeypatch.setattr(user, "folder", lambda: Path(folder))
+    monkeypatch.chdir(tmp_path)
+    name = "w.safetensors" if folder else "w" * 240 + ".safetensors"
+    shutil.copy(tiny_weights, name)
+    assert locate(name, None).path == Path(name)
 
 
 def test_files_without_a_known_digest_are_read_to_verify_them(tmp_path, tiny_weights):
