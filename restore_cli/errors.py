@@ -7,6 +7,7 @@ a traceback. Any other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -90,3 +91,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     guess = f" Did you mean '{near[0]}'?" if near else ""
     return UsageError(f"{kind} '{name}' not found.{guess}", hint=f"known: {', '.join(names)}")
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse what needs an extra that is not installed.
+
+    Raises:
+        UsageError: one of the packages is missing; the hint says how to install it.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise UsageError(
+                f"this needs the package '{package}', which is not installed",
+                hint=f"pip install 'restore-cli[{extra}]'",
+            )

@@ -20,7 +20,6 @@ from errno import (  # of places
     EPERM,
     EROFS,
 )
-from importlib.util import find_spec
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
@@ -87,17 +86,3 @@ def _of_system(error: OSError) -> RestoreError:
         raise error
     hint = remedy(error) if error.errno in _FULL else ""
     return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)
-
-
-def require(extra: str, *packages: str) -> None:
-    """Refuse a command whose extra is not installed.
-
-    Raises:
-        UsageError: one of the packages is missing; the hint says how to install it.
-    """
-    for package in packages:
-        if find_spec(package) is None:
-            raise UsageError(
-                f"this needs the package '{package}', which is not installed",
-                hint=f"pip install 'restore-cli[{extra}]'",
-            )

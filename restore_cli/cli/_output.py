@@ -114,6 +114,4 @@ def decibels(gain: float | None) -> str:
     return "-" if gain is None else f"{gain:+.2f}"
 
 
-def progress_bar(*, quiet: bool, unit: str) -> Bar:
-    """Return a progress bar on stderr; it is hidden if stderr is no terminal, or if quiet."""
-    return Bar(quiet=quiet, unit=unit)
+progress_bar = Bar

@@ -14,7 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
-from restore_cli.errors import UsageError
+from restore_cli.errors import UsageError, require
 
 EPILOG = """
 Examples:
@@ -70,15 +70,9 @@ def serve(
     One picture is restored at a time. Prints the address of the page, and runs
     until Ctrl-C.
     """
-    try:
-        import python_multipart  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UsageError(
-            f"the page needs the package '{error.name}', which is not installed",
-            hint="pip install 'restore-cli[serve]'",
-        ) from error
+    require("serve", "python_multipart", "starlette", "uvicorn")
+    import uvicorn
+
     for name in allow_host or ():
         if re.search(r"[:/\s]", name):
             raise UsageError(

@@ -13,9 +13,9 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, require
+from restore_cli.cli._messages import reported
 from restore_cli.cli._signals import status_after
-from restore_cli.errors import NoInputError, UsageError, unknown_name
+from restore_cli.errors import NoInputError, UsageError, require, unknown_name
 from restore_cli.wording import clock, duration
 
 if TYPE_CHECKING:
@@ -385,11 +385,7 @@ def _list_recipes(*, as_json: bool) -> None:
 
 
 def _tensorboard_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            "--tensorboard needs a package that is not installed",
-            hint="pip install 'restore-cli[tensorboard]'",
-        ) from error
+    require("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter

@@ -12,8 +12,8 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, require, show
-from restore_cli.errors import RestoreError, UsageError, WeightsError, named
+from restore_cli.cli._messages import reported, show
+from restore_cli.errors import RestoreError, UsageError, WeightsError, named, require
 
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
@@ -350,19 +350,13 @@ def convert(
         raise UsageError(
             f"--output '{output}' must be a folder", hint="leave out the name of the file"
         )
-    _export_graph(name, folder, to, tlsc, check=check, overwrite=overwrite)
-
-
-def _export_graph(
-    source: str, folder: Path, to: str, tlsc: bool | None, *, check: bool, overwrite: bool
-) -> None:
     from restore_cli.inference.export import FORMATS, export
     from restore_cli.inference.loading import load_network
     from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.store import locate
 
     suffix, *_ = named("format", to, FORMATS)
-    loaded = load_network(locate(source, None))
+    loaded = load_network(locate(name, None))
     stem = Path(loaded.file.name).name.partition("@")[0].removesuffix(".safetensors")
     target = folder / f"{stem}{suffix}"
     _refuse_existing([target], overwrite=overwrite)

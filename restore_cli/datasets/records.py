@@ -46,20 +46,11 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
-        steps = zip(self.recipe.steps, self.parameters, strict=True)
-        values = {
-            "source": str(self.source),
-            "sha256": self.sha256,
-            "seed": self.seed,
-            "index": self.index,
-            "version": __version__,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "size": self.size,
-            "patch": self.patch,
-            "frames": self.frames,
-            "motion": self.motion,
-            "steps": [{"kind": step.kind, "drawn": drawn} for step, drawn in steps],
-        }
+        values = {name: getattr(self, name) for name in self.__slots__}  # kernels are not copied
+        steps = zip(self.recipe.steps, values.pop("parameters"), strict=True)
+        values |= {"source": str(self.source), "version": __version__}
+        values |= {"recipe": self.recipe.model_dump(mode="json")}
+        values["steps"] = [{"kind": step.kind, "drawn": drawn} for step, drawn in steps]
         with write_then_rename(path) as temporary:
             temporary.write_text(json.dumps(values), "utf-8")
 

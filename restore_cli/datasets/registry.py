@@ -219,13 +219,8 @@ VIDEOS = (
     "IMG_0030", "IMG_0049", "IMG_0021", "720p_240fps_2", "IMG_0032",
     "IMG_0033", "IMG_0031", "IMG_0003", "IMG_0039", "IMG_0037",
 )  # fmt: skip
-_REDS_LAYOUT = "val/val_blur_bicubic/X4/000/00000009.png and val/val_sharp/000/00000009.png"
-_REDS_HOME = "https://seungjunnah.github.io/Datasets/reds"
-_REDS_REVISION = "62dc25d16e6f43d2214f1b365023abda86f7a0ae"
-_GOPRO_LAYOUT = "GOPRO_Large/test/GOPR0384_11_00/{blur,blur_gamma,sharp}/000001.png"
-_GOPRO_HOME = "https://seungjunnah.github.io/Datasets/gopro"
 _CREDIT = "CC BY 4.0, Nah et al."
-_GOPRO_HUB = HubFiles("snah/GOPRO_Large", "main", (), r"(.*/)?test/.*\.png", _CREDIT)
+_REDS_REVISION = "62dc25d16e6f43d2214f1b365023abda86f7a0ae"
 
 
 def _reds_hub(members: str) -> HubFiles:
@@ -233,68 +228,59 @@ def _reds_hub(members: str) -> HubFiles:
     return HubFiles("snah/REDS", _REDS_REVISION, archives, members, _CREDIT)
 
 
+_REDS = Dataset(
+    name="reds-val",
+    description="REDS validation, all 3,000 frames",
+    scale=4,
+    protocol="rgb",
+    count=3000,
+    find=_reds(re.compile(r"[^/]+/\d{8}")),
+    layout="val/val_blur_bicubic/X4/000/00000009.png and val/val_sharp/000/00000009.png",
+    home="https://seungjunnah.github.io/Datasets/reds",
+    shared="REDS",
+    hub=_reds_hub(r".*\.png"),
+)
+_GOPRO = Dataset(
+    name="gopro",
+    description="GoPro test, blur_gamma (DeepDeblur-PyTorch's and MPRNet's)",
+    scale=1,
+    protocol="mprnet",
+    count=1111,
+    find=_gopro("blur_gamma"),
+    layout="GOPRO_Large/test/GOPR0384_11_00/{blur,blur_gamma,sharp}/000001.png",
+    home="https://seungjunnah.github.io/Datasets/gopro",
+    hub=HubFiles("snah/GOPRO_Large", "main", (), r"(.*/)?test/.*\.png", _CREDIT),
+    shared="GOPRO_Large",
+)
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
-        Dataset(
+        replace(
+            _REDS,
             name="reds-val300",
             description="REDS validation, frames 9, 19 ... 99 of each sequence (CNLRN, Shoyan)",
-            scale=4,
             protocol="cnlrn",
             count=300,
             find=_val300,
-            layout=_REDS_LAYOUT,
-            home=_REDS_HOME,
-            shared="REDS",
             hub=_reds_hub(r".*\d{7}9\.png"),
         ),
-        Dataset(
-            name="reds-val",
-            description="REDS validation, all 3,000 frames",
-            scale=4,
-            protocol="rgb",
-            count=3000,
-            find=_reds(re.compile(r"[^/]+/\d{8}")),
-            layout=_REDS_LAYOUT,
-            home=_REDS_HOME,
-            shared="REDS",
-            hub=_reds_hub(r".*\.png"),
-        ),
-        Dataset(
-            name="gopro",
-            description="GoPro test, blur_gamma (DeepDeblur-PyTorch's and MPRNet's)",
-            scale=1,
-            protocol="mprnet",
-            count=1111,
-            find=_gopro("blur_gamma"),
-            layout=_GOPRO_LAYOUT,
-            home=_GOPRO_HOME,
-            hub=_GOPRO_HUB,
-            shared="GOPRO_Large",
-        ),
-        Dataset(
+        _REDS,
+        _GOPRO,
+        replace(
+            _GOPRO,
             name="gopro-linear",
             description="GoPro test, linear blur (attentive-deblur's)",
-            scale=1,
             protocol="attentive-deblur",
-            count=1111,
             find=_gopro("blur"),
-            layout=_GOPRO_LAYOUT,
-            home=_GOPRO_HOME,
-            hub=_GOPRO_HUB,
-            shared="GOPRO_Large",
         ),
-        Dataset(
+        replace(
+            _GOPRO,
             name="gopro-x4",
             description="GoPro test, blur_gamma cut to multiples of 16 and shrunk x4 (GFN's)",
             scale=4,
             protocol="gfn",
-            count=1111,
             find=_gfn_x4,
-            layout=_GOPRO_LAYOUT + ", or GFN's Validation_4x/{LR_Blur,HR}/0001.png",
-            home=_GOPRO_HOME,
-            hub=_GOPRO_HUB,
-            shared="GOPRO_Large",
+            layout=_GOPRO.layout + ", or GFN's Validation_4x/{LR_Blur,HR}/0001.png",
             shrink=4,
             whole=16,
         ),

@@ -110,15 +110,8 @@ def made_true(
         width: width of the restored picture.
     """
     if level == "none":
-        kept = Metadata(
-            icc_profile=metadata.icc_profile,
-            dpi=metadata.dpi,
-            aspect=metadata.aspect,
-            hdr=metadata.hdr,
-            colour=metadata.colour,
-            inventory=metadata.inventory,
-        )
-        return kept, None
+        bare = replace(metadata, exif=None, xmp=None, iptc=None, photoshop=(), comment=None)
+        return replace(bare, text=(), geo=()), None
     before = metadata.size and metadata.size[::-1]
     change = Change(before, metadata.orientation, (width, height))
     block = metadata.exif

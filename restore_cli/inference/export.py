@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import RestoreError, UsageError, require
 from restore_cli.files import write_then_rename
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.local_statistics import (
@@ -271,7 +271,7 @@ def _run_torchscript(path: Path) -> Run:
 
 
 def _write_onnx(graph: Graph, facts: Mapping[str, str], path: Path) -> None:
-    _need_onnx()
+    require("onnx", "onnxruntime", "onnxscript")
     program = torch.onnx.export(
         _program(graph),
         dynamo=True,
@@ -286,22 +286,11 @@ def _write_onnx(graph: Graph, facts: Mapping[str, str], path: Path) -> None:
 
 
 def _run_onnx(path: Path) -> Run:
-    _need_onnx()
+    require("onnx", "onnxruntime", "onnxscript")
     import onnxruntime  # noqa: PLC0415  an extra
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-
-
-def _need_onnx() -> None:
-    try:
-        import onnxruntime  # noqa: F401, PLC0415  an extra
-        import onnxscript  # noqa: F401, PLC0415  as above
-    except ImportError as error:
-        raise UsageError(
-            f"ONNX export needs the package '{error.name}', which is not installed",
-            hint="pip install 'restore-cli[onnx]'",
-        ) from error
 
 
 # Suffix, writer and runner by name.

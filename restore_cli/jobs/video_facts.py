@@ -20,17 +20,10 @@ UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 _NAMES = {1: "BT.709", 5: "BT.601 (PAL)", 6: "BT.601", 9: "BT.2020", 12: "Display P3"}
 _HD = 576  # lines; without a stated matrix, larger videos are BT.709, others BT.601
-_CONTAINER_KEYS = frozenset(
-    {
-        "major_brand",
-        "minor_version",
-        "compatible_brands",
-        "encoder",
-        "duration",
-        "comment",
-        "alpha_mode",
-    }
-)
+_CONTAINER_KEYS = {
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"),
+    "alpha_mode",
+}
 _MASTERING = (
     *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS"),
     *("DOVI_METADATA", "DOVI_RPU_BUFFER"),
@@ -274,21 +267,14 @@ def _facts(container: Any) -> dict[str, Any]:
             words = {"transposed": turned.swap, "mirrored": turned.mirror, "flipped": turned.flip}
             facts["orientation"] = ", ".join(word for word, is_so in words.items() if is_so) or None
             facts["notes"] = remarks(frame, source, colours, turned)
-    facts["streams"] = [
-        " ".join(
-            filter(
-                None,
-                [
-                    stream.type,
-                    stream.codec_context.name if stream.codec_context else "",
-                    stream.metadata.get("language", ""),
-                    stream.metadata.get("title", ""),
-                ],
-            )
-        )
-        for stream in container.streams
-    ]
+    facts["streams"] = [_stream(one) for one in container.streams]
     facts["chapters"] = len(container.chapters())
     said = kept_metadata(dict(container.metadata), "all")
     facts["metadata"] = [f"{key}: {value}" for key, value in said.items()]
     return facts | {f"restored: {name}": value for name, value in comment_of(container).items()}
+
+
+def _stream(one: Any) -> str:
+    codec = one.codec_context.name if one.codec_context else ""
+    words = (one.type, codec, one.metadata.get("language", ""), one.metadata.get("title", ""))
+    return " ".join(filter(None, words))
