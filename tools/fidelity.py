@@ -11,17 +11,20 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from restore_cli.errors import PictureError
-from restore_cli.image import FORMATS, Encoding, encode
+from restore_cli.image import FORMATS, Encoding, Picture, encode
 from restore_cli.image.containers import jpeg_segment, png_chunk
 from restore_cli.image.exif import build_exif
 from restore_cli.image.inventory import take
 from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
+from restore_cli.image.matrix_profile import make_profile
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, Packet
+from restore_cli.rounding import as_float
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 _HEAD = """# What is kept
@@ -57,7 +60,7 @@ def _tiff(tags: dict[int, object]) -> bytes:
     return buffer.getvalue()
 
 
-def _exif(tags: dict[int, tuple[int, bytes]], below: dict[int, tuple[int, bytes]]) -> bytes:
+def _exif(tags: dict[int, tuple[int, bytes]], below: dict[int, Any]) -> bytes:
     nested: dict[int, object] = {34665: below} if below else {}
     if 271 in tags:
         nested[34853] = {1: (2, b"N\0"), 2: (5, struct.pack("<6I", 50, 1, 5, 1, 30, 1))}
@@ -80,6 +83,14 @@ def _png16() -> bytes:
     return buffer.getvalue()
 
 
+def _grey() -> bytes:
+    buffer = io.BytesIO()
+    white, *primaries = (0.3127, 0.329), (0.64, 0.33), (0.3, 0.6), (0.15, 0.06)
+    linear = make_profile("linear", (white, *primaries), (1.0,), grey=True)
+    Image.linear_gradient("L").resize((24, 16)).save(buffer, "PNG", icc_profile=linear)
+    return buffer.getvalue()
+
+
 def _clear() -> bytes:
     buffer = io.BytesIO()
     grey = Image.linear_gradient("L").resize((24, 16))
@@ -89,6 +100,7 @@ def _clear() -> bytes:
 
 _GPANO = "{http://ns.google.com/photos/1.0/panorama/}"
 _VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12)
+_ADOBE_RGB: dict[int, Any] = {40961: (3, b"\xff\xff"), 40965: {1: (2, b"R03\0")}}
 _RECORDS = b"\x1c\2\x78\0\5hello"
 CARRIERS: dict[str, tuple[str, Carrier]] = {
     "EXIF, GPS": ("EXIF", lambda: _exif({271: (2, b"Maker\0")}, {36867: (2, b"2024\0")})),
@@ -121,6 +133,8 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     ),
     "gAMA and cHRM": ("colour", lambda: _png((b"gAMA", struct.pack(">I", 100_000)))),
     "wide-gamut cICP": ("colour", lambda: _png((b"cICP", bytes([12, 13, 0, 1])))),
+    "profile of a grey picture": ("colours", _grey),
+    "Adobe RGB of a camera (EXIF)": ("colours", lambda: _exif({}, _ADOBE_RGB)),
     "HDR (PQ, HLG)": ("colour", lambda: _png((b"cICP", bytes([9, 16, 0, 1])))),
     "GeoTIFF": ("GeoTIFF", lambda: _tiff({33550: (0.5, 0.5, 0.0)})),
     "16 bits": ("depth", _png16),
@@ -132,6 +146,12 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
 }
 
 
+def _looks(one: Picture, other: Picture) -> bool:
+    """Whether two pictures show nearly the same, and the second is not sRGB."""
+    difference = (as_float(one.pixels) - as_float(other.pixels)).abs().mean()
+    return other.colours == "profile" and bool(difference < 0.02)
+
+
 def fate(data: bytes, kind: str, key: str) -> str:
     """Return kept, converted, announced, refused, or SILENT for what a file carries."""
     picture = decode(data, "in")
@@ -139,12 +159,13 @@ def fate(data: bytes, kind: str, key: str) -> str:
         made, notes = encode(picture, Encoding(key), "out")
     except PictureError:
         return "refused"
-    if kind in ("depth", "alpha", "colour"):
+    if kind in ("depth", "alpha", "colour", "colours"):
         again = decode(made, "out")
         same = {
             "depth": again.depth == picture.depth,
             "alpha": (again.alpha is None) == (picture.alpha is None),
             "colour": again.metadata.colour == picture.metadata.colour,
+            "colours": _looks(again, picture),
         }[kind]
         if kind == "colour" and not same and again.metadata.icc_profile is not None:
             return "converted"
