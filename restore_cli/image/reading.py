@@ -126,7 +126,8 @@ class UnreadableError(PictureError):
 
     def __init__(self, name: str, error: VipsError) -> None:
         self.reason = first_line(error)
-        super().__init__(f"cannot read '{name}': {self.reason}")
+        hint = "save it as PNG with a program that reads it" * ("support" in self.reason.lower())
+        super().__init__(f"cannot read '{name}': {self.reason}", hint=hint)
 
 
 def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> Picture:
@@ -283,7 +284,7 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
     """Return the header as a libvips image that is not decoded yet, and the bytes it reads."""
     if key in ("bmp", "heic"):
         data = _as_png(data, key, name, max_pixels)
-    loader = {"avif": "heif"}.get(key, "png" if key in ("bmp", "heic") else key)
+    loader = {"avif": "heif", "bmp": "png", "heic": "png"}.get(key, key)
     # Fail on errors: truncated files would otherwise be decoded with a grey part.
     if key == "tiff" and is_lab(data):
         raise PictureError(f"'{name}' stores CIELab", hint="convert it to RGB first")
@@ -348,8 +349,7 @@ def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
         if key == "heic" and (deep := _deep_heic(pillow_heif, data, name, max_pixels)):
             return deep
         with by_pillow(data, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
-            width, height = image.size
-            _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))  # it is decoded here
+            _refuse_size(image.width, image.height, name, min(max_pixels, MAX_PIXELS))
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
             if xmp := image.info.get("xmp"):
                 kept["pnginfo"] = PngInfo()

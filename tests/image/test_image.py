@@ -627,6 +627,14 @@ def test_a_phones_jpeg_with_further_pictures_is_its_first(tmp_path):
     assert picture.notes == ("only the main picture in the file was used",)
 
 
+def test_kinds_of_jpeg_that_are_not_supported_have_a_remedy():
+    data = bytearray(jpeg(values(3)))
+    data[data.index(b"\xff\xc0") + 4] = 12  # bits per channel
+    with pytest.raises(PictureError, match="precision 12") as caught:
+        decode(bytes(data), "a.jpg")
+    assert caught.value.hint == "save it as PNG with a program that reads it"
+
+
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/">
 <rdf:Description rdf:about="" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
