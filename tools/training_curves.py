@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 UNIT = 64**2  # patches are counted in patches of 64x64
 # First cells of their rows.
 NETWORKS = ("attentive-deblur", "msan", "mprnet-mscam", "gfn", "moadg")
+SHAPES = ("msan at full size", "msan, width 48", "msan, three blocks")
 Point = tuple[float, float]
 
 
@@ -65,6 +66,7 @@ RUNS = (
     Run("moadg (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[4]),
     Run("mprnet-mscam (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[2]),
     Run("gfn (x4)", "2026-11-28: clean blur", CROPS, 8 * 64**2, NETWORKS[3]),
+    Run("msan (x1), full size", "2026-11-28: other", CROPS, 8 * 128**2, SHAPES[0]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
     Run("maxim-mscam", "2026-11-26: windows", SETS, 128**2),
@@ -110,7 +112,7 @@ def main() -> None:
         axis.legend(fontsize=8, loc="upper left")
     middle.set_ylim(0, 3.5)
     right.set_ylim(0, 4.5)
-    left.set_ylim(-0.2, 1.3)
+    left.set_ylim(-0.2, 1.9)  # room for the legend
     figure.savefig(target, metadata={"Date": None})
 
 
@@ -146,7 +148,7 @@ def cells(run: Run, section: str, column: str) -> Iterator[tuple[str, str]]:
         if not header:
             header = row
         elif "step" in header and column in header:
-            if run.part and row[0] in NETWORKS:
+            if run.part and row[0] in NETWORKS + SHAPES:
                 ours = row[0] == run.part
             if ours:
                 yield row[header.index("step")], row[header.index(column)]
