@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Mapping
-from errno import (  # of places
+from errno import (
     EACCES,
     EDQUOT,
     EEXIST,

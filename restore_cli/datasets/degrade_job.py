@@ -95,7 +95,8 @@ def plan_pairs(job: DegradeJob) -> None:
             hint="degrade videos and pictures into two folders",
         )
     _refuse_long(job)
-    if _is_begun(job) and not job.resume:
+    records = job.output / "records"
+    if not job.resume and records.is_dir() and any(records.iterdir()):
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
         )
@@ -117,19 +118,15 @@ def _plan_single(job: DegradeJob) -> None:
         raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
 
 
-def _is_begun(job: DegradeJob) -> bool:
-    """Whether an earlier run wrote there; it makes the folder of records before any pair."""
-    return (job.output / "records").exists()
-
-
 def _refuse_overwriting(job: DegradeJob) -> None:
-    """Refuse folders of pairs that contain inputs or, if no run has begun there, any file."""
+    """Refuse folders of pairs that contain inputs or, if no run to resume began there, any file."""
+    new = not (job.resume and (job.output / "records").exists())  # made before the first pair
     read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
     places = [place_of(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
     halves = {half.parent for place in places for half in (place.degraded, place.reference)}
     for folder in sorted(job.output / half for half in halves):
         used = folder.resolve() in read
-        if used or (not _is_begun(job) and folder.is_dir() and any(folder.iterdir())):
+        if used or (new and folder.is_dir() and any(folder.iterdir())):
             what = "contains inputs" if used else "is not empty"
             raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
 

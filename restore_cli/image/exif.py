@@ -314,7 +314,7 @@ def text_of(block: bytes, tag: int) -> str:
 
 
 def is_adobe_rgb(block: bytes) -> bool:
-    """Whether a TIFF or an EXIF block states Adobe RGB (1998), as cameras do (DCF 2.0, 4.5.3)."""
+    """Whether a TIFF or an EXIF block states Adobe RGB (1998), as cameras do (DCF 2.0)."""
     found = tiff_directories(block)
     spaces = {one.integer(_COLOUR_SPACE) for one in found if one.below == EXIF_IFD}
     option = any(one.value(1)[:3] == b"R03" for one in found if one.below == INTEROP_IFD)

@@ -219,13 +219,8 @@ def open_header(
     depth = 8 if image.format == "uchar" else 16
     bits = _bits(image, data, key)
     with_profile = metadata.icc_profile is not None
-    said = read_signalled(
-        data,
-        key,
-        grey=kind == "grey",
-        with_profile=with_profile or kind == "cmyk",
-        exif=metadata.exif,
-    )
+    grey, known = kind == "grey", with_profile or kind == "cmyk"
+    said = read_signalled(data, key, grey=grey, with_profile=known, exif=metadata.exif)
     metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
     if said.profile is not None:
         metadata = replace(metadata, icc_profile=said.profile)
@@ -434,13 +429,14 @@ def _colours(
     """Return values as sRGB, or None to use them unconverted; metadata to write; kind; notes."""
     profile, channels, notes = metadata.icc_profile, values.shape[-1], []
     if profile is not None and (fault := _fault(profile, channels)):
-        notes.append(fault)
+        notes += [fault]
         profile, metadata = None, replace(metadata, icc_profile=None)
     if metadata.hdr is not None:
         return None, metadata, "rgb", notes
     unconverted = profile is None or icc == "keep" or is_srgb(profile, channels)
     if channels == 1 and profile is not None:  # it may be for RGB, which files of grey cannot hold
         metadata = replace(metadata, icc_profile=with_channels(profile, 1))
+        notes += [_UNFIT_PROFILE] * (metadata.icc_profile is None and icc == "keep")
     if unconverted and kind != "cmyk":
         return None, _untagged(metadata) if icc == "strip" else metadata, "rgb", notes
     image = interpreted(VipsImage.new_from_array(values), kind)

@@ -101,7 +101,7 @@ def _of_gif(data: bytes, _: bool) -> Signalled:
 
 
 def _of_bmp(data: bytes, grey: bool) -> Signalled:
-    """Read the colour space of a BMP of version 4 or 5 ([MS-WMF] 2.2.2.11, 2.2.2.12)."""
+    """Read the colour space of a BMP of version 4 or 5 ([MS-WMF]: BitmapV4Header and 5)."""
     length, space = int.from_bytes(data[14:18], "little"), data[70:74]
     if length >= 124 and space == b"DEBM":
         start, size = struct.unpack("<II", data[126:134])

@@ -127,8 +127,12 @@ def test_resuming_where_no_run_began_overwrites_nothing(tmp_path):
     with pytest.raises(UsageError, match="is not empty"):
         plan_pairs(one)
     (tmp_path / "out/records").mkdir()  # a run was killed during its first pair
+    with pytest.raises(UsageError, match="is not empty"):
+        plan_pairs(dataclasses.replace(one, resume=False))
     run(one)
     assert (tmp_path / "out/hr/0.png").read_bytes() != b"precious"
+    with pytest.raises(UsageError, match="records' exists"):
+        plan_pairs(dataclasses.replace(one, resume=False))
 
 
 def test_videos_and_pictures_do_not_get_the_same_numbers(tmp_path):

@@ -81,6 +81,15 @@ def test_a_profile_for_other_channels_is_left_out_with_a_note(mode, space, icc):
     assert picture.metadata.icc_profile is None
 
 
+def test_a_table_for_rgb_in_a_grey_picture_is_not_dropped_silently():
+    table = LINEAR[3].replace(b"cprt", b"A2B0")  # so that it is no profile of matrix and curves
+    buffer = io.BytesIO()
+    Image.new("L", (32, 32), 90).save(buffer, "TIFF", icc_profile=table)
+    kept = decode(buffer.getvalue(), "a.tif", icc="keep")
+    assert kept.metadata.icc_profile is None
+    assert kept.notes == ("its colour profile does not fit its values and was left out",)
+
+
 # What cameras, TIFFs and bitmaps state ------------------------------------------------------------
 
 
