@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -138,9 +139,13 @@ class LoadedModel:
             return run(request, self._pipeline.to_scale(factor), on_outcome)
 
     def _factor(self, scale: int | None) -> int:
-        if scale is not None and scale < 1:
-            raise UsageError(f"scale {scale} is too small", hint="use 1 or more")
-        return self.scale if scale is None else scale
+        if scale is None:
+            return self.scale
+        if not isinstance(scale, Integral) or scale < 1:
+            raise UsageError(
+                f"scale {scale!r} is not possible", hint="use a whole number from 1 on"
+            )
+        return int(scale)
 
     def _any(self, image: Any, scale: int, progress: Report) -> Any:
         if isinstance(image, list | tuple):
@@ -151,7 +156,7 @@ class LoadedModel:
             return self._picture(image, scale, progress)
         if isinstance(image, Tensor):
             return self._tensor(image, scale, progress)
-        if isinstance(image, np.ndarray):
+        if isinstance(image, np.ndarray) and not isinstance(image, np.ma.MaskedArray):
             return self._array(image, scale, progress)
         raise UsageError(
             f"a {type(image).__name__} is not a picture",
@@ -179,8 +184,12 @@ class LoadedModel:
     def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
         image = ImageOps.exif_transpose(image)
         mode = image.mode
+        kept: dict[Any, Any] = {k: image.info[k] for k in ("icc_profile", "dpi") if k in image.info}
         if mode.startswith("I;16"):
-            return Image.fromarray(self._array(np.asarray(image).astype("=u2"), scale, progress))
+            deep = self._array(np.asarray(image).astype("=u2"), scale, progress)
+            result = Image.fromarray(deep)
+            result.info |= kept
+            return result
         if mode in ("L", "RGB") and "transparency" in image.info:  # of one colour
             mode = "LA" if mode == "L" else "RGBA"
             image = image.convert(mode)
@@ -200,7 +209,7 @@ class LoadedModel:
         if mode == "LA":
             restored = np.ascontiguousarray(restored[..., [0, 3]])
         result = Image.fromarray(restored, mode)
-        result.info |= {k: v for k, v in image.info.items() if k in ("icc_profile", "dpi")}
+        result.info |= kept
         return result
 
     def _array(self, values: NDArray[Any], scale: int, progress: Report) -> NDArray[Any]:
@@ -237,6 +246,8 @@ class LoadedModel:
         return (made[..., 0] if values.ndim == 2 else made).astype(values.dtype, copy=False)
 
     def _tensor(self, image: Tensor, scale: int, progress: Report) -> Tensor:
+        if image.is_meta or image.layout != torch.strided:
+            raise UsageError("a sparse or meta tensor is not a picture", hint="image.to_dense()")
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
             raise UsageError(
                 f"a tensor of shape {tuple(image.shape)} is not a picture",

@@ -131,7 +131,7 @@ def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
     with pytest.raises(UsageError, match="scale 0"):
         gfn(colours, scale=0)
     for scale in (0, -2):
-        with pytest.raises(UsageError, match=f"scale {scale} is too small"):
+        with pytest.raises(UsageError, match=f"scale {scale} is not possible"):
             gfn.restore_files(RestoreRequest(Selection((Path("a.png"),))), scale=scale)
 
 
@@ -324,3 +324,25 @@ def test_the_page_about_it_runs(tmp_path, monkeypatch, capsys):
         exec(compile(block, "docs/python.md", "exec"), names)
     assert (tmp_path / "casa-mila_x4.png").exists()
     assert "mprnet-mscam" in capsys.readouterr().out
+
+
+def test_deep_grey_keeps_profile_and_resolution():
+    image = Image.fromarray(np.full((8, 9), 40_000, np.uint16))
+    image.info |= {"icc_profile": b"profile", "dpi": (300, 300)}
+    made = load_model("bicubic")(image, scale=1)
+    assert made.info == image.info
+
+
+@pytest.mark.parametrize(
+    ("image", "scale", "message"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), 1.5, "scale 1.5 is not possible"),
+        (np.zeros((4, 4, 3), np.uint8), "2", "scale '2' is not possible"),
+        (np.ma.masked_array(np.zeros((4, 4, 3), np.uint8)), 1, "a MaskedArray is not a picture"),
+        (torch.zeros(3, 4, 4).to_sparse(), 1, "sparse or meta tensor"),
+        (torch.zeros(3, 4, 4, device="meta"), 1, "sparse or meta tensor"),
+    ],
+)
+def test_odd_arguments_are_refused_in_words(image, scale, message):
+    with pytest.raises(UsageError, match=message):
+        load_model("bicubic")(image, scale=scale)

@@ -233,12 +233,20 @@ class Printer:
     """Reports every outcome: stdout for programs, stderr for people, and the manifest."""
 
     def __init__(
-        self, *, json: bool = False, quiet: bool, manifest: str | None, compare: str | None
+        self,
+        listed: str | None,
+        *,
+        json: bool = False,
+        quiet: bool,
+        manifest: str | None,
+        compare: str | None,
     ) -> None:
         self.quiet = quiet
         self._json, self._silent = json, False
         self._manifest = opt.parse_path(manifest) if manifest is not None else None
         self._compare = opt.parse_path(compare) if compare is not None else None
+        others = (self._compare, opt.parse_path(listed) if listed not in (None, "-") else None)
+        self._others = tuple(one for one in others if one is not None)
         self._restored: list[Outcome] = []  # for the comparison
         self._file: TextIO | None = None
         self._said: dict[str, list[str]] = {}  # pictures by message
@@ -262,9 +270,10 @@ class Printer:
             from restore_cli.jobs.compare import refuse_compare  # and the templates of its page
 
             refuse_compare(self._compare, items, on_exists)
+            refuse_own(self._compare, [self._others[1:]], "--compare")
         if self._manifest is not None:
-            pairs = ((item.source, item.target) for item in items)
-            refuse_own(self._manifest, pairs, "--manifest")
+            places = [(item.source, item.target) for item in items]
+            refuse_own(self._manifest, [*places, self._others], "--manifest")
 
     def __enter__(self) -> Self:
         if self._manifest is not None:

@@ -371,7 +371,7 @@ def image(
         height, width = opt.parse_frame_size(raw)
         do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
         return
-    printer = do.Printer(json=json, quiet=quiet, manifest=manifest, compare=compare)
+    printer = do.Printer(files_from, json=json, quiet=quiet, manifest=manifest, compare=compare)
     items = do.plan(request, spec, sources, printer)
     if dry_run:
         do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json, quiet=quiet)
@@ -410,6 +410,8 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
     from restore_cli.image import read_stdin
     from restore_cli.jobs.inputs import STREAM, read_list
 
+    if null and files_from is None:
+        raise UsageError("--null needs --files-from", hint="leave it out")
     paths = [STREAM if text == "-" else opt.parse_path(text) for text in given]
     if files_from is not None:
         if files_from == "-":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_cli.errors import PictureError
+from restore_cli.errors import NoInputError, PictureError
 from restore_cli.files import write_to_stdout
 from restore_cli.inference.stages import Stage
 from restore_cli.rounding import as_float
@@ -28,6 +28,7 @@ def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> I
         The number of frames done.
 
     Raises:
+        NoInputError: there are no frames.
         PictureError: the stream ends within a frame, or the network's output is not finite.
     """
     size, done = height * width * 3, 0
@@ -42,6 +43,8 @@ def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> I
             return  # the reader has closed the pipe
         done += 1
         yield done
+    if not done:
+        raise NoInputError("no frames arrived on stdin", hint="did the program before it fail?")
 
 
 def restore_frame(values: NDArray[Any], stage: Stage) -> NDArray[Any]:

@@ -158,8 +158,8 @@ def refuse_twins(inputs: Sequence[Path]) -> None:
 
 
 def is_template(output: Path) -> bool:
-    """Whether an output is a template, i.e. has fields in braces."""
-    return "{" in str(output) or "}" in str(output)
+    """Whether an output is a template, i.e. has fields in braces, and no folder of that name."""
+    return ("{" in str(output) or "}" in str(output)) and not output.is_dir()
 
 
 def renamed(path: Path, taken: set[Path]) -> Path:
@@ -201,9 +201,9 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         by_target[key] = source
 
 
-def refuse_own(path: Path, pairs: Iterable[tuple[Path, Path]], option: str) -> None:
+def refuse_own(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> None:
     """Raise a `UsageError` if an option's file is one of the run's inputs or outputs."""
-    own = {identity(place) for pair in pairs for place in pair}
+    own = {identity(place) for some in places for place in some}
     if identity(path) in own:
         raise UsageError(
             f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"

@@ -25,6 +25,7 @@ from restore_cli.jobs.video_facts import (
     Orientation,
     address,
     colours_of,
+    film_of,
     kept_metadata,
     library,
     lost_side_data,
@@ -99,7 +100,7 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     with av.open(address(source)) as reader:
         if not reader.streams.video:
             raise PictureError(f"'{source}' has no video stream")
-        video = reader.streams.video[0]
+        video = film_of(reader)
         frame = next(reader.decode(video), None)
         if frame is None:
             raise PictureError(f"'{source}' has no frames")
@@ -173,7 +174,7 @@ class _Copy:
         self._av, self._reader, self._writer = av, reader, writer
         self._stage = stage
         self._first = (frame.width, frame.height)
-        self._source = reader.streams.video[0]
+        self._source = film_of(reader)
         self._source.thread_count = 1  # decoding must not fight the network for the cores
         self.notes = remarks(frame, self._source, self._colours, self._turn)
         self.copied: Counter[int] = Counter()
@@ -288,7 +289,7 @@ class _Copy:
             PictureError: no frame can be decoded, or the network's output is not finite.
         """
         frames = self._frames_in_all()
-        done = broken = 0
+        done = broken = damaged = 0
         timeline = _Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
@@ -303,7 +304,7 @@ class _Copy:
                     continue
                 for frame in decoded:
                     self._write(frame, done)
-                    done += 1
+                    done, damaged = done + 1, damaged + bool(frame.is_corrupt)
                     report(done, max(frames, done))
         except self._av.error.InvalidDataError:
             broken += 1  # the container is truncated
@@ -315,6 +316,8 @@ class _Copy:
             self.notes.append(
                 f"{broken} of its packets could not be decoded and were left out{kept}"
             )
+        said = f"the decoder filled in what is missing in {counted(damaged, 'damaged frame')}"
+        self.notes += [said] * bool(damaged)
         if timeline.jumps:
             self.notes.append(
                 f"its timestamps go back {counted(timeline.jumps, 'time')}; what follows was moved"

@@ -24,6 +24,7 @@ _CONTAINER_KEYS = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "comment"),
     "alpha_mode",
 }
+_STILLS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # codecs of covers, also of whole films
 _MASTERING = (
     *("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS"),
     *("DOVI_METADATA", "DOVI_RPU_BUFFER"),
@@ -247,12 +248,19 @@ def describe_video(path: Path) -> dict[str, Any]:
         raise PictureError(f"cannot read '{path}' as a video: {reason}") from error
 
 
+def film_of(container: Any) -> Any:
+    """Return the video stream that is restored: the first one that is not a cover."""
+    streams = container.streams.video
+    moving = (one for one in streams if one.codec_context.name not in _STILLS)
+    return next(moving, streams[0])
+
+
 def _facts(container: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": container.format.name}
     if container.duration:
         facts["seconds"] = round(container.duration / 1e6, 3)
     if container.streams.video:
-        source = container.streams.video[0]
+        source = film_of(container)
         frame = next(container.decode(source), None)
         facts["codec"] = source.codec_context.name
         facts["size"] = f"{source.width}x{source.height}"

@@ -77,6 +77,9 @@ def test_frames(tiny_weights):
     cut = shell("--raw", "16x12", "-w", tiny_weights, stdin=frames.tobytes()[:-1])
     assert cut.exit_code == 1
     assert "frame 3" in cut.stderr
+    empty = shell("--raw", "16x12", "-w", tiny_weights, stdin=b"")
+    assert empty.exit_code == 3
+    assert "no frames arrived on stdin" in empty.stderr
 
 
 def hashes(folder):
@@ -166,6 +169,7 @@ def test_what_cannot_be(tmp_path, tiny_weights):
         ((source, source.with_name("b.png"), "-o", "-"), "no such file"),
         (("-", "--files-from", "-"), "both a picture and the list"),
         (("--raw", "3"), "is not a size"),
+        ((source, "-0"), "--null needs --files-from"),
         ((source, "--raw", "3x3"), "--raw reads stdin"),
         (("--raw", "3x3", "--dry-run", "--json"), "--raw excludes --json, --dry-run"),
         (("--raw", "3x3", "--quality", "5"), "--quality does not apply to videos"),
@@ -214,6 +218,15 @@ def test_own_files_are_not_overwritten(tmp_path, tiny_weights):
             assert done.exit_code == 2
             assert "is one of the inputs or outputs" in done.stderr
     assert source.read_bytes() == before
+    listed = tmp_path / "list.html"
+    listed.write_text(f"{source}\n")
+    both = ("--compare", tmp_path / "c.html", "--manifest", tmp_path / "c.html")
+    over = ("--compare", listed, "--on-exists", "overwrite")
+    for options in (both, ("--manifest", listed), over):
+        done = shell("--files-from", listed, "-w", tiny_weights, *options)
+        assert done.exit_code == 2
+        assert "is one of the inputs or outputs" in done.stderr
+    assert listed.read_text() == f"{source}\n"
     assert not (tmp_path / "b.png").exists()
 
 

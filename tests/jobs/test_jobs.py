@@ -90,6 +90,14 @@ def test_formats_of_fields_are_those_of_their_values(tmp_path, name):
     assert item.target.name in ("04_a.png", "a.png")
 
 
+@pytest.mark.parametrize("name", ["{x}", "{name}"])
+def test_a_folder_with_braces_is_no_template(tmp_path, name):
+    make(tmp_path / "a.png")
+    (tmp_path / name).mkdir()
+    (item,) = planned(tmp_path / "a.png", output=tmp_path / name)
+    assert item.target.parent == tmp_path / name
+
+
 @pytest.mark.skipif(os.name != "posix", reason="asks for processes")
 def test_what_another_run_is_writing_stays(tmp_path):
     target = tmp_path / "a_x4.png"

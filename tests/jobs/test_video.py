@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from fractions import Fraction
@@ -530,3 +531,43 @@ def test_progress_counts_frames(tmp_path):
         lambda done, frames: told.append((done, frames)),
     )
     assert told == [(n, 5) for n in range(1, 6)]
+
+
+def moving(count, height=48, width=64):
+    base = np.random.default_rng(0).integers(0, 256, (2 * height, 4 * width, 3), np.uint8)
+    return [np.ascontiguousarray(base[n : n + height, 2 * n : 2 * n + width]) for n in range(count)]
+
+
+def test_damaged_frames_are_announced(tmp_path):
+    source = make(tmp_path / "a.mp4", moving(12), gop_size=12, max_b_frames=0)
+    with av.open(str(source)) as reader:
+        packets = [(one.pos, one.size) for one in reader.demux(video=0) if one.size]
+    data = bytearray(source.read_bytes())
+    for place, size in packets[5:8]:
+        for n in range(place + size // 4, place + size * 3 // 4):
+            data[n] ^= 0x5A
+    source.write_bytes(data)
+    done = restore("image", source, "--model", "bicubic", "-x1", "--no-check")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"filled in what is missing in \d+ damaged frame", done.stderr)
+
+
+def test_a_cover_before_the_film_is_not_the_film(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as writer:
+        cover = writer.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        image = writer.add_stream("libx264", rate=10)
+        image.width, image.height, image.pix_fmt = 64, 48, "yuv420p"
+        writer.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        writer.mux(cover.encode())
+        for values in moving(3):
+            writer.mux(image.encode(av.VideoFrame.from_ndarray(values, "rgb24")))
+        writer.mux(image.encode())
+    done = restore("image", source, "--model", "bicubic", "-x1", "-o", tmp_path / "b.mkv")
+    assert done.exit_code == 0, done.stderr
+    frames, _, _ = contents(tmp_path / "b.mkv")
+    assert (len(frames), frames[0].shape) == (3, (48, 64, 3))
+    assert "its stream 0 (video) was left out" in done.stderr
+    info = restore("info", source, "--json")
+    assert json.loads(info.stdout)["size"] == "64x48"
