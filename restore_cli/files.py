@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DAY = 24 * 3600.0  # seconds
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, or a limit on what may be written
 _REMEDIES = {
-    **dict.fromkeys((None, errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "free disk space"),
+    **dict.fromkeys((None, *FULL), "free disk space"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",

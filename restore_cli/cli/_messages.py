@@ -5,21 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Mapping
-from errno import (
-    EACCES,
-    EDQUOT,
-    EEXIST,
-    EFBIG,
-    EIO,
-    EISDIR,
-    ELOOP,
-    ENAMETOOLONG,
-    ENOENT,
-    ENOSPC,
-    ENOTDIR,
-    EPERM,
-    EROFS,
-)
+from errno import EACCES, EEXIST, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from inspect import signature
 from typing import ParamSpec, TypeVar
 
@@ -28,10 +14,9 @@ import typer
 from restore_cli.cli._output import talk
 from restore_cli.cli._signals import status_after
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.files import remedy
+from restore_cli.files import FULL, remedy
 
-_FULL = {EDQUOT, EFBIG, ENOSPC}
-_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, EEXIST, EIO} | _FULL
+_REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, EEXIST, EIO} | FULL
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -84,5 +69,5 @@ def _of_system(error: OSError) -> RestoreError:
     """
     if error.errno not in _REFUSED or error.filename is None:
         raise error
-    hint = remedy(error) if error.errno in _FULL else ""
+    hint = remedy(error) if error.errno in FULL else ""
     return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)

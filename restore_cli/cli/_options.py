@@ -16,7 +16,6 @@ from restore_cli.errors import UsageError
 option = partial(typer.Option, show_envvar=False)
 
 _LARGEST = 1 << 16  # pixels of a frame's side
-_DIGITS = 9  # of a number; Python refuses to read thousands
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -74,6 +73,11 @@ def go_offline(*, offline: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number of at most nine digits; Python reads no thousands."""
+    return text.isdecimal() and len(text) <= 9
+
+
 def parse_frame_size(text: str) -> tuple[int, int]:
     """`WIDTHxHEIGHT` -> (height, width).
 
@@ -81,8 +85,7 @@ def parse_frame_size(text: str) -> tuple[int, int]:
         UsageError: anything else.
     """
     width, _, height = text.partition("x")
-    numbers = all(one.isdecimal() and len(one) <= _DIGITS for one in (width, height))
-    if not (numbers and int(width) and int(height)):
+    if not (_is_number(width) and _is_number(height) and int(width) and int(height)):
         raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
     if max(int(width), int(height)) > _LARGEST:
         raise UsageError(f"--raw '{text}' has sides of more than {_LARGEST} px")
@@ -122,7 +125,7 @@ def parse_pixels(text: str, name: str) -> int | None:
         return None
     if tile and text == "off":
         return 0
-    if not text.isdecimal() or len(text) > _DIGITS:
+    if not _is_number(text):
         raise UsageError(
             f"{name} '{text}' is not a size", hint=f"use auto{', off' * tile} or pixels, e.g. 512"
         )
@@ -163,7 +166,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         UsageError: anything else.
     """
     first, slash, count = text.partition("/")
-    numbers = all(one.isdecimal() and len(one) <= _DIGITS for one in (first, count))
-    if not (slash and numbers and 1 <= int(first) <= int(count)):
+    numbers = slash and _is_number(first) and _is_number(count)
+    if not (numbers and 1 <= int(first) <= int(count)):
         raise UsageError(f"--shard '{text}' is not I/N with I from 1 to N", hint="e.g. 1/8 to 8/8")
     return int(first), int(count)

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 
 from rich.console import Console
 
-from restore_cli.cli._terminal import Bar, bar_aside, is_terminal, show_facts, show_table
+from restore_cli.cli._terminal import bar_aside, is_terminal, show_facts, show_table
 from restore_cli.files import write_to_stdout
 
 ANY_TEXT = "restore.any-text"  # name of the error handler, for `str.encode` and streams
@@ -112,6 +112,3 @@ def decibels(gain: float | None) -> str:
     ('+0.88', '-')
     """
     return "-" if gain is None else f"{gain:+.2f}"
-
-
-progress_bar = Bar

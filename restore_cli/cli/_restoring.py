@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
+from restore_cli.cli._terminal import Bar
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy
 from restore_cli.wording import counted, duration, pixels_of
@@ -130,7 +131,7 @@ def restore_items(
     pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.spreads(items))
     work = Restoration(request, pipeline)
     seconds = None if printer.quiet else announce(request, items, pipeline)
-    with out.progress_bar(quiet=printer.quiet, unit="pictures") as bar, printer:
+    with Bar(quiet=printer.quiet, unit="pictures") as bar, printer:
         task = bar.add_task("", total=len(items), expected=seconds)
         done = 0
 
@@ -223,7 +224,7 @@ def restore_frames(height: int, width: int, pipeline: Pipeline, *, quiet: bool) 
     """Restore raw frames from stdin to stdout; their number is unknown in advance."""
     from restore_cli.jobs import frames
 
-    with out.progress_bar(quiet=quiet, unit="frames") as bar:
+    with Bar(quiet=quiet, unit="frames") as bar:
         task = bar.add_task("frames", total=None)
         for done in frames.restore_frames(sys.stdin.buffer, height, width, pipeline):
             bar.update(task, completed=done)
@@ -245,8 +246,7 @@ class Printer:
         self._json, self._silent = json, False
         self._manifest = opt.parse_path(manifest) if manifest is not None else None
         self._compare = opt.parse_path(compare) if compare is not None else None
-        others = (self._compare, opt.parse_path(listed) if listed not in (None, "-") else None)
-        self._others = tuple(one for one in others if one is not None)
+        self._listed = () if listed is None or listed == "-" else (opt.parse_path(listed),)
         self._restored: list[Outcome] = []  # for the comparison
         self._file: TextIO | None = None
         self._said: dict[str, list[str]] = {}  # pictures by message
@@ -270,10 +270,11 @@ class Printer:
             from restore_cli.jobs.compare import refuse_compare  # and the templates of its page
 
             refuse_compare(self._compare, items, on_exists)
-            refuse_own(self._compare, [self._others[1:]], "--compare")
+            refuse_own(self._compare, [self._listed], "--compare")
         if self._manifest is not None:
-            places = [(item.source, item.target) for item in items]
-            refuse_own(self._manifest, [*places, self._others], "--manifest")
+            others = self._listed if self._compare is None else (*self._listed, self._compare)
+            places = [others, *((item.source, item.target) for item in items)]
+            refuse_own(self._manifest, places, "--manifest")
 
     def __enter__(self) -> Self:
         if self._manifest is not None:
@@ -366,7 +367,7 @@ class Printer:
                 out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         made = f"Restored by {'; '.join(pipeline.describe())}."
-        with out.progress_bar(quiet=self.quiet, unit="pictures compared") as bar:
+        with Bar(quiet=self.quiet, unit="pictures compared") as bar:
             task = bar.add_task("", total=len(shown_in(self._compare, shown)))
 
             def report(outcome: Outcome) -> None:

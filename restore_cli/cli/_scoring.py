@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
-from restore_cli.cli._terminal import is_terminal
+from restore_cli.cli._terminal import Bar, is_terminal
 from restore_cli.errors import NoInputError, RestoreError, named, unknown_name
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
     """Score everything with a progress bar."""
     from restore_cli.benchmarking.run import run
 
-    with out.progress_bar(quiet=quiet, unit="pictures") as bar:
+    with Bar(quiet=quiet, unit="pictures") as bar:
         task = bar.add_task("", total=len(job.samples) * len(job.entries))
 
         def report(row: Row) -> None:

@@ -12,6 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported, show
+from restore_cli.cli._terminal import Bar
 from restore_cli.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
         if gap := gap_in(list_pictures(folder)):
             out.talk(f"note: '{folder}': {gap}, so the blur jumps there")
     started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
-    with out.progress_bar(quiet=quiet, unit="inputs") as bar:
+    with Bar(quiet=quiet, unit="inputs") as bar:
         task = bar.add_task(job.recipe.name, total=len(job.inputs))
         for one in make_pairs(job, workers):
             bar.advance(task)

@@ -15,13 +15,13 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
 from restore_cli.cli._signals import status_after
+from restore_cli.cli._terminal import Bar
 from restore_cli.errors import NoInputError, UsageError, require, unknown_name
 from restore_cli.wording import clock, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
     from restore_cli.training.loop import TrainJob
@@ -208,7 +208,7 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
 
         precision = name_of(job.execution.precision)
         out.talk(f"on {job.device}, convolutions in {precision} (--precision overrules)")
-    with out.progress_bar(quiet=quiet, unit="steps") as bar:
+    with Bar(quiet=quiet, unit="steps") as bar:
         display = _Display(job, bar, as_json=as_json, quiet=quiet)
         note = display.note if first else lambda message: None
         try:

@@ -429,7 +429,7 @@ def _colours(
     """Return values as sRGB, or None to use them unconverted; metadata to write; kind; notes."""
     profile, channels, notes = metadata.icc_profile, values.shape[-1], []
     if profile is not None and (fault := _fault(profile, channels)):
-        notes += [fault]
+        notes.append(fault)
         profile, metadata = None, replace(metadata, icc_profile=None)
     if metadata.hdr is not None:
         return None, metadata, "rgb", notes

@@ -57,7 +57,8 @@ from restore_cli.training.state import current_names
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
-_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # a record
+# What reading a broken record raises.
+_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class FrozenModule(NamedTuple):

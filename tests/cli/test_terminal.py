@@ -62,7 +62,8 @@ def at_terminal(command: list[str], folder, rows: int = 60) -> tuple[int, list[s
 BARS = """
 import sys, time
 from restore_cli.cli import _output as out
-with out.progress_bar(quiet=False, unit="pictures") as bar:
+from restore_cli.cli._terminal import Bar
+with Bar(quiet=False, unit="pictures") as bar:
     first = bar.add_task("a-name-of-a-picture-that-is-rather-long-for-a-bar.png", total=3)
     second = bar.add_task("filling the pool", total=3)
     for n in range(3):
