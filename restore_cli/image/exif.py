@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 from PIL import ExifTags
@@ -285,9 +286,7 @@ def build_exif(tags: Tags, *, largest: int | None = None) -> bytes:
         tags: tags as returned by `tags_of`.
         largest: values of more bytes are left out; None to keep all.
     """
-    block = bytearray(b"II*\0\x08\0\0\0")
-    _append(block, _small(tags, largest))
-    return bytes(block)
+    return b"II*\0\x08\0\0\0" + _directory(_small(tags, largest), 8)
 
 
 def _small(tags: Tags, largest: int | None) -> Tags:
@@ -347,45 +346,46 @@ def dots_per_inch(block: bytes) -> float | None:
     return {2: 1.0, 3: 2.54}.get(first.integer(296, 2), 0.0) * dots or None
 
 
-def add_to_tiff(data: bytes, tags: Tags) -> bytes:
+def add_to_tiff(file: BytesIO, tags: Tags) -> None:
     """Add tags to the first directory of a TIFF, which is rewritten at the end of the file.
 
     Args:
-        data: a little-endian TIFF under 4 GB; others are returned unchanged.
+        file: a little-endian TIFF under 4 GB; others are not changed.
         tags: tags to add or to replace.
     """
-    directories = tiff_directories(data)
-    if data[:4] != b"II*\0" or not directories or len(data) > 2**32 - 2**24:
-        return data
-    whole = bytearray(data + bytes(len(data) % 2))
+    data = file.getvalue()
+    directories, size = tiff_directories(data), len(data)
+    if data[:4] != b"II*\0" or not directories or size > 2**32 - 2**24:
+        return
     kept = {
         tag: data[one.entry : one.entry + 12]
         for tag, one in directories[0].tags.items()
         if tag not in tags
     }
-    place = _append(whole, tags, kept)
-    struct.pack_into("<I", whole, 4, place)
-    return bytes(whole)
+    del data, directories  # while the file is referenced, writing copies it
+    place = size + size % 2
+    file.seek(4)
+    file.write(struct.pack("<I", place))
+    file.seek(size)
+    file.write(bytes(size % 2) + _directory(tags, place, kept))
 
 
-def _append(block: bytearray, tags: Tags, kept: dict[int, bytes] | None = None) -> int:
-    """Append a directory and its values; return its offset."""
+def _directory(tags: Tags, start: int, kept: dict[int, bytes] | None = None) -> bytes:
+    """Return a directory and its values, to be stored at the offset `start`."""
     entries = dict(kept or {})
-    place = len(block)
     count = len(entries) + len(tags)
-    block.extend(bytes(2 + 12 * count + 4))
+    values = bytearray()
     for tag, value in tags.items():
+        place = start + 2 + 12 * count + 4 + len(values)
         if isinstance(value, dict):
-            kind, number, content = 4, 1, struct.pack("<I", _append(block, value))
+            kind, number, content = 4, 1, struct.pack("<I", place)
+            values += _directory(value, place)
         else:
             kind, content = value
             number = len(content) // TYPE_SIZES.get(kind, 1)
-        if len(content) > 4:
-            start = len(block)
-            block.extend(content + bytes(len(content) % 2))
-            content = struct.pack("<I", start)
+            if len(content) > 4:
+                values += content + bytes(len(content) % 2)
+                content = struct.pack("<I", place)
         entries[tag] = struct.pack("<HHI", tag, kind, number) + content.ljust(4, b"\0")
     whole = b"".join(entry for _, entry in sorted(entries.items()))
-    struct.pack_into("<H", block, place, count)
-    block[place + 2 : place + 2 + 12 * count] = whole
-    return place
+    return struct.pack("<H", count) + whole + bytes(4) + values

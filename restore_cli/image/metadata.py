@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 from restore_cli.image.containers import (
@@ -176,25 +177,32 @@ def _attach_exif(image: Any, block: bytes) -> None:
     image.set_type(INTEGER, "orientation", 1)
 
 
-def embed(data: bytes, key: str, metadata: Metadata, packet: Packet | None) -> bytes:
-    """Insert metadata into a file that was written without.
+def embed(file: BytesIO, key: str, metadata: Metadata, packet: Packet | None) -> None:
+    """Insert metadata into a file that was written without, in place.
 
     Args:
-        data: file written by libvips.
+        file: file written by libvips.
         key: its format.
         metadata: result of `made_true`.
         packet: its XMP.
     """
-    if key == "png":
-        return _into_png(data, metadata, packet)
-    if key == "jpeg":
-        return _into_jpeg(data, metadata, packet)
-    if key == "webp":
-        return _into_webp(data, metadata, packet)
-    return _into_tiff(data, metadata, packet) if key == "tiff" else data
+    into = {"png": _into_png, "jpeg": _into_jpeg, "webp": _into_webp, "tiff": _into_tiff}
+    if key in into:
+        into[key](file, metadata, packet)
 
 
-def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+def _insert(file: BytesIO, place: int, added: bytes, instead_of: int = 0) -> None:
+    """Insert bytes at a place of a file instead of some, without a second copy of the file."""
+    size, more = len(file.getbuffer()), len(added) - instead_of
+    file.seek(size)
+    file.write(bytes(max(0, more)))
+    with file.getbuffer() as view:
+        view[place + len(added) : size + more] = view[place + instead_of : size]
+        view[place : place + len(added)] = added
+    file.truncate(size + more)
+
+
+def _into_png(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
     """Text goes into iTXt (PNG 11.3.3.4), which is UTF-8, and is where readers look for XMP."""
     head = 8 + 25  # signature, IHDR
     said = dict(metadata.colour)
@@ -208,14 +216,18 @@ def _into_png(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
     if packet:
         chunks.append(png_text(XMP_KEYWORD, packet.packet()))
     if metadata.aspect is not None:
+        data = file.getvalue()
         theirs = next(png_chunk(*one) for one in png_chunks(data) if one[0] == b"pHYs")
+        place = data.index(theirs)
+        del data
         across, down = _whole(metadata.aspect, 2**31 - 1)
         ours = png_chunk(b"pHYs", struct.pack(">IIB", across, down, 0))
-        data = data.replace(theirs, ours, 1)
-    return b"".join([data[:head], *chunks, memoryview(data)[head:]])
+        _insert(file, place, ours, len(theirs))
+    _insert(file, head, b"".join(chunks))
 
 
-def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+def _into_jpeg(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
+    data = file.getvalue()
     parts: list[tuple[int, bytes]] = []
     block = metadata.exif
     if block is not None and len(block) > _EXIF_ROOM:
@@ -238,17 +250,17 @@ def _into_jpeg(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
         across, down = _whole(shape, 65_535) if unit == 0 else map(round, shape)
         numbers = struct.pack(">BHH", unit, min(across, 65_535), min(down, 65_535))
         parts.insert(0, (0xE0, b"JFIF\0\1\1" + numbers + b"\0\0"))
-    segments = (jpeg_segment(*part) for part in parts)
-    return b"".join([data[:2], *segments, memoryview(data)[rest:]])
+    del data
+    _insert(file, 2, b"".join(jpeg_segment(*part) for part in parts), rest - 2)
 
 
-def _into_webp(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+def _into_webp(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
     """Append chunks after the picture, and set their flags in the header."""
-    chunks = list(riff_chunks(data))
+    chunks = list(riff_chunks(file.getvalue()))
     added = [(b"EXIF", metadata.exif)] if metadata.exif is not None else []
     added += [(b"XMP ", packet.packet())] if packet is not None else []
     if not added or not chunks:
-        return data
+        return
     if chunks[0][0] != b"VP8X":
         flags, body = 0, chunks[0][1]
         if chunks[0][0] == b"VP8L":
@@ -267,10 +279,11 @@ def _into_webp(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
         kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
         for kind, content in [*chunks, *added]
     )
-    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+    file.seek(0)
+    file.write(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body)
 
 
-def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
+def _into_tiff(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
     tags: Tags = tags_of(metadata.exif) if metadata.exif is not None else {}
     tags |= dict(metadata.geo)
     if packet is not None:
@@ -286,7 +299,8 @@ def _into_tiff(data: bytes, metadata: Metadata, packet: Packet | None) -> bytes:
             283: (5, struct.pack("<II", down, 1)),
             296: (3, struct.pack("<H", 1)),
         }
-    return add_to_tiff(data, tags) if tags else data
+    if tags:
+        add_to_tiff(file, tags)
 
 
 def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:

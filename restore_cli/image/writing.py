@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from restore_cli.image.inventory import lost, take
 from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import embed, made_true, prepared
 from restore_cli.image.picture import Picture
-from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
+from restore_cli.image.vips import VipsError, VipsImage, VipsTarget, first_line, interpreted
 from restore_cli.rounding import as_float, rounded
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
@@ -123,9 +124,11 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
             image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
                 interpretation=image.interpretation
             )
-        data = embed(_save(image, key, encoding, keep, depth), key, metadata, packet)
+        file = _save(image, key, encoding, keep, depth)
+        embed(file, key, metadata, packet)
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
+    data = file.getvalue()
     gone = lost(picture.metadata.inventory, take(data, key), level=encoding.metadata)
     return data, (*notes, *gone)
 
@@ -220,7 +223,8 @@ def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> bytes:
+def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> BytesIO:
+    """Encode a picture into memory; libvips' own buffers would hold the file twice."""
     quality = encoding.quality
     options: dict[str, Any] = {"keep": keep}
     if key == "png":
@@ -243,5 +247,9 @@ def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> by
         options |= {"compression": "av1", "subsample_mode": "off", "bitdepth": min(depth, 12)}
         options |= {"lossless": True} if encoding.lossless else {"Q": quality or AVIF_QUALITY}
     saver = {"avif": "heif"}.get(key, key)
-    data: bytes = getattr(image, f"{saver}save_buffer")(**options)
-    return data
+    file, target = BytesIO(), VipsTarget()
+    target.on_write(file.write)
+    target.on_read(file.read)  # needed for TIFF, as is seeking
+    target.on_seek(file.seek)
+    getattr(image, f"{saver}save_target")(target, **options)
+    return file

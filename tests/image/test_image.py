@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -582,6 +583,20 @@ def test_broken_bytes_never_crash_the_reader(tmp_path_factory, noise, format_nam
     except PictureError:
         return
     assert picture.pixels.isfinite().all()
+
+
+@pytest.mark.parametrize("key", ["png", "jpeg", "tiff"])
+def test_an_encoded_file_is_in_memory_only_once(key):
+    noise = torch.randint(0, 256, (1500, 2000, 3), dtype=torch.uint8)  # files cannot be smaller
+    pixels = noise.permute(2, 0, 1)[None]  # the layout of restored pixels
+    picture = Picture(pixels, None, grey=False, format="png")
+    encoding = Encoding(key, quality=100, provenance=(("model", "gfn"),))
+    encode(picture, encoding, "noise")
+    tracemalloc.start()
+    data, _ = encode(picture, encoding, "noise")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * len(data)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
