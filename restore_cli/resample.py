@@ -1,4 +1,4 @@
-"""MATLAB-compatible bicubic resampling (`imresize`), which all five papers use for downscaling."""
+"""MATLAB-compatible bicubic resampling (`imresize`), which the papers of the x4 networks use."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from restore_cli.cli._complete import complete
+from restore_cli.cli._environment import note_unknown, source_of
 from restore_cli.cli._messages import show
 from restore_cli.cli._output import talk
 from restore_cli.cli._signals import status_after
@@ -42,6 +44,8 @@ class RestoreGroup(TyperGroup):
             UsageError: neither a command nor a picture; the nearest name is suggested.
         """
         name = args[0]
+        if ctx.resilient_parsing and name not in self.commands and not _is_picture(name):
+            return None, None, []  # a shell completes words: names of commands, after `help` too
         if name == "help" and len(args) == 1:
             typer.echo(ctx.get_help())
             ctx.exit()
@@ -57,6 +61,8 @@ class RestoreGroup(TyperGroup):
             known = [label for label, command in self.commands.items() if not command.hidden]
             raise unknown_name("command", args[0], [*known, "help", "version"])
         resolved: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
+        if not ctx.resilient_parsing:
+            note_unknown(ctx, args[0], resolved[1])
         return resolved
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -73,6 +79,8 @@ class RestoreGroup(TyperGroup):
         except typer.Abort as error:
             talk("interrupted")
             sys.exit(status_after(error.__cause__))
+        except SystemExit as end:  # rich ends so if the reader of the help has closed the pipe
+            sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
         except OSError as error:  # of the help
             if error.filename is not None or error.errno != ENOSPC:
                 raise
@@ -91,6 +99,12 @@ def show_usage(error: Any) -> None:
     """Print a usage error of Typer in the style of all other errors."""
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context else "restore --help"
+    if variable := source_of(error):
+        value = f"{variable} '{os.environ[variable]}'"
+        kind = "neither 1 nor 0" if error.param.is_flag else "not valid"
+        reason = _bad_number(error, variable) or f"{value} is {kind}"
+        show(UsageError(reason, hint=f"correct or unset it; see {hint}"))
+        return
     if type(error).__name__ == "NoArgsIsHelpError":
         return  # it printed the help
     if type(error).__name__ == "NoSuchOption":
@@ -98,7 +112,7 @@ def show_usage(error: Any) -> None:
         guess = f" Did you mean '{near[0]}'?" if near else ""
         show(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
         return
-    if number := _bad_number(error):
+    if number := _bad_number(error, ""):
         show(UsageError(number, hint=hint))
         return
     if unknown := re.match(r"No such command '(.*?)'", error.message):
@@ -111,8 +125,13 @@ def show_usage(error: Any) -> None:
     show(UsageError(message[:1].lower() + message[1:], hint=hint))
 
 
-def _bad_number(error: Any) -> str:
-    """Return a message with value and range of an invalid number, else ""; Typer's lacks them."""
+def _bad_number(error: Any, name: str) -> str:
+    """Return a message with value and range of an invalid number, else ""; Typer's lacks them.
+
+    Args:
+        error: usage error of Typer.
+        name: name for the message; "" for that of the option.
+    """
     one: Any = getattr(error, "param", None)
     cause = error.__cause__ or error.__context__
     if not hasattr(cause, "errors") or not hasattr(one, "min") or _metavar(one) != "N":
@@ -120,7 +139,7 @@ def _bad_number(error: Any) -> str:
     whole = "whole number" if "int" in _kind(one) else "number"
     limits = {(True, True): f"from {one.min} to {one.max}", (True, False): f"of at least {one.min}"}
     limit = limits.get((one.min is not None, one.max is not None), "")
-    return f"{one.opts[0]} '{cause.errors()[0]['input']}' is not a {whole} {limit}".rstrip()
+    return f"{name or one.opts[0]} '{cause.errors()[0]['input']}' is not a {whole} {limit}".rstrip()
 
 
 def _is_picture(name: str) -> bool:
@@ -140,12 +159,12 @@ def _tidy(command: Any, name: str) -> None:
 def _tidy_parameters(command: Any, name: str) -> None:
     """Unify the help: no type beside flags and arguments, a metavar beside all others."""
     help_option = type(command).get_help_option
-    command.get_help_option = lambda ctx: _untyped(help_option(command, ctx))
+    command.get_help_option = lambda ctx: _without_variable(help_option(command, ctx))
     for one in command.params:
-        if getattr(one, "is_flag", False) or getattr(one, "count", False):
+        if one.name.endswith("_completion"):
+            _without_variable(one)
+        elif getattr(one, "is_flag", False) or getattr(one, "count", False):
             _untyped(one)
-        elif one.name.endswith("_completion"):
-            _untyped(one).show_envvar = False
         elif one.param_type_name == "argument":
             one.metavar = one.metavar or one.name.upper()
             one.display_type_rich = lambda ctx: ""  # its name is descriptive
@@ -161,6 +180,12 @@ def _untyped(flag: Any) -> Any:
     if flag is not None:
         flag.metavar = ""
     return flag
+
+
+def _without_variable(flag: Any) -> Any:
+    if flag is not None:
+        flag.show_envvar = flag.allow_from_autoenv = False
+    return _untyped(flag)
 
 
 def _kind(one: Any) -> str:

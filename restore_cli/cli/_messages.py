@@ -7,9 +7,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from errno import EACCES, EEXIST, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from inspect import signature
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo
 
 from restore_cli.cli._output import talk
 from restore_cli.cli._signals import status_after
@@ -53,12 +54,23 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _refuse_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
-    """Refuse an empty value of an option, unless its default is empty."""
+    """Refuse an empty value of an option or an argument, unless its default is empty."""
     usual = signature(command).parameters
     for name, value in given.items():
-        if value == "" and name in usual and usual[name].default != "":
-            option = name.strip("_").replace("_", "-")
-            raise UsageError(f"--{option} is empty", hint="is a shell variable unset?")
+        empty = value == "" or (isinstance(value, list) and "" in value)
+        if empty and name in usual and usual[name].default != "":
+            label = _label(command, name)
+            raise UsageError(f"{label} is empty", hint="is a shell variable unset?")
+
+
+def _label(command: Callable[..., object], name: str) -> str:
+    """Return what a parameter of a command is called on the command line."""
+    about = get_type_hints(command, include_extras=True)[name].__metadata__[0]
+    if isinstance(about, ArgumentInfo):
+        return str(about.metavar or name.upper()).strip("[].")
+    spellings = (about.default, *about.param_decls)  # Typer has the first in place of the default
+    typed = [text for text in spellings if isinstance(text, str) and text.startswith("--")]
+    return typed[0] if typed else "--" + name.strip("_").replace("_", "-")
 
 
 def _of_system(error: OSError) -> RestoreError:

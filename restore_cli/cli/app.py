@@ -22,6 +22,7 @@ from restore_cli.cli import (
     train,
     weights,
 )
+from restore_cli.cli._environment import ignore_bad_timeouts
 from restore_cli.cli._group import RestoreGroup
 from restore_cli.cli._output import ANY_TEXT, data
 from restore_cli.cli._process import leave
@@ -74,11 +75,14 @@ def root(
     ] = False,
 ) -> None:
     """Remove motion blur from pictures, and enlarge them."""
+    ignore_bad_timeouts()
     opt.go_offline(offline=offline)
 
 
 app.command("image", epilog=image.EPILOG)(image.image)
-app.command("restore", hidden=True)(image.image)
+app.command("restore", hidden=True, context_settings={"auto_envvar_prefix": "RESTORE_IMAGE"})(
+    image.image
+)
 app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)

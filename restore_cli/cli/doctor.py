@@ -150,8 +150,15 @@ def _cache() -> tuple[str, list[str]]:
     free = shutil.disk_usage(nearest if nearest.exists() else nearest.parent).free
     offline = ", offline" if constants.HF_HUB_OFFLINE else ""
     problems = []
+    variable = "HF_HUB_CACHE" if os.environ.get("HF_HUB_CACHE") else "HF_HOME"
+    if not folder.is_absolute():
+        problems.append(
+            f"the cache '{folder}' depends on the current folder; set {variable} to a whole path"
+        )
+    if not constants.ENDPOINT.startswith(("https://", "http://")):
+        problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' does not begin with https://")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        problems.append(f"'{folder}' cannot be written to; set HF_HOME to another folder")
+        problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
     if free < 1e9:
         problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")
     return f"{folder} ({free / 1e9:.0f} GB free{offline}), {constants.ENDPOINT}", problems

@@ -56,7 +56,7 @@ def info(
             out.facts(_rows(facts))
             continue
         for name, value in facts.items():
-            if value not in (None, "", [], {}):
+            if value not in (None, "", [], (), {}):
                 joint = "; " if name == "inventory" else ", "
                 shown = joint.join(map(str, value)) if isinstance(value, list | tuple) else value
                 out.data(f"  {name.replace('_', ' ')}: {shown}")

@@ -74,9 +74,10 @@ def serve(
     import uvicorn
 
     for name in allow_host or ():
-        if re.search(r"[:/\s]", name):
+        if not re.fullmatch(r"[\w.-]+", name):
             raise UsageError(
-                f"--allow-host '{name}' is not a host name", hint="leave out http:// and the port"
+                f"--allow-host '{name}' is not a host name",
+                hint="one name, without http:// and the port",
             )
     from restore_cli.serving.listening import addresses, listen
 

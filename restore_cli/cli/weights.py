@@ -13,7 +13,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
-from restore_cli.errors import RestoreError, UsageError, WeightsError, named, require
+from restore_cli.errors import RestoreError, UsageError, named, require
 
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
@@ -96,17 +96,17 @@ def verify(names: NamesArg = None) -> None:
     from restore_cli.weights.store import verify as verify_file
     from restore_cli.weights.user import all_names
 
-    broken = 0
+    status = 0
     for name in names or all_names():
         try:
             file = verify_file(locate(name, None))
-        except WeightsError as error:
+        except RestoreError as error:
             show(error)
-            broken += 1
+            status = max(status, error.exit_code)
         else:
             out.data(f"{name}\tok\t{file.sha256}")
-    if broken:
-        raise typer.Exit(WeightsError.exit_code)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()

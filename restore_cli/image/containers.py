@@ -52,12 +52,12 @@ def _png_places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         place += 12 + length
 
 
-def is_animated_png(data: bytes) -> bool:
-    """Whether a PNG has an acTL chunk of several frames before its pixels."""
+def frames_of_png(data: bytes) -> int:
+    """Return the number of frames that the acTL chunk of a PNG states before its pixels, or 1."""
     for kind, body in png_chunks(data):
         if kind in (b"acTL", b"IDAT"):
-            return kind == b"acTL" and int.from_bytes(body[:4], "big") > 1
-    return False
+            return int.from_bytes(body[:4], "big") if kind == b"acTL" else 1
+    return 1
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:

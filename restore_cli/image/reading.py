@@ -20,7 +20,7 @@ from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
 from restore_cli.image.containers import (
     ends_early,
-    is_animated_png,
+    frames_of_png,
     is_several_jpeg,
     png_chunk,
     png_text,
@@ -312,8 +312,8 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
     _refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1) - reduced_copies(data)
-    if key == "png" and is_animated_png(data):
-        frames = max(2, frames)
+    if key == "png":
+        frames = max(frames_of_png(data), frames)
     if frames > 1 and key != "avif":
         raise PictureError(
             f"'{name}' contains several pictures ({key}, {frames} frames or pages)",

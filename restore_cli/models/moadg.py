@@ -27,7 +27,7 @@ Choices made here where the paper is not specific:
   features, C x C, not N x N; no centre crop to 1000 pixels, which local statistics replace.
 - The exponent of the covariance is 1/2, as in SAN.
 - A 3x3 convolution reduces the concatenated routes to the width before the dense blocks: without it
-  the network has 51.8 million parameters.
+  the network would have more than 70 million parameters.
 - Gate: each route of each picture is kept with probability 1/2 and then doubled, so that the
   expected input of the reconstruction is the same in training as at test time, when all routes are
   kept. If all are dropped (1 in 32), the reconstruction sees only the image, which is not a route.

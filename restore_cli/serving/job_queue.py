@@ -41,6 +41,13 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # 
 _LOG = logging.getLogger(__name__)
 
 
+class StorageError(RestoreError):
+    """A picture cannot be stored, e.g. because the disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot store the picture: {error.strerror}")
+
+
 class BusyError(RestoreError):
     """The queue is full."""
 
@@ -175,7 +182,7 @@ class JobQueue:
 
         Raises:
             PictureError: not the name of a picture.
-            RestoreError: the disk is full.
+            StorageError: the disk is full.
         """
         safe = _safe(name)
         if Path(safe).suffix.lower() not in PHOTO_SUFFIXES:
@@ -184,11 +191,13 @@ class JobQueue:
                 hint=f"use {', '.join(PHOTO_SUFFIXES)}",
             )
         try:
+            # Systems delete old temporary folders, so it may be gone.
+            self._root.mkdir(mode=0o700, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=self._root))
             source = folder / "in" / safe
             source.parent.mkdir()
         except OSError as error:
-            raise RestoreError(f"cannot store the picture: {error.strerror}") from error
+            raise StorageError(error) from error
         return Job(secrets.token_urlsafe(16), settings, folder, source)
 
     def restore_part(self, part: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.models.registry import MODELS
 from restore_cli.serving.fitting import AskFirstError, Wishes, fitted
-from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings
+from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings, StorageError
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
@@ -218,6 +218,8 @@ class _Site:
                 raise TooSlowError(
                     f"the picture took longer than {self.limits.seconds:.0f} s to arrive"
                 ) from error
+            if isinstance(error, OSError):  # also of Starlette's own copy of the upload
+                raise StorageError(error) from error
             raise
         self.queue.submit(job)
         return JSONResponse({"key": job.key, "notes": notes}, 202)
@@ -248,10 +250,8 @@ class _Site:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
                 return await run_in_threadpool(self._fitted, job, wishes)
-            except BaseException as error:  # e.g. the disk is full, or the visitor disconnected
+            except BaseException:  # e.g. the disk is full, or the visitor disconnected
                 self.queue.discard(job)
-                if isinstance(error, OSError):
-                    raise RestoreError(f"cannot store the picture: {error.strerror}") from error
                 raise
 
     def _fitted(self, job: Job, wishes: Wishes) -> tuple[Job, tuple[str, ...]]:
@@ -261,13 +261,14 @@ class _Site:
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
-        if job is None:
+        # Systems delete old temporary folders.
+        if job is None or (job.target is not None and not job.folder.exists()):
             return _refused("this picture is no longer stored", 404)
         return JSONResponse(_facts(job, self.queue), headers={"Cache-Control": "no-store"})
 
     async def file(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
-        if job is None or job.target is None or job.state != "done":
+        if job is None or job.target is None or job.state != "done" or not job.target.exists():
             return _refused("there is no result for this picture", 404)
         # So that a browser never displays it as a page of this server.
         return FileResponse(
@@ -290,7 +291,7 @@ def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, AskFirstError):
         choices = [dataclasses.asdict(choice) for choice in error.choices]
         return JSONResponse({"error": str(error), "choices": choices}, 400)
-    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408}
+    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
     return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), status)

@@ -13,12 +13,12 @@ from restore_cli.metrics import ssim as structural_similarity
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, eq. 3)."""
+    """Mean of sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, 2021)."""
     return ((output - target).square() + 1e-6).sqrt().mean()
 
 
 def edge(output: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier distance of Laplacians of (B, C, H, W) (Zamir et al., MPRNet, eq. 4)."""
+    """Charbonnier distance of Laplacians of (B, C, H, W) (Zamir et al., MPRNet, 2021)."""
     return charbonnier(laplacian(output), laplacian(target))
 
 
@@ -62,7 +62,7 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(output: Tensor, target: Tensor, least: float = 1e-8) -> Tensor:
-    """Negative PSNR in units of 10 dB, mean over the batch (Chen et al., NAFNet, arXiv:2204.04676).
+    """Negative PSNR in units of 10 dB, mean over the batch (Chen et al., HINet, arXiv:2105.06086).
 
     It is computed per image (B, C, H, W), so that easy and hard images have equal weight. The
     gradient is proportional to 1 / RMS error, so an image at 60 dB, nearly a copy, has a hundred

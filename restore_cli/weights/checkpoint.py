@@ -80,9 +80,11 @@ def read_checkpoint(path: Path) -> CheckpointFile:
             f"'{path}' has tensors of type {error.args[0]}, which cannot be read",
             hint="store them as float32 or float16",
         ) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(
-            f"'{path}' is not a valid safetensors file: {error}", hint="fetch it again"
+            f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
         ) from error
     refuse_infinite(path, tensors)
     return CheckpointFile(

@@ -63,7 +63,7 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
     if weights.startswith("hf://"):
         return WeightsFile(weights, _download(weights))
     if (own := user.find(weights)) is not None:
-        return WeightsFile(own.name, own.path, own.sha256, license=own.license)
+        return _existing(WeightsFile(own.name, own.path, own.sha256, license=own.license))
     path = Path(weights)
     if path.is_dir():
         return _of_run(path)
@@ -92,7 +92,12 @@ def read(file: WeightsFile) -> CheckpointFile:
     Raises:
         WeightsError: missing, not safetensors, or with another digest than expected.
     """
-    content = read_checkpoint(file.path)
+    try:
+        content = read_checkpoint(file.path)
+    except WeightsError:
+        if file.sha256 and file.path.is_file():
+            _refuse_other_content(file, sha256(file.path))
+        raise
     _refuse_other_content(file, content.sha256)
     return content
 
@@ -143,12 +148,17 @@ def _listed(checkpoint: Checkpoint) -> WeightsFile:
     """Return the file of a listed checkpoint, not verified yet."""
     scheme, _, rest = checkpoint.source.partition(":")
     path = BUNDLED / rest if scheme == "bundled" else _download(checkpoint.source)
-    if not path.is_file():
+    return _existing(
+        WeightsFile(checkpoint.name, path, checkpoint.sha256, checkpoint, checkpoint.license)
+    )
+
+
+def _existing(file: WeightsFile) -> WeightsFile:
+    if not file.path.is_file():
         raise WeightsError(
-            f"the bundled file of '{checkpoint.name}' is missing: '{path}'",
-            hint=_DAMAGED,
+            f"the file of '{file.name}' is missing: '{file.path}'", hint=_mending(file)
         )
-    return WeightsFile(checkpoint.name, path, checkpoint.sha256, checkpoint, checkpoint.license)
+    return file
 
 
 def _of_run(folder: Path) -> WeightsFile:

@@ -91,7 +91,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "--tile", "0"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "00"], 2, "--tile auto or --tile off"),
         (["a.png", "--tile", "100"], 2, "--tile 100 is too small"),
-        ([""], 2, "an empty path"),
+        ([""], 2, "INPUT is empty"),
         (["a.png", "-o", ""], 2, "--output is empty"),
         (["a.png", "-w", "model.pth"], 4, "not safetensors"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
@@ -385,7 +385,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
     [
         (("--validation", "nosuch"), {}, 3, "no such folder: --validation 'nosuch'"),
         (("-o", "photos/run"), {}, 2, "is inside --data 'photos'"),
-        (("--data", ""), {}, 2, "an empty path was given"),
+        (("--data", ""), {}, 2, "--data is empty"),
         (("--pool", ""), {}, 2, "--pool is empty"),
         (("-o", "link"), {}, 1, "cannot use 'link': File exists"),
         ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),

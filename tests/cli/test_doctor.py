@@ -50,6 +50,18 @@ def test_a_cache_that_is_a_broken_link_is_a_problem(tmp_path, monkeypatch):
     assert any("cannot be written to" in problem for problem in doctor._cache()[1])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("HF_HUB_CACHE", "hub", "depends on the current folder"),
+        ("ENDPOINT", "nonsense", "HF_ENDPOINT 'nonsense' does not begin with https://"),
+    ],
+)
+def test_settings_of_the_hub_that_cannot_work_are_problems(monkeypatch, name, value, problem):
+    monkeypatch.setattr(constants, name, value)
+    assert any(problem in one for one in doctor._cache()[1])
+
+
 def test_every_extra_is_listed():
     extras = set(metadata("restore-cli").get_all("Provides-Extra"))
     assert set(doctor.EXTRAS.values()) == extras - {"dev"}

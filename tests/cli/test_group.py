@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -68,6 +69,10 @@ COMMANDS = [(" ".join(names), command) for names, command in every_command()]
         (["info", "none.png"], "error: no such file, and no weights of that name: 'none.png'", ""),
         (["info"], "error: missing argument 'FILE'", "hint: restore info --help"),
         (["models", "info"], "error: missing argument 'NAME'", "hint: restore models info --help"),
+        (["models", "info", ""], "error: NAME is empty", "hint: is a shell variable"),
+        (["weights", "verify", ""], "error: NAME is empty", "hint: is a shell variable"),
+        (["weights", "add", "x", "--license", ""], "error: --license is empty", ""),
+        (["serve", "--allow-host", ""], "error: --allow-host is empty", ""),
         (["models", "lst"], "error: command 'lst' not found. Did you mean 'list'?", ""),
         (["no-such.png"], "error: no such file or folder: 'no-such.png'", ""),
         (["image"], "error: no pictures were given", "hint: restore image --help"),
@@ -81,6 +86,69 @@ def test_errors_have_one_style(words, error, hint):
     assert all(line.startswith(("error: ", "hint: ")) for line in lines)
     assert not hint or lines[1].startswith(hint)
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RESTORE_IMAGE_SCALE", "abc", "'abc' is not a whole number from 1 to 8"),
+        ("RESTORE_IMAGE_DRY_RUN", "maybe", "'maybe' is neither 1 nor 0"),
+        ("RESTORE_OFFLINE", "nope", "'nope' is neither 1 nor 0"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch, name, value, message):
+    monkeypatch.setenv(name, value)
+    result = run("image", "a.png")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (2, f"error: {name} {message}")
+
+
+def test_variables_without_an_option_are_announced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    monkeypatch.setenv("RESTORE_IMAGE_MODLE", "gfn")
+    for command in ("image", "restore"):
+        said = run(command, "a.png", "--model", "gfm").stderr
+        assert "variable RESTORE_IMAGE_MODLE; did you mean RESTORE_IMAGE_MODEL?" in said
+    monkeypatch.delenv("RESTORE_IMAGE_MODLE")
+    monkeypatch.setenv("RESTORE_IMAGE_MODEL", "gfm")
+    for command in ("image", "restore"):
+        assert "model 'gfm' not found" in run(command, "a.png").stderr
+
+
+def test_variables_cannot_ask_for_help_or_install_completion(monkeypatch):
+    monkeypatch.setenv("RESTORE_HELP", "1")
+    monkeypatch.setenv("RESTORE_INSTALL_COMPLETION", "1")
+    assert run("--version").stdout == f"restore {__version__}\n"
+    assert "nothing.png" in run("info", "nothing.png").stderr
+    assert "env var" not in run("--help").stdout
+
+
+def test_a_timeout_that_the_hub_cannot_read_is_ignored_aloud(monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60s")
+    assert "HF_HUB_DOWNLOAD_TIMEOUT '60s' is not a whole number" in run("info", "none.png").stderr
+    assert "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("restore help im", ["image"]), ("restore nosuch --mo", [])]
+)
+def test_completion_after_words_that_are_no_commands(monkeypatch, words, offered):
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", "2")
+    monkeypatch.setenv("_RESTORE_COMPLETE", "complete_bash")
+    result = run()
+    assert (result.stdout.split(), result.stderr) == (offered, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes differ")
+def test_help_is_quiet_on_a_closed_pipe():
+    code = "import sys; from restore_cli.cli.app import main; sys.argv[1:] = ['--help']; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_help_and_version_are_words_too():

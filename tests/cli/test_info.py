@@ -22,6 +22,7 @@ def test_info_reads_back_how_a_picture_was_made(tmp_path, tiny_weights):
     assert json.loads(facts["restored: options"])["scale"] == 2
     plain = restore("info", source)
     assert "restored" not in plain.stdout
+    assert not any(line.endswith(": ") for line in plain.stdout.splitlines())
     assert restore("image", source, "-w", tiny_weights, "--metadata", "none").exit_code == 0
     assert "restored" not in restore("info", tmp_path / "a_x4.png").stdout
 

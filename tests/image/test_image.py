@@ -542,7 +542,7 @@ HOSTILE = {
     "missing": (lambda p: None, "cannot read"),
     "loop": (lambda p: p.symlink_to(p), "cannot read"),
     "device": (lambda p: p.symlink_to("/dev/zero"), "is a device"),
-    "animated png": (animated_png, "several pictures"),
+    "animated png": (animated_png, "several pictures .png, 2 frames"),
     "animated webp": (lambda p: animated(p, "WEBP"), "several pictures"),
     "animated gif": (lambda p: animated(p, "GIF"), "several pictures"),
     "pages": (pages, "several pictures"),

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import io
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -572,10 +573,28 @@ def test_a_disk_without_room_leaves_nothing(client, queue, monkeypatch):
 
     monkeypatch.setattr(Path, "open", full)
     answer = client("POST", "/jobs", files={"picture": ("a.png", picture())})
-    assert answer.status_code == 400
+    assert answer.status_code == 507
     assert "cannot store" in answer.json()["error"]
     assert list(queue._root.iterdir()) == []
     assert queue._places == 0
+
+
+def test_a_full_disk_during_the_upload_is_the_same_error(client, queue, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    answer = client("POST", "/jobs", files={"picture": ("a.png", picture())})
+    assert (answer.status_code, "cannot store" in answer.json()["error"]) == (507, True)
+    assert queue._places == 0
+
+
+def test_a_temporary_folder_that_the_system_deleted_is_made_again(client, queue):
+    old = restored(queue, "a.png", picture())
+    shutil.rmtree(queue._root)
+    assert client("GET", f"/jobs/{old.key}").status_code == 404
+    assert client("GET", f"/jobs/{old.key}/file").status_code == 404
+    assert restored(queue, "b.png", picture()).state == "done"
 
 
 def test_keys_that_nobody_has(client):
@@ -646,10 +665,10 @@ def test_hosts_that_are_no_addresses(name):
         listen(name, 0)
 
 
-@pytest.mark.parametrize("name", ["photos.local:8000", "http://photos.local"])
+@pytest.mark.parametrize("name", ["photos.local:8000", "http://photos.local", "a,b"])
 def test_host_names_that_would_never_match(name):
     done = CliRunner().invoke(command, ["serve", "--port", "0", "--allow-host", name])
-    assert (done.exit_code, "leave out http://" in done.stderr) == (2, True)
+    assert (done.exit_code, "without http://" in done.stderr) == (2, True)
 
 
 def test_what_shrinking_leaves_out_is_told(client, queue):

@@ -62,6 +62,23 @@ def test_files_without_a_known_digest_are_read_to_verify_them(tmp_path, tiny_wei
         assert "not a valid safetensors file" in broken.stderr
 
 
+def test_changed_and_missing_own_weights_have_the_remedy_that_works(tiny_weights):
+    own = add(tiny_weights)
+    own.write_bytes(own.read_bytes()[:-1000])
+    remedy = f"hint: run `restore weights remove {NAME}`, then add it again"
+    for command in (["info"], ["weights", "verify"], ["weights", "path"]):
+        assert remedy in restore(*command, NAME).stderr
+    own.unlink()
+    refused = restore("info", NAME)
+    assert (refused.exit_code, "is missing" in refused.stderr) == (4, True)
+    assert remedy in refused.stderr
+
+
+def test_verify_goes_on_after_an_unknown_name(tiny_weights):
+    done = restore("weights", "verify", "nothing.x", tiny_weights)
+    assert (done.exit_code, "\tok\t" in done.stdout) == (2, True)
+
+
 @pytest.mark.slow
 def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
     done = restore("weights", "add", tiny_weights, "--name", NAME, "--license", "CC0-1.0")

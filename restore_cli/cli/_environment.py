@@ -1,0 +1,50 @@
+"""Environment variables: RESTORE_COMMAND_OPTION, and those of the Hub's client."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from typing import Any
+
+from restore_cli.cli._output import talk
+
+_SECONDS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+
+
+def ignore_bad_timeouts() -> None:
+    """Remove timeouts that the Hub's client cannot parse: importing it would fail."""
+    for name in _SECONDS:
+        text = os.environ.get(name, "")
+        if text.strip() and not text.strip().isdecimal():
+            del os.environ[name]
+            talk(f"note: {name} '{text}' is not a whole number of seconds; it is ignored")
+
+
+def note_unknown(context: Any, name: str, command: Any) -> None:
+    """Print a note for variables of a command that belong to none of its options.
+
+    Args:
+        context: Typer's context of the root command.
+        name: name of the command; of a group of commands nothing is known here.
+        command: the command.
+    """
+    if hasattr(command, "commands"):
+        return
+    usual = f"{context.auto_envvar_prefix}_{name.upper()}"
+    prefix = command.context_settings.get("auto_envvar_prefix", usual)
+    known = [f"{prefix}_{one.name.upper()}" for one in command.params]
+    for variable in sorted(os.environ):
+        if variable.startswith(f"{prefix}_") and variable not in known:
+            near = get_close_matches(variable, known, n=1)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            talk(f"note: no option belongs to the variable {variable}{guess}")
+
+
+def source_of(error: Any) -> str:
+    """Return the variable that a usage error of Typer is about; "" if an option was typed."""
+    context, one = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or one is None or not one.name:
+        return ""
+    source = context.get_parameter_source(one.name)
+    variable = f"{context.auto_envvar_prefix}_{one.name.upper()}"
+    return variable if source is not None and source.name == "ENVIRONMENT" else ""
