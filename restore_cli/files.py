@@ -1,4 +1,4 @@
-"""Atomic writing of files, hashing, and arrays of NumPy."""
+"""Atomic writing of files, where they can be written, hashing, and arrays of NumPy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from restore_cli.errors import RestoreError
+from restore_cli.errors import RestoreError, UsageError
+from restore_cli.wording import bytes_of
 
 try:
     import fcntl
@@ -115,6 +118,63 @@ def is_abandoned(temporary: Path) -> bool:
 
 def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Delete the temporary files that a killed run left beside its outputs."""
+    by_folder: dict[Path, set[str]] = defaultdict(set)
+    for output in targets:
+        by_folder[output.parent].add(temporary_prefix(output))
+    for folder, prefixes in by_folder.items():
+        for path in folder.glob(".*.part"):
+            if path.name.rsplit(".", 2)[0] + "." in prefixes and is_abandoned(path):
+                path.unlink(missing_ok=True)
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder itself if it exists, if only as a broken link, else its nearest parent."""
+
+    def exists(path: Path) -> bool:
+        try:
+            return path.exists() or path.is_symlink()
+        except OSError:  # the name is too long
+            return False
+
+    return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
+    nearest = existing(folder)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
+
+
+def refuse_long(path: Path) -> None:
+    """Raise a `UsageError` if a name or a path is longer than its file system allows."""
+    nearest = existing(path.parent)
+    most, longest = 255, 4096
+    if hasattr(os, "pathconf"):
+        most, longest = (os.pathconf(nearest, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
+    name = max(path.parts, key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(name)) > most or len(os.fsencode(path)) >= longest:
+        raise UsageError(
+            f"the name '{name}' is longer than the {most} bytes that '{nearest}' allows"
+            if len(os.fsencode(name)) > most
+            else f"the path '{path}' is longer than the {longest} bytes that the system allows",
+            hint="choose a shorter --output, or a template such as -o 'sharp/{name:.80}.{ext}'",
+        )
+
+
+def refuse_full(folder: Path, needed: int) -> None:
+    """Raise a `UsageError` if a folder's disk has fewer free bytes than needed."""
+    free = shutil.disk_usage(existing(folder)).free
+    if needed > free:
+        needs, has = bytes_of(needed), bytes_of(free)
+        raise UsageError(
+            f"the pictures need about {needs} in '{folder}', but only {has} are free",
+            hint="choose another --output, or a smaller --format such as jpeg",
+        )
 
 
 @contextmanager

@@ -109,9 +109,14 @@ def plan(
 ) -> list[Item]:
     """Plan all outputs; whatever can be refused is refused before anything is loaded."""
     from restore_cli.jobs import plan
+    from restore_cli.jobs.inputs import videos_left_out
 
     items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
+    videos = 0 if printer.quiet else videos_left_out(request.selection)
+    if videos:
+        what = counted(videos, "video")
+        out.talk(f"note: left out: {what} in folders; name them, or use --include '*.mp4'")
     return items
 
 

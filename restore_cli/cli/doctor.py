@@ -17,6 +17,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
 from restore_cli.errors import RestoreError
+from restore_cli.files import existing
 from restore_cli.version import __version__
 
 PACKAGES = (
@@ -142,8 +143,6 @@ def _weights() -> tuple[str, list[str]]:
 
 def _cache() -> tuple[str, list[str]]:
     from huggingface_hub import constants
-
-    from restore_cli.jobs.outputs import existing
 
     folder = Path(constants.HF_HUB_CACHE)
     nearest = existing(folder)

@@ -14,6 +14,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported, show
 from restore_cli.errors import RestoreError, UsageError, named, require
+from restore_cli.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from restore_cli.inference.loading import LoadedNetwork
@@ -216,7 +217,6 @@ def import_weights(
     spandrel knows are accepted as well. The authors' licence, if any, stays in
     force; most of these networks were published without one.
     """
-    from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.importing import import_checkpoint
 
     target = opt.parse_path(output)
@@ -352,7 +352,6 @@ def convert(
         )
     from restore_cli.inference.export import FORMATS, export
     from restore_cli.inference.loading import load_network
-    from restore_cli.jobs.outputs import refuse_unwritable
     from restore_cli.weights.store import locate
 
     suffix, *_ = named("format", to, FORMATS)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_cli.datasets.layouts import LAYOUTS, SPLIT
 from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.errors import NoInputError, UsageError, named
+from restore_cli.files import refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
-from restore_cli.jobs.outputs import refuse_long, refuse_twins, refuse_unwritable
 
 REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
 
@@ -186,3 +188,17 @@ def files_of(job: DegradeJob, place: Place) -> tuple[Path, Path]:
 def is_single(job: DegradeJob) -> bool:
     """Whether the output is one file, for a degraded picture without its sharp half."""
     return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
+
+
+def refuse_twins(inputs: Sequence[Path]) -> None:
+    """Refuse inputs whose pairs would have the same name.
+
+    Raises:
+        UsageError: two inputs differ only in folder and suffix.
+    """
+    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"two inputs are called '{twice}', but pairs are named after their input",
+            hint="rename one of them",
+        )

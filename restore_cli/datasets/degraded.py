@@ -6,14 +6,13 @@ from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from restore_cli.datasets.degrade_job import DegradeJob
+from restore_cli.datasets.degrade_job import DegradeJob, refuse_twins
 from restore_cli.datasets.layouts import Folders, Pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.datasets.synthesize import make_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import Encoding, Picture, read_image, write_image
-from restore_cli.jobs.outputs import refuse_twins
 from restore_cli.wording import counted
 
 SHARP = Path(__file__).parent / "blurmini"

@@ -354,14 +354,12 @@ class Heif:
     Attributes:
         primary: number of the primary picture.
         items: type of every item by number; pictures are hvc1, av01, grid, iden, ...
-        media: media type of items of type mime.
         properties: properties of every item, as (type, body).
         refers: references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
     """
 
     primary: int = 0
     items: dict[int, bytes] = field(default_factory=dict)
-    media: dict[int, bytes] = field(default_factory=dict)
     properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
     refers: list[tuple[bytes, int, int]] = field(default_factory=list)
 
@@ -416,8 +414,6 @@ def _read_item(heif: Heif, body: bytes) -> None:
     (item,) = struct.unpack_from(">I" if wide else ">H", body, 4)
     place = 10 if wide else 8
     heif.items[item] = body[place : place + 4]
-    if heif.items[item] == b"mime":
-        heif.media[item] = body[place + 4 :].split(b"\0")[1]
 
 
 def _read_properties(heif: Heif, body: bytes) -> None:

@@ -25,6 +25,7 @@ _PLACES = (37396, 41492)  # SubjectArea and SubjectLocation, in pixels
 _PRIVATE = frozenset({MAKER_NOTE, GPS_IFD, 42032, 42033, 42037, 50735, 50781, 65000, 65001, 65002})
 GEO_TAGS = {
     33550: "ModelPixelScale",
+    33920: "IntergraphMatrix",
     33922: "ModelTiepoint",
     34264: "ModelTransformation",
     34735: "GeoKeyDirectory",
@@ -34,6 +35,7 @@ GEO_TAGS = {
     42113: "GDAL_NODATA",
     50844: "RPCCoefficients",
 }
+_UNSCALED = (33920, 50844)  # of GEO_TAGS; they are left out
 # Tags on the storage of pixels, and tags that are handled elsewhere; others describe the picture.
 _STORAGE = frozenset(
     {
@@ -241,7 +243,7 @@ def scaled_geo(tags: Tags, across: float, down: float) -> Tags:
         across: ratio of new to old columns.
         down: ratio of new to old rows.
     """
-    result = {tag: value for tag, value in tags.items() if tag != 50844}
+    result = {tag: value for tag, value in tags.items() if tag not in _UNSCALED}
     keys = _numbers(tags.get(34735), "H")
     # Whether pixel coordinates refer to corners (1, or absent) or centres (2).
     centres = any(keys[n] == 1025 and keys[n + 3] == 2 for n in range(4, len(keys) - 3, 4))

@@ -43,6 +43,10 @@ FORMATS = {
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
 READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}
+# Containers of videos that can be written, by suffix, as PyAV names them.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+# Suffixes of containers that are not written -> of one that holds the same audio.
+SIMILAR_CONTAINERS = {".3gp": ".mp4", ".3g2": ".mp4", ".f4v": ".mp4", ".qt": ".mov"}
 VIDEO_SUFFIXES = frozenset(
     {
         *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv"),

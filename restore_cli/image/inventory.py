@@ -37,7 +37,7 @@ Item = tuple[str, str]  # kind and name
 # Chunks of PNG that are pixels, or that other entries describe.
 _PNG = frozenset(
     b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
-) | {b"sBIT", b"hIST", b"bKGD", b"acTL", b"fcTL"}
+) | {b"sBIT", b"hIST", b"acTL", b"fcTL"}
 _WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
 _HEIF = frozenset((b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"mpvd"))
 # Where the picture ends in a file; JPEGs often have more behind it, see `_of_jpeg`.
@@ -77,6 +77,8 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
     if key == "png":
         kinds = {kind for kind, _ in png_chunks(data)}
         found |= {("chunks", kind.decode("latin-1")) for kind in kinds - _PNG}
+    elif key == "tiff":  # its parts lack maker notes, whose offsets would be wrong
+        found |= {("EXIF", name) for name in tag_names(tiff_directories(data))}
     elif key == "jpeg":
         found |= set(_of_jpeg(data))
         more = any(body.startswith(XMP_MORE) for _, body in jpeg_segments(data))

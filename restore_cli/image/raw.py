@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from PIL import TiffTags
+
 from restore_cli.image.containers import Directory, first_directory, tiff_directories
 from restore_cli.wording import counted
 
@@ -23,6 +25,8 @@ _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
 _REDUCED = 1
 _COMPRESSION, _YCBCR, _JPEG = 259, 6, 7
+# GrayResponseUnit and -Curve, HalftoneHints, DotRange, ReferenceBlackWhite
+_MEANING = (290, 291, 321, 336, 532)
 _TRANSFER, _PROFILE, _SUB_IFDS, _LAYERS = 301, 34675, 330, 37724
 
 
@@ -98,4 +102,7 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
         notes += ("its extra channel is not declared as transparency, but was treated as such",)
     if _TRANSFER in first.tags and _PROFILE not in first.tags:  # which takes precedence
         notes += ("its transfer function was left out; its values were taken as sRGB",)
+    stated = [TiffTags.lookup(tag).name for tag in _MEANING if tag in first.tags]
+    if stated and first.integer(_PHOTOMETRIC) != _YCBCR:  # which has them, and libtiff applies them
+        notes += (f"left out: {', '.join(stated)}",)
     return notes

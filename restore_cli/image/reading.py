@@ -216,8 +216,6 @@ def open_header(
     width, height = image.width, image.height
     if orientation >= 5:
         width, height = height, width
-    depth = 8 if image.format == "uchar" else 16
-    bits = _bits(image, data, key)
     with_profile = metadata.icc_profile is not None
     grey, known = kind == "grey", with_profile or kind == "cmyk"
     said = read_signalled(data, key, grey=grey, with_profile=known, exif=metadata.exif)
@@ -232,6 +230,7 @@ def open_header(
     if key in ("avif", "heic"):
         several = _field(image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
     notes += ("only the main picture in the file was used",) * several
+    depth, bits = 8 if image.format == "uchar" else 16, _bits(image, data, key)
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
 
 
@@ -412,14 +411,14 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
     return Picture(
         pixels,
         alpha,
-        kind == "grey",
-        header.format,
-        depth,
-        colours,
-        excess,
-        metadata,
-        tuple(notes),
-        header.bits,
+        grey=kind == "grey",
+        format=header.format,
+        depth=depth,
+        colours=colours,
+        excess=excess,
+        metadata=metadata,
+        notes=tuple(notes),
+        bits=header.bits,
     )
 
 

@@ -27,12 +27,11 @@ from restore_cli.inference.local_statistics import (
     LocalInstanceNorm,
     LocalMean,
     LocalStatistic,
-    Size,
 )
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
 from restore_cli.models.spandrel_adapter import SpandrelConfig
-from restore_cli.models.spec import SizeRequirement
+from restore_cli.models.spec import Size, SizeRequirement
 from restore_cli.wording import first_line
 
 _OPSET = 18

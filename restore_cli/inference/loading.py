@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spandrel_adapter import recognise
-from restore_cli.models.spec import Model, Tiling
+from restore_cli.models.spec import Model, Size, Tiling
 from restore_cli.weights.checkpoint import CheckpointFile, Header, name_in_network
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, locate, read
 from restore_cli.wording import listed as listed_names
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

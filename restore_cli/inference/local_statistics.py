@@ -26,8 +26,7 @@ from restore_cli.models.layers import (
     attend,
     square_root,
 )
-
-Size = tuple[int, int]  # height, width
+from restore_cli.models.spec import Size
 
 
 class LocalStatistic(nn.Module):

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from restore_cli.inference.local_statistics import LOCAL, LocalStatistic, Size
+from restore_cli.inference.local_statistics import LOCAL, LocalStatistic
 from restore_cli.models.layers import GlobalStatistic
+from restore_cli.models.spec import Size
 
 
 def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple[Size, ...]]:

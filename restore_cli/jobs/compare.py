@@ -21,10 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from restore_cli.errors import UsageError
+from restore_cli.files import refuse_unwritable
 from restore_cli.image import Encoding, Picture, encode
 from restore_cli.image.views import read_part, read_shrunk
 from restore_cli.image.writing import put
-from restore_cli.jobs.outputs import refuse_own, refuse_unwritable
+from restore_cli.jobs.outputs import refuse_own
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic

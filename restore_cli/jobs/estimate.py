@@ -18,6 +18,7 @@ from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.models.registry import MODELS
+from restore_cli.models.spec import Size
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # side in pixels of the warm-up picture, and of the first timed one
@@ -27,8 +28,6 @@ _ENOUGH = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
 _BF16 = 0.6  # times that; 0.50 to 0.63 were measured (docs/speed.md)
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import has_magic
@@ -13,6 +13,7 @@ from pathlib import Path
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.image.formats import VIDEO_SUFFIXES
 from restore_cli.jobs.request import Selection
 
 STREAM = Path("-")  # stdin or stdout
@@ -49,9 +50,12 @@ def find(selection: Selection) -> list[Source]:
     """
     found: dict[Path, Source] = {}
     include, exclude = selection.include, selection.exclude
+    asked = {one for one in VIDEO_SUFFIXES if any(p.lower().endswith(one) for p in include)}
+    suffixes = {*PHOTO_SUFFIXES, *asked}
     for given in selection.inputs:
         try:
-            for source in _expand(given, recursive=selection.recursive, exclude=exclude):
+            recursive = selection.recursive
+            for source in _expand(given, suffixes, recursive=recursive, exclude=exclude):
                 name = str(source.relative / source.path.name)
                 if source.path == given or _wanted(name, include, exclude):
                     found.setdefault(_own_name(source.path), source)
@@ -66,7 +70,21 @@ def pictures(path: Path) -> list[Path]:
     Raises:
         NoInputError: the path does not exist.
     """
-    return [source.path for source in _expand(path, recursive=False)]
+    return [source.path for source in _expand(path, PHOTO_SUFFIXES, recursive=False)]
+
+
+def videos_left_out(selection: Selection) -> int:
+    """Return the number of videos in the folders of a selection, which a folder does not mean."""
+    folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
+    if any(pattern.lower().endswith(tuple(VIDEO_SUFFIXES)) for pattern in selection.include):
+        return 0
+    return sum(
+        _wanted(source.path.name, selection.include, selection.exclude)
+        for folder in folders
+        for source in _folder(
+            folder, VIDEO_SUFFIXES, recursive=selection.recursive, exclude=selection.exclude
+        )
+    )
 
 
 def read_list(text: bytes, *, separator: bytes) -> list[Path]:
@@ -111,11 +129,13 @@ def _unmarked(text: bytes) -> str:
     return ""
 
 
-def _expand(given: Path, *, recursive: bool, exclude: Sequence[str] = ()) -> Iterator[Source]:
+def _expand(
+    given: Path, suffixes: Collection[str], *, recursive: bool, exclude: Sequence[str] = ()
+) -> Iterator[Source]:
     if given == STREAM:
         yield Source(given)
     elif given.is_dir():
-        yield from _folder(given, recursive=recursive, exclude=exclude)
+        yield from _folder(given, suffixes, recursive=recursive, exclude=exclude)
     elif given.exists() or given.is_symlink():
         yield Source(given)
     elif has_magic(str(given)):
@@ -133,6 +153,7 @@ def _glob(given: Path) -> Iterator[Source]:
     pattern = given.relative_to(root)
     if not has_magic(str(pattern)):
         raise NoInputError(f"no such file or folder: '{given}'")
+    suffixes = {*PHOTO_SUFFIXES, *({pattern.suffix.lower()} & VIDEO_SUFFIXES)}
     asked = any(is_hidden(part) for part in pattern.parts)
     # Not glob.iglob, which follows links to folders: two links to their own folder never end.
     below = pattern / "*" if pattern.name == "**" else pattern
@@ -144,19 +165,23 @@ def _glob(given: Path) -> Iterator[Source]:
         Source(root / match, match.parent)
         for match in sorted(matches, key=by_number)
         if (asked or not any(is_hidden(part) for part in match.parts))
-        and match.suffix.lower() in PHOTO_SUFFIXES
+        and match.suffix.lower() in suffixes
         and (root / match).is_file()
     ]
     if not sources:
-        raise NoInputError(f"no pictures match '{given}'")
+        videos = any(match.suffix.lower() in VIDEO_SUFFIXES for match in matches)
+        hint = "patterns of videos end in their suffix, e.g. '*.mp4'" if videos else ""
+        raise NoInputError(f"no pictures match '{given}'", hint=hint)
     yield from sources
 
 
-def _folder(folder: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
+def _folder(
+    folder: Path, suffixes: Collection[str], *, recursive: bool, exclude: Sequence[str]
+) -> Iterator[Source]:
     def enter(relative: Path) -> bool:
         return _wanted(str(relative), (), exclude)
 
-    for path in list_pictures(folder, recursive=recursive, enter=enter):
+    for path in list_pictures(folder, recursive=recursive, suffixes=suffixes, enter=enter):
         yield Source(path, path.parent.relative_to(folder))
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from unicodedata import normalize
 
 from restore_cli.errors import UsageError
-from restore_cli.files import is_abandoned, temporary_prefix
-from restore_cli.image.formats import FORMATS, OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.image.formats import (
+    CONTAINERS,
+    FORMATS,
+    OTHER_SUFFIXES,
+    READ_ONLY,
+    SIMILAR_CONTAINERS,
+    SUFFIXES,
+    VIDEO_SUFFIXES,
+)
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.sizing import KEEP
 from restore_cli.jobs.inputs import STREAM, Source, identity
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.video import CONTAINERS, SIMILAR
-from restore_cli.wording import bytes_of
 
 KEPT = "deblurred"  # suffix of the names of results that have their input's size
 FIELDS = ("dir", "name", "scale", "model", "ext")
@@ -75,7 +78,8 @@ def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
     if source.path.suffix.lower() in VIDEO_SUFFIXES:
         known = source.path.suffix.lower()
-        extension = source.path.suffix if known in CONTAINERS else SIMILAR.get(known, ".mkv")
+        similar = SIMILAR_CONTAINERS.get(known, ".mkv")
+        extension = source.path.suffix if known in CONTAINERS else similar
     elif extension.lower() not in SUFFIXES:
         extension = ".png"
     stem = "stdin" if source.path == STREAM else source.path.stem
@@ -101,8 +105,10 @@ def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
 
 
 def refuse_video(source: Path, output: Path) -> None:
-    """Raise a `UsageError` if a video would become a picture, or vice versa."""
+    """Raise a `UsageError` if a video would become a picture, or vice versa, or is a pipe."""
     video = source.suffix.lower() in VIDEO_SUFFIXES
+    if video and source.exists() and not source.is_file():  # it is opened several times
+        raise UsageError(f"'{source}' is not a regular file", hint="save it first, or use --raw")
     if video and output == STREAM:
         raise UsageError("a video cannot be written to stdout", hint="use --raw for raw frames")
     if output != STREAM and video != (output.suffix.lower() in CONTAINERS):
@@ -140,20 +146,6 @@ def refuse_unknown_suffix(text: str) -> None:
         raise UsageError(
             f"--output '{text}': the suffix '{suffix}' is not known",
             hint=f"{guess}For a folder of that name, use '{text}/'",
-        )
-
-
-def refuse_twins(inputs: Sequence[Path]) -> None:
-    """Refuse inputs whose pairs would have the same name.
-
-    Raises:
-        UsageError: two inputs differ only in folder and suffix.
-    """
-    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
-    if twice is not None:
-        raise UsageError(
-            f"two inputs are called '{twice}', but pairs are named after their input",
-            hint="rename one of them",
         )
 
 
@@ -208,60 +200,3 @@ def refuse_own(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> N
         raise UsageError(
             f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"
         )
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
-    nearest = existing(folder)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
-
-
-def refuse_long(path: Path) -> None:
-    """Raise a `UsageError` if a name or a path is longer than its file system allows."""
-    nearest = existing(path.parent)
-    most, longest = 255, 4096
-    if hasattr(os, "pathconf"):
-        most, longest = (os.pathconf(nearest, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
-    name = max(path.parts, key=lambda part: len(os.fsencode(part)))
-    if len(os.fsencode(name)) > most or len(os.fsencode(path)) >= longest:
-        raise UsageError(
-            f"the name '{name}' is longer than the {most} bytes that '{nearest}' allows"
-            if len(os.fsencode(name)) > most
-            else f"the path '{path}' is longer than the {longest} bytes that the system allows",
-            hint="choose a shorter --output, or a template such as -o 'sharp/{name:.80}.{ext}'",
-        )
-
-
-def refuse_full(folder: Path, needed: int) -> None:
-    """Raise a `UsageError` if a folder's disk has fewer free bytes than needed."""
-    free = shutil.disk_usage(existing(folder)).free
-    if needed > free:
-        needs, has = bytes_of(needed), bytes_of(free)
-        raise UsageError(
-            f"the pictures need about {needs} in '{folder}', but only {has} are free",
-            hint="choose another --output, or a smaller --format such as jpeg",
-        )
-
-
-def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete the temporary files that a killed run left beside its outputs."""
-    by_folder: dict[Path, set[str]] = defaultdict(set)
-    for output in targets:
-        by_folder[output.parent].add(temporary_prefix(output))
-    for folder, prefixes in by_folder.items():
-        for path in folder.glob(".*.part"):
-            if path.name.rsplit(".", 2)[0] + "." in prefixes and is_abandoned(path):
-                path.unlink(missing_ok=True)
-
-
-def existing(folder: Path) -> Path:
-    """Return the folder itself if it exists, if only as a broken link, else its nearest parent."""
-
-    def exists(path: Path) -> bool:
-        try:
-            return path.exists() or path.is_symlink()
-        except OSError:  # the name is too long
-            return False
-
-    return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))

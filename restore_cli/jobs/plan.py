@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
+from restore_cli.files import existing, refuse_full, refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS, read_size
 from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, identity
+from restore_cli.jobs.inputs import STREAM, Source, find, identity, videos_left_out
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
 
 ON_EXISTS = ("error", "skip", "overwrite", "rename")
@@ -93,14 +94,18 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
     for item in items:
         outputs.refuse_video(item.source, item.target)
         if item.target != STREAM:
-            outputs.refuse_long(item.target)
+            refuse_long(item.target)
     listed = {identity(path) for path in request.selection.inputs}
     results = {identity(item.target) for item in items}
     # Results of an earlier run in the same folder are not inputs.
     items = [i for i in items if identity(i.source) not in results - listed]
     if not items:
         formats = ", ".join(FORMATS)
-        raise NoInputError(f"no pictures among the inputs ({formats}, bmp, gif)")
+        videos = videos_left_out(request.selection)
+        raise NoInputError(
+            f"no pictures among the inputs ({formats}, bmp, gif)",
+            hint="name videos, or use --include '*.mp4'" if videos else "",
+        )
     outputs.refuse_collisions((item.source, item.target) for item in items)
     part, parts = request.selection.shard
     items = _policy(request.destination, items[part - 1 :: parts])
@@ -139,12 +144,12 @@ def _refuse_folders(processing: Processing, scale: int, items: list[Item]) -> No
     needed: dict[int, int] = defaultdict(int)  # by disk
     first: dict[int, Path] = {}
     for folder, inside in folders.items():
-        outputs.refuse_unwritable(folder)
-        disk = outputs.existing(folder).stat().st_dev
+        refuse_unwritable(folder)
+        disk = existing(folder).stat().st_dev
         needed[disk] += sum(_least_bytes(processing, scale, item) for item in inside)
         first.setdefault(disk, folder)
     for disk, number in needed.items():
-        outputs.refuse_full(first[disk], number)
+        refuse_full(first[disk], number)
 
 
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:

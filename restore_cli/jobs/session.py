@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from restore_cli.errors import UsageError, unknown_name
+from restore_cli.files import remove_leftovers
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.jobs.inputs import STREAM
-from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration

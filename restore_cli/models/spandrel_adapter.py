@@ -206,7 +206,7 @@ def _spandrel(reason: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Exc
         ) from error
     except RuntimeError as error:  # torchvision built for another torch
         raise WeightsError(
-            f"spandrel cannot be imported: {error}",
+            f"{reason}: spandrel cannot be imported ({error})",
             hint="install torchvision from the same index as torch",
         ) from error
     return MAIN_REGISTRY, canonicalize_state_dict, UnsupportedModelError

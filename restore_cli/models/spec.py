@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from restore_cli.errors import WeightsError
 
 StateDict = Mapping[str, Tensor]
+Size = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)

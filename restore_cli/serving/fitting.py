@@ -18,14 +18,13 @@ from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.choice import Choice as Advice
 from restore_cli.jobs.choice import choose_for, way
 from restore_cli.jobs.estimate import listed_seconds
+from restore_cli.models.spec import Size
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 from restore_cli.wording import duration, pixels_of
 
 MUCH = 50_000_000  # pixels of a result above which the visitor must confirm
 LONG = 60.0  # seconds above which the visitor must confirm
-
-Size = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)

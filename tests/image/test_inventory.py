@@ -253,9 +253,10 @@ def test_pixels_of_a_gif_that_are_not_square():
 
 
 def test_chunks_that_are_not_known_are_announced():
-    data = png_with((b"tIME", bytes(7)), (b"vpAg", bytes(9)), (b"caBX", bytes(4)))
+    chunks = {b"tIME": 7, b"vpAg": 9, b"caBX": 4, b"bKGD": 6}
+    data = png_with(*((kind, bytes(size)) for kind, size in chunks.items()))
     _, notes = written(data, "png")
-    assert notes == ("left out: chunks caBX, tIME, vpAg",)
+    assert notes == ("left out: chunks bKGD, caBX, tIME, vpAg",)
 
 
 @pytest.mark.parametrize("value", [b"not zlib", zlib.compress(bytes(20_000_000))])
@@ -558,6 +559,29 @@ def test_places_on_a_map_are_scaled(raster, tie):
     assert tags[42113] == (2, b"-9999\0")
     _, notes = encode(larger, Encoding("png"), "b.png")
     assert "GeoTIFF GDAL_NODATA, GeoKeyDirectory, ModelPixelScale, ModelTiepoint" in notes[0]
+
+
+def test_places_that_are_not_scaled_are_announced():
+    matrix = 12, struct.pack("<16d", *range(16))
+    data = tiff([grey(8, 6) | {33920: matrix}], pixels=bytes(48))
+    made, notes = written(data, "tiff")
+    assert notes == ("left out: GeoTIFF IntergraphMatrix",)
+    assert 33920 not in first_directory(made).tags
+
+
+@pytest.mark.parametrize("key", ["tiff", "png"])
+def test_maker_notes_of_a_tiff_are_announced(key):
+    data = tiff([grey(8, 6) | {34665: [{37500: (7, b"offsets inside")}]}], pixels=bytes(48))
+    assert written(data, key)[1] == ("left out: EXIF MakerNote",)
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [(291, "GrayResponseCurve"), (336, "DotRange"), (532, "ReferenceBlackWhite")],
+)
+def test_what_a_tiff_says_of_its_values_is_announced(tag, name):
+    data = tiff([grey(8, 6) | {tag: short(0, 1)}], pixels=bytes(48))
+    assert decode(data, "a.tif").notes == (f"left out: {name}",)
 
 
 def test_places_of_a_turned_picture_are_announced():

@@ -14,11 +14,10 @@ from asking import planned, request, spec
 from PIL import Image
 
 from restore_cli.errors import NoInputError, UsageError
-from restore_cli.files import write_then_rename
+from restore_cli.files import remove_leftovers, write_then_rename
 from restore_cli.image import decode, read_image
 from restore_cli.inference.restorer import Restorer
 from restore_cli.jobs import restoration
-from restore_cli.jobs.outputs import remove_leftovers
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_all

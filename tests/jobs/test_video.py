@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import sys
@@ -86,6 +87,80 @@ def test_colours_and_rotation(tmp_path):
     assert np.abs(frames[0][10, 10].astype(int) - (20, 200, 90)).max() <= 6
     with av.open(str(tmp_path / "a_x2.mp4")) as reader:
         assert reader.streams.video[0].codec_context.colorspace == 1  # BT.709, and said
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "width"), [("yuv420p", 64), ("yuv420p10le", 64), ("yuv420p10le", 63)]
+)
+def test_frames_are_decoded_and_encoded_without_a_shift(tmp_path, pix_fmt, width):
+    """FFmpeg repeats chroma and truncates by default; odd widths in 10 bits were noise."""
+    source = tmp_path / "a.mkv"
+    coarse = np.random.default_rng(0).integers(30, 220, (4, 4, 3), np.uint8)
+    sharp = np.asarray(Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC))
+    sharp = np.ascontiguousarray(sharp[:, :width])
+    flags = {"interpolation": 4 | 0x2000 | 0x40000}
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("ffv1", rate=10)
+        image.width, image.height, image.pix_fmt = width, 48, pix_fmt
+        image.codec_context.colorspace = image.codec_context.color_range = 1  # BT.709, limited
+        frame = av.VideoFrame.from_ndarray(sharp, "rgb24").reformat(
+            format=pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG", **flags
+        )
+        frame.colorspace, frame.color_range = 1, 1
+        writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    done = restore("image", source, "--model", "bicubic", "-x1", "-o", tmp_path / "b.mkv")
+    assert done.exit_code == 0, done.stderr
+    with av.open(str(tmp_path / "b.mkv")) as reader:
+        made = next(reader.decode(video=0)).reformat(
+            format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", **flags
+        )
+    error = made.to_ndarray(format="rgb24")[:, : width - width % 2].astype(int)
+    error -= sharp[:, : width - width % 2]
+    assert abs(error.mean()) < 0.6
+    assert np.abs(error).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_the_last_picture_is_shown_as_long_as_before(tmp_path, suffix):
+    source = tmp_path / f"a{suffix}"
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("libx264", rate=25, options={"bf": "0"})
+        image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
+        image.codec_context.flags |= 1 << 8  # durations of frames are kept
+        image.codec_context.time_base = Fraction(1, 25)
+        for n in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), 40 * n, np.uint8), "rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            frame.duration = 250 if n == 4 else 1
+            writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    assert restore("image", source, "--model", "bicubic", "-x2").exit_code == 0
+    with av.open(str(source)) as one, av.open(str(tmp_path / f"a_x2{suffix}")) as other:
+        assert one.duration == other.duration == pytest.approx(10_160_000, abs=50_000)
+
+
+def test_a_pipe_with_the_suffix_of_a_video_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    done = restore("image", tmp_path / "a.mp4", "--model", "bicubic", "-o", tmp_path / "b.mp4")
+    assert (done.exit_code, "is not a regular file" in done.stderr) == (2, True)
+
+
+def test_videos_in_folders_are_announced_and_taken_if_asked_for(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    video(folder / "a.mp4", frames=1, sound=False)
+    usual = ("--model", "bicubic", "-x1", "-o", f"{tmp_path}/out/")
+    alone = restore("image", folder, *usual)
+    assert (alone.exit_code, "hint: name videos" in alone.stderr) == (3, True)
+    Image.new("RGB", (16, 16)).save(folder / "b.png")
+    mixed = restore("image", folder, *usual)
+    assert mixed.exit_code == 0
+    assert "left out: 1 video in folders" in mixed.stderr
+    for asked in ([folder, "--include", "*.mp4"], [folder / "*.mp4", "--on-exists", "overwrite"]):
+        done = restore("image", *asked, *usual)
+        assert done.stdout.split() == [str(tmp_path / "out/a_deblurred.mp4")]
+        assert "left out" not in done.stderr
 
 
 def test_what_is_no_video(tmp_path, monkeypatch):
