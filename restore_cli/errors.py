@@ -93,8 +93,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"{kind} '{name}' not found.{guess}", hint=f"known: {', '.join(names)}")
 
 
-def require(extra: str, *packages: str) -> None:
+def require(extra: str, *packages: str, what: str = "this") -> None:
     """Refuse what needs an extra that is not installed.
+
+    Args:
+        extra: the extra of this package that installs them.
+        packages: the packages as they are imported.
+        what: what needs them, for the message.
 
     Raises:
         UsageError: one of the packages is missing; the hint says how to install it.
@@ -102,6 +107,6 @@ def require(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise UsageError(
-                f"this needs the package '{package}', which is not installed",
+                f"{what} needs the package '{package}', which is not installed",
                 hint=f"pip install 'restore-cli[{extra}]'",
             )

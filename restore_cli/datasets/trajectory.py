@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, require
 
 VARIABLE = "GroundTruth"
 BROKEN = {(1, 3): 30}  # (picture, camera path): frame that is broken in the published set
@@ -55,13 +55,10 @@ def read_references(path: Path) -> list[Tensor]:
 
 
 def _array(path: Path) -> Any:
-    try:
-        from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
-        from scipy.io.matlab import MatReadError  # noqa: PLC0415
-    except ImportError as error:
-        raise UsageError(
-            f"reading '{path}' needs scipy", hint="pip install 'restore-cli[mat]'"
-        ) from error
+    require("mat", "scipy", what=f"reading '{path}'")
+    from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
     # All exceptions that scipy raises for broken files; it executes nothing in them.
     broken = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, UsageError, require
 from restore_cli.files import read_npy
 from restore_cli.image import read_image
 from restore_cli.image.parts import BROKEN
@@ -119,13 +119,10 @@ def read_kernel(path: Path) -> np.ndarray:
 def _read_numbers(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         return np.asarray(read_npy(path), np.float64)
-    try:
-        from scipy.io import loadmat  # noqa: PLC0415  only for .mat
-        from scipy.io.matlab import MatReadError  # noqa: PLC0415
-    except ImportError as error:
-        raise UsageError(
-            f"reading '{path}' needs scipy", hint="pip install scipy, or save it as .npy"
-        ) from error
+    require("mat", "scipy", what=f"reading '{path}'")
+    from scipy.io import loadmat  # noqa: PLC0415  only for .mat
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
     try:
         found = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
     except MatReadError as error:

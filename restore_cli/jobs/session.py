@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from restore_cli.errors import UsageError, unknown_name
+from restore_cli.errors import UsageError, require, unknown_name
 from restore_cli.files import remove_leftovers
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.jobs.inputs import STREAM
@@ -172,10 +172,7 @@ def _workers(work: Restoration, items: list[Item], engine: Engine) -> Workers:
     spec, request = work.pipeline.spec, work.request
     if engine.name == "local":
         return DeviceWorkers(spec, request, engine.devices[: len(items)])
-    try:
-        ray_workers = importlib.import_module("restore_cli.jobs.ray_workers")
-    except ImportError:
-        hint = "pip install 'restore-cli[ray]'"
-        raise UsageError("--engine ray needs Ray, which is not installed", hint=hint) from None
+    require("ray", "ray", what="--engine ray")
+    ray_workers = importlib.import_module("restore_cli.jobs.ray_workers")
     workers: Workers = ray_workers.RayWorkers(spec, request, engine.address, engine.workers)
     return workers

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, require
 from restore_cli.image.formats import HDR
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
@@ -100,12 +100,9 @@ def library() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
-        import av  # noqa: PLC0415 — an extra
-    except ImportError:
-        raise UsageError(
-            "videos need PyAV, which is not installed", hint="pip install 'restore-cli[video]'"
-        ) from None
+    require("video", "av", what="a video")
+    import av  # noqa: PLC0415 — an extra
+
     return av
 
 
