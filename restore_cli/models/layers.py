@@ -185,22 +185,6 @@ class LearnedInterpolation(nn.Module):
         return phases.reshape(batch, channels * phases.shape[1], height, width)
 
 
-def unshuffled(image: Tensor) -> Tensor:
-    """`F.pixel_unshuffle(image, 2)`, which does not work for empty batches.
-
-    inference/tlsc.py measures the sizes of maps with empty batches.
-
-    Args:
-        image: (B, C, H, W), even sides.
-
-    Returns:
-        (B, 4C, H/2, W/2).
-    """
-    batch, channels, height, width = image.shape
-    blocks = image.reshape(batch, channels, height // 2, 2, width // 2, 2)
-    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
-
-
 def computed(
     makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
 ) -> dict[str, Tensor]:

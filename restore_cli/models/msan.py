@@ -13,9 +13,9 @@ output pixel depends on every input pixel, and tiles change the result. TLSC mak
 local; then `forward` needs the position of a tile. At 1280x720 on two CPU cores (one run), local
 attention took 25.0 s, global attention 24.2 s.
 
-`lite` applies a pixel unshuffle by 2 before the first layer, which makes the widest maps a quarter
-as large. A training step of 8 patches of 128x128 on two CPU cores takes 1.2 s; without it, and with
-one block per group instead of two, 3.1 s.
+`lite` has two stages and one residual block per group (1,582,696 parameters). Trained for as long,
+a network of two blocks after a pixel unshuffle by 2, with a million parameters more, gains less on
+real blur: docs/training-log.md, 2026-11-28.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, conv, plus, start_at_zero, unshuffled
+from restore_cli.models.layers import GlobalAttention, Origin, conv, plus, start_at_zero
 from restore_cli.models.spec import (
     Model,
     Placement,
@@ -40,7 +40,6 @@ from restore_cli.models.spec import (
 from restore_cli.models.state_dict import Rules, count_blocks, renamed
 
 MULTIPLE = 8  # input pixels per position of the attention
-IMAGES = 4 * 3 * 8  # bytes per pixel of images, which matter if the maps are smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,7 @@ class MsanConfig:
     width: int = 32  # channels at full size; doubled with each halving
     blocks: int = 4  # residual blocks per group
     stages: int = 4
-    unshuffle: bool = False  # pixel unshuffle of input and output by 2; not published
     attention: bool = True  # in every stage; off in the paper's ablation
-
-
-def planes_of(config: MsanConfig) -> int:
-    """Channels of a stage's image."""
-    return 12 if config.unshuffle else 3
 
 
 class ResidualBlock(nn.Module):
@@ -75,28 +68,19 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every position attends to every other; the result is added with a gain.
 
-    As published it runs at half the size of its input, between strided convolutions; with
-    unshuffled images the input is small enough already.
+    It runs at half the size of its input, between strided convolutions.
 
     At 1280x720 the matrix of scores, which the fused kernel avoids, would take 0.8 GB per stage.
     """
 
-    def __init__(self, width: int, *, halved: bool = True) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.down = (
-            nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
-            if halved
-            else nn.Identity()
-        )
+        self.down = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
         self.query = conv(width, width, 1, bias=True)
         self.key = conv(width, width, 1, bias=True)
         self.value = conv(width, width, 1, bias=True)
         self.attention = GlobalAttention()
-        self.up = (
-            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
-            if halved
-            else nn.Identity()
-        )
+        self.up = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, groups=width)
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
@@ -122,21 +106,15 @@ class Stage(nn.Module):
         self.encode1, self.encode2, self.middle = group(w), group(2 * w), group(4 * w)
         self.down1 = nn.Conv2d(w, 2 * w, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1)
-        self.attention = (
-            SelfAttention(4 * w, halved=not config.unshuffle) if config.attention else None
-        )
+        self.attention = SelfAttention(4 * w) if config.attention else None
         self.up2 = nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
         self.decode2, self.decode1 = group(2 * w), group(w)
-        self.residual = conv(w, planes_of(config), 3, bias=True)
-        if config.unshuffle:
-            start_at_zero(self.residual)
+        self.residual = conv(w, 3, 3, bias=True)
+        start_at_zero(self.residual)
 
     def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features.
-
-        With `unshuffle`, images are (B, 12 or 24, H/2, W/2) and features (B, 4w, H/8, W/8).
-        """
+        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""
         level1 = self.encode1(self.first(x))
         level2 = self.encode2(self.down1(level1))
         smallest = self.down2(level2)
@@ -154,19 +132,15 @@ class Msan(nn.Module):
 
     def __init__(self, config: MsanConfig) -> None:
         super().__init__()
-        self.unshuffle = config.unshuffle
-        planes = planes_of(config)
-        self.stages = nn.ModuleList(
-            Stage(config, 2 * planes if n else planes) for n in range(config.stages)
-        )
+        self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
 
     def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
-        return image + self._shuffled(self._residuals(image, placement)[-1])
+        return image + self._residuals(image, placement)[-1]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored` and the images after earlier stages, `stage1`, ..., all (B, 3, H, W)."""
-        images = [image + self._shuffled(residual) for residual in self._residuals(image, None)]
+        images = [image + residual for residual in self._residuals(image, None)]
         names = [*(f"stage{n}" for n in range(1, len(images))), "restored"]
         named = zip(names, images, strict=True)
         return {name: image for name, image in named if wanted is None or name in wanted}
@@ -174,8 +148,6 @@ class Msan(nn.Module):
     def _residuals(self, image: Tensor, placement: Placement | None) -> list[Tensor]:
         origin = (placement.top // MULTIPLE, placement.left // MULTIPLE) if placement else (0, 0)
         centred = image - 0.5
-        if self.unshuffle:
-            centred = unshuffled(centred)
         residuals: list[Tensor] = []
         features: Tensor | None = None
         for stage in self.stages:
@@ -183,9 +155,6 @@ class Msan(nn.Module):
             residual, features = stage(seen, features, origin)
             residuals.append(residual)
         return residuals
-
-    def _shuffled(self, residual: Tensor) -> Tensor:
-        return F.pixel_shuffle(residual, 2) if self.unshuffle else residual
 
 
 def _detect(state: StateDict) -> bool:
@@ -197,7 +166,6 @@ def _infer_config(state: StateDict) -> MsanConfig:
         width=state["stages.0.first.weight"].shape[0],
         blocks=count_blocks(state, "stages.0.middle"),
         stages=count_blocks(state, "stages"),
-        unshuffle=state["stages.0.first.weight"].shape[1] == 12,
         attention="stages.0.attention.gain" in state,
     )
 
@@ -205,10 +173,9 @@ def _infer_config(state: StateDict) -> MsanConfig:
 def _bytes_per_pixel(config: MsanConfig) -> int:
     """Peak memory, counted in maps of `width` channels.
 
-    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention), 400
-    bytes per pixel (lite, for which this gives 416).
+    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention).
     """
-    return 4 * 10 * config.width // (4 if config.unshuffle else 1) + IMAGES
+    return 4 * 10 * config.width
 
 
 _OFFICIAL_NAMES: Rules = (
@@ -242,14 +209,14 @@ MSAN = Model(
     configs={
         "paper": MsanConfig(),
         "no-attention": MsanConfig(attention=False),
-        "lite": MsanConfig(blocks=2, stages=2, unshuffle=True),
+        "lite": MsanConfig(blocks=1, stages=2),
     },
     build=Msan,
     detect=_detect,
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
     size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
-    overlap=128,  # `lite` has twice the receptive field; with 64 px 0.06 % of its values differ
+    overlap=128,
     tiling=Tiling.DISCOURAGED,
     tiling_note="its attention spans the whole picture; --tlsc limits it to windows",
     placed=True,
@@ -262,5 +229,5 @@ MSAN = Model(
         ),
     ),
     tiny=MsanConfig(width=4, blocks=1, stages=2),
-    tiny_changes={"width": 8, "blocks": 2, "stages": 4, "unshuffle": True, "attention": False},
+    tiny_changes={"width": 8, "blocks": 2, "stages": 4, "attention": False},
 )
