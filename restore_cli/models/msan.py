@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, conv, plus, start_at_zero
+from restore_cli.models.layers import GlobalAttention, Origin, conv, plus
 from restore_cli.models.spec import (
     Model,
     Placement,
@@ -111,7 +111,6 @@ class Stage(nn.Module):
         self.up1 = nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)
         self.decode2, self.decode1 = group(2 * w), group(w)
         self.residual = conv(w, 3, 3, bias=True)
-        start_at_zero(self.residual)
 
     def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
         """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""

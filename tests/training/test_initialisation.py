@@ -61,6 +61,15 @@ def test_networks_that_add_the_interpolated_picture_still_start_as_bicubic(name)
         assert torch.equal(network(image), before)
 
 
+def test_msan_starts_as_the_identity():
+    network = MODELS["msan"].build(MODELS["msan"].configs["lite"]).eval()
+    image = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        assert not torch.equal(network(image), image)
+        initialise_he(network)
+        assert torch.equal(network(image), image)
+
+
 def test_scores_of_an_attention_keep_their_start():
     attention = SelfAttention(8)
     before = {name: p.clone() for name, p in attention.named_parameters()}
