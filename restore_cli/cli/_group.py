@@ -61,7 +61,7 @@ class RestoreGroup(TyperGroup):
             known = [label for label, command in self.commands.items() if not command.hidden]
             raise unknown_name("command", args[0], [*known, "help", "version"])
         resolved: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
-        if not ctx.resilient_parsing:
+        if not ctx.resilient_parsing and not {"-q", "--quiet"} & {*args}:
             note_unknown(ctx, args[0], resolved[1])
         return resolved
 
