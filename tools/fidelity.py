@@ -180,6 +180,7 @@ def fate(data: bytes, kind: str, key: str) -> str:
 VIDEOS = (
     ("audio, subtitles", "kept, or announced where the container has no place"),
     ("audio before the first frame", "kept"),
+    ("how long every frame is shown, the last one included", "kept"),
     ("title, date, place, languages, dispositions, chapters", "kept, or announced"),
     ("HDR, BT.2020, 10 bits", "kept"),
     ("12 bits", "announced"),
