@@ -50,8 +50,7 @@ def find(selection: Selection) -> list[Source]:
     """
     found: dict[Path, Source] = {}
     include, exclude = selection.include, selection.exclude
-    asked = {one for one in VIDEO_SUFFIXES if any(p.lower().endswith(one) for p in include)}
-    suffixes = {*PHOTO_SUFFIXES, *asked}
+    suffixes = {*PHOTO_SUFFIXES, *_videos_asked_for(include)}
     for given in selection.inputs:
         try:
             recursive = selection.recursive
@@ -76,7 +75,7 @@ def pictures(path: Path) -> list[Path]:
 def videos_left_out(selection: Selection) -> int:
     """Return the number of videos in the folders of a selection, which a folder does not mean."""
     folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
-    if any(pattern.lower().endswith(tuple(VIDEO_SUFFIXES)) for pattern in selection.include):
+    if _videos_asked_for(selection.include):
         return 0
     return sum(
         _wanted(source.path.name, selection.include, selection.exclude)
@@ -85,6 +84,11 @@ def videos_left_out(selection: Selection) -> int:
             folder, VIDEO_SUFFIXES, recursive=selection.recursive, exclude=selection.exclude
         )
     )
+
+
+def _videos_asked_for(include: Sequence[str]) -> set[str]:
+    """Return the suffixes of videos in which patterns end."""
+    return {one for one in VIDEO_SUFFIXES if any(p.lower().endswith(one) for p in include)}
 
 
 def read_list(text: bytes, *, separator: bytes) -> list[Path]:

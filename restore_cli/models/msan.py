@@ -13,9 +13,9 @@ output pixel depends on every input pixel, and tiles change the result. TLSC mak
 local; then `forward` needs the position of a tile. At 1280x720 on two CPU cores (one run), local
 attention took 25.0 s, global attention 24.2 s.
 
-`lite` has two stages and one residual block per group (1,582,696 parameters). Trained for as long,
-a network of two blocks after a pixel unshuffle by 2, with a million parameters more, gains less on
-real blur: docs/training-log.md, 2026-11-28.
+`lite` has two stages and one residual block per group (1,582,696 parameters). The one before, of
+two blocks after a pixel unshuffle by 2 and with a million parameters more, gained less on real blur
+after more patches: docs/training-log.md, 2026-11-28.
 """
 
 from __future__ import annotations
