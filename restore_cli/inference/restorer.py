@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, product
 from math import isqrt
 
 import torch
@@ -239,6 +239,7 @@ class Restorer:
                 below, right = top + wanted.shape[-2], left + wanted.shape[-1]
                 final = wanted if depth is None else rounded(wanted, depth)
                 result[..., top:below, left:right] = final
+                del block, wanted, final  # before the next tile is restored
         return result
 
     def _blocks(self, image: Tensor, tile: int, report: Report) -> Generator[Block, None, None]:
@@ -252,14 +253,15 @@ class Restorer:
             piece = as_float(padded_tile(image, band, span))
             return self._run(piece, Placement(band.start, span.start, height, width))
 
-        def reported(tiles: Iterator[Tensor]) -> Iterator[Tensor]:
-            report(0, len(places))
-            for done, restored in enumerate(tiles, start=1):
-                report(done, len(places))
-                yield restored
+        done = count(1)
+
+        def reported(restored: Tensor) -> Tensor:
+            report(next(done), len(places))
+            return restored
 
         with closing(in_order(restore, places, self.tiles_at_once(len(places), largest))) as tiles:
-            yield from restore_blocks(self.scale, spans, reported(tiles))
+            report(0, len(places))
+            yield from restore_blocks(self.scale, spans, map(reported, tiles))
 
     def _run(self, piece: Tensor, placement: Placement) -> Tensor:
         """Run the network on a tile; the result is float32 on the CPU, and finite."""

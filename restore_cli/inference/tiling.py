@@ -126,54 +126,66 @@ def restore_blocks(
 ) -> Iterator[Block]:
     """Finished parts of the restored picture, one per tile, row by row.
 
-    Memory holds one tile and half of the overlaps with tiles that are not restored yet: below a row
-    of tiles, and to the right of one tile. The outer quarters of an overlap are final at once.
+    Memory holds half of the overlaps with tiles that are not restored yet, below a row of tiles and
+    to the right of one tile; the outer quarters of an overlap are final at once. It is allocated
+    before the first tile, since anything kept between the feature maps of two tiles leaves gaps.
 
     Args:
         scale: output pixels per input pixel.
         spans: spans of the rows and of the columns.
-        restored: every tile, row by row: (B, C, scale * rows, scale * columns), modified in place.
+        restored: every tile, row by row: (1, 3, scale * rows, scale * columns), float32, modified
+            in place. The next one is taken when the last one's block is no longer needed.
 
     Yields:
         Blocks that together are the restored picture.
     """
-    rows, columns = spans
     tiles = iter(restored)
-    lower: list[Tensor | None] = [None] * len(columns)  # of the tiles above, what is cross-faded
-    above = 0  # output rows shared with them
-    for band, next_band in zip(rows, [*rows[1:], None], strict=True):
-        height, below = _parts(band, next_band, scale)
-        right: Tensor | None = None  # the same of the previous tile
+    rows, columns = (_parts(axis, scale) for axis in spans)
+    deepest, widest = (max(_half(shared) for *_, shared in axis) for axis in (rows, columns))
+    tallest = max(height + below for _, height, below in rows)
+    lower = torch.empty(1, 3, deepest, spans[1][-1].stop * scale)  # of all tiles above
+    right = torch.empty(1, 3, tallest, widest)  # of the previous tile
+    above = 0  # output rows shared with the tiles above
+    for top, height, below in rows:
         before = 0
-        for n, (span, next_span) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
-            width, after = _parts(span, next_span, scale)
+        for left, width, after in columns:
             tile = next(tiles)
-            if right is not None:
-                _fade_in(right, tile, before, dim=-1)
-            right = tile[..., width + after // 4 : width + after - after // 4].clone()
+            side = right[..., : tile.shape[-2], :]
+            if before:
+                _fade_in(side, tile, before, dim=-1)
+            side[..., : _half(after)] = tile[..., width + after // 4 :][..., : _half(after)]
             done = tile[..., before // 4 : width + after // 4]
-            edge = lower[n]
-            if edge is not None:
+            edge = lower[..., left + before // 4 : left + width + after // 4]
+            if above:
                 _fade_in(edge, done, above, dim=-2)
-            lower[n] = done[..., height + below // 4 : height + below - below // 4, :].clone()
-            top, left = band.start * scale + above // 4, span.start * scale + before // 4
-            yield Block(top, left, done[..., above // 4 : height + below // 4, :])
+            fading = done[..., height + below // 4 :, :][..., : _half(below), :]
+            edge[..., : _half(below), :] = fading
+            final = done[..., above // 4 : height + below // 4, :]
+            yield Block(top + above // 4, left + before // 4, final)
+            del tile, done, fading, final  # before the next one is restored
             before = after
         above = below
 
 
-def _parts(span: Span, following: Span | None, scale: int) -> tuple[int, int]:
-    """Output pixels of a span before the next one, and those that it shares with that one."""
-    if following is None:
-        return span.length * scale, 0
-    return (following.start - span.start) * scale, (span.stop - following.start) * scale
+def _parts(spans: list[Span], scale: int) -> list[tuple[int, int, int]]:
+    """Start of each span, its length before the next one, and their overlap, in output pixels."""
+    starts = [span.start for span in spans[1:]] + [spans[-1].stop]
+    return [
+        (span.start * scale, (start - span.start) * scale, (span.stop - start) * scale)
+        for span, start in zip(spans, starts, strict=True)
+    ]
+
+
+def _half(shared: int) -> int:
+    """Length of the middle half of an overlap, over which tiles are cross-faded."""
+    return shared - 2 * (shared // 4)
 
 
 def _fade_in(old: Tensor, new: Tensor, shared: int, dim: int) -> None:
     """Cross-fade to the first `shared` pixels of `new` along `dim`, over their middle half.
 
     Args:
-        old: pixels of the previous tile at this middle half.
+        old: pixels of the previous tile, of which the first along `dim` are at this middle half.
         new: the tile, modified in place.
         shared: pixels that the two tiles share.
         dim: -1 or -2.
@@ -182,5 +194,5 @@ def _fade_in(old: Tensor, new: Tensor, shared: int, dim: int) -> None:
     place = torch.arange(outer, shared - outer, device=new.device, dtype=new.dtype)
     weight = (2 * (place + 0.5) / shared - 0.5).clamp(0, 1)
     weight = weight[:, None] if dim == -2 else weight
-    middle = new.narrow(dim, outer, shared - 2 * outer)
-    middle.copy_(torch.lerp(old, middle, weight))
+    middle = new.narrow(dim, outer, _half(shared))
+    middle.copy_(torch.lerp(old.narrow(dim, 0, _half(shared)), middle, weight))
