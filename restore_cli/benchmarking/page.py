@@ -24,6 +24,7 @@ from restore_cli.benchmarking.report import (
 )
 from restore_cli.benchmarking.run import Benchmark, Row, image_path, load_sample
 from restore_cli.image import read_image
+from restore_cli.inference.stages import BICUBIC
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
 
@@ -95,7 +96,7 @@ def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str
 def _groups(benchmark: Benchmark, report: Report) -> Any:
     """The worst and best pictures of each entry with a network."""
     samples = {sample.name: sample for sample in benchmark.samples}
-    baseline = {row.sample: row.psnr for row in report.rows if row.entry == "bicubic"}
+    baseline = {row.sample: row.psnr for row in report.rows if row.entry == BICUBIC}
     for entry in benchmark.entries:
         if not any(fact.weights for fact in entry.pipeline.facts):
             continue

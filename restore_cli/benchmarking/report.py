@@ -17,10 +17,9 @@ from restore_cli.benchmarking.comparison import Comparison, compare, label, sour
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.datasets.registry import VIDEOS
+from restore_cli.inference.stages import BICUBIC
 from restore_cli.version import __version__
 from restore_cli.wording import counted
-
-BASELINE = "bicubic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,13 @@ def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Tim
     by_entry = {
         entry.name: [r for r in rows if r.entry == entry.name] for entry in benchmark.entries
     }
-    baseline = {row.sample: row for row in by_entry.get(BASELINE, ())}
+    baseline = {row.sample: row for row in by_entry.get(BICUBIC, ())}
     group_of = {sample.name: sample.group for sample in benchmark.samples if sample.group}
     summaries = {
         entry.name: _summary(
             entry.facts(),
             by_entry[entry.name],
-            baseline if entry.name != BASELINE else {},
+            baseline if entry.name != BICUBIC else {},
             group_of,
             timed.get(entry.name),
         )

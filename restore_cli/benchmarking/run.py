@@ -43,15 +43,17 @@ from restore_cli.weights.manifest import load_manifest
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A pipeline with its options, to be compared with others.
+    """A pipeline with its options, or pictures that another program restored.
 
     Attributes:
         name: name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
-        pipeline: the loaded pipeline.
+        pipeline: the loaded pipeline. That of another program has no stages, only the scale.
+        files: every picture of another program, by its path in its folder, without suffix.
     """
 
     name: str
     pipeline: Pipeline
+    files: Mapping[str, Path] | None = None
 
     @property
     def scale(self) -> int:
@@ -60,60 +62,24 @@ class Entry:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that determines its pixels, time and memory."""
-        device = str(self.pipeline.options.device)  # for time and memory
-        return {**self.pipeline.identity, "device": device}
+        """Everything that determines its pixels, time and memory; of another program, nothing."""
+        if self.files is not None:
+            return dict.fromkeys(("precision", "device", "tile"), "-") | {"results": True}
+        return {**self.pipeline.identity, "device": str(self.pipeline.options.device)}
 
     def facts(self) -> dict[str, Any]:
         """Facts for the report: weights, cost, device and everything in `identity`."""
+        known = self.files is None
         networks = [fact.network for fact in self.pipeline.facts if fact.network]
         costs = [network.model.cost(network.config) for network in networks]
         return {
             "name": self.name,
-            "weights": "+".join(fact.weights or "-" for fact in self.pipeline.facts),
-            "parameters": sum(parameters for parameters, _ in costs),
-            "macs_64x64": sum(macs for _, macs in costs),
-            "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts),
+            "weights": "+".join(fact.weights or "-" for fact in self.pipeline.facts) or "-",
+            "parameters": sum(parameters for parameters, _ in costs) if known else None,
+            "macs_64x64": sum(macs for _, macs in costs) if known else None,
+            "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts) or "-",
             **self.identity,
         }
-
-    def hash(self, sample: Pair) -> str:
-        """Digests of the files that a sample's score depends on."""
-        return _hash(sample.degraded, *sample.references)
-
-    def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
-        """The restored picture of a sample, (1, 3, scale * H, scale * W).
-
-        Args:
-            sample: the sample.
-            degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
-            protocol: protocol of the scores.
-        """
-        del sample, protocol
-        return self.pipeline(degraded)
-
-
-@dataclass(frozen=True, slots=True)
-class Results(Entry):
-    """Pictures that another program restored.
-
-    Attributes:
-        name: name in reports.
-        pipeline: has no stages, only the scale and the options of the other entries.
-        files: every picture of its folder, by its path there without suffix.
-    """
-
-    files: Mapping[str, Path]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Settings for the report; all of them are unknown."""
-        return dict.fromkeys(("precision", "device", "tile"), "-") | {"results": True}
-
-    def facts(self) -> dict[str, Any]:
-        """Facts for the report, as far as they are known."""
-        known = {"name": self.name, "weights": "-", "tlsc": "-"}
-        return {**known, "parameters": None, "macs_64x64": None, **self.identity}
 
     def hash(self, sample: Pair) -> str:
         """Digests of the files that a sample's score depends on."""
@@ -121,19 +87,22 @@ class Results(Entry):
         return _hash(sample.degraded, *sample.references, *([path] if path else []))
 
     def _file(self, sample: Pair) -> Path | None:
-        return self.files.get(sample.name) or self.files.get(sample.name.replace("/", "_"))
+        files = self.files or {}
+        return files.get(sample.name) or files.get(sample.name.replace("/", "_"))
 
     def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
-        """Read the restored picture, (1, 3, scale * H, scale * W).
+        """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
 
         Args:
             sample: the sample.
             degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
-            protocol: protocol of the scores, which may crop the picture.
+            protocol: protocol of the scores, which may crop the picture of another program.
 
         Raises:
-            PictureError: it is missing, cannot be read, or has another size.
+            PictureError: that picture is missing, cannot be read, or has another size.
         """
+        if self.files is None:
+            return self.pipeline(degraded)
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
@@ -238,7 +207,7 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
     return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
 
 
-def make_results(text: str, options: RestorerOptions, scale: int) -> Results:
+def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
     """An entry for pictures that another program restored.
 
     Args:
@@ -265,14 +234,13 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Results:
         raise UsageError(
             f"'{folder}' has two pictures named '{twice.stem}'", hint="keep one of them"
         )
-    return Results(name, Pipeline(PipelineSpec((), (), scale, options), ()), files)
+    return Entry(name, Pipeline(PipelineSpec((), (), scale, options), ()), files)
 
 
 def models_of_scale(scale: int) -> list[str]:
     """Every model of that scale with default weights, then bicubic."""
-    checkpoints = load_manifest().checkpoints.values()
-    models = [c.model for c in checkpoints if c.default and MODELS[c.model].scale == scale]
-    return [*models, BICUBIC]
+    models = load_manifest().defaults
+    return [*(name for name in models if MODELS[name].scale == scale), BICUBIC]
 
 
 def check(benchmark: Benchmark) -> None:

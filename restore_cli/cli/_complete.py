@@ -10,20 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from restore_cli.choices import CHOICES
+
 PACKAGE = Path(__file__).parent.parent
-CHOICES: dict[str, tuple[str, ...]] = {
-    "on_exists": ("error", "skip", "overwrite", "rename"),
-    "format_": ("png", "jpeg", "webp", "tiff", "avif"),
-    "alpha": ("resize", "restore", "drop"),
-    "icc": ("convert", "keep", "strip"),
-    "metadata": ("all", "standard", "private", "none"),
-    "bit_depth": ("auto", "8", "16"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "precision": ("auto", "fp32", "fp16", "bf16"),
-    "tile": ("auto", "off"),
-    "engine": ("local", "ray"),
-    "size": ("keep", "2x"),
-}
 
 
 def models() -> Iterator[str]:

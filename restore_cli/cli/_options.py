@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from restore_cli.choices import CHOICES
 from restore_cli.errors import UsageError
 
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
@@ -93,15 +94,9 @@ def parse_frame_size(text: str) -> tuple[int, int]:
 
 
 def parse_path(text: str) -> Path:
-    """Parse a path. An empty text is refused, since it would mean the current folder.
-
-    Raises:
-        UsageError: the text is empty.
-    """
-    if not text:
-        raise UsageError("an empty path was given", hint="is a shell variable unset?")
+    """Parse a path; `./-` is a file, not a pipe."""
     path = Path(text)
-    return path.absolute() if str(path) == "-" else path  # `./-` is a file
+    return path.absolute() if str(path) == "-" else path
 
 
 def refuse_file(folder: Path, option: str = "--output") -> None:
@@ -140,7 +135,7 @@ def parse_bit_depth(text: str) -> int | None:
     Raises:
         UsageError: anything else.
     """
-    if text not in ("auto", "8", "16"):
+    if text not in CHOICES["bit_depth"]:
         raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
     return None if text == "auto" else int(text)
 

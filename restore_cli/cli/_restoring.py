@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from json import dumps as json_text
+from math import prod
 from typing import TYPE_CHECKING, Self, TextIO
 
 from restore_cli.cli import _options as opt
@@ -62,10 +63,10 @@ def choose_task(
 
     Prints one line with the chosen model and the reason.
     """
+    from restore_cli.image.formats import has_video_suffix
     from restore_cli.inference.pipeline import PipelineSpec
     from restore_cli.inference.sizing import KEEP
     from restore_cli.jobs.choice import choose_for, way
-    from restore_cli.jobs.plan import Item
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
 
@@ -77,7 +78,7 @@ def choose_task(
         return request, None, scale
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
-    videos = any(Item(path, path).is_video for path in paths)
+    videos = any(map(has_video_suffix, paths))
 
     @cache
     def x1() -> Pipeline:
@@ -193,11 +194,12 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     cost = expected(request, items, pipeline)
     pictures = counted(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
-        (source, (before, after)), target = cost.sizes[0], cost.targets[0]
-        place = "stdout" if target == STREAM else target
-        out.talk(f"{source}, {_size(before)} -> {place}, {_size(after)}")
+        item, before, after = cost.sizes[0]
+        place = "stdout" if item.target == STREAM else item.target
+        out.talk(f"{item.source}, {_size(before)} -> {place}, {_size(after)}")
     elif cost.sizes:
-        out.talk(f"{pictures}, {pixels_of(cost.read)} -> {pixels_of(cost.written)}")
+        read = sum(prod(before) for _, before, _ in cost.sizes)
+        out.talk(f"{pictures}, {pixels_of(read)} -> {pixels_of(cost.written)}")
     if (there := sum(item.done for item in items)) and cost.count:
         out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:

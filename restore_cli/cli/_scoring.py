@@ -67,10 +67,9 @@ def score_photos(
     if not photos:
         raise NoInputError("--degrade has no sharp pictures", hint="add a folder of photos")
     dataset = degraded(photos, recipe, seed=seed, side=side, motion=motion)
-    options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     names = request.models or models_of_scale(recipe.scale)
     names = [*names, *(() if BICUBIC in names else (BICUBIC,))]
-    entries = [make_entry(text, options, recipe.scale) for text in names]
+    entries = [make_entry(text, request.options, recipe.scale) for text in names]
     place = request.output or Path(f"benchmark-{dataset.name}")
     return _score(request, dataset, None, entries, place)
 
@@ -79,10 +78,9 @@ def score_dataset(request: Request, name: str) -> bool:
     """Score the models on a dataset, and return whether no picture failed."""
     from restore_cli.benchmarking.run import make_entry, make_results
 
-    options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     dataset, folder = _dataset(name, request.data_root, _scale(request.models))
-    entries = [make_entry(text, options, dataset.scale) for text in request.models]
-    entries += [make_results(text, options, dataset.scale) for text in request.results]
+    entries = [make_entry(text, request.options, dataset.scale) for text in request.models]
+    entries += [make_results(text, request.options, dataset.scale) for text in request.results]
     place = request.output or Path(f"benchmark-{dataset.name}")
     return _score(request, dataset, folder, entries, place)
 
@@ -136,9 +134,8 @@ def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
                 suffix = " no TLSC" * (options.tlsc is False)
                 found[text, options] = make_entry(text, options, scale, suffix)
     named = {one.model for one in wanted(table)} | {BICUBIC}
-    options = dataclasses.replace(request.options, self_ensemble=bool(request.self_ensemble))
     rest = [text for text in request.models if text.partition("=")[0] not in named]
-    others = [make_entry(text, options, scale) for text in (*rest, BICUBIC)]
+    others = [make_entry(text, request.options, scale) for text in (*rest, BICUBIC)]
     return [*found.values(), *others]
 
 

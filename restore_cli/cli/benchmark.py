@@ -212,6 +212,7 @@ def benchmark(
             dtype=get_precision(precision, target),
             tlsc=tlsc,
             tile=opt.parse_pixels(tile, "--tile"),
+            self_ensemble=bool(self_ensemble),
         ),
         self_ensemble=self_ensemble,
         data_root=opt.parse_path(data_root),

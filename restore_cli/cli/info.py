@@ -65,7 +65,7 @@ def info(
 
 
 def _facts(text: str) -> dict[str, object]:
-    from restore_cli.image.formats import VIDEO_SUFFIXES
+    from restore_cli.image.formats import has_video_suffix
     from restore_cli.weights.user import all_names
 
     path = opt.parse_path(text)
@@ -77,7 +77,7 @@ def _facts(text: str) -> dict[str, object]:
         )
     if path.suffix == ".safetensors" or path.is_dir() or named:
         return _weights(text)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if has_video_suffix(path):
         from restore_cli.jobs.video_facts import describe_video
 
         return describe_video(path)

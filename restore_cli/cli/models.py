@@ -52,11 +52,10 @@ def list_models(json: opt.JsonOpt = False) -> None:
         out.data_json([_facts(name) for name in MODELS])
         return
     manifest = load_manifest()
-    defaults = {c.model: c for c in manifest.checkpoints.values() if c.default}
     chosen = set(manifest.default_models.values())
     rows = []
     for name, model in MODELS.items():
-        checkpoint = defaults.get(name)
+        checkpoint = manifest.defaults.get(name)
         gains = [checkpoint.gain(blur) if checkpoint else None for blur in ("real", "synthetic")]
         seconds = checkpoint.seconds_per_megapixel if checkpoint else None
         rows.append(
@@ -114,6 +113,7 @@ def _facts(name: str) -> dict[str, Any]:
 
     model = get_model(name)
     checkpoints = [c for c in load_manifest().checkpoints.values() if c.model == name]
+    default = load_manifest().defaults.get(name)
     return {
         "model": name,
         "task": model.task,
@@ -123,8 +123,8 @@ def _facts(name: str) -> dict[str, Any]:
         "size_multiple": model.size.multiple_of,
         "tiling": model.tiling.value,
         "tiling_note": model.tiling_note,
-        "overlap": next((c.overlap for c in checkpoints if c.default), model.overlap),
-        "default_checkpoint": next((c.name for c in checkpoints if c.default), None),
+        "overlap": default.overlap if default else model.overlap,
+        "default_checkpoint": default.name if default else None,
         "parameters": model.parameters,
         "macs_64x64": model.macs,
         "configs": list(model.configs),

@@ -226,8 +226,7 @@ def import_weights(
         )
     if target.is_dir():
         raise UsageError(f"--output '{output}' is a folder", hint="give FILE.safetensors")
-    if target.exists() and not overwrite:
-        raise UsageError(f"'{output}' exists", hint="add --overwrite, or choose another --output")
+    _refuse_existing([target], overwrite=overwrite)
     refuse_unwritable(target.parent)
     found = import_checkpoint(opt.parse_path(file), target, model, half=half)
     out.talk(

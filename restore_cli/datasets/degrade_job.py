@@ -13,7 +13,7 @@ from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.errors import NoInputError, UsageError, named
 from restore_cli.files import refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS
-from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, has_video_suffix
 
 REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the same way
 
@@ -115,9 +115,7 @@ def _plan_single(job: DegradeJob) -> None:
         raise UsageError(
             f"--output '{job.output}' is one file", hint="leave out --layout and --resume"
         )
-    refuse_other_kind(job.output, job.recipe.bits)
-    if job.output.exists():
-        raise UsageError(f"'{job.output}' exists", hint="remove it or choose another --output")
+    refuse_output(job.output, job.recipe.bits)
 
 
 def _refuse_overwriting(job: DegradeJob) -> None:
@@ -140,17 +138,19 @@ def _refuse_long(job: DegradeJob) -> None:
         refuse_long(job.output / longest.record)
 
 
-def refuse_other_kind(output: Path, bits: int) -> None:
-    """Raise a `UsageError` if a degraded picture cannot be written under that name."""
+def refuse_output(output: Path, bits: int) -> None:
+    """Raise a `UsageError` if a file exists, or its suffix does not fit a degraded picture."""
     suffix = output.suffix.lower()
     if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
         wanted = ".npy, since the recipe keeps 32-bit values" if bits == 32 else "a picture's"
         raise UsageError(f"cannot write '{output}'", hint=f"its suffix must be {wanted}")
+    if output.exists():
+        raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
 
 
 def is_sequence(path: Path) -> bool:
     """Whether an input is a sequence of frames: a video, or a folder of pictures."""
-    return path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir()
+    return has_video_suffix(path) or path.is_dir()
 
 
 def place_of(

@@ -22,7 +22,7 @@ from restore_cli.datasets.degrade_job import (
     is_sequence,
     is_single,
     place_of,
-    refuse_other_kind,
+    refuse_output,
 )
 from restore_cli.datasets.records import Record, digest_of, read_record
 from restore_cli.degradations.frames import average, read_frames
@@ -101,9 +101,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     record = read_record(record_file)
     recipe, size, patch = record.recipe, record.size, record.patch
     path = source or record.source
-    refuse_other_kind(output, recipe.bits)
-    if output.exists():
-        raise UsageError(f"'{output}' exists", hint="remove it or choose another --output")
+    refuse_output(output, recipe.bits)
     if record.sha256 and path.exists() and digest_of(path) != record.sha256:
         raise PictureError(
             f"'{path}' is not the source that '{record_file}' was made from",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 MAX_PIXELS = 268_000_000
 HDR = {16: "PQ", 18: "HLG"}  # transfers of high dynamic range, by their numbers in ITU-T H.273
@@ -82,6 +83,11 @@ _VIDEOS = (
     *((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (8, b"AVI "), (0, b"\x1aE\xdf\xa3")),
     *((0, b"\0\0\1\xba"), (0, b"FLV\1"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"YUV4MPEG2 ")),
 )
+
+
+def has_video_suffix(path: Path) -> bool:
+    """Whether a file is taken for a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_video(head: bytes) -> bool:

@@ -37,11 +37,15 @@ _SIDE, _AREA = (
     "{http://ns.adobe.com/xmp/sType/Area#}",
 )
 _PRIVATE = re.compile(r"gps|latitude|longitude|altitude|serialnumber|ownername", re.IGNORECASE)
-_WIDE = (
+# UTF-32 before UTF-16, whose mark is the beginning of its.
+WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WIDE = (
+    *WIDE_MARKS,
     (b"<\0\0\0", "utf-32-le"),
     (b"\0\0\0<", "utf-32-be"),
     (b"<\0", "utf-16-le"),

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_cli.degradations.frames import read_frames
-from restore_cli.errors import PictureError, RestoreError
+from restore_cli.errors import RestoreError
 from restore_cli.image import read_image, read_size
-from restore_cli.image.formats import VIDEO_SUFFIXES
+from restore_cli.image.formats import has_video_suffix
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
@@ -183,7 +183,7 @@ def choose_for(
             None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
-        paths = [one for one in paths if _is_video(one) or not provenance_of(one)] or paths
+        paths = [one for one in paths if has_video_suffix(one) or not provenance_of(one)] or paths
     step = max(1, len(paths) // _SAMPLED)
     choices = []
     for path in paths[::step][:_SAMPLED]:
@@ -211,21 +211,15 @@ def _has_small(paths: Sequence[Path]) -> bool:
     return any(size is not None and size[0] * size[1] <= SMALL for size in sizes)
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
 def _pixels(path: Path, max_pixels: int) -> Tensor:
     """Read a picture, or a frame near the beginning of a video, (1, 3, H, W) in [0, 1].
 
     Raises:
         PictureError: it cannot be read.
     """
-    if not _is_video(path):
+    if not has_video_suffix(path):
         return read_image(path, max_pixels=max_pixels, icc="keep").pixels
     frames = deque(islice(read_frames(path), _FRAME), maxlen=1)
-    if not frames:
-        raise PictureError(f"'{path}' has no frames")
     return as_float(frames[0][None])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import torch
 
@@ -59,17 +58,13 @@ class Expected:
 
     Attributes:
         count: number of pictures to restore.
-        sizes: inputs of known size, each with its size and that of its result.
-        targets: outputs of these inputs.
-        read: pixels of these inputs.
-        written: pixels of their results.
+        sizes: items whose input has a known size, with that size and the result's.
+        written: pixels of these results.
         seconds: for all of them; None if there is no measurement, e.g. on a GPU.
     """
 
     count: int
-    sizes: tuple[tuple[Path, tuple[Size, Size]], ...]
-    targets: tuple[Path, ...]
-    read: int
+    sizes: tuple[tuple[Item, Size, Size], ...]
     written: int
     seconds: float | None
 
@@ -77,21 +72,18 @@ class Expected:
 def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Expected:
     """Estimate what a run reads, writes and takes, from headers and the manifest."""
     to_do = [item for item in items if not item.done]
-    sizes, targets, pixels = [], [], 0
+    sizes, pixels = [], 0
     for item in to_do:
         if item.source == STREAM or (before := read_size(item.source)) is None:
             continue
         after = request.processing.output_size(*before, pipeline.scale)
-        sizes.append((item.source, (before, after)))
-        targets.append(item.target)
+        sizes.append((item, before, after))
         height, width = _given(request, pipeline, before)
         pixels += _worked(pipeline, height, width)[1]
     return Expected(
         len(to_do),
         tuple(sizes),
-        tuple(targets),
-        sum(before[0] * before[1] for _, (before, _) in sizes),
-        sum(after[0] * after[1] for _, (_, after) in sizes),
+        sum(prod(after) for *_, after in sizes),
         _listed_seconds(pipeline, pixels) if sizes else None,
     )
 

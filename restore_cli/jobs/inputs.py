@@ -13,18 +13,13 @@ from pathlib import Path
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
-from restore_cli.image.formats import VIDEO_SUFFIXES
+from restore_cli.image.formats import VIDEO_SUFFIXES, has_video_suffix
+from restore_cli.image.xmp import WIDE_MARKS
 from restore_cli.jobs.request import Selection
 
 STREAM = Path("-")  # stdin or stdout
-# Byte order marks of Windows programs; UTF-32 before UTF-16, whose mark is the beginning of its.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+# Byte order marks of Windows programs.
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), *WIDE_MARKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +168,7 @@ def _glob(given: Path) -> Iterator[Source]:
         and (root / match).is_file()
     ]
     if not sources:
-        videos = any(match.suffix.lower() in VIDEO_SUFFIXES for match in matches)
+        videos = any(map(has_video_suffix, matches))
         hint = "patterns of videos end in their suffix, e.g. '*.mp4'" if videos else ""
         raise NoInputError(f"no pictures match '{given}'", hint=hint)
     yield from sources

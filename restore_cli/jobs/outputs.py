@@ -19,6 +19,7 @@ from restore_cli.image.formats import (
     SIMILAR_CONTAINERS,
     SUFFIXES,
     VIDEO_SUFFIXES,
+    has_video_suffix,
 )
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.sizing import KEEP
@@ -76,7 +77,7 @@ def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
             hint="give --output FILE, or -o - for stdout",
         )
     extension = FORMATS[format_key].suffixes[0] if format_key else source.path.suffix
-    if source.path.suffix.lower() in VIDEO_SUFFIXES:
+    if has_video_suffix(source.path):
         known = source.path.suffix.lower()
         similar = SIMILAR_CONTAINERS.get(known, ".mkv")
         extension = source.path.suffix if known in CONTAINERS else similar
@@ -106,7 +107,7 @@ def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
 
 def refuse_video(source: Path, output: Path) -> None:
     """Raise a `UsageError` if a video would become a picture, or vice versa, or is a pipe."""
-    video = source.suffix.lower() in VIDEO_SUFFIXES
+    video = has_video_suffix(source)
     if video and source.exists() and not source.is_file():  # it is opened several times
         raise UsageError(f"'{source}' is not a regular file", hint="save it first, or use --raw")
     if video and output == STREAM:

@@ -6,21 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from restore_cli.choices import CHOICES
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.files import existing, refuse_full, refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS, read_size
-from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES
+from restore_cli.image.formats import SUFFIXES, has_video_suffix
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, identity, videos_left_out
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
-
-ON_EXISTS = ("error", "skip", "overwrite", "rename")
-ALPHA, ICC, METADATA = (
-    ("restore", "resize", "drop"),
-    ("convert", "keep", "strip"),
-    ("all", "standard", "private", "none"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +34,7 @@ class Item:
     @property
     def is_video(self) -> bool:
         """Whether the input's suffix is that of a video."""
-        return self.source.suffix.lower() in VIDEO_SUFFIXES
+        return has_video_suffix(self.source)
 
 
 def refuse_request(request: RestoreRequest) -> None:
@@ -190,10 +184,10 @@ def _refuse_choices(request: RestoreRequest) -> None:
     encoding, destination = request.encoding, request.destination
     choices = {
         "format": (encoding.format, ("", *FORMATS)),
-        "--on-exists policy": (destination.on_exists, ON_EXISTS),
-        "--alpha choice": (request.processing.alpha, ALPHA),
-        "--icc choice": (request.processing.icc, ICC),
-        "--metadata choice": (encoding.metadata, METADATA),
+        "--on-exists policy": (destination.on_exists, CHOICES["on_exists"]),
+        "--alpha choice": (request.processing.alpha, CHOICES["alpha"]),
+        "--icc choice": (request.processing.icc, CHOICES["icc"]),
+        "--metadata choice": (encoding.metadata, CHOICES["metadata"]),
     }
     for what, (value, known) in choices.items():
         if value not in known:

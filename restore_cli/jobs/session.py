@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from restore_cli.choices import CHOICES
 from restore_cli.errors import UsageError, require, unknown_name
 from restore_cli.files import remove_leftovers
 from restore_cli.inference.pipeline import Pipeline
@@ -19,7 +20,6 @@ from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import OnTile, Outcome, restore_all
 from restore_cli.jobs.workers import DeviceWorkers, Workers, run_on
 
-ENGINES = ("local", "ray")
 _AHEAD = 4  # pictures read in advance if the network does not run on the CPU
 
 
@@ -43,8 +43,8 @@ class Engine:
     ahead: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ENGINES:
-            raise unknown_name("engine", self.name, ENGINES)
+        if self.name not in CHOICES["engine"]:
+            raise unknown_name("engine", self.name, CHOICES["engine"])
 
     def spreads(self, items: Sequence[Item]) -> bool:
         """Whether other processes restore, so that this process needs no pipeline on a device.

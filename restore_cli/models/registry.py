@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from restore_cli.errors import WeightsError, named
@@ -16,33 +16,8 @@ from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.msan import MSAN
 from restore_cli.models.spec import Model, StateDict
 
-
-def table(models: Iterable[Model]) -> Mapping[str, Model]:
-    """Models by name.
-
-    Raises:
-        ValueError: two models have the same name.
-    """
-    by_name: dict[str, Model] = {}
-    for model in models:
-        if model.name in by_name:
-            raise ValueError(f"model '{model.name}' is listed twice")
-        by_name[model.name] = model
-    return MappingProxyType(by_name)
-
-
-MODELS = table(
-    [
-        MAXIM_MSCAM,
-        MPRNET_MSCAM,
-        GFN,
-        MOADG,
-        MAXIM,
-        MPRNET,
-        MSAN,
-        ATTENTIVE_DEBLUR,
-    ]
-)
+_MODELS = (MAXIM_MSCAM, MPRNET_MSCAM, GFN, MOADG, MAXIM, MPRNET, MSAN, ATTENTIVE_DEBLUR)
+MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _MODELS})
 
 
 def get_model(name: str) -> Model:

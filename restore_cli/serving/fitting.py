@@ -15,8 +15,7 @@ from restore_cli.inference.pipeline import own_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.stages import BICUBIC
-from restore_cli.jobs.choice import Choice as Advice
-from restore_cli.jobs.choice import choose_for, way
+from restore_cli.jobs.choice import Choice, choose_for, way
 from restore_cli.jobs.estimate import listed_seconds
 from restore_cli.models.spec import Size
 from restore_cli.serving.job_queue import Job, JobSettings
@@ -28,7 +27,7 @@ LONG = 60.0  # seconds above which the visitor must confirm
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Button:
     """A button.
 
     Attributes:
@@ -47,32 +46,20 @@ class AskFirstError(PictureError):
         choices: alternatives for the visitor.
     """
 
-    def __init__(self, message: str, choices: list[Choice]) -> None:
+    def __init__(self, message: str, choices: list[Button]) -> None:
         super().__init__(message)
         self.choices = choices
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a visitor wants, besides the settings.
-
-    Attributes:
-        automatic: whether model, scale and size are chosen for the picture.
-        shrink: whether to shrink the picture if necessary.
-        sure: whether the visitor has confirmed a large result or a long time.
-    """
-
-    automatic: bool
-    shrink: bool
-    sure: bool
 
 
 def fitted(
     job: Job,
     max_pixels: int,
     options: RestorerOptions,
-    wishes: Wishes,
     restore: Callable[[Tensor], Tensor],
+    *,
+    automatic: bool,
+    shrink: bool,
+    sure: bool,
 ) -> tuple[Job, tuple[str, ...]]:
     """Return a job that may be submitted, and notes on what was done to its picture.
 
@@ -80,8 +67,10 @@ def fitted(
         job: the job, with its picture in place.
         max_pixels: limit for the pixels of a result.
         options: options of the networks, except self-ensemble, which the job sets.
-        wishes: what the visitor wants.
         restore: the x1 network, (1, 3, H, W) -> the same, for `choose_for`.
+        automatic: whether model, scale and size are chosen for the picture.
+        shrink: whether to shrink the picture if necessary.
+        sure: whether the visitor has confirmed a large result or a long time.
 
     Raises:
         AskFirstError: the result would have more than `max_pixels`; or more than `MUCH`, or take
@@ -91,9 +80,9 @@ def fitted(
     size = read_size(job.source)
     if size is None:
         return job, ()  # the error is reported when it is decoded
-    advice: Advice | None = None
+    advice: Choice | None = None
     notes: tuple[str, ...] = ()
-    if wishes.automatic:
+    if automatic:
         advice = choose_for([job.source], max_pixels=max_pixels, restore=restore)
     if advice is not None:
         chosen = way(advice.task)
@@ -102,13 +91,13 @@ def fitted(
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
     scale = settings.largest_scale
-    most = max_pixels if wishes.sure else min(max_pixels, MUCH)
+    most = max_pixels if sure else min(max_pixels, MUCH)
     result = size[0] * size[1] * scale**2
     seconds = _seconds(settings, size, options) or 0.0
-    if result <= most and (wishes.sure or wishes.shrink or seconds <= LONG):
+    if result <= most and (sure or shrink or seconds <= LONG):
         return job, notes
     height, width = _shrunk(size, most, scale)
-    if wishes.shrink:
+    if shrink:
         job, lost = _replaced(job, height, width)
         return job, (*notes, f"it was shrunk to {width}x{height} first", *lost)
     would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
@@ -128,7 +117,7 @@ def fitted(
 
 def _choices(
     settings: JobSettings, size: Size, max_pixels: int, options: RestorerOptions
-) -> dict[str, Choice]:
+) -> dict[str, Button]:
     """Return the buttons by task; "keep" and "x1" as in `jobs.choice`."""
     pixels, scale = size[0] * size[1], settings.largest_scale
     whole, choices = f"{size[1]}x{size[0]}", {}
@@ -138,7 +127,7 @@ def _choices(
         changed = replace(settings, model=changes.get("model", settings.model), keep=keep)
         seconds = _seconds(changed, given, options)
         time = "" if seconds is None else f": about {duration(max(1.0, seconds))}"
-        choices[key] = Choice(label + time, changes)
+        choices[key] = Button(label + time, changes)
 
     smaller = height, width = _shrunk(size, min(max_pixels, MUCH), scale)
     if smaller != size:

@@ -40,7 +40,7 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.models.registry import MODELS
-from restore_cli.serving.fitting import AskFirstError, Wishes, fitted
+from restore_cli.serving.fitting import AskFirstError, fitted
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings, StorageError
 from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
@@ -189,8 +189,7 @@ class _Site:
 
     async def page(self, request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
-        manifest = load_manifest()
-        ready = {one.model for one in manifest.checkpoints.values() if one.default}
+        ready = load_manifest().defaults
         text = self.template.render(
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
@@ -242,22 +241,22 @@ class _Site:
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
             shrink, sure = (_is_on(fields.pop(key, "")) for key in ("shrink", "sure"))
             automatic = not fields.get("model") and not fields.get("scale")
-            wishes = Wishes(automatic=automatic, shrink=shrink, sure=sure)
             settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
             try:
                 with job.source.open("wb") as file:
                     while chunk := await upload.read(1 << 20):
                         await run_in_threadpool(file.write, chunk)
-                return await run_in_threadpool(self._fitted, job, wishes)
+                wishes = {"automatic": automatic, "shrink": shrink, "sure": sure}
+                return await run_in_threadpool(self._fitted, job, **wishes)
             except BaseException:  # e.g. the disk is full, or the visitor disconnected
                 self.queue.discard(job)
                 raise
 
-    def _fitted(self, job: Job, wishes: Wishes) -> tuple[Job, tuple[str, ...]]:
+    def _fitted(self, job: Job, **wishes: bool) -> tuple[Job, tuple[str, ...]]:
         with self.fitting:
             queue = self.queue
-            return fitted(job, queue.max_pixels, queue.options, wishes, queue.restore_part)
+            return fitted(job, queue.max_pixels, queue.options, queue.restore_part, **wishes)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])

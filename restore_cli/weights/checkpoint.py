@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,12 +150,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header |
     """
     metadata = None
     if header is not None:
-        values = {
-            "model": header.model,
-            "config": header.config,
-            "train_size": header.train_size,
-            "provenance": header.provenance,
-        } | ({"parts": header.parts} if header.parts else {})
+        values = asdict(header)
+        if not header.parts:
+            del values["parts"]
         metadata = {_KEY: json.dumps(values, sort_keys=True)}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:

@@ -105,6 +105,11 @@ class Manifest(Record):
     default_models: dict[Literal["x1", "x4"], str]
     checkpoints: dict[str, Checkpoint]
 
+    @property
+    def defaults(self) -> dict[str, Checkpoint]:
+        """The default checkpoint of every model that has one."""
+        return {one.model: one for one in self.checkpoints.values() if one.default}
+
     @model_validator(mode="after")
     def _one_default_a_model(self) -> Manifest:
         defaults = [c.model for c in self.checkpoints.values() if c.default]
@@ -157,9 +162,8 @@ def default_checkpoint(model: str) -> Checkpoint:
     Raises:
         WeightsError: the model has none.
     """
-    for checkpoint in load_manifest().checkpoints.values():
-        if checkpoint.model == model and checkpoint.default:
-            return checkpoint
+    if found := load_manifest().defaults.get(model):
+        return found
     raise WeightsError(
         f"model '{model}' has no checkpoint yet", hint="give one with --weights FILE.safetensors"
     )

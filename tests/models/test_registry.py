@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import slow
 from promises import assert_model_keeps_its_promises
 
 from restore_cli.errors import UsageError, WeightsError
+from restore_cli.models import registry
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
-from restore_cli.models.registry import MODELS, detect, get_model, table
+from restore_cli.models.registry import MODELS, detect, get_model
 
 
 # Those of maxim take as long as all others together; `test_maxim.py` holds its arithmetic.
@@ -18,9 +21,9 @@ def test_model_keeps_its_promises(name):
     assert_model_keeps_its_promises(MODELS[name])
 
 
-def test_a_duplicate_raises():
-    with pytest.raises(ValueError, match="listed twice"):
-        table([MPRNET_MSCAM, MPRNET_MSCAM])
+def test_no_model_hides_another():
+    files = (Path(registry.__file__).parent).glob("*.py")
+    assert len(MODELS) == sum("= Model(" in path.read_text() for path in files)
 
 
 def test_the_table_cannot_be_changed():
