@@ -76,7 +76,7 @@ class LoadedModel:
         self._turn = threading.Lock()
 
     def __repr__(self) -> str:
-        names = "+".join(fact.weights or "none" for fact in self._pipeline.facts)
+        names = "+".join(stage.weights or "none" for stage in self._pipeline.stages)
         device = self._pipeline.options.device
         return f"<LoadedModel {self.name} x{self.scale}, weights {names}, on {device}>"
 

@@ -118,9 +118,9 @@ def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
     """
     found = []
     for entry in entries:
-        if [fact.model for fact in entry.pipeline.facts] != [row.model]:
+        if [stage.name for stage in entry.pipeline.stages] != [row.model]:
             continue
-        network = entry.pipeline.facts[0].network
+        network = entry.pipeline.stages[0].loaded
         recipe = network.recipe if network else ""
         if recipe == row.recipe or (row.own and recipe not in ablation_recipes()):
             found.append(entry)
@@ -171,7 +171,7 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
             f"--model {row.model}=WEIGHTS"
         )
         return
-    network = entry.pipeline.facts[0].network
+    network = entry.pipeline.stages[0].loaded
     if network is None:
         return
     if network.config != MODELS[row.model].configs[row.config]:
@@ -212,6 +212,6 @@ def _switches(row: Published, entry: Entry) -> Iterator[str]:
         here, there = entry.pipeline.options.self_ensemble, bool(row.self_ensemble)
         if here != there:
             yield f"self-ensemble {'here' if here else 'there'}"
-    local = entry.pipeline.facts[0].tlsc != "off"
+    local = entry.pipeline.stages[0].tlsc != "off"
     if row.tlsc is not None and row.tlsc != local:
         yield f"TLSC {'here' if local else 'there'}"

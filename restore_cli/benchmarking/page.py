@@ -98,7 +98,7 @@ def _groups(benchmark: Benchmark, report: Report) -> Any:
     samples = {sample.name: sample for sample in benchmark.samples}
     baseline = {row.sample: row.psnr for row in report.rows if row.entry == BICUBIC}
     for entry in benchmark.entries:
-        if not any(fact.weights for fact in entry.pipeline.facts):
+        if not any(stage.weights for stage in entry.pipeline.stages):
             continue
         rows = [row for row in report.rows if row.entry == entry.name and not row.error]
         ordered = sorted(rows, key=lambda row: row.psnr - baseline.get(row.sample, 0.0))

@@ -70,14 +70,14 @@ class Entry:
     def facts(self) -> dict[str, Any]:
         """Facts for the report: weights, cost, device and everything in `identity`."""
         known = self.files is None
-        networks = [fact.network for fact in self.pipeline.facts if fact.network]
+        networks = [stage.loaded for stage in self.pipeline.stages if stage.loaded]
         costs = [network.model.cost(network.config) for network in networks]
         return {
             "name": self.name,
-            "weights": "+".join(fact.weights or "-" for fact in self.pipeline.facts) or "-",
+            "weights": "+".join(stage.weights or "-" for stage in self.pipeline.stages) or "-",
             "parameters": sum(parameters for parameters, _ in costs) if known else None,
             "macs_64x64": sum(macs for _, macs in costs) if known else None,
-            "tlsc": "+".join(fact.tlsc for fact in self.pipeline.facts) or "-",
+            "tlsc": "+".join(stage.tlsc for stage in self.pipeline.stages) or "-",
             **self.identity,
         }
 

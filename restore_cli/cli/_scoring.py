@@ -210,7 +210,7 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
     return {
         entry.name: run_time(entry, timing.width, timing.height, warm_up)
         for entry in job.entries
-        if any(fact.weights for fact in entry.pipeline.facts)
+        if any(stage.weights for stage in entry.pipeline.stages)
         and not entry.pipeline.options.self_ensemble
     }
 

@@ -331,14 +331,14 @@ def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
 
 
 def _facts(loaded: LoadedNetwork, restorer: Restorer, graph: Graph) -> dict[str, str]:
-    facts, listed = restorer.facts, loaded.file.checkpoint
+    listed = loaded.file.checkpoint
     return {
-        "model": facts.model,
-        "weights": facts.weights,
-        "weights_sha256": facts.sha256,
+        "model": restorer.name,
+        "weights": restorer.weights,
+        "weights_sha256": restorer.sha256,
         "weights_license": listed.license if listed else loaded.file.license,
-        "scale": str(facts.scale),
-        "tlsc_window": facts.tlsc,
+        "scale": str(restorer.scale),
+        "tlsc_window": restorer.tlsc,
         "smallest_side": str(graph.least),
         "input": "image (1, 3, H, W), RGB, float32 in [0, 1]",
         "output": "restored (1, 3, scale * H, scale * W), RGB, float32 in [0, 1]",

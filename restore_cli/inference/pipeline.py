@@ -16,7 +16,7 @@ from restore_cli.errors import UsageError, unknown_name
 from restore_cli.inference.devices import name_of
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.inference.stages import BICUBIC, Bicubic, Report, StageFacts, no_report, resized
+from restore_cli.inference.stages import BICUBIC, Bicubic, Report, no_report, resized
 from restore_cli.inference.tlsc import has_global_statistics
 from restore_cli.models.registry import MODELS
 from restore_cli.weights.manifest import default_model
@@ -129,11 +129,6 @@ class Pipeline:
         return self.spec.options
 
     @property
-    def facts(self) -> tuple[StageFacts, ...]:
-        """Facts of each stage in order."""
-        return tuple(stage.facts for stage in self.stages)
-
-    @property
     def identity(self) -> dict[str, Any]:
         """Everything that determines the pixels, except the device.
 
@@ -141,9 +136,12 @@ class Pipeline:
         than a rounding step (in bfloat16 by about as much as from float32). A tile size that the
         user gave is included: without TLSC it determines the region of the statistics.
         """
-        names = ("model", "scale", "sha256", "tlsc", "overlap")
+        names = ("scale", "sha256", "tlsc", "overlap")
         return {
-            "stages": [{name: getattr(fact, name) for name in names} for fact in self.facts],
+            "stages": [
+                {"model": stage.name, **{name: getattr(stage, name) for name in names}}
+                for stage in self.stages
+            ],
             "precision": str(self.options.dtype).removeprefix("torch."),
         } | {
             field.name: getattr(self.options, field.name)
@@ -193,11 +191,12 @@ class Pipeline:
         dtype = self.options.dtype or torch.float32
         half = "" if dtype == torch.float32 else f", {name_of(dtype)}"
         return [
-            f"{fact.weights} (sha256 {fact.sha256[:12]}) on {where or self.options.device}{half}, "
-            f"tlsc {fact.tlsc}, overlap {fact.overlap}{ensemble}"
-            if fact.weights
-            else f"{fact.model} x{fact.scale}"
-            for fact in self.facts
+            f"{stage.weights} (sha256 {stage.sha256[:12]}) on "
+            f"{where or self.options.device}{half}, tlsc {stage.tlsc}, overlap {stage.overlap}"
+            f"{ensemble}"
+            if stage.weights
+            else f"{stage.name} x{stage.scale}"
+            for stage in self.stages
         ]
 
     def _share(self, report: Report, number: int) -> Report:

@@ -18,7 +18,7 @@ from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
-from restore_cli.inference.stages import Report, StageFacts, canvas, no_report
+from restore_cli.inference.stages import Report, canvas, no_report
 from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
@@ -69,6 +69,17 @@ class Restorer:
     """Restores pictures with one network.
 
     Its only state is the tile size that was found to fit into memory.
+
+    Attributes:
+        loaded: the loaded network.
+        model: its model.
+        name: name of the model.
+        weights: name of the weights.
+        sha256: sha256 of the weights.
+        tlsc: window of local statistics as "96x96", or "off".
+        overlap: overlap of tiles, input pixels.
+        scale: output pixels per input pixel.
+        options: the options, with a dtype.
     """
 
     def __init__(self, loaded: LoadedNetwork, options: RestorerOptions) -> None:
@@ -97,40 +108,28 @@ class Restorer:
                 f"'{loaded.model.name}' does not run in {dtype}",
                 hint="use --precision fp32",
             )
-        self.model = loaded.model
-        self.scale = loaded.model.scale
+        self.loaded, self.model = loaded, loaded.model
+        self.name, self.scale = loaded.model.name, loaded.model.scale
+        self.weights, self.sha256 = loaded.file.name, loaded.file.sha256
         self.options = options
-        self.tlsc = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
+        self._local = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
+        window = loaded.tlsc_base if self._local else None
+        self.tlsc = "x".join(map(str, window)) if window else "off"
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Without local statistics, tiling changes the result.
         tiling = loaded.model.tiling
-        whole = not self.tlsc if local else tiling is not Tiling.SUPPORTED
+        whole = not self._local if local else tiling is not Tiling.SUPPORTED
         self._whole_only = whole and tiling is not Tiling.WINDOWS and options.tile is None
         if options.tile:
             self._check_tile(options.tile)
-        self._loaded = loaded
         self._dtype = dtype
         self._network = self.ready(dtype)
         self._exact: nn.Module | None = None  # in float32, created when half precision overflows
         # Limits after running out of memory: the side of a tile, and the tiles at the same time.
         self._limit: int | None = None
         self._most_at_once = _MOST_AT_ONCE
-
-    @property
-    def facts(self) -> StageFacts:
-        """Everything that determines its pixels."""
-        window = self._loaded.tlsc_base if self.tlsc else None
-        return StageFacts(
-            model=self.model.name,
-            weights=self._loaded.file.name,
-            sha256=self._loaded.file.sha256,
-            tlsc="x".join(map(str, window)) if window else "off",
-            overlap=self.overlap,
-            scale=self.scale,
-            network=self._loaded,
-        )
 
     def __call__(
         self, image: Tensor, report: Report = no_report, depth: int | None = None
@@ -300,13 +299,13 @@ class Restorer:
         Raises:
             DeviceError: the device is not available.
         """
-        loaded, device = self._loaded, self.options.device
+        loaded, device = self.loaded, self.options.device
         network = loaded.network
         if device.type == "cpu":
             dtype = torch.float32
         else:
             network = copy.deepcopy(network)  # the loaded network must not change
-        if self.tlsc and loaded.train_size and loaded.tlsc_base:
+        if self._local and loaded.train_size and loaded.tlsc_base:
             network = localise(network, loaded.train_size, loaded.tlsc_base)
         try:
             return channels_last(network.to(device, dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -35,39 +34,17 @@ class Stage(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class StageFacts:
-    """Everything that determines the pixels of one stage, for reports.
+class Bicubic:
+    """Bicubic enlargement like MATLAB's imresize: the baseline of every table.
 
-    Attributes:
-        model: name of the model.
-        weights: name of the weights; "" for bicubic.
-        sha256: sha256 of the weights; "" for bicubic.
-        tlsc: window of local statistics as "96x96", or "off".
-        overlap: overlap of tiles, input pixels; 0 for bicubic.
-        scale: output pixels per input pixel.
-        network: the loaded network; None for bicubic.
+    It has the attributes of a `Restorer` that determine pixels.
     """
 
-    model: str
-    weights: str
-    sha256: str
-    tlsc: str
-    overlap: int
-    scale: int
-    network: LoadedNetwork | None
-
-
-class Bicubic:
-    """Bicubic enlargement like MATLAB's imresize: the baseline of every table."""
+    name, weights, sha256, tlsc, overlap = BICUBIC, "", "", "off", 0
+    loaded: LoadedNetwork | None = None
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
-
-    @property
-    def facts(self) -> StageFacts:
-        """Everything that determines its pixels."""
-        return StageFacts(BICUBIC, "", "", "off", 0, self.scale, None)
 
     def __call__(
         self, image: Tensor, report: Report = no_report, depth: int | None = None

@@ -180,7 +180,7 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
 def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
     """`listed_seconds` for a pipeline of one network, from its processed pixels."""
     networks = [stage for stage in pipeline.stages if isinstance(stage, Restorer)]
-    listed = checkpoint_of(networks[0].facts.sha256) if len(networks) == 1 else None
+    listed = checkpoint_of(networks[0].sha256) if len(networks) == 1 else None
     if listed is None:
         return None
     model = networks[0].model

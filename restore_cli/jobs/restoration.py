@@ -65,7 +65,7 @@ class Restoration:
     @cached_property
     def key(self) -> str:
         """A digest of version, weights and options: equal keys and inputs give equal files."""
-        digests = [fact.sha256 for fact in self.pipeline.facts]
+        digests = [stage.sha256 for stage in self.pipeline.stages]
         identity = json.dumps([__version__, self.pipeline.spec.name, digests, self._options_text])
         return hashlib.sha256(identity.encode()).hexdigest()
 
@@ -77,12 +77,12 @@ class Restoration:
         """Return the facts for the metadata of a result; none with `--metadata none`."""
         if self.request.encoding.metadata == "none":
             return {}
-        facts = self.pipeline.facts
+        stages = self.pipeline.stages
         return {
             "version": __version__,
             "model": self.pipeline.spec.name,
-            "weights": "+".join(_public(fact.weights) for fact in facts),
-            "weightsSha256": "+".join(fact.sha256 for fact in facts),
+            "weights": "+".join(_public(stage.weights) for stage in stages),
+            "weightsSha256": "+".join(stage.sha256 for stage in stages),
             "options": self._options_text,
             "inputSha256": input_sha256,
             "key": self.key,

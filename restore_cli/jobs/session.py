@@ -137,7 +137,7 @@ def run(
 def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
     """Return an outcome as JSON, with everything that affects the result."""
     height, width = outcome.size or (None, None)
-    facts = work.pipeline.facts
+    stages = work.pipeline.stages
     return {
         "input": str(outcome.item.source),
         "output": str(outcome.item.target),
@@ -146,8 +146,8 @@ def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
         "notes": list(outcome.notes),
         "input_sha256": outcome.sha256 or None,
         "model": work.pipeline.spec.name,
-        "weights": [fact.weights for fact in facts],
-        "weights_sha256": [fact.sha256 for fact in facts],
+        "weights": [stage.weights for stage in stages],
+        "weights_sha256": [stage.sha256 for stage in stages],
         "options": work.options,
         "key": work.key,
         "device": str(work.pipeline.options.device),

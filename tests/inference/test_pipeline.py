@@ -66,7 +66,7 @@ def test_another_scale_than_the_stages_give_is_resampled_and_rounded():
 )
 def test_bicubic_enlarges_what_the_networks_leave(model, scale, factor, whole):
     pipeline = parse(model, scale=scale).load()
-    assert pipeline.facts[-1].scale == factor
+    assert pipeline.stages[-1].scale == factor
     assert pipeline.scale == whole
 
 
@@ -84,14 +84,14 @@ def test_a_network_is_loaded_once(monkeypatch):
     parse("gfn").load()
     monkeypatch.setattr(pipelines, "load_network", None)
     again = parse(weights="gfn-lite.shake", self_ensemble=True).load()
-    assert again.facts[0].model == "gfn"
+    assert again.stages[0].name == "gfn"
 
 
 def test_the_identity_has_every_option_that_decides_pixels():
     usual = parse("gfn").load()
     assert parse("gfn", scale=2).load().identity["stages"] == usual.identity["stages"]
     for change in ({"tile": 256}, {"self_ensemble": True}, {"overlap": 48}, {"tlsc": False}):
-        if change == {"tlsc": False} and usual.facts[0].tlsc == "off":
+        if change == {"tlsc": False} and usual.stages[0].tlsc == "off":
             continue
         assert parse("gfn", **change).load().identity != usual.identity
 

@@ -160,7 +160,7 @@ def test_automatic_tiles_follow_free_memory(tiny_weights, monkeypatch):
 def test_tlsc_needs_a_training_size(tiny_weights):
     loaded = load_network(locate(str(tiny_weights), None))
     unknown = dataclasses.replace(loaded, train_size=None, tlsc_base=None, tlsc=False)
-    assert not Restorer(unknown, RestorerOptions(CPU)).tlsc
+    assert Restorer(unknown, RestorerOptions(CPU)).tlsc == "off"
     with pytest.raises(UsageError, match="training size"):
         Restorer(unknown, RestorerOptions(CPU, tlsc=True))
 
@@ -228,8 +228,8 @@ def test_attention_over_the_frame_stays_published_unless_asked_for(tmp_path):
     header = Header("msan", dataclasses.asdict(TINY_CONFIGS["msan"]), (64, 64), {})
     write_checkpoint(path, network.state_dict(), header)
     loaded = load_network(locate(str(path), None))
-    assert not Restorer(loaded, RestorerOptions(CPU)).tlsc
-    assert Restorer(loaded, RestorerOptions(CPU, tlsc=True)).tlsc
+    assert Restorer(loaded, RestorerOptions(CPU)).tlsc == "off"
+    assert Restorer(loaded, RestorerOptions(CPU, tlsc=True)).tlsc != "off"
 
 
 def test_a_network_without_global_statistics_cannot_be_made_local():
