@@ -6,13 +6,15 @@ tensor of the same dtype on the same device, or a list. A path gives a PIL pictu
 
 from __future__ import annotations
 
+import struct
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from numbers import Integral
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import Report, no_report
 from restore_cli.jobs.request import RestoreRequest
+from restore_cli.jobs.restoration import memory_errors
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
@@ -35,19 +38,21 @@ from restore_cli.models.spec import Model
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import as_float, rounded
 from restore_cli.weights.manifest import default_model
+from restore_cli.weights.store import OF_RUNS
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor, list[Any])
 Name = str | PathLike[str]
 
 _KEPT_MODES = ("RGB", "RGBA", "L", "LA")
 _EXPANDED_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
+_BROKEN = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 _SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
 
 
 class Options(TypedDict, total=False):
     """The options of `load_model`."""
 
-    weights: str | None
+    weights: Name | None
     device: str
     precision: str
     tlsc: bool | None
@@ -73,7 +78,7 @@ class LoadedModel:
         self.scale = pipeline.scale
         self.weights = tuple(pipeline.describe())
         self._pipeline = pipeline
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # a callback may call the model, e.g. for a preview
 
     def __repr__(self) -> str:
         names = "+".join(stage.weights or "none" for stage in self._pipeline.stages)
@@ -82,14 +87,14 @@ class LoadedModel:
 
     @overload
     def __call__(
-        self, image: Name, *, scale: int | None = None, progress: Report = ...
+        self, image: Name, *, scale: int | None = None, progress: Report | None = ...
     ) -> Image.Image: ...
     @overload
     def __call__(
-        self, image: Picture, *, scale: int | None = None, progress: Report = ...
+        self, image: Picture, *, scale: int | None = None, progress: Report | None = ...
     ) -> Picture: ...
     def __call__(
-        self, image: Any, *, scale: int | None = None, progress: Report = no_report
+        self, image: Any, *, scale: int | None = None, progress: Report | None = None
     ) -> Any:
         """Restore one picture, a batch, or a list of pictures.
 
@@ -114,7 +119,7 @@ class LoadedModel:
             DeviceError: out of memory.
             PictureError: a file that is not a picture, or the network's output is not finite.
         """
-        return self._any(image, self._factor(scale), progress)
+        return self._any(image, self._factor(scale), progress or no_report)
 
     def restore_files(
         self,
@@ -157,7 +162,7 @@ class LoadedModel:
         if isinstance(image, Tensor):
             return self._tensor(image, scale, progress)
         if isinstance(image, np.ndarray) and not isinstance(image, np.ma.MaskedArray):
-            return self._array(image, scale, progress)
+            return self._array(np.asarray(image), scale, progress)  # of np.matrix, too
         raise UsageError(
             f"a {type(image).__name__} is not a picture",
             hint="give a path, a PIL picture, a numpy array, a torch tensor, or a list of them",
@@ -166,6 +171,8 @@ class LoadedModel:
     def _file(self, path: Path, scale: int, progress: Report) -> Image.Image:
         """Restore a file to sRGB: 8 bits, or 16 if grey, since PIL has no 16-bit colour."""
         picture = read_image(path, icc="strip")
+        for note in picture.notes:
+            warnings.warn(f"'{path}': {note}", stacklevel=5)
         deep = picture.depth == 16 and picture.grey and picture.alpha is None
         planes = [picture.pixels[:, : 1 if picture.grey else 3]]
         if picture.alpha is not None:
@@ -182,10 +189,18 @@ class LoadedModel:
         return restored
 
     def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
-        image = ImageOps.exif_transpose(image)
+        try:
+            image = ImageOps.exif_transpose(image)
+        except _BROKEN as error:
+            warnings.warn(f"the EXIF data cannot be read: {error}", stacklevel=4)
         mode = image.mode
         kept: dict[Any, Any] = {k: image.info[k] for k in ("icc_profile", "dpi") if k in image.info}
         if mode.startswith("I;16"):
+            if "transparency" in image.info:
+                raise UsageError(
+                    "a picture of mode I;16 with transparency is not supported",
+                    hint="give its path, or an array (H, W, 4) of uint16",
+                )
             deep = self._array(np.asarray(image).astype("=u2"), scale, progress)
             result = Image.fromarray(deep)
             result.info |= kept
@@ -246,7 +261,7 @@ class LoadedModel:
         return (made[..., 0] if values.ndim == 2 else made).astype(values.dtype, copy=False)
 
     def _tensor(self, image: Tensor, scale: int, progress: Report) -> Tensor:
-        if image.is_meta or image.layout != torch.strided:
+        if image.is_meta or image.is_nested or image.layout != torch.strided:
             raise UsageError("a sparse or meta tensor is not a picture", hint="image.to_dense()")
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
             raise UsageError(
@@ -265,7 +280,8 @@ class LoadedModel:
 
     def _restore(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
-        with self._turn:  # restorers are not thread-safe
+        size = f"{image.shape[-1]}x{image.shape[-2]} at x{scale}"
+        with self._turn, memory_errors(size):  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 
@@ -289,7 +305,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report = ...,
+    progress: Report | None = ...,
     **options: Unpack[Options],
 ) -> Image.Image: ...
 @overload
@@ -298,7 +314,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report = ...,
+    progress: Report | None = ...,
     **options: Unpack[Options],
 ) -> Picture: ...
 def restore(
@@ -306,7 +322,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report = no_report,
+    progress: Report | None = None,
     **options: Unpack[Options],
 ) -> Any:
     """Restore a picture, or a list of them. The model is loaded at the first call and kept.
@@ -324,16 +340,17 @@ def restore(
     Raises:
         RestoreError: see `load_model` and `LoadedModel.__call__`.
     """
-    if model is None and not options.get("weights"):
+    _refuse_kinds(model, **options)
+    if model is None and options.get("weights") is None:
         model = default_model(scale)
-    loaded = _kept(model, **options)
+    loaded = _kept(_stamp(options.get("weights")), model, **cast("dict[str, Any]", options))
     return loaded(image, scale=scale, progress=progress)
 
 
 def load_model(
     model: str | None = None,
     *,
-    weights: str | None = None,
+    weights: Name | None = None,
     device: str = "auto",
     precision: str = "auto",
     tlsc: bool | None = None,
@@ -363,6 +380,10 @@ def load_model(
         WeightsError: weights that are missing, cannot be verified or do not fit.
         DeviceError: the device is not available.
     """
+    _refuse_kinds(
+        model, weights=weights, device=device, precision=precision, tile=tile, overlap=overlap
+    )
+    weights = None if weights is None else fspath(weights)
     place = get_device(device)
     options = RestorerOptions(
         device=place,
@@ -380,4 +401,33 @@ def list_models() -> Mapping[str, Model]:
     return MODELS
 
 
-_kept = lru_cache(maxsize=4)(load_model)
+def _refuse_kinds(model: object, **options: object) -> None:
+    """Refuse names that are no text, and numbers of pixels that are no numbers."""
+    for name, value in {"model": model, **options}.items():
+        if name in ("tile", "overlap"):
+            number = isinstance(value, Integral) and not isinstance(value, bool)
+            fits = value is None or (number and int(cast("int", value)) >= 0)
+            hint = "use a whole number from 0 on, or None for automatic"
+        elif name in ("model", "weights", "device", "precision"):
+            path = isinstance(value, PathLike) and name == "weights"
+            usual = value is None and name in ("model", "weights")
+            fits = usual or path or (isinstance(value, str) and value != "")
+            hint = "use None for the default" if value == "" else "give a name"
+        else:
+            continue
+        if not fits:
+            raise UsageError(f"{name} {value!r} is not possible", hint=hint)
+
+
+def _stamp(weights: Name | None) -> tuple[object, ...]:
+    """What changes when files of weights are written again, or the current folder changes."""
+    if weights is None:
+        return ()
+    paths = [Path(part) for part in (fspath(weights), *fspath(weights).split("+"))]
+    files = [path / name for path in paths for name in ("", *OF_RUNS)]
+    return tuple((path.resolve(), path.stat().st_mtime_ns) for path in files if path.is_file())
+
+
+@lru_cache(maxsize=4)
+def _kept(stamp: tuple[object, ...], model: str | None, **options: Unpack[Options]) -> LoadedModel:
+    return load_model(model, **options)

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, get_overloads, get_type_hints
 
@@ -13,11 +14,12 @@ from PIL import Image, ImageCms
 
 import restore_cli
 from restore_cli import LoadedModel, api, list_models, load_model, restore
-from restore_cli.errors import PictureError, UsageError, WeightsError
+from restore_cli.errors import DeviceError, PictureError, UsageError, WeightsError
 from restore_cli.image.matrix_profile import make_profile
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
 
@@ -188,6 +190,7 @@ ADOBE = make_profile("a", ((0.3127, 0.329), (0.64, 0.33), (0.21, 0.71), (0.15, 0
     ("mode", "expected"),
     [("RGB", "RGB"), ("RGBA", "RGBA"), ("CMYK", "RGB"), ("L", "L"), ("LA", "LA"), ("I;16", "I;16")],
 )
+@pytest.mark.filterwarnings("ignore:.*CMYK without a profile")
 def test_files_of_any_colours_are_read(mode, expected, colours, tmp_path):
     deep = Image.fromarray(colours[..., 0].astype(np.uint16) * 256 + 7)
     image = deep if mode == "I;16" else Image.fromarray(colours).convert(mode)
@@ -270,7 +273,7 @@ def test_a_model_is_loaded_once(colours, monkeypatch):
 
 def test_the_default_model_is_that_of_the_scale(colours, monkeypatch):
     asked = []
-    monkeypatch.setattr(api, "_kept", lambda model, **options: asked.append(model) or _same)
+    monkeypatch.setattr(api, "_kept", lambda _, model, **options: asked.append(model) or _same)
     for scale in (1, None, 4):
         restore(colours, scale=scale)
     restore(colours, "gfn", scale=1)
@@ -346,3 +349,78 @@ def test_deep_grey_keeps_profile_and_resolution():
 def test_odd_arguments_are_refused_in_words(image, scale, message):
     with pytest.raises(UsageError, match=message):
         load_model("bicubic")(image, scale=scale)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"model": value} for value in (5, True, ["gfn"], b"gfn", "")),
+        *({"model": "gfn", "weights": value} for value in (5, "", b"gfn-lite.shake")),
+        *({"model": "gfn", "tile": value} for value in ("auto", 256.5, -1, True)),
+        *({"model": "gfn", "overlap": value} for value in ("auto", -8)),
+        {"model": "gfn", "device": None},
+        {"model": "gfn", "precision": 16},
+    ],
+    ids=repr,
+)
+def test_options_of_the_wrong_kind_are_refused_in_words(arguments, colours):
+    wrong = list(arguments)[-1]
+    for call in (load_model, lambda **options: restore(colours, **options)):
+        with pytest.raises(UsageError, match=f"{wrong} .* is not possible"):
+            call(**arguments)
+
+
+def test_weights_may_be_a_path_and_are_read_again_when_they_change(tiny_weights, colours):
+    assert load_model(weights=tiny_weights).name == "mprnet-mscam"
+    first = restore(colours, weights=tiny_weights, scale=4)
+    assert np.array_equal(first, restore(colours, weights=str(tiny_weights), scale=4))
+    content = read_checkpoint(tiny_weights)
+    changed = {name: tensor * 1.1 for name, tensor in content.tensors.items()}
+    write_checkpoint(tiny_weights, changed, content.header)
+    assert not np.array_equal(first, restore(colours, weights=tiny_weights, scale=4))
+
+
+def test_a_callback_may_call_the_model(colours, gfn):
+    previews = []
+    gfn(colours, progress=lambda done, tiles: done or previews.append(gfn(colours)))
+    assert len(previews) == 1
+    assert gfn(colours, progress=None) is not None
+
+
+def test_notes_on_a_file_are_warnings(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    noted = replace(api.read_image(tmp_path / "a.png"), notes=("a note",))
+    monkeypatch.setattr(api, "read_image", lambda *a, **k: noted)
+    with pytest.warns(UserWarning, match="a note"):
+        load_model("bicubic")(tmp_path / "a.png", scale=1)
+
+
+def test_broken_exif_data_are_a_warning(colours):
+    image = Image.fromarray(colours)
+    image.info["exif"] = b"Exif\0\0garbagegarbage"
+    with pytest.warns(UserWarning, match="EXIF data cannot be read"):
+        assert load_model("bicubic")(image, scale=1).size == image.size
+
+
+def test_too_large_a_scale_is_an_error_of_memory():
+    with pytest.raises(DeviceError, match="out of memory"):
+        load_model("bicubic")(np.zeros((8, 8, 3), np.uint8), scale=10**6)
+
+
+def test_a_path_that_no_system_can_hold():
+    with pytest.raises(PictureError, match="cannot read"):
+        load_model("bicubic")("a\0b.png")
+
+
+def test_rare_kinds_of_pictures():
+    bicubic = load_model("bicubic")
+    with pytest.warns(PendingDeprecationWarning, match="matrix"):  # of NumPy
+        assert bicubic(np.asmatrix(np.zeros((8, 9))), scale=2).shape == (16, 18)
+    with pytest.warns(UserWarning, match="nested"):  # of torch
+        nested = torch.nested.nested_tensor([torch.zeros(3, 4, 4)])
+    with pytest.raises(UsageError, match="not a picture"):
+        bicubic(nested)
+    image = Image.fromarray(np.zeros((8, 9), np.uint16))
+    image.info["transparency"] = 5
+    with pytest.raises(UsageError, match="transparency is not supported"):
+        bicubic(image)

@@ -36,7 +36,7 @@ def talk(message: str) -> None:
     A terminal breaks it between words; a word longer than a line stays whole, to be copied.
     Control characters, which names of files may contain, are printed as `\x1b`.
     """
-    message = "\n".join(map(_printable, message.split("\n")))
+    message = "\n".join(map(printable, message.split("\n")))
     # The disk is full, stderr is closed, and rich's exception for a broken pipe.
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -46,7 +46,8 @@ def talk(message: str) -> None:
         console.print("\n".join(lines), markup=False)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    r"""Return a text with control characters as `\x1b`, so that they do nothing to a terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -84,7 +85,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     The first column is never wrapped; see `show_table`. Control characters, which files may
     contain, are printed as `\x1b`.
     """
-    rows = [[_printable(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     if is_terminal():
         show_table(columns, rows)
         return
@@ -97,7 +98,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 
     Control characters, which files may contain, are printed as `\x1b`.
     """
-    pairs = [(_printable(name), _printable(value)) for name, value in pairs]
+    pairs = [(printable(name), printable(value)) for name, value in pairs]
     if is_terminal():
         show_facts(pairs)
         return

@@ -11,7 +11,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
 from restore_cli.cli._messages import reported
-from restore_cli.errors import UsageError, named, unknown_name
+from restore_cli.errors import UsageError, named
 
 FORMATS = ("html", "md", "csv", "json")
 EPILOG = """
@@ -193,10 +193,8 @@ def benchmark(
     if results and (dataset is None or table is not None):
         raise UsageError("--results needs --dataset, without --table", hint="give the dataset")
     _refuse_too_little(names, table, degrade, dataset, warm_up)
-    wanted = tuple(name.strip() for name in formats.split(","))
-    wrong = next((name for name in wanted if name not in FORMATS), None)
-    if wrong is not None:
-        raise unknown_name("format", wrong, FORMATS)
+    known = {name: name for name in FORMATS}
+    wanted = tuple(named("format", name.strip(), known) for name in formats.split(","))
     from restore_cli.benchmarking.protocol import PROTOCOLS
     from restore_cli.cli._scoring import Request, score_dataset, score_photos, score_table
     from restore_cli.inference.devices import get_device, get_precision

@@ -10,6 +10,7 @@ import sysconfig
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 
@@ -154,8 +155,13 @@ def _cache() -> tuple[str, list[str]]:
         problems.append(
             f"the cache '{folder}' depends on the current folder; set {variable} to a whole path"
         )
-    if not constants.ENDPOINT.startswith(("https://", "http://")):
-        problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' does not begin with https://")
+    try:
+        address = urlsplit(constants.ENDPOINT)
+        usable = address.scheme in ("https", "http") and address.port != 0
+    except ValueError:  # e.g. the port is not a number
+        usable = False
+    if not usable:
+        problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' is not the address of a server")
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
     if free < 1e9:

@@ -59,7 +59,7 @@ def info(
             if value not in (None, "", [], (), {}):
                 joint = "; " if name == "inventory" else ", "
                 shown = joint.join(map(str, value)) if isinstance(value, list | tuple) else value
-                out.data(f"  {name.replace('_', ' ')}: {shown}")
+                out.data(out.printable(f"  {name.replace('_', ' ')}: {shown}"))
     if failed:
         raise typer.Exit(failed if len(files) == 1 else 1)
 

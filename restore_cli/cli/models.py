@@ -78,8 +78,16 @@ def info(
     name: Annotated[str, typer.Argument(help="Name of a model.")], json: opt.JsonOpt = False
 ) -> None:
     """Describe one model: configs, costs, checkpoints, licence."""
+    from restore_cli.inference.stages import BICUBIC
     from restore_cli.models.registry import get_model
 
+    if name == BICUBIC:
+        known = {"model": name, "task": "resampling, without a network", "scale": "any"}
+        if json:
+            out.data_json(known)
+        else:
+            out.facts(known.items())
+        return
     facts = _facts(name)
     model = get_model(name)
     costs = {key: model.cost(config) for key, config in model.configs.items()}  # takes seconds

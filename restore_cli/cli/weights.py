@@ -17,7 +17,10 @@ from restore_cli.errors import RestoreError, UsageError, named, require
 from restore_cli.files import refuse_unwritable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from restore_cli.inference.loading import LoadedNetwork
+    from restore_cli.weights.store import WeightsFile
 
 HELP = "List, fetch, verify, add, remove, import, export and convert weights."
 EPILOG = """
@@ -93,21 +96,9 @@ def list_weights(json: opt.JsonOpt = False) -> None:
 @reported
 def verify(names: NamesArg = None) -> None:
     """Check the sha256 of weights; exit 4 if any are missing or changed."""
-    from restore_cli.weights.store import locate
-    from restore_cli.weights.store import verify as verify_file
     from restore_cli.weights.user import all_names
 
-    status = 0
-    for name in names or all_names():
-        try:
-            file = verify_file(locate(name, None))
-        except RestoreError as error:
-            show(error)
-            status = max(status, error.exit_code)
-        else:
-            out.data(f"{name}\tok\t{file.sha256}")
-    if status:
-        raise typer.Exit(status)
+    _verify(names or all_names(), lambda name, file: f"{name}\tok\t{file.sha256}")
 
 
 @app.command()
@@ -116,14 +107,14 @@ def fetch(names: NamesArg = None) -> None:
     """Fetch and verify checkpoints, so that later runs need no network."""
     from restore_cli.weights.user import all_names
 
-    _print_paths(names or all_names())
+    _verify(names or all_names(), lambda _, file: str(file.path))
 
 
 @app.command()
 @reported
 def path(name: NameArg) -> None:
     """Verify weights and print the path of their file."""
-    _print_paths([name])
+    _verify([name], lambda _, file: str(file.path))
 
 
 @app.command()
@@ -374,12 +365,20 @@ def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
         raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
 
 
-def _print_paths(names: list[str]) -> None:
+def _verify(names: list[str], line: Callable[[str, WeightsFile], str]) -> None:
+    """Verify weights, and print a line for each; go on after one that is missing or changed."""
     from restore_cli.weights.store import locate
     from restore_cli.weights.store import verify as verify_file
 
+    status = 0
     for name in names:
-        out.data(str(verify_file(locate(name, None)).path))
+        try:
+            out.data(line(name, verify_file(locate(name, None))))
+        except RestoreError as error:
+            show(error)
+            status = max(status, error.exit_code)
+    if status:
+        raise typer.Exit(status)
 
 
 def asks() -> bool:

@@ -29,8 +29,9 @@ def read_bytes(path: Path) -> bytes:
             raise PictureError(f"'{path}' is a device, not a file")
         with path.open("rb") as stream:
             return _read(stream, f"'{path}'")
-    except OSError as error:
-        raise PictureError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the latter if the path contains NUL
+        reason = getattr(error, "strerror", None) or error
+        raise PictureError(f"cannot read '{path}': {reason}") from error
 
 
 def read_stdin() -> bytes:

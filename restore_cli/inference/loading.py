@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from restore_cli.errors import WeightsError
 from restore_cli.models.registry import MODELS, detect, get_model
@@ -93,7 +95,8 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         )
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
-        network = model.build(config)
+        with _AtMost(sum(tensor.numel() for tensor in state.values())):
+            network = model.build(config)
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         reason = shorten(str(error), 300, placeholder=" ...")  # torch lists every key on a line
@@ -114,6 +117,29 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     )
 
 
+class _AtMost(TorchFunctionMode):
+    """Refuses to build a network that needs far more memory than the weights in its file.
+
+    A config that is inferred from the shapes of a small hostile file can mean a network of many
+    gigabytes. (Building it on the meta device first takes 1.3 s, to import torch._dynamo.)
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self._left = 4 * values + 10_000_000
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Count the values of a new tensor before it is allocated."""
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.zeros, torch.ones, torch.full):
+            self._left -= func(*args, **{**kwargs, "device": "meta"}).numel()
+            if self._left < 0:
+                raise ValueError("its shapes are those of a much larger network")
+        return func(*args, **kwargs)
+
+
 def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     """A file's tensors, with those of its parts that are stored in another checkpoint.
 
@@ -125,6 +151,7 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
         WeightsError: this version does not list the checkpoint of a part, or it is not available.
     """
     state: dict[str, Tensor] = {}
+    known: dict[str, dict[str, Tensor]] = {}  # a hostile header may name one a thousand times
     for module, digest in (content.header.parts if content.header else {}).items():
         listed = checkpoint_of(digest)
         if listed is None:
@@ -134,8 +161,9 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
                 "version does not list it",
                 hint="see `restore weights list` for the listed checkpoints",
             )
-        tensors = complete(read(locate(listed.name, None)), listed.name)
-        state |= {name_in_network(module, key): tensor for key, tensor in tensors.items()}
+        if digest not in known:
+            known[digest] = complete(read(locate(listed.name, None)), listed.name)
+        state |= {name_in_network(module, key): t for key, t in known[digest].items()}
     return state | content.tensors
 
 

@@ -12,7 +12,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import DeviceError, PictureError, UsageError
+from restore_cli.errors import DeviceError, PictureError, UsageError, WeightsError
 from restore_cli.inference.concurrency import in_order
 from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
@@ -88,6 +88,7 @@ class Restorer:
         Raises:
             UsageError: TLSC was asked for, but the training size is unknown, or the network has no
                 global statistics.
+            WeightsError: the training size in the header is too small for the network.
             DeviceError: the device is not available.
         """
         if options.tlsc and loaded.tlsc_base is None:
@@ -298,6 +299,7 @@ class Restorer:
 
         Raises:
             DeviceError: the device is not available.
+            WeightsError: the training size is too small for the network.
         """
         loaded, device = self.loaded, self.options.device
         network = loaded.network
@@ -306,7 +308,15 @@ class Restorer:
         else:
             network = copy.deepcopy(network)  # the loaded network must not change
         if self._local and loaded.train_size and loaded.tlsc_base:
-            network = localise(network, loaded.train_size, loaded.tlsc_base)
+            try:
+                network = localise(network, loaded.train_size, loaded.tlsc_base)
+            except (RuntimeError, ArithmeticError) as error:
+                size = "x".join(map(str, loaded.train_size))
+                raise WeightsError(
+                    f"'{self.weights}' has a training size of {size}, which is too small for "
+                    f"'{self.name}'",
+                    hint="download or convert the file again",
+                ) from error
         try:
             return channels_last(network.to(device, dtype))
         except (RuntimeError, AssertionError) as error:

@@ -72,9 +72,10 @@ def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
         train_size: height, width of the training patches.
         base: window at full resolution, e.g. 96x96 for a training size of 64x64.
     """
-    sizes = windows(network, train_size, base)
     tensors = chain(network.parameters(), network.buffers())
     local = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    # Of the copy: another thread may run the network, and its maps would be measured, too.
+    sizes = windows(local, train_size, base)
     for name, module in _statistics(local).items():
         kind = type(module) if isinstance(module, LocalStatistic) else LOCAL[type(module)]
         parent, _, child = name.rpartition(".")

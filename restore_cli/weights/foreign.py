@@ -158,7 +158,7 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
             break
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items()}
-        inner = [name for name in _WRAPPERS if name in content]
+        inner = [n for n in _WRAPPERS if isinstance(content.get(n), Mapping | InertModule)]
         if set(inner) == {"params", "params_ema"}:  # BasicSR, whose programs use the average, too
             inner = ["params_ema"]
         if len(inner) > 1:

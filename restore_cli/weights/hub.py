@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
+from restore_cli.files import remedy
 from restore_cli.wording import first_line
 
 _NAMES = (
-    "check owner, name, file and revision; private repositories and writing need HF_TOKEN or "
-    "`hf auth login`"
+    "check owner, name, file and revision, and HF_ENDPOINT if it is set; private repositories and "
+    "writing need HF_TOKEN or `hf auth login`"
 )
 
 
@@ -55,5 +56,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
             hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (OSError, ValueError) as error:  # e.g. the disk is full, or a file does not exist
-        raise kind(f"cannot {action}: {first_line(error)}", hint=_NAMES) from error
+    except (OSError, ValueError) as error:  # the latter also for an HF_ENDPOINT that is no address
+        disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
+        hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
+        raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error

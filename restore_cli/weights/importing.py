@@ -139,6 +139,11 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
         WeightsError: see `import_checkpoint`.
     """
     candidates = _formats_of(state)
+    if not candidates and (own := detect(state)) is not None:
+        raise WeightsError(
+            f"'{source}' has the parameter names of '{own.name}' already: nothing to import",
+            hint="save it as .safetensors, and use it with --weights FILE",
+        )
     if len(candidates) != 1:
         names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
         raise WeightsError(

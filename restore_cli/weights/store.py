@@ -174,8 +174,6 @@ def _of_run(folder: Path) -> WeightsFile:
 
 def _download(uri: str) -> Path:
     """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415  0.4 s, not needed for bundled weights
-
     match = _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(
@@ -183,6 +181,8 @@ def _download(uri: str) -> Path:
             hint="the revision is a commit, a tag or a branch",
         )
     with hub_errors(f"fetch '{uri}'"):
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415  as in `hub_errors`
+
         return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
 
 
@@ -201,8 +201,9 @@ def remove(source: str) -> int:
     """
     if (freed := user.remove(source)) is not None:
         return freed
-    from huggingface_hub import scan_cache_dir  # noqa: PLC0415  as above
-    from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415
+    with hub_errors(f"remove '{source}'"):
+        from huggingface_hub import scan_cache_dir  # noqa: PLC0415  as above
+        from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415
 
     listed = load_manifest().checkpoints
     hub = source.startswith("hf://")

@@ -35,7 +35,9 @@ _VALUES = re.compile(
 )
 _BUILTINS = ("builtins", "__builtin__")
 _FACTORIES = ("list", "dict", "int", "float", "str", "tuple", "bool", "complex", "frozenset")
-_DEEPEST = 100  # nested tuples: hashing a deep one overflows the interpreter's stack
+# Of nested tuples, with repeated ones counted again: hashing a deep one overflows the interpreter's
+# stack, and hashing or printing (t, t) takes twice as long as t.
+_DEEPEST, _MOST_PARTS = 100, 10_000
 _TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -120,7 +122,7 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(stream, encoding="utf-8", errors="replace")
         self.storages: dict[str, Tensor] = {}
         self._left = size  # bytes that storages may still claim
-        self._depths: dict[int, int] = {}
+        self._tuples: dict[int, tuple[int, int]] = {}  # id -> depth, parts
         self._kept: list[Any] = []
         self._known: dict[str, Any] = {
             "collections.OrderedDict": OrderedDict,
@@ -192,13 +194,15 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"a state for {type(holder).__name__} is not allowed")
 
     def append_tuple(self, before: Callable[[Any], None]) -> None:
-        """Let `before` build a tuple, and refuse one that is nested too deeply to be hashed."""
+        """Let `before` build a tuple, and refuse one that cannot be hashed in a short time."""
         before(self)
         made = self.stack[-1]
-        depth = 1 + max((self._depths.get(id(part), 0) for part in made), default=0)
-        if depth > _DEEPEST:
+        known = [self._tuples.get(id(part), (0, 1)) for part in made]
+        depth = 1 + max((depth for depth, _ in known), default=0)
+        parts = 1 + sum(parts for _, parts in known)
+        if depth > _DEEPEST or parts > _MOST_PARTS:
             raise pickle.UnpicklingError("tuples are nested too deeply")
-        self._depths[id(made)] = depth
+        self._tuples[id(made)] = depth, parts
         self._kept.append(made)  # so that no other object gets its id
 
     def _tensor(self, storage: Tensor, offset: int, size: Any, stride: Any, *_: object) -> Tensor:

@@ -220,6 +220,7 @@ def test_models_and_weights():
     assert costs["paper"]["parameters"] == 12_210_438
     assert "12,210,438 parameters" in restore("models", "info", "gfn").stdout
     assert restore("models", "info", "nope").exit_code == 2
+    assert json.loads(restore("models", "info", "bicubic", "--json").stdout)["scale"] == "any"
 
     name = facts["default_checkpoint"]
     assert name in restore("weights").stdout
@@ -258,6 +259,8 @@ def test_a_changed_checkpoint_fails_verification(tmp_path, monkeypatch):
     done = restore("weights", "verify")
     assert done.exit_code == 4
     assert "expected" in done.stderr
+    # One that is damaged does not keep the others from being fetched.
+    assert restore("weights", "fetch").stderr.count("error: ") == done.stderr.count("error: ") > 1
     source = make(tmp_path / "a.png")
     assert restore("image", source).exit_code == 4
     assert not (tmp_path / "a_x4.png").exists()

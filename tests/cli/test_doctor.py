@@ -54,7 +54,8 @@ def test_a_cache_that_is_a_broken_link_is_a_problem(tmp_path, monkeypatch):
     ("name", "value", "problem"),
     [
         ("HF_HUB_CACHE", "hub", "depends on the current folder"),
-        ("ENDPOINT", "nonsense", "HF_ENDPOINT 'nonsense' does not begin with https://"),
+        ("ENDPOINT", "nonsense", "HF_ENDPOINT 'nonsense' is not the address of a server"),
+        ("ENDPOINT", "http://h:bad", "HF_ENDPOINT 'http://h:bad' is not the address of a server"),
     ],
 )
 def test_settings_of_the_hub_that_cannot_work_are_problems(monkeypatch, name, value, problem):

@@ -61,3 +61,9 @@ def test_doctor_sees_a_cache_that_is_a_file(monkeypatch, tmp_path):
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "cannot be written to" in done.stderr
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("restore_cli.image.info._profile_name", lambda *_: "\x1b[31mred")
+    assert "\\x1b[31mred" in restore("info", tmp_path / "a.png").stdout

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY_CONFIGS, picture
 
+from restore_cli.inference import tlsc
 from restore_cli.inference.local_statistics import LOCAL, LocalMean, LocalStatistic
 from restore_cli.inference.tlsc import localise, windows
 from restore_cli.models.layers import GlobalMean, GlobalStatistic
@@ -35,6 +36,16 @@ def test_converting_twice_is_converting_once(tiny_network):
     with torch.inference_mode():
         assert torch.equal(once(image), twice(image))
         assert torch.equal(other(image), localise(tiny_network, (32, 32), (64, 64))(image))
+
+
+def test_windows_are_not_measured_on_what_another_thread_runs(tiny_network, monkeypatch):
+    """Both may hold the same cached network."""
+    expected = windows(tiny_network, (32, 32), (48, 48))
+    measured = []
+    monkeypatch.setattr(tlsc, "windows", lambda *a: measured.append(a[0]) or expected)
+    localise(tiny_network, (32, 32), (48, 48))
+    own = {id(module) for module in tiny_network.modules()}
+    assert not own & {id(module) for module in measured[0].modules()}
 
 
 def test_the_original_is_left_alone_and_weights_are_shared(tiny_network):

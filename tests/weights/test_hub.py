@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub, serve
+
+from restore_cli.errors import WeightsError
+from restore_cli.weights.hub import hub_errors
 
 REPOSITORY, FILE = "someone/weights", "net.safetensors"
 # What `restore` does with weights, in a process of its own.
@@ -229,3 +233,25 @@ def test_what_was_fetched_can_be_removed(hub, client):
         assert again.returncode == 4
         assert "is not in the cache" in again.stderr
     assert remove("mprnet-mscam-lite.shake").returncode == 4
+
+
+def test_errors_of_the_disk_have_a_remedy_for_the_disk():
+    with pytest.raises(WeightsError) as caught, hub_errors("fetch it"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "check owner" not in caught.value.hint
+    assert "HF_HOME" in caught.value.hint
+
+
+def test_an_address_of_the_hub_that_is_none():
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:bad"}
+    name = "hf://owner/name/a.safetensors@main"
+    done = subprocess.run(
+        [sys.executable, "-m", "restore_cli", "weights", "path", name],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "HF_ENDPOINT" in done.stderr

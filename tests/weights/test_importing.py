@@ -17,7 +17,7 @@ import torch
 from conftest import SMALL, official, picture, slow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from restore_cli.errors import UsageError, WeightsError
@@ -26,7 +26,7 @@ from restore_cli.models.gfn import GFN, Gfn, GfnConfig
 from restore_cli.models.registry import get_model
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.foreign import read_foreign
-from restore_cli.weights.importing import import_checkpoint
+from restore_cli.weights.importing import convert, import_checkpoint
 from restore_cli.weights.store import locate
 from restore_cli.weights.torch_pickle import MAGIC_NUMBER, PROTOCOL_VERSION
 
@@ -355,6 +355,7 @@ HOSTILE = {
     "state of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor\n}X\x01\x00\x00\x00aK\x07sb.",
     "state of a class": b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x07sb.",
     "deep tuple as a key": b"\x80\x02}N" + b"\x85" * 10**6 + b"K\x01s.",
+    "tuple with itself as a key": b"\x80\x02})" + b"2\x86" * 60 + b"Ns.",
     "global of a module": b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR.",
     "dotted name": b"\x80\x04\x8c\x05torch\x8c\x0bload.__call__\x93.",
     "extension code": b"\x80\x02\x82\x01.",
@@ -588,6 +589,13 @@ def test_one_state_dict_of_any_name_is_taken_and_several_are_listed(tmp_path):
     torch.save({"g": state, "d": state, "g_ema": state}, tmp_path / "gan.pth")
     with pytest.raises(WeightsError, match="it contains g, d, g_ema"):
         read_foreign(tmp_path / "gan.pth")
+    torch.save({"model": "msan", "state_dict": state}, tmp_path / "named.pth")
+    assert read_foreign(tmp_path / "named.pth").keys() == state.keys()
+
+
+def test_a_file_of_ours_is_not_imported(tiny_weights):
+    with pytest.raises(WeightsError, match="names of 'mprnet-mscam' already"):
+        convert(load_file(tiny_weights), tiny_weights)
 
 
 def test_values_that_are_not_finite_are_named(tmp_path):

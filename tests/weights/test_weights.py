@@ -14,18 +14,21 @@ from safetensors.torch import load_file, save_file
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
+from restore_cli.inference import loading
 from restore_cli.inference.loading import load_network
+from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.registry import MODELS, get_model
 from restore_cli.training.recipe import load_recipe
 from restore_cli.weights import store
-from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import (
     default_checkpoint,
     default_model,
     load_manifest,
     parse_manifest,
 )
-from restore_cli.weights.store import fetch, locate, verify
+from restore_cli.weights.store import fetch, locate, read, verify
 
 CHECKPOINTS = load_manifest().checkpoints
 
@@ -200,6 +203,37 @@ def test_hostile_headers_are_refused(tiny_weights, size):
     save_file(load_file(tiny_weights), tiny_weights, {"restore": text})
     with pytest.raises(WeightsError, match="broken header"):
         read_checkpoint(tiny_weights)
+
+
+def test_a_small_file_does_not_allocate_a_large_network(tiny_weights, monkeypatch):
+    """`infer_config` reads one side of a tensor whose other side is 0."""
+    state = load_file(tiny_weights)
+    large = dataclasses.replace(TINY, features=20_000, sr_features=20_000)
+    monkeypatch.setattr(type(MPRNET_MSCAM), "infer_config", lambda *_: large)
+    with pytest.raises(WeightsError, match="those of a much larger network"):
+        load_network(rewritten(tiny_weights, header={}, tensors=state))
+
+
+def test_a_part_is_read_once(tiny_weights, monkeypatch):
+    digest = load_manifest().checkpoints["gfn-lite.shake"].sha256
+    reads = []
+    monkeypatch.setattr(loading, "read", lambda file: reads.append(file) or read(file))
+    with pytest.raises(WeightsError):
+        load_network(rewritten(tiny_weights, parts={f"p{n}": digest for n in range(60)}))
+    assert len(reads) == 2  # the file and the part
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (16_384, 1)])
+def test_a_training_size_that_does_not_fit_the_network(size, tmp_path):
+    file = locate("attentive-deblur-lite.handheld", None)
+    known = read_checkpoint(file.path)
+    header = dataclasses.replace(known.header, train_size=size)
+    write_checkpoint(tmp_path / "a.safetensors", known.tensors, header)
+    with pytest.raises(WeightsError, match="too small for 'attentive-deblur'"):
+        Restorer(
+            load_network(locate(str(tmp_path / "a.safetensors"), None)),
+            RestorerOptions(torch.device("cpu")),
+        )
 
 
 def test_weights_of_another_model_are_refused(tiny_weights):
