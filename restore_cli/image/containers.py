@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from PIL.ExifTags import IFD, Base
+
 _MOST = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
 _DIRECTORIES = 200
 _ZEROS = 256  # bytes at the end of compressed data; real ones do not end in that many
@@ -267,7 +269,7 @@ class Directory:
         return tuple(a / b if b and math.isfinite(a) else None for a, b in parts)
 
 
-POINTERS = (330, 34665, 34853, 40965)  # SubIFDs, EXIF, GPS, Interoperability
+POINTERS = (Base.SubIFDs, IFD.Exif, IFD.GPSInfo, IFD.Interop)
 
 
 def tiff_directories(data: bytes) -> list[Directory]:

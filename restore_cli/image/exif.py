@@ -7,22 +7,29 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
-from PIL import ExifTags
+from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
 
 from restore_cli.image.containers import TYPE_SIZES, Directory, first_directory, tiff_directories
 from restore_cli.image.geometry import Change
 
 # Bytes of the units that are reversed if the byte order changes; rationals have two units.
 _UNITS = TYPE_SIZES | {5: 4, 10: 4}
-EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
-_ORIENTATION, _PREVIEW_AT, _PREVIEW_BYTES = 274, 513, 514
-_COLOUR_SPACE, _UNCALIBRATED = 40961, 65535
-_DENSITIES = (282, 283)  # pixels per unit, horizontally and vertically
-_SIDES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # width, height; of TIFF and of EXIF
-_INTEROP_SIDES = {4097: 0, 4098: 1}  # the same of an Interoperability directory
+_UNCALIBRATED = 65535  # a ColorSpace
+_DENSITIES = (Base.XResolution, Base.YResolution)  # pixels per unit
+_SIDES = {  # width, height; of TIFF and of EXIF
+    **{Base.ImageWidth: 0, Base.ImageLength: 1},
+    **{Base.ExifImageWidth: 0, Base.ExifImageHeight: 1},
+}
+_INTEROP_SIDES = {Base.RelatedImageWidth: 0, Base.RelatedImageLength: 1}
 _PLACES = (37396, 41492)  # SubjectArea and SubjectLocation, in pixels
 # Owner's name and serial numbers, of EXIF 2.3, of DNG and of Adobe's converter.
-_PRIVATE = frozenset({MAKER_NOTE, GPS_IFD, 42032, 42033, 42037, 50735, 50781, 65000, 65001, 65002})
+_PRIVATE = frozenset(
+    {
+        *(IFD.MakerNote, IFD.GPSInfo, Base.CameraOwnerName, Base.BodySerialNumber),
+        *(Base.LensSerialNumber, Base.CameraSerialNumber, Base.RawDataUniqueID),
+        *(65000, 65001, 65002),
+    }
+)
 GEO_TAGS = {
     33550: "ModelPixelScale",
     33920: "IntergraphMatrix",
@@ -43,8 +50,8 @@ _STORAGE = frozenset(
         *(262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289, 290, 291),
         *(292, 293, 296, 297, 301, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332),
         *(333, 334, 336, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 512, 513, 514, 515),
-        *(517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, EXIF_IFD),
-        *(GPS_IFD, INTEROP_IFD, 40962, 40963),
+        *(517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, IFD.Exif),
+        *(IFD.GPSInfo, IFD.Interop, 40962, 40963),
         37724,  # layers of Photoshop, which would be opened instead of the restored picture
         *GEO_TAGS,
     }
@@ -70,20 +77,20 @@ def edit_exif(exif: bytes, *, level: str, change: Change) -> bytes | None:
     removed = _PRIVATE if level == "private" else frozenset()
     previews = [one for one in directories[1:] if not one.below]
     gone = [] if level == "all" else list(previews)
-    gone += [one for one in directories if one.below == GPS_IFD and GPS_IFD in removed]
+    gone += [one for one in directories if one.below == IFD.GPSInfo and IFD.GPSInfo in removed]
     kept = [one for one in directories if one not in gone]
     _blank(block, gone, kept, removed)
     first = directories[0]
-    if 5 <= first.integer(_ORIENTATION) <= 8 and first.tags.keys() >= set(_DENSITIES):
+    if 5 <= first.integer(Base.Orientation) <= 8 and first.tags.keys() >= set(_DENSITIES):
         # The picture is turned: horizontal and vertical resolution change places.
         x, y = (first.tags[tag].entry + 2 for tag in _DENSITIES)
         block[x : x + 10], block[y : y + 10] = block[y : y + 10], block[x : x + 10]
     for directory in kept:
-        for tag, side in (_INTEROP_SIDES if directory.below == INTEROP_IFD else _SIDES).items():
+        for tag, side in (_INTEROP_SIDES if directory.below == IFD.Interop else _SIDES).items():
             if tag in directory.tags and directory not in previews:
                 _set(block, directory, tag, 4, change.after[side])
-        if _ORIENTATION in directory.tags:
-            _set(block, directory, _ORIENTATION, 3, 1)
+        if Base.Orientation in directory.tags:
+            _set(block, directory, Base.Orientation, 3, 1)
         _remove(block, directory, removed | _move(block, directory, change))
     if level != "all":
         (count,) = struct.unpack_from(f"{order}H", block, first.offset)
@@ -129,7 +136,7 @@ def _blank(
     """
     before = bytes(block)
     spans = [(tag.start, tag.size) for one in gone for tag in one.tags.values()]
-    spans += [(one.integer(_PREVIEW_AT), one.integer(_PREVIEW_BYTES)) for one in gone]
+    spans += [(one.integer(Base.JpegIFOffset), one.integer(Base.JpegIFByteCount)) for one in gone]
     for span in _disjoint(spans):
         block[span] = bytes(len(block[span]))
     tags = [tag for one in kept for n, tag in one.tags.items() if n not in removed]
@@ -182,18 +189,18 @@ def tag_name(tag: int, below: int) -> str:
     >>> tag_name(271, 0), tag_name(1, 34853), tag_name(64000, 0)
     ('Make', 'GPSLatitudeRef', 'tag 64000')
     """
-    known = ExifTags.GPSTAGS if below == GPS_IFD else ExifTags.TAGS
+    known = GPSTAGS if below == IFD.GPSInfo else TAGS
     return str(known.get(tag, f"tag {tag}"))
 
 
 def tag_names(directories: list[Directory]) -> set[str]:
     """Return the names of the tags that describe a picture, of a TIFF or an EXIF block."""
-    first = directories[:1] + [one for one in directories if one.below in (EXIF_IFD, GPS_IFD)]
+    first = directories[:1] + [one for one in directories if one.below in (IFD.Exif, IFD.GPSInfo)]
     return {
         tag_name(tag, directory.below)
         for directory in first
         for tag in directory.tags
-        if directory.below == GPS_IFD or tag not in _STORAGE
+        if directory.below == IFD.GPSInfo or tag not in _STORAGE
     }
 
 
@@ -207,10 +214,10 @@ def tags_of(data: bytes) -> Tags:
         return {}
     result = _own(directories[0], _STORAGE)
     for directory in directories:
-        if directory.below == EXIF_IFD:
-            result[EXIF_IFD] = _own(directory, {MAKER_NOTE, INTEROP_IFD})
-        elif directory.below == GPS_IFD:
-            result[GPS_IFD] = _own(directory, set())
+        if directory.below == IFD.Exif:
+            result[IFD.Exif] = _own(directory, {IFD.MakerNote, IFD.Interop})
+        elif directory.below == IFD.GPSInfo:
+            result[IFD.GPSInfo] = _own(directory, set())
     return {tag: value for tag, value in result.items() if value}
 
 
@@ -304,7 +311,13 @@ def _small(tags: Tags, largest: int | None) -> Tags:
 def resolution_block(across: float, down: float) -> bytes:
     """Build a block that contains only the resolution, in dots per inch."""
     numbers = [struct.pack("<II", round(dots * 100), 100) for dots in (across, down)]
-    return build_exif({282: (5, numbers[0]), 283: (5, numbers[1]), 296: (3, b"\2\0")})
+    return build_exif(
+        {
+            Base.XResolution: (5, numbers[0]),
+            Base.YResolution: (5, numbers[1]),
+            Base.ResolutionUnit: (3, b"\2\0"),
+        }
+    )
 
 
 def text_of(block: bytes, tag: int) -> str:
@@ -317,8 +330,8 @@ def text_of(block: bytes, tag: int) -> str:
 def is_adobe_rgb(block: bytes) -> bool:
     """Whether a TIFF or an EXIF block states Adobe RGB (1998), as cameras do (DCF 2.0)."""
     found = tiff_directories(block)
-    spaces = {one.integer(_COLOUR_SPACE) for one in found if one.below == EXIF_IFD}
-    option = any(one.value(1)[:3] == b"R03" for one in found if one.below == INTEROP_IFD)
+    spaces = {one.integer(Base.ColorSpace) for one in found if one.below == IFD.Exif}
+    option = any(one.value(1)[:3] == b"R03" for one in found if one.below == IFD.Interop)
     return option and _UNCALIBRATED in spaces
 
 
@@ -328,16 +341,16 @@ def with_srgb(block: bytes) -> bytes:
         return block
     changed = bytearray(block)
     for one in tiff_directories(block):
-        if one.below == EXIF_IFD and _COLOUR_SPACE in one.tags:
-            _set(changed, one, _COLOUR_SPACE, 3, 1)
-        elif one.below == INTEROP_IFD and 1 in one.tags:
+        if one.below == IFD.Exif and Base.ColorSpace in one.tags:
+            _set(changed, one, Base.ColorSpace, 3, 1)
+        elif one.below == IFD.Interop and 1 in one.tags:
             changed[one.tags[1].start : one.tags[1].start + 3] = b"R98"
     return bytes(changed)
 
 
 def orientation_of(block: bytes | None) -> int:
     """Return the EXIF orientation; 1 (upright) if it is missing or invalid."""
-    found = first_directory(block or b"").integer(_ORIENTATION, 1)
+    found = first_directory(block or b"").integer(Base.Orientation, 1)
     return found if 1 <= found <= 8 else 1
 
 
@@ -345,7 +358,7 @@ def dots_per_inch(block: bytes) -> float | None:
     """Return the larger resolution of an EXIF block or a TIFF; None without a unit."""
     first = first_directory(block)
     dots = max(first.number(tag) or 0 for tag in _DENSITIES)
-    return {2: 1.0, 3: 2.54}.get(first.integer(296, 2), 0.0) * dots or None
+    return {2: 1.0, 3: 2.54}.get(first.integer(Base.ResolutionUnit, 2), 0.0) * dots or None
 
 
 def add_to_tiff(file: BytesIO, tags: Tags) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import ImageCms
+from PIL.ExifTags import Base
 
 from restore_cli.errors import PictureError
 from restore_cli.image.content import read_bytes
@@ -15,8 +16,6 @@ from restore_cli.image.formats import HDR
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import read_provenance
 from restore_cli.image.reading import open_header
-
-_MAKE, _MODEL = 271, 272
 
 
 def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
     metadata = header.metadata
     kinds = sorted({kind for kind, _ in metadata.inventory})
     held = {kind: sorted(n for k, n in metadata.inventory if k == kind and n) for kind in kinds}
-    makers = [text_of(metadata.exif or b"", tag) for tag in (_MAKE, _MODEL)]
+    makers = [text_of(metadata.exif or b"", tag) for tag in (Base.Make, Base.Model)]
     return {
         "format": header.format,
         "width": header.width,

@@ -11,6 +11,8 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+from PIL.ExifTags import Base
+
 from restore_cli.image.containers import (
     jpeg_segment,
     jpeg_segments,
@@ -287,17 +289,17 @@ def _into_tiff(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None
     tags: Tags = tags_of(metadata.exif) if metadata.exif is not None else {}
     tags |= dict(metadata.geo)
     if packet is not None:
-        tags[700] = (1, packet.packet())
+        tags[Base.XMLPacket] = (1, packet.packet())
     if metadata.iptc is not None:
-        tags[33723] = (7, metadata.iptc + bytes(-len(metadata.iptc) % 4))
+        tags[Base.IPTCNAA] = (7, metadata.iptc + bytes(-len(metadata.iptc) % 4))
     if metadata.photoshop:
-        tags[34377] = (1, join_photoshop(None, metadata.photoshop))
+        tags[Base.ImageResources] = (1, join_photoshop(None, metadata.photoshop))
     if metadata.aspect is not None:
         across, down = _whole(metadata.aspect, 2**31)
         tags |= {
-            282: (5, struct.pack("<II", across, 1)),
-            283: (5, struct.pack("<II", down, 1)),
-            296: (3, struct.pack("<H", 1)),
+            Base.XResolution: (5, struct.pack("<II", across, 1)),
+            Base.YResolution: (5, struct.pack("<II", down, 1)),
+            Base.ResolutionUnit: (3, struct.pack("<H", 1)),
         }
     if tags:
         add_to_tiff(file, tags)

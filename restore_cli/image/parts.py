@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image as Pillow
+from PIL.ExifTags import Base
 
 from restore_cli.image.containers import jpeg_segments, png_chunks, riff_chunks, tiff_directories
 from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
 from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
 from restore_cli.image.xmp import XMP_HEAD, XMP_KEYWORD, XMP_MORE, packet_of_jpeg
 
-_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
 _TEXT = 1 << 24  # most bytes of a decompressed text
 # All exceptions that Pillow raises on manipulated headers.
 BROKEN = (
@@ -180,18 +180,20 @@ def _tiff(parts: Parts, data: bytes) -> None:
     first = directories[0]
     if tags := tags_of(data):
         parts.exif = build_exif(tags)
-    parts.xmp = first.value(_XMP_TAG) or None
-    parts.photoshop = split_photoshop(first.value(_PHOTOSHOP_TAG))[1]
-    records = first.value(_IPTC_TAG)
+    parts.xmp = first.value(Base.XMLPacket) or None
+    parts.photoshop = split_photoshop(first.value(Base.ImageResources))[1]
+    records = first.value(Base.IPTCNAA)
     if records[3:4] == b"\x1c" != records[:1]:  # long integers of a program with swapped bytes
         records = b"".join(records[n : n + 4][::-1] for n in range(0, len(records), 4))
     if not records.startswith(b"\x1c"):  # some programs store Photoshop's block there
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
-    parts.iptc = records or split_photoshop(first.value(_PHOTOSHOP_TAG))[0]
+    parts.iptc = records or split_photoshop(first.value(Base.ImageResources))[0]
     parts.geo = geo_tags(data)
     parts.dpi = dots_per_inch(data)
-    if first.integer(296, 2) == 1:
-        parts.aspect = _aspect(first.number(282) or 0, first.number(283) or 0)
+    if first.integer(Base.ResolutionUnit, 2) == 1:
+        parts.aspect = _aspect(
+            *(first.number(tag) or 0 for tag in (Base.XResolution, Base.YResolution))
+        )
 
 
 def _avif(parts: Parts, data: bytes) -> None:

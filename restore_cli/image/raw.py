@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PIL import TiffTags
+from PIL.ExifTags import Base
 
 from restore_cli.image.containers import Directory, first_directory, tiff_directories
 from restore_cli.wording import counted
@@ -20,14 +21,15 @@ _MAGIC = (
     (6, b"HEAPCCDR", "Canon"),
     (8, b"CR\x02", "Canon"),
 )
-_NEW_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _MAKE, _EXTRA = 254, 256, 257, 262, 271, 338
 _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
-_RAW_TAGS = (33422, 50706)  # CFAPattern of TIFF/EP; DNGVersion
+_RAW_TAGS = (33422, Base.DNGVersion)  # CFAPattern of TIFF/EP
 _REDUCED = 1
-_COMPRESSION, _YCBCR, _JPEG = 259, 6, 7
-# GrayResponseUnit and -Curve, HalftoneHints, DotRange, ReferenceBlackWhite
-_MEANING = (290, 291, 321, 336, 532)
-_TRANSFER, _PROFILE, _SUB_IFDS, _LAYERS = 301, 34675, 330, 37724
+_YCBCR, _JPEG = 6, 7  # values of PhotometricInterpretation and Compression
+_MEANING = (
+    *(Base.GrayResponseUnit, Base.GrayResponseCurve, Base.HalftoneHints, Base.DotRange),
+    Base.ReferenceBlackWhite,
+)
+_LAYERS = 37724  # of Photoshop
 
 
 def camera_of_raw(data: bytes) -> str | None:
@@ -45,12 +47,12 @@ def camera_of_raw(data: bytes) -> str | None:
     directories = tiff_directories(data)
     if not any(_is_raw(directory) for directory in directories):
         return None
-    maker = directories[0].value(_MAKE).split(b"\0")[0].decode("ascii", "replace").strip()
+    maker = directories[0].value(Base.Make).split(b"\0")[0].decode("ascii", "replace").strip()
     return maker if maker.isprintable() and maker else "a camera"
 
 
 def _is_raw(directory: Directory) -> bool:
-    return directory.integer(_PHOTOMETRIC) in _MOSAIC or any(
+    return directory.integer(Base.PhotometricInterpretation) in _MOSAIC or any(
         tag in directory.tags for tag in _RAW_TAGS
     )
 
@@ -58,11 +60,11 @@ def _is_raw(directory: Directory) -> bool:
 def larger_inside(data: bytes) -> tuple[int, int] | None:
     """If the first picture of a TIFF is a reduced copy, return width and height of the original."""
     directories = tiff_directories(data)
-    if not directories or not directories[0].integer(_NEW_SUBFILE) & _REDUCED:
+    if not directories or not directories[0].integer(Base.NewSubfileType) & _REDUCED:
         return None
     first, *others = directories
-    size = (first.integer(_WIDTH), first.integer(_HEIGHT))
-    sizes = [(one.integer(_WIDTH), one.integer(_HEIGHT)) for one in others]
+    size = (first.integer(Base.ImageWidth), first.integer(Base.ImageLength))
+    sizes = [(one.integer(Base.ImageWidth), one.integer(Base.ImageLength)) for one in others]
     return max((one for one in sizes if one[0] * one[1] > size[0] * size[1]), default=None)
 
 
@@ -72,18 +74,23 @@ def is_ycbcr(data: bytes) -> bool:
     libvips would take its values for RGB, unless chroma is subsampled.
     """
     first = first_directory(data)
-    return first.integer(_PHOTOMETRIC) == _YCBCR and first.integer(_COMPRESSION) != _JPEG
+    return (
+        first.integer(Base.PhotometricInterpretation) == _YCBCR
+        and first.integer(Base.Compression) != _JPEG
+    )
 
 
 def is_lab(data: bytes) -> bool:
     """Whether a TIFF stores CIELab, ICCLab or ITULab."""
-    return first_directory(data).integer(_PHOTOMETRIC) in (8, 9, 10)
+    return first_directory(data).integer(Base.PhotometricInterpretation) in (8, 9, 10)
 
 
 def reduced_copies(data: bytes) -> int:
     """Return the number of reduced copies that follow a TIFF's picture, e.g. GeoTIFF overviews."""
     others = tiff_directories(data)[1:]
-    return sum(not one.below and bool(one.integer(_NEW_SUBFILE) & _REDUCED) for one in others)
+    return sum(
+        not one.below and bool(one.integer(Base.NewSubfileType) & _REDUCED) for one in others
+    )
 
 
 def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
@@ -95,14 +102,20 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
     """
     copies, first = reduced_copies(data), first_directory(data)
     notes = (f"left out: {counted(copies, 'reduced copy', 'reduced copies')} of it",) * bool(copies)
-    inside = sum(one.below == _SUB_IFDS and _WIDTH in one.tags for one in tiff_directories(data))
+    inside = sum(
+        one.below == Base.SubIFDs and Base.ImageWidth in one.tags for one in tiff_directories(data)
+    )
     notes += (f"left out: {counted(inside, 'picture')} below the first one",) * bool(inside)
     notes += ("left out: the layers of Photoshop",) * (_LAYERS in first.tags)
-    if alpha and first.tags and not first.integer(_EXTRA):  # 0 is an unspecified channel
+    if alpha and first.tags and not first.integer(Base.ExtraSamples):  # 0 is an unspecified channel
         notes += ("its extra channel is not declared as transparency, but was treated as such",)
-    if _TRANSFER in first.tags and _PROFILE not in first.tags:  # which takes precedence
+    if (
+        Base.TransferFunction in first.tags and Base.InterColorProfile not in first.tags
+    ):  # which takes precedence
         notes += ("its transfer function was left out; its values were taken as sRGB",)
     stated = [TiffTags.lookup(tag).name for tag in _MEANING if tag in first.tags]
-    if stated and first.integer(_PHOTOMETRIC) != _YCBCR:  # which has them, and libtiff applies them
+    if (
+        stated and first.integer(Base.PhotometricInterpretation) != _YCBCR
+    ):  # which has them, and libtiff applies them
         notes += (f"left out: {', '.join(stated)}",)
     return notes

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL.ExifTags import Base
 
 from restore_cli.image.containers import first_directory, gif_extension, png_chunks, read_heif
 from restore_cli.image.exif import is_adobe_rgb
@@ -48,7 +49,6 @@ _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _USUAL_GAMMA, _NEAR = 0.45455, 0.01
 _UNSPECIFIED = 2  # primaries or transfer
 _ADOBE_RGB: Corners = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
-_WHITE_POINT, _PRIMARIES = 318, 319  # tags of a TIFF
 _AS_SRGB = "; its values were taken as sRGB"
 
 
@@ -130,7 +130,7 @@ def _gamma(value: float, *equal: float) -> float:
 def _of_tiff(data: bytes, grey: bool) -> Signalled:
     """Convert WhitePoint and PrimaryChromaticities (TIFF 6.0, section 20) to a profile."""
     tags = first_directory(data)
-    numbers = [*(tags.numbers(_WHITE_POINT) or _D65), *tags.numbers(_PRIMARIES)]
+    numbers = [*(tags.numbers(Base.WhitePoint) or _D65), *tags.numbers(Base.PrimaryChromaticities)]
     if grey or len(numbers) == 2:
         return Signalled()
     try:

@@ -128,9 +128,7 @@ class _AtMost(TorchFunctionMode):
         super().__init__()
         self._left = 4 * values + 10_000_000
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count the values of a new tensor before it is allocated."""
         kwargs = kwargs or {}
         if func in (torch.empty, torch.zeros, torch.ones, torch.full):
