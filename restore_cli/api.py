@@ -179,8 +179,8 @@ class LoadedModel:
             planes.append(picture.alpha)
             planes[0] = planes[0].expand(-1, 3, -1, -1)
         values = torch.cat(planes, 1)[0].permute(1, 2, 0).numpy()
-        made = torch.from_numpy(self._array(values, scale, progress)).permute(2, 0, 1)[None]
-        whole = rounded(made, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
+        result = torch.from_numpy(self._array(values, scale, progress)).permute(2, 0, 1)[None]
+        whole = rounded(result, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
         if picture.grey:
             whole = whole[..., 0] if picture.alpha is None else whole[..., [0, 3]]
         restored = Image.fromarray(np.ascontiguousarray(whole))
@@ -257,8 +257,8 @@ class LoadedModel:
             alpha = resize_bicubic(planes[:, 3:], height, width).clamp(0, 1)
             restored = torch.cat([restored, alpha], 1)
         whole = rounded(restored, depth) if depth else restored
-        made = np.ascontiguousarray(whole[0].permute(1, 2, 0).numpy())
-        return (made[..., 0] if values.ndim == 2 else made).astype(values.dtype, copy=False)
+        result = np.ascontiguousarray(whole[0].permute(1, 2, 0).numpy())
+        return (result[..., 0] if values.ndim == 2 else result).astype(values.dtype, copy=False)
 
     def _tensor(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         if image.is_meta or image.is_nested or image.layout != torch.strided:
@@ -274,9 +274,10 @@ class LoadedModel:
         batch = image.detach().cpu().reshape(-1, *image.shape[-3:])
         batch = as_float(batch) if eight_bits else batch.float()
         _refuse_range(batch)
-        made = torch.cat([self._restore(one[None].contiguous(), scale, progress) for one in batch])
-        made = rounded(made, 8) if eight_bits else made.to(image.dtype)
-        return made.reshape(*image.shape[:-2], *made.shape[-2:]).to(image.device)
+        pictures = [self._restore(one[None].contiguous(), scale, progress) for one in batch]
+        result = torch.cat(pictures)
+        result = rounded(result, 8) if eight_bits else result.to(image.dtype)
+        return result.reshape(*image.shape[:-2], *result.shape[-2:]).to(image.device)
 
     def _restore(self, image: Tensor, scale: int, progress: Report) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""

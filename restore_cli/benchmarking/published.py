@@ -212,14 +212,14 @@ def size_of(row: Published) -> str:
 
 def _words(values: dict[str, bool | int | str]) -> str:
     """Facts in a few words: a flag by its name, or with "no" if it is off."""
-    said = []
+    words = []
     for name, value in values.items():
         text = name.replace("_", " ")
         if value is True or value is False:
-            said.append(text if value else f"no {text}")
+            words.append(text if value else f"no {text}")
         else:
-            said.append(f"{text} {value}")
-    return ", ".join(said) or "-"
+            words.append(f"{text} {value}")
+    return ", ".join(words) or "-"
 
 
 def _network(row: Published) -> str:
@@ -231,11 +231,11 @@ def _network(row: Published) -> str:
 
 
 def _remarks(row: Published) -> str:
-    said = ["cited"] * row.cited + ["in the text"] * row.from_text
-    said += ["self-ensemble"] * bool(row.self_ensemble)
-    said += [f"trained on {row.trained_on}"] * bool(row.trained_on)
-    said += [f"picture {row.image}"] * (row.image is not None)
-    return "; ".join([*said, *filter(None, (row.note, row.odd))]) or "-"
+    words = ["cited"] * row.cited + ["in the text"] * row.from_text
+    words += ["self-ensemble"] * bool(row.self_ensemble)
+    words += [f"trained on {row.trained_on}"] * bool(row.trained_on)
+    words += [f"picture {row.image}"] * (row.image is not None)
+    return "; ".join([*words, *filter(None, (row.note, row.odd))]) or "-"
 
 
 def printed(value: Decimal | None) -> str:

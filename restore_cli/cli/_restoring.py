@@ -256,7 +256,7 @@ class Printer:
         self._listed = () if listed is None or listed == "-" else (opt.parse_path(listed),)
         self._restored: list[Outcome] = []  # for the comparison
         self._file: TextIO | None = None
-        self._said: dict[str, list[str]] = {}  # pictures by message
+        self._printed: dict[str, list[str]] = {}  # pictures by message
 
     def refuse(self, items: list[Item], on_exists: str) -> None:
         """Refuse outputs that cannot be printed or written, before anything is loaded.
@@ -327,13 +327,13 @@ class Printer:
         """Whether a message is new, apart from the picture and numbers it names."""
         for name in (str(item.source), str(item.target), item.source.name):
             text = text.replace(name, "")
-        pictures = self._said.setdefault(f"{kind} {re.sub('[0-9.]+', '0', text)}", [])
+        pictures = self._printed.setdefault(f"{kind} {re.sub('[0-9.]+', '0', text)}", [])
         pictures.append(str(item.source))
         return len(pictures) == 1
 
     def summary(self, summary: Summary) -> None:
         """Print repeated messages with counts, and the numbers of failed and untried pictures."""
-        for key, (first, *others) in self._said.items():
+        for key, (first, *others) in self._printed.items():
             if others:
                 more = "" if len(others) == 1 else f", and {len(others) - 1} more"
                 out.talk(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
@@ -373,14 +373,14 @@ class Printer:
             if not self.quiet:
                 out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
             return
-        made = f"Restored by {'; '.join(pipeline.describe())}."
+        description = f"Restored by {'; '.join(pipeline.describe())}."
         with Bar(quiet=self.quiet, unit="pictures compared") as bar:
             task = bar.add_task("", total=len(shown_in(self._compare, shown)))
 
             def report(outcome: Outcome) -> None:
                 bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
 
-            write_comparison(self._compare, shown, made, report)
+            write_comparison(self._compare, shown, description, report)
         if not self.quiet:
             out.talk(f"before and after: {self._compare}")
 

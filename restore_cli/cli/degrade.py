@@ -202,12 +202,12 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
     for folder in (path for path in job.inputs if path.is_dir() and not quiet):
         if gap := gap_in(list_pictures(folder)):
             out.talk(f"note: '{folder}': {gap}, so the blur jumps there")
-    started, pixels, made, skipped, failed = time.monotonic(), 0, 0, 0, 0
+    started, pixels, pairs, skipped, failed = time.monotonic(), 0, 0, 0, 0
     with Bar(quiet=quiet, unit="inputs") as bar:
         task = bar.add_task(job.recipe.name, total=len(job.inputs))
         for one in make_pairs(job, workers):
             bar.advance(task)
-            pixels, made = pixels + one.pixels, made + len(one.written)
+            pixels, pairs = pixels + one.pixels, pairs + len(one.written)
             skipped += one.skipped
             for note in () if quiet else one.notes:
                 out.talk(f"note: '{one.source}': {note}")
@@ -218,7 +218,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
                 out.data(str(path))
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
-        pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if made else ""
+        pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if pairs else ""
         done = f", {counted(skipped, 'pair')} already there" if skipped else ""
-        out.talk(f"{counted(made, 'pair')} in {duration(seconds)}{pace}{done}")
+        out.talk(f"{counted(pairs, 'pair')} in {duration(seconds)}{pace}{done}")
     return not failed

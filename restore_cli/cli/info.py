@@ -88,9 +88,9 @@ def _picture(path: Path) -> dict[str, object]:
     from restore_cli.image.info import describe
 
     facts = describe(path, max_pixels=2**62)
-    made: dict[str, str] = facts.pop("provenance")
+    provenance: dict[str, str] = facts.pop("provenance")
     size = {"format": facts.pop("format"), "size": f"{facts.pop('width')}x{facts.pop('height')}"}
-    return size | facts | {f"restored: {name}": value for name, value in made.items()}
+    return size | facts | {f"restored: {name}": value for name, value in provenance.items()}
 
 
 def _weights(text: str) -> dict[str, object]:

@@ -293,15 +293,15 @@ def export_weights(
         [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")],
         overwrite=overwrite,
     )
-    made = package(source, folder, name, _license(weights_license))
-    for path in (made.weights, made.card, made.entry):
+    checkpoint = package(source, folder, name, _license(weights_license))
+    for path in (checkpoint.weights, checkpoint.card, checkpoint.entry):
         out.data(str(path))
     if own:
-        _register(made.loaded, name, made.license, overwrite=True)
+        _register(checkpoint.loaded, name, checkpoint.license, overwrite=True)
     if push_to_hub is not None:
-        commit = push(push_to_hub, [made.weights, made.card], private=private)
-        pushed = f"hf://{push_to_hub}/{made.weights.name}@{commit}"
-        write_entry(made, pushed)
+        commit = push(push_to_hub, [checkpoint.weights, checkpoint.card], private=private)
+        pushed = f"hf://{push_to_hub}/{checkpoint.weights.name}@{commit}"
+        write_entry(checkpoint, pushed)
         out.data(pushed)
 
 
@@ -351,10 +351,10 @@ def convert(
     _refuse_existing([target], overwrite=overwrite)
     refuse_unwritable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    made = export(loaded, target, to, tlsc=tlsc, check=check)
-    sides = f"any size from {made.facts['smallest_side']} px"
-    out.talk(f"{made.facts['model']}, tlsc {made.facts['tlsc_window']}, {sides}")
-    for (height, width), worst in made.differences.items():
+    graph = export(loaded, target, to, tlsc=tlsc, check=check)
+    sides = f"any size from {graph.facts['smallest_side']} px"
+    out.talk(f"{graph.facts['model']}, tlsc {graph.facts['tlsc_window']}, {sides}")
+    for (height, width), worst in graph.differences.items():
         out.talk(f"{width}x{height}: largest difference {worst:.1e}")
     out.data(str(target))
 

@@ -84,9 +84,9 @@ def _make(
     if side is not None:
         photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
     job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
-    for made in make_pairs(job):
-        if made.error:
-            raise made.error
+    for pair in make_pairs(job):
+        if pair.error:
+            raise pair.error
 
 
 def _middle(path: Path, side: int, target: Path) -> Path:

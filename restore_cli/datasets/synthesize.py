@@ -140,13 +140,13 @@ def _make(job: DegradeJob, index: int) -> Made:
 
 
 def _pairs_of(job: DegradeJob, index: int) -> Made:
-    made = _average(job, index) if is_sequence(job.inputs[index]) else _still(job, index)
-    if job.recipe.patches and not (made.written or made.skipped):
+    result = _average(job, index) if is_sequence(job.inputs[index]) else _still(job, index)
+    if job.recipe.patches and not (result.written or result.skipped):
         raise PictureError(
-            f"'{made.source}' gives no patch of {job.recipe.patches.side} px with detail",
+            f"'{result.source}' gives no patch of {job.recipe.patches.side} px with detail",
             hint="give larger pictures, or leave it out",
         )
-    return made
+    return result
 
 
 def _still(job: DegradeJob, index: int) -> Made:

@@ -96,8 +96,8 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
     count = 0
     before: Tensor | None = None
     for frame in frames:
-        made = interpolate(before, frame, between) if before is not None and between else []
-        for view in (*made, frame.float() / 255):
+        between_them = interpolate(before, frame, between) if before is not None and between else []
+        for view in (*between_them, frame.float() / 255):
             linear = to_linear(view[None].double(), response)
             total = linear if total is None else total + linear
             count += 1

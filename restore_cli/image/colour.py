@@ -75,13 +75,13 @@ def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) 
     """
     if (matrix := matrix_profile(profile)) is not None:
         matrix = matrix.of_grey() if grey else matrix
-        made = VipsImage.new_from_array(matrix.from_srgb(values, depth))
-        return with_profile(interpreted(made, "grey" if matrix.channels == 1 else "rgb"), profile)
+        image = VipsImage.new_from_array(matrix.from_srgb(values, depth))
+        return with_profile(interpreted(image, "grey" if matrix.channels == 1 else "rgb"), profile)
     lab = VipsImage.new_from_array(_lab_from_srgb(values)).copy(interpretation="lab")
-    made = with_profile(lab, profile).icc_export(depth=depth, intent="relative", pcs="lab")
-    if grey and made.bands == 3:
-        made = interpreted(made.extract_band(1), "grey")
-    return made
+    image = with_profile(lab, profile).icc_export(depth=depth, intent="relative", pcs="lab")
+    if grey and image.bands == 3:
+        image = interpreted(image.extract_band(1), "grey")
+    return image
 
 
 @lru_cache(maxsize=8)

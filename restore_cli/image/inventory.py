@@ -166,15 +166,15 @@ def _of_heif(data: bytes) -> Iterable[Item]:
         if kind == b"thmb":
             yield "preview", ""
         if kind == b"auxl":
-            said = [
+            descriptions = [
                 body[4:].lower()
                 for name, body in heif.properties.get(origin, [])
                 if name == b"auxC"
             ]
             for word, what in _MASKS.items():
-                if any(word in body for body in said):
+                if any(word in body for body in descriptions):
                     yield "beside it", what
-            if any(b"auxid:2" in body for body in said):
+            if any(b"auxid:2" in body for body in descriptions):
                 yield "beside it", "a depth map"
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
@@ -199,12 +199,12 @@ def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[
             gone.setdefault(kind, []).append(name)
     if not gone:
         return ()
-    said = []
+    items = []
     for kind, names in gone.items():
         shown = [name for name in names if name]
         text = listed(shown, _SHOWN)
-        said.append(text if kind == "beside it" else f"{kind} {text}".strip())
-    return (f"left out: {'; '.join(said)}",)
+        items.append(text if kind == "beside it" else f"{kind} {text}".strip())
+    return (f"left out: {'; '.join(items)}",)
 
 
 def _wanted(kind: str, name: str, level: str) -> bool:

@@ -207,10 +207,10 @@ def _insert(file: BytesIO, place: int, added: bytes, instead_of: int = 0) -> Non
 def _into_png(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
     """Text goes into iTXt (PNG 11.3.3.4), which is UTF-8, and is where readers look for XMP."""
     head = 8 + 25  # signature, IHDR
-    said = dict(metadata.colour)
+    chunks_by_kind = dict(metadata.colour)
     if metadata.hdr is not None:  # other formats are decoded to RGB of full range
-        said.setdefault(b"cICP", bytes([*metadata.hdr[:2], 0, 1]))
-    chunks = [png_chunk(kind, body) for kind, body in said.items()]
+        chunks_by_kind.setdefault(b"cICP", bytes([*metadata.hdr[:2], 0, 1]))
+    chunks = [png_chunk(kind, body) for kind, body in chunks_by_kind.items()]
     if metadata.exif is not None:
         chunks.append(png_chunk(b"eXIf", metadata.exif))
     for keyword, value, language in metadata.text:

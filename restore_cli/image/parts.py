@@ -117,10 +117,10 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             parts.xmp = parts.xmp or raw.removeprefix(XMP_HEAD)
             return
     try:
-        said = value.decode("utf-8" if kind == b"iTXt" else "latin-1")
+        text = value.decode("utf-8" if kind == b"iTXt" else "latin-1")
     except UnicodeDecodeError:
-        said = value.decode("latin-1")
-    parts.text.append((name, said, language))
+        text = value.decode("latin-1")
+    parts.text.append((name, text, language))
 
 
 def _inflate(packed: bytes) -> bytes:

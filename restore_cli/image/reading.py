@@ -218,12 +218,12 @@ def open_header(
         width, height = height, width
     with_profile = metadata.icc_profile is not None
     grey, known = kind == "grey", with_profile or kind == "cmyk"
-    said = read_signalled(data, key, grey=grey, with_profile=known, exif=metadata.exif)
-    metadata = replace(metadata, hdr=said.hdr, colour=said.chunks)
-    if said.profile is not None:
-        metadata = replace(metadata, icc_profile=said.profile)
+    signalled = read_signalled(data, key, grey=grey, with_profile=known, exif=metadata.exif)
+    metadata = replace(metadata, hdr=signalled.hdr, colour=signalled.chunks)
+    if signalled.profile is not None:
+        metadata = replace(metadata, icc_profile=signalled.profile)
     alpha = bool(image.hasalpha())
-    notes = (said.note,) * bool(said.note) + tiff_notes(data, alpha=alpha)
+    notes = (signalled.note,) * bool(signalled.note) + tiff_notes(data, alpha=alpha)
     if not with_profile and stores_profile(data, key):  # the decoder has dropped it
         notes += (_BROKEN_PROFILE,)
     several = key == "jpeg" and is_several_jpeg(data)
@@ -370,12 +370,12 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
     image = image.copy(xres=dots, yres=dots)
     if profile := heif.info.get("icc_profile"):
         image = with_profile(image, bytes(profile))
-    made: bytes = image.pngsave_buffer(compression=1, keep=8)
+    png: bytes = image.pngsave_buffer(compression=1, keep=8)
     exif = bytes(heif.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     chunks = png_chunk(b"eXIf", exif) if exif else b""
     if xmp := heif.info.get("xmp"):
         chunks += png_text(XMP_KEYWORD, bytes(xmp))
-    return made[:33] + chunks + made[33:]
+    return png[:33] + chunks + png[33:]
 
 
 def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:

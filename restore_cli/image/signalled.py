@@ -173,14 +173,14 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
     chunks = tuple(found.items())
     if len(numbers := found.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = numbers
-        said = _of_numbers((primaries, transfer, matrix, full), grey=grey, with_profile=False)
-        if said.hdr is not None or not with_profile:
+        meaning = _of_numbers((primaries, transfer, matrix, full), grey=grey, with_profile=False)
+        if meaning.hdr is not None or not with_profile:
             narrow = "its cICP states narrow range; its values were taken as full range"
-            note = said.note or ("" if full or said.hdr else narrow)
-            return Signalled(said.profile, said.hdr, chunks, note)
-        if not said.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
+            note = meaning.note or ("" if full or meaning.hdr else narrow)
+            return Signalled(meaning.profile, meaning.hdr, chunks, note)
+        if not meaning.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
             srgb = make_profile("sRGB", _BT709, _SRGB, grey=grey)
-            return Signalled(said.profile or srgb, chunks=chunks)
+            return Signalled(meaning.profile or srgb, chunks=chunks)
     if with_profile or b"sRGB" in found:
         return Signalled(chunks=chunks)
     try:

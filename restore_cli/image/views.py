@@ -66,8 +66,8 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
         PictureError: see `image.read_image`; the number of pixels is not limited.
     """
     data = read_bytes(path)
-    made, notes = in_spite_of_faults(data, partial(_shrunk, data, str(path), height, width))
-    return replace(made, notes=(*notes, *made.notes))
+    picture, notes = in_spite_of_faults(data, partial(_shrunk, data, str(path), height, width))
+    return replace(picture, notes=(*notes, *picture.notes))
 
 
 def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> View:

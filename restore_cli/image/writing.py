@@ -106,8 +106,8 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
         metadata = replace(picture.metadata, icc_profile=None)
         picture = replace(picture, colours="rgb", metadata=metadata)
     if picture.grey and not kind.grey and picture.metadata.icc_profile:
-        picture, said = _as_rgb(picture, key)
-        notes += said
+        picture, more = _as_rgb(picture, key)
+        notes += more
     try:
         image = _image(picture, depth)
         height, width = picture.size

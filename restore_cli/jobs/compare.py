@@ -119,7 +119,7 @@ def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
 def write_comparison(
     path: Path,
     outcomes: Sequence[Outcome],
-    made: str,
+    description: str,
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> None:
     """Write a page of restored pictures, or a picture of the first one.
@@ -127,7 +127,7 @@ def write_comparison(
     Args:
         path: `.html` or `.png`.
         outcomes: outcomes of pictures that are files; see `shown_in`.
-        made: one line that describes the restoration.
+        description: one line that describes the restoration.
         report: called `STEPS` times per picture.
 
     Raises:
@@ -141,11 +141,12 @@ def write_comparison(
         return
     pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
-        made += f" Only the first {len(shown)} of {len(outcomes)} pictures are shown."
+        description += f" Only the first {len(shown)} of {len(outcomes)} pictures are shown."
     pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
     template = pages.get_template("jobs/compare.html.j2")
     loupes = [asdict(pair.loupe) for pair in pairs]
-    text = template.render(title="Before and after", made=made, pairs=pairs, loupes=loupes)
+    title = "Before and after"
+    text = template.render(title=title, description=description, pairs=pairs, loupes=loupes)
     put(path, text.encode("utf-8", "replace"))  # file names need not be UTF-8
 
 
@@ -313,16 +314,16 @@ def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
     return torch.cat(rows, -2)
 
 
-def _row(before: Tensor, said_before: str, after: Tensor, said_after: str) -> Tensor:
+def _row(before: Tensor, label_before: str, after: Tensor, label_after: str) -> Tensor:
     """Draw two pictures of the same size side by side, with labels above them."""
     height, width = before.shape[-2:]
     column = max(width, _LEAST)
     row = before.new_ones(1, 3, _LABEL + height, 2 * column + _GAP)
     band = Image.new("L", (row.shape[-1], _LABEL), 255)
     pen, font = ImageDraw.Draw(band), ImageFont.load_default(18 if column >= 240 else 11)
-    for left, picture, said in ((0, before, said_before), (column + _GAP, after, said_after)):
+    for left, picture, label in ((0, before, label_before), (column + _GAP, after, label_after)):
         row[..., _LABEL:, left : left + width] = picture
-        pen.text((left + 4, 4), said, fill=0, font=font)
+        pen.text((left + 4, 4), label, fill=0, font=font)
     row[..., :_LABEL, :] = torch.from_numpy(np.array(band) / 255)
     return row
 

@@ -252,15 +252,15 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():
         return False
-    made = read_comment(item.target) if item.is_video else provenance_of(item.target)
-    if not made and destination.on_exists == "skip":
+    provenance = read_comment(item.target) if item.is_video else provenance_of(item.target)
+    if not provenance and destination.on_exists == "skip":
         return True
-    if not made and destination.on_exists != "overwrite":
+    if not provenance and destination.on_exists != "overwrite":
         raise PictureError(
             f"'{item.target}' exists, but was not written by restore",
             hint="use --on-exists overwrite, or another --output",
         )
-    return made.get("inputSha256") == digest and made.get("key") == work.key
+    return provenance.get("inputSha256") == digest and provenance.get("key") == work.key
 
 
 def was_done(work: Restoration, item: Item) -> bool:

@@ -52,7 +52,7 @@ def restore_video(
     source: Path,
     target: Path,
     stage: Stage,
-    made: dict[str, str],
+    provenance: dict[str, str],
     report: Report,
     *,
     metadata: str = "standard",
@@ -63,7 +63,7 @@ def restore_video(
         source: any video that FFmpeg reads.
         target: .mp4, .m4v, .mov or .mkv, written as H.264; audio is copied.
         stage: a pipeline.
-        made: provenance, for the container's comment.
+        provenance: provenance, for the container's comment.
         report: called with (frames done, number of frames according to the container).
         metadata: "all", "standard", "private" or "none"; see `writing.Encoding`.
 
@@ -87,7 +87,7 @@ def restore_video(
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
                 job = _Copy(av, reader, writer, first, stage, str(source))
-                job.describe(made, metadata)
+                job.describe(provenance, metadata)
                 job.run(report)
             notes = [*job.notes, *_missing(av, temporary, job)]
             return job.size, tuple(notes)
@@ -201,16 +201,16 @@ class _Copy:
         self._copies = self._add_copies()
 
     def _add_image(self) -> Any:
-        source, said = self._source, self._colours
+        source, colours = self._source, self._colours
         image = self._writer.add_stream("libx264", rate=source.average_rate or Fraction(25))
         height, width = self._whole
         image.width, image.height = width - width % 2, height - height % 2
         image.pix_fmt = "yuv420p10le" if self._deep else "yuv420p"
         # Always stated: players assume BT.709 for large videos.
         context = image.codec_context
-        context.colorspace = BT2020 if said.wide else BT709
-        context.color_primaries = BT709 if said.primaries == UNKNOWN else said.primaries
-        context.color_trc = BT709 if said.transfer == UNKNOWN else said.transfer
+        context.colorspace = BT2020 if colours.wide else BT709
+        context.color_primaries = BT709 if colours.primaries == UNKNOWN else colours.primaries
+        context.color_trc = BT709 if colours.transfer == UNKNOWN else colours.transfer
         context.color_range = _LIMITED
         if ratio := source.sample_aspect_ratio:
             context.sample_aspect_ratio = 1 / ratio if self._turn.swap else ratio
@@ -268,18 +268,18 @@ class _Copy:
             return False
         return True
 
-    def describe(self, made: dict[str, str], level: str) -> None:
+    def describe(self, provenance: dict[str, str], level: str) -> None:
         """Write metadata, languages, dispositions, chapters and provenance."""
         own = dict(self._reader.metadata)
         self.metadata = kept_metadata(own, level)
         comment = own.get("comment", own.get("COMMENT"))
-        said = dict(made)
+        values = dict(provenance)
         if comment and level != "none":
             try:
                 json.loads(comment)
             except ValueError:
-                said["comment"] = comment
-        self._writer.metadata.update(self.metadata | {"comment": json.dumps(said)})
+                values["comment"] = comment
+        self._writer.metadata.update(self.metadata | {"comment": json.dumps(values)})
         for stream, copy in [(self._source, self._image), *self._copies.items()]:
             copy.metadata.update(kept_metadata(dict(stream.metadata), level))
             copy.disposition = stream.disposition
@@ -322,8 +322,8 @@ class _Copy:
             self.notes.append(
                 f"{broken} of its packets could not be decoded and were left out{kept}"
             )
-        said = f"the decoder filled in what is missing in {counted(damaged, 'damaged frame')}"
-        self.notes += [said] * bool(damaged)
+        note = f"the decoder filled in what is missing in {counted(damaged, 'damaged frame')}"
+        self.notes += [note] * bool(damaged)
         if timeline.jumps:
             self.notes.append(
                 f"its timestamps go back {counted(timeline.jumps, 'time')}; what follows was moved"

@@ -156,14 +156,14 @@ def orientation_of(frame: Any) -> Orientation:
 def colours_of(frame: Any, source: Any) -> Colours:
     """Return the colours of a video, from its first frame."""
     context = source.codec_context
-    said = int(frame.colorspace)
+    stated = int(frame.colorspace)
     usual = BT709 if max(frame.height, frame.width * 9 // 16) > _HD else BT601
     primaries = int(frame.color_primaries) or UNKNOWN
     transfer = int(frame.color_trc) or UNKNOWN
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
     bits = max((part.bits for part in frame.format.components), default=8)
-    matrix = said if said in MATRICES else usual
-    if said == UNKNOWN and int(context.colorspace) in MATRICES:
+    matrix = stated if stated in MATRICES else usual
+    if stated == UNKNOWN and int(context.colorspace) in MATRICES:
         matrix = int(context.colorspace)
     return Colours(matrix, primaries, transfer, full, bits)
 
@@ -172,12 +172,12 @@ def remarks(frame: Any, source: Any, colours: Colours, orientation: Orientation)
     """Return notes on properties of a video's frames that are lost."""
     notes = []
     kinds = library().sidedata.sidedata.Type
-    said = {(key.lower(), value) for key, value in source.metadata.items()}
+    tags = {(key.lower(), value) for key, value in source.metadata.items()}
     parts = frame.format.components
     if frame.interlaced_frame:
         notes.append("it is interlaced: both fields of a frame were restored as one picture")
     # WebM has transparency in a second picture, which not every decoder reads.
-    if any(part.is_alpha for part in parts) or ("alpha_mode", "1") in said:
+    if any(part.is_alpha for part in parts) or ("alpha_mode", "1") in tags:
         notes.append("its transparency was left out")
     if parts and not parts[0].is_alpha and len(parts) > 2:
         chroma = parts[1]
@@ -274,8 +274,8 @@ def _facts(container: Any) -> dict[str, Any]:
             facts["notes"] = remarks(frame, source, colours, turned)
     facts["streams"] = [_stream(one) for one in container.streams]
     facts["chapters"] = len(container.chapters())
-    said = kept_metadata(dict(container.metadata), "all")
-    facts["metadata"] = [f"{key}: {value}" for key, value in said.items()]
+    kept = kept_metadata(dict(container.metadata), "all")
+    facts["metadata"] = [f"{key}: {value}" for key, value in kept.items()]
     return facts | {f"restored: {name}": value for name, value in comment_of(container).items()}
 
 

@@ -242,19 +242,19 @@ class Maxim(nn.Module):
         x = image.permute(0, 2, 3, 1)
         # Nearest with half-pixel centres: the lower right of the central four of each 2^i x 2^i.
         pictures = [x, x[:, 1::2, 1::2], x[:, 2::4, 2::4]]
-        made: list[StageMaps] = []
+        stages: list[StageMaps] = []
         for stage in self.stages:
-            made.append(stage(pictures, made[-1] if made else None))
-        return made
+            stages.append(stage(pictures, stages[-1] if stages else None))
+        return stages
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """Outputs for (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
 
         Those are `stage1`, `stage1_half`, `stage1_quarter`, `stage2`, ...
         """
-        made = self.run(image)
-        names: dict[str, Tensor] = {"restored": made[-1].images[0]}
-        for n, maps in enumerate(made[:-1], 1):
+        stages = self.run(image)
+        names: dict[str, Tensor] = {"restored": stages[-1].images[0]}
+        for n, maps in enumerate(stages[:-1], 1):
             for suffix, picture in zip(("", "_half", "_quarter"), maps.images, strict=True):
                 names[f"stage{n}{suffix}"] = picture
         chosen = [name for name in names if wanted is None or name in wanted]

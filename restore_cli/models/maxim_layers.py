@@ -79,8 +79,8 @@ class Dense(nn.Linear):
         dtype = _dtype_of(x)
         if _fuses(x, dtype):
             return self._fused(x.to(dtype), self.weight, self.bias)
-        made = super().forward(x)
-        return gelu(made) if self.activated else made
+        result = super().forward(x)
+        return gelu(result) if self.activated else result
 
     def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., C) -> the halves of the output, (..., C' / 2) each.
@@ -101,8 +101,8 @@ class Dense(nn.Linear):
         inside = self.activated and _has_avx512()
         after, algorithm = ("gelu", "tanh") if inside else ("none", "")
         given = (x, weight.to(x.dtype), bias.to(x.dtype))
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(*given, after, [], algorithm)
-        return gelu(made) if self.activated and not inside else made
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(*given, after, [], algorithm)
+        return gelu(result) if self.activated and not inside else result
 
 
 def _dtype_of(x: Tensor) -> torch.dtype:
@@ -310,14 +310,14 @@ def _shrunk(x: Tensor, factor: int) -> Tensor:
     rising = torch.arange(1, 2 * factor, 2, dtype=torch.float32, device=x.device)
     taps = torch.cat([rising, rising.flip(0)]) / (2 * factor**2)
     kernel = (taps[:, None] * taps).to(x.dtype).expand(x.shape[-1], 1, -1, -1)
-    made = F.conv2d(
+    result = F.conv2d(
         x.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=x.shape[-1]
     )
     # Beyond the border there are no pixels: the weights of the others sum to one.
     inside = 1 - sum(range(1, factor, 2)) / (2 * factor**2)
-    for edge in (made[:, :, 0], made[:, :, -1], made[..., 0], made[..., -1]):
+    for edge in (result[:, :, 0], result[:, :, -1], result[..., 0], result[..., -1]):
         edge.div_(inside)
-    return made.permute(0, 2, 3, 1)
+    return result.permute(0, 2, 3, 1)
 
 
 class SupervisedAttention(nn.Module):

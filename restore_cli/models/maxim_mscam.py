@@ -142,8 +142,9 @@ class MaximMscam(nn.Module):
 
     def prepare(self, image: Tensor) -> dict[str, Tensor]:
         """MAXIM's outputs for (B, 3, H, W) by name, for the argument `prepared` of `outputs`."""
-        made = self.deblurred(image)
-        return {"image": made.image} | {f"features{n}": x for n, x in enumerate(made.features)}
+        deblurred = self.deblurred(image)
+        features = {f"features{n}": x for n, x in enumerate(deblurred.features)}
+        return {"image": deblurred.image} | features
 
     def outputs(
         self,
@@ -159,12 +160,15 @@ class MaximMscam(nn.Module):
             prepared: outputs of `prepare` for the image, or crops of those for a larger image.
         """
         if prepared is None:
-            made = self.deblurred(image)
+            deblurred = self.deblurred(image)
         else:
             features = [prepared[f"features{n}"] for n in range(maxim.SCALES)]
-            made = Deblurred(prepared["image"], features)
+            deblurred = Deblurred(prepared["image"], features)
         return computed(
-            {"restored": lambda: self.upscaler(image, made), "deblurred": lambda: made.image},
+            {
+                "restored": lambda: self.upscaler(image, deblurred),
+                "deblurred": lambda: deblurred.image,
+            },
             wanted,
         )
 

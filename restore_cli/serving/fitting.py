@@ -172,7 +172,7 @@ def _replaced(job: Job, height: int, width: int) -> tuple[Job, tuple[str, ...]]:
         job.source.unlink()
         notes = write_image(source, view.picture, Encoding("png", metadata="all"))
     except PictureError as error:  # visitors must not see paths of this machine
-        said = str(error).replace(f"{job.source.parent}/", "")
-        raise PictureError(said, hint=error.hint) from error
+        message = str(error).replace(f"{job.source.parent}/", "")
+        raise PictureError(message, hint=error.hint) from error
     settings = replace(job.settings, format=job.settings.format or view.picture.own_format)
     return replace(job, source=source, settings=settings), (*view.notes, *notes)

@@ -266,11 +266,11 @@ class JobQueue:
                 self._restore(job)
                 job.state = "done"
             except RestoreError as error:
-                said = f"{error}{f' ({error.hint})' if error.hint else ''}"
+                message = f"{error}{f' ({error.hint})' if error.hint else ''}"
                 # Visitors must not see paths of this machine.
                 for folder in (job.source.parent, job.folder):
-                    said = said.replace(f"{folder}/", "").replace(str(folder), "")
-                job.error = said
+                    message = message.replace(f"{folder}/", "").replace(str(folder), "")
+                job.error = message
                 job.state = "failed"
             # A bug must not end the thread, which restores all other pictures.
             except Exception as error:  # noqa: BLE001

@@ -432,15 +432,15 @@ class _Monitor:
         if self.held_out and (due or left < 0):
             network, frozen = trainer.ema.module, trainer.frozen
             score = self.held_out.score(network, phase.losses[0], frozen=frozen)
-            said: dict[str, Any] = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
+            facts: dict[str, Any] = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
             if len(score.gains) > 1:
-                said["gains"] = score.gains
-            trainer.facts["last_score"] = said
+                facts["gains"] = score.gains
+            trainer.facts["last_score"] = facts
             if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
-                self._keep_best(said)
+                self._keep_best(facts)
         steps_per_second, patches_per_hour = self.pace.after_step(trainer.seen)
         pool = trainer.facts.get("pool", {})
-        made = pool.get("items", 0) + pool.get("replaced", 0)
+        items = pool.get("items", 0) + pool.get("replaced", 0)
         progress = Progress(
             step=trainer.step,
             steps=trainer.recipe.steps,
@@ -453,7 +453,7 @@ class _Monitor:
             steps_per_second=steps_per_second,
             patches_per_hour=patches_per_hour,
             pool=pool.get("items"),
-            reuse=trainer.seen / made if made else None,
+            reuse=trainer.seen / items if items else None,
             psnr=score.psnr if score else None,
             gain=score.gain if score else None,
             gains=score.gains if score else {},
@@ -481,11 +481,11 @@ class _Monitor:
         except OSError as error:
             self.note(f"warning: cannot write to '{self.job.run}': {error}")
 
-    def _keep_best(self, said: dict[str, Any]) -> None:
+    def _keep_best(self, facts: dict[str, Any]) -> None:
         trainer = self.trainer
         try:
             write_average(trainer.state(), self.job.best)
         except RestoreError as error:
             self.note(f"warning: {error}; training continues")
             return
-        trainer.best = {"phase": trainer.phase.name, **said}
+        trainer.best = {"phase": trainer.phase.name, **facts}

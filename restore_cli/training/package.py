@@ -113,27 +113,27 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     check_license(weights_license)
     weights = folder / f"{name}.safetensors"
     state = export_checkpoint(run, weights)
-    made = Package(
+    checkpoint = Package(
         loaded=load_network(WeightsFile(str(weights), weights)),
         license=weights_license,
         weights=weights,
         card=folder / "README.md",
         entry=folder / "manifest.toml",
     )
-    with write_then_rename(made.card) as temporary:
-        temporary.write_text(_card(made, state), "utf-8", "replace")
-    write_entry(made, f"bundled:{weights.name}")
-    return made
+    with write_then_rename(checkpoint.card) as temporary:
+        temporary.write_text(_card(checkpoint, state), "utf-8", "replace")
+    write_entry(checkpoint, f"bundled:{weights.name}")
+    return checkpoint
 
 
-def write_entry(made: Package, source: str) -> None:
+def write_entry(checkpoint: Package, source: str) -> None:
     """Write the lines for `weights_manifest.toml`, and check that they are valid.
 
     Args:
-        made: the checkpoint.
+        checkpoint: the checkpoint.
         source: download source of the weights, as in the manifest.
     """
-    loaded = made.loaded
+    loaded = checkpoint.loaded
     assert loaded.header is not None
     assert loaded.train_size is not None
     provenance: dict[str, Any] = loaded.header.provenance
@@ -141,8 +141,8 @@ def write_entry(made: Package, source: str) -> None:
         "model": loaded.model.name,
         "source": source,
         "sha256": loaded.file.sha256,
-        "size": made.weights.stat().st_size,
-        "license": made.license,
+        "size": checkpoint.weights.stat().st_size,
+        "license": checkpoint.license,
         "training_data": _data_line(provenance),
         "recipe": str(provenance.get("recipe_name") or "in the header of the file"),
         "train_size": list(loaded.train_size),
@@ -153,11 +153,11 @@ def write_entry(made: Package, source: str) -> None:
     config = ", ".join(
         f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(loaded.config).items()
     )
-    lines = [f"[{_quoted(made.weights.stem)}]", f"config = {{ {config} }}"]
+    lines = [f"[{_quoted(checkpoint.weights.stem)}]", f"config = {{ {config} }}"]
     lines += [f"{key} = {_quoted(value)}" for key, value in values.items()]
     text = "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
     parse_manifest(text)
-    with write_then_rename(made.entry) as temporary:
+    with write_then_rename(checkpoint.entry) as temporary:
         temporary.write_text(text, "utf-8")
 
 
@@ -223,11 +223,11 @@ def _pool_line(state: TrainingState) -> str:
     pool = state.facts.get("pool")
     if not pool:
         return "none: patches were degraded on the fly"
-    made = pool["items"] + pool.get("replaced", 0)
-    at_a_time = f" at a time, {made:,} in all" if made > pool["items"] else ""
+    items = pool["items"] + pool.get("replaced", 0)
+    at_a_time = f" at a time, {items:,} in all" if items > pool["items"] else ""
     return (
         f"{pool['items']:,} items{at_a_time}, {pool['bytes'] / 1e9:.1f} GB; {state.seen:,} patches "
-        f"were cut from them, {state.seen / made:.1f} from each"
+        f"were cut from them, {state.seen / items:.1f} from each"
     )
 
 
@@ -259,8 +259,8 @@ def _parts_line(parts: dict[str, str]) -> str:
     return "; ".join(lines) or "none: all weights are in this file"
 
 
-def _card(made: Package, state: TrainingState) -> str:
-    loaded, weights_license, name = made.loaded, made.license, made.weights.stem
+def _card(checkpoint: Package, state: TrainingState) -> str:
+    loaded, weights_license, name = checkpoint.loaded, checkpoint.license, checkpoint.weights.stem
     parts = loaded.header.parts if loaded.header else {}
     recipe = TrainingRecipe.model_validate(state.recipe)
     hardware = state.facts.get("hardware", {})

@@ -300,11 +300,11 @@ class Pool(Source):
         """
         source, seed = self.parts[part], part_seed(self.recipe.seed, part)
         crop = source.sample(seed, number, self.recipe.pool_side)
-        made = source.batch([crop], self._stored, self.device)
-        degraded = made.degraded
+        batch = source.batch([crop], self._stored, self.device)
+        degraded = batch.degraded
         prepared, stride = self._prepare(degraded)
         height, width = (side // stride * stride for side in degraded.shape[-2:])
-        pictures = {name: made.targets[name] for name in ("reference", *self._stored)}
+        pictures = {name: batch.targets[name] for name in ("reference", *self._stored)}
         kept = {"degraded": _exact(degraded[0, :, :height, :width])}
         for name, picture in pictures.items():
             ratio = picture.shape[-1] // degraded.shape[-1]
