@@ -18,6 +18,7 @@ from restore_cli.benchmarking.published import (
     size_of,
 )
 from restore_cli.benchmarking.run import Benchmark, Entry
+from restore_cli.datasets.registry import OWN
 from restore_cli.models.registry import MODELS
 
 COLUMNS = (
@@ -80,13 +81,16 @@ def compare(
 ) -> list[Comparison]:
     """The rows of the table, or of the dataset, each with every entry of the same network.
 
+    A folder of the user's own has none, even if it is named like a dataset.
+
     Args:
         benchmark: the benchmark.
         scores: mean PSNR by entry, dB.
         seconds: run time by entry, if measured.
     """
-    table, dataset = benchmark.table, benchmark.dataset.name
-    lines = table.lines() if table else published_on(dataset)
+    table, dataset = benchmark.table, benchmark.dataset
+    known = table is not None or dataset.home != OWN
+    lines = table.lines() if table else published_on(dataset.name) if known else []
     return [one for of, row in lines for one in _compare_row(of, row, benchmark, scores, seconds)]
 
 

@@ -96,11 +96,13 @@ def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str
 def _groups(benchmark: Benchmark, report: Report) -> Any:
     """The worst and best pictures of each entry with a network."""
     samples = {sample.name: sample for sample in benchmark.samples}
-    baseline = {row.sample: row.psnr for row in report.rows if row.entry == BICUBIC}
+    scored = [row for row in report.rows if not row.error]
+    finite = [row for row in scored if row.entry == BICUBIC and math.isfinite(row.psnr)]
+    baseline = {row.sample: row.psnr for row in finite}
     for entry in benchmark.entries:
         if not any(stage.weights for stage in entry.pipeline.stages):
             continue
-        rows = [row for row in report.rows if row.entry == entry.name and not row.error]
+        rows = [row for row in scored if row.entry == entry.name]
         ordered = sorted(rows, key=lambda row: row.psnr - baseline.get(row.sample, 0.0))
         middle = (len(ordered) + 1) // 2  # so that no picture is shown twice
         for title, chosen in (

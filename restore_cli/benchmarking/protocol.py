@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restore_cli import metrics
+from restore_cli.rounding import as_float
 
 
 class Scores(NamedTuple):
@@ -82,8 +83,10 @@ class Protocol:
         """Clamp and round the result (1, 3, H, W) to 8 bits, like the authors' program."""
         scaled = restored.clamp(0, 1) * 255
         if self.rounding == "half-even":
-            return scaled.round() / 255
-        return (scaled + (0.5 if self.rounding == "half-up" else 0)).floor() / 255
+            whole = scaled.round()
+        else:
+            whole = (scaled + (0.5 if self.rounding == "half-up" else 0)).floor()
+        return as_float(whole.to(torch.uint8))  # as files are read, so that equal values are equal
 
     def score(self, restored: Tensor, references: Sequence[Tensor]) -> Scores:
         """Scores of a quantised result.

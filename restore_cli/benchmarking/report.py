@@ -147,7 +147,7 @@ def _summary(
     gains = sorted(
         (row.psnr - baseline[row.sample].psnr, row.sample)
         for row in good
-        if row.sample in baseline and math.isfinite(row.psnr - baseline[row.sample].psnr)
+        if row.sample in baseline and math.isfinite(baseline[row.sample].psnr)
     )
     return Summary(
         facts=facts,
@@ -267,6 +267,8 @@ def to_markdown(report: Report) -> str:
     for columns, rows in (published_table(report), groups_table(report)):
         if rows:
             lines += ["", *markdown_table(columns, rows)]
+    errors = sorted({row.error for row in report.rows if row.error})
+    lines += ["", *(f"- {error}" for error in errors)] if errors else []
     lines += ["", f"restore {report.version}. Seconds and MiB are per picture, on this machine;"]
     lines += ["GMACs are for a 64x64 input."]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -276,7 +278,9 @@ def to_csv(report: Report) -> str:
     """The report as CSV: a row per entry and sample."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("model", "picture", "psnr", "ssim", "seconds", "memory", "width", "height"))
+    writer.writerow(
+        ("model", "picture", "psnr", "ssim", "seconds", "memory", "width", "height", "error")
+    )
     for row in report.rows:
         writer.writerow(
             (
@@ -288,6 +292,7 @@ def to_csv(report: Report) -> str:
                 row.memory,
                 row.width,
                 row.height,
+                row.error,
             )
         )
     return stream.getvalue()

@@ -26,11 +26,11 @@ from torch import Tensor
 from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
-from restore_cli.datasets.pairs import read_pair
+from restore_cli.datasets.pairs import profile_of, read_opaque, read_pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import naming, sha256
-from restore_cli.image import Encoding, Picture, read_image, write_image
+from restore_cli.image import Encoding, Picture, write_image
 from restore_cli.image.folders import list_pictures
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
@@ -48,7 +48,8 @@ class Entry:
     Attributes:
         name: name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
         pipeline: the loaded pipeline. That of another program has no stages, only the scale.
-        files: every picture of another program, by its path in its folder, without suffix.
+        files: every picture of another program, by its path in its folder, without suffix, and
+            with _ for /.
     """
 
     name: str
@@ -87,8 +88,7 @@ class Entry:
         return _hash(sample.degraded, *sample.references, *([path] if path else []))
 
     def _file(self, sample: Pair) -> Path | None:
-        files = self.files or {}
-        return files.get(sample.name) or files.get(sample.name.replace("/", "_"))
+        return (self.files or {}).get(sample.name.replace("/", "_"))
 
     def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
         """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
@@ -106,7 +106,13 @@ class Entry:
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
-        restored = read_image(path, icc="keep").pixels
+        picture = read_opaque(path)
+        if profile_of(picture) and profile_of(picture) != profile_of(read_opaque(sample.degraded)):
+            raise PictureError(
+                f"'{path}' and '{sample.degraded}' have different colour profiles",
+                hint="convert both to sRGB",
+            )
+        restored = picture.pixels
         height, width = (side * self.scale for side in degraded.shape[-2:])
         if restored.shape[-2] > height:  # of a whole frame, which the protocol crops
             restored = protocol.prepare(degraded, restored)[1]
@@ -228,7 +234,8 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
         raise NoInputError(
             f"'{folder}' is not a folder of pictures", hint="--results takes restored pictures"
         )
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    files = {name.replace("/", "_"): path for name, path in zip(names, found, strict=True)}
     twice = next((path for path in found if path not in files.values()), None)
     if twice:
         raise UsageError(
@@ -303,8 +310,8 @@ def read_rows(log: Path) -> list[Row]:
     rows = []
     for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
         try:
-            rows.append(_ROW.validate_json(line))
-        except (ValueError, TypeError):
+            rows.append(_ROW.validate_python(json.loads(line)))  # also with names not in UTF-8
+        except (ValueError, TypeError, RecursionError):
             continue
     return rows
 
@@ -312,7 +319,7 @@ def read_rows(log: Path) -> list[Row]:
 def image_path(output: Path, row: Row) -> Path:
     """The file of a restored picture, whose name depends on weights, options and picture."""
     entry, sample = (
-        re.sub(r"[^\w.+=-]+", "_", text).lstrip(".") for text in (row.entry, row.sample)
+        re.sub(r"[^\w.+=-]+", "_", text).lstrip(".")[:200] for text in (row.entry, row.sample)
     )
     return output / "images" / entry / f"{sample}.{row.key[:8]}.png"
 
@@ -333,10 +340,6 @@ def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Ten
     """
     degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]
-    if min(height, width) < protocol.smallest:
-        raise PictureError(
-            f"sample '{sample.name}' is {width}x{height}, too small for protocol '{protocol.name}'"
-        )
     if dataset.shrink > 1 and degraded.shape == references[0].shape:
         rows, columns = (side - side % dataset.whole for side in (height, width))
         degraded, references = (
@@ -347,11 +350,17 @@ def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Ten
         degraded = quantise(small)
     expected = tuple(side * dataset.scale for side in degraded.shape[-2:])
     if any(tuple(r.shape[-2:]) != expected for r in references):
+        (low, high), (height, width) = degraded.shape[-2:], references[0].shape[-2:]
         raise PictureError(
-            f"sample '{sample.name}': the sizes of '{sample.degraded.name}' and "
-            f"'{sample.references[0].name}' do not match at scale x{dataset.scale}"
+            f"sample '{sample.name}': '{sample.degraded}' is {high}x{low} and "
+            f"'{sample.references[0]}' {width}x{height}, which does not match x{dataset.scale}"
         )
     prepared, first = protocol.prepare(degraded, references[0])
+    height, width = first.shape[-2:]
+    if min(height, width) < protocol.smallest:
+        raise PictureError(
+            f"sample '{sample.name}' is {width}x{height}, too small for protocol '{protocol.name}'"
+        )
     return prepared, [first, *(protocol.prepare(degraded, r)[1] for r in references[1:])]
 
 

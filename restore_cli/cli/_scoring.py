@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from restore_cli.cli import _output as out
 from restore_cli.cli._messages import show
 from restore_cli.cli._terminal import Bar, is_terminal
 from restore_cli.errors import NoInputError, RestoreError, named, unknown_name
+from restore_cli.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
@@ -70,7 +72,7 @@ def score_photos(
     names = request.models or models_of_scale(recipe.scale)
     names = [*names, *(() if BICUBIC in names else (BICUBIC,))]
     entries = [make_entry(text, request.options, recipe.scale) for text in names]
-    place = request.output or Path(f"benchmark-{dataset.name}")
+    place = _place(request, dataset.name)
     return _score(request, dataset, None, entries, place)
 
 
@@ -81,7 +83,7 @@ def score_dataset(request: Request, name: str) -> bool:
     dataset, folder = _dataset(name, request.data_root, _scale(request.models))
     entries = [make_entry(text, request.options, dataset.scale) for text in request.models]
     entries += [make_results(text, request.options, dataset.scale) for text in request.results]
-    place = request.output or Path(f"benchmark-{dataset.name}")
+    place = _place(request, dataset.name)
     return _score(request, dataset, folder, entries, place)
 
 
@@ -100,7 +102,7 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
         for table in get_table(name):
             _print(table, request)
         return True
-    place = request.output or Path(f"benchmark-{name.replace('/', '-')}")
+    place = _place(request, name)
     good, missing = True, []
     for table in measured:
         own = place if len(measured) == 1 else place / table.dataset
@@ -163,7 +165,8 @@ def _score(
         table=table,
     )
     check(job)
-    found = _samples(
+    refuse_unwritable(place)
+    found, failed = _samples(
         dataset, folder or place / "pictures", fetch=request.fetch, quiet=request.quiet
     )
     whole = len(found) == (dataset.count or len(found))
@@ -175,6 +178,8 @@ def _score(
     first, step = part or (1, 1)
     samples = found[: request.limit][first - 1 :: step]
     whole = whole and len(samples) == len(found)
+    if not samples and not request.quiet:
+        out.talk(f"warning: --shard {request.shard} is empty: there are {len(found)} pictures")
     job = dataclasses.replace(job, samples=samples, shard=part, whole=whole)
     rows = _run(job, quiet=request.quiet)
     timed = _timed(job, request.warm_up) if part is None else {}
@@ -182,7 +187,7 @@ def _score(
     _show(report, request)
     if part is None:
         _write(job, report, request.formats, quiet=request.quiet)
-    return not any(row.error for row in rows)
+    return not failed and not any(row.error for row in rows)
 
 
 def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
@@ -215,37 +220,54 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
     }
 
 
-def _scale(models: tuple[str, ...]) -> int:
-    """Return the scale of the first model that has a network; bicubic has no scale."""
+def _scale(models: tuple[str, ...]) -> int | None:
+    """Return the scale of the first model that has a network, or None: bicubic has any scale."""
     from restore_cli.inference.pipeline import own_scale, split_names
     from restore_cli.inference.stages import BICUBIC
 
     lines = [split_names(text.partition("=")[0]) for text in models]
-    return own_scale(next((names for names in lines if names != (BICUBIC,)), lines[0]))
+    return next((own_scale(names) for names in lines if names != (BICUBIC,)), None)
 
 
-def _dataset(name: str, root: Path, scale: int) -> tuple[Dataset, Path | None]:
-    """Return the dataset and its folder, or None if it is made in the reports' folder."""
+def _place(request: Request, name: str) -> Path:
+    """Return the folder for the reports; by default it is named after the dataset or table."""
+    plain = re.sub(r"[^\w.+=-]+", "-", name)
+    return request.output or Path(f"benchmark-{plain}")
+
+
+def _dataset(name: str, root: Path, scale: int | None) -> tuple[Dataset, Path | None]:
+    """Return the dataset and its folder, or None if it is made in the reports' folder.
+
+    A name with a slash, e.g. `./gopro`, is a folder.
+    """
     from restore_cli.datasets.degraded import MINIATURES
-    from restore_cli.datasets.registry import DATASETS, get_dataset
+    from restore_cli.datasets.registry import DATASETS, own_pairs
 
     if name in MINIATURES:
         return MINIATURES[name], None
-    if name not in DATASETS and not Path(name).is_dir():
+    if name in DATASETS:
+        return DATASETS[name], DATASETS[name].folder(root)
+    if not Path(name).is_dir():
         raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
-    found = get_dataset(name, Path(name), scale)
-    return found, Path(name) if found.home == "your own" else found.folder(root)
+    return own_pairs(Path(name), scale), Path(name)
 
 
-def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> list[Pair]:
+def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tuple[list[Pair], int]:
+    """Make, fetch or find the samples; also return how many could not be made."""
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import find_samples
 
+    failed = 0
     if dataset.make is not None:
-        dataset.make(folder)
+        for made in dataset.make(folder):
+            for note in () if quiet else made.notes:
+                out.talk(f"note: '{made.source}': {note}")
+            if made.error:
+                show(made.error)
+                failed += 1
     elif fetch:
         fetch_dataset(dataset, folder, out.talk if not quiet else lambda message: None)
-    return find_samples(dataset, folder)
+    return find_samples(dataset, folder), failed
 
 
 def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: bool) -> None:

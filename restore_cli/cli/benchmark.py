@@ -230,7 +230,7 @@ def benchmark(
     elif table is not None:
         good = score_table(request, table, dataset)
     else:
-        good = score_dataset(request, str(opt.parse_path(dataset or "")))
+        good = score_dataset(request, dataset or "")
     if as_json:
         documents = request.documents
         out.data_json(documents[0] if len(documents) == 1 else documents)

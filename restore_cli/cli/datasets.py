@@ -10,6 +10,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
+from restore_cli.errors import named
 from restore_cli.wording import counted
 
 EPILOG = """
@@ -121,9 +122,9 @@ def fetch(
 ) -> None:
     """Fetch a dataset from the Hub and print its folder; existing files are kept."""
     from restore_cli.datasets.fetch import fetch as fetch_dataset
-    from restore_cli.datasets.registry import find_samples, get_dataset
+    from restore_cli.datasets.registry import DATASETS, find_samples
 
-    dataset = get_dataset(name, Path(name), 1)
+    dataset = named("dataset", name, DATASETS)
     folder = dataset.folder(opt.parse_path(data_root))
     fetch_dataset(dataset, folder, (lambda message: None) if quiet else out.talk)
     find_samples(dataset, folder)

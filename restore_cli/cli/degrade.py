@@ -176,7 +176,7 @@ def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
 
 
 def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRecipe:
-    """Replace the recipe's motion by the given kernels, or apply them first if it has none.
+    """Replace the recipe's motion or kernels by the given ones, or apply them first.
 
     Raises:
         UsageError: a kernel cannot be read, or does not sum to 1.
@@ -188,8 +188,10 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
         read_kernel(opt.parse_path(file))
     step = {"kind": "kernel", "files": files}
     values = recipe.model_dump()
-    steps = [step if one["kind"] == "motion" else one for one in values["steps"]]
-    steps = steps if step in steps else [step, *steps]
+    blurs = ("motion", "random_kernel", "kernel")
+    steps = [step if one["kind"] in blurs else one for one in values["steps"]]
+    first = steps.index(step) if step in steps else 0
+    steps = [*steps[:first], step, *(one for one in steps[first:] if one != step)]
     return DegradationRecipe.model_validate(values | {"steps": steps})
 
 

@@ -153,6 +153,11 @@ def is_sequence(path: Path) -> bool:
     return has_video_suffix(path) or path.is_dir()
 
 
+def name_of(source: Path) -> str:
+    """Return the name of the pairs of an input."""
+    return source.resolve().name if source.is_dir() else source.stem
+
+
 def place_of(
     job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
 ) -> Place:
@@ -163,7 +168,7 @@ def place_of(
         sequence, frame = index, number
     else:
         sequence, frame = divmod(index, REDS_SEQUENCE)
-    name = source.stem
+    name = name_of(source)
     if frames:
         name += f"/{number:08d}"
     elif patch is not None:
@@ -196,7 +201,7 @@ def refuse_twins(inputs: Sequence[Path]) -> None:
     Raises:
         UsageError: two inputs differ only in folder and suffix.
     """
-    twice = next((stem for stem, n in Counter(path.stem for path in inputs).items() if n > 1), None)
+    twice = next((stem for stem, n in Counter(map(name_of, inputs)).items() if n > 1), None)
     if twice is not None:
         raise UsageError(
             f"two inputs are called '{twice}', but pairs are named after their input",

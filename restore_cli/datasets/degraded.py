@@ -8,15 +8,16 @@ from pathlib import Path
 
 from restore_cli.datasets.degrade_job import DegradeJob, refuse_twins
 from restore_cli.datasets.layouts import Folders, Pair
-from restore_cli.datasets.registry import Dataset
-from restore_cli.datasets.synthesize import make_pairs
+from restore_cli.datasets.registry import OWN, Dataset
+from restore_cli.datasets.synthesize import Made, make_pairs, read_sharp
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, UsageError
-from restore_cli.image import Encoding, Picture, read_image, write_image
+from restore_cli.image import Encoding, Picture, write_image
 from restore_cli.wording import counted
 
 SHARP = Path(__file__).parent / "blurmini"
 RECIPES = {4: "shake", 1: "handheld"}
+_SHARP_PHOTOS = sorted(SHARP.glob("*.png"))
 
 
 def degraded(
@@ -59,16 +60,14 @@ def degraded(
         count=len(photos),
         find=partial(_find, names={photo.stem for photo in photos}),
         layout="lr/ and hr/, made by this command",
-        home="your own",
+        home=OWN,
         make=partial(_make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
     )
 
 
-def _find(folder: Path, names: Container[str] | None = None) -> Iterator[Pair]:
-    """Find the pairs, or only those with the given names: an earlier run may have left others."""
-    for pair in Folders(folder / "lr", folder / "hr").pairs():
-        if names is None or pair.name in names:
-            yield pair
+def _find(folder: Path, names: Container[str]) -> Iterator[Pair]:
+    """Find the pairs with the given names: an earlier run may have left others."""
+    return (p for p in Folders(folder / "lr", folder / "hr").pairs() if p.name in names)
 
 
 def _make(
@@ -79,30 +78,35 @@ def _make(
     seed: int = 0,
     side: int | None = None,
     motion: bool = True,
-) -> None:
+) -> Iterator[Made]:
     """Degrade photos into `lr` and `hr`, see `degraded`; existing pairs are kept."""
+    failed: set[Path] = set()
     if side is not None:
-        photos = [_middle(path, side, folder / "sharp" / f"{path.stem}.png") for path in photos]
+        squares = [folder / "sharp" / f"{photo.stem}.png" for photo in photos]
+        for photo, square in zip(photos, squares, strict=True):
+            try:
+                _write_middle(photo, side, square)
+            except PictureError as error:
+                failed.add(square)  # it stays in the list: the seed depends on the place there
+                yield Made(photo, error=error)
+        photos = squares
     job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
-    for pair in make_pairs(job):
-        if pair.error:
-            raise pair.error
+    yield from (made for made in make_pairs(job) if made.source not in failed)
 
 
-def _middle(path: Path, side: int, target: Path) -> Path:
+def _write_middle(path: Path, side: int, target: Path) -> None:
     """Write the central square of a picture to a file."""
-    pixels = read_image(path, icc="strip").pixels
+    pixels = read_sharp(path).pixels
     height, width = pixels.shape[-2:]
     if min(height, width) < side:
         raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")
     top, left = (height - side) // 2, (width - side) // 2
     pixels = pixels[..., top : top + side, left : left + side]
     write_image(target, Picture(pixels, None, grey=False, format="png"), Encoding("png"))
-    return target
 
 
-def _make_miniature(folder: Path, scale: int) -> None:
-    _make(folder, photos=sorted(SHARP.glob("*.png")), recipe=load_degradation(RECIPES[scale]))
+def _make_miniature(folder: Path, scale: int) -> Iterator[Made]:
+    return _make(folder, photos=_SHARP_PHOTOS, recipe=load_degradation(RECIPES[scale]))
 
 
 MINIATURES: dict[str, Dataset] = {
@@ -113,8 +117,8 @@ MINIATURES: dict[str, Dataset] = {
             description=f"8 pictures that come with restore, degraded by recipe '{recipe}', seed 0",
             scale=scale,
             protocol="cnlrn" if scale == 4 else "rgb",
-            count=8,
-            find=_find,
+            count=len(_SHARP_PHOTOS),
+            find=partial(_find, names={photo.stem for photo in _SHARP_PHOTOS}),
             layout="lr/ and hr/, made by this command",
             home="restore_cli/datasets/blurmini/README.md",
             make=partial(_make_miniature, scale=scale),

@@ -360,7 +360,9 @@ def _whole(folders: Folders) -> list[Pair]:
 def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """Return the pictures by relative path without suffix; none if the folder does not exist."""
     found: dict[str, Path] = {}
-    for path in list_pictures(folder, recursive=True, suffixes=suffixes) if folder.is_dir() else ():
+    if not folder.is_dir():
+        return found
+    for path in list_pictures(folder, recursive=True, suffixes=suffixes, links=True):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise NoInputError(

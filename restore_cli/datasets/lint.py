@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from restore_cli.datasets.layouts import KNOWN, Pair, every_folders
-from restore_cli.datasets.pairs import is_transparent, profile_of
+from restore_cli.datasets.pairs import profile_of
 from restore_cli.errors import NoInputError, PictureError
 from restore_cli.files import read_npy
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
@@ -142,7 +142,7 @@ def _read(path: Path) -> _Read | None:
         header = open_header(data, str(path))
         picture = decode(data, str(path), icc="keep")
         grey = luminance(as_float(picture.pixels))[0, 0].numpy() * 255
-        return _Read(grey, header.orientation, profile_of(picture), is_transparent(picture))
+        return _Read(grey, header.orientation, profile_of(picture), picture.is_transparent)
     except (OSError, ValueError, PictureError):
         return None
 

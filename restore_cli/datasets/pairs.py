@@ -21,13 +21,13 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
             that equal values would not be equal colours.
         UsageError: references in a `.mat` file without scipy.
     """
-    degraded = _opaque(pair.degraded)
+    degraded = read_opaque(pair.degraded)
     references: list[Tensor] = []
     for path in pair.references:
         if path.suffix.lower() == ".mat":
             references += read_references(path)
             continue
-        sharp = _opaque(path)
+        sharp = read_opaque(path)
         if profile_of(sharp) != profile_of(degraded):
             raise PictureError(
                 f"'{pair.degraded}' and '{path}' have different colour profiles",
@@ -37,16 +37,16 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
     return degraded.pixels, references
 
 
-def _opaque(path: Path) -> Picture:
+def read_opaque(path: Path) -> Picture:
+    """Read a picture as it is in the file.
+
+    Raises:
+        PictureError: it cannot be read, or has transparency.
+    """
     picture = read_image(path, icc="keep")
-    if is_transparent(picture):
+    if picture.is_transparent:
         raise PictureError(f"'{path}' has transparency", hint="flatten it first")
     return picture
-
-
-def is_transparent(picture: Picture) -> bool:
-    """Whether any pixel is transparent; an opaque alpha channel is none."""
-    return picture.alpha is not None and float(picture.alpha.min()) < 1
 
 
 def profile_of(picture: Picture) -> bytes | None:

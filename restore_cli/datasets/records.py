@@ -8,7 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from restore_cli.degradations.kernels import read_kernel
 from restore_cli.degradations.recipe import WORDS, DegradationRecipe, Parameters
+from restore_cli.degradations.steps import Drawn
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image.folders import list_pictures
@@ -72,8 +74,16 @@ class Record:
             "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=WORDS) == recipe.model_dump(exclude=WORDS),
             "motion": self.motion == motion,
+            "kernel": all(map(_same_kernel, self.parameters)),
         }
         return next((what for what, same in compared.items() if not same), "")
+
+
+def _same_kernel(drawn: Drawn | None) -> bool:
+    """Whether the file of a kernel still contains the kernel that was applied."""
+    if drawn is None or not {"file", "kernel"} <= drawn.keys():
+        return True
+    return bool(read_kernel(Path(drawn["file"])).tolist() == drawn["kernel"])
 
 
 def digest_of(source: Path) -> str:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folders, find_pairs
+from restore_cli.datasets.synthesize import Made
 from restore_cli.datasets.trajectory import frames_of
-from restore_cli.errors import NoInputError, unknown_name
+from restore_cli.errors import NoInputError
+from restore_cli.image import read_size
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
 from restore_cli.jobs.inputs import read_list
 from restore_cli.wording import listed
@@ -37,6 +39,9 @@ class HubFiles:
     licence: str
 
 
+OWN = "your own"  # the home of folders of pairs, and of what is made from the user's photos
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A dataset with its task and protocol.
@@ -54,7 +59,8 @@ class Dataset:
         shrink: factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring.
         whole: sides of the reference are cropped to multiples of this.
         shared: folder in the data root that several datasets share, or "".
-        make: function that makes it in a folder; None if it is found or fetched.
+        make: function that makes it in a folder, and returns the outcome of every picture; None if
+            it is found or fetched.
     """
 
     name: str
@@ -69,7 +75,7 @@ class Dataset:
     shrink: int = 1
     whole: int = 1
     shared: str = ""
-    make: Callable[[Path], None] | None = None
+    make: Callable[[Path], Iterable[Made]] | None = None
 
     def folder(self, root: Path) -> Path:
         """Return its folder in the data root: that of its own name, else the shared one."""
@@ -91,8 +97,9 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
         )
     samples = list(dataset.find(folder))
     if not samples:
-        own = dataset.home == "your own"
-        what = "pairs of pictures" if own else f"pictures of dataset '{dataset.name}'"
+        what = (
+            "pairs of pictures" if dataset.home == OWN else f"pictures of dataset '{dataset.name}'"
+        )
         raise NoInputError(f"'{folder}' has no {what}", hint=f"expected {dataset.layout}")
     missing = [path for s in samples for path in (s.degraded, *s.references) if not path.is_file()]
     if missing:
@@ -366,28 +373,25 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def get_dataset(name: str, folder: Path, scale: int) -> Dataset:
-    """Return a dataset by name, or for any folder of pairs.
+def own_pairs(folder: Path, scale: int | None) -> Dataset:
+    """Return a folder of pairs as a dataset.
 
     Args:
-        name: name of a dataset, or a path.
-        folder: the same as a path.
-        scale: scale of the models, for a folder of pairs.
-
-    Raises:
-        UsageError: neither a known name nor a folder.
+        folder: the folder.
+        scale: scale of the models; None for that of the first pair.
     """
-    if name in DATASETS:
-        return DATASETS[name]
-    if not folder.is_dir():
-        raise unknown_name("dataset", name, DATASETS)
+    if scale is None:
+        first = next(_own(folder), None)
+        sizes = [read_size(path) for path in (first.degraded, first.reference)] if first else []
+        known = [size for size in sizes if size is not None]
+        scale = max(1, known[1][0] // known[0][0]) if len(known) == 2 else 1
     return Dataset(
-        name=folder.name,
+        name=folder.resolve().name,
         description=f"pairs in {folder}",
         scale=scale,
         protocol="rgb",
         count=None,
         find=_own,
         layout="a layout of pairs: " + KNOWN.partition(": ")[2],
-        home="your own",
+        home=OWN,
     )

@@ -110,7 +110,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     try:
         with one_thread():
             if record.frames is None:
-                picture = _read_sharp(path)
+                picture = read_sharp(path)
                 sharp = _cut(picture.pixels, size, patch, recipe)
                 blurred, reference = sharp, None
             else:
@@ -151,7 +151,7 @@ def _pairs_of(job: DegradeJob, index: int) -> Made:
 
 def _still(job: DegradeJob, index: int) -> Made:
     source, recipe = job.inputs[index], job.recipe
-    sharp = _read_sharp(source)
+    sharp = read_sharp(source)
     digest = digest_of(source)
     done = Made(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
@@ -287,7 +287,12 @@ def _degrade(
     return degraded.cpu(), sharp.cpu()
 
 
-def _read_sharp(source: Path) -> Picture:
+def read_sharp(source: Path) -> Picture:
+    """Read a picture to be degraded, in sRGB.
+
+    Raises:
+        PictureError: it cannot be read, or has transparency.
+    """
     sharp = read_image(source, icc="strip")  # pairs are sRGB
     if sharp.alpha is not None:
         raise PictureError(f"'{source}' has transparency", hint="flatten it first")

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.errors import PictureError
-from restore_cli.image import read_rgb8
+from restore_cli.image import read_image
 from restore_cli.image.folders import list_pictures
+from restore_cli.rounding import rounded
 
 
 def read_frames(path: Path) -> Iterator[Tensor]:
@@ -31,7 +32,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
             in size from the first.
     """
-    frames = map(read_rgb8, list_pictures(path)) if path.is_dir() else _video(path)
+    frames = map(_still, list_pictures(path)) if path.is_dir() else _video(path)
     first: torch.Size | None = None
     for n, frame in enumerate(frames):
         if first is not None and frame.shape != first:
@@ -43,6 +44,13 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         yield frame
     if first is None:
         raise PictureError(f"'{path}' has no frames")
+
+
+def _still(path: Path) -> Tensor:
+    picture = read_image(path)
+    if picture.is_transparent:
+        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
+    return rounded(picture.pixels[0], 8)
 
 
 def gap_in(paths: Sequence[Path]) -> str:

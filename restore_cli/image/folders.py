@@ -48,20 +48,28 @@ def list_pictures(
     recursive: bool = False,
     suffixes: Collection[str] = PHOTO_SUFFIXES,
     enter: Callable[[Path], bool] = lambda relative: True,
+    links: bool = False,
 ) -> list[Path]:
     """Return the pictures in a folder in natural order; those of each subfolder are together.
 
     Args:
         folder: folder to search.
-        recursive: whether to search subfolders; links to folders are not followed.
+        recursive: whether to search subfolders.
         suffixes: accepted suffixes in lower case.
         enter: whether to search a subfolder, given its relative path.
+        links: whether to search links to subfolders, except to those that contain them.
 
     Raises:
         UsageError: a folder cannot be read.
     """
+
+    def wanted(relative: Path) -> bool:
+        inside = folder / relative
+        around = links and inside.is_symlink() and inside.resolve() in inside.absolute().parents
+        return enter(relative) and (not inside.is_symlink() or (links and not around))
+
     try:
-        return list(_walk(folder, Path(), recursive, suffixes, enter))
+        return list(_walk(folder, Path(), recursive, suffixes, wanted))
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -98,7 +106,7 @@ def _walk(
     shown.sort(key=lambda entry: by_number(Path(entry.name)))
     inside = []
     for entry in shown:
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir():
             inside.append(entry.name)
         elif Path(entry.name).suffix.lower() in suffixes and Path(entry.path).is_file():
             yield folder / entry.name

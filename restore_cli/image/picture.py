@@ -88,6 +88,11 @@ class Picture:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     @property
+    def is_transparent(self) -> bool:
+        """Whether any pixel is transparent; an opaque alpha channel is none."""
+        return self.alpha is not None and float(self.alpha.min()) < 1
+
+    @property
     def hdr(self) -> str:
         """The transfer function ("PQ" or "HLG") of a high dynamic range picture, else ""."""
         hdr = self.metadata.hdr

@@ -349,7 +349,7 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
         NoInputError: there is none.
     """
     # Sorted by path, not by number: existing runs depend on this order.
-    found = sorted(list_pictures(folder, recursive=True)) if folder.is_dir() else []
+    found = sorted(list_pictures(folder, recursive=True, links=True)) if folder.is_dir() else []
     sizes = {path: read_size(path) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from skimage import metrics as skimage_metrics
 from restore_cli import metrics
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.errors import UsageError, named
+from restore_cli.rounding import as_float
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,15 @@ def test_rounding():
     for name, expected in wanted.items():
         got = PROTOCOLS[name].quantise(values) * 255
         assert got.flatten().round(decimals=4).tolist() == expected, name
+
+
+@pytest.mark.parametrize("name", [n for n, p in PROTOCOLS.items() if p.alignment == "none"])
+def test_equal_pictures_have_no_finite_psnr(name):
+    protocol = PROTOCOLS[name]
+    levels = as_float(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16))
+    whole = levels.expand(1, 3, 16, 16).repeat(1, 1, 12, 12)
+    found = protocol.score(protocol.quantise(whole), [whole]).psnr
+    assert found == min(math.inf, protocol.highest)
 
 
 def test_y_is_luma_in_studio_range():

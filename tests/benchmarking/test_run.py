@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +18,11 @@ from PIL import Image, ImageCms
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.report import markdown_table
+from restore_cli.datasets.layouts import find_pairs
 from restore_cli.datasets.registry import DATASETS
 from restore_cli.errors import PictureError
 from restore_cli.image import read_image
+from restore_cli.image.folders import list_pictures
 from restore_cli.image.matrix_profile import make_profile
 from restore_cli.inference.restorer import Restorer
 
@@ -220,6 +225,98 @@ def test_results_of_another_program_are_scored(tmp_path, pairs):
     assert worse["psnr"] < bicubic["psnr"]
 
 
+def test_results_that_cannot_be_compared_are_refused(tmp_path, pairs):
+    """Equal values under another profile, and transparent ones, are other colours."""
+    common = ("benchmark", "--dataset", pairs, "-o", tmp_path / "out", "--model", "bicubic",
+              "--formats", "json,csv,md")  # fmt: skip
+    theirs = tmp_path / "theirs"
+    shutil.copytree(pairs / "hr", theirs)
+    done = restore(*common, "--results", f"same={theirs}")
+    assert done.exit_code == 0, done.stderr
+    assert {row["psnr"] for row in report(tmp_path)["rows"] if row["entry"] == "same"} == {"inf"}
+    with Image.open(theirs / "0.png") as image:
+        image.putalpha(Image.new("L", image.size, 100))
+        image.save(theirs / "0.png")
+    wide = make_profile("a", ((0.3127, 0.329), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), (2.2,))
+    with Image.open(theirs / "1.png") as image:
+        image.save(theirs / "1.png", icc_profile=wide)
+    done = restore(*common, "--results", f"other={theirs}")
+    assert done.exit_code == 1
+    assert "0.png' has transparency" in done.stderr
+    assert "have different colour profiles" in done.stderr
+    assert (tmp_path / "out/report.csv").read_text().count("transparency") == 1
+    assert "0.png' has transparency" in (tmp_path / "out/report.md").read_text()
+
+
+def test_results_are_found_in_folders_and_beside_each_other(tmp_path):
+    for kind, side in (("lr", 16), ("hr", 64)):
+        (tmp_path / "pairs" / kind / "a").mkdir(parents=True)
+        Image.new("RGB", (side, side)).save(tmp_path / f"pairs/{kind}/a/0.png")
+    for name in ("tree/a/0", "flat/a_0"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(tmp_path / "pairs/hr/a/0.png", tmp_path / f"{name}.png")
+    done = restore("benchmark", "--dataset", tmp_path / "pairs", "-o", tmp_path / "out",
+                   "--model", "bicubic", "--formats", "json", "--results", f"t={tmp_path / 'tree'}",
+                   "--results", f"f={tmp_path / 'flat'}")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_folder_is_not_taken_for_the_dataset_of_its_name(tmp_path, pairs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs.rename(tmp_path / "gopro")
+    common = ("benchmark", "--model", "bicubic", "-o", "out", "--formats", "json", "--dataset")
+    done = restore(*common, "./gopro")
+    assert done.exit_code == 0, done.stderr
+    whole = report(tmp_path)
+    assert (whole["count"], whole["published"]) == (3, [])
+    assert restore(*common, "gopro").exit_code == 3
+    assert restore(*common, "gopro/../gopro/").exit_code == 0
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_bicubic_has_the_scale_of_the_pairs(tmp_path, scale):
+    for kind, side in (("lr", 64), ("hr", 64 * scale)):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        Image.new("RGB", (side, side)).save(tmp_path / f"p/{kind}/a.png")
+    done = restore("benchmark", "--dataset", tmp_path / "p", "--model", "bicubic",
+                   "-o", tmp_path / "out", "--formats", "csv")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+
+
+def test_too_low_for_the_rows_of_a_protocol(tmp_path):
+    for kind, side in (("lr", 16), ("hr", 64)):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        Image.new("RGB", (side, side // 4)).save(tmp_path / f"p/{kind}/a.png")
+    done = restore("benchmark", "--dataset", tmp_path / "p", "--model", "bicubic", "--protocol",
+                   "shoyan", "-o", tmp_path / "out", "--formats", "csv")  # fmt: skip
+    assert done.exit_code == 1
+    assert "too small for protocol 'shoyan'" in done.stderr
+
+
+def test_linked_folders_of_pairs_are_searched_once(tmp_path):
+    for kind, side in (("lr", 16), ("hr", 64)):
+        (tmp_path / "away" / kind).mkdir(parents=True)
+        Image.new("RGB", (side, side)).save(tmp_path / f"away/{kind}/0.png")
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        (tmp_path / "p" / kind / "b").symlink_to(tmp_path / "away" / kind)
+        (tmp_path / "p" / kind / "around").symlink_to(tmp_path / "p" / kind)
+    assert [pair.name for pair in find_pairs(tmp_path / "p").pairs] == ["b/0"]
+    assert list_pictures(tmp_path / "p", recursive=True) == []
+
+
+def test_names_that_are_long_or_not_text_are_scored_once(tmp_path):
+    names = ("x" * 245, os.fsdecode(b"\xff"))
+    for kind, side in (("lr", 16), ("hr", 64)):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        for name in names:
+            Image.new("RGB", (side, side)).save(tmp_path / f"p/{kind}/{name}.png")
+    for _ in range(2):
+        done = restore("benchmark", "--dataset", tmp_path / "p", "--model", "bicubic",
+                       "-o", tmp_path / "out")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+    assert len(rows(tmp_path)) == 2
+
+
 def test_whole_frames_of_another_program_are_cropped_as_the_protocol_crops(tmp_path):
     frame = picture(720, 48)[0].permute(1, 2, 0)
     for kind, image in (("hr", frame), ("lr", frame[::4, ::4])):
@@ -229,7 +326,7 @@ def test_whole_frames_of_another_program_are_cropped_as_the_protocol_crops(tmp_p
               "bicubic", "--protocol", "shoyan", "--formats", "json")  # fmt: skip
     done = restore(*common, "--results", f"truth={tmp_path / 'pairs/hr'}")
     assert done.exit_code == 0, done.stderr
-    assert report(tmp_path)["entries"][1]["psnr"] > 100  # equal, but for rounding in float32
+    assert report(tmp_path)["entries"][1]["psnr"] == "inf"
     short = restore(*common, "--results", f"short={tmp_path / 'pairs/lr'}")
     assert short.exit_code == 1
     assert "is 12x180, but sample '0' is 48x704" in short.stderr
@@ -310,6 +407,30 @@ def test_recipes_whose_results_are_no_pictures_are_refused_at_once(tmp_path):
     assert done.exit_code == 2
     assert "recipe 'gfn' cuts patches" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n, mode in enumerate(("RGB", "RGBA", "RGB")):
+        array = (picture(80, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        image = Image.fromarray(array).convert(mode)
+        image.putalpha(100) if mode == "RGBA" else None
+        Path("photos").mkdir(exist_ok=True)
+        image.save(f"photos/{n}.png")
+    Path("photos/broken.png").write_text("no picture")
+    Path("own.toml").write_text('name = "a/../../b"\nscale = 1\ndescription = ""\nsource = ""\n'
+                                'steps = [{kind = "gaussian", sigma = [1, 2]}]\n')  # fmt: skip
+    for options in ((), ("--side", 64)):
+        done = restore("benchmark", "--degrade", "own.toml", "photos", "bicubic",
+                       "--formats", "json", *options)  # fmt: skip
+        assert done.exit_code == 1
+        assert "1.png' has transparency" in done.stderr
+        assert "broken.png' is not a picture" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "benchmark-a-..-..-b", "benchmark-a-..-..-b-64px", "own.toml", "photos",
+    ]  # fmt: skip
+    (found,) = json.loads(Path("benchmark-a-..-..-b/report.json").read_text())["entries"]
+    assert found["count"] == 2
 
 
 @pytest.mark.slow

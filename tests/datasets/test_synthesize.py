@@ -8,6 +8,7 @@ import json
 import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from conftest import picture
 from PIL import Image
 
+from restore_cli.cli.degrade import _with_kernels
 from restore_cli.datasets.degrade_job import DegradeJob, plan_pairs
 from restore_cli.datasets.records import Record
 from restore_cli.datasets.synthesize import make_pairs, replay
@@ -161,6 +163,45 @@ def test_a_kernel_whose_name_is_not_utf8_is_found_again(tmp_path):
     (record,) = (tmp_path / "out/records").rglob("*.json")
     replay(record, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out/lr/a.png").read_bytes()
+
+
+def test_a_kernel_that_changed_is_another_kernel(tmp_path):
+    kernel = tmp_path / "k.npy"
+    np.save(kernel, np.eye(3) / 3)
+    recipe = load_degradation("shake").at_scale(1)
+    steps = [{"kind": "kernel", "files": [str(kernel)]}]
+    recipe = DegradationRecipe.model_validate(recipe.model_dump() | {"steps": steps})
+    one = dataclasses.replace(job(tmp_path, inputs=[photo(tmp_path / "a.png")]), recipe=recipe)
+    run(one)
+    np.save(kernel, np.eye(5) / 5)
+    (made,) = make_pairs(dataclasses.replace(one, resume=True))
+    assert "was made with another kernel" in str(made.error)
+
+
+def test_kernels_take_the_place_of_those_of_the_recipe(tmp_path):
+    np.save(tmp_path / "k.npy", np.eye(3) / 3)
+    for name in ("lai-uniform", "shake", "shrunk"):
+        steps = _with_kernels(load_degradation(name), [str(tmp_path / "k.npy")]).steps
+        assert sum(step.kind in ("motion", "random_kernel", "kernel") for step in steps) == 1
+
+
+def test_folders_of_frames_keep_their_names(tmp_path, monkeypatch):
+    folders = [frames_in(tmp_path / f"clip.0{n}", 15) for n in (1, 2)]
+    run(job(tmp_path, "reds", folders))
+    assert {path.name for path in (tmp_path / "out/hr").iterdir()} == {"clip.01", "clip.02"}
+    (folders[0] / "inside").mkdir()
+    monkeypatch.chdir(folders[0] / "inside")
+    run(job(tmp_path, "reds", [Path("..")], output=tmp_path / "again"))
+    assert {path.name for path in (tmp_path / "again/hr").iterdir()} == {"clip.01"}
+
+
+def test_transparent_frames_are_refused(tmp_path):
+    folder = frames_in(tmp_path / "clip", 15)
+    with Image.open(folder / "003.png") as image:
+        image.putalpha(100)
+        image.save(folder / "003.png")
+    (made,) = make_pairs(job(tmp_path, "reds", [folder]))
+    assert "003.png' has transparency" in str(made.error)
 
 
 def test_a_picture_without_patches_is_an_error(tmp_path):
