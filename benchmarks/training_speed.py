@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore_cli.training.dry_run import dry_run
-from restore_cli.training.loop import TrainJob
+from restore_cli.training.job import TrainJob
 from restore_cli.training.recipe import Phase, TrainingRecipe, load_recipe, shipped_recipes
 from restore_cli.training.trainer import freeze, model_and_config
 

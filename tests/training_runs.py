@@ -10,7 +10,7 @@ import torch
 from conftest import TINY, picture
 from PIL import Image
 
-from restore_cli.training.loop import TrainJob
+from restore_cli.training.job import TrainJob
 from restore_cli.training.recipe import TrainingRecipe
 
 PHASE = {

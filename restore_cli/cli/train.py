@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from restore_cli.training.loop import TrainJob
+    from restore_cli.training.job import TrainJob
     from restore_cli.training.progress import Progress
 
 RESUME = ("no", "auto", "must")
@@ -136,7 +136,8 @@ def train(
     # Spinning OpenMP threads make a step 3 to 7 times slower if another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if recipe is None:
-        if data or output or validation or pool or weights:
+        wanted = (data, output, validation, pool, weights, minutes, dry_run, tensorboard, compiled)
+        if any(wanted) or resume != "no":
             raise UsageError("RECIPE is missing", hint="`restore train` lists the recipes")
         _list_recipes(as_json=as_json)
         return
@@ -151,7 +152,7 @@ def train(
     from restore_cli.inference.devices import get_device, get_training_precision
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.memory import keep_freed_memory
-    from restore_cli.training.loop import TrainJob
+    from restore_cli.training.job import TrainJob
     from restore_cli.training.recipe import load_recipe
     from restore_cli.training.trainer import Execution, for_weights
     from restore_cli.weights.store import locate
@@ -293,14 +294,16 @@ def _resuming(typed: Sequence[str]) -> str:
     >>> _resuming(["train", "gfn", "--resume", "no", "--data", "my photos"])
     "restore train gfn --data 'my photos' --resume auto"
     """
-    words, kept = iter(typed), []
-    for word in words:
+    given, kept = iter(typed), []
+    for word in given:
         if word == "--resume":
-            next(words, None)
+            next(given, None)
         elif not word.startswith("--resume="):
             kept.append(word)
-    command = shlex.join(["restore", *kept, "--resume", "auto"])
-    return command if "WORLD_SIZE" not in os.environ else f"torchrun ... -m {command}"
+    options = kept.index("--") if "--" in kept else len(kept)
+    words = [*kept[:options], "--resume", "auto", *kept[options:]]
+    several = "WORLD_SIZE" in os.environ
+    return ("torchrun ... -m restore_cli " if several else "restore ") + shlex.join(words)
 
 
 def _score(progress: Progress) -> str:

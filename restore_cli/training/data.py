@@ -77,6 +77,10 @@ class Source(Protocol):
         """Number of photos or pairs."""
 
     @property
+    def files(self) -> frozenset[Path]:
+        """The sharp pictures, as absolute paths without links."""
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Facts about the data, for the model card."""
 
@@ -173,6 +177,10 @@ class Photos(ShuffledSource):
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def files(self) -> frozenset[Path]:
+        return frozenset(path.resolve() for path in self.paths)
+
     def _side(self, patch: int) -> int:
         return patch * self.degradation.scale + 2 * self.margin
 
@@ -235,7 +243,7 @@ class PairedPictures(ShuffledSource):
     """
 
     def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
-        """Check the sizes of the first pair of each folder.
+        """Check the sizes of all pairs.
 
         Args:
             found: pairs by folder.
@@ -251,10 +259,10 @@ class PairedPictures(ShuffledSource):
             {folder: [pair.reference for pair in pairs.pairs] for folder, pairs in found.items()}
         )
         self.pictures = PictureCache()
-        shrinks = {_shrinks(pairs.pairs[0], scale) for pairs in found.values()}
+        shrinks = {_shrinks(pair, scale) for pair in self.pairs}
         if len(shrinks) > 1:
             raise UsageError(
-                "some folders have pairs of equal size, others have pairs that are downscaled",
+                "some pairs are of equal size, others are downscaled",
                 hint="downscale the former: restore degrade --recipe shrunk",
             )
         self.shrink = shrinks.pop()
@@ -262,6 +270,10 @@ class PairedPictures(ShuffledSource):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    @property
+    def files(self) -> frozenset[Path]:
+        return frozenset(pair.reference.resolve() for pair in self.pairs)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -430,7 +442,7 @@ def _shrinks(pair: Pair, scale: int) -> bool:
         raise UsageError(
             f"pair '{pair.name}' is {degraded[0]}x{degraded[1]} and "
             f"{reference[0]}x{reference[1]}, but the model's scale is x{scale}",
-            hint="use a model and data of the same scale",
+            hint="use a model and data of the same scale, or leave the pair out",
         )
     return shrink
 

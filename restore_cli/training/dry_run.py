@@ -14,12 +14,13 @@ import torch
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.training.distributed import ProcessGroup
+from restore_cli.training.job import TrainJob
 from restore_cli.training.launched import processes
 from restore_cli.training.loader import Loader
-from restore_cli.training.loop import TrainJob, open_loader, read_held_out
+from restore_cli.training.loop import open_loader, read_held_out
 from restore_cli.training.package import write_average
 from restore_cli.training.refill import fill_pool
-from restore_cli.training.trainer import Trainer
+from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
 
 POOLED = 8  # items in the pool of a dry run
@@ -91,7 +92,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     held_out = read_held_out(job, trainer)
     place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
     temporary = tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.")
-    with temporary as folder, closing(loader):
+    with temporary as folder, closing(loader), out_of_memory(trainer):
         if job.pool is not None:
             loader.source = fill_pool(Path(folder, "pool"), trainer, loader.source, lambda *_: None)
         for index in range(len(job.recipe.phases)):

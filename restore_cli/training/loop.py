@@ -5,89 +5,35 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from restore_cli.errors import DeviceError, PictureError, RestoreError, UsageError
-from restore_cli.files import is_abandoned, locked, remedy
-from restore_cli.inference.loading import LoadedNetwork
+from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.files import is_abandoned, locked
 from restore_cli.training.data import Batch, Source
 from restore_cli.training.distributed import ProcessGroup, open_group
 from restore_cli.training.interrupt import deferred_interrupt
+from restore_cli.training.job import TrainJob
 from restore_cli.training.loader import Loader
 from restore_cli.training.mixture import open_source
-from restore_cli.training.package import export_checkpoint, write_average
+from restore_cli.training.monitor import Monitor
+from restore_cli.training.package import export_checkpoint
 from restore_cli.training.pool import Pool
 from restore_cli.training.progress import (
-    MetricsLog,
-    Pace,
     Progress,
-    TensorBoard,
-    ValidationSheet,
-    plot_curves,
 )
-from restore_cli.training.recipe import TrainingRecipe, learning_rate
 from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
-from restore_cli.training.trainer import Execution, Trainer
+from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
+from restore_cli.wording import counted
 
 AHEAD = 4  # batches that are prefetched while a GPU computes
-
-
-@dataclass(frozen=True, slots=True)
-class TrainJob:
-    """What to train, with which data, and where to write.
-
-    Attributes:
-        recipe: the training recipe.
-        data: folders of sharp photos, or of pairs, or of both if the recipe mixes them.
-        run: output folder.
-        recipe_name: name of the recipe, for the model card.
-        pool: folder of a pool of degraded pictures; None for degrading on the fly.
-        validation: folders of held-out photos or pairs; their mean gain selects the best weights.
-        weights: loaded network to start from; None for random weights.
-        resume: `no` refuses a run that exists, `must` one that does not exist, `auto` neither.
-        minutes: wall time after which training stops, without the time to fill a pool; the run can
-            be resumed. None for no limit.
-        device: cpu, cuda or mps; in a group, the type of device.
-        execution: precision, accumulation, compilation.
-        tensorboard: the class that writes event files, or None.
-    """
-
-    recipe: TrainingRecipe
-    data: Sequence[Path]
-    run: Path
-    recipe_name: str = ""
-    pool: Path | None = None
-    validation: Sequence[Path] = ()
-    weights: LoadedNetwork | None = None
-    resume: str = "no"
-    minutes: float | None = None
-    device: str = "cpu"
-    execution: Execution = field(default_factory=Execution)
-    tensorboard: Any = None
-
-    @property
-    def state(self) -> Path:
-        """The file with everything needed to resume."""
-        return self.run / "state.pt"
-
-    @property
-    def best(self) -> Path:
-        """The file of the current phase's best averaged weights by validation, float32."""
-        return self.run / "best.safetensors"
-
-    @property
-    def result(self) -> Path:
-        """The file of float16 weights for `restore image`."""
-        return self.run / "weights.safetensors"
 
 
 def train(
@@ -125,15 +71,17 @@ def train(
         loader = stack.enter_context(closing(open_loader(job, trainer)))
         held_out = _check_and_lock(job, trainer, loader, note, stack)
         _begin(job, trainer, loader.source.facts, note)
+        _forget_incomparable_best(job, trainer, held_out, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
-            loader.source = fill_pool(job.pool, trainer, loader.source, filled)
-        monitor = _Monitor(job, trainer, held_out, report, note) if group.rank == 0 else None
+            loader.source = _filled_pool(job, trainer, loader.source, filled)
+        monitor = Monitor(job, trainer, held_out, report, note) if group.rank == 0 else None
         saver = _Saver(job, trainer, note, loader.source)
         stack.callback(saver.close)
         deadline = time.monotonic() + 60 * (math.inf if job.minutes is None else job.minutes)
         interrupt = stack.enter_context(deferred_interrupt())
 
+        stack.enter_context(out_of_memory(trainer))
         stopped = False
         while not stopped:
             phase = trainer.phase
@@ -141,15 +89,8 @@ def train(
                 begun, waited = time.monotonic(), loader.waited
                 _prefetch(loader, trainer)
                 patch, count = phase.sizes(trainer.phase_step)
-                broken: PictureError | None = None
-                try:
-                    batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
-                except PictureError as error:
-                    broken = error
-                if _any(group, broken is not None):
-                    saver.save()
-                    raise broken or PictureError("another process could not read a picture")
-                terms = _train_step(trainer, batches)
+                batches = _read(loader, trainer, saver, count, patch)
+                terms = trainer.train_step(batches)
                 saver.refill()
                 left = deadline - time.monotonic()
                 if monitor is not None:
@@ -170,6 +111,22 @@ def train(
             monitor.close()
         group.wait()
     return job.result
+
+
+def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: int) -> list[Batch]:
+    """Read the next batches; if that fails in any process, save and export first."""
+    broken: PictureError | None = None
+    batches: list[Batch] = []
+    try:
+        batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
+    except PictureError as error:
+        broken = error
+    if _any(trainer.group, broken is not None):
+        saver.save()
+        if trainer.group.rank == 0:  # so that another run can begin with these weights
+            export_checkpoint(saver.job.run, saver.job.result)
+        raise broken or PictureError("another process could not read a picture")
+    return batches
 
 
 def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
@@ -221,6 +178,14 @@ def _check_and_lock(
         stack.enter_context(_only_process(job.run))
     for text in loader.source.notes:
         note(text)
+    if held_out is not None:
+        for text in held_out.notes:
+            note(text)
+        if both := held_out.files & loader.source.files:
+            note(
+                f"warning: {counted(len(both), 'picture')} of --validation "
+                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is too high"
+            )
     return held_out
 
 
@@ -237,14 +202,37 @@ def _only_process(run: Path) -> Iterator[None]:
         yield
 
 
-def _train_step(trainer: Trainer, batches: list[Batch]) -> dict[str, float]:
+def _filled_pool(
+    job: TrainJob, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
+) -> Pool:
+    """Open and fill the pool; if that fails, leave no run that refuses the corrected command."""
+    assert job.pool is not None
     try:
-        return trainer.train_step(batches)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"out of memory on {trainer.group.device} at step {trainer.step}",
-            hint="split each batch with --accumulate 2, and add --resume auto",
-        ) from error
+        return fill_pool(job.pool, trainer, source, filled)
+    except RestoreError:
+        if trainer.step == 0 and trainer.group.rank == 0:
+            job.state.unlink(missing_ok=True)
+        raise
+
+
+def _forget_incomparable_best(
+    job: TrainJob,
+    trainer: Trainer,
+    held_out: ValidationSet | None,
+    note: Callable[[str], None],
+) -> None:
+    """Forget the best weights so far if they were scored on other pictures than --validation."""
+    before = trainer.facts.get("held_out")  # None in runs of earlier versions
+    now = trainer.group.from_first(held_out.sha256 if held_out else "")
+    trainer.facts["held_out"] = now
+    if trainer.best is None or before == now or (before is None and now):
+        return
+    trainer.best = None
+    if trainer.group.rank == 0:
+        note(
+            f"note: --validation is not that of the earlier steps of '{job.run}', whose best "
+            "weights can no longer be compared, and are not used"
+        )
 
 
 def _begin(
@@ -279,7 +267,7 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
     trainer.restore(job.state)
     if trainer.group.rank == 0:
         note(
-            f"resuming '{job.run}' at step {trainer.step:,} of {job.recipe.steps:,} "
+            f"resuming '{job.run}' at step {trainer.step:,} of {trainer.steps:,} "
             f"(phase '{trainer.phase.name}', {trainer.seconds / 60:.1f} min of training so far)"
         )
         base = trainer.facts.get("base", {})
@@ -385,107 +373,3 @@ def _facts(job: TrainJob, group: ProcessGroup, data: dict[str, Any]) -> dict[str
             "precision": str(job.execution.precision).removeprefix("torch."),
         },
     }
-
-
-class _Monitor:
-    """Tasks of the first process besides training: validation, logs, plots, progress reports."""
-
-    def __init__(
-        self,
-        job: TrainJob,
-        trainer: Trainer,
-        held_out: ValidationSet | None,
-        report: Callable[[Progress], None],
-        note: Callable[[str], None],
-    ) -> None:
-        self.job, self.trainer, self.report, self.note = job, trainer, report, note
-        self.held_out = held_out
-        self.sheet: ValidationSheet | None = None
-        if held_out:
-            self.sheet = ValidationSheet(
-                job.run / "validation", held_out, job.run / "validation.png"
-            )
-        self.pace = Pace(trainer.seen)
-        try:
-            self.log = MetricsLog(job.run / "metrics.jsonl", trainer.step)
-        except OSError as error:
-            raise SaveError(f"cannot write to '{job.run}': {error}", hint=remedy(error)) from error
-        self.board = (
-            TensorBoard(job.run / "tensorboard", job.tensorboard, trainer.step)
-            if job.tensorboard
-            else None
-        )
-
-    def after_step(
-        self, terms: dict[str, float], seconds: float, waited: float, left: float
-    ) -> None:
-        """Validate if due, keep the best weights, log and report.
-
-        When time is up (`left` < 0 seconds), an extra score is recorded but does not select the
-        best weights: the point where a run is stopped must not change the next phase.
-        """
-        trainer = self.trainer
-        phase, score = trainer.phase, None
-        enlarged = trainer.model.scale > 1 and phase.losses[0].target == "reference"
-        due = trainer.step % trainer.recipe.validate_every == 0
-        due = due or trainer.phase_step == phase.steps
-        if self.held_out and (due or left < 0):
-            network, frozen = trainer.ema.module, trainer.frozen
-            score = self.held_out.score(network, phase.losses[0], frozen=frozen)
-            facts: dict[str, Any] = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
-            if len(score.gains) > 1:
-                facts["gains"] = score.gains
-            trainer.facts["last_score"] = facts
-            if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
-                self._keep_best(facts)
-        steps_per_second, patches_per_hour = self.pace.after_step(trainer.seen)
-        pool = trainer.facts.get("pool", {})
-        items = pool.get("items", 0) + pool.get("replaced", 0)
-        progress = Progress(
-            step=trainer.step,
-            steps=trainer.recipe.steps,
-            phase=phase.name,
-            loss=sum(terms.values()),
-            terms=terms,
-            learning_rate=learning_rate(phase, trainer.phase_step - 1),
-            seconds=seconds,
-            waited=waited,
-            steps_per_second=steps_per_second,
-            patches_per_hour=patches_per_hour,
-            pool=pool.get("items"),
-            reuse=trainer.seen / items if items else None,
-            psnr=score.psnr if score else None,
-            gain=score.gain if score else None,
-            gains=score.gains if score else {},
-            seconds_left=left if math.isfinite(left) else None,
-            baseline="bicubic" if enlarged else "the input",
-        )
-        try:
-            self.log.add(progress)
-            if self.board:
-                self.board.add(progress)
-            if score and self.sheet:
-                self.sheet.add(trainer.step, score.gain, score.restored)
-                plot_curves(self.log.rows, self.job.run / "curves.png")
-        except OSError as error:
-            self.note(f"warning: cannot write to '{self.job.run}': {error}; training continues")
-        self.report(progress)
-
-    def close(self) -> None:
-        """Plot the final curves."""
-        try:
-            if self.log.rows:
-                plot_curves(self.log.rows, self.job.run / "curves.png")
-            if self.board:
-                self.board.close()
-        except OSError as error:
-            self.note(f"warning: cannot write to '{self.job.run}': {error}")
-
-    def _keep_best(self, facts: dict[str, Any]) -> None:
-        trainer = self.trainer
-        try:
-            write_average(trainer.state(), self.job.best)
-        except RestoreError as error:
-            self.note(f"warning: {error}; training continues")
-            return
-        trainer.best = {"phase": trainer.phase.name, **facts}

@@ -67,6 +67,10 @@ class Mixture(Source):
         return sum(len(source) for source in self.sources)
 
     @property
+    def files(self) -> frozenset[Path]:
+        return frozenset().union(*(source.files for source in self.sources))
+
+    @property
     def facts(self) -> dict[str, Any]:
         parts = zip(self.hundredths, self.sources, strict=True)
         return {

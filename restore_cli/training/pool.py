@@ -124,6 +124,10 @@ class Pool(Source):
         return sum(self.counts)
 
     @property
+    def files(self) -> frozenset[Path]:
+        return frozenset().union(*(part.files for part in self.parts))
+
+    @property
     def facts(self) -> dict[str, Any]:
         return self.source.facts
 
@@ -239,10 +243,7 @@ class Pool(Source):
         path, now = self.folder / RECORD, self._origin()
         if path.is_file():
             try:
-                before = current_names(json.loads(path.read_text("utf-8")))
-                for part in before["data"]:
-                    for word in WORDS & part.get("degradation", {}).keys():
-                        del part["degradation"][word]  # records of earlier versions have them
+                before = _current(json.loads(path.read_text("utf-8")), now)
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
             except _BROKEN as error:
                 raise UsageError(
@@ -278,6 +279,8 @@ class Pool(Source):
             facts = part.facts
             if isinstance(part, Photos):
                 facts["degradation"] = part.degradation.model_dump(mode="json", exclude=WORDS)
+            if isinstance(part, PairedPictures):
+                facts |= {"scale": part.scale, "shrink": part.shrink}
             parts.append(facts)
         frozen = self.frozen
         return {
@@ -371,3 +374,15 @@ def _stacked(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]
     return upload(list(pictures), device)
+
+
+def _current(record: Any, now: dict[str, Any]) -> Any:
+    """A pool record as this version would have written it."""
+    before = current_names(record)
+    for part in before["data"]:
+        for word in WORDS & part.get("degradation", {}).keys():
+            del part["degradation"][word]
+    for part, new in zip(before["data"], now["data"], strict=False):
+        for key in ("scale", "shrink") if new["kind"] == "pairs" else ():
+            part.setdefault(key, new[key])
+    return before

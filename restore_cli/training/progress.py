@@ -160,7 +160,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
         part = np.array([row["phase"] == phase for row in rows])
         values = np.array([row["loss"] for row in rows])[part]
         above.plot(steps[part], values, linewidth=0.5, alpha=0.3, color="tab:blue")
-        above.plot(steps[part], _smooth(values), label=phase)
+        above.plot(steps[part], _smooth(values), label=_plain(phase))
         if steps[part][0] > steps[0]:
             for axis in (above, middle, below):
                 axis.axvline(steps[part][0], color="0.7", linewidth=0.8, linestyle="--")
@@ -171,7 +171,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
     for name, color in zip(folders, TABLEAU_COLORS, strict=False):
         scored = [row for row in rows if name in row.get("gains", ())]
         gains = [row["gains"][name] for row in scored]
-        middle.plot([row["step"] for row in scored], gains, ":", color=color, label=name)
+        middle.plot([row["step"] for row in scored], gains, ":", color=color, label=_plain(name))
     if folders:
         middle.legend(fontsize="small", title="of each folder")
     above.set_ylabel("loss")
@@ -185,6 +185,12 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
         axis.grid(visible=True, alpha=0.3)
     with write_then_rename(target) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def _plain(name: str) -> str:
+    """A label that matplotlib shows as it is: no formula, and not hidden by an underscore."""
+    text = name.replace("\\", r"\\").replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 class ValidationSheet:

@@ -122,5 +122,6 @@ def fill_pool(
             hint="give the --pool folder that the run started with",
         )
     pool.fill(group, filled if group.rank == 0 else lambda done, total: None, trainer.seen)
-    trainer.facts["pool"] = {"items": len(pool), "bytes": pool.bytes_on_disk()}
+    known = trainer.facts.get("pool", {})  # how many were replaced
+    trainer.facts["pool"] = known | {"items": len(pool), "bytes": pool.bytes_on_disk()}
     return pool

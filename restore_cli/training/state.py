@@ -100,6 +100,7 @@ def read_state(path: Path) -> TrainingState:
         for key in ("recipe", "facts"):
             values[key] = current_names(values[key])
         state = TrainingState(**values)
+        _refuse_wrong(state)
     except (
         TypeError,
         RuntimeError,
@@ -117,7 +118,10 @@ def read_state(path: Path) -> TrainingState:
             f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error
     try:
-        TrainingRecipe.model_validate(state.recipe)
+        phases = TrainingRecipe.model_validate(state.recipe).phases
+        if state.phase >= len(phases):
+            what = f"its recipe has no phase {state.phase + 1}"
+            raise UsageError(f"'{path}' is incomplete: {what}", hint=_NEW_RUN)
     except ValidationError as error:
         raise UsageError(
             f"'{path}' was trained with a recipe that this version cannot read", hint=_NEW_RUN
@@ -130,6 +134,24 @@ def _refuse_damaged(path: Path) -> None:
     with ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"its part '{damaged}' is damaged")
+
+
+def _refuse_wrong(state: TrainingState) -> None:
+    """Raise a `ValueError` if a value is not of the kind that `save_state` writes."""
+    for name in ("step", "phase", "phase_step", "seen", "seconds"):
+        value = getattr(state, name)
+        kinds = (int, float) if name == "seconds" else int
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not (number and 0 <= value < 1e15):
+            raise ValueError(f"its {name} is {value!r}")
+    if not isinstance(state.facts, dict):
+        raise TypeError("it has no facts")
+    best = state.best
+    if best is not None and not (
+        isinstance(best, dict)
+        and all(isinstance(best.get(name), int | float) for name in ("step", "psnr", "gain"))
+    ):
+        raise ValueError(f"its best score is {best!r}")
 
 
 def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
@@ -162,7 +184,7 @@ def current_names(value: Any) -> Any:
 
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
     flat = recipe | {"phases": [phase["name"] for phase in recipe["phases"]]}
-    del flat["save_minutes"]
+    del flat["save_minutes"], flat["save_every"]
     flat["pool"] = recipe["pool"] | {"size": None}  # a pool may grow
     for phase in recipe["phases"]:
         for key, value in phase.items():

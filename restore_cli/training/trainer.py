@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import RestoreError, UsageError, WeightsError, named
+from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, named
 from restore_cli.inference.loading import LoadedNetwork, complete
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_model
@@ -233,6 +234,12 @@ class Trainer:
         self.best = None
         self._enter_phase()
 
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run; finished phases count with the steps that they took."""
+        later = self.recipe.phases[self.phase_index + 1 :]
+        return self.step - self.phase_step + self.phase.steps + sum(one.steps for one in later)
+
     def state(self) -> TrainingState:
         """The state that `restore` takes."""
         return TrainingState(
@@ -410,7 +417,8 @@ def losses(
         precision: dtype of the network.
 
     Raises:
-        UsageError: a term names an output that the network does not have.
+        UsageError: a term names an output that the network does not have, or one that differs in
+            size from its target.
     """
     degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
     names = tuple(sorted({term.output for term in wanted}))
@@ -426,6 +434,26 @@ def losses(
                 f"the recipe's loss names output '{term.output}', which this network does not have",
                 hint=f"outputs of the recipe that it has: {', '.join(sorted(outputs)) or 'none'}",
             )
-        value = LOSSES[term.loss](outputs[term.output].float(), batch.targets[term.target])
+        output, target = outputs[term.output].float(), batch.targets[term.target]
+        if output.shape != target.shape:
+            raise UsageError(
+                f"loss '{term.name}' compares output '{term.output}' of "
+                f"{output.shape[-1]}x{output.shape[-2]} px with target '{term.target}' of "
+                f"{target.shape[-1]}x{target.shape[-2]} px",
+                hint="choose another target, or data and pool of the model's scale",
+            )
+        value = LOSSES[term.loss](output, target)
         terms[term.name] = term.weight * value
     return terms
+
+
+@contextmanager
+def out_of_memory(trainer: Trainer) -> Iterator[None]:
+    """Raise a `DeviceError` if the memory of the device is full in the block."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"out of memory on {trainer.group.device} at step {trainer.step}",
+            hint="split each batch with --accumulate 2, and add --resume auto",
+        ) from error

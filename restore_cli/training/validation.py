@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -21,6 +22,7 @@ from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.training.data import list_photos
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
+from restore_cli.wording import counted
 
 PICTURES, SIDE, CROP = 12, 512, 4
 _MOST = 100.0  # dB; equal pictures, e.g. black ones, would make every mean infinite
@@ -57,7 +59,7 @@ class ValidationSet:
         device: torch.device,
         recipe: TrainingRecipe,
     ) -> None:
-        """Read up to 12 pictures of every folder, spread over it.
+        """Read up to 12 pictures of every folder: of photos the first, of pairs spread over it.
 
         Args:
             folders: at least one folder of photos or pairs, as for training.
@@ -73,6 +75,8 @@ class ValidationSet:
         self.scale, self.multiple, self.device = scale, multiple, device
         self._prepared: list[dict[str, Tensor]] | None = None
         self.degradation = load_degradation(recipe.validation_degradation).at_scale(scale)
+        self.files: frozenset[Path] = frozenset()  # sharp pictures, without links
+        self.notes: tuple[str, ...] = ()
         different = len({folder.name for folder in folders}) == len(folders)
         names = [folder.name if different else str(folder) for folder in folders]
         read = [
@@ -83,6 +87,14 @@ class ValidationSet:
         turns = list(filter(None, chain.from_iterable(zip_longest(*read))))
         self.names = [name for name, _ in turns]
         self.pairs = [pair for _, pair in turns]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all crops: scores on the same crops can be compared."""
+        whole = hashlib.sha256()
+        for crop in chain.from_iterable(self.pairs):
+            whole.update(f"{tuple(crop.shape)}".encode() + crop.cpu().numpy().tobytes())
+        return whole.hexdigest()
 
     def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> ValidationScore:
         """Run the network on every crop.
@@ -131,10 +143,17 @@ class ValidationSet:
         splits = ("val", "test", "validation", "train")
         found = next(filter(None, (find_pairs(folder, s, gopro_blur) for s in splits)), None)
         if found is None:
-            photos, _ = list_photos(folder, minimum=64 * self.scale)
+            side = 64 * self.scale
+            photos, others = list_photos(folder, minimum=side)
+            self.files |= {path.resolve() for path in photos[:PICTURES]}
+            self.notes += (
+                f"note: {counted(others, 'picture')} in --validation '{folder}' left out: "
+                f"unreadable, or with a side of less than {side} px",
+            ) * bool(others)
             return [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
-        step = max(len(found.pairs) // PICTURES, 1)
-        return [self._pair(pair) for pair in found.pairs[::step][:PICTURES]]
+        pairs = found.pairs[:: max(len(found.pairs) // PICTURES, 1)][:PICTURES]
+        self.files |= {pair.reference.resolve() for pair in pairs}
+        return [self._pair(pair) for pair in pairs]
 
     def _photo(self, path: Path, index: int) -> tuple[Tensor, Tensor]:
         recipe = self.degradation

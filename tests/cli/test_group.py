@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import typer
+from conftest import restore
 from typer.testing import CliRunner
 
 from restore_cli.cli._complete import (
@@ -19,6 +20,7 @@ from restore_cli.cli._complete import (
     weights,
 )
 from restore_cli.cli.app import app
+from restore_cli.cli.train import _resuming
 from restore_cli.datasets.registry import DATASETS
 from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.inference.stages import BICUBIC
@@ -225,3 +227,24 @@ def test_a_shell_completes(line, expected):
     }
     result = CliRunner().invoke(app, [], env=environment, prog_name="restore")
     assert set(result.stdout.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "several", "expected"),
+    [
+        (("gfn", "--data", "a b"), False, "restore train gfn --data 'a b' --resume auto"),
+        (("--data", "a", "--", "gfn"), False, "restore train --data a --resume auto -- gfn"),
+        (("gfn",), True, "torchrun ... -m restore_cli train gfn --resume auto"),
+    ],
+)
+def test_the_command_that_continues_a_run(typed, several, expected, monkeypatch):
+    if several:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    assert _resuming(["train", *typed]) == expected
+
+
+@pytest.mark.parametrize("option", [("--minutes", 5), ("--dry-run",), ("--resume", "auto")])
+def test_options_of_a_run_need_a_recipe(option):
+    done = restore("train", *option)
+    assert done.exit_code == 2
+    assert "RECIPE is missing" in done.stderr

@@ -139,9 +139,11 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
         loader_of(make_pairs(tmp_path / "x4", 4), wanting)
     uneven = make_pairs(tmp_path / "uneven", 4, count=3)
     Image.new("RGB", (80, 80)).save(uneven / "hr/1.png")
-    loader = loader_of(uneven)
-    with pytest.raises(PictureError, match="pair '1' is"):
-        [loader.batches(n, 1, 16, ALL) for n in range(3)]
+    with pytest.raises(UsageError, match="some pairs are of equal size, others are downscaled"):
+        loader_of(uneven)
+    Image.new("RGB", (60, 60)).save(uneven / "hr/1.png")
+    with pytest.raises(UsageError, match="pair '1' is"):  # before the first step
+        loader_of(uneven)
     broken = make_pairs(tmp_path / "broken", 4)
     for side in ("lr", "hr"):  # the missing size of both must not count as one size
         (broken / side / "0.png").write_bytes(b"")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_CONFIGS
+from conftest import ROOT, TINY, TINY_CONFIGS
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -52,7 +52,7 @@ from restore_cli.training.mixture import open_source
 from restore_cli.training.package import package
 from restore_cli.training.progress import MetricsLog
 from restore_cli.training.recipe import load_recipe
-from restore_cli.training.state import SaveError, read_state
+from restore_cli.training.state import SaveError, TrainingState, read_state
 from restore_cli.training.trainer import Execution, Trainer, for_weights
 from restore_cli.training.trainer import losses as losses_of
 from restore_cli.training.validation import ValidationSet
@@ -60,6 +60,10 @@ from restore_cli.weights import checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
+
+
+def header_of(path):
+    return checkpoint.read_checkpoint(path).header.provenance
 
 
 @pytest.mark.slow
@@ -479,6 +483,93 @@ def test_a_run_is_resumed_with_its_own_pictures(tmp_path, job):
     train(job({"steps": 2}, resume="auto"))
 
 
+def test_best_weights_on_other_pictures_do_not_win(job, held_out):
+    """Scores of other pictures, or of none, say nothing about these steps."""
+    notes = []
+    train(job({"steps": 3}, validation=[held_out]))
+    assert header_of(job().result)["steps"] == 3
+    train(job({"steps": 5}, resume="auto"), note=notes.append)  # without --validation
+    assert any("can no longer be compared" in note for note in notes)
+    assert header_of(job().result)["steps"] == 5
+    assert read_state(job().state).best is None
+    notes.clear()
+    train(job({"steps": 6}, validation=[held_out], resume="auto"), note=notes.append)
+    train(job({"steps": 9}, validation=[held_out], resume="auto"), note=notes.append)
+    assert not any("can no longer be compared" in note for note in notes)
+
+
+def test_best_weights_state_their_own_score(job, held_out):
+    train(job({"steps": 3}, validation=[held_out]))
+    assert header_of(job().best)["validation"] == read_state(job().state).best
+
+
+def test_validation_on_training_pictures_is_announced(job, photos, tmp_path):
+    save_photos(photos / "inside", [(270, 300)], first=7)
+    save_photos(tmp_path / "held_out", [(20, 20), (270, 300)], first=9)
+    notes = []
+    both = [photos / "inside", tmp_path / "held_out"]
+    train(job({"steps": 1}, validation=both), note=notes.append)
+    assert any("1 picture of --validation is also in --data" in note for note in notes)
+    assert any("1 picture in --validation" in note and "left out" in note for note in notes)
+
+
+def test_names_that_matplotlib_would_read_as_formulas(job, tmp_path):
+    folders = [save_photos(tmp_path / name, [(270, 300)], first=7) for name in ("a $1_$", "_b")]
+    train(job({"steps": 3, "name": "x $1_$"}, validation=folders))
+    assert (job().run / "curves.png").exists()
+
+
+def test_a_loss_between_two_sizes_is_refused(job):
+    loss = PHASE["losses"][0] | {"target": "reference_small"}
+    with pytest.raises(UsageError, match=r"64x64 px with target 'reference_small' of 16x16"):
+        train(job({"steps": 1, "losses": [loss]}))
+
+
+def test_a_scale_that_the_model_does_not_have_is_refused():
+    with pytest.raises(WeightsError, match="scale is 2, but the model's is 4"):
+        get_model("mprnet-mscam").config_from(dataclasses.asdict(TINY) | {"scale": 2})
+
+
+def test_finished_phases_count_with_the_steps_that_they_took(job):
+    seen = []
+    train(job({"steps": 2}, {"steps": 2}), seen.append)
+    train(job({"steps": 5}, {"steps": 3}, resume="auto"), seen.append)
+    assert [(progress.step, progress.steps) for progress in seen[-2:]] == [(4, 4), (5, 5)]
+    train(job({"steps": 1}, {"steps": 4}, resume="auto"), seen.append)
+    assert (seen[-1].step, seen[-1].steps) == (6, 6)
+
+
+def test_a_pool_that_is_refused_leaves_no_run(job, tmp_path):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool/other.txt").touch()
+    recipe = make_recipe({"steps": 1}, pool={"size": 2, "side": 32})
+    with pytest.raises(UsageError, match="neither empty nor a pool"):
+        train(job(recipe=recipe, pool=tmp_path / "pool"))
+    (tmp_path / "pool/other.txt").unlink()
+    train(job(recipe=recipe, pool=tmp_path / "pool"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"facts": value} for value in (None, [])),
+        *({"best": value} for value in ({}, "x", {"step": 1, "psnr": "a", "gain": 0})),
+        *({"seen": value} for value in ("x", -5, 1.5, True)),
+        *({"phase": value} for value in (-1, 1)),
+        {"seconds": "a"},
+    ],
+    ids=repr,
+)
+def test_states_with_wrong_values_are_refused(job, tmp_path, wrong):
+    trainer = Trainer(make_recipe(), ProcessGroup(CPU))
+    values = {f.name: getattr(trainer.state(), f.name) for f in dataclasses.fields(TrainingState)}
+    torch.save(values, tmp_path / "state.pt")
+    read_state(tmp_path / "state.pt")
+    torch.save(values | wrong, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match=r"state\.pt"):
+        read_state(tmp_path / "state.pt")
+
+
 def test_odd_files_in_the_folder_of_a_run(tmp_path, job, held_out):
     one = job({"steps": 3}, validation=[held_out])
     (one.run / "validation").mkdir(parents=True)
@@ -641,6 +732,7 @@ def test_a_photo_that_breaks_later_stops_the_run_with_its_steps_saved(job, photo
     with pytest.raises(PictureError):
         train(lazy, spoil)
     assert read_state(lazy.state).step >= 1
+    assert load_network(locate(str(lazy.run), None)).header.provenance["steps"] >= 1
 
 
 def test_unknown_outputs_and_sizes(tmp_path, job):

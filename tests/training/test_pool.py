@@ -22,7 +22,8 @@ from restore_cli.models.maxim_mscam import MaximMscam
 from restore_cli.training import parts as parts_of
 from restore_cli.training.data import PREPARED, Photos
 from restore_cli.training.distributed import ProcessGroup
-from restore_cli.training.loop import TrainJob, open_loader, train
+from restore_cli.training.job import TrainJob
+from restore_cli.training.loop import open_loader, train
 from restore_cli.training.mixture import MixtureOrder, open_source
 from restore_cli.training.package import package
 from restore_cli.training.refill import BackgroundFiller, fill_pool
@@ -517,6 +518,21 @@ def test_a_pool_with_prepared_outputs_is_not_refilled(make):
 
 
 @pytest.mark.slow
+def test_a_pool_of_pairs_is_for_one_scale(tmp_path, job, pairs):
+    recipe = make_recipe({"steps": 1}, pool={"size": 2, "side": 32})
+    train(job(recipe=recipe, data=[pairs], pool=tmp_path / "pool"))
+    record = json.loads((tmp_path / "pool/pool.json").read_text())
+    (part,) = record["data"]
+    assert (part["scale"], part["shrink"]) == (4, True)
+    other = record | {"data": [part | {"scale": 1}]}
+    (tmp_path / "pool/pool.json").write_text(json.dumps(other))
+    with pytest.raises(UsageError, match=r"other data or settings \(data\)"):
+        train(job(recipe=recipe, data=[pairs], pool=tmp_path / "pool", run=tmp_path / "b"))
+    older = {key: part[key] for key in part.keys() - {"scale", "shrink"}}
+    (tmp_path / "pool/pool.json").write_text(json.dumps(record | {"data": [older]}))
+    train(job(recipe=recipe, data=[pairs], pool=tmp_path / "pool", run=tmp_path / "c"))
+
+
 def test_from_the_command_line(tmp_path, photos, pairs, capsys):
     recipe = write_toml(tmp_path / "tiny.toml", mixed_recipe())
     run = tmp_path / "run"

@@ -1,0 +1,61 @@
+"""What `restore train` is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from restore_cli.inference.loading import LoadedNetwork
+from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.trainer import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """What to train, with which data, and where to write.
+
+    Attributes:
+        recipe: the training recipe.
+        data: folders of sharp photos, or of pairs, or of both if the recipe mixes them.
+        run: output folder.
+        recipe_name: name of the recipe, for the model card.
+        pool: folder of a pool of degraded pictures; None for degrading on the fly.
+        validation: folders of held-out photos or pairs; their mean gain selects the best weights.
+        weights: loaded network to start from; None for random weights.
+        resume: `no` refuses a run that exists, `must` one that does not exist, `auto` neither.
+        minutes: wall time after which training stops, without the time to fill a pool; the run can
+            be resumed. None for no limit.
+        device: cpu, cuda or mps; in a group, the type of device.
+        execution: precision, accumulation, compilation.
+        tensorboard: the class that writes event files, or None.
+    """
+
+    recipe: TrainingRecipe
+    data: Sequence[Path]
+    run: Path
+    recipe_name: str = ""
+    pool: Path | None = None
+    validation: Sequence[Path] = ()
+    weights: LoadedNetwork | None = None
+    resume: str = "no"
+    minutes: float | None = None
+    device: str = "cpu"
+    execution: Execution = field(default_factory=Execution)
+    tensorboard: Any = None
+
+    @property
+    def state(self) -> Path:
+        """The file with everything needed to resume."""
+        return self.run / "state.pt"
+
+    @property
+    def best(self) -> Path:
+        """The file of the current phase's best averaged weights by validation, float32."""
+        return self.run / "best.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """The file of float16 weights for `restore image`."""
+        return self.run / "weights.safetensors"
