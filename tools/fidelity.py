@@ -29,11 +29,11 @@ from restore_cli.rounding import as_float
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 _HEAD = """# What is kept
 
-Written by `tools/fidelity.py`, which runs every case of the first table. None of them is dropped
-silently. *kept*: the output contains it; sizes, the orientation, and places in the picture (faces,
-subject, panorama) are updated. *converted*: the output says the same in another
-form. *announced*: a note on stderr and in the manifest names what is missing. *refused*: an error
-with the remedy, before any work.
+Written by `tools/fidelity.py`, which runs every case of the first table. Nothing is lost without a
+note. *kept*: the output contains it; sizes, the orientation, and places in the picture (faces,
+subject, panorama) are updated. *converted*: the output says the same in another form.
+*announced*: a note on stderr and in the manifest names what is missing. *refused*: an error with
+the remedy, before any work.
 
 """
 Carrier = Callable[[], bytes]

@@ -42,7 +42,7 @@ Examples:
 Exit status: 0 all restored or skipped; 1 some failed, the rest are done;
 2 usage; 3 no input; 4 weights; 5 device or memory; 130, 143, 129 interrupted.
 
-Every option has an environment variable, e.g. RESTORE_IMAGE_MODEL.
+Every option can also be set by an environment variable, e.g. RESTORE_IMAGE_MODEL.
 """
 
 _input, _model = opt.panel("Inputs"), opt.panel("Model and weights")

@@ -47,7 +47,7 @@ Examples:
 
 --data is a folder of sharp photos, which are blurred and shrunk on the fly,
 or of pairs: lr/ and hr/, input/ and target/, blur/ and sharp/, or REDS or
-GoPro as they unpack. Recipes with a mixture use both.
+GoPro, as unpacked. Recipes with a mixture use both.
 """
 
 
@@ -59,14 +59,19 @@ def train(
     data: Annotated[
         list[str] | None,
         opt.option(
-            "--data", help="Folder of sharp photos or of pairs; may be given several times."
+            "--data",
+            help="Folder of sharp photos or of pairs; may be given several times.",
+            metavar="DIR",
         ),
     ] = None,
-    output: Annotated[str | None, opt.option("--output", "-o", help="Folder of the run.")] = None,
+    output: Annotated[
+        str | None, opt.option("--output", "-o", help="Folder of the run.", metavar="DIR")
+    ] = None,
     validation: Annotated[
         list[str] | None,
         opt.option(
-            help="Folder of other photos or pairs, scored at intervals; may be given several times."
+            help="Folder of other photos or pairs, scored at intervals; may be repeated.",
+            metavar="DIR",
         ),
     ] = None,
     pool: Annotated[

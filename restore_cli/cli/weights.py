@@ -48,7 +48,8 @@ LicenseOpt = Annotated[
     str | None,
     opt.option(
         "--license",
-        help="SPDX name of the weights' licence, e.g. CC-BY-4.0. Prompts for it on a terminal.",
+        help="SPDX name of the weights' licence, e.g. CC-BY-4.0. If it is missing, you are asked "
+        "for it on a terminal.",
         metavar="NAME",
     ),
 ]

@@ -26,7 +26,7 @@ _PATIENCE = 30.0  # seconds for one probe of a whole tile; if it takes longer, a
 _ENOUGH = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
-_BF16 = 0.6  # times that; 0.50 to 0.63 were measured (docs/speed.md)
+_BF16 = 0.6  # times that; 0.48 to 0.61 were measured (docs/speed.md)
 
 
 @dataclass(frozen=True, slots=True)
