@@ -7,6 +7,7 @@ tensor of the same dtype on the same device, or a list. A path gives a PIL pictu
 from __future__ import annotations
 
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.image import read_image
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
@@ -46,6 +47,7 @@ Name = str | PathLike[str]
 _KEPT_MODES = ("RGB", "RGBA", "L", "LA")
 _EXPANDED_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 _BROKEN = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
+_PACKAGE = f"{__name__.partition('.')[0]}."
 _SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
 
 
@@ -172,7 +174,7 @@ class LoadedModel:
         """Restore a file to sRGB: 8 bits, or 16 if grey, since PIL has no 16-bit colour."""
         picture = read_image(path, icc="strip")
         for note in picture.notes:
-            warnings.warn(f"'{path}': {note}", stacklevel=5)
+            _warn(f"'{path}': {note}")
         deep = picture.depth == 16 and picture.grey and picture.alpha is None
         planes = [picture.pixels[:, : 1 if picture.grey else 3]]
         if picture.alpha is not None:
@@ -190,9 +192,13 @@ class LoadedModel:
 
     def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
         try:
+            image.load()
+        except OSError as error:
+            raise PictureError(f"the picture cannot be read: {error}") from error
+        try:
             image = ImageOps.exif_transpose(image)
         except _BROKEN as error:
-            warnings.warn(f"the EXIF data cannot be read: {error}", stacklevel=4)
+            _warn(f"the EXIF data cannot be read: {error}")
         mode = image.mode
         kept: dict[Any, Any] = {k: image.info[k] for k in ("icc_profile", "dpi") if k in image.info}
         if mode.startswith("I;16"):
@@ -284,6 +290,14 @@ class LoadedModel:
         size = f"{image.shape[-1]}x{image.shape[-2]} at x{scale}"
         with self._turn, memory_errors(size):  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
+
+
+def _warn(message: str) -> None:
+    """Warn about the line that called this package."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _refuse_range(values: Tensor) -> None:
@@ -385,7 +399,7 @@ def load_model(
         model, weights=weights, device=device, precision=precision, tile=tile, overlap=overlap
     )
     weights = None if weights is None else fspath(weights)
-    place = get_device(device)
+    place = get_device(str(device))
     options = RestorerOptions(
         device=place,
         dtype=get_precision(precision, place),
@@ -412,6 +426,7 @@ def _refuse_kinds(model: object, **options: object) -> None:
         elif name in ("model", "weights", "device", "precision"):
             path = isinstance(value, PathLike) and name == "weights"
             usual = value is None and name in ("model", "weights")
+            usual |= isinstance(value, torch.device) and name == "device"
             fits = usual or path or (isinstance(value, str) and value != "")
             hint = "use None for the default" if value == "" else "give a name"
         else:

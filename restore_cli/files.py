@@ -131,6 +131,11 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def absolute(path: Path) -> Path:
+    """Return an absolute path without `..`; unlike `resolve`, it keeps the names of links."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 def existing(folder: Path) -> Path:
     """Return the folder itself if it exists, if only as a broken link, else its nearest parent."""
 

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, get_overloads, get_type_hints
@@ -395,11 +396,25 @@ def test_notes_on_a_file_are_warnings(tmp_path, monkeypatch):
         load_model("bicubic")(tmp_path / "a.png", scale=1)
 
 
-def test_broken_exif_data_are_a_warning(colours):
-    image = Image.fromarray(colours)
-    image.info["exif"] = b"Exif\0\0garbagegarbage"
-    with pytest.warns(UserWarning, match="EXIF data cannot be read"):
-        assert load_model("bicubic")(image, scale=1).size == image.size
+def test_broken_exif_data_are_a_warning_at_the_callers_line(colours):
+    bicubic = load_model("bicubic")
+    for call in (bicubic, lambda one, scale: restore([one], "bicubic", scale)):
+        image = Image.fromarray(colours)
+        image.info["exif"] = b"Exif\0\0garbagegarbage"
+        with pytest.warns(UserWarning, match="EXIF data cannot be read") as caught:
+            call(image, scale=1)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_truncated_picture_is_refused_in_words(colours):
+    whole = io.BytesIO()
+    Image.fromarray(colours).save(whole, "JPEG")
+    with Image.open(io.BytesIO(whole.getvalue()[:-200])) as image, pytest.raises(PictureError):
+        load_model("bicubic")(image)
+
+
+def test_a_device_of_torch():
+    assert load_model("bicubic", device=torch.device("cpu")).scale == 4
 
 
 def test_too_large_a_scale_is_an_error_of_memory():
@@ -416,7 +431,8 @@ def test_rare_kinds_of_pictures():
     bicubic = load_model("bicubic")
     with pytest.warns(PendingDeprecationWarning, match="matrix"):  # of NumPy
         assert bicubic(np.asmatrix(np.zeros((8, 9))), scale=2).shape == (16, 18)
-    with pytest.warns(UserWarning, match="nested"):  # of torch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns once
         nested = torch.nested.nested_tensor([torch.zeros(3, 4, 4)])
     with pytest.raises(UsageError, match="not a picture"):
         bicubic(nested)

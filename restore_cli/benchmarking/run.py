@@ -48,7 +48,7 @@ class Entry:
     Attributes:
         name: name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
         pipeline: the loaded pipeline. That of another program has no stages, only the scale.
-        files: every picture of another program, by its path in its folder, without suffix, and
+        files: every picture of another program, by its path in its folder without suffix, also
             with _ for /.
     """
 
@@ -88,7 +88,8 @@ class Entry:
         return _hash(sample.degraded, *sample.references, *([path] if path else []))
 
     def _file(self, sample: Pair) -> Path | None:
-        return (self.files or {}).get(sample.name.replace("/", "_"))
+        files = self.files or {}
+        return files.get(sample.name) or files.get(sample.name.replace("/", "_"))
 
     def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
         """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
@@ -155,6 +156,7 @@ class Row:
 
 
 _ROW = TypeAdapter(Row)
+_SCORING = 2  # changes with the way of scoring, so that rows of earlier versions are not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,19 +231,19 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
     if not (name and place):
         raise UsageError(f"--results '{text}' is not NAME=DIR", hint="e.g. --results span=out/")
     folder = Path(place)
-    found = list_pictures(folder, recursive=True) if folder.is_dir() else []
+    found = list_pictures(folder, recursive=True, links=True) if folder.is_dir() else []
     if not found:
         raise NoInputError(
             f"'{folder}' is not a folder of pictures", hint="--results takes restored pictures"
         )
-    names = (path.relative_to(folder).with_suffix("").as_posix() for path in found)
-    files = {name.replace("/", "_"): path for name, path in zip(names, found, strict=True)}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
     twice = next((path for path in found if path not in files.values()), None)
     if twice:
         raise UsageError(
             f"'{folder}' has two pictures named '{twice.stem}'", hint="keep one of them"
         )
-    return Entry(name, Pipeline(PipelineSpec((), (), scale, options), ()), files)
+    flat = {name.replace("/", "_"): path for name, path in files.items()}
+    return Entry(name, Pipeline(PipelineSpec((), (), scale, options), ()), flat | files)
 
 
 def models_of_scale(scale: int) -> list[str]:
@@ -319,7 +321,8 @@ def read_rows(log: Path) -> list[Row]:
 def image_path(output: Path, row: Row) -> Path:
     """The file of a restored picture, whose name depends on weights, options and picture."""
     entry, sample = (
-        re.sub(r"[^\w.+=-]+", "_", text).lstrip(".")[:200] for text in (row.entry, row.sample)
+        re.sub(r"[^\w.+=-]+", "_", text).lstrip(".").encode()[:200].decode("utf-8", "ignore")
+        for text in (row.entry, row.sample)
     )
     return output / "images" / entry / f"{sample}.{row.key[:8]}.png"
 
@@ -369,7 +372,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
     for entry in benchmark.entries:
         dataset = benchmark.dataset
         task = [dataset.scale, dataset.shrink, dataset.whole]
-        identity = json.dumps([entry.identity, asdict(protocol), task], sort_keys=True)
+        identity = json.dumps([_SCORING, entry.identity, asdict(protocol), task], sort_keys=True)
         for sample in benchmark.samples:
             key = hashlib.sha256(os.fsencode(f"{identity} {entry.hash(sample)}")).hexdigest()[:24]
             if key in known:

@@ -231,7 +231,7 @@ def _scale(models: tuple[str, ...]) -> int | None:
 
 def _place(request: Request, name: str) -> Path:
     """Return the folder for the reports; by default it is named after the dataset or table."""
-    plain = re.sub(r"[^\w.+=-]+", "-", name)
+    plain = re.sub(r"[/\\\x00-\x1f]+", "-", name)
     return request.output or Path(f"benchmark-{plain}")
 
 
@@ -257,17 +257,19 @@ def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tup
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import find_samples
 
-    failed = 0
+    failed: set[str] = set()
     if dataset.make is not None:
         for made in dataset.make(folder):
             for note in () if quiet else made.notes:
                 out.talk(f"note: '{made.source}': {note}")
             if made.error:
                 show(made.error)
-                failed += 1
+                failed.add(made.source.stem)
     elif fetch:
         fetch_dataset(dataset, folder, out.talk if not quiet else lambda message: None)
-    return find_samples(dataset, folder), failed
+    # An earlier run may have made pairs of what cannot be made now.
+    samples = [sample for sample in find_samples(dataset, folder) if sample.name not in failed]
+    return samples, len(failed)
 
 
 def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: bool) -> None:

@@ -157,7 +157,8 @@ def _cache() -> tuple[str, list[str]]:
         )
     try:
         address = urlsplit(constants.ENDPOINT)
-        usable = address.scheme in ("https", "http") and address.port != 0
+        usable = address.scheme in ("https", "http") and bool(address.hostname)
+        usable &= address.port != 0
     except ValueError:  # e.g. the port is not a number
         usable = False
     if not usable:

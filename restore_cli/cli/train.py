@@ -253,6 +253,7 @@ class _Display:
         self.bar.update(
             self.task,
             completed=progress.step,
+            total=progress.steps,
             description=f"{progress.phase}: loss {self.loss:.4f}, {pace}",
             visible=True,
         )

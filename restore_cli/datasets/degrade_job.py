@@ -11,7 +11,7 @@ from pathlib import Path
 from restore_cli.datasets.layouts import LAYOUTS, SPLIT
 from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.errors import NoInputError, UsageError, named
-from restore_cli.files import refuse_long, refuse_unwritable
+from restore_cli.files import absolute, refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, has_video_suffix
 
@@ -155,7 +155,7 @@ def is_sequence(path: Path) -> bool:
 
 def name_of(source: Path) -> str:
     """Return the name of the pairs of an input."""
-    return source.resolve().name if source.is_dir() else source.stem
+    return absolute(source).name if source.is_dir() else source.stem
 
 
 def place_of(

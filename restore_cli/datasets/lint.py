@@ -94,7 +94,7 @@ def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
         findings += [Finding("missing", path, "has no degraded partner") for path in unpaired]
     for side, path in halves:
         other = "sharp" if side == "degraded" else "degraded"
-        pictures = list_pictures(path, recursive=True, suffixes=SUFFIXES)
+        pictures = list_pictures(path, recursive=True, suffixes=SUFFIXES, links=True)
         findings += [Finding("missing", one, f"has no {other} partner") for one in pictures]
     return pairs, findings
 

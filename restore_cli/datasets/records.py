@@ -74,9 +74,9 @@ class Record:
             "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=WORDS) == recipe.model_dump(exclude=WORDS),
             "motion": self.motion == motion,
-            "kernel": all(map(_same_kernel, self.parameters)),
         }
-        return next((what for what, same in compared.items() if not same), "")
+        other = next((what for what, same in compared.items() if not same), "")
+        return other or ("" if all(map(_same_kernel, self.parameters)) else "kernel")
 
 
 def _same_kernel(drawn: Drawn | None) -> bool:

@@ -14,6 +14,7 @@ from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folde
 from restore_cli.datasets.synthesize import Made
 from restore_cli.datasets.trajectory import frames_of
 from restore_cli.errors import NoInputError
+from restore_cli.files import absolute
 from restore_cli.image import read_size
 from restore_cli.image.folders import by_number, is_hidden, list_pictures
 from restore_cli.jobs.inputs import read_list
@@ -386,7 +387,7 @@ def own_pairs(folder: Path, scale: int | None) -> Dataset:
         known = [size for size in sizes if size is not None]
         scale = max(1, known[1][0] // known[0][0]) if len(known) == 2 else 1
     return Dataset(
-        name=folder.resolve().name,
+        name=absolute(folder).name,
         description=f"pairs in {folder}",
         scale=scale,
         protocol="rgb",

@@ -294,7 +294,7 @@ def read_sharp(source: Path) -> Picture:
         PictureError: it cannot be read, or has transparency.
     """
     sharp = read_image(source, icc="strip")  # pairs are sRGB
-    if sharp.alpha is not None:
+    if sharp.is_transparent:
         raise PictureError(f"'{source}' has transparency", hint="flatten it first")
     return sharp
 
@@ -319,7 +319,7 @@ def _is_there(job: DegradeJob, index: int, place: Place, digest: str) -> bool:
 
     Raises:
         PictureError: the existing pair was made from another picture, seed, place among the inputs,
-            recipe or motion.
+            recipe, motion or kernel.
     """
     path = job.output / place.record
     if not job.resume or not all(file.exists() for file in (path, *files_of(job, place))):

@@ -25,7 +25,7 @@ _PLACES = (37396, 41492)  # SubjectArea and SubjectLocation, in pixels
 # Owner's name and serial numbers, of EXIF 2.3, of DNG and of Adobe's converter.
 _PRIVATE = frozenset(
     {
-        *(IFD.MakerNote, IFD.GPSInfo, Base.CameraOwnerName, Base.BodySerialNumber),
+        *(Base.MakerNote, IFD.GPSInfo, Base.CameraOwnerName, Base.BodySerialNumber),
         *(Base.LensSerialNumber, Base.CameraSerialNumber, Base.RawDataUniqueID),
         *(65000, 65001, 65002),
     }
@@ -215,7 +215,7 @@ def tags_of(data: bytes) -> Tags:
     result = _own(directories[0], _STORAGE)
     for directory in directories:
         if directory.below == IFD.Exif:
-            result[IFD.Exif] = _own(directory, {IFD.MakerNote, IFD.Interop})
+            result[IFD.Exif] = _own(directory, {Base.MakerNote, IFD.Interop})
         elif directory.below == IFD.GPSInfo:
             result[IFD.GPSInfo] = _own(directory, set())
     return {tag: value for tag, value in result.items() if value}

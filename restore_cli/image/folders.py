@@ -65,8 +65,11 @@ def list_pictures(
 
     def wanted(relative: Path) -> bool:
         inside = folder / relative
-        around = links and inside.is_symlink() and inside.resolve() in inside.absolute().parents
-        return enter(relative) and (not inside.is_symlink() or (links and not around))
+        if inside.is_symlink() and (
+            not links or inside.resolve() in {above.resolve() for above in inside.parents}
+        ):
+            return False
+        return enter(relative)
 
     try:
         return list(_walk(folder, Path(), recursive, suffixes, wanted))
@@ -106,7 +109,7 @@ def _walk(
     shown.sort(key=lambda entry: by_number(Path(entry.name)))
     inside = []
     for entry in shown:
-        if entry.is_dir():
+        if Path(entry.path).is_dir():  # False for a link that leads nowhere
             inside.append(entry.name)
         elif Path(entry.name).suffix.lower() in suffixes and Path(entry.path).is_file():
             yield folder / entry.name

@@ -68,17 +68,15 @@ class Source(Protocol):
     Attributes:
         targets: names of the targets that it can provide.
         notes: notes for the user on what was left out.
+        files: the sharp pictures, as absolute paths without links; empty for a pool.
     """
 
     targets: frozenset[str]
     notes: tuple[str, ...] = ()
+    files: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         """Number of photos or pairs."""
-
-    @property
-    def files(self) -> frozenset[Path]:
-        """The sharp pictures, as absolute paths without links."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -171,15 +169,12 @@ class Photos(ShuffledSource):
         )
         found = {folder: paths for folder, (paths, _) in listed.items()}
         self.paths = [path for paths in found.values() for path in paths]
+        self.files = frozenset(path.resolve() for path in self.paths)
         self._listing = _listing(found)
         self.pictures = PictureCache()
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    @property
-    def files(self) -> frozenset[Path]:
-        return frozenset(path.resolve() for path in self.paths)
 
     def _side(self, patch: int) -> int:
         return patch * self.degradation.scale + 2 * self.margin
@@ -253,6 +248,7 @@ class PairedPictures(ShuffledSource):
             UsageError: the sizes do not match the scale, or only some pairs need downscaling.
         """
         self.pairs = [pair for pairs in found.values() for pair in pairs.pairs]
+        self.files = frozenset(pair.reference.resolve() for pair in self.pairs)
         self.layout = ", ".join(dict.fromkeys(pairs.layout for pairs in found.values()))
         self.scale = scale
         self._listing = _listing(
@@ -270,10 +266,6 @@ class PairedPictures(ShuffledSource):
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-    @property
-    def files(self) -> frozenset[Path]:
-        return frozenset(pair.reference.resolve() for pair in self.pairs)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ from restore_cli.training.mixture import open_source
 from restore_cli.training.monitor import Monitor
 from restore_cli.training.package import export_checkpoint
 from restore_cli.training.pool import Pool
-from restore_cli.training.progress import (
-    Progress,
-)
+from restore_cli.training.progress import Progress
 from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Trainer, out_of_memory
@@ -70,18 +68,23 @@ def train(
         trainer = Trainer(recipe, group, job.execution, pooled=job.pool is not None)
         loader = stack.enter_context(closing(open_loader(job, trainer)))
         held_out = _check_and_lock(job, trainer, loader, note, stack)
-        _begin(job, trainer, loader.source.facts, note)
+        resumed = _begin(job, trainer, loader.source.facts, note)
+        stack.enter_context(out_of_memory(trainer))
         _forget_incomparable_best(job, trainer, held_out, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
-            loader.source = _filled_pool(job, trainer, loader.source, filled)
+            try:
+                loader.source = fill_pool(job.pool, trainer, loader.source, filled)
+            except RestoreError:
+                if not resumed and group.rank == 0:  # else the corrected command is refused
+                    job.state.unlink(missing_ok=True)
+                raise
         monitor = Monitor(job, trainer, held_out, report, note) if group.rank == 0 else None
         saver = _Saver(job, trainer, note, loader.source)
         stack.callback(saver.close)
         deadline = time.monotonic() + 60 * (math.inf if job.minutes is None else job.minutes)
         interrupt = stack.enter_context(deferred_interrupt())
 
-        stack.enter_context(out_of_memory(trainer))
         stopped = False
         while not stopped:
             phase = trainer.phase
@@ -123,8 +126,9 @@ def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: in
         broken = error
     if _any(trainer.group, broken is not None):
         saver.save()
-        if trainer.group.rank == 0:  # so that another run can begin with these weights
-            export_checkpoint(saver.job.run, saver.job.result)
+        if trainer.group.rank == 0 and trainer.step:
+            with suppress(RestoreError):  # so that another run can begin with these weights
+                export_checkpoint(saver.job.run, saver.job.result)
         raise broken or PictureError("another process could not read a picture")
     return batches
 
@@ -202,19 +206,6 @@ def _only_process(run: Path) -> Iterator[None]:
         yield
 
 
-def _filled_pool(
-    job: TrainJob, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
-) -> Pool:
-    """Open and fill the pool; if that fails, leave no run that refuses the corrected command."""
-    assert job.pool is not None
-    try:
-        return fill_pool(job.pool, trainer, source, filled)
-    except RestoreError:
-        if trainer.step == 0 and trainer.group.rank == 0:
-            job.state.unlink(missing_ok=True)
-        raise
-
-
 def _forget_incomparable_best(
     job: TrainJob,
     trainer: Trainer,
@@ -228,6 +219,7 @@ def _forget_incomparable_best(
     if trainer.best is None or before == now or (before is None and now):
         return
     trainer.best = None
+    trainer.facts.pop("last_score", None)
     if trainer.group.rank == 0:
         note(
             f"note: --validation is not that of the earlier steps of '{job.run}', whose best "
@@ -237,8 +229,8 @@ def _forget_incomparable_best(
 
 def _begin(
     job: TrainJob, trainer: Trainer, data: dict[str, Any], note: Callable[[str], None]
-) -> None:
-    """Start with random weights, start from given weights, or resume with the same data."""
+) -> bool:
+    """Start with random or given weights, or resume with the same data; return which."""
     exists = trainer.group.from_first(job.state.exists())
     if exists and job.resume == "no":
         raise UsageError(
@@ -261,6 +253,7 @@ def _begin(
             leftover.unlink()  # its process was killed while writing
         if not exists:
             trainer.save(job.state)  # detects a full disk now, not after the first hundred steps
+    return bool(exists)
 
 
 def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:

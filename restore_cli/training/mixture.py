@@ -61,14 +61,11 @@ class Mixture(Source):
         self.sources, self.hundredths = list(sources), list(hundredths)
         self.order = MixtureOrder(hundredths)
         self.targets = frozenset.intersection(*(source.targets for source in sources))
+        self.files = frozenset().union(*(source.files for source in sources))
         self.notes = tuple(dict.fromkeys(note for source in sources for note in source.notes))
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
-
-    @property
-    def files(self) -> frozenset[Path]:
-        return frozenset().union(*(source.files for source in self.sources))
 
     @property
     def facts(self) -> dict[str, Any]:

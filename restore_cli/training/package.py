@@ -263,6 +263,7 @@ def _card(checkpoint: Package, state: TrainingState) -> str:
     loaded, weights_license, name = checkpoint.loaded, checkpoint.license, checkpoint.weights.stem
     parts = loaded.header.parts if loaded.header else {}
     recipe = TrainingRecipe.model_validate(state.recipe)
+    steps = recipe.steps_from(state.step, state.phase, state.phase_step)
     hardware = state.facts.get("hardware", {})
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
     model = loaded.model
@@ -291,7 +292,7 @@ tags: [deblurring{", super-resolution" if model.scale > 1 else ""}, {model.name}
 | data | {_data_line(state.facts)} |
 | parts of other checkpoints | {_parts_line(parts)} |
 | pool | {_pool_line(state)} |
-| seed, steps | {recipe.seed}, {state.step} of {recipe.steps} |
+| seed, steps | {recipe.seed}, {state.step} of {steps} |
 | hardware, time | {hardware.get("device", "not recorded")}, {hardware.get("processes", 1)} \
 process(es), torch {hardware.get("torch", "?")}, {hardware.get("precision", "float32")}; \
 {state.seconds / 3600:.2f} hours |

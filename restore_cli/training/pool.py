@@ -124,10 +124,6 @@ class Pool(Source):
         return sum(self.counts)
 
     @property
-    def files(self) -> frozenset[Path]:
-        return frozenset().union(*(part.files for part in self.parts))
-
-    @property
     def facts(self) -> dict[str, Any]:
         return self.source.facts
 

@@ -301,6 +301,16 @@ class TrainingRecipe(Record):
         """Number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
+    def steps_from(self, step: int, phase: int, phase_step: int) -> int:
+        """Steps of a whole run; finished phases count with the steps that they took.
+
+        Args:
+            step: steps so far.
+            phase: index of the phase.
+            phase_step: steps of that phase so far.
+        """
+        return step - phase_step + sum(one.steps for one in self.phases[phase:])
+
     @property
     def patches(self) -> set[int]:
         """Every patch size of all phases."""

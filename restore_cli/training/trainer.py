@@ -237,8 +237,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Steps of the whole run; finished phases count with the steps that they took."""
-        later = self.recipe.phases[self.phase_index + 1 :]
-        return self.step - self.phase_step + self.phase.steps + sum(one.steps for one in later)
+        return self.recipe.steps_from(self.step, self.phase_index, self.phase_step)
 
     def state(self) -> TrainingState:
         """The state that `restore` takes."""
@@ -455,5 +454,5 @@ def out_of_memory(trainer: Trainer) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"out of memory on {trainer.group.device} at step {trainer.step}",
-            hint="split each batch with --accumulate 2, and add --resume auto",
+            hint="split each batch with --accumulate 2, or choose a smaller one in the recipe",
         ) from error

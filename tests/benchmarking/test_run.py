@@ -300,12 +300,15 @@ def test_linked_folders_of_pairs_are_searched_once(tmp_path):
         (tmp_path / "p" / kind).mkdir(parents=True)
         (tmp_path / "p" / kind / "b").symlink_to(tmp_path / "away" / kind)
         (tmp_path / "p" / kind / "around").symlink_to(tmp_path / "p" / kind)
-    assert [pair.name for pair in find_pairs(tmp_path / "p").pairs] == ["b/0"]
-    assert list_pictures(tmp_path / "p", recursive=True) == []
+    (tmp_path / "p/lr/loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path / "p", tmp_path / "link/p"):
+        assert [pair.name for pair in find_pairs(folder).pairs] == ["b/0"]
+        assert list_pictures(folder, recursive=True) == []
 
 
 def test_names_that_are_long_or_not_text_are_scored_once(tmp_path):
-    names = ("x" * 245, os.fsdecode(b"\xff"))
+    names = ("x" * 245, "あ" * 80, os.fsdecode(b"\xff"))
     for kind, side in (("lr", 16), ("hr", 64)):
         (tmp_path / "p" / kind).mkdir(parents=True)
         for name in names:
@@ -314,7 +317,7 @@ def test_names_that_are_long_or_not_text_are_scored_once(tmp_path):
         done = restore("benchmark", "--dataset", tmp_path / "p", "--model", "bicubic",
                        "-o", tmp_path / "out")  # fmt: skip
         assert done.exit_code == 0, done.stderr
-    assert len(rows(tmp_path)) == 2
+    assert len(rows(tmp_path)) == 3
 
 
 def test_whole_frames_of_another_program_are_cropped_as_the_protocol_crops(tmp_path):
@@ -429,8 +432,16 @@ def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "benchmark-a-..-..-b", "benchmark-a-..-..-b-64px", "own.toml", "photos",
     ]  # fmt: skip
-    (found,) = json.loads(Path("benchmark-a-..-..-b/report.json").read_text())["entries"]
-    assert found["count"] == 2
+    def count():
+        (found,) = json.loads(Path("benchmark-a-..-..-b-64px/report.json").read_text())["entries"]
+        return found["count"]
+
+    assert count() == 2
+    Image.new("RGB", (20, 20)).save("photos/0.png")  # now too small; its pair is still there
+    done = restore("benchmark", "--degrade", "own.toml", "photos", "bicubic", "--formats", "json",
+                   "--side", 64)  # fmt: skip
+    assert done.exit_code == 1
+    assert count() == 1
 
 
 @pytest.mark.slow

@@ -189,6 +189,11 @@ def test_folders_of_frames_keep_their_names(tmp_path, monkeypatch):
     folders = [frames_in(tmp_path / f"clip.0{n}", 15) for n in (1, 2)]
     run(job(tmp_path, "reds", folders))
     assert {path.name for path in (tmp_path / "out/hr").iterdir()} == {"clip.01", "clip.02"}
+    links = [tmp_path / name for name in ("one", "two")]
+    for link in links:
+        link.symlink_to(folders[0])
+    run(job(tmp_path, "reds", links, output=tmp_path / "linked"))
+    assert {path.name for path in (tmp_path / "linked/hr").iterdir()} == {"one", "two"}
     (folders[0] / "inside").mkdir()
     monkeypatch.chdir(folders[0] / "inside")
     run(job(tmp_path, "reds", [Path("..")], output=tmp_path / "again"))

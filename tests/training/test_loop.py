@@ -492,6 +492,7 @@ def test_best_weights_on_other_pictures_do_not_win(job, held_out):
     assert any("can no longer be compared" in note for note in notes)
     assert header_of(job().result)["steps"] == 5
     assert read_state(job().state).best is None
+    assert "last_score" not in read_state(job().state).facts
     notes.clear()
     train(job({"steps": 6}, validation=[held_out], resume="auto"), note=notes.append)
     train(job({"steps": 9}, validation=[held_out], resume="auto"), note=notes.append)
@@ -537,6 +538,16 @@ def test_finished_phases_count_with_the_steps_that_they_took(job):
     assert [(progress.step, progress.steps) for progress in seen[-2:]] == [(4, 4), (5, 5)]
     train(job({"steps": 1}, {"steps": 4}, resume="auto"), seen.append)
     assert (seen[-1].step, seen[-1].steps) == (6, 6)
+    package(job().run, job().run / "out", "mprnet-mscam-tiny.test", "MIT")
+    assert "6 of 6" in (job().run / "out/README.md").read_text()
+
+
+def test_a_picture_that_breaks_at_once_leaves_no_weights(job, photos):
+    for path in photos.iterdir():
+        path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(PictureError):
+        train(job({"steps": 1}))
+    assert not job().result.exists()
 
 
 def test_a_pool_that_is_refused_leaves_no_run(job, tmp_path):
@@ -547,6 +558,11 @@ def test_a_pool_that_is_refused_leaves_no_run(job, tmp_path):
         train(job(recipe=recipe, pool=tmp_path / "pool"))
     (tmp_path / "pool/other.txt").unlink()
     train(job(recipe=recipe, pool=tmp_path / "pool"))
+    (tmp_path / "typo").mkdir()
+    (tmp_path / "typo/other.txt").touch()
+    with pytest.raises(UsageError, match="neither empty nor a pool"):
+        train(job(recipe=recipe, pool=tmp_path / "typo", resume="must"))
+    train(job(recipe=recipe, pool=tmp_path / "pool", resume="must"))
 
 
 @pytest.mark.parametrize(
