@@ -432,6 +432,7 @@ def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "benchmark-a-..-..-b", "benchmark-a-..-..-b-64px", "own.toml", "photos",
     ]  # fmt: skip
+
     def count():
         (found,) = json.loads(Path("benchmark-a-..-..-b-64px/report.json").read_text())["entries"]
         return found["count"]
