@@ -183,8 +183,7 @@ class Model:
         """A config from stored values.
 
         Raises:
-            WeightsError: a field is unknown, missing or of another type, or the scale is not the
-                model's.
+            WeightsError: a field is unknown, missing or of another type.
         """
         fields = {field.name: field for field in dataclasses.fields(self.config_type)}
         unknown = sorted(set(values) - set(fields))
@@ -204,9 +203,4 @@ class Model:
                 raise WeightsError(
                     f"config of model '{self.name}': {name} = {value!r} is not {wanted.__name__}"
                 )
-        config = self.config_type(**values)
-        if (scale := getattr(config, "scale", self.scale)) != self.scale:
-            raise WeightsError(
-                f"config of model '{self.name}': scale is {scale}, but the model's is {self.scale}"
-            )
-        return config
+        return self.config_type(**values)

@@ -526,9 +526,10 @@ def test_a_loss_between_two_sizes_is_refused(job):
         train(job({"steps": 1, "losses": [loss]}))
 
 
-def test_a_scale_that_the_model_does_not_have_is_refused():
-    with pytest.raises(WeightsError, match="scale is 2, but the model's is 4"):
-        get_model("mprnet-mscam").config_from(dataclasses.asdict(TINY) | {"scale": 2})
+def test_a_scale_that_the_data_do_not_have_is_refused(job):
+    config = dataclasses.asdict(TINY) | {"scale": 2}
+    with pytest.raises(UsageError, match=r"of 32x32 px with target 'reference' of 64x64 px"):
+        train(job(recipe=make_recipe({"steps": 1}, config=config)))
 
 
 def test_finished_phases_count_with_the_steps_that_they_took(job):
