@@ -16,7 +16,16 @@ from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.msan import MSAN
 from restore_cli.models.spec import Model, StateDict
 
-_MODELS = (MAXIM_MSCAM, MPRNET_MSCAM, GFN, MOADG, MAXIM, MPRNET, MSAN, ATTENTIVE_DEBLUR)
+_MODELS = (
+    MAXIM_MSCAM,
+    MPRNET_MSCAM,
+    GFN,
+    MOADG,
+    MAXIM,
+    MPRNET,
+    MSAN,
+    ATTENTIVE_DEBLUR,
+)
 MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _MODELS})
 
 

@@ -51,8 +51,10 @@ def clone(tmp_path_factory):
     registry = (models / "registry.py").read_text("utf-8")
     before = "from restore_cli.models.gfn"
     registry = registry.replace(before, f"from restore_cli.models.espcn import ESPCN\n{before}")
-    last = "        ATTENTIVE_DEBLUR,\n"
-    registry = registry.replace(last, f"{last}        ESPCN,\n")
+    last = "    ATTENTIVE_DEBLUR,\n"
+    assert before in registry
+    assert last in registry
+    registry = registry.replace(last, f"{last}    ESPCN,\n")
     (models / "registry.py").write_text(registry, "utf-8")
 
     def python(*arguments: object) -> str:
