@@ -89,8 +89,9 @@ def compare(
         seconds: run time by entry, if measured.
     """
     table, dataset = benchmark.table, benchmark.dataset
-    known = table is not None or dataset.home != OWN
-    lines = table.lines() if table else published_on(dataset.name) if known else []
+    if table is None and dataset.home == OWN:
+        return []
+    lines = table.lines() if table else published_on(dataset.name)
     return [one for of, row in lines for one in _compare_row(of, row, benchmark, scores, seconds)]
 
 

@@ -66,7 +66,8 @@ def list_pictures(
     def wanted(relative: Path) -> bool:
         inside = folder / relative
         if inside.is_symlink() and (
-            not links or inside.resolve() in {above.resolve() for above in inside.parents}
+            not links
+            or inside.resolve() in {above.resolve() for above in inside.absolute().parents}
         ):
             return False
         return enter(relative)
@@ -109,7 +110,9 @@ def _walk(
     shown.sort(key=lambda entry: by_number(Path(entry.name)))
     inside = []
     for entry in shown:
-        if Path(entry.path).is_dir():  # False for a link that leads nowhere
+        # Most entries need no call of the system; a link that leads nowhere is no folder.
+        link = entry.is_symlink() and Path(entry.path).is_dir()
+        if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)
         elif Path(entry.name).suffix.lower() in suffixes and Path(entry.path).is_file():
             yield folder / entry.name
