@@ -65,47 +65,39 @@ class MaximConfig:
 
 
 class Encoder(nn.Module):
-    """1x1 convolution of a map and a skip connection, then multi-axis layers and attention."""
+    """1x1 convolution of a map and a skip connection, then multi-axis layers and attention.
+
+    As a bottleneck, at 1/8 of the resolution, it has no skip connection, and dense layers instead
+    of 3x3 convolutions.
+    """
 
     def __init__(
-        self, inputs: int, config: MaximConfig, scale: int, *, gated: bool = False
+        self,
+        inputs: int,
+        config: MaximConfig,
+        scale: int,
+        *,
+        gated: bool = False,
+        attention: type[ConvAttention | DenseAttention] = ConvAttention,
     ) -> None:
         super().__init__()
         channels, window = config.channels(scale), config.window(scale)
         self.reduce = Dense(inputs, channels)
         self.multi_axis = nn.ModuleList(MultiAxis(channels, window) for _ in range(config.groups))
-        self.channel = nn.ModuleList(ConvAttention(channels) for _ in range(config.groups))
+        self.channel = nn.ModuleList(attention(channels) for _ in range(config.groups))
         self.gate = CrossGating(channels, window, channels) if gated else None
 
-    def forward(self, x: Tensor, skip: Tensor, extra: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, skip: Tensor | None = None, extra: Tensor | None = None
+    ) -> Tensor:
         """(B, H, W, C_x), (B, H, W, C_skip) and for a gate (B, H, W, C) -> (B, H, W, C)."""
-        x = shortcut = self.reduce(torch.cat([x, skip], -1))
+        x = shortcut = self.reduce(x if skip is None else torch.cat([x, skip], -1))
         for mix, attend in zip(self.multi_axis, self.channel, strict=True):
             x = attend(mix(x))
         x = x + shortcut
         if self.gate is not None and extra is not None:
             x = self.gate(x, extra)[0]
         return x
-
-
-class Bottleneck(nn.Module):
-    """The layers of an encoder at 1/8 of the resolution, with dense layers for convolutions."""
-
-    def __init__(self, config: MaximConfig) -> None:
-        super().__init__()
-        channels = config.channels(SCALES - 1)
-        self.reduce = Dense(channels, channels)
-        self.multi_axis = nn.ModuleList(
-            MultiAxis(channels, config.small_window) for _ in range(config.groups)
-        )
-        self.channel = nn.ModuleList(DenseAttention(channels) for _ in range(config.groups))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        x = shortcut = self.reduce(x)
-        for mix, attend in zip(self.multi_axis, self.channel, strict=True):
-            x = attend(mix(x))
-        return x + shortcut
 
 
 class Resample(nn.Module):
@@ -167,7 +159,10 @@ class Stage(nn.Module):
             for i in scales
         )
         self.downs = nn.ModuleList(Conv(c, c, 4, stride=2, padding=1) for c in channels)
-        self.bottlenecks = nn.ModuleList(Bottleneck(config) for _ in range(config.bottlenecks))
+        self.bottlenecks = nn.ModuleList(
+            Encoder(bottom, config, SCALES - 1, attention=DenseAttention)
+            for _ in range(config.bottlenecks)
+        )
         self.skip_resamples = nn.ModuleList(Gather(config, i) for i in scales)
         below = [*channels[1:], bottom]  # channels of the next lower scale
         self.skip_gates = nn.ModuleList(

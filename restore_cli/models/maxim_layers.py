@@ -180,20 +180,27 @@ class GatedMlp(nn.Module):
 
 
 class MultiAxis(nn.Module):
-    """Half of the channels through a gMLP across the grid, half through one inside blocks."""
+    """Half of the channels mixed across the grid, half inside blocks.
 
-    def __init__(self, channels: int, window: int) -> None:
+    By gMLPs, and added to the input; or, for a gate, by position mixing alone.
+    """
+
+    def __init__(self, channels: int, window: int, *, gate: bool = False) -> None:
         super().__init__()
+        self.gate = gate
         self.norm = norm(channels)
         self.in_project = Dense(channels, 2 * channels, activated=True)
-        self.grid = GatedMlp(channels, window, grid=True)
-        self.block = GatedMlp(channels, window, grid=False)
+        self.grid, self.block = (
+            PositionMixing(window, grid=grid) if gate else GatedMlp(channels, window, grid=grid)
+            for grid in (True, False)
+        )
         self.out_project = Dense(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same."""
         u, v = self.in_project.halves(self.norm(x))
-        return x + self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
+        mixed: Tensor = self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
+        return mixed if self.gate else x + mixed
 
 
 class ChannelAttention(nn.Module):
@@ -241,23 +248,6 @@ class DenseAttention(nn.Module):
         return self.attention(x, self.dense2(self.dense1(self.norm(x))))
 
 
-class MultiAxisGate(nn.Module):
-    """Weights for a gate: half of the channels mixed across the grid, half inside blocks."""
-
-    def __init__(self, channels: int, window: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.in_project = Dense(channels, 2 * channels, activated=True)
-        self.grid = PositionMixing(window, grid=True)
-        self.block = PositionMixing(window, grid=False)
-        self.out_project = Dense(2 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same."""
-        u, v = self.in_project.halves(self.norm(x))
-        return self.out_project(torch.cat([self.grid(u), self.block(v)], -1))
-
-
 class CrossGating(nn.Module):
     """Two maps gate each other; the second may come from the scale below."""
 
@@ -270,8 +260,8 @@ class CrossGating(nn.Module):
         self.norm_y = norm(channels)
         self.in_project_x = Dense(channels, channels, activated=True)
         self.in_project_y = Dense(channels, channels, activated=True)
-        self.gate_x = MultiAxisGate(channels, window)
-        self.gate_y = MultiAxisGate(channels, window)
+        self.gate_x = MultiAxis(channels, window, gate=True)
+        self.gate_y = MultiAxis(channels, window, gate=True)
         self.out_project_x = Dense(channels, channels)
         self.out_project_y = Dense(channels, channels)
 
