@@ -21,7 +21,7 @@ from restore_cli.image.containers import (
 )
 from restore_cli.image.exif import GEO_TAGS, is_private_tag, tag_names
 from restore_cli.image.iptc import PHOTOSHOP, iptc_datasets
-from restore_cli.image.parts import Parts, read_parts
+from restore_cli.image.parts import Parts
 from restore_cli.image.provenance import NAMESPACE
 from restore_cli.image.xmp import (
     XMP_HEAD,
@@ -72,7 +72,7 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
         key: its format.
         parts: its parts, if they were read already.
     """
-    parts = parts or read_parts(data, key)
+    parts = parts or Parts.read(data, key)
     found: set[Item] = set(_described(parts))
     if key == "png":
         kinds = {kind for kind, _ in png_chunks(data)}
@@ -107,7 +107,7 @@ def _described(parts: Parts) -> Iterable[Item]:
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
         yield "comment", ""
-    if parts.dpi and abs(parts.dpi - _USUAL) > 0.5:
+    if parts.dots and abs(parts.dots - _USUAL) > 0.5:
         yield "resolution", ""
     if parts.aspect is not None:
         # Whether wide or high: it is swapped if the picture is turned.

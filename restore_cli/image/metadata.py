@@ -35,7 +35,6 @@ from restore_cli.image.exif import (
 from restore_cli.image.geometry import Change
 from restore_cli.image.inventory import take
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
-from restore_cli.image.parts import read_parts
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import add_to_packet, facts_of
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
@@ -65,32 +64,23 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         data: content of the file.
         key: its format.
     """
-    parts = read_parts(content, "png" if key in ("bmp", "heic") else key)
-    orientation = orientation_of(data if key == "tiff" else parts.exif)
-    dpi, aspect = None if parts.aspect else _dpi(header), parts.aspect
+    found = Metadata.read(content, "png" if key in ("bmp", "heic") else key)
+    found.inventory = take(data, key, found)
+    orientation = orientation_of(data if key == "tiff" else found.exif)
+    found.dpi = None if found.aspect else _dpi(header)
     if orientation >= 5:  # the picture will be turned, and so will be its pixels
-        dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
+        found.dpi, found.aspect = (pair and pair[::-1] for pair in (found.dpi, found.aspect))
     size = (header.height, header.width)
     if key in ("avif", "heic"):  # the decoder has turned them
         orientation = read_heif(data).orientation
         size = size[::-1] if orientation >= 5 else size
+    found.size, found.orientation = size if orientation else None, orientation
+    if orientation > 1:  # they refer to rows and columns
+        found.geo = {}
     # Not by get_fields, which raises if a name is not UTF-8, e.g. of text in a damaged PNG.
-    profile = header.get("icc-profile-data") if header.get_typeof("icc-profile-data") else None
-    return Metadata(
-        exif=parts.exif,
-        xmp=parts.xmp,
-        iptc=parts.iptc,
-        photoshop=parts.photoshop,
-        icc_profile=profile,
-        dpi=dpi,
-        aspect=aspect,
-        text=tuple(parts.text),
-        comment=parts.comment,
-        geo=tuple(parts.geo.items()) if orientation <= 1 else (),  # they refer to rows and columns
-        size=size if orientation else None,
-        orientation=orientation,
-        inventory=take(data, key, parts),
-    )
+    if header.get_typeof("icc-profile-data"):
+        found.icc_profile = header.get("icc-profile-data")
+    return found
 
 
 def made_true(
@@ -114,7 +104,7 @@ def made_true(
     """
     if level == "none":
         bare = replace(metadata, exif=None, xmp=None, iptc=None, photoshop=(), comment=None)
-        return replace(bare, text=(), geo=()), None
+        return replace(bare, text=[], geo={}), None
     before = metadata.size and metadata.size[::-1]
     change = Change(before, metadata.orientation, (width, height))
     block = metadata.exif
@@ -128,12 +118,12 @@ def made_true(
     if packet is not None or facts:
         packet = add_to_packet(packet or Packet.empty(), facts)
     private = level == "private"
-    text = tuple(one for one in metadata.text if not (private and _is_private_text(one[0])))
+    text = [one for one in metadata.text if not (private and _is_private_text(one[0]))]
     geo: Tags = {}
     if metadata.geo and metadata.size and not private:
         rows, columns = metadata.size
-        geo = scaled_geo(dict(metadata.geo), width / columns, height / rows)
-    changed = replace(metadata, exif=block, text=text, geo=tuple(geo.items()))
+        geo = scaled_geo(metadata.geo, width / columns, height / rows)
+    changed = replace(metadata, exif=block, text=text, geo=geo)
     return changed, packet
 
 
@@ -287,7 +277,7 @@ def _into_webp(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None
 
 def _into_tiff(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None:
     tags: Tags = tags_of(metadata.exif) if metadata.exif is not None else {}
-    tags |= dict(metadata.geo)
+    tags |= metadata.geo
     if packet is not None:
         tags[Base.XMLPacket] = (1, packet.packet())
     if metadata.iptc is not None:

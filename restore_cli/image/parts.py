@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image as Pillow
 from PIL.ExifTags import Base
@@ -41,7 +41,7 @@ class Parts:
         comment: comment of a JPEG or a GIF.
         aspect: horizontal and vertical density without a unit; None for square pixels.
         geo: tags of GeoTIFF.
-        dpi: the larger resolution in dots per inch, which stays so if the picture is turned;
+        dots: the larger resolution in dots per inch, which stays so if the picture is turned;
             None if it is not stated.
     """
 
@@ -54,21 +54,20 @@ class Parts:
     comment: bytes | None = None
     aspect: tuple[float, float] | None = None
     geo: Tags = field(default_factory=dict)
-    dpi: float | None = None
+    dots: float | None = None
 
+    @classmethod
+    def read(cls, data: bytes, key: str) -> Self:
+        """Read the metadata of a file.
 
-def read_parts(data: bytes, key: str) -> Parts:
-    """Read the metadata of a file.
-
-    Args:
-        data: content of the file.
-        key: its format; HEIC and BMP are converted to PNG first.
-    """
-    readers = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
-    parts = Parts()
-    if key in readers:
-        readers[key](parts, data)
-    return parts
+        Args:
+            data: content of the file.
+            key: its format; HEIC and BMP are converted to PNG first.
+        """
+        parts = cls()
+        if key in _READERS:
+            _READERS[key](parts, data)
+        return parts
 
 
 def _png(parts: Parts, data: bytes) -> None:
@@ -80,7 +79,7 @@ def _png(parts: Parts, data: bytes) -> None:
         elif kind == b"pHYs" and len(body) == 9:
             across, down = struct.unpack(">II", body[:8])
             parts.aspect = None if body[8] else _aspect(across, down)
-            parts.dpi = max(across, down) * 0.0254 if body[8] == 1 else None
+            parts.dots = max(across, down) * 0.0254 if body[8] == 1 else None
 
 
 def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
@@ -157,7 +156,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
         elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             across, down = struct.unpack(">HH", body[8:12])
             parts.aspect = None if body[7] else _aspect(across, down)
-            parts.dpi = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * max(across, down) or None
+            parts.dots = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * max(across, down) or None
     parts.comment = b"\n".join(comments) if comments else None
     parts.exif = blocks or None
     parts.xmp = packet_of_jpeg(packets)
@@ -168,7 +167,7 @@ def _webp(parts: Parts, data: bytes) -> None:
     for kind, body in riff_chunks(data):
         if kind == b"EXIF" and parts.exif is None:
             parts.exif = body.removeprefix(b"Exif\0\0")
-            parts.dpi = dots_per_inch(parts.exif)
+            parts.dots = dots_per_inch(parts.exif)
         elif kind == b"XMP ":
             parts.xmp = body
 
@@ -189,7 +188,7 @@ def _tiff(parts: Parts, data: bytes) -> None:
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
     parts.iptc = records or split_photoshop(first.value(Base.ImageResources))[0]
     parts.geo = geo_tags(data)
-    parts.dpi = dots_per_inch(data)
+    parts.dots = dots_per_inch(data)
     if first.integer(Base.ResolutionUnit, 2) == 1:
         parts.aspect = _aspect(
             *(first.number(tag) or 0 for tag in (Base.XResolution, Base.YResolution))
@@ -200,7 +199,7 @@ def _avif(parts: Parts, data: bytes) -> None:
     with suppress(*BROKEN), by_pillow(data, "AVIF") as image:
         parts.exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0") or None
         parts.xmp = image.info.get("xmp")
-        parts.dpi = dots_per_inch(parts.exif or b"")
+        parts.dots = dots_per_inch(parts.exif or b"")
 
 
 def _gif(parts: Parts, data: bytes) -> None:
@@ -212,6 +211,9 @@ def _gif(parts: Parts, data: bytes) -> None:
     packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
     if found and trailer:
         parts.xmp = packet
+
+
+_READERS = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
 
 
 def _aspect(across: float, down: float) -> tuple[float, float] | None:

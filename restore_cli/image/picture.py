@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from restore_cli.image.formats import FORMATS, HDR
-from restore_cli.image.iptc import Resource
+from restore_cli.image.parts import Parts
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """The metadata of a file. The orientation is applied on reading, and written as 1.
+@dataclass(slots=True)
+class Metadata(Parts):
+    """The metadata of a picture. The orientation is applied on reading, and written as 1.
 
     Attributes:
-        exif: EXIF block of the file, beginning with the byte order.
-        xmp: XMP packet of the file.
-        iptc: plain IPTC records of the file.
-        photoshop: Photoshop's other resources.
         icc_profile: colour profile of the pixels that will be written.
         dpi: horizontal and vertical resolution in pixels per inch; None if it is not stated.
-        aspect: horizontal and vertical density without a unit, if pixels are not square.
         hdr: primaries, transfer, matrix and full range (ITU-T H.273) if the picture has high
             dynamic range; else None.
         colour: chunks of PNG that describe colours, by type.
-        text: keys, values and languages of PNG's text; see `containers.png_text`.
-        comment: comment of JPEG or GIF.
-        geo: tags of GeoTIFF: number, and type and values.
         size: height and width in the file, to which metadata refers; None if unknown.
         orientation: EXIF orientation that was applied, or the equal one that the decoder has
             applied; 0 if unknown.
         inventory: everything that the file contains besides pixels; see `inventory.take`.
     """
 
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    photoshop: tuple[Resource, ...] = ()
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
-    aspect: tuple[float, float] | None = None
     hdr: tuple[int, int, int, int] | None = None
     colour: tuple[tuple[bytes, bytes], ...] = ()
-    text: tuple[tuple[str, str, bytes], ...] = ()
-    comment: bytes | None = None
-    geo: tuple[tuple[int, tuple[int, bytes]], ...] = ()
     size: tuple[int, int] | None = None
     orientation: int = 1
     inventory: frozenset[tuple[str, str]] = frozenset()
@@ -78,7 +62,7 @@ class Picture:
     depth: int = 8
     colours: str = "rgb"
     excess: Tensor | None = None
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     bits: int | None = None
 

@@ -87,9 +87,7 @@ class Encoder(nn.Module):
         self.channel = nn.ModuleList(attention(channels) for _ in range(config.groups))
         self.gate = CrossGating(channels, window, channels) if gated else None
 
-    def forward(
-        self, x: Tensor, skip: Tensor | None = None, extra: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None, extra: Tensor | None = None) -> Tensor:
         """(B, H, W, C_x), (B, H, W, C_skip) and for a gate (B, H, W, C) -> (B, H, W, C)."""
         x = shortcut = self.reduce(x if skip is None else torch.cat([x, skip], -1))
         for mix, attend in zip(self.multi_axis, self.channel, strict=True):

@@ -34,7 +34,7 @@ from restore_cli.image import (
 from restore_cli.image.containers import png_chunk
 from restore_cli.image.content import read_stdin
 from restore_cli.image.info import describe, provenance_of
-from restore_cli.image.parts import read_parts
+from restore_cli.image.parts import Parts
 from restore_cli.image.xmp import Packet
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -675,7 +675,7 @@ def test_xmp_of_a_gif_is_kept(tmp_path):
     at = data.index(b"!\xfe")  # the comment, before the pixels
     source.write_bytes(data[:at] + b"!\xff\x0bXMP DataXMP" + XMP + trailer + data[at:])
     made, _ = encode(read_image(source), Encoding("png"), "a")
-    kept = read_parts(made, "png").xmp
+    kept = Parts.read(made, "png").xmp
     assert kept is not None
     assert b'tiff:Orientation="6"' in kept  # it was not applied, as browsers do not
 

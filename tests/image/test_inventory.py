@@ -25,7 +25,7 @@ from restore_cli.image.exif import edit_exif, geo_tags
 from restore_cli.image.geometry import Change
 from restore_cli.image.inventory import lost, take
 from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
-from restore_cli.image.parts import read_parts
+from restore_cli.image.parts import Parts
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, Packet
 
@@ -113,7 +113,7 @@ def test_exif_with_tags_that_nobody_knows(key, order):
 def test_a_makers_notes_keep_their_place(key):
     data = with_segments((0xE1, b"Exif\0\0" + block()))
     made, _ = written(data, key)
-    old, new = (read_parts(*one).exif for one in ((data, "jpeg"), (made, key)))
+    old, new = (Parts.read(*one).exif for one in ((data, "jpeg"), (made, key)))
     assert new.index(b"MAKER-NOTE-") == old.index(b"MAKER-NOTE-")
     first = tiff_directories(new)[0]
     assert first.integer(274) == 1
@@ -123,7 +123,7 @@ def test_a_makers_notes_keep_their_place(key):
 def test_a_second_exif_block_is_not_mixed_into_the_first():
     first, second = block(), b"MM\0*" + b"GPS" * 20
     data = with_segments((0xE1, b"Exif\0\0" + first), (0xE1, b"Exif\0\0" + second))
-    assert read_parts(data, "jpeg").exif == first
+    assert Parts.read(data, "jpeg").exif == first
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -248,7 +248,7 @@ def test_pixels_of_a_gif_that_are_not_square():
     data[12] = 113  # pixels are twice as wide as high: (113 + 15) / 64
     made, notes = written(bytes(data), "png")
     assert notes == ()
-    assert read_parts(made, "png").aspect == (64, 128)
+    assert Parts.read(made, "png").aspect == (64, 128)
     assert ("shape of pixels", "2:1") in take(made, "png")
 
 
@@ -281,9 +281,9 @@ def test_an_animation_of_one_frame_is_a_picture():
 
 def test_all_comments_are_kept():
     made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
-    assert (read_parts(made, "jpeg").comment, notes) == (b"first\nsecond", ())
+    assert (Parts.read(made, "jpeg").comment, notes) == (b"first\nsecond", ())
     made, notes = written(with_segments((0xFE, b"a" * 40_000), (0xFE, b"b" * 40_000)), "jpeg")
-    kept = read_parts(made, "jpeg").comment.replace(b"\n", b"")
+    kept = Parts.read(made, "jpeg").comment.replace(b"\n", b"")
     assert (kept, notes) == (b"a" * 40_000 + b"b" * 40_000, ())
 
 
@@ -367,7 +367,7 @@ def test_iptc_behind_a_resource_of_another_program(signature):
         (0xED, PHOTOSHOP + join_photoshop(None, [other]) + photoshop()[len(PHOTOSHOP) :])
     )
     made, notes = written(data, "jpeg")
-    parts = read_parts(made, "jpeg")
+    parts = Parts.read(made, "jpeg")
     assert (parts.iptc, parts.photoshop, notes) == (RECORDS, (other,), ())
 
 
@@ -393,7 +393,7 @@ def test_iptc_between_all(key, source):
         ),
     }[source]
     made, notes = written(data, key)
-    parts = read_parts(made, key)
+    parts = Parts.read(made, key)
     if key in ("jpeg", "tiff"):
         assert notes == ()
         assert parts.iptc.rstrip(b"\0") == RECORDS
@@ -425,7 +425,7 @@ def test_xmp_of_every_spelling(key, spelling):
     turned = (0xE1, b"Exif\0\0" + block())
     data = with_segments(turned, (0xE1, XMP_HEAD + SPELLINGS[spelling]))
     made, _ = written(data, key)
-    text = Packet.parse(read_parts(made, key).xmp).text()
+    text = Packet.parse(Parts.read(made, key).xmp).text()
     assert "6" not in text.replace("1999/02/22", "")
     assert ("XMP", "Orientation") in take(made, key)
 
@@ -505,14 +505,14 @@ def test_shape_of_pixels_without_a_unit(key):
             assert notes == ("left out: shape of pixels 2:1",)
         else:
             assert notes == ()
-            assert read_parts(made, key).aspect == (2, 1)
+            assert Parts.read(made, key).aspect == (2, 1)
 
 
 @pytest.mark.parametrize(("kind", "code"), [(3, "H"), (10, "ii"), (11, "f"), (12, "d")])
 def test_shape_of_pixels_as_numbers_of_every_type(kind, code):
     two, one = ((kind, struct.pack(f"<{code}", *(n, 1)[: len(code)])) for n in (2, 1))
     data = tiff([grey(8, 6, t282=two, t283=one, t296=short(1))], pixels=bytes(48))
-    assert read_parts(data, "tiff").aspect == (2, 1)
+    assert Parts.read(data, "tiff").aspect == (2, 1)
 
 
 @pytest.mark.parametrize("key", FORMATS)

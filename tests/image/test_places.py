@@ -13,7 +13,7 @@ from tiffs import long, short, tiff
 from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, tiff_directories
 from restore_cli.image.geometry import Change
-from restore_cli.image.parts import read_parts, with_heic
+from restore_cli.image.parts import Parts, with_heic
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEAD, Packet
 
@@ -65,7 +65,7 @@ def enlarged(data, scale=4):
     picture = decode(data, "photo")
     large = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     made, notes = encode(picture.with_pixels(large, None), Encoding("jpeg"), "made.jpg")
-    return read_parts(made, "jpeg"), (*picture.notes, *notes)
+    return Parts.read(made, "jpeg"), (*picture.notes, *notes)
 
 
 def exif(orientation, area):
