@@ -37,8 +37,13 @@ def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
         # Via JSON, since strict validation of JSON accepts lists for tuples.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {where}: {first['msg'].lower()}") from error
+        raise RecipeError(f"{path}: {first_problem(error)}") from error
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise RecipeError(f"{path} is not TOML: {error}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of an error's reasons, and the key that it concerns."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg'].lower()}"

@@ -8,12 +8,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from restore_cli.degradations.kernels import read_kernel
 from restore_cli.degradations.recipe import WORDS, DegradationRecipe, Parameters
 from restore_cli.degradations.steps import Drawn
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
 from restore_cli.image.folders import list_pictures
+from restore_cli.toml_file import first_problem
 from restore_cli.version import __version__
 from restore_cli.wording import first_line
 
@@ -44,7 +47,7 @@ class Record:
     patch: tuple[int, int] | None
     frames: tuple[int, int] | None
     parameters: Parameters
-    motion: bool = True
+    motion: bool = True  # records of earlier versions lack it
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
@@ -79,6 +82,9 @@ class Record:
         return other or ("" if all(map(_same_kernel, self.parameters)) else "kernel")
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def _same_kernel(drawn: Drawn | None) -> bool:
     """Whether the file of a kernel still contains the kernel that was applied."""
     if drawn is None or not {"file", "kernel"} <= drawn.keys():
@@ -104,20 +110,11 @@ def read_record(path: Path) -> Record:
     """
     try:
         values = json.loads(path.read_text("utf-8"))
-        recipe = DegradationRecipe.model_validate(values["recipe"])
-        steps = zip(recipe.steps, values["steps"], strict=True)
-        return Record(
-            source=Path(values["source"]),
-            sha256=values["sha256"],
-            seed=values["seed"],
-            index=values["index"],
-            recipe=recipe,
-            size=values["size"],
-            patch=values["patch"] and (values["patch"][0], values["patch"][1]),
-            frames=values["frames"] and (values["frames"][0], values["frames"][1]),
-            parameters=[drawn["drawn"] for _, drawn in steps],
-            motion=values.get("motion", True),  # records of earlier versions lack it
-        )
+        steps = zip(values["recipe"]["steps"], values["steps"], strict=True)
+        drawn = [step["drawn"] for _, step in steps]
+        return _RECORD.validate_python(values | {"parameters": drawn})
+    except ValidationError as error:
+        raise UsageError(f"'{path}' is not a record of a pair: {first_problem(error)}") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error

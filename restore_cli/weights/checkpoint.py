@@ -6,21 +6,23 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
 from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import remedy, write_then_rename
+from restore_cli.toml_file import first_problem
 from restore_cli.weights.kinds import HEAD, refuse_other
 from restore_cli.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-_LARGEST = 16_384  # longest side of training patches in pixels
+_Side = Annotated[int, Field(ge=1, le=16_384)]  # of a training patch, pixels
 _KEY = "restore"  # one JSON object: the header holds strings only
 
 
@@ -40,9 +42,12 @@ class Header:
 
     model: str
     config: dict[str, object]
-    train_size: tuple[int, int]
+    train_size: tuple[_Side, _Side]
     provenance: dict[str, object]
     parts: dict[str, str] = field(default_factory=dict)
+
+
+_HEADER = TypeAdapter(Header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,31 +120,12 @@ def refuse_infinite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _parse_header(path: Path, content: bytes) -> Header | None:
     """Parse the header: safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    raw = metadata.get(_KEY)
     try:
-        raw = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
-        if raw is None:
-            return None
-        values = json.loads(raw)
-        model, config = str(values["model"]), dict(values["config"])
-        parts = {str(module): str(digest) for module, digest in values.get("parts", {}).items()}
-        size, provenance = _size(values["train_size"]), dict(values["provenance"])
-        return Header(model, config, size, provenance, parts)
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise WeightsError(f"'{path}' has a broken header: {error!r}") from error
-
-
-def _size(sides: Iterable[float]) -> tuple[int, int]:
-    height, width = (int(side) for side in sides)
-    if not (1 <= height <= _LARGEST and 1 <= width <= _LARGEST):
-        raise ValueError(f"train_size {height}x{width}")
-    return height, width
+        return None if raw is None else _HEADER.validate_json(raw)
+    except ValidationError as error:
+        raise WeightsError(f"'{path}' has a broken header: {first_problem(error)}") from error
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:
