@@ -66,12 +66,14 @@ def entries(text: str) -> list[str]:
 
 
 def fields(value: Any) -> list[str]:
-    """Of a dataclass; of a record those that its base has not."""
+    """Of a dataclass or a record, those that its base has not."""
     if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value) if field.name[0] != "_"]
-    if inspect.isclass(value) and issubclass(value, Record):
-        return [name for name in inspect.get_annotations(value) if name in value.model_fields]
-    return []
+        known = {field.name for field in dataclasses.fields(value) if field.name[0] != "_"}
+    elif inspect.isclass(value) and issubclass(value, Record):
+        known = set(value.model_fields)
+    else:
+        return []
+    return [name for name in inspect.get_annotations(value) if name in known]
 
 
 def test_attributes_are_those_of_the_code():

@@ -26,11 +26,11 @@ from torch import Tensor
 from restore_cli.benchmarking.protocol import Protocol
 from restore_cli.benchmarking.published import Table
 from restore_cli.datasets.layouts import Pair
-from restore_cli.datasets.pairs import profile_of, read_opaque, read_pair
+from restore_cli.datasets.pairs import other_profile, profile_of, read_pair
 from restore_cli.datasets.registry import Dataset
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import naming, sha256
-from restore_cli.image import Encoding, Picture, write_image
+from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
@@ -107,12 +107,10 @@ class Entry:
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
-        picture = read_opaque(path)
-        if profile_of(picture) and profile_of(picture) != profile_of(read_opaque(sample.degraded)):
-            raise PictureError(
-                f"'{path}' and '{sample.degraded}' have different colour profiles",
-                hint="convert both to sRGB",
-            )
+        picture = read_image(path, icc="keep", opaque=True)
+        profile = profile_of(picture)
+        if profile and profile != profile_of(read_image(sample.degraded, icc="keep", opaque=True)):
+            raise other_profile(path, sample.degraded)
         restored = picture.pixels
         height, width = (side * self.scale for side in degraded.shape[-2:])
         if restored.shape[-2] > height:  # of a whole frame, which the protocol crops

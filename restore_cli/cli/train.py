@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from restore_cli.training.job import TrainJob
     from restore_cli.training.progress import Progress
+    from restore_cli.training.validation import ValidationScore
 
 RESUME = ("no", "auto", "must")
 _safety, _compute = opt.panel("Resuming and duration"), opt.panel(opt.COMPUTE)
@@ -241,7 +242,7 @@ class _Display:
         self.loss = 0.0  # smoothed
         self.begun: Progress | None = None
         self.last: Progress | None = None
-        self.scored: Progress | None = None
+        self.shown = ""  # the last score
 
     def report(self, progress: Progress) -> None:
         self.loss = 0.95 * self.loss + 0.05 * progress.loss if self.loss else progress.loss
@@ -257,15 +258,14 @@ class _Display:
             description=f"{progress.phase}: loss {self.loss:.4f}, {pace}",
             visible=True,
         )
-        if progress.psnr is None:
+        if progress.score is None:
             return
-        self.scored = progress
+        score = _score(progress.score, progress.baseline)
+        self.shown = f"{score} at step {progress.step:,}"
         if self.as_json:
-            scored = {"step": progress.step, "psnr": progress.psnr, "gain": progress.gain}
-            each = {"gains": dict(progress.gains)} if len(progress.gains) > 1 else {}
-            out.data_json(scored | each)
+            out.data_json({"step": progress.step, **progress.score.facts()})
         if not self.quiet:
-            out.talk(f"step {progress.step:,}: {_score(progress)}")
+            out.talk(f"step {progress.step:,}: {score}")
 
     def note(self, message: str) -> None:
         if not self.quiet or message.startswith("warning"):
@@ -281,12 +281,10 @@ class _Display:
         begun, last = self.begun, self.last
         if self.quiet or begun is None or last is None:
             return
-        gained = (
+        gained = self.shown or (
             f"loss {begun.loss:.4f} at step {begun.step:,} and {self.loss:.4f} now; "
             "--validation FOLDER measures dB"
         )
-        if self.scored is not None:
-            gained = f"{_score(self.scored)} at step {self.scored.step:,}"
         where = "done" if last.step == last.steps else f"stopped in phase '{last.phase}'"
         out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
@@ -312,12 +310,10 @@ def _resuming(typed: Sequence[str]) -> str:
     return ("torchrun ... -m restore_cli " if several else "restore ") + shlex.join(words)
 
 
-def _score(progress: Progress) -> str:
-    total = f"{progress.psnr:.2f} dB, {progress.gain:+.2f} over {progress.baseline}"
-    if len(progress.gains) < 2:
-        return total
-    each = ", ".join(f"{name} {gain:+.2f}" for name, gain in progress.gains.items())
-    return f"{total} ({each})"
+def _score(score: ValidationScore, baseline: str) -> str:
+    total = f"{score.psnr:.2f} dB, {score.gain:+.2f} over {baseline}"
+    each = ", ".join(f"{name} {gain:+.2f}" for name, gain in score.gains.items())
+    return f"{total} ({each})" if each else total
 
 
 def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from restore_cli.datasets.degrade_job import DegradeJob, refuse_twins
 from restore_cli.datasets.layouts import Folders, Pair
 from restore_cli.datasets.registry import OWN, Dataset
-from restore_cli.datasets.synthesize import Made, make_pairs, read_sharp
+from restore_cli.datasets.synthesize import Made, make_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, UsageError
-from restore_cli.image import Encoding, Picture, write_image
+from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.wording import counted
 
 SHARP = Path(__file__).parent / "blurmini"
@@ -96,7 +96,7 @@ def _make(
 
 def _write_middle(path: Path, side: int, target: Path) -> None:
     """Write the central square of a picture to a file."""
-    pixels = read_sharp(path).pixels
+    pixels = read_image(path, icc="strip", opaque=True).pixels
     height, width = pixels.shape[-2:]
     if min(height, width) < side:
         raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")

@@ -21,32 +21,17 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
             that equal values would not be equal colours.
         UsageError: references in a `.mat` file without scipy.
     """
-    degraded = read_opaque(pair.degraded)
+    degraded = read_image(pair.degraded, icc="keep", opaque=True)
     references: list[Tensor] = []
     for path in pair.references:
         if path.suffix.lower() == ".mat":
             references += read_references(path)
             continue
-        sharp = read_opaque(path)
+        sharp = read_image(path, icc="keep", opaque=True)
         if profile_of(sharp) != profile_of(degraded):
-            raise PictureError(
-                f"'{pair.degraded}' and '{path}' have different colour profiles",
-                hint="convert both to sRGB",
-            )
+            raise other_profile(pair.degraded, path)
         references.append(sharp.pixels)
     return degraded.pixels, references
-
-
-def read_opaque(path: Path) -> Picture:
-    """Read a picture as it is in the file.
-
-    Raises:
-        PictureError: it cannot be read, or has transparency.
-    """
-    picture = read_image(path, icc="keep")
-    if picture.is_transparent:
-        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return picture
 
 
 def profile_of(picture: Picture) -> bytes | None:
@@ -54,3 +39,10 @@ def profile_of(picture: Picture) -> bytes | None:
     profile = picture.metadata.icc_profile
     bands = 1 if picture.grey else 3
     return None if profile is None or is_srgb(profile, bands) else profile
+
+
+def other_profile(first: Path, second: Path) -> PictureError:
+    """The error for two pictures of which equal values are not equal colours."""
+    return PictureError(
+        f"'{first}' and '{second}' have different colour profiles", hint="convert both to sRGB"
+    )

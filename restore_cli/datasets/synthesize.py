@@ -110,7 +110,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     try:
         with one_thread():
             if record.frames is None:
-                picture = read_sharp(path)
+                picture = read_image(path, icc="strip", opaque=True)
                 sharp = _cut(picture.pixels, size, patch, recipe)
                 blurred, reference = sharp, None
             else:
@@ -151,7 +151,7 @@ def _pairs_of(job: DegradeJob, index: int) -> Made:
 
 def _still(job: DegradeJob, index: int) -> Made:
     source, recipe = job.inputs[index], job.recipe
-    sharp = read_sharp(source)
+    sharp = read_image(source, icc="strip", opaque=True)  # pairs are sRGB
     digest = digest_of(source)
     done = Made(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
@@ -285,18 +285,6 @@ def _degrade(
         reference=None if reference is None else reference.to(device),
     )
     return degraded.cpu(), sharp.cpu()
-
-
-def read_sharp(source: Path) -> Picture:
-    """Read a picture to be degraded, in sRGB.
-
-    Raises:
-        PictureError: it cannot be read, or has transparency.
-    """
-    sharp = read_image(source, icc="strip")  # pairs are sRGB
-    if sharp.is_transparent:
-        raise PictureError(f"'{source}' has transparency", hint="flatten it first")
-    return sharp
 
 
 def _left_out(sharp: Picture) -> tuple[str, ...]:

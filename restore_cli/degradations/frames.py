@@ -47,10 +47,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
 
 
 def _still(path: Path) -> Tensor:
-    picture = read_image(path)
-    if picture.is_transparent:
-        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return rounded(picture.pixels[0], 8)
+    return rounded(read_image(path, opaque=True).pixels[0], 8)
 
 
 def gap_in(paths: Sequence[Path]) -> str:

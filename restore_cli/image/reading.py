@@ -58,7 +58,9 @@ _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert") -> Picture:
+def read_image(
+    path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert", opaque: bool = False
+) -> Picture:
     """Decode a picture to float pixels.
 
     Args:
@@ -66,12 +68,15 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
         max_pixels: larger pictures are refused before they are decoded.
         icc: "convert" to sRGB for the network and back for the file, "keep" the profile's values
             without conversion, or "strip": convert to sRGB, and write sRGB.
+        opaque: refuse transparency, which has no meaning where pictures are compared or degraded.
 
     Raises:
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
-            decoded incorrectly.
+            decoded incorrectly; or not opaque.
     """
     picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
+    if opaque and picture.is_transparent:
+        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
     return replace(picture, pixels=as_float(picture.pixels))
 
 

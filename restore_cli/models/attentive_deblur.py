@@ -273,7 +273,6 @@ ATTENTIVE_DEBLUR = Model(
     macs=5_225_289_216,
     paper="Xu et al., Computer Vision and Image Understanding 205, 2021",
     code_license="Apache-2.0",
-    config_type=AttentiveDeblurConfig,
     configs={
         "paper": AttentiveDeblurConfig(),
         "unshared": AttentiveDeblurConfig(shared=False),

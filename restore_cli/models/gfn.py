@@ -351,7 +351,6 @@ GFN = Model(
     macs=17_612_144_640,
     paper="arXiv:1807.10806",
     code_license="Apache-2.0",
-    config_type=GfnConfig,
     configs={
         "paper": GfnConfig(),
         "august-2018": GfnConfig(august_2018=True),

@@ -347,7 +347,6 @@ MAXIM = Model(
     macs=9_343_268_864,
     paper="arXiv:2201.02973",
     code_license="Apache-2.0",
-    config_type=MaximConfig,
     configs={
         "paper": MaximConfig(),
         "lite": MaximConfig(stages=1, width=16, groups=1, bottlenecks=1),

@@ -200,7 +200,6 @@ MAXIM_MSCAM = Model(
     macs=13_111_261_184,
     paper="MAXIM: arXiv:2201.02973; MS-CAM: arXiv:2009.14082; the order: Shoyan 2022",
     code_license="Apache-2.0",
-    config_type=MaximMscamConfig,
     configs={
         "base": MaximMscamConfig(),
     },

@@ -373,7 +373,6 @@ MOADG = Model(
     macs=64_194_088_960,
     paper="Chu, Zhang, Liu 2022: decoupling and multi-order attention drop-out gating",
     code_license="Apache-2.0",
-    config_type=MoadgConfig,
     configs={
         "paper": MoadgConfig(),
         "no-third-order": MoadgConfig(third_order=False),

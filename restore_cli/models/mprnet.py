@@ -411,7 +411,6 @@ MPRNET = Model(
     macs=46_933_170_816,
     paper="arXiv:2102.02808, with the changes of Shoyan 2022",
     code_license="Apache-2.0",
-    config_type=MprnetConfig,
     configs={
         "paper": MprnetConfig(),
         "lite": MprnetConfig(features=32, growth=64, full_growth=32, level_blocks=1, full_blocks=1),

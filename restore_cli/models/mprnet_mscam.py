@@ -236,7 +236,6 @@ MPRNET_MSCAM = Model(
     macs=104_078_146_176,
     paper="Shoyan 2022; MPRNet: arXiv:2102.02808; MS-CAM: arXiv:2009.14082",
     code_license="Apache-2.0",
-    config_type=MprnetMscamConfig,
     configs={
         "paper": MprnetMscamConfig(),
         "baseline": MprnetMscamConfig(sr_groups=0),

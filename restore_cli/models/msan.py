@@ -204,7 +204,6 @@ MSAN = Model(
     macs=6_515_752_960,
     paper="Guo et al., Entropy 24(10), 2022",
     code_license="Apache-2.0",
-    config_type=MsanConfig,
     configs={
         "paper": MsanConfig(),
         "no-attention": MsanConfig(attention=False),

@@ -124,7 +124,6 @@ def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Mo
         macs=0,
         paper=f"{architecture}, see github.com/chaiNNer-org/spandrel",
         code_license="see the paper's repository",
-        config_type=SpandrelConfig,
         configs={},
         build=lambda _: network,
         detect=lambda _: False,

@@ -107,8 +107,7 @@ class Model:
         macs: multiply-adds of the published network for a 64x64 input, without auxiliary images.
         paper: publication of the network.
         code_license: SPDX licence of our implementation.
-        config_type: frozen dataclass that fixes a network of this family.
-        configs: named configs; the first is the published one.
+        configs: named configs, frozen dataclasses; the first is the published one.
         build: config -> network, in training mode, with fresh weights. Its `forward` takes an image
             (B, 3, H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size;
             its `outputs(image, wanted)` returns the outputs for training losses by name, only those
@@ -140,7 +139,6 @@ class Model:
     macs: int
     paper: str
     code_license: str
-    config_type: type[Any]
     configs: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
     detect: Callable[[StateDict], bool]
@@ -185,7 +183,8 @@ class Model:
         Raises:
             WeightsError: a field is unknown, missing or of another type.
         """
-        fields = {field.name: field for field in dataclasses.fields(self.config_type)}
+        kind = type(next(iter(self.configs.values())))
+        fields = {field.name: field for field in dataclasses.fields(kind)}
         unknown = sorted(set(values) - set(fields))
         missing = sorted(
             name
@@ -203,4 +202,4 @@ class Model:
                 raise WeightsError(
                     f"config of model '{self.name}': {name} = {value!r} is not {wanted.__name__}"
                 )
-        return self.config_type(**values)
+        return kind(**values)

@@ -70,9 +70,7 @@ class Monitor:
         if self.held_out and (due or left < 0):
             network, frozen = trainer.ema.module, trainer.frozen
             score = self.held_out.score(network, phase.losses[0], frozen=frozen)
-            facts: dict[str, Any] = {"step": trainer.step, "psnr": score.psnr, "gain": score.gain}
-            if len(score.gains) > 1:
-                facts["gains"] = score.gains
+            facts = {"step": trainer.step, **score.facts()}
             trainer.facts["last_score"] = facts
             if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
                 self._keep_best(facts)
@@ -92,9 +90,7 @@ class Monitor:
             patches_per_hour=patches_per_hour,
             pool=pool.get("items"),
             reuse=trainer.seen / items if items else None,
-            psnr=score.psnr if score else None,
-            gain=score.gain if score else None,
-            gains=score.gains if score else {},
+            score=score and score._replace(restored=[]),  # which would stay in memory
             seconds_left=left if math.isfinite(left) else None,
             baseline="bicubic" if enlarged else "the input",
         )

@@ -7,8 +7,8 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from restore_cli.files import write_then_rename
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import rounded
-from restore_cli.training.validation import ValidationSet
+from restore_cli.training.validation import ValidationScore, ValidationSet
 
 POINTS = 4000  # points of a curve, about
 ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations, pixels a side
@@ -45,9 +45,7 @@ class Progress:
         patches_per_hour: over the same steps.
         pool: number of items of the pool; None without a pool.
         reuse: patches seen per item made so far.
-        psnr: PSNR of the validation, dB; None in steps without validation.
-        gain: its difference to the baseline, dB.
-        gains: the gain of each validation folder, dB.
+        score: score of the validation, without its pictures; None in steps without validation.
         seconds_left: time left of the limit; None without a limit.
         baseline: bicubic, or the input itself if the scored output has its size.
     """
@@ -64,9 +62,7 @@ class Progress:
     patches_per_hour: float
     pool: int | None = None
     reuse: float | None = None
-    psnr: float | None = None
-    gain: float | None = None
-    gains: Mapping[str, float] = field(default_factory=dict)
+    score: ValidationScore | None = None
     seconds_left: float | None = None
     baseline: str = "bicubic"
 
@@ -111,10 +107,8 @@ class MetricsLog:
         line["patches_per_hour"] = round(progress.patches_per_hour)
         if progress.reuse is not None:
             line |= {"pool": progress.pool, "reuse": round(progress.reuse, 3)}
-        if progress.psnr is not None:
-            line |= {"psnr": progress.psnr, "gain": progress.gain}
-            if len(progress.gains) > 1:
-                line["gains"] = dict(progress.gains)
+        if progress.score:
+            line |= progress.score.facts()
         self.rows.append(line)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -131,10 +125,9 @@ class TensorBoard:
         """Write the scalars of one step."""
         scalars = {"loss": progress.loss, "learning_rate": progress.learning_rate}
         scalars |= {f"terms/{name}": value for name, value in progress.terms.items()}
-        if progress.psnr is not None and progress.gain is not None:
-            scalars |= {"validation/psnr": progress.psnr, "validation/gain": progress.gain}
-            if len(progress.gains) > 1:
-                scalars |= {f"validation/gain/{name}": g for name, g in progress.gains.items()}
+        if score := progress.score:
+            scalars |= {"validation/psnr": score.psnr, "validation/gain": score.gain}
+            scalars |= {f"validation/gain/{name}": gain for name, gain in score.gains.items()}
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, progress.step)
 

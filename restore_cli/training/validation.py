@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class ValidationScore(NamedTuple):
     Attributes:
         psnr: mean over the folders of their mean PSNR, dB.
         gain: its difference to bicubic (at x1: to the input), dB.
-        gains: the gain of each folder, dB.
+        gains: the gain of each folder, dB; empty if there is only one.
         restored: the restored pictures, each (1, 3, H, W) in 0 to 1.
     """
 
@@ -42,6 +42,11 @@ class ValidationScore(NamedTuple):
     gain: float
     gains: dict[str, float]
     restored: list[Tensor]
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers, as metrics.jsonl and the weights record them."""
+        facts: dict[str, Any] = {"psnr": self.psnr, "gain": self.gain}
+        return facts | ({"gains": self.gains} if self.gains else {})
 
 
 class ValidationSet:
@@ -136,8 +141,8 @@ class ValidationSet:
             baseline = min(_MOST, float(psnr(bicubic.cpu(), sharp, crop=CROP)))
             gains[name].append(scores[name][-1] - baseline)
         of_folders = {name: fmean(gain) for name, gain in gains.items()}
-        mean = fmean(map(fmean, scores.values()))
-        return ValidationScore(mean, fmean(of_folders.values()), of_folders, restored)
+        mean, gain = fmean(map(fmean, scores.values())), fmean(of_folders.values())
+        return ValidationScore(mean, gain, of_folders if len(of_folders) > 1 else {}, restored)
 
     def _read(self, folder: Path, gopro_blur: str) -> list[tuple[Tensor, Tensor]]:
         splits = ("val", "test", "validation", "train")

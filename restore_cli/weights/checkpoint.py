@@ -17,7 +17,7 @@ from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import remedy, write_then_rename
 from restore_cli.toml_file import first_problem
 from restore_cli.weights.kinds import HEAD, refuse_other
-from restore_cli.wording import listed
+from restore_cli.wording import first_line, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,9 +123,11 @@ def _parse_header(path: Path, content: bytes) -> Header | None:
     metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     raw = metadata.get(_KEY)
     try:
-        return None if raw is None else _HEADER.validate_json(raw)
-    except ValidationError as error:
-        raise WeightsError(f"'{path}' has a broken header: {first_problem(error)}") from error
+        # Not by pydantic's parser, which refuses names that are not UTF-8.
+        return None if raw is None else _HEADER.validate_python(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else first_line(error)
+        raise WeightsError(f"'{path}' has a broken header: {reason}") from error
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:

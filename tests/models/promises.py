@@ -66,7 +66,7 @@ def _published_network_costs_what_the_record_says(model: Model) -> None:
 
 def _config_is_found_again_from_the_weights(model: Model) -> None:
     """Of the tiny network, and of it with each hyperparameter changed."""
-    fields = {field.name for field in dataclasses.fields(model.config_type)}
+    fields = {field.name for field in dataclasses.fields(model.tiny)}
     assert model.tiny_changes.keys() == fields, "tiny_changes needs one of each hyperparameter"
     for name, value in [(None, None), *model.tiny_changes.items()]:
         config = model.tiny

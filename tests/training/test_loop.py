@@ -260,12 +260,12 @@ def test_phases_freeze_chain_and_begin_with_the_best(tmp_path, job, held_out):
 
     def watch(progress):
         seen.append(progress)
-        if progress.phase == "deblurring" and progress.psnr is not None:
-            best[progress.psnr] = load_file(chained.best)
+        if progress.phase == "deblurring" and progress.score:
+            best[progress.score.psnr] = load_file(chained.best)
 
     train(chained, watch)
     assert [p.phase for p in seen] == ["deblurring"] * 6 + ["1"] * 2
-    scores = [p.psnr for p in seen if p.psnr is not None and p.phase == "deblurring"]
+    scores = [p.score.psnr for p in seen if p.score and p.phase == "deblurring"]
     assert scores.index(max(scores)) < len(scores) - 1, "the last was the best: nothing to see"
     after, kept = weights_of(chained.run), best[max(scores)]
     for name, tensor in kept.items():
@@ -427,10 +427,10 @@ def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     seen = []
     done = job({"steps": 4}, validation=[held_out])
     train(done, seen.append)
-    assert [p.step for p in seen if p.psnr is not None] == [3, 4]
+    assert [p.step for p in seen if p.score] == [3, 4]
     # After a few steps the network still is nearly the bicubic it starts as.
-    assert seen[-1].gain == pytest.approx(0, abs=0.5)
-    assert 10 < seen[-1].psnr < 40
+    assert seen[-1].score.gain == pytest.approx(0, abs=0.5)
+    assert 10 < seen[-1].score.psnr < 40
     with Image.open(done.run / "validation.png") as image:
         sheet = image.copy()
     assert sheet.size == (4 * 176 + 3 * 4, 2 * 176 + 18)  # input, two validations, reference
@@ -447,16 +447,16 @@ def test_validation_folders_count_equally(tmp_path, job, held_out):
     done = job({"steps": 3}, validation=[held_out, single])
     seen = []
     train(done, seen.append)
-    gains = seen[-1].gains
+    gains = seen[-1].score.gains
     assert set(gains) == {"held_out", "other"}  # 2 pictures and 1
     assert gains["held_out"] != gains["other"]
-    assert seen[-1].gain == pytest.approx((gains["held_out"] + gains["other"]) / 2)
+    assert seen[-1].score.gain == pytest.approx((gains["held_out"] + gains["other"]) / 2)
     best = read_state(done.state).best
     assert best["gains"] == gains
     assert rows(done.run)[-1]["gains"] == gains
     alone = []
     train(job({"steps": 3}, validation=[single], run=tmp_path / "alone"), alone.append)
-    assert alone[-1].gain == pytest.approx(gains["other"], abs=1e-6)
+    assert alone[-1].score.gain == pytest.approx(gains["other"], abs=1e-6)
     assert "gains" not in rows(tmp_path / "alone")[-1]
 
 
@@ -471,8 +471,8 @@ def test_equal_pictures_in_validation_do_not_make_scores_infinite(tmp_path, job)
     Image.new("RGB", (256, 256)).save(tmp_path / "flat/0.png")
     seen = []
     train(job({"steps": 3}, validation=[tmp_path / "flat"]), seen.append)
-    assert seen[-1].psnr <= 100
-    assert abs(seen[-1].gain) <= 100
+    assert seen[-1].score.psnr <= 100
+    assert abs(seen[-1].score.gain) <= 100
 
 
 def test_a_run_is_resumed_with_its_own_pictures(tmp_path, job):
@@ -619,13 +619,13 @@ def test_time_that_is_up_gives_a_score_that_does_not_count(job, held_out):
     done = job(validation=[held_out], minutes=0)
     train(done, seen.append)
     assert [p.step for p in seen] == [1]
-    assert seen[0].psnr is not None
+    assert seen[0].score
     state = read_state(done.state)
     assert state.best is None
     assert not done.best.exists()
-    assert state.facts["last_score"]["psnr"] == seen[0].psnr
+    assert state.facts["last_score"]["psnr"] == seen[0].score.psnr
     card = package(done.run, done.run / "out", "a.b", "MIT").card.read_text()
-    assert f"{seen[0].psnr:.2f} dB PSNR" in card
+    assert f"{seen[0].score.psnr:.2f} dB PSNR" in card
     assert "when the run was stopped" in card
 
 
