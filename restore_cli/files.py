@@ -45,11 +45,15 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def write_then_rename(path: Path) -> Iterator[Path]:
+def write_then_rename(path: Path, *, fresh: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it takes the name `path` if the block succeeds.
 
     The folder is made if it is missing. On any exception, Ctrl-C included, the temporary file is
     removed and `path` is left as it was.
+
+    Args:
+        path: name of the file.
+        fresh: raise `FileExistsError` if the name is taken meanwhile, e.g. by another process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{temporary_prefix(path)}{_machine()}-{os.getpid()}-"
@@ -60,10 +64,25 @@ def write_then_rename(path: Path) -> Iterator[Path]:
         with naming(path):
             yield temporary
             temporary.chmod(0o666 & ~_UMASK)
-            temporary.replace(path)
+            if fresh:
+                _link(temporary, path)
+            else:
+                temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a second name, in one step; where the disk has no links, its only name."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "File exists", str(path)) from error
+        temporary.replace(path)
 
 
 @contextmanager
@@ -148,11 +167,11 @@ def existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))
 
 
-def refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path, option: str = "--output") -> None:
     """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
     nearest = existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write into '{folder}'", hint="choose another --output")
+        raise UsageError(f"cannot write into '{folder}'", hint=f"choose another {option}")
 
 
 def refuse_long(path: Path) -> None:

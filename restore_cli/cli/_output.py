@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -41,7 +42,7 @@ def talk(message: str) -> None:
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         lines = message.splitlines()
-        if console.is_terminal:
+        if sys.stderr.isatty():  # not `console.is_terminal`, which FORCE_COLOR sets
             lines = [part for line in lines for part in _parts(line, console.width)]
         console.print("\n".join(lines), markup=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from json import dumps as json_text
@@ -16,9 +17,11 @@ from restore_cli.cli._messages import show
 from restore_cli.cli._terminal import Bar
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy
-from restore_cli.wording import counted, duration, pixels_of
+from restore_cli.wording import counted, duration, listed, pixels_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -109,15 +112,25 @@ def plan(
     request: RestoreRequest, spec: PipelineSpec, sources: list[Source], printer: Printer
 ) -> list[Item]:
     """Plan all outputs; whatever can be refused is refused before anything is loaded."""
+    from restore_cli.image.formats import OTHER_SUFFIXES, VIDEO_SUFFIXES
     from restore_cli.jobs import plan
-    from restore_cli.jobs.inputs import videos_left_out
+    from restore_cli.jobs.inputs import left_out
 
     items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
-    videos = 0 if printer.quiet else videos_left_out(request.selection)
-    if videos:
-        what = counted(videos, "video")
+    if printer.quiet:
+        return items
+    if videos := left_out(request.selection, VIDEO_SUFFIXES):
+        what = counted(len(videos), "video")
         out.talk(f"note: left out: {what} in folders; name them, or use --include '*.mp4'")
+    if others := left_out(request.selection, OTHER_SUFFIXES):
+        kinds = listed(sorted({path.suffix.lower() for path in others}), 5)
+        what = counted(len(others), "file")
+        out.talk(f"note: left out: {what} of kinds that cannot be read ({kinds})")
+    results = len(sources) - len(items) if request.selection.shard == (1, 1) else 0
+    if results:
+        what = counted(results, "result")
+        out.talk(f"note: left out: {what} of earlier runs; name them to restore them again")
     return items
 
 
@@ -196,7 +209,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     if cost.count == 1 and cost.sizes:
         item, before, after = cost.sizes[0]
         place = "stdout" if item.target == STREAM else item.target
-        out.talk(f"{item.source}, {_size(before)} -> {place}, {_size(after)}")
+        out.talk(out.printable(f"{item.source}, {_size(before)} -> {place}, {_size(after)}"))
     elif cost.sizes:
         read = sum(prod(before) for _, before, _ in cost.sizes)
         out.talk(f"{pictures}, {pixels_of(read)} -> {pixels_of(cost.written)}")
@@ -265,7 +278,7 @@ class Printer:
             UsageError: two outputs for stdout, or a manifest or comparison that is also a picture.
         """
         from restore_cli.jobs.inputs import STREAM
-        from restore_cli.jobs.outputs import refuse_own
+        from restore_cli.jobs.outputs import refuse_folder, refuse_own
 
         self._silent = any(item.target == STREAM for item in items)
         if self._silent and self._json:
@@ -279,6 +292,7 @@ class Printer:
             refuse_compare(self._compare, items, on_exists)
             refuse_own(self._compare, [self._listed], "--compare")
         if self._manifest is not None:
+            refuse_folder(self._manifest, "--manifest")
             others = self._listed if self._compare is None else (*self._listed, self._compare)
             places = [others, *((item.source, item.target) for item in items)]
             refuse_own(self._manifest, places, "--manifest")
@@ -287,14 +301,17 @@ class Printer:
         if self._manifest is not None:
             try:
                 self._manifest.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
+                self._file = self._manifest.open("a+", encoding="utf-8", errors="surrogateescape")
+                if not _ends_a_line(self._manifest):  # an earlier run was killed
+                    self._file.write("\n")
             except OSError as error:
                 raise UsageError(f"cannot write '{self._manifest}': {error.strerror}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a line whose error was reported
+                self._file.close()
 
     def outcome(self, outcome: Outcome, work: Restoration) -> None:
         """Report the outcome of one picture."""
@@ -319,7 +336,7 @@ class Printer:
             out.data(str(outcome.item.target))
         for note in outcome.notes if not self.quiet else ():
             if self._is_new("note", note, outcome.item):
-                out.talk(f"note: '{outcome.item.source}': {note}")
+                out.talk(out.printable(f"note: '{outcome.item.source}': {note}"))
         if outcome.error and self._is_new("error", str(outcome.error), outcome.item):
             show(outcome.error)
 
@@ -366,7 +383,8 @@ class Printer:
         shown = [
             outcome
             for outcome in self._restored
-            if STREAM not in (outcome.item.source, outcome.item.target)
+            if outcome.item.source.is_file()  # a pipe can be read only once
+            and outcome.item.target != STREAM
             and not outcome.item.is_video
         ]
         if not shown:
@@ -383,6 +401,15 @@ class Printer:
             write_comparison(self._compare, shown, description, report)
         if not self.quiet:
             out.talk(f"before and after: {self._compare}")
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file is empty or ends with a line; so does one that cannot be read, as a pipe."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 1))
+        return stream.read() in (b"", b"\n")
 
 
 def print_plan(
@@ -405,14 +432,17 @@ def print_plan(
         sizes = [_size(size) if size else "?" for size in (one.size, one.output_size)]
         cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", _range(one.fastest, one.seconds)]
         cost = ["", "", "already there"] if one.item.done else cost
+        cost = ["", "", "cannot be read"] if one.is_unreadable else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
     if quiet:
         return
-    to_do = [one for one in estimates if not one.item.done]
+    to_do = [one for one in estimates if not (one.item.done or one.is_unreadable)]
     time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))
-    if skipped := len(estimates) - len(to_do):
+    if skipped := sum(one.item.done for one in estimates):
         out.talk(_there_already(skipped))
+    if unreadable := sum(one.is_unreadable for one in estimates):
+        out.talk(f"{unreadable} of {counted(len(estimates), 'picture')} cannot be read")
     out.talk(f"{counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
 
 
@@ -420,10 +450,11 @@ def _planned(one: Estimate) -> dict[str, object]:
     """Return one line of JSON; its names equal those of a run and are stable."""
     height, width = one.output_size or (None, None)
     input_height, input_width = one.size or (None, None)
+    status = "skipped" if one.item.done else "planned"
     return {
         "input": str(one.item.source),
         "output": str(one.item.target),
-        "status": "skipped" if one.item.done else "planned",
+        "status": "unreadable" if one.is_unreadable else status,
         "input_width": input_width,
         "input_height": input_height,
         "width": width,

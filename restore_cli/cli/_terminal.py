@@ -92,7 +92,7 @@ class Bar(Progress):
     def __init__(self, *, quiet: bool, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
-        console.quiet = quiet or not console.is_terminal
+        console.quiet = quiet or not sys.stderr.isatty()  # FORCE_COLOR makes any file a terminal
         one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=one_line),

@@ -114,7 +114,9 @@ def _walk(
         link = entry.is_symlink() and Path(entry.path).is_dir()
         if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)
-        elif Path(entry.name).suffix.lower() in suffixes and Path(entry.path).is_file():
+        elif Path(entry.name).suffix.lower() in suffixes and (
+            Path(entry.path).is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+        ):  # a link that leads nowhere is reported when it is read
             yield folder / entry.name
     for name in inside if recursive else ():
         if enter(relative / name):

@@ -59,8 +59,12 @@ VIDEO_SUFFIXES = frozenset(
 )
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
 OTHER_SUFFIXES = frozenset(
-    [".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"]
-)  # pictures that are not supported
+    {
+        *(".exr", ".jp2", ".jxl", ".mpo", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+        *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".iiq", ".nef", ".orf", ".pef", ".raf", ".rw2"),
+        *(".rwl", ".srw", ".x3f"),
+    }
+)  # pictures that are not supported, and raw files of cameras
 
 # Signatures at the beginning of files. HEIF's brands come after the length of the first box.
 _MAGIC = {

@@ -65,14 +65,19 @@ def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, 
     return notes
 
 
-def put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes, *, fresh: bool = False) -> None:
     """Write a file atomically; the folder is created if needed.
+
+    Args:
+        path: name of the file.
+        data: its content.
+        fresh: refuse a name that is taken.
 
     Raises:
         PictureError: the file cannot be written.
     """
     try:
-        with write_then_rename(path) as temporary:
+        with write_then_rename(path, fresh=fresh) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise PictureError(

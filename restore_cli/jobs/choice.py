@@ -25,8 +25,8 @@ from restore_cli.degradations.frames import read_frames
 from restore_cli.errors import RestoreError
 from restore_cli.image import read_image, read_size
 from restore_cli.image.formats import has_video_suffix
-from restore_cli.image.info import provenance_of
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.plan import made_by
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
 from restore_cli.resample import resize_bicubic
@@ -183,7 +183,7 @@ def choose_for(
             None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
-        paths = [one for one in paths if has_video_suffix(one) or not provenance_of(one)] or paths
+        paths = [one for one in paths if has_video_suffix(one) or not made_by(one)] or paths
     step = max(1, len(paths) // _SAMPLED)
     choices = []
     for path in paths[::step][:_SAMPLED]:

@@ -21,11 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.files import refuse_unwritable
 from restore_cli.image import Encoding, Picture, encode
 from restore_cli.image.views import read_part, read_shrunk
 from restore_cli.image.writing import put
-from restore_cli.jobs.outputs import refuse_own
+from restore_cli.jobs.outputs import refuse_folder, refuse_own
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
@@ -107,8 +106,10 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
         )
     refuse_own(path, ((i.source, i.target) for i in items), "--compare")
     if path.exists() and on_exists != "overwrite":
-        raise UsageError(f"'{path}' exists", hint="use --on-exists overwrite, or another --compare")
-    refuse_unwritable(path.parent)
+        other = "use another --compare, or delete it"  # overwriting would concern the pictures, too
+        hint = "use --on-exists overwrite, or another --compare" if on_exists == "error" else other
+        raise UsageError(f"'{path}' exists", hint=hint)
+    refuse_folder(path, "--compare")
 
 
 def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:

@@ -51,6 +51,11 @@ class Estimate:
     fastest: float
     seconds: float
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the input is a file whose header cannot be read."""
+        return self.size is None and self.item.source.is_file()
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:

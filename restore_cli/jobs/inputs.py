@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
@@ -67,18 +67,22 @@ def pictures(path: Path) -> list[Path]:
     return [source.path for source in _expand(path, PHOTO_SUFFIXES, recursive=False)]
 
 
-def videos_left_out(selection: Selection) -> int:
-    """Return the number of videos in the folders of a selection, which a folder does not mean."""
+def left_out(selection: Selection, suffixes: Collection[str]) -> list[Path]:
+    """Return files in the folders of a selection that a folder does not mean.
+
+    Args:
+        selection: the selection.
+        suffixes: suffixes of such files; videos that the selection includes are not listed.
+    """
     folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
-    if _videos_asked_for(selection.include):
-        return 0
-    return sum(
-        _wanted(source.path.name, selection.include, selection.exclude)
+    suffixes = {*suffixes} - _videos_asked_for(selection.include)
+    recursive, exclude = selection.recursive, selection.exclude
+    return [
+        source.path
         for folder in folders
-        for source in _folder(
-            folder, VIDEO_SUFFIXES, recursive=selection.recursive, exclude=selection.exclude
-        )
-    )
+        for source in _folder(folder, suffixes, recursive=recursive, exclude=exclude)
+        if _wanted(source.path.name, selection.include, exclude)
+    ]
 
 
 def _videos_asked_for(include: Sequence[str]) -> set[str]:
@@ -103,7 +107,7 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
         text = text.removeprefix(mark)
     elif encoding:
         try:
-            text = os.fsencode(text.decode(encoding))
+            text = text.decode(encoding).encode()  # whatever the locale: names are UTF-8 here
         except UnicodeError as error:
             raise UsageError(
                 f"the list of files is not valid {encoding.upper()}", hint="save it as UTF-8"
@@ -138,15 +142,16 @@ def _expand(
     elif given.exists() or given.is_symlink():
         yield Source(given)
     elif has_magic(str(given)):
-        yield from _glob(given)
+        yield from _glob(given, recursive=recursive, exclude=exclude)
     else:
         raise NoInputError(f"no such file or folder: '{given}'")
 
 
-def _glob(given: Path) -> Iterator[Source]:
+def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
     """Expand a pattern that the shell did not expand, since it was quoted.
 
-    Leading folders that exist are taken literally, including brackets.
+    Leading folders that exist are taken literally, including brackets. Of folders that match, the
+    pictures are meant.
     """
     root = next(parent for parent in given.parents if parent.exists())
     pattern = given.relative_to(root)
@@ -160,6 +165,8 @@ def _glob(given: Path) -> Iterator[Source]:
         matches = [path.relative_to(root) for path in root.glob(str(below))]
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f"'{given}' is not a pattern: {error}", hint="`**` is a folder") from error
+    if "**" in pattern.parts:  # folders that cannot be read, which `Path.glob` leaves out
+        list(_folder(root, (), recursive=True, exclude=exclude))
     sources = [
         Source(root / match, match.parent)
         for match in sorted(matches, key=by_number)
@@ -167,6 +174,13 @@ def _glob(given: Path) -> Iterator[Source]:
         and match.suffix.lower() in suffixes
         and (root / match).is_file()
     ]
+    folders = [root / match for match in matches if (root / match).is_dir()]
+    if not sources and "**" not in pattern.parts:
+        for folder in sorted(folders, key=by_number):
+            inside = _folder(folder, suffixes, recursive=recursive, exclude=exclude)
+            sources += [
+                replace(one, relative=folder.relative_to(root) / one.relative) for one in inside
+            ]
     if not sources:
         videos = any(map(has_video_suffix, matches))
         hint = "patterns of videos end in their suffix, e.g. '*.mp4'" if videos else ""

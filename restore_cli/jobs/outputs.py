@@ -11,6 +11,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from restore_cli.errors import UsageError
+from restore_cli.files import refuse_unwritable
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -132,6 +133,12 @@ def refuse_unknown_suffix(text: str) -> None:
         UsageError: the suffix looks like a format but is not known, e.g. `sharp.jepg`; or a new
             folder has the suffix of a file, e.g. `sharp.png/`.
     """
+    template = is_template(Path(text))
+    if text.endswith(("/", os.sep)) and template:
+        raise UsageError(
+            f"--output '{text}' is a template without the name of a file",
+            hint=f"use '{text}{{name}}.{{ext}}'",
+        )
     if text.endswith(("/", os.sep)) and is_file_name(Path(text)):
         raise UsageError(
             f"--output '{text}' is a folder with the suffix of a file",
@@ -144,9 +151,10 @@ def refuse_unknown_suffix(text: str) -> None:
     if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
         near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)
         guess = f"did you mean '{Path(text).with_suffix(near[0])}'? " if near else ""
+        folder = "" if template else f"For a folder of that name, use '{text}/'"
         raise UsageError(
             f"--output '{text}': the suffix '{suffix}' is not known",
-            hint=f"{guess}For a folder of that name, use '{text}/'",
+            hint=f"{guess}{folder}".strip() or "end the template in .{ext}",
         )
 
 
@@ -155,10 +163,24 @@ def is_template(output: Path) -> bool:
     return ("{" in str(output) or "}" in str(output)) and not output.is_dir()
 
 
+def is_like_result(path: Path) -> bool:
+    """Whether a file has a name that results have by default.
+
+    >>> [is_like_result(Path(name)) for name in ("a_x4.png", "a_deblurred-1.jpg", "a.png")]
+    [True, True, False]
+    """
+    return bool(re.search(rf"_(x\d+|\d+x\d*|{KEPT})(-\d+)?$", path.stem))
+
+
+def is_there(path: Path) -> bool:
+    """Whether a name is taken: by a file, a folder, or a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
+
+
 def renamed(path: Path, taken: set[Path]) -> Path:
     """Return the first free name of `a.png`, `a-1.png`, `a-2.png` and so on."""
     candidate, n = path, 0
-    while candidate.exists() or candidate in taken:
+    while is_there(candidate) or candidate in taken:
         n += 1
         candidate = path.with_stem(f"{path.stem}-{n}")
     return candidate
@@ -189,7 +211,7 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         if key in by_target:
             raise UsageError(
                 f"'{by_target[key]}' and '{source}' would both be written to '{output}'",
-                hint="write them into different folders with --output, or use a template",
+                hint="leave one out with --exclude, or use a template with {dir} or {name}",
             )
         by_target[key] = source
 
@@ -201,3 +223,10 @@ def refuse_own(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> N
         raise UsageError(
             f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"
         )
+
+
+def refuse_folder(path: Path, option: str) -> None:
+    """Raise a `UsageError` if an option's file is a folder, or is in one that is not writable."""
+    if path.is_dir():
+        raise UsageError(f"{option} '{path}' is a folder", hint="give a file")
+    refuse_unwritable(path.parent, option)

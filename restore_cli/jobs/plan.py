@@ -10,11 +10,13 @@ from restore_cli.choices import CHOICES
 from restore_cli.errors import NoInputError, UsageError, unknown_name
 from restore_cli.files import existing, refuse_full, refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS, read_size
-from restore_cli.image.formats import SUFFIXES, has_video_suffix
+from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
+from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, identity, videos_left_out
+from restore_cli.jobs.inputs import STREAM, Source, find, identity, left_out
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
+from restore_cli.jobs.video_facts import read_comment
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +71,31 @@ def plan(
     try:
         return _plan(request, spec, find(request.selection) if sources is None else sources)
     except OSError as error:
-        raise UsageError(f"cannot use '{error.filename}': {error.strerror}") from error
+        place = error.filename or "the current folder"
+        raise UsageError(f"cannot use '{place}': {error.strerror}") from error
 
 
 def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) -> list[Item]:
     output = request.destination.output
-    one_file = output == STREAM or (
-        output is not None and outputs.is_file_name(output) and not outputs.is_template(output)
-    )
-    if one_file and len(sources) > 1:
-        raise UsageError(
-            f"--output '{output}' is one file, but there are {len(sources)} inputs",
-            hint="give a folder",
-        )
     items = [Item(source.path, outputs.target(request, spec, source)) for source in sources]
     if any(item.is_video for item in items):
         refuse_for_videos(request)
+    items = _without_results(request, items)
+    one_file = output == STREAM or (
+        output is not None and outputs.is_file_name(output) and not outputs.is_template(output)
+    )
+    if one_file and len(items) > 1:
+        raise UsageError(
+            f"--output '{output}' is one file, but there are {len(items)} inputs",
+            hint="give a folder",
+        )
     for item in items:
         outputs.refuse_video(item.source, item.target)
         if item.target != STREAM:
             refuse_long(item.target)
-    listed = {identity(path) for path in request.selection.inputs}
-    results = {identity(item.target) for item in items}
-    # Results of an earlier run in the same folder are not inputs.
-    items = [i for i in items if identity(i.source) not in results - listed]
     if not items:
         formats = ", ".join(FORMATS)
-        videos = videos_left_out(request.selection)
+        videos = left_out(request.selection, VIDEO_SUFFIXES)
         raise NoInputError(
             f"no pictures among the inputs ({formats}, bmp, gif)",
             hint="name videos, or use --include '*.mp4'" if videos else "",
@@ -108,9 +108,43 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
     return items
 
 
+def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
+    """Leave out results of earlier runs, which lie in the same folder as their inputs.
+
+    If all are results, they are meant. A file that has the name of a result, but was not made by
+    `restore`, may be an original that overwriting would destroy: it stays, and
+    `outputs.refuse_collisions` refuses the run.
+    """
+    destination = request.destination
+    listed = {identity(path) for path in request.selection.inputs}
+    results = {identity(item.target) for item in items} - listed
+    safe = destination.on_exists != "overwrite" and (
+        destination.output is None or destination.output.is_dir()
+    )
+
+    def is_result(item: Item) -> bool:
+        place = identity(item.source)
+        if place in listed:
+            return False
+        if place not in results:
+            return outputs.is_like_result(item.source) and bool(made_by(item.source))
+        return bool(made_by(item.source)) or (safe and place != identity(item.target))
+
+    return [item for item in items if not is_result(item)] or items
+
+
+def made_by(path: Path) -> dict[str, str]:
+    """Return how `restore` made a picture or a video; empty if it did not."""
+    return read_comment(path) if has_video_suffix(path) else provenance_of(path)
+
+
 def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     """Apply the --on-exists policy to items whose output exists."""
-    there = [item for item in items if item.target != STREAM and item.target.exists()]
+    there = [item for item in items if item.target != STREAM and outputs.is_there(item.target)]
+    if folder := next((item.target for item in there if item.target.is_dir()), None):
+        raise UsageError(
+            f"the output '{folder}' is a folder", hint="remove it, or choose another --output"
+        )
     if destination.resume or not there or destination.on_exists == "overwrite":
         return items
     if destination.on_exists == "error":

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
 from restore_cli.files import sha256, write_to_stdout
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
-from restore_cli.image.info import provenance_of
+from restore_cli.image.info import is_whole
 from restore_cli.image.writing import put
 from restore_cli.jobs.inputs import STREAM
-from restore_cli.jobs.plan import Item
+from restore_cli.jobs.outputs import renamed
+from restore_cli.jobs.plan import Item, made_by
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
-from restore_cli.jobs.video_facts import read_comment
 
 OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 
@@ -88,6 +89,7 @@ def restore_all(
     report: OnTile = lambda item, done, tiles: None,
     *,
     ahead: int = 0,
+    fail_fast: bool = False,
 ) -> Generator[Outcome, None, None]:
     """Restore every picture, in order.
 
@@ -97,32 +99,42 @@ def restore_all(
         report: called from this thread while a picture is restored.
         ahead: pictures that two more threads read in advance and write in the background; 0 to do
             everything in this thread.
+        fail_fast: whether the first failure ends the run, apart from what is being written.
     """
     if not ahead:
         for item in items:
-            yield _write(work, _restore(work, _read(work, item), report))
+            outcome = _write(work, _restore(work, _read(work, item), report))
+            yield outcome
+            if outcome.error and fail_fast:
+                return
         return
     reads: deque[Future[_Decoded | Item | Outcome]] = deque()
     writes: deque[Future[Outcome]] = deque()
     waiting = deque(items)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         try:
-            while True:
+            while waiting or reads or writes:
                 while waiting and len(reads) < ahead:
                     reads.append(reader.submit(_read, work, waiting.popleft()))
-                if not reads:
-                    break
-                step = _restore(work, reads.popleft().result(), report)
-                writes.append(writer.submit(_write, work, step))
-                while writes and (writes[0].done() or len(writes) > ahead):
-                    yield writes.popleft().result()
-            while writes:
-                yield writes.popleft().result()
+                if reads:
+                    step = _restore(work, reads.popleft().result(), report)
+                    writes.append(writer.submit(_write, work, step))
+                rest = not (waiting or reads)
+                while writes and (writes[0].done() or len(writes) > ahead or rest):
+                    outcome = writes.popleft().result()
+                    yield outcome
+                    if outcome.error and fail_fast:
+                        waiting.clear()
+                        _cancel(reads)
+                        reads.clear()
+                        writes = deque(write for write in writes if not write.cancel())
         finally:  # also if the caller stops early
-            for read in reads:
-                read.cancel()
-            for write in writes:
-                write.cancel()
+            _cancel([*reads, *writes])
+
+
+def _cancel(futures: Iterable[Future[Any]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def read_input(work: Restoration, item: Item) -> Task | Outcome:
@@ -189,13 +201,33 @@ def _write(work: Restoration, step: _Decoded | Outcome) -> Outcome:
         return step
     try:
         data, outcome = _encoded(work, step)
-        if outcome.item.target == STREAM:
-            write_to_stdout(data)
-        else:
-            put(outcome.item.target, data)
+        return put_result(work, outcome, data)
     except (PictureError, DeviceError) as error:
         return step.task.failed(error)
-    return outcome
+
+
+def put_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
+    """Write a restored picture, and return its outcome with the name that it got.
+
+    Another process may have taken the name since the plan: only `overwrite` replaces its file.
+
+    Raises:
+        PictureError: the picture cannot be written.
+    """
+    item, destination = outcome.item, work.request.destination
+    if item.target == STREAM:
+        write_to_stdout(data)
+        return outcome
+    fresh = destination.on_exists in ("error", "rename") and not destination.resume
+    while True:
+        try:
+            put(item.target, data, fresh=fresh)
+            return replace(outcome, item=item)
+        except PictureError as error:
+            taken = isinstance(error.__cause__, FileExistsError)
+            if not taken or destination.on_exists != "rename":
+                raise
+            item = replace(item, target=renamed(item.target, set()))
 
 
 def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
@@ -252,7 +284,7 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():
         return False
-    provenance = read_comment(item.target) if item.is_video else provenance_of(item.target)
+    provenance = made_by(item.target)
     if not provenance and destination.on_exists == "skip":
         return True
     if not provenance and destination.on_exists != "overwrite":
@@ -260,7 +292,10 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
             f"'{item.target}' exists, but was not written by restore",
             hint="use --on-exists overwrite, or another --output",
         )
-    return provenance.get("inputSha256") == digest and provenance.get("key") == work.key
+    if provenance.get("inputSha256") != digest or provenance.get("key") != work.key:
+        return False
+    # Interrupted copies of a result have its metadata, which are at the beginning.
+    return item.is_video or is_whole(item.target)
 
 
 def was_done(work: Restoration, item: Item) -> bool:

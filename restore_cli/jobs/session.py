@@ -121,14 +121,12 @@ def run(
     items = plan(request, pipeline.spec) if items is None else items
     if request.destination.resume:
         remove_leftovers(item.target for item in items)
-    outcomes = _outcomes(Restoration(request, pipeline), items, engine, report)
+    outcomes = _outcomes(Restoration(request, pipeline), items, engine, report, fail_fast)
     summary = Summary(len(items))
     try:
         for outcome in outcomes:
             summary.add(outcome)
             on_outcome(outcome)
-            if outcome.error and fail_fast:
-                break
     finally:
         outcomes.close()
     return summary
@@ -158,14 +156,14 @@ def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
 
 
 def _outcomes(
-    work: Restoration, items: list[Item], engine: Engine, report: OnTile
+    work: Restoration, items: list[Item], engine: Engine, report: OnTile, fail_fast: bool
 ) -> Generator[Outcome, None, None]:
     if engine.spreads(items):
-        return run_on(_workers(work, items, engine), work, items)
+        return run_on(_workers(work, items, engine), work, items, fail_fast=fail_fast)
     ahead = engine.ahead
     if ahead is None:
         ahead = 0 if work.pipeline.options.device.type == "cpu" else _AHEAD
-    return restore_all(work, items, report, ahead=ahead)
+    return restore_all(work, items, report, ahead=ahead, fail_fast=fail_fast)
 
 
 def _workers(work: Restoration, items: list[Item], engine: Engine) -> Workers:

@@ -19,13 +19,12 @@ from typing import Protocol
 import torch
 
 from restore_cli.errors import DeviceError, RestoreError, UsageError
-from restore_cli.image.writing import put
 from restore_cli.inference.memory import keep_freed_memory
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Outcome, Task, read_input, restore_task
+from restore_cli.jobs.run import Outcome, Task, put_result, read_input, restore_task
 from restore_cli.processes import ProcessPool
 
 _MOST_DEATHS = 3  # processes that may die with one picture before it fails
@@ -59,7 +58,7 @@ class Workers(Protocol):
 
 
 def run_on(
-    workers: Workers, work: Restoration, items: Sequence[Item]
+    workers: Workers, work: Restoration, items: Sequence[Item], *, fail_fast: bool = False
 ) -> Generator[Outcome, None, None]:
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
@@ -67,6 +66,7 @@ def run_on(
         workers: processes that restore; closed at the end.
         work: the request with its pipeline.
         items: result of `plan`.
+        fail_fast: whether the first failure ends the run.
 
     Raises:
         NotReadyError: a process cannot load the networks.
@@ -85,19 +85,24 @@ def run_on(
                 task = _task(work, waiting.popleft())
                 if isinstance(task, Outcome):
                     yield task
+                    if task.error and fail_fast:
+                        return
                 else:
                     flying[workers.submit(task)] = task, 0
                 continue
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                outcome = _landed(workers, future, *flying.pop(future), suspects)
+                outcome = _landed(workers, work, future, *flying.pop(future), suspects)
                 if outcome is not None:
                     yield outcome
+                    if outcome.error and fail_fast:
+                        return
     finally:
         workers.close()
 
 
 def _landed(
     workers: Workers,
+    work: Restoration,
     future: Future[Restored],
     task: Task,
     deaths: int,
@@ -106,7 +111,7 @@ def _landed(
     """Return the outcome of a picture, or None if its process died and it is tried again."""
     try:
         data, outcome = future.result()
-        put(task.item.target, data)
+        return put_result(work, outcome, data)
     except workers.lost as error:
         if deaths + 1 < _MOST_DEATHS:
             suspects.append((task, deaths + 1))
@@ -121,7 +126,6 @@ def _landed(
         raise
     except RestoreError as error:
         return task.failed(error)
-    return outcome
 
 
 class DeviceWorkers:

@@ -44,7 +44,8 @@ def test_loops_of_links_end(tree):
     assert names(found_in(tree / "sub/**"), tree) == ["sub/a.png", "sub/deep/c.tiff"]
     (tree / "sub/loop").symlink_to(tree)
     (tree / "self.png").symlink_to(tree / "self.png")
-    assert len(found_in(tree, recursive=True)) == 4
+    # The link to itself is reported when it is read.
+    assert len(found_in(tree, recursive=True)) == 5
 
 
 def test_include_and_exclude(tree):
@@ -60,6 +61,11 @@ def test_quoted_globs(tree):
     assert names(found_in(tree / "**/*.png"), tree) == ["a.png", "sub/a.png"]
     with pytest.raises(NoInputError, match="no pictures match"):
         found_in(tree / "*.webp")
+    assert names(found_in(tree / "s*"), tree) == ["sub/a.png"]  # the pictures in such folders
+    assert [str(one.relative) for one in found_in(tree / "s*", recursive=True)] == [
+        "sub",
+        "sub/deep",
+    ]
     (tree / "[x].png").touch()  # a name with magic characters is a name first
     assert names(found_in(tree / "[x].png"), tree) == ["[x].png"]
 
