@@ -191,14 +191,7 @@ class LoadedModel:
         return restored
 
     def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
-        try:
-            image.load()
-        except OSError as error:
-            raise PictureError(f"the picture cannot be read: {error}") from error
-        try:
-            image = ImageOps.exif_transpose(image)
-        except _BROKEN as error:
-            _warn(f"the EXIF data cannot be read: {error}")
+        image = _upright(image)
         mode = image.mode
         kept: dict[Any, Any] = {k: image.info[k] for k in ("icc_profile", "dpi") if k in image.info}
         if mode.startswith("I;16"):
@@ -396,7 +389,14 @@ def load_model(
         DeviceError: the device is not available.
     """
     _refuse_kinds(
-        model, weights=weights, device=device, precision=precision, tile=tile, overlap=overlap
+        model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        tile=tile,
+        overlap=overlap,
+        tlsc=tlsc,
+        self_ensemble=self_ensemble,
     )
     weights = None if weights is None else fspath(weights)
     place = get_device(str(device))
@@ -416,8 +416,23 @@ def list_models() -> Mapping[str, Model]:
     return MODELS
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode a PIL picture, and turn it as its EXIF data say."""
+    try:
+        image.load()
+    except OSError as error:
+        raise PictureError(f"the picture cannot be read: {error}") from error
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        _warn(f"only frame {image.tell() + 1} of {frames} is restored")
+    try:
+        return ImageOps.exif_transpose(image)
+    except _BROKEN as error:
+        _warn(f"the EXIF data cannot be read: {error}")
+        return image
+
+
 def _refuse_kinds(model: object, **options: object) -> None:
-    """Refuse names that are no text, and numbers of pixels that are no numbers."""
+    """Refuse names that are no text, numbers of pixels that are no numbers, and other switches."""
     for name, value in {"model": model, **options}.items():
         if name in ("tile", "overlap"):
             number = isinstance(value, Integral) and not isinstance(value, bool)
@@ -429,6 +444,9 @@ def _refuse_kinds(model: object, **options: object) -> None:
             usual |= isinstance(value, torch.device) and name == "device"
             fits = usual or path or (isinstance(value, str) and value != "")
             hint = "use None for the default" if value == "" else "give a name"
+        elif name in ("tlsc", "self_ensemble"):
+            fits = isinstance(value, bool) or (value is None and name == "tlsc")
+            hint = "use True or False" + ", or None for automatic" * (name == "tlsc")
         else:
             continue
         if not fits:

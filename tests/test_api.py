@@ -440,3 +440,26 @@ def test_rare_kinds_of_pictures():
     image.info["transparency"] = 5
     with pytest.raises(UsageError, match="transparency is not supported"):
         bicubic(image)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("tlsc", "no"), ("tlsc", 1), ("self_ensemble", "no")]
+)
+def test_switches_are_true_or_false(option, value):
+    with pytest.raises(UsageError, match=f"{option} {value!r} is not possible"):
+        load_model("gfn", **{option: value})
+
+
+def test_tlsc_where_there_is_none():
+    with pytest.raises(UsageError, match="'bicubic' has no global statistics"):
+        load_model("bicubic", tlsc=True)
+    with pytest.raises(UsageError, match="lacks a name"):
+        load_model("gfn+")
+
+
+def test_the_other_frames_of_an_animation_are_announced(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (n, 0, 0)) for n in (0, 99, 200)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    model = load_model("bicubic", precision="fp32")
+    with Image.open(tmp_path / "a.png") as image, pytest.warns(UserWarning, match="frame 1 of 3"):
+        model(image)

@@ -7,15 +7,22 @@ import re
 import signal
 import webbrowser
 from socket import gethostname
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import reported
+from restore_cli.cli._signals import Terminated
 from restore_cli.errors import UsageError, require
 
+if TYPE_CHECKING:
+    from socket import socket as Socket
+
+    from starlette.applications import Starlette
+
+_NAME = re.compile(r"[\w.-]+")  # of a host
 EPILOG = """
 Examples:
 
@@ -71,10 +78,8 @@ def serve(
     until Ctrl-C.
     """
     require("serve", "python_multipart", "starlette", "uvicorn")
-    import uvicorn
-
     for name in allow_host or ():
-        if not re.fullmatch(r"[\w.-]+", name):
+        if not _NAME.fullmatch(name):
             raise UsageError(
                 f"--allow-host '{name}' is not a host name",
                 hint="one name, without http:// and the port",
@@ -85,7 +90,6 @@ def serve(
     from restore_cli.inference.devices import get_device
     from restore_cli.inference.memory import keep_freed_memory
     from restore_cli.inference.restorer import RestorerOptions
-    from restore_cli.serving.connections import TimedConnection
     from restore_cli.serving.job_queue import JobQueue
     from restore_cli.serving.web import LOOPBACK, Limits, make_app
 
@@ -98,19 +102,33 @@ def serve(
         machine = gethostname().lower()
         names |= {machine, f"{machine}.local"}
     queue = JobQueue(RestorerOptions(get_device(device), dtype=None), max_pixels, waiting)
-    limits = Limits(
-        max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
-    )
-    app = make_app(queue, limits)
-    if not local:
-        out.talk("note: there is no password: everybody who can reach an address can use the page")
-    for address in found:
-        out.data(address)
-    if open_page:
-        webbrowser.open(found[-1])
+    try:
+        limits = Limits(
+            max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
+        )
+        if not local:
+            who = "everybody who can reach an address"
+            out.talk(f"note: there is no password: {who} can use the page")
+        for address in found:
+            out.data(address)
+        if open_page:
+            webbrowser.open(found[-1])
+        _run(make_app(queue, limits), socket)
+    finally:
+        queue.close()
+    raise typer.Exit
+
+
+def _run(app: Starlette, socket: Socket) -> None:
+    """Serve until a signal arrives."""
+    import uvicorn
+
+    from restore_cli.serving.connections import TimedConnection
+
     config = uvicorn.Config(
         app,
         log_level="warning",
+        log_config=None,  # uvicorn's own fails if stdout is closed
         server_header=False,
         timeout_graceful_shutdown=2,
         limit_concurrency=64,
@@ -120,14 +138,19 @@ def serve(
     # What strangers send, and visitors who are cut off at the end, are no news for the terminal.
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    hung_up: list[Terminated] = []
+
+    def hang_up(number: int, _: object) -> None:
         # Uvicorn handles SIGTERM; an exception inside its loop would print a traceback.
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+        hung_up.append(Terminated(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, hang_up)
     try:
         uvicorn.Server(config).run(sockets=[socket])
-    finally:
-        queue.close()
-    raise typer.Exit
+    except Terminated as stop:
+        raise hung_up[0] if hung_up else stop from None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -135,7 +158,5 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _tell_of_refused(name: str) -> None:
-    out.talk(
-        f"note: a request for the host '{name}' was refused; to allow this name, use "
-        f"--allow-host '{name}'"
-    )
+    allow = f"; to allow this name, use --allow-host '{name}'" if _NAME.fullmatch(name) else ""
+    out.talk(f"note: a request for the host '{name}' was refused{allow}")

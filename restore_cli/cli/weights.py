@@ -333,8 +333,8 @@ def convert(
     """Convert weights to a graph that runs without restore.
 
     Writes one file for onnxruntime, libtorch or torch.export. It takes a picture
-    of any size, (1, 3, H, W) in [0, 1], and returns the restored one. TLSC is
-    included, tiles are not.
+    (1, 3, H, W) in [0, 1], of any size from the printed one on, and returns the
+    restored one. TLSC is included, tiles are not.
     """
     folder = opt.parse_path(output)
     if folder.suffix in (".onnx", ".pt", ".pt2"):

@@ -129,10 +129,16 @@ class UnreadableError(PictureError):
         reason: its first line.
     """
 
-    def __init__(self, name: str, error: VipsError) -> None:
-        self.reason = first_line(error)
-        hint = "save it as PNG with a program that reads it" * ("support" in self.reason.lower())
-        super().__init__(f"cannot read '{name}': {self.reason}", hint=hint)
+    reason = ""
+
+    @classmethod
+    def of(cls, name: str, error: VipsError) -> UnreadableError:
+        """Return the error for a file; not by `__init__`, which copies to other processes call."""
+        reason = first_line(error)
+        hint = "save it as PNG with a program that reads it" * ("support" in reason.lower())
+        unreadable = cls(f"cannot read '{name}': {reason}", hint=hint)
+        unreadable.reason = reason
+        return unreadable
 
 
 def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> Picture:
@@ -148,7 +154,7 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> 
             image = image.copy_memory()
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
-        raise UnreadableError(name, error) from error
+        raise UnreadableError.of(name, error) from error
     return replace(picture, notes=(*header.notes, *picture.notes))
 
 
@@ -216,7 +222,7 @@ def open_header(
             image = image.copy()
             image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
     except VipsError as error:
-        raise UnreadableError(name, error) from error
+        raise UnreadableError.of(name, error) from error
     orientation = _field(image, "orientation", 1)
     width, height = image.width, image.height
     if orientation >= 5:

@@ -83,7 +83,7 @@ def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> Vi
             image = image.unpremultiply().cast(kind) if header.alpha else image
         return _view(image, header)
     except VipsError as error:
-        raise UnreadableError(name, error) from error
+        raise UnreadableError.of(name, error) from error
 
 
 def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:

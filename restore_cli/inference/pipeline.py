@@ -90,6 +90,11 @@ class PipelineSpec:
             None if name == BICUBIC else _load(file, name)
             for name, file in zip(self.models, self.weights, strict=True)
         ]
+        if self.options.tlsc and not any(networks):
+            raise UsageError(
+                f"'{BICUBIC}' has no global statistics, so TLSC changes nothing",
+                hint="leave out --tlsc",
+            )
         # The dtype for the device of the options, also if `device` is only used to describe them.
         options = self.options.with_dtype([network.model for network in networks if network])
         options = dataclasses.replace(options, device=device or options.device)
@@ -215,6 +220,8 @@ def split_names(text: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in text.split("+"))
     for name in names:
+        if not name:
+            raise UsageError(f"--model '{text}' lacks a name", hint="join names by one +")
         if name != BICUBIC and name not in MODELS:
             raise unknown_name("model", name, [*MODELS, BICUBIC])
     if names.count(BICUBIC) > 1:

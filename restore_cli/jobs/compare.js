@@ -51,8 +51,11 @@
       });
       const [width, height] = ["width", "height"].map((side) => Number(pictures[0].getAttribute(side)));
       // Never blown up, and so that picture and loupe are seen together.
-      pair.style.maxWidth = loupe.style.maxWidth =
-        `${Math.max(480, Math.min(width, 0.6 * window.innerHeight * width / height))}px`;
+      const shown = Math.min(width, 0.6 * window.innerHeight * width / height);
+      // Very tall ones are at most two windows high.
+      const least = Math.max(8, Math.min(480, 2 * window.innerHeight * width / height));
+      pair.style.maxWidth = `${Math.max(least, shown)}px`;
+      loupe.style.maxWidth = `${Math.max(480, shown)}px`;
       const first = pair.clientWidth < 0.8 * full[0] ? buttons[0] : buttons[1]; // seen at 100 % already
       zoom = Number(first.value);
       press(first);

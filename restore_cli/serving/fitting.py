@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -46,7 +46,7 @@ class AskFirstError(PictureError):
         choices: alternatives for the visitor.
     """
 
-    def __init__(self, message: str, choices: list[Button]) -> None:
+    def __init__(self, message: str, choices: Sequence[Button] = ()) -> None:
         super().__init__(message)
         self.choices = choices
 

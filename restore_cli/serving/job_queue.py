@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import category, normalize
 
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Se
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import run
 from restore_cli.weights.manifest import default_model
+from restore_cli.wording import counted
 
 _MOST_READY = 3  # pipelines
 _LONGEST_NAME = 120  # bytes; file systems take 255
@@ -44,8 +46,10 @@ _LOG = logging.getLogger(__name__)
 class StorageError(RestoreError):
     """A picture cannot be stored, e.g. because the disk is full."""
 
-    def __init__(self, error: OSError) -> None:
-        super().__init__(f"cannot store the picture: {error.strerror}")
+    @classmethod
+    def of(cls, error: OSError) -> StorageError:
+        """Return the error for one of the system."""
+        return cls(f"cannot store the picture: {error.strerror}")
 
 
 class BusyError(RestoreError):
@@ -163,7 +167,7 @@ class JobQueue:
         with self._lock:
             if self._places >= self.most_waiting:
                 raise BusyError(
-                    f"{self.most_waiting} pictures are waiting or being sent already",
+                    f"the queue of {counted(self.most_waiting, 'picture')} is full",
                     hint="try again in a minute",
                 )
             self._places += 1
@@ -197,7 +201,7 @@ class JobQueue:
             source = folder / "in" / safe
             source.parent.mkdir()
         except OSError as error:
-            raise StorageError(error) from error
+            raise StorageError.of(error) from error
         return Job(secrets.token_urlsafe(16), settings, folder, source)
 
     def restore_part(self, part: Tensor) -> Tensor:
@@ -322,8 +326,17 @@ class JobQueue:
 
 
 def _safe(name: str) -> str:
-    """Return the last part of a name, restricted to safe characters and length."""
-    last = re.sub(r"[^\w. ()+-]", "_", Path(name.replace("\\", "/")).name).lstrip(".")
+    """Return the last part of a name, restricted to safe characters and length.
+
+    Marks of letters belong to a name: macOS stores them apart, and Hindi and Thai need them.
+    """
+    last = normalize("NFC", Path(name.replace("\\", "/")).name)
+    last = "".join(one if _is_safe(one) else "_" for one in last).lstrip(".")
     stem, suffix = Path(last).stem, Path(last).suffix
     short = stem.encode()[: _LONGEST_NAME - len(suffix.encode())].decode(errors="ignore")
     return f"{'_' if _DEVICES.match(last) else ''}{short}{suffix}"
+
+
+def _is_safe(letter: str) -> bool:
+    """Whether a letter may be in a name: on every system, in a pattern and in a template."""
+    return letter == " " or (category(letter)[0] in "LMNPS" and letter not in '<>:"/\\|?*[]{}')

@@ -25,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or "it is no host name"
         raise UsageError(
             f"--host '{host}' is not an address: {reason}",
-            hint="use e.g. 127.0.0.1 or 0.0.0.0",
+            hint="use e.g. 127.0.0.1, 0.0.0.0 or ::1, without brackets",
         ) from error
     try:
         return socket.create_server((host, port), family=family)
@@ -40,11 +40,12 @@ def addresses(host: str, port: int) -> list[str]:
     """Return the addresses of the page; those that other machines can open come first.
 
     Args:
-        host: address that the server listens on.
+        host: address that the server listens on, as it was given.
         port: port of the socket.
     """
     hosts = {"0.0.0.0": [_own("192.0.2.1"), "127.0.0.1"], "::": [_own("2001:db8::1"), "::1"]}
-    found = [one for one in hosts.get(host, [host]) if one]
+    number = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]  # of `0`, too
+    found = [one for one in hosts.get(str(number), [host]) if one]
     return [f"http://{f'[{one}]' if ':' in one else one}:{port}/" for one in dict.fromkeys(found)]
 
 

@@ -81,7 +81,13 @@
     $("result").focus({ preventScroll: true });
     $("result").scrollIntoView({ block: "nearest" });
   }
-  function take(files) { if (files[0]) restore(files[0]); }
+  function take(files, what = "") {
+    const cut = running !== null || sending !== null ? `${last.name} was cancelled.` : "";
+    if (files[0]) restore(files[0]);
+    const rest = files.length > 1 ? `One picture at a time: ${files.length - 1} more were left out.` : "";
+    const said = [files[0] ? cut : what, rest].filter(Boolean).join(" ");
+    if (said) show("error", said);
+  }
   $("picture").addEventListener("change", (event) => { take([...event.target.files]); event.target.value = ""; });
   $("again").addEventListener("click", () => restore(last));
   $("cancel").addEventListener("click", () => {
@@ -91,9 +97,14 @@
     $("again").focus();
   });
   window.addEventListener("pagehide", leave);
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted || $("work").hidden) return;
+    $("work").hidden = true; $("again").hidden = false;
+    show("error", `${last.name}: cancelled, since the page was left.`);
+  });
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
   for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop") take(event.dataTransfer.files);
+    if (kind === "drop") take(event.dataTransfer.files, "That is not a file: save the picture first.");
   });

@@ -78,6 +78,9 @@ class TooSlowError(RestoreError):
     """A request takes too long to arrive."""
 
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:\d*)?", re.ASCII | re.IGNORECASE)  # and port
+
+
 class Guard:
     """Middleware that refuses requests for other hosts, and aborts those that are too large."""
 
@@ -124,10 +127,9 @@ class Guard:
                 await _refused("the server was stopped", 503)(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""  # in lower case
-        except ValueError:
+        if not (found := _HOST.fullmatch(host)):
             return False
+        name = found[1].strip("[]").lower()
         if self.limits.numbers:
             with contextlib.suppress(ValueError):
                 return bool(ip_address(name))
@@ -139,7 +141,7 @@ class Guard:
         name = re.sub(r"[^\w.:\[\]-]", "?", re.sub(r":\d*$", "", host)[:100], flags=re.ASCII)
         if name and name not in self.told and len(self.told) < _MOST_TOLD:
             self.told.add(name)
-            self.limits.on_refused(name)
+            self.limits.on_refused(name)  # with a question mark where it is no host name
         text = (
             f"This page is not served under the name '{name}'. Open the address that was printed "
             "when the server was started, or ask its owner to allow this name: the server's "
@@ -218,7 +220,7 @@ class _Site:
                     f"the picture took longer than {self.limits.seconds:.0f} s to arrive"
                 ) from error
             if isinstance(error, OSError):  # also of Starlette's own copy of the upload
-                raise StorageError(error) from error
+                raise StorageError.of(error) from error
             raise
         self.queue.submit(job)
         return JSONResponse({"key": job.key, "notes": notes}, 202)

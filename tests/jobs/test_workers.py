@@ -86,6 +86,20 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
     assert workers.closed
 
 
+@pytest.mark.slow
+def test_a_damaged_picture_does_not_end_a_process(tmp_path):
+    noise = Image.effect_noise((64, 64), 60)
+    noise.save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    options = ["--model", "bicubic", "-x2", "-d", "cpu,cpu", "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*COMMAND, str(tmp_path), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"cannot read '{tmp_path / 'b.png'}'" in done.stderr
+    assert "died" not in done.stderr
+
+
 class OneProcess:
     """One process that does its queue in order; one picture kills it, with all that wait."""
 

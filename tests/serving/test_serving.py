@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -166,10 +167,17 @@ def test_names_stay_in_their_folder(queue, name):
     except PictureError:
         return
     assert job.source.parent.parent == job.folder
-    assert re.fullmatch(r"[\w. ()+-]+", job.source.name)
+    assert not re.search(r'[\x00-\x1f\u202e<>:"/\\|?*\[\]{}]', job.source.name)
     assert len(job.source.name.encode()) <= 120
     assert job.source.stem.lower() != "nul"
     assert job.source.suffix == ".png"
+
+
+def test_names_keep_the_letters_of_every_script(queue):
+    queue.reserve_place()
+    job = queue.new("ra\u0308k e\u0301 हिन्दी ไฟล์ 🙂.png", JobSettings("gfn"))
+    assert job.source.name == "räk é हिन्दी ไฟล์ 🙂.png"
+    queue.release_place()
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
@@ -435,6 +443,9 @@ def test_old_jobs_go_with_their_files(queue):
         ({"headers": {"host": "elsewhere.example"}}, 400, "is not served under the name"),
         ({"headers": {"host": "192.0.2.1:8000"}}, 400, "is not served under the name"),
         ({"headers": {"host": "["}}, 400, "is not served under the name"),
+        ({"headers": {"host": "evil.example@localhost"}}, 400, "is not served under the name"),
+        ({"headers": {"host": "localhost#x"}}, 400, "is not served under the name"),
+        ({"headers": {"host": "localhost/../evil"}}, 400, "is not served under the name"),
     ],
 )
 def test_requests_that_are_refused(client, queue, more, status, message):
@@ -657,6 +668,29 @@ def test_what_is_switched_off_is_off(client, queue):
         data = {"model": "gfn", "self_ensemble": value}
         key = client("POST", "/jobs", files=files, data=data).json()["key"]
         assert queue.find(key).settings.self_ensemble == on
+
+
+def test_addresses_of_every_spelling_of_all():
+    for host in ("0", "0.0.0.0"):
+        assert addresses(host, 8000)[-1] == "http://127.0.0.1:8000/"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [">&-", ">/dev/full"])
+def test_a_server_whose_stdout_is_closed_or_full(tmp_path, stream):
+    """The first serves all the same; the second ends, and leaves nothing."""
+    program = f"{sys.executable} -m restore_cli serve --port 0 {stream} & echo $!"
+    command_line = ["sh", "-c", f"{program}; sleep 8; kill $! 2>/dev/null; wait $!; echo $?"]
+    done = subprocess.run(
+        command_line,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout.split()[-1] == ("143" if stream == ">&-" else "1"), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["192.168..1", "a" * 64 + ".local", "nowhere.invalid"])
