@@ -84,7 +84,7 @@
   function take(files, what = "") {
     const cut = running !== null || sending !== null ? `${last.name} was cancelled.` : "";
     if (files[0]) restore(files[0]);
-    const rest = files.length > 1 ? `One picture at a time: ${files.length - 1} more were left out.` : "";
+    const rest = files.length > 1 ? `One picture at a time: only ${files[0].name} was taken.` : "";
     const said = [files[0] ? cut : what, rest].filter(Boolean).join(" ");
     if (said) show("error", said);
   }

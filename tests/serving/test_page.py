@@ -275,6 +275,42 @@ def test_pasting(visit):
     assert "160x128" in restored(page)
 
 
+def dropped(page, *names):
+    """Drop files of those names on the page, or, without names, something that is no file."""
+    page.evaluate(
+        """([bytes, names]) => {
+            const data = new DataTransfer();
+            for (const name of names) data.items.add(new File([new Uint8Array(bytes)], name));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+        }""",
+        [list(picture(40, 32)), names],
+    )
+
+
+def test_what_was_not_taken_is_said(visit):
+    page = visit()
+    dropped(page)
+    assert "That is not a file" in page.inner_text("#error")
+    dropped(page, "a.png", "b.png")
+    assert page.inner_text("#error") == "One picture at a time: only a.png was taken."
+    assert "160x128" in restored(page)
+    page.select_option("#model", "maxim")
+    choose(page, picture(400, 300))
+    page.wait_for_selector("#status:has-text('Restoring')")
+    for kind in ("pagehide", "pageshow"):  # the browser goes back to a page that it has kept
+        page.evaluate(
+            f"window.dispatchEvent(new PageTransitionEvent('{kind}', {{ persisted: true }}))"
+        )
+    assert "since the page was left" in page.inner_text("#error")
+    assert not page.is_visible("#work")
+    choose(page, picture(400, 300))
+    page.wait_for_selector("#status:has-text('Restoring')")
+    page.select_option("#model", "gfn")
+    dropped(page, "c.png")
+    assert page.inner_text("#error") == "photo.png was cancelled."
+    assert "160x128" in restored(page)
+
+
 @pytest.mark.parametrize("way", ["button", "leaving"])
 def test_cancelling_stops_the_work_and_the_queue_moves_on(visit, address, way):
     first, second = visit(), visit()
