@@ -373,6 +373,11 @@ class Heif:
         return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
 
     @property
+    def is_premultiplied(self) -> bool:
+        """Whether the primary picture's colours are multiplied by its alpha."""
+        return any(k == b"prem" and self.primary in (one, two) for k, one, two in self.refers)
+
+    @property
     def orientation(self) -> int:
         """The EXIF orientation that equals the primary picture's rotation; 0 if it is mirrored."""
         angle = next(iter(self.of_primary(b"irot")), b"")[:1] or b"\0"  # quarters, anticlockwise

@@ -43,7 +43,11 @@ FORMATS = {
     "avif": Format((".avif",), 16_384, 12, alpha=True, least_bytes=0.009, grey=False),
 }
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
-READ_ONLY = {".bmp": "bmp", ".gif": "gif", ".heic": "heic", ".heif": "heic"}
+READ_ONLY = {
+    ".bmp": "bmp",
+    ".gif": "gif",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "heic"),  # the last is of cameras
+}
 # Containers of videos that can be written, by suffix, as PyAV names them.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Suffixes of containers that are not written -> of one that holds the same audio.
@@ -66,6 +70,7 @@ OTHER_SUFFIXES = frozenset(
     }
 )  # pictures that are not supported, and raw files of cameras
 
+HEAD = 256  # bytes by which a format is recognised
 # Signatures at the beginning of files. HEIF's brands come after the length of the first box.
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -95,12 +100,12 @@ def has_video_suffix(path: Path) -> bool:
 
 
 def is_video(head: bytes) -> bool:
-    """Whether a file that is not a known picture looks like a video by its first 32 bytes."""
+    """Whether a file that is not a known picture looks like a video by its first bytes."""
     return any(head[place:].startswith(magic) for place, magic in _VIDEOS)
 
 
 def recognise(head: bytes) -> str | None:
-    """Recognise the format of a file by its first 32 bytes; None if it is not a known picture."""
+    """Recognise the format of a file by its first bytes; None if it is not a known picture."""
     for magic, key in _MAGIC.items():
         if head.startswith(magic):
             return key
@@ -108,7 +113,8 @@ def recognise(head: bytes) -> str | None:
         return "webp"
     if head[4:8] == b"ftyp":
         # The major brand may be generic; the specific one is then among the compatible brands.
-        brands = [head[8:12], *(head[n : n + 4] for n in range(16, 32, 4))]
+        end = min(int.from_bytes(head[:4], "big"), HEAD)
+        brands = [head[8:12], *(head[n : n + 4] for n in range(16, end, 4))]
         known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
         return "avif" if "avif" in known else known[0] if known else None
     return None

@@ -179,7 +179,8 @@ def _of_heif(data: bytes) -> Iterable[Item]:
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     kinds = [kind for kind, _, _ in boxes(data)]
-    if b"moov" in data[:4096] or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
+    live = b"moov" in data[:4096] and data[8:12] != b"avis"  # of which a note tells
+    if live or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
         yield "beside it", "a video"
     yield from (("boxes", kind.decode("latin-1")) for kind in {*kinds} - _HEIF)
 

@@ -35,6 +35,7 @@ from restore_cli.image.exif import (
 from restore_cli.image.geometry import Change
 from restore_cli.image.inventory import take
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
+from restore_cli.image.parts import density
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import add_to_packet, facts_of
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
@@ -65,15 +66,20 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         key: its format.
     """
     found = Metadata.read(content, "png" if key in ("bmp", "heic") else key)
+    heif = read_heif(data) if key in ("avif", "heic") else None
+    for shape in heif.of_primary(b"pasp") if heif else ():  # width and height of a pixel
+        found.aspect = density(*struct.unpack(">II", shape[:8].ljust(8, b"\0"))[::-1])
     found.inventory = take(data, key, found)
     orientation = orientation_of(data if key == "tiff" else found.exif)
     found.dpi = None if found.aspect else _dpi(header)
     if orientation >= 5:  # the picture will be turned, and so will be its pixels
-        found.dpi, found.aspect = (pair and pair[::-1] for pair in (found.dpi, found.aspect))
+        found.dpi = found.dpi and found.dpi[::-1]
     size = (header.height, header.width)
-    if key in ("avif", "heic"):  # the decoder has turned them
-        orientation = read_heif(data).orientation
+    if heif:  # the decoder has turned them
+        orientation = heif.orientation
         size = size[::-1] if orientation >= 5 else size
+    if orientation >= 5:
+        found.aspect = found.aspect and found.aspect[::-1]
     found.size, found.orientation = size if orientation else None, orientation
     if orientation > 1:  # they refer to rows and columns
         found.geo = {}

@@ -78,7 +78,7 @@ def _png(parts: Parts, data: bytes) -> None:
             _png_text(parts, kind, body)
         elif kind == b"pHYs" and len(body) == 9:
             across, down = struct.unpack(">II", body[:8])
-            parts.aspect = None if body[8] else _aspect(across, down)
+            parts.aspect = None if body[8] else density(across, down)
             parts.dots = max(across, down) * 0.0254 if body[8] == 1 else None
 
 
@@ -155,7 +155,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
             comments.append(body)
         elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             across, down = struct.unpack(">HH", body[8:12])
-            parts.aspect = None if body[7] else _aspect(across, down)
+            parts.aspect = None if body[7] else density(across, down)
             parts.dots = {1: 1.0, 2: 2.54}.get(body[7], 0.0) * max(across, down) or None
     parts.comment = b"\n".join(comments) if comments else None
     parts.exif = blocks or None
@@ -190,7 +190,7 @@ def _tiff(parts: Parts, data: bytes) -> None:
     parts.geo = geo_tags(data)
     parts.dots = dots_per_inch(data)
     if first.integer(Base.ResolutionUnit, 2) == 1:
-        parts.aspect = _aspect(
+        parts.aspect = density(
             *(first.number(tag) or 0 for tag in (Base.XResolution, Base.YResolution))
         )
 
@@ -204,7 +204,7 @@ def _avif(parts: Parts, data: bytes) -> None:
 
 def _gif(parts: Parts, data: bytes) -> None:
     if data[12:13] > b"\0":  # 64 times the width of a pixel over its height, minus 15
-        parts.aspect = _aspect(64, data[12] + 15)
+        parts.aspect = density(64, data[12] + 15)
     with suppress(*BROKEN), by_pillow(data, "GIF") as image:
         parts.comment = image.info.get("comment")
     _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
@@ -216,7 +216,7 @@ def _gif(parts: Parts, data: bytes) -> None:
 _READERS = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
 
 
-def _aspect(across: float, down: float) -> tuple[float, float] | None:
+def density(across: float, down: float) -> tuple[float, float] | None:
     """Return horizontal and vertical density; None if pixels are square or nothing is stated."""
     low, high = sorted((across, down))
     if not 1e-10 < low < high < 1e12:  # others cannot be real

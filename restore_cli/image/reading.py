@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,26 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from restore_cli.errors import PictureError
-from restore_cli.image.colour import is_srgb, profile_state, to_srgb, with_profile
+from restore_cli.image.colour import is_srgb, profile_state, to_srgb
 from restore_cli.image.containers import (
     ends_early,
     frames_of_png,
     is_several_jpeg,
-    png_chunk,
-    png_text,
     read_heif,
     stores_profile,
 )
 from restore_cli.image.content import read_bytes
 from restore_cli.image.exif import orientation_of, with_srgb
-from restore_cli.image.formats import MAX_PIXELS, is_video, recognise
+from restore_cli.image.formats import HEAD, MAX_PIXELS, is_video, recognise
 from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import read_metadata
-from restore_cli.image.parts import BROKEN, by_pillow, with_heic
+from restore_cli.image.parts import BROKEN, with_heic
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import (
     camera_of_raw,
@@ -43,9 +39,9 @@ from restore_cli.image.raw import (
     tiff_notes,
 )
 from restore_cli.image.signalled import read_signalled
+from restore_cli.image.to_png import as_png, refuse_size
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
-from restore_cli.image.xmp import XMP_KEYWORD
 from restore_cli.rounding import as_float, rounded
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
@@ -53,7 +49,6 @@ Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 T = TypeVar("T")
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
 _HALF_STEP = 0.5 / 255
-_HEAD = 32  # bytes by which a format is recognised
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
 
@@ -110,7 +105,7 @@ def in_spite_of_faults(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[
     Raises:
         PictureError: see `read_image`.
     """
-    key = recognise(data[:_HEAD]) or ""
+    key = recognise(data[:HEAD]) or ""
     try:
         picture = read("warning")
         fault = "it has no end" if ends_early(data, key) else ""
@@ -204,9 +199,9 @@ def open_header(
         PictureError: see `read_image`.
     """
     _refuse_raw(data, name)
-    key = recognise(data[:_HEAD])
+    key = recognise(data[:HEAD])
     if key is None:
-        if is_video(data[:_HEAD]):
+        if is_video(data[:HEAD]):
             raise PictureError(
                 f"'{name}' looks like a video, but does not have the suffix of one",
                 hint="videos are read from files named e.g. .mp4, .mov or .mkv",
@@ -240,6 +235,7 @@ def open_header(
     several = key == "jpeg" and is_several_jpeg(data)
     if key in ("avif", "heic"):
         several = _field(image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
+        several |= data[8:12] == b"avis"
     notes += ("only the main picture in the file was used",) * several
     depth, bits = 8 if image.format == "uchar" else 16, _bits(image, data, key)
     return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
@@ -261,7 +257,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
         if not path.is_file():
             return None
         with path.open("rb") as stream:
-            key = recognise(stream.read(_HEAD))
+            key = recognise(stream.read(HEAD))
         if key is None:
             return None
         if key in ("bmp", "heic"):
@@ -288,7 +284,7 @@ def read_rgb8(path: Path) -> Tensor:
 def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:
     """Return the header as a libvips image that is not decoded yet, and the bytes it reads."""
     if key in ("bmp", "heic"):
-        data = _as_png(data, key, name, max_pixels)
+        data = as_png(data, key, name, max_pixels)
     loader = {"avif": "heif", "bmp": "png", "heic": "png"}.get(key, key)
     # Fail on errors: truncated files would otherwise be decoded with a grey part.
     if key == "tiff" and is_lab(data):
@@ -300,6 +296,10 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
     elif key == "tiff" and is_ycbcr(data):
         raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
     _refuse(header, data, key, name, max_pixels)
+    if key == "avif" and header.hasalpha() and read_heif(data).is_premultiplied:
+        low = 16 - _bits(header, data, key) if header.format == "ushort" else 8
+        plain = header.unpremultiply(max_alpha=(2**16 - 1) >> low << low % 8)
+        header = plain.rint().cast(header.format).copy(interpretation=header.interpretation)
     return header, data
 
 
@@ -320,7 +320,7 @@ def _refuse_raw(data: bytes, name: str) -> None:
 
 def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
-    _refuse_size(header.width, header.height, name, max_pixels)
+    refuse_size(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1) - reduced_copies(data)
     if key == "png":
         frames = max(frames_of_png(data), frames)
@@ -333,60 +333,6 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
         raise PictureError(
             f"'{name}' has values of type {header.format}", hint="save it with 8 or 16 bits"
         )
-
-
-def _refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise PictureError(
-            f"'{name}' has {width}x{height} = {width * height:,} pixels, the limit is "
-            f"{max_pixels:,}",
-            hint="raise --max-pixels if you trust it",
-        )
-
-
-def _as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
-    """Convert formats that libvips cannot read to PNG, with Pillow."""
-    if key == "heic" and (pillow_heif := with_heic()) is None:
-        raise PictureError(
-            f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
-        )
-    try:
-        if key == "heic" and (deep := _deep_heic(pillow_heif, data, name, max_pixels)):
-            return deep
-        with by_pillow(data, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
-            _refuse_size(image.width, image.height, name, min(max_pixels, MAX_PIXELS))
-            kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
-            if xmp := image.info.get("xmp"):
-                kept["pnginfo"] = PngInfo()
-                kept["pnginfo"].add_itxt(XMP_KEYWORD, bytes(xmp).decode("utf-8", "replace"))
-            buffer = io.BytesIO()
-            mode = image.mode if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
-            image.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
-    except BROKEN as error:
-        raise PictureError(f"cannot read '{name}': {error}") from error
-    return buffer.getvalue()
-
-
-def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> bytes | None:
-    """Convert a HEIC of more than 8 bits to a 16-bit PNG, as Pillow cannot; None for others."""
-    heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-    if heif.info["bit_depth"] <= 8:
-        return None
-    width, height = heif.size
-    _refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
-    values = np.asarray(heif)
-    pillow_heif.set_orientation(heif.info)  # the decoder has applied the orientation
-    dots = 72 / 25.4  # dots per millimetre, as viewers assume
-    image = interpreted(VipsImage.new_from_array(values), "grey" if values.ndim == 2 else "rgb")
-    image = image.copy(xres=dots, yres=dots)
-    if profile := heif.info.get("icc_profile"):
-        image = with_profile(image, bytes(profile))
-    png: bytes = image.pngsave_buffer(compression=1, keep=8)
-    exif = bytes(heif.info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    chunks = png_chunk(b"eXIf", exif) if exif else b""
-    if xmp := heif.info.get("xmp"):
-        chunks += png_text(XMP_KEYWORD, bytes(xmp))
-    return png[:33] + chunks + png[33:]
 
 
 def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL.ExifTags import Base
 
-from restore_cli.image.containers import first_directory, gif_extension, png_chunks, read_heif
+from restore_cli.image.containers import Heif, first_directory, gif_extension, png_chunks, read_heif
 from restore_cli.image.exif import is_adobe_rgb
 from restore_cli.image.formats import HDR
 from restore_cli.image.matrix_profile import make_profile
@@ -84,16 +84,31 @@ def read_signalled(
     if key == "png":
         return _of_png(data, grey=grey, with_profile=with_profile)
     if key in ("avif", "heic"):
-        for body in read_heif(data).of_primary(b"colr"):
+        heif = read_heif(data)
+        for body in heif.of_primary(b"colr"):
             if body[:4] == b"nclx" and len(body) >= 11:
                 numbers = (*struct.unpack(">HHH", body[4:10]), body[10] >> 7)
-                return _of_numbers(numbers, grey=grey, with_profile=with_profile)
+                meaning = _of_numbers(numbers, grey=grey, with_profile=with_profile)
+                return replace(meaning, chunks=_brightness(heif)) if meaning.hdr else meaning
     if with_profile:
         return Signalled()
     if key in ("jpeg", "tiff", "webp") and is_adobe_rgb(data if key == "tiff" else exif or b""):
         return Signalled(make_profile("Adobe RGB (1998)", _ADOBE_RGB, (563 / 256,), grey=grey))
     others = {"gif": _of_gif, "bmp": _of_bmp, "tiff": _of_tiff}
     return others[key](data, grey) if key in others else Signalled()
+
+
+def _brightness(heif: Heif) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the chunks of PNG (11.3.2.7 and 11.3.2.8) for mdcv and clli of a HEIC or AVIF."""
+    chunks = []
+    for body in heif.of_primary(b"mdcv"):
+        if len(body) == 24:  # green, blue and red, where a PNG has red, green and blue
+            chunks.append((b"mDCV", body[8:12] + body[:8] + body[12:]))
+    for body in heif.of_primary(b"clli"):
+        if len(body) == 4:  # cd/m2, where a PNG has 0.0001 cd/m2
+            levels = (10_000 * n for n in struct.unpack(">HH", body))
+            chunks.append((b"cLLI", struct.pack(">II", *levels)))
+    return tuple(chunks)
 
 
 def _of_gif(data: bytes, _: bool) -> Signalled:

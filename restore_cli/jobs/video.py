@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
-from restore_cli.image.formats import CONTAINERS, recognise
+from restore_cli.image.formats import CONTAINERS, HEAD, recognise
 from restore_cli.inference.stages import Report, Stage
 from restore_cli.jobs.frames import restore_frame
 from restore_cli.jobs.video_facts import (
@@ -25,10 +27,10 @@ from restore_cli.jobs.video_facts import (
     Orientation,
     address,
     colours_of,
+    errors_of,
     film_of,
     kept_metadata,
     library,
-    lost_side_data,
     orientation_of,
     refuse_unconverted,
     remarks,
@@ -45,6 +47,7 @@ _LONGEST = 16384  # pixels of a side
 # 0.6 to 1.5; 10 bits with an odd width were noise. Encoding and decoding: 1.0 -> 0.5.
 _EXACT = 4 | 0x2000 | 0x40000
 _FRAME_DURATION = 1 << 8  # FFmpeg's AV_CODEC_FLAG_FRAME_DURATION
+_ONE_EACH = ("h264", "hevc")  # codecs of which every packet is a picture
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 
 
@@ -77,7 +80,7 @@ def restore_video(
     av = library()
     try:
         with source.open("rb") as file:
-            kind = recognise(file.read(32))
+            kind = recognise(file.read(HEAD))
         if kind and not (kind == "jpeg" and source.suffix.lower() in _MOTION_JPEG):
             raise PictureError(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
@@ -88,8 +91,9 @@ def restore_video(
             with av.open(str(temporary), "w", format=kind) as writer:
                 job = _Copy(av, reader, writer, first, stage, str(source))
                 job.describe(provenance, metadata)
-                job.run(report)
-            notes = [*job.notes, *_missing(av, temporary, job)]
+                with errors_of(av) as errors:
+                    job.run(report)
+            notes = [*job.notes, *errors, *_missing(av, temporary, job)]
             return job.size, tuple(notes)
     except av.error.FFmpegError as error:
         raise PictureError(f"cannot restore '{source}': {error.strerror or error}") from error
@@ -100,14 +104,21 @@ def restore_video(
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
     with av.open(address(source)) as reader:
-        if not reader.streams.video:
-            raise PictureError(f"'{source}' has no video stream")
         video = film_of(reader)
-        frame = next(reader.decode(video), None)
-        if frame is None:
-            raise PictureError(f"'{source}' has no frames")
-        refuse_unconverted(reader, frame)
-        return frame, colours_of(frame, video), orientation_of(frame)
+        if video is None:
+            only = " (only a cover)" * bool(reader.streams.video)
+            raise PictureError(f"'{source}' has no video stream{only}")
+        for packet in reader.demux(video):
+            with suppress(*_damage(av)):  # as of the packets that follow
+                for frame in packet.decode():
+                    refuse_unconverted(reader, frame)
+                    return frame, colours_of(frame, video), orientation_of(frame)
+        raise PictureError(f"'{source}' has no frames that can be decoded")
+
+
+def _damage(av: Any) -> tuple[type[Exception], ...]:
+    """Return the errors of a packet that cannot be decoded."""
+    return (av.error.InvalidDataError, av.error.ExternalError)
 
 
 class _Timeline:
@@ -160,6 +171,7 @@ class _Copy:
         notes: notes on what was left out.
         copied: number of packets written, by index of the copied stream.
         metadata: the metadata to be written.
+        pairs: streams that are restored or copied, and those written for them.
     """
 
     def __init__(
@@ -181,6 +193,7 @@ class _Copy:
         self.notes = remarks(frame, self._source, self._colours, self._turn)
         self.copied: Counter[int] = Counter()
         self.metadata: dict[str, str] = {}
+        self.pairs: list[tuple[Any, Any]] = []
         self._last: Any = None  # frame that is not encoded yet: the next one ends it
         self._ends = 0
         height, width = (side * stage.scale for side in (frame.height, frame.width))
@@ -234,7 +247,7 @@ class _Copy:
                 if stream.metadata.get("handler_name") == "SubtitleHandler" and chapters:
                     continue
                 # MOV's stream of timecodes is written from the metadata.
-                if "timecode" in stream.metadata and self._writer.format.name == "mov":
+                if "timecode" in stream.metadata and self._writer.format.name in ("mov", "mp4"):
                     continue
                 self.notes.append(f"its stream {stream.index} ({stream.type}) was left out")
                 continue
@@ -280,8 +293,12 @@ class _Copy:
             except ValueError:
                 values["comment"] = comment
         self._writer.metadata.update(self.metadata | {"comment": json.dumps(values)})
-        for stream, copy in [(self._source, self._image), *self._copies.items()]:
-            copy.metadata.update(kept_metadata(dict(stream.metadata), level))
+        self.pairs = [(self._source, self._image), *self._copies.items()]
+        for stream, copy in self.pairs:
+            own = kept_metadata(dict(stream.metadata), level)
+            if "mov" in self._reader.format.name and "name" in own:
+                own.setdefault("title", own.pop("name"))  # FFmpeg's two names for it
+            copy.metadata.update(own)
             copy.disposition = stream.disposition
         chapters = self._reader.chapters() if level != "none" else []
         if chapters:
@@ -293,37 +310,52 @@ class _Copy:
         Raises:
             PictureError: no frame can be decoded, or the network's output is not finite.
         """
-        frames = self._frames_in_all()
-        done = broken = damaged = 0
-        timeline = _Timeline()
+        frames, counts, timeline = self._frames_in_all(), Counter[str](), _Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
                 timeline.place(packet)
                 if packet.stream in self._copies:
                     self._copy(packet)
                     continue
+                counts["seen"] += bool(packet.size) and not packet.is_discard
                 try:
                     decoded = packet.decode()
-                except self._av.error.InvalidDataError:
-                    broken += 1
+                except _damage(self._av):
+                    counts["broken"] += 1
                     continue
                 for frame in decoded:
-                    self._write(frame, done)
-                    done, damaged = done + 1, damaged + bool(frame.is_corrupt)
-                    report(done, max(frames, done))
+                    self._write(frame, counts["done"])
+                    counts["done"] += 1
+                    counts["damaged"] += bool(frame.is_corrupt)
+                    report(counts["done"], max(frames, counts["done"]))
         except self._av.error.InvalidDataError:
-            broken += 1  # the container is truncated
+            counts["broken"] += 1  # the container is truncated
+        # In MP4, a decoded frame has the duration of another one if frames were reordered.
+        stated = (self._source.start_time or 0) + (self._source.duration or 0)
+        if "mov" in self._reader.format.name and counts["seen"] >= self._source.frames:
+            self._ends = max(self._ends, stated)
         self._encode(until=self._ends, at_end=True)
         self._writer.mux(self._image.encode())
-        if not done:
+        if not counts["done"]:
             raise PictureError(f"'{self._name}' has no frames that can be decoded")
+        self._tell(counts, timeline)
+
+    def _tell(self, counts: Counter[str], timeline: _Timeline) -> None:
+        """Add notes on what was damaged or is missing."""
+        done, broken, source = counts["done"], counts["broken"], self._source
         if broken:
-            kept = f": {done} of {self._source.frames} frames are left" * bool(self._source.frames)
+            kept = f": {done} of {source.frames} frames are left" * bool(source.frames)
             self.notes.append(
                 f"{broken} of its packets could not be decoded and were left out{kept}"
             )
-        note = f"the decoder filled in what is missing in {counted(damaged, 'damaged frame')}"
-        self.notes += [note] * bool(damaged)
+        silent = counts["seen"] - broken - done
+        if silent > 0 and source.codec_context.name in _ONE_EACH:
+            self.notes.append(
+                f"{silent} of its {counted(counts['seen'], 'packet')} gave no picture"
+            )
+        if counts["damaged"]:
+            what = counted(counts["damaged"], "damaged frame")
+            self.notes.append(f"the decoder filled in what is missing in {what}")
         if timeline.jumps:
             self.notes.append(
                 f"its timestamps go back {counted(timeline.jumps, 'time')}; what follows was moved"
@@ -357,7 +389,11 @@ class _Copy:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
-        self.notes += [note for note in lost_side_data(frame) if note not in self.notes]
+        colours, turn = colours_of(frame, self._source), orientation_of(frame)
+        found = remarks(frame, self._source, colours, turn)
+        if replace(colours, matrix=0, full=False) != replace(self._colours, matrix=0, full=False):
+            found.append("its colours or bits change; those of its first frame are stated")
+        self.notes += [note for note in found if note not in self.notes]
         if self._first != (frame.width, frame.height):
             raise PictureError(
                 f"'{self._name}': frame {number} is {frame.width}x{frame.height}, but the "
@@ -368,8 +404,8 @@ class _Copy:
         if not frame.format.is_rgb:
             seen = frame.reformat(
                 format=kind,
-                src_colorspace=MATRICES[self._colours.matrix],
-                src_color_range="JPEG" if self._colours.full else "MPEG",
+                src_colorspace=MATRICES[colours.matrix],
+                src_color_range="JPEG" if colours.full else "MPEG",
                 dst_color_range="JPEG",
                 interpolation=_EXACT,
             )
@@ -392,9 +428,7 @@ class _Copy:
             new.pts, new.time_base = frame.pts, frame.time_base
         self._encode(until=new.pts)
         self._last = new
-        # In MP4, a decoded frame has the duration of another one if frames were reordered.
-        stated = (self._source.start_time or 0) + (self._source.duration or 0)
-        self._ends = stated if stated > new.pts else new.pts + (frame.duration or 0)
+        self._ends = new.pts + (frame.duration or 0)
 
     def _encode(self, until: int, *, at_end: bool = False) -> None:
         """Encode the last frame, which is shown until a time in its own units."""
@@ -418,6 +452,12 @@ def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
         if job.copied:
             streams = [stream for stream in container.streams if stream.index in job.copied]
             found.update(p.stream.index for p in container.demux(streams) if p.size)
+        for stream, copy in job.pairs:
+            tags = container.streams[copy.index].metadata
+            for key, other in (("language", "language"), ("title", "name")):
+                value = copy.metadata.get(key, "und")
+                if value not in ("und", tags.get(key), tags.get(other)):
+                    notes.append(f"the {key} '{value}' of its stream {stream.index} was left out")
         for index, count in job.copied.items():
             if found[index] != count:
                 notes.append(f"{count - found[index]} packets of stream {index} were lost")

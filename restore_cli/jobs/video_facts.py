@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from restore_cli.errors import PictureError, require
 from restore_cli.image.formats import HDR
+from restore_cli.wording import counted
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 # Matrices of H.273 as PyAV names them, for those that it converts.
@@ -246,18 +249,37 @@ def describe_video(path: Path) -> dict[str, Any]:
 
 
 def film_of(container: Any) -> Any:
-    """Return the video stream that is restored: the first one that is not a cover."""
-    streams = container.streams.video
+    """Return the video stream that is restored: the first one that is not a cover, or None."""
+    cover = library().stream.Disposition.attached_pic
+    streams = [one for one in container.streams.video if not one.disposition & cover]
     moving = (one for one in streams if one.codec_context.name not in _STILLS)
-    return next(moving, streams[0])
+    return next(moving, streams[0] if streams else None)
+
+
+@contextmanager
+def errors_of(av: Any) -> Iterator[list[str]]:
+    """Collect a note on errors that FFmpeg logs in this thread, which raise no exception."""
+    notes: list[str] = []
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=True) as logged:
+            yield notes
+    finally:
+        av.logging.set_level(level)
+    errors = [message.strip() for severity, _, message in logged if severity <= av.logging.ERROR]
+    if errors:
+        notes.append(
+            f"it is damaged: its decoder reported {counted(len(errors), 'error')}, e.g. "
+            f"'{errors[0]}', so frames can be wrong or missing"
+        )
 
 
 def _facts(container: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": container.format.name}
     if container.duration:
         facts["seconds"] = round(container.duration / 1e6, 3)
-    if container.streams.video:
-        source = film_of(container)
+    if source := film_of(container):
         frame = next(container.decode(source), None)
         facts["codec"] = source.codec_context.name
         facts["size"] = f"{source.width}x{source.height}"

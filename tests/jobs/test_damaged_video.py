@@ -1,0 +1,158 @@
+"""Videos that are damaged, incomplete or joined: what can be restored is, and the rest is said."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import restore
+from test_video import av, corner, make, moving, same
+
+
+def repacked(source, target, change=lambda packet, number: packet):
+    """Copy the packets of a video, each through `change`, which may return None."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        packets = [packet for packet in reader.demux(stream) if packet.size]
+        for number, packet in enumerate(packets):
+            changed = change(packet, number)
+            if changed is not None:
+                changed.stream = copy
+                writer.mux(changed)
+    return target
+
+
+def groups_of(frames):
+    """Options of x264 for a keyframe every so many frames, and no other."""
+    return {"g": str(frames), "bf": "0", "sc_threshold": "0"}
+
+
+def garbage(packet):
+    other = av.Packet(b"\0\0\0\5" + b"\xff" * 40)
+    other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+    other.duration, other.is_keyframe = packet.duration, packet.is_keyframe
+    return other
+
+
+def test_a_broken_first_packet_is_announced_as_any_other(tmp_path):
+    source = make(tmp_path / "a.mkv", moving(16), options=groups_of(4))
+    broken = repacked(source, tmp_path / "b.mkv", lambda p, n: p if n else garbage(p))
+    _, frames, notes = same(broken)
+    assert len(frames) == 12
+    assert "1 of its packets could not be decoded" in notes
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_frames_that_a_decoder_drops_are_counted(tmp_path, suffix):
+    """Recordings that begin between two keyframes."""
+    source = make(tmp_path / "a.mkv", moving(16), options=groups_of(8))
+    cut = repacked(source, tmp_path / f"cut{suffix}", lambda p, n: p if n > 2 else None)
+    _, frames, notes = same(cut, tmp_path / "b.mkv")
+    assert len(frames) == 8
+    assert "5 of its 13 packets gave no picture" in notes
+
+
+def test_errors_that_a_decoder_only_logs_are_announced(tmp_path):
+    source = make(tmp_path / "a.mkv", moving(6), codec="ffv1", options={"slicecrc": "1"})
+
+    def damaged(packet, number):
+        if number != 3:
+            return packet
+        other = garbage(packet)
+        data = bytearray(bytes(packet))
+        data[len(data) // 2] ^= 0x5A
+        changed = av.Packet(bytes(data))
+        for name in ("pts", "dts", "time_base", "duration", "is_keyframe"):
+            setattr(changed, name, getattr(other, name))
+        return changed
+
+    notes = same(repacked(source, tmp_path / "b.mkv", damaged))[2]
+    assert "it is damaged: its decoder reported" in notes
+    assert "damaged" not in same(source)[2]
+
+
+def test_colours_that_change_are_converted_as_each_frame_states(tmp_path):
+    """Two recordings in a row: BT.709, then BT.601; or 8, then 10 bits."""
+    colour = np.full((24, 32, 3), (218, 31, 28), np.uint8)
+    plain = make(tmp_path / "a.ts", [colour] * 4, colorspace=1, color_range=1)
+    for name, more in {
+        "matrix": {"colorspace": 6, "color_range": 1},
+        "bits": {"colorspace": 1, "color_range": 1, "pix_fmt": "yuv420p10le"},
+    }.items():
+        other = make(tmp_path / "b.ts", [colour] * 4, **more)
+        joined = tmp_path / f"{name}.ts"
+        joined.write_bytes(plain.read_bytes() + other.read_bytes())
+        _, frames, notes = same(joined, tmp_path / f"{name}.mkv")
+        assert len(frames) == 8
+        for frame in frames:
+            found = frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
+            assert np.abs(found.astype(int) - colour).max() <= 6
+        assert ("its colours or bits change" in notes) == (name == "bits")
+
+
+def test_a_song_with_a_cover_is_no_video(tmp_path):
+    song = tmp_path / "song.mkv"
+    with av.open(str(song), "w") as writer:
+        sound = writer.add_stream("aac", rate=16_000, layout="mono")
+        writer.add_attachment("cover.jpg", "image/jpeg", b"\xff\xd8\xff\xd9")
+        for n in range(4):
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            block.sample_rate, block.pts = 16_000, 1024 * n
+            writer.mux(sound.encode(block))
+        writer.mux(sound.encode())
+    done = restore("image", song, "--model", "bicubic", "-x1", "-o", tmp_path / "b.mkv")
+    assert (done.exit_code, "has no video stream" in done.stderr) == (1, True)
+    assert restore("info", song).exit_code == 0
+
+
+def length(path):
+    with av.open(str(path)) as reader:
+        packets = [one for one in reader.demux(reader.streams.video[0]) if one.size]
+    return max((one.pts + one.duration) * one.time_base for one in packets)
+
+
+def test_a_slow_film_is_not_made_longer(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("libx264", rate=Fraction(1, 10), options={"bf": "2"})
+        image.width, image.height, image.pix_fmt = 64, 48, "yuv420p"
+        for values in moving(6):
+            writer.mux(image.encode(av.VideoFrame.from_ndarray(values, "rgb24")))
+        writer.mux(image.encode())
+    target = same(source)[0]
+    assert abs(length(target) - 60) <= 1
+
+
+def test_a_truncated_film_does_not_freeze_on_its_last_picture(tmp_path):
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w", options={"movflags": "faststart"}) as writer:
+        image = writer.add_stream("libx264", rate=10, options={"g": "5", "bf": "0"})
+        image.width, image.height, image.pix_fmt = 64, 48, "yuv420p"
+        for values in moving(40):
+            writer.mux(image.encode(av.VideoFrame.from_ndarray(values, "rgb24")))
+        writer.mux(image.encode())
+    data = source.read_bytes()
+    start = data.find(b"mdat")
+    source.write_bytes(data[: start + (len(data) - start) * 2 // 5])
+    target, frames, notes = same(source)
+    assert "its container states 4.0 s, but its data ends after" in notes
+    assert abs(float(length(target)) - len(frames) / 10) < 0.15
+
+
+def test_titles_and_languages_of_streams_are_kept_or_announced(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("libx264", rate=10)
+        image.width, image.height, image.pix_fmt = 32, 24, "yuv420p"
+        image.metadata.update({"title": "Picture", "language": "de-CH"})
+        writer.mux(image.encode(av.VideoFrame.from_ndarray(corner(), "rgb24")))
+        writer.mux(image.encode())
+    as_mp4, _, notes = same(source, tmp_path / "b.mp4")
+    assert "the language 'de-CH' of its stream 0 was left out" in notes
+    assert "the title" not in notes
+    back, _, notes = same(as_mp4, tmp_path / "c.mkv")
+    with av.open(str(back)) as reader:
+        assert reader.streams.video[0].metadata["title"] == "Picture"
+    assert "left out" not in notes
