@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +21,22 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
+def names(folder: Path) -> list[str]:
+    """The names of the files in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load(
+    kind: type[Kind], name_or_path: str, folder: Path, what: str, others: Sequence[str] = ()
+) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
+
+    Args:
+        kind: model of the file.
+        name_or_path: name or path.
+        folder: folder of the names.
+        what: what it is, for the message.
+        others: names that are no files, for the message.
 
     Raises:
         UsageError: the name or the file does not exist.
@@ -31,7 +46,7 @@ def load(kind: type[Kind], name_or_path: str, folder: Path, what: str) -> Kind:
     if path.suffix != ".toml":
         path = folder / f"{name_or_path}.toml"
     if not path.is_file():
-        raise unknown_name(what, name_or_path, (p.stem for p in folder.glob("*.toml")))
+        raise unknown_name(what, name_or_path, [*names(folder), *others])
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))
         # Via JSON, since strict validation of JSON accepts lists for tuples.

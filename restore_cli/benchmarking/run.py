@@ -71,7 +71,7 @@ class Entry:
     def facts(self) -> dict[str, Any]:
         """Facts for the report: weights, cost, device and everything in `identity`."""
         known = self.files is None
-        networks = [stage.loaded for stage in self.pipeline.stages if stage.loaded]
+        networks = [network.loaded for network in self.pipeline.networks]
         costs = [network.model.cost(network.config) for network in networks]
         return {
             "name": self.name,

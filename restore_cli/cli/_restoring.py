@@ -6,7 +6,6 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from json import dumps as json_text
 from math import prod
 from typing import TYPE_CHECKING, Self, TextIO
@@ -22,8 +21,6 @@ from restore_cli.wording import counted, duration, listed, pixels_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
     from restore_cli.inference.pipeline import Pipeline, PipelineSpec
     from restore_cli.inference.restorer import RestorerOptions
     from restore_cli.jobs.estimate import Estimate
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.run import Outcome
     from restore_cli.jobs.session import Engine, Summary
-
-
-_LONG, _LARGE = 60.0, 50e6  # seconds and pixels from which a faster way is suggested
 
 
 def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
@@ -67,9 +61,8 @@ def choose_task(
     Prints one line with the chosen model and the reason.
     """
     from restore_cli.image.formats import has_video_suffix
-    from restore_cli.inference.pipeline import PipelineSpec
     from restore_cli.inference.sizing import KEEP
-    from restore_cli.jobs.choice import choose_for, way
+    from restore_cli.jobs.choice import choose_for, trial, way
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
 
@@ -83,19 +76,14 @@ def choose_task(
     paths = [source.path for source in sources if source.path.is_file()]
     videos = any(map(has_video_suffix, paths))
 
-    @cache
-    def x1() -> Pipeline:
+    def note() -> None:
         if not quiet:
             out.talk(f"strong blur: {default_model(1)} is tried on a part first")
-        return PipelineSpec.parse(default_model(1), None, 1, options).load()
-
-    def restore_x1(part: Tensor) -> Tensor:
-        return x1()(part)
 
     choice = choose_for(
         paths,
         max_pixels=request.selection.max_pixels,
-        restore=None if videos else restore_x1,  # --size keep does not apply to videos
+        restore=None if videos else trial(options, note),  # --size keep does not apply to videos
     )
     if choice is None:
         return request, None, None
@@ -201,7 +189,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
 
     Suggests a faster way if it takes more than a minute or makes more than 50 megapixels.
     """
-    from restore_cli.jobs.estimate import expected
+    from restore_cli.jobs.estimate import LARGE, LONG, expected
     from restore_cli.jobs.inputs import STREAM
 
     cost = expected(request, items, pipeline)
@@ -217,7 +205,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         out.talk(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
         out.talk(f"about {duration(cost.seconds)}")
-    long, large = (cost.seconds or 0) >= _LONG, cost.written > _LARGE
+    long, large = (cost.seconds or 0) >= LONG, cost.written > LARGE
     if long or large:
         why = " and ".join(
             ["takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large

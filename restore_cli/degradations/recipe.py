@@ -143,7 +143,7 @@ def load_degradation(name_or_path: str) -> DegradationRecipe:
 
 def shipped_degradations() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return toml_file.names(FOLDER)
 
 
 def draw(

@@ -129,6 +129,11 @@ class Pipeline:
         return self.spec.scale
 
     @property
+    def networks(self) -> list[Restorer]:
+        """The stages that are networks."""
+        return [stage for stage in self.stages if isinstance(stage, Restorer)]
+
+    @property
     def options(self) -> RestorerOptions:
         """Options of every network."""
         return self.spec.options
@@ -181,7 +186,7 @@ class Pipeline:
 
     def to_scale(self, scale: int) -> Pipeline:
         """The same networks for another scale, with the scale of a bicubic stage adapted."""
-        networks = prod(stage.scale for stage in self.stages if isinstance(stage, Restorer))
+        networks = prod(network.scale for network in self.networks)
         bicubic = Bicubic(ceil(scale / networks))
         stages = tuple(bicubic if isinstance(one, Bicubic) else one for one in self.stages)
         return Pipeline(dataclasses.replace(self.spec, scale=scale), stages)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,10 @@ from restore_cli.degradations.frames import read_frames
 from restore_cli.errors import RestoreError
 from restore_cli.image import read_image, read_size
 from restore_cli.image.formats import has_video_suffix
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec
+from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.outputs import is_like_result
 from restore_cli.jobs.plan import made_by
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
@@ -165,6 +168,27 @@ def choose(seen: Look, sharpens: Callable[[int], bool] = lambda factor: True) ->
     return Choice("x1", f"{facts}: the x1 model hardly sharpens it, but it has detail to keep")
 
 
+def trial(
+    options: RestorerOptions, note: Callable[[], object] = lambda: None
+) -> Callable[[Tensor], Tensor]:
+    """Return the default x1 network, (1, 3, H, W) -> the same, loaded when it is first called.
+
+    Args:
+        options: options of the network.
+        note: called before it is loaded.
+    """
+
+    @cache
+    def load() -> Pipeline:
+        note()
+        return PipelineSpec.parse(default_model(1), None, 1, options).load()
+
+    def restore(part: Tensor) -> Tensor:
+        return load()(part)
+
+    return restore
+
+
 def choose_for(
     paths: Sequence[Path], *, max_pixels: int, restore: Callable[[Tensor], Tensor] | None = None
 ) -> Choice | None:
@@ -183,7 +207,7 @@ def choose_for(
             None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
-        paths = [one for one in paths if has_video_suffix(one) or not made_by(one)] or paths
+        paths = [path for path in paths if not (is_like_result(path) and made_by(path))] or paths
     step = max(1, len(paths) // _SAMPLED)
     choices = []
     for path in paths[::step][:_SAMPLED]:

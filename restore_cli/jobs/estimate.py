@@ -10,7 +10,7 @@ import torch
 
 from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
-from restore_cli.inference.restorer import Restorer, RestorerOptions
+from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.tiling import plan_tiles
 from restore_cli.jobs.inputs import STREAM
@@ -27,6 +27,9 @@ _ENOUGH = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
 _BF16 = 0.6  # times that; 0.48 to 0.61 were measured (docs/speed.md)
+
+
+LONG, LARGE = 60.0, 50_000_000  # seconds and pixels from which a faster way is suggested
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +133,13 @@ def _given(request: RestoreRequest, pipeline: Pipeline, size: Size) -> Size:
 
 def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
     """Number of tiles, pixels including overlaps, and bytes of features, of the first network."""
-    network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
+    network = next(iter(pipeline.networks), None)
     return (0, height * width, 0) if network is None else network.cost(height, width)
 
 
 def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
     """Seconds per processed pixel: by the fastest and, with a margin, by the slowest probe."""
-    network = next((stage for stage in pipeline.stages if isinstance(stage, Restorer)), None)
+    network = next(iter(pipeline.networks), None)
     tile = largest
     if network is not None:
         padded = (network.model.size.padded(side) for side in largest)
@@ -184,7 +187,7 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
 
 def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:
     """`listed_seconds` for a pipeline of one network, from its processed pixels."""
-    networks = [stage for stage in pipeline.stages if isinstance(stage, Restorer)]
+    networks = pipeline.networks
     listed = checkpoint_of(networks[0].sha256) if len(networks) == 1 else None
     if listed is None:
         return None

@@ -291,7 +291,7 @@ ATTENTIVE_DEBLUR = Model(
     detect=_detect,
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
-    size=SizeRequirement(multiple_of=16, minimum=16),
+    size=SizeRequirement(multiple_of=16),
     published=(
         PublishedFormat(
             name="TensorFlow variables of RDAN",

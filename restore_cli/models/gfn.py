@@ -365,7 +365,7 @@ GFN = Model(
     detect=_detect,
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
-    size=SizeRequirement(multiple_of=4, minimum=4),
+    size=SizeRequirement(multiple_of=4),
     published=(
         PublishedFormat(
             name="GFN_4x, current",

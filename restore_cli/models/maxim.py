@@ -355,7 +355,7 @@ MAXIM = Model(
     detect=lambda state: "stages.0.encoders.0.multi_axis.0.grid.mixing.weight" in state,
     infer_config=infer_config,
     bytes_per_pixel=lambda config: 7_500 * config.width // 32,
-    size=SizeRequirement(multiple_of=64, minimum=64),
+    size=SizeRequirement(multiple_of=64),
     tiling=Tiling.WINDOWS,
     # Gain on 4 whole frames (960x540; `maxim.motion`, bf16): windows of at most 256 px +8.18 dB,
     # 384 px +8.30 dB, 512 px +8.30 dB, 640 px +8.18 dB. Within 48 px of the seam of two windows of

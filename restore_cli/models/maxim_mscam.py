@@ -209,7 +209,7 @@ MAXIM_MSCAM = Model(
     ),
     infer_config=_infer_config,
     bytes_per_pixel=lambda config: 7_500 * config.width // 32,
-    size=SizeRequirement(multiple_of=64, minimum=64),
+    size=SizeRequirement(multiple_of=64),
     tiling=Tiling.WINDOWS,
     # The size of the training patches. Gain over bicubic on 7 real frames of 240x135: 2.78 dB in
     # windows of 128 (2.75 with an overlap of 16 px), 2.65 dB in windows of 192, 2.60 dB whole.

@@ -394,7 +394,7 @@ MOADG = Model(
     detect=_detect,
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
-    size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
+    size=SizeRequirement(multiple_of=MULTIPLE),
     # Each of several consecutive norms extends the receptive field by a local window. Values that
     # differ by more than 1/255 between tiled and whole (random weights of `lite`, 320x800 input):
     # 4 % with an overlap of 64 px, 0.1 % with 128 px, 0.03 % with 160 px, 0.0003 % with 192 px.

@@ -419,7 +419,7 @@ MPRNET = Model(
     detect=lambda state: has_deblurring_stages(state) and "upscaler.expand.weight" not in state,
     infer_config=infer_deblurring_config,
     bytes_per_pixel=bytes_per_pixel,
-    size=SizeRequirement(multiple_of=8, minimum=8),
+    size=SizeRequirement(multiple_of=8),
     overlap_grows=True,
     placed=True,
     published=(

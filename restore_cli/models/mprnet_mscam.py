@@ -255,7 +255,7 @@ MPRNET_MSCAM = Model(
     detect=lambda state: has_deblurring_stages(state) and "upscaler.expand.weight" in state,
     infer_config=_infer_config,
     bytes_per_pixel=bytes_per_pixel,
-    size=SizeRequirement(multiple_of=8, minimum=8),
+    size=SizeRequirement(multiple_of=8),
     overlap_grows=True,
     placed=True,
     published=(

@@ -213,7 +213,7 @@ MSAN = Model(
     detect=_detect,
     infer_config=_infer_config,
     bytes_per_pixel=_bytes_per_pixel,
-    size=SizeRequirement(multiple_of=MULTIPLE, minimum=MULTIPLE),
+    size=SizeRequirement(multiple_of=MULTIPLE),
     overlap=128,
     tiling=Tiling.DISCOURAGED,
     tiling_note="its attention spans the whole picture; --tlsc limits it to windows",

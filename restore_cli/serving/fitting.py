@@ -16,14 +16,11 @@ from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.choice import Choice, choose_for, way
-from restore_cli.jobs.estimate import listed_seconds
+from restore_cli.jobs.estimate import LARGE, LONG, listed_seconds
 from restore_cli.models.spec import Size
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 from restore_cli.wording import duration, pixels_of
-
-MUCH = 50_000_000  # pixels of a result above which the visitor must confirm
-LONG = 60.0  # seconds above which the visitor must confirm
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def fitted(
         sure: whether the visitor has confirmed a large result or a long time.
 
     Raises:
-        AskFirstError: the result would have more than `max_pixels`; or more than `MUCH`, or take
+        AskFirstError: the result would have more than `max_pixels`; or more than `LARGE`, or take
             longer than `LONG`, and the visitor is not `sure`.
         PictureError: the picture cannot be read.
     """
@@ -91,7 +88,7 @@ def fitted(
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
     scale = settings.largest_scale
-    most = max_pixels if sure else min(max_pixels, MUCH)
+    most = max_pixels if sure else min(max_pixels, LARGE)
     result = size[0] * size[1] * scale**2
     seconds = _seconds(settings, size, options) or 0.0
     if result <= most and (sure or shrink or seconds <= LONG):
@@ -129,7 +126,7 @@ def _choices(
         time = "" if seconds is None else f": about {duration(max(1.0, seconds))}"
         choices[key] = Button(label + time, changes)
 
-    smaller = height, width = _shrunk(size, min(max_pixels, MUCH), scale)
+    smaller = height, width = _shrunk(size, min(max_pixels, LARGE), scale)
     if smaller != size:
         result = f"{width * scale}x{height * scale}"
         label = f"Shrink it to {width}x{height} first; the result is {result}"

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unicodedata import category, normalize
@@ -28,12 +29,12 @@ from restore_cli.inference.pipeline import Pipeline, PipelineSpec, own_scale, sp
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import KEEP
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.choice import trial
 from restore_cli.jobs.compare import Comparison, compare
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import run
-from restore_cli.weights.manifest import default_model
 from restore_cli.wording import counted
 
 _MOST_READY = 3  # pipelines
@@ -137,16 +138,18 @@ class JobQueue:
         max_pixels: pictures whose result would have more pixels are refused.
         most_waiting: most pictures that wait or are being uploaded.
         most_kept: most finished jobs that are kept.
+        restore_part: the default x1 network for parts of pictures, (1, 3, H, W) -> the same; not
+            the one of the restoring thread, which may be at work.
     """
 
     options: RestorerOptions
     max_pixels: int = 100_000_000
     most_waiting: int = 8
     most_kept: int = 16
+    restore_part: Callable[[Tensor], Tensor] = field(init=False)
     _root: Path = field(init=False)
     _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)
     _ready: OrderedDict[PipelineSpec, Pipeline] = field(init=False, default_factory=OrderedDict)
-    _trial: Pipeline | None = field(init=False, default=None)
     _places: int = field(init=False, default=0)  # pictures that wait or are being uploaded
     _closing: bool = field(init=False, default=False)
     _waiting: queue.Queue[Job | None] = field(init=False, default_factory=queue.Queue)
@@ -154,6 +157,7 @@ class JobQueue:
     _thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
+        self.restore_part = trial(self.options)
         self._root = Path(tempfile.mkdtemp(prefix="restore-serve-"))
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
@@ -203,15 +207,6 @@ class JobQueue:
         except OSError as error:
             raise StorageError.of(error) from error
         return Job(secrets.token_urlsafe(16), settings, folder, source)
-
-    def restore_part(self, part: Tensor) -> Tensor:
-        """Restore a part of a picture by the default x1 model, (1, 3, H, W) -> the same.
-
-        While the restoring thread works, this takes a network of its own.
-        """
-        if self._trial is None:
-            self._trial = PipelineSpec.parse(default_model(1), None, 1, self.options).load()
-        return self._trial(part)
 
     def submit(self, job: Job) -> None:
         """Append a job to the queue, and delete the oldest finished jobs."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, model_validator
 
 from restore_cli import toml_file
-from restore_cli.errors import RecipeError, unknown_name
+from restore_cli.errors import RecipeError
 from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
@@ -394,15 +394,12 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
     """
     if name_or_path in ablations():
         return ablations()[name_or_path].recipe()
-    if Path(name_or_path).suffix != ".toml" and name_or_path not in shipped_recipes():
-        known = [*shipped_recipes(), *ablations()]
-        raise unknown_name("training recipe", name_or_path, known)
-    return toml_file.load(TrainingRecipe, name_or_path, FOLDER, "training recipe")
+    return toml_file.load(TrainingRecipe, name_or_path, FOLDER, "training recipe", [*ablations()])
 
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package, without the ablations."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return toml_file.names(FOLDER)
 
 
 def learning_rate(phase: Phase, step: int) -> float:

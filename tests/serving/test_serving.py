@@ -276,7 +276,7 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     with Image.open(job.target) as made:
         assert (made.size, made.format) == ((344, 288), "JPEG")
     # Large, but not too large: it is made when it is asked for twice.
-    monkeypatch.setattr("restore_cli.serving.fitting.MUCH", 50_000)
+    monkeypatch.setattr("restore_cli.serving.fitting.LARGE", 50_000)
     monkeypatch.setattr(queue, "max_pixels", 200_000)
     anyway = sent().json()["choices"][-1]
     assert anyway["fields"] == {"sure": "1"}
