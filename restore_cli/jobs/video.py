@@ -18,6 +18,7 @@ from restore_cli.files import write_then_rename
 from restore_cli.image.formats import CONTAINERS, HEAD, recognise
 from restore_cli.inference.stages import Report, Stage
 from restore_cli.jobs.frames import restore_frame
+from restore_cli.jobs.video_crop import hides_a_border
 from restore_cli.jobs.video_facts import (
     BT709,
     BT2020,
@@ -91,6 +92,8 @@ def restore_video(
             with av.open(str(temporary), "w", format=kind) as writer:
                 job = _Copy(av, reader, writer, first, stage, str(source))
                 job.describe(provenance, metadata)
+                if hides_a_border(source):
+                    job.notes.append("its container hides a border of the frames, which is shown")
                 with errors_of(av) as errors:
                     job.run(report)
             notes = [*job.notes, *errors, *_missing(av, temporary, job)]

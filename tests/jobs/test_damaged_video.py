@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from conftest import restore
 from test_video import av, corner, make, moving, same
+
+from restore_cli.jobs.video_crop import hides_a_border
 
 
 def repacked(source, target, change=lambda packet, number: packet):
@@ -156,3 +159,58 @@ def test_titles_and_languages_of_streams_are_kept_or_announced(tmp_path):
     with av.open(str(back)) as reader:
         assert reader.streams.video[0].metadata["title"] == "Picture"
     assert "left out" not in notes
+
+
+def element(kind, *inside):
+    body = b"".join(inside)
+    return bytes.fromhex(kind) + struct.pack(">B", 0x80 | len(body)) + body
+
+
+def box(kind, *inside):
+    body = b"".join(inside)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def matroska(*crop):
+    video = element("e0", element("b0", b"\x40"), *crop)
+    track = element("1654ae6b", element("ae", video))
+    segment = bytes.fromhex("18538067") + b"\x01" + b"\xff" * 7  # of unknown size
+    return element("1a45dfa3", element("4286", b"\1")) + segment + track
+
+
+def mp4(wide, *, before=b""):
+    aperture = box(b"clap", struct.pack(">8I", wide, 1, 48, 1, 0, 1, 0, 1))
+    entry = box(b"avc1", bytes(24), struct.pack(">HH", 64, 48), bytes(50), aperture)
+    described = box(b"stsd", struct.pack(">II", 0, 1), entry)
+    for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        described = box(kind, described)
+    return box(b"ftyp", b"qt  ") + before + described
+
+
+@pytest.mark.parametrize(
+    ("data", "hidden"),
+    [
+        (matroska(element("54aa", b"\x10")), True),
+        (matroska(element("54dd", b"\0\4")), True),
+        (matroska(element("54aa", b"\0")), False),
+        (matroska(), False),
+        (matroska(element("54aa", b"\x10"))[:-2], False),
+        (mp4(60), True),
+        (mp4(64), False),
+        (mp4(60, before=struct.pack(">I4sQ", 1, b"mdat", 24) + bytes(8)), True),
+        (mp4(60)[:-20], False),
+        (struct.pack(">I4s", 0, b"mdat") + bytes(40), False),
+        (b"", False),
+    ],
+)
+def test_borders_that_a_container_hides(tmp_path, data, hidden):
+    (tmp_path / "a").write_bytes(data)
+    assert hides_a_border(tmp_path / "a") == hidden
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_plain_container_hides_nothing(tmp_path, suffix, monkeypatch):
+    source = make(tmp_path / f"a{suffix}", [corner()])
+    assert not hides_a_border(source)
+    monkeypatch.setattr("restore_cli.jobs.video.hides_a_border", lambda _: True)
+    assert "its container hides a border of the frames" in same(source)[2]
