@@ -422,7 +422,8 @@ def _upright(image: Image.Image) -> Image.Image:
         image.load()
     except OSError as error:
         raise PictureError(f"the picture cannot be read: {error}") from error
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    # Not of GIF and TIFF, which count by reading the file again and lose edits of the pixels.
+    if (frames := vars(image).get("n_frames", 1)) > 1:
         _warn(f"only frame {image.tell() + 1} of {frames} is restored")
     try:
         return ImageOps.exif_transpose(image)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
@@ -45,7 +45,9 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def write_then_rename(path: Path, *, fresh: bool = False) -> Iterator[Path]:
+def write_then_rename(
+    path: Path, place: Callable[[Path, Path], object] = os.replace
+) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it takes the name `path` if the block succeeds.
 
     The folder is made if it is missing. On any exception, Ctrl-C included, the temporary file is
@@ -53,7 +55,7 @@ def write_then_rename(path: Path, *, fresh: bool = False) -> Iterator[Path]:
 
     Args:
         path: name of the file.
-        fresh: raise `FileExistsError` if the name is taken meanwhile, e.g. by another process.
+        place: gives the temporary file that name; see `link` for one that replaces no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{temporary_prefix(path)}{_machine()}-{os.getpid()}-"
@@ -64,25 +66,31 @@ def write_then_rename(path: Path, *, fresh: bool = False) -> Iterator[Path]:
         with naming(path):
             yield temporary
             temporary.chmod(0o666 & ~_UMASK)
-            if fresh:
-                _link(temporary, path)
-            else:
-                temporary.replace(path)
+            place(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _link(temporary: Path, path: Path) -> None:
-    """Give a file a second name, in one step; where the disk has no links, its only name."""
+def link(temporary: Path, path: Path) -> None:
+    """Give a file a further name, in one step; or, where the disk has no links, rename it.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError as error:
-        if path.exists():
+        if is_taken(path):
             raise FileExistsError(errno.EEXIST, "File exists", str(path)) from error
         temporary.replace(path)
+
+
+def is_taken(path: Path) -> bool:
+    """Whether there is a file or a folder of that name, or a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
 
 
 @contextmanager

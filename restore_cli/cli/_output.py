@@ -5,14 +5,19 @@ from __future__ import annotations
 import codecs
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
 from rich.console import Console
 
-from restore_cli.cli._terminal import bar_aside, is_terminal, show_facts, show_table
+from restore_cli.cli._terminal import (
+    bar_aside,
+    is_terminal,
+    show_facts,
+    show_table,
+    shows_messages,
+)
 from restore_cli.files import write_to_stdout
 
 ANY_TEXT = "restore.any-text"  # name of the error handler, for `str.encode` and streams
@@ -42,7 +47,7 @@ def talk(message: str) -> None:
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         lines = message.splitlines()
-        if sys.stderr.isatty():  # not `console.is_terminal`, which FORCE_COLOR sets
+        if shows_messages():
             lines = [part for line in lines for part in _parts(line, console.width)]
         console.print("\n".join(lines), markup=False)
 

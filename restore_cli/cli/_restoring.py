@@ -100,7 +100,7 @@ def plan(
     request: RestoreRequest, spec: PipelineSpec, sources: list[Source], printer: Printer
 ) -> list[Item]:
     """Plan all outputs; whatever can be refused is refused before anything is loaded."""
-    from restore_cli.image.formats import OTHER_SUFFIXES, VIDEO_SUFFIXES
+    from restore_cli.image.formats import OTHER_SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
     from restore_cli.jobs import plan
     from restore_cli.jobs.inputs import left_out
 
@@ -108,17 +108,18 @@ def plan(
     printer.refuse(items, request.destination.on_exists)
     if printer.quiet:
         return items
-    if videos := left_out(request.selection, VIDEO_SUFFIXES):
+    others = left_out(request.selection, VIDEO_SUFFIXES | OTHER_SUFFIXES)
+    if videos := [path for path in others if has_video_suffix(path)]:
         what = counted(len(videos), "video")
         out.talk(f"note: left out: {what} in folders; name them, or use --include '*.mp4'")
-    if others := left_out(request.selection, OTHER_SUFFIXES):
+    if others := [path for path in others if not has_video_suffix(path)]:
         kinds = listed(sorted({path.suffix.lower() for path in others}), 5)
         what = counted(len(others), "file")
         out.talk(f"note: left out: {what} of kinds that cannot be read ({kinds})")
     results = len(sources) - len(items) if request.selection.shard == (1, 1) else 0
     if results:
-        what = counted(results, "result")
-        out.talk(f"note: left out: {what} of earlier runs; name them to restore them again")
+        what = counted(results, "file")
+        out.talk(f"note: left out: {what} that are results of earlier runs or have their names")
     return items
 
 
@@ -289,11 +290,12 @@ class Printer:
         if self._manifest is not None:
             try:
                 self._manifest.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._manifest.open("a+", encoding="utf-8", errors="surrogateescape")
+                self._file = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
                 if not _ends_a_line(self._manifest):  # an earlier run was killed
                     self._file.write("\n")
             except OSError as error:
-                raise UsageError(f"cannot write '{self._manifest}': {error.strerror}") from error
+                reason = error.strerror or error
+                raise UsageError(f"cannot write '{self._manifest}': {reason}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -395,9 +397,10 @@ def _ends_a_line(path: Path) -> bool:
     """Whether a file is empty or ends with a line; so does one that cannot be read, as a pipe."""
     if not path.is_file():
         return True
-    with path.open("rb") as stream:
+    with suppress(OSError), path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - 1))
         return stream.read() in (b"", b"\n")
+    return True
 
 
 def print_plan(

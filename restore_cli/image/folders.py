@@ -49,6 +49,7 @@ def list_pictures(
     suffixes: Collection[str] = PHOTO_SUFFIXES,
     enter: Callable[[Path], bool] = lambda relative: True,
     links: bool = False,
+    dead_links: bool = False,
 ) -> list[Path]:
     """Return the pictures in a folder in natural order; those of each subfolder are together.
 
@@ -58,6 +59,7 @@ def list_pictures(
         suffixes: accepted suffixes in lower case.
         enter: whether to search a subfolder, given its relative path.
         links: whether to search links to subfolders, except to those that contain them.
+        dead_links: whether to return links that lead nowhere, too, which cannot be read.
 
     Raises:
         UsageError: a folder cannot be read.
@@ -73,7 +75,7 @@ def list_pictures(
         return enter(relative)
 
     try:
-        return list(_walk(folder, Path(), recursive, suffixes, wanted))
+        return list(_walk(folder, Path(), recursive, suffixes, wanted, dead_links))
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -104,6 +106,7 @@ def _walk(
     recursive: bool,
     suffixes: Collection[str],
     enter: Callable[[Path], bool],
+    dead_links: bool,
 ) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not is_hidden(entry.name)]
@@ -115,9 +118,10 @@ def _walk(
         if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)
         elif Path(entry.name).suffix.lower() in suffixes and (
-            Path(entry.path).is_file() or (entry.is_symlink() and not Path(entry.path).exists())
-        ):  # a link that leads nowhere is reported when it is read
+            Path(entry.path).is_file()
+            or (dead_links and entry.is_symlink() and not Path(entry.path).exists())
+        ):
             yield folder / entry.name
     for name in inside if recursive else ():
         if enter(relative / name):
-            yield from _walk(folder / name, relative / name, recursive, suffixes, enter)
+            yield from _walk(folder / name, relative / name, recursive, suffixes, enter, dead_links)

@@ -46,6 +46,7 @@ SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suff
 READ_ONLY = {
     ".bmp": "bmp",
     ".gif": "gif",
+    ".mpo": "jpeg",
     **dict.fromkeys((".heic", ".heif", ".hif"), "heic"),  # the last is of cameras
 }
 # Containers of videos that can be written, by suffix, as PyAV names them.
@@ -64,7 +65,7 @@ VIDEO_SUFFIXES = frozenset(
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
 OTHER_SUFFIXES = frozenset(
     {
-        *(".exr", ".jp2", ".jxl", ".mpo", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+        *(".exr", ".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
         *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".iiq", ".nef", ".orf", ".pef", ".raf", ".rw2"),
         *(".rwl", ".srw", ".x3f"),
     }

@@ -297,8 +297,9 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
         raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
     _refuse(header, data, key, name, max_pixels)
     if key == "avif" and header.hasalpha() and read_heif(data).is_premultiplied:
-        low = 16 - _bits(header, data, key) if header.format == "ushort" else 8
-        plain = header.unpremultiply(max_alpha=(2**16 - 1) >> low << low % 8)
+        low = 16 - _bits(header, data, key)  # decoders leave so many bits of 16 at zero
+        opaque = 255 if header.format == "uchar" else (2**16 - 1) >> low << low
+        plain = header.unpremultiply(max_alpha=opaque)
         header = plain.rint().cast(header.format).copy(interpretation=header.interpretation)
     return header, data
 

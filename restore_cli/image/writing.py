@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -65,19 +67,19 @@ def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, 
     return notes
 
 
-def put(path: Path, data: bytes, *, fresh: bool = False) -> None:
+def put(path: Path, data: bytes, place: Callable[[Path, Path], object] = os.replace) -> None:
     """Write a file atomically; the folder is created if needed.
 
     Args:
         path: name of the file.
         data: its content.
-        fresh: refuse a name that is taken.
+        place: see `write_then_rename`.
 
     Raises:
         PictureError: the file cannot be written.
     """
     try:
-        with write_then_rename(path, fresh=fresh) as temporary:
+        with write_then_rename(path, place) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise PictureError(

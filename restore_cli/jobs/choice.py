@@ -28,8 +28,7 @@ from restore_cli.image.formats import has_video_suffix
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
-from restore_cli.jobs.outputs import is_like_result
-from restore_cli.jobs.plan import made_by
+from restore_cli.jobs.plan import results_among
 from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
 from restore_cli.metrics import luminance
 from restore_cli.resample import resize_bicubic
@@ -207,7 +206,8 @@ def choose_for(
             None if it cannot be tried: then they count as pictures that it sharpens.
     """
     if len(paths) > 1:
-        paths = [path for path in paths if not (is_like_result(path) and made_by(path))] or paths
+        made = results_among(paths)
+        paths = [path for path in paths if path not in made] or paths
     step = max(1, len(paths) // _SAMPLED)
     choices = []
     for path in paths[::step][:_SAMPLED]:

@@ -56,8 +56,9 @@ class Estimate:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the input is a file whose header cannot be read."""
-        return self.size is None and self.item.source.is_file()
+        """Whether the input is a picture whose header cannot be read."""
+        picture = not (self.item.done or self.item.is_video)
+        return picture and self.size is None and self.item.source.is_file()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,22 +165,24 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
         matches = [path.relative_to(root) for path in root.glob(str(below))]
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f"'{given}' is not a pattern: {error}", hint="`**` is a folder") from error
-    if "**" in pattern.parts:  # folders that cannot be read, which `Path.glob` leaves out
-        list(_folder(root, (), recursive=True, exclude=exclude))
-    sources = [
-        Source(root / match, match.parent)
+    deep = "**" in pattern.parts
+    if deep:  # folders that cannot be read, which `Path.glob` leaves out
+        before = Path(*pattern.parts[: pattern.parts.index("**")])
+        for top in root.glob(str(before)) if before.parts else [root]:
+            list(_folder(top, (), recursive=True, exclude=exclude))
+    shown = [
+        match
         for match in sorted(matches, key=by_number)
-        if (asked or not any(is_hidden(part) for part in match.parts))
-        and match.suffix.lower() in suffixes
-        and (root / match).is_file()
+        if asked or not any(is_hidden(part) for part in match.parts)
     ]
-    folders = [root / match for match in matches if (root / match).is_dir()]
-    if not sources and "**" not in pattern.parts:
-        for folder in sorted(folders, key=by_number):
-            inside = _folder(folder, suffixes, recursive=recursive, exclude=exclude)
-            sources += [
-                replace(one, relative=folder.relative_to(root) / one.relative) for one in inside
-            ]
+    sources: list[Source] = []
+    for match in shown:
+        path = root / match
+        if match.suffix.lower() in suffixes and path.is_file():
+            sources.append(Source(path, match.parent))
+        elif path.is_dir() and not deep:
+            inside = _folder(path, suffixes, recursive=recursive, exclude=exclude)
+            sources += [replace(one, relative=match / one.relative) for one in inside]
     if not sources:
         videos = any(map(has_video_suffix, matches))
         hint = "patterns of videos end in their suffix, e.g. '*.mp4'" if videos else ""
@@ -194,7 +196,9 @@ def _folder(
     def enter(relative: Path) -> bool:
         return _wanted(str(relative), (), exclude)
 
-    for path in list_pictures(folder, recursive=recursive, suffixes=suffixes, enter=enter):
+    for path in list_pictures(
+        folder, recursive=recursive, suffixes=suffixes, enter=enter, dead_links=True
+    ):
         yield Source(path, path.parent.relative_to(folder))
 
 

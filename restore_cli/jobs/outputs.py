@@ -11,7 +11,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from restore_cli.errors import UsageError
-from restore_cli.files import refuse_unwritable
+from restore_cli.files import is_taken, refuse_unwritable
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -163,24 +163,20 @@ def is_template(output: Path) -> bool:
     return ("{" in str(output) or "}" in str(output)) and not output.is_dir()
 
 
-def is_like_result(path: Path) -> bool:
-    """Whether a file has a name that results have by default.
+def stem_before(path: Path) -> str | None:
+    """Return the stem of the input of a result, by their usual names; None for other names.
 
-    >>> [is_like_result(Path(name)) for name in ("a_x4.png", "a_deblurred-1.jpg", "a.png")]
-    [True, True, False]
+    >>> [stem_before(Path(name)) for name in ("a_x4.png", "a_1.5x-1.jpg", "a.png")]
+    ['a', 'a', None]
     """
-    return bool(re.search(rf"_(x\d+|\d+x\d*|{KEPT})(-\d+)?$", path.stem))
-
-
-def is_there(path: Path) -> bool:
-    """Whether a name is taken: by a file, a folder, or a link that leads nowhere."""
-    return path.exists() or path.is_symlink()
+    found = re.fullmatch(rf"(.+)_(x\d+|[\d.e+-]+x\d*|{KEPT})(-\d+)*", path.stem)
+    return found[1] if found else None
 
 
 def renamed(path: Path, taken: set[Path]) -> Path:
     """Return the first free name of `a.png`, `a-1.png`, `a-2.png` and so on."""
     candidate, n = path, 0
-    while is_there(candidate) or candidate in taken:
+    while is_taken(candidate) or candidate in taken:
         n += 1
         candidate = path.with_stem(f"{path.stem}-{n}")
     return candidate
@@ -196,24 +192,27 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         UsageError: two inputs share an output, or an output is an input.
     """
     pairs = [pair for pair in pairs if pair[1] != STREAM]
-    inputs = {identity(source) for source, _ in pairs if source != STREAM}
+    inputs = {one_name(source) for source, _ in pairs if source != STREAM}
     by_target: dict[str, Path] = {}
     for source, output in pairs:
-        place = identity(output)
-        if place in inputs:
+        key = one_name(output)
+        if key in inputs:
             raise UsageError(
                 f"the output '{output}' of '{source}' is one of the inputs",
                 hint="write into another folder with --output",
             )
-        key = str(place)
-        if sys.platform in ("darwin", "win32"):
-            key = normalize("NFC", key).casefold()
         if key in by_target:
             raise UsageError(
                 f"'{by_target[key]}' and '{source}' would both be written to '{output}'",
                 hint="leave one out with --exclude, or use a template with {dir} or {name}",
             )
         by_target[key] = source
+
+
+def one_name(path: Path) -> str:
+    """Return one name for all names of a file, where case or accents make no difference."""
+    name = str(identity(path))
+    return normalize("NFC", name).casefold() if sys.platform in ("darwin", "win32") else name
 
 
 def refuse_own(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> None:
@@ -229,4 +228,5 @@ def refuse_folder(path: Path, option: str) -> None:
     """Raise a `UsageError` if an option's file is a folder, or is in one that is not writable."""
     if path.is_dir():
         raise UsageError(f"{option} '{path}' is a folder", hint="give a file")
-    refuse_unwritable(path.parent, option)
+    if not path.exists():  # one that exists may be writable, whatever its folder is
+        refuse_unwritable(path.parent, option)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from restore_cli.choices import CHOICES
 from restore_cli.errors import NoInputError, UsageError, unknown_name
-from restore_cli.files import existing, refuse_full, refuse_long, refuse_unwritable
+from restore_cli.files import existing, is_taken, refuse_full, refuse_long, refuse_unwritable
 from restore_cli.image import FORMATS, read_size
-from restore_cli.image.formats import SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
+from restore_cli.image.formats import READ_ONLY, SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, identity, left_out
+from restore_cli.jobs.inputs import STREAM, Source, find, left_out
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
 from restore_cli.jobs.video_facts import read_comment
 
@@ -111,26 +112,33 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
 def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
     """Leave out results of earlier runs, which lie in the same folder as their inputs.
 
-    If all are results, they are meant. A file that has the name of a result, but was not made by
-    `restore`, may be an original that overwriting would destroy: it stays, and
+    If all are results, they are meant. A file that has the name of an output, but was not made by
+    `restore`, may be an original: if overwriting could destroy it, it stays, and
     `outputs.refuse_collisions` refuses the run.
     """
     destination = request.destination
-    listed = {identity(path) for path in request.selection.inputs}
-    results = {identity(item.target) for item in items} - listed
-    safe = destination.on_exists != "overwrite" and (
+    listed = {outputs.one_name(path) for path in request.selection.inputs}
+    names = {outputs.one_name(item.target) for item in items} - listed
+    made = results_among([item.source for item in items])
+    harmless = destination.on_exists != "overwrite" and (
         destination.output is None or destination.output.is_dir()
     )
 
     def is_result(item: Item) -> bool:
-        place = identity(item.source)
-        if place in listed:
-            return False
-        if place not in results:
-            return outputs.is_like_result(item.source) and bool(made_by(item.source))
-        return bool(made_by(item.source)) or (safe and place != identity(item.target))
+        name = outputs.one_name(item.source)
+        if name in listed or name not in names:
+            return name not in listed and item.source in made
+        own = name == outputs.one_name(item.target)
+        return bool(made_by(item.source)) or (harmless and not own)
 
     return [item for item in items if not is_result(item)] or items
+
+
+def results_among(paths: Sequence[Path]) -> set[Path]:
+    """Return the files that `restore` made of others among them, without reading all of them."""
+    stems = {(path.parent, path.stem) for path in paths}
+    like = [path for path in paths if (path.parent, outputs.stem_before(path)) in stems]
+    return {path for path in like if path.suffix.lower() not in READ_ONLY and made_by(path)}
 
 
 def made_by(path: Path) -> dict[str, str]:
@@ -140,7 +148,7 @@ def made_by(path: Path) -> dict[str, str]:
 
 def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     """Apply the --on-exists policy to items whose output exists."""
-    there = [item for item in items if item.target != STREAM and outputs.is_there(item.target)]
+    there = [item for item in items if item.target != STREAM and is_taken(item.target)]
     if folder := next((item.target for item in there if item.target.is_dir()), None):
         raise UsageError(
             f"the output '{folder}' is a folder", hint="remove it, or choose another --output"

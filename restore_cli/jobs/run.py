@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
-from restore_cli.files import sha256, write_to_stdout
+from restore_cli.files import link, sha256, write_to_stdout
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.image.info import is_whole
@@ -209,25 +210,51 @@ def _write(work: Restoration, step: _Decoded | Outcome) -> Outcome:
 def put_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
     """Write a restored picture, and return its outcome with the name that it got.
 
-    Another process may have taken the name since the plan: only `overwrite` replaces its file.
-
     Raises:
         PictureError: the picture cannot be written.
     """
-    item, destination = outcome.item, work.request.destination
+    item = outcome.item
     if item.target == STREAM:
         write_to_stdout(data)
         return outcome
-    fresh = destination.on_exists in ("error", "rename") and not destination.resume
-    while True:
+    place = _Place(work, item)
+    try:
+        put(item.target, data, place)
+    except PictureError:
+        if place.skips:
+            return replace(outcome, status="skipped", size=None)
+        raise
+    return replace(outcome, item=place.item)
+
+
+class _Place:
+    """Gives a result its name, which another process may have taken since the plan.
+
+    Only with `overwrite`, and with `--resume` after `is_done`, a file is replaced.
+
+    Attributes:
+        item: the item with the name that its result got.
+        skips: whether the name was taken, and the policy is "skip".
+    """
+
+    def __init__(self, work: Restoration, item: Item) -> None:
+        self.item, self.skips = item, False
+        self._destination = work.request.destination
+
+    def __call__(self, temporary: Path, path: Path) -> None:
+        policy = self._destination.on_exists
+        if policy == "overwrite" or self._destination.resume:
+            temporary.replace(path)
+            return
         try:
-            put(item.target, data, fresh=fresh)
-            return replace(outcome, item=item)
-        except PictureError as error:
-            taken = isinstance(error.__cause__, FileExistsError)
-            if not taken or destination.on_exists != "rename":
+            link(temporary, path)
+        except FileExistsError:
+            self.skips = policy == "skip"
+            if policy != "rename":
                 raise
-            item = replace(item, target=renamed(item.target, set()))
+            other = renamed(path, set())
+            self.item = replace(self.item, target=other)
+            self(temporary, other)
 
 
 def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
@@ -246,7 +273,7 @@ def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
 
 def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
     """Restore a video frame by frame, without keeping its frames in memory."""
-    begun, digest = time.monotonic(), ""
+    begun, digest, place = time.monotonic(), "", _Place(work, item)
     try:
         digest = sha256(item.source)
         if is_done(work, item, digest):
@@ -258,14 +285,17 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
             work.provenance(digest),
             lambda done, frames: report(item, done, frames),
             metadata=work.request.encoding.metadata,
+            place=place,
         )
     except OSError as error:
         failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")
         return Outcome(item, "failed", failure, sha256=digest)
     except RestoreError as error:
+        if place.skips:
+            return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
     seconds = time.monotonic() - begun
-    return Outcome(item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
+    return Outcome(place.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
 
 
 def is_done(work: Restoration, item: Item, digest: str) -> bool:
@@ -289,12 +319,12 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
         return True
     if not provenance and destination.on_exists != "overwrite":
         raise PictureError(
-            f"'{item.target}' exists, but was not written by restore",
+            f"'{item.target}' exists, but was not written by restore, or was cut off",
             hint="use --on-exists overwrite, or another --output",
         )
     if provenance.get("inputSha256") != digest or provenance.get("key") != work.key:
         return False
-    # Interrupted copies of a result have its metadata, which are at the beginning.
+    # A PNG or JPEG that was cut off still has its metadata, which are at the beginning.
     return item.is_video or is_whole(item.target)
 
 

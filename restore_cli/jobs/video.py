@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -48,7 +50,7 @@ _LONGEST = 16384  # pixels of a side
 # 0.6 to 1.5; 10 bits with an odd width were noise. Encoding and decoding: 1.0 -> 0.5.
 _EXACT = 4 | 0x2000 | 0x40000
 _FRAME_DURATION = 1 << 8  # FFmpeg's AV_CODEC_FLAG_FRAME_DURATION
-_ONE_EACH = ("h264", "hevc")  # codecs of which every packet is a picture
+_ONE_EACH = ("h264", "hevc")  # codecs of which every packet is a picture, or a field of one
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 
 
@@ -60,6 +62,7 @@ def restore_video(
     report: Report,
     *,
     metadata: str = "standard",
+    place: Callable[[Path, Path], object] = os.replace,
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Restore a video frame by frame.
 
@@ -70,6 +73,7 @@ def restore_video(
         provenance: provenance, for the container's comment.
         report: called with (frames done, number of frames according to the container).
         metadata: "all", "standard", "private" or "none"; see `writing.Encoding`.
+        place: gives the finished file its name; see `write_then_rename`.
 
     Returns:
         Height and width of the output, and notes on what was left out.
@@ -87,7 +91,7 @@ def restore_video(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
             )
         first = _first_frame(av, source)
-        with av.open(address(source)) as reader, write_then_rename(target) as temporary:
+        with av.open(address(source)) as reader, write_then_rename(target, place) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
                 job = _Copy(av, reader, writer, first, stage, str(source))
@@ -330,6 +334,7 @@ class _Copy:
                     self._write(frame, counts["done"])
                     counts["done"] += 1
                     counts["damaged"] += bool(frame.is_corrupt)
+                    counts["interlaced"] += bool(frame.interlaced_frame)
                     report(counts["done"], max(frames, counts["done"]))
         except self._av.error.InvalidDataError:
             counts["broken"] += 1  # the container is truncated
@@ -352,7 +357,8 @@ class _Copy:
                 f"{broken} of its packets could not be decoded and were left out{kept}"
             )
         silent = counts["seen"] - broken - done
-        if silent > 0 and source.codec_context.name in _ONE_EACH:
+        whole = source.codec_context.name in _ONE_EACH and not counts["interlaced"]
+        if silent > 0 and whole:
             self.notes.append(
                 f"{silent} of its {counted(counts['seen'], 'packet')} gave no picture"
             )

@@ -28,14 +28,16 @@ def hides_a_border(path: Path) -> bool:
 
 def _description(path: Path) -> bytes:
     """Return the box moov of an MP4 or MOV, without reading its frames; b"" if there is none."""
+    left = path.stat().st_size
     with path.open("rb") as file:
         while len(head := file.read(16)) == 16:
             size, kind = struct.unpack(">I4s", head[:8])
             size = int.from_bytes(head[8:], "big") if size == 1 else size
             file.seek(-16, 1)
             if kind == b"moov":
-                return file.read(size)
-            if size < 8:
+                return file.read(min(size, left))
+            left -= size
+            if size < 8 or left < 0:  # it is another kind of file, or cut off
                 break
             file.seek(size, 1)
     return b""

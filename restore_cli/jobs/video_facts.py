@@ -157,7 +157,7 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def colours_of(frame: Any, source: Any) -> Colours:
-    """Return the colours of a video, from its first frame."""
+    """Return the colours of a video's frame."""
     context = source.codec_context
     stated = int(frame.colorspace)
     usual = BT709 if max(frame.height, frame.width * 9 // 16) > _HD else BT601
@@ -260,17 +260,19 @@ def film_of(container: Any) -> Any:
 def errors_of(av: Any) -> Iterator[list[str]]:
     """Collect a note on errors that FFmpeg logs in this thread, which raise no exception."""
     notes: list[str] = []
-    level = av.logging.get_level()
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # also those of the last video
     try:
         with av.logging.Capture(local=True) as logged:
             yield notes
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
     errors = [message.strip() for severity, _, message in logged if severity <= av.logging.ERROR]
     if errors:
         notes.append(
-            f"it is damaged: its decoder reported {counted(len(errors), 'error')}, e.g. "
+            f"it is damaged: FFmpeg reported {counted(len(errors), 'error')}, e.g. "
             f"'{errors[0]}', so frames can be wrong or missing"
         )
 

@@ -183,7 +183,7 @@ class Model:
         Raises:
             WeightsError: a field is unknown, missing or of another type.
         """
-        kind = type(next(iter(self.configs.values())))
+        kind = type(next(iter(self.configs.values()), self.tiny))
         fields = {field.name: field for field in dataclasses.fields(kind)}
         unknown = sorted(set(values) - set(fields))
         missing = sorted(

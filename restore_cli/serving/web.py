@@ -141,7 +141,7 @@ class Guard:
         name = re.sub(r"[^\w.:\[\]-]", "?", re.sub(r":\d*$", "", host)[:100], flags=re.ASCII)
         if name and name not in self.told and len(self.told) < _MOST_TOLD:
             self.told.add(name)
-            self.limits.on_refused(name)  # with a question mark where it is no host name
+            self.limits.on_refused(name)  # in which ? stands for what no host name has
         text = (
             f"This page is not served under the name '{name}'. Open the address that was printed "
             "when the server was started, or ask its owner to allow this name: the server's "

@@ -237,3 +237,10 @@ def test_notes_are_broken_between_words_and_names_stay_whole(tmp_path):
         check=True,
     )
     assert piped.stderr.decode().splitlines() == [note]
+
+
+def test_messages_without_stderr_are_lost_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    out.talk("nobody reads this")
+    with Bar(quiet=False, unit="pictures") as bar:
+        bar.add_task("", total=1)

@@ -61,6 +61,12 @@ def test_quoted_globs(tree):
     assert names(found_in(tree / "**/*.png"), tree) == ["a.png", "sub/a.png"]
     with pytest.raises(NoInputError, match="no pictures match"):
         found_in(tree / "*.webp")
+    (tree / "s.png").touch()  # which matches as well
+    (tree / ".s").mkdir()
+    (tree / ".s/hidden.png").touch()
+    assert names(found_in(tree / "s*"), tree) == ["s.png", "sub/a.png"]
+    assert ".s/hidden.png" not in names(found_in(tree / "*"), tree)
+    (tree / "s.png").unlink()
     assert names(found_in(tree / "s*"), tree) == ["sub/a.png"]  # the pictures in such folders
     assert [str(one.relative) for one in found_in(tree / "s*", recursive=True)] == [
         "sub",

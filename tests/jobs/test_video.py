@@ -163,6 +163,12 @@ def test_videos_in_folders_are_announced_and_taken_if_asked_for(tmp_path):
         assert "left out" not in done.stderr
 
 
+def test_the_plan_of_a_video(tmp_path):
+    planned = restore("image", video(tmp_path / "a.mp4"), "--model", "bicubic", "-x2", "-n")
+    assert "1 picture to do" in planned.stderr
+    assert "cannot be read" not in planned.stdout + planned.stderr
+
+
 def test_what_is_no_video(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
     done = restore("image", tmp_path / "a.mp4", "--model", "bicubic")
