@@ -16,7 +16,7 @@ from restore_cli.cli._terminal import (
     is_terminal,
     show_facts,
     show_table,
-    shows_messages,
+    stderr_is_terminal,
 )
 from restore_cli.files import write_to_stdout
 
@@ -47,7 +47,7 @@ def talk(message: str) -> None:
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         lines = message.splitlines()
-        if shows_messages():
+        if stderr_is_terminal():
             lines = [part for line in lines for part in _parts(line, console.width)]
         console.print("\n".join(lines), markup=False)
 

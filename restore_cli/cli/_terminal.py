@@ -92,7 +92,7 @@ class Bar(Progress):
     def __init__(self, *, quiet: bool, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
-        console.quiet = quiet or not shows_messages()
+        console.quiet = quiet or not stderr_is_terminal()
         one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=one_line),
@@ -200,7 +200,7 @@ def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
     return needed + _GAP * (len(columns) - 1) <= width
 
 
-def shows_messages() -> bool:
+def stderr_is_terminal() -> bool:
     """Whether stderr is a terminal; by rich, FORCE_COLOR makes one of any file."""
     return sys.stderr is not None and sys.stderr.isatty()
 

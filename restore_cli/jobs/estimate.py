@@ -29,7 +29,8 @@ _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds 
 _BF16 = 0.6  # times that; 0.48 to 0.61 were measured (docs/speed.md)
 
 
-LONG, LARGE = 60.0, 50_000_000  # seconds and pixels from which a faster way is suggested
+# Seconds, and pixels of the result, from which a faster way is suggested and the page asks first.
+LONG, LARGE = 60.0, 50_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,10 +126,12 @@ def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
 
     def is_result(item: Item) -> bool:
         name = outputs.one_name(item.source)
-        if name in listed or name not in names:
-            return name not in listed and item.source in made
+        if name in listed or item.source in made:
+            return name not in listed
+        if name not in names:
+            return False
         own = name == outputs.one_name(item.target)
-        return bool(made_by(item.source)) or (harmless and not own)
+        return (harmless and not own) or bool(made_by(item.source))
 
     return [item for item in items if not is_result(item)] or items
 

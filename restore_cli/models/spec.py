@@ -183,7 +183,7 @@ class Model:
         Raises:
             WeightsError: a field is unknown, missing or of another type.
         """
-        kind = type(next(iter(self.configs.values()), self.tiny))
+        kind = type(next(iter(self.configs.values())))
         fields = {field.name: field for field in dataclasses.fields(kind)}
         unknown = sorted(set(values) - set(fields))
         missing = sorted(
