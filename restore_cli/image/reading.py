@@ -128,7 +128,10 @@ class UnreadableError(PictureError):
 
     @classmethod
     def of(cls, name: str, error: VipsError) -> UnreadableError:
-        """Return the error for a file; not by `__init__`, which copies to other processes call."""
+        """Return the error for a file.
+
+        Its `__init__` is that of every error, by which other processes receive a copy.
+        """
         reason = first_line(error)
         hint = "save it as PNG with a program that reads it" * ("support" in reason.lower())
         unreadable = cls(f"cannot read '{name}': {reason}", hint=hint)

@@ -398,6 +398,7 @@ class _Copy:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
+        refuse_unconverted(self._reader, frame)
         colours, turn = colours_of(frame, self._source), orientation_of(frame)
         found = remarks(frame, self._source, colours, turn)
         if replace(colours, matrix=0, full=False) != replace(self._colours, matrix=0, full=False):

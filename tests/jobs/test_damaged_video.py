@@ -217,3 +217,13 @@ def test_a_plain_container_hides_nothing(tmp_path, suffix, monkeypatch):
     assert not hides_a_border(source)
     monkeypatch.setattr("restore_cli.jobs.video.hides_a_border", lambda _: True)
     assert "its container hides a border of the frames" in same(source)[2]
+
+
+def test_a_matrix_that_is_not_converted_is_refused_in_every_frame(tmp_path):
+    plain = make(tmp_path / "a.ts", [corner()] * 2, colorspace=1)
+    other = make(tmp_path / "b.ts", [corner()] * 2, options={"x264-params": "colormatrix=YCgCo"})
+    (tmp_path / "c.ts").write_bytes(plain.read_bytes() + other.read_bytes())
+    target = tmp_path / "out.mkv"
+    done = restore("image", tmp_path / "c.ts", "--model", "bicubic", "-x1", "-o", target)
+    assert (done.exit_code, "colours (YCgCo)" in done.stderr) == (1, True), done.stderr
+    assert not target.exists()
