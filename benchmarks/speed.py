@@ -39,10 +39,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from restore_cli.cli._process import spin_briefly
+from restore_cli.cli._process import limit_thread_spinning
 
 if "--plain" not in sys.argv:
-    spin_briefly()  # as `restore` does
+    limit_thread_spinning()  # as `restore` does
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ from restore_cli.models.layers import GlobalMean
 from restore_cli.models.mprnet import ChannelAttention
 from restore_cli.models.mprnet_mscam import MultiScaleAttention
 from restore_cli.models.registry import MODELS
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -150,7 +150,7 @@ def load_random(network: nn.Module, config: str, name: str = "mprnet-mscam") -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"
         shape = asdict(MODELS[name].configs[config])
-        write_checkpoint(path, network.state_dict(), Header(name, shape, (64, 64), {}))
+        write_checkpoint(path, network.state_dict(), CheckpointHeader(name, shape, (64, 64), {}))
         return load_network(locate(str(path), None))
 
 
@@ -362,8 +362,8 @@ def folder_row() -> Row:
     script = """
 import sys, time
 from pathlib import Path
-from restore_cli.cli._process import spin_briefly
-spin_briefly()
+from restore_cli.cli._process import limit_thread_spinning
+limit_thread_spinning()
 import torch
 from restore_cli.image import read_image
 from restore_cli.inference.memory import keep_freed_memory

@@ -8,7 +8,7 @@ light by camera shake or motion along a straight line, with 0.6 % noise; pairs a
 The default x1 model restores each blurred picture, and a copy of half its size (half), and the
 default x4 model a copy of a quarter (keep). Prints each picture with what would be chosen if it
 were large, and the means as a Markdown table: PSNR (dB, 4 px cropped) and SSIM. The rule is in
-`restore_cli/jobs/choice.py`.
+`restore_cli/jobs/task_choice.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from restore_cli.degradations.kernels import convolve, path_kernel
 from restore_cli.degradations.recipe import DegradationRecipe, degrade, draw
 from restore_cli.degradations.response import to_encoded, to_linear
 from restore_cli.image import read_image
-from restore_cli.jobs.choice import choose, is_sharpened, look
+from restore_cli.jobs.task_choice import choose, is_sharpened, measure_blur
 from restore_cli.metrics import psnr, ssim
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
@@ -93,7 +93,7 @@ def main() -> None:
         enlarged = resize_bicubic(x1(quantise(half)), *size)
         made = (blurry, x1(blurry), enlarged, x4(quantise(quarter)))
         scores = [score(image, sharp) for image in made]
-        seen = replace(look(blurry), height=1000, width=1000)
+        seen = replace(measure_blur(blurry), height=1000, width=1000)
         task = choose(seen, partial(is_sharpened, blurry, x1)).task
         extent = f"found {seen.blur:.1f}, {seen.least:.1f} px"
         print(f"{kind}: {extent}; {'; '.join(map(str, scores))} -> {task}", flush=True)

@@ -2,19 +2,19 @@
 
 import sys
 
-from restore_cli.cli._signals import end_cleanly, status_after
+from restore_cli.cli._signals import exit_status_for, install_signal_handlers
 
 
 def main() -> None:
     """The console script."""
-    end_cleanly()  # first: importing the command line takes 0.4 s
+    install_signal_handlers()  # first: importing the command line takes 0.4 s
     try:
         from restore_cli.cli.app import main as run  # noqa: PLC0415
 
         run()
     except KeyboardInterrupt as stop:
         sys.stderr.write("interrupted\n")
-        sys.exit(status_after(stop))
+        sys.exit(exit_status_for(stop))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from restore_cli.image.transparency import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.inference.stages import Report, no_report
+from restore_cli.inference.stages import ProgressCallback, no_progress
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import memory_errors
 from restore_cli.jobs.run import Outcome
@@ -37,9 +37,9 @@ from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import as_float, rounded
+from restore_cli.rounding import to_float, to_uint
 from restore_cli.weights.manifest import default_model
-from restore_cli.weights.store import OF_RUNS
+from restore_cli.weights.store import RUN_WEIGHTS_FILES
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor, list[Any])
 Name = str | PathLike[str]
@@ -89,14 +89,14 @@ class LoadedModel:
 
     @overload
     def __call__(
-        self, image: Name, *, scale: int | None = None, progress: Report | None = ...
+        self, image: Name, *, scale: int | None = None, progress: ProgressCallback | None = ...
     ) -> Image.Image: ...
     @overload
     def __call__(
-        self, image: Picture, *, scale: int | None = None, progress: Report | None = ...
+        self, image: Picture, *, scale: int | None = None, progress: ProgressCallback | None = ...
     ) -> Picture: ...
     def __call__(
-        self, image: Any, *, scale: int | None = None, progress: Report | None = None
+        self, image: Any, *, scale: int | None = None, progress: ProgressCallback | None = None
     ) -> Any:
         """Restore one picture, a batch, or a list of pictures.
 
@@ -121,7 +121,7 @@ class LoadedModel:
             DeviceError: out of memory.
             PictureError: a file that is not a picture, or the network's output is not finite.
         """
-        return self._any(image, self._factor(scale), progress or no_report)
+        return self._any(image, self._factor(scale), progress or no_progress)
 
     def restore_files(
         self,
@@ -154,7 +154,7 @@ class LoadedModel:
             )
         return int(scale)
 
-    def _any(self, image: Any, scale: int, progress: Report) -> Any:
+    def _any(self, image: Any, scale: int, progress: ProgressCallback) -> Any:
         if isinstance(image, list | tuple):
             return [self._any(one, scale, progress) for one in image]
         if isinstance(image, str | PathLike):
@@ -170,7 +170,7 @@ class LoadedModel:
             hint="give a path, a PIL picture, a numpy array, a torch tensor, or a list of them",
         )
 
-    def _file(self, path: Path, scale: int, progress: Report) -> Image.Image:
+    def _file(self, path: Path, scale: int, progress: ProgressCallback) -> Image.Image:
         """Restore a file to sRGB: 8 bits, or 16 if grey, since PIL has no 16-bit colour."""
         picture = read_image(path, icc="strip")
         for note in picture.notes:
@@ -182,7 +182,7 @@ class LoadedModel:
             planes[0] = planes[0].expand(-1, 3, -1, -1)
         values = torch.cat(planes, 1)[0].permute(1, 2, 0).numpy()
         result = torch.from_numpy(self._array(values, scale, progress)).permute(2, 0, 1)[None]
-        whole = rounded(result, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
+        whole = to_uint(result, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
         if picture.grey:
             whole = whole[..., 0] if picture.alpha is None else whole[..., [0, 3]]
         restored = Image.fromarray(np.ascontiguousarray(whole))
@@ -190,7 +190,7 @@ class LoadedModel:
             restored.info["dpi"] = picture.metadata.dpi
         return restored
 
-    def _picture(self, image: Image.Image, scale: int, progress: Report) -> Image.Image:
+    def _picture(self, image: Image.Image, scale: int, progress: ProgressCallback) -> Image.Image:
         image = _upright(image)
         mode = image.mode
         kept: dict[Any, Any] = {k: image.info[k] for k in ("icc_profile", "dpi") if k in image.info}
@@ -226,7 +226,7 @@ class LoadedModel:
         result.info |= kept
         return result
 
-    def _array(self, values: NDArray[Any], scale: int, progress: Report) -> NDArray[Any]:
+    def _array(self, values: NDArray[Any], scale: int, progress: ProgressCallback) -> NDArray[Any]:
         if values.ndim == 4 and len(values):
             return np.stack([self._array(one, scale, progress) for one in values])
         channels = values.shape[2] if values.ndim == 3 else 1
@@ -243,8 +243,8 @@ class LoadedModel:
         native = values.dtype.newbyteorder("=")  # torch has no other byte order
         own = np.require(values, native, ("C", "W")).reshape(*values.shape[:2], channels)
         given = torch.from_numpy(own if depth else own.astype(np.float32)).permute(2, 0, 1)[None]
-        planes = as_float(given) if depth else given
-        _refuse_range(planes)
+        planes = to_float(given) if depth else given
+        _check_range(planes)
         colours = planes[:, :3].expand(-1, 3, -1, -1).contiguous()
         if channels == 4:
             colours = fill_transparent(colours, planes[:, 3:])
@@ -255,11 +255,11 @@ class LoadedModel:
             height, width = restored.shape[-2:]
             alpha = resize_bicubic(planes[:, 3:], height, width).clamp(0, 1)
             restored = torch.cat([restored, alpha], 1)
-        whole = rounded(restored, depth) if depth else restored
+        whole = to_uint(restored, depth) if depth else restored
         result = np.ascontiguousarray(whole[0].permute(1, 2, 0).numpy())
         return (result[..., 0] if values.ndim == 2 else result).astype(values.dtype, copy=False)
 
-    def _tensor(self, image: Tensor, scale: int, progress: Report) -> Tensor:
+    def _tensor(self, image: Tensor, scale: int, progress: ProgressCallback) -> Tensor:
         if image.is_meta or image.is_nested or image.layout != torch.strided:
             raise UsageError("a sparse or meta tensor is not a picture", hint="image.to_dense()")
         if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
@@ -271,14 +271,14 @@ class LoadedModel:
         if not eight_bits and not image.is_floating_point():
             raise UsageError(f"a tensor of {image.dtype} is not a picture", hint="uint8, or float")
         batch = image.detach().cpu().reshape(-1, *image.shape[-3:])
-        batch = as_float(batch) if eight_bits else batch.float()
-        _refuse_range(batch)
+        batch = to_float(batch) if eight_bits else batch.float()
+        _check_range(batch)
         pictures = [self._restore(one[None].contiguous(), scale, progress) for one in batch]
         result = torch.cat(pictures)
-        result = rounded(result, 8) if eight_bits else result.to(image.dtype)
+        result = to_uint(result, 8) if eight_bits else result.to(image.dtype)
         return result.reshape(*image.shape[:-2], *result.shape[-2:]).to(image.device)
 
-    def _restore(self, image: Tensor, scale: int, progress: Report) -> Tensor:
+    def _restore(self, image: Tensor, scale: int, progress: ProgressCallback) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
         size = f"{image.shape[-1]}x{image.shape[-2]} at x{scale}"
         with self._turn, memory_errors(size):  # restorers are not thread-safe
@@ -293,7 +293,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def _refuse_range(values: Tensor) -> None:
+def _check_range(values: Tensor) -> None:
     """Refuse floats, of any shape, outside of [0, 1]; the hint says how to scale them."""
     if not values.isfinite().all():
         raise UsageError("the picture has values that are not finite")
@@ -313,7 +313,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report | None = ...,
+    progress: ProgressCallback | None = ...,
     **options: Unpack[Options],
 ) -> Image.Image: ...
 @overload
@@ -322,7 +322,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report | None = ...,
+    progress: ProgressCallback | None = ...,
     **options: Unpack[Options],
 ) -> Picture: ...
 def restore(
@@ -330,7 +330,7 @@ def restore(
     model: str | None = None,
     scale: int | None = None,
     *,
-    progress: Report | None = None,
+    progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Any:
     """Restore a picture, or a list of them. The model is loaded at the first call and kept.
@@ -348,7 +348,7 @@ def restore(
     Raises:
         RestoreError: see `load_model` and `LoadedModel.__call__`.
     """
-    _refuse_kinds(model, **options)
+    _check_types(model, **options)
     if model is None and options.get("weights") is None:
         model = default_model(scale)
     loaded = _kept(_stamp(options.get("weights")), model, **cast("dict[str, Any]", options))
@@ -388,7 +388,7 @@ def load_model(
         WeightsError: weights that are missing, cannot be verified or do not fit.
         DeviceError: the device is not available.
     """
-    _refuse_kinds(
+    _check_types(
         model,
         weights=weights,
         device=device,
@@ -422,7 +422,7 @@ def _upright(image: Image.Image) -> Image.Image:
         image.load()
     except OSError as error:
         raise PictureError(f"the picture cannot be read: {error}") from error
-    # Not of GIF and TIFF, which count by reading the file again and lose edits of the pixels.
+    # Not for GIF and TIFF, which count frames by rereading the file and lose edited pixels.
     if (frames := vars(image).get("n_frames", 1)) > 1:
         _warn(f"only frame {image.tell() + 1} of {frames} is restored")
     try:
@@ -432,8 +432,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _refuse_kinds(model: object, **options: object) -> None:
-    """Refuse names that are no text, numbers of pixels that are no numbers, and other switches."""
+def _check_types(model: object, **options: object) -> None:
+    """Refuse options of the wrong type: names, numbers of pixels, and switches."""
     for name, value in {"model": model, **options}.items():
         if name in ("tile", "overlap"):
             number = isinstance(value, Integral) and not isinstance(value, bool)
@@ -459,7 +459,7 @@ def _stamp(weights: Name | None) -> tuple[object, ...]:
     if weights is None:
         return ()
     paths = [Path(part) for part in (fspath(weights), *fspath(weights).split("+"))]
-    files = [path / name for path in paths for name in ("", *OF_RUNS)]
+    files = [path / name for path in paths for name in ("", *RUN_WEIGHTS_FILES)]
     return tuple((path.resolve(), path.stat().st_mtime_ns) for path in files if path.is_file())
 
 

@@ -63,7 +63,7 @@ class RecipeError(UsageError):
     """A recipe has an unknown key, a wrong type or a value out of range."""
 
 
-def named(kind: str, name: str, known: Mapping[str, V]) -> V:
+def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:
     """Return the entry of that name.
 
     Args:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, where they can be written, hashing, and arrays of NumPy."""
+"""Atomic writes, checks of output paths, hashing, and reading of NumPy files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.wording import bytes_of
+from restore_cli.formatting import format_bytes
 
 try:
     import fcntl
@@ -46,7 +46,7 @@ os.umask(_UMASK)
 
 @contextmanager
 def write_then_rename(
-    path: Path, place: Callable[[Path, Path], object] = os.replace
+    path: Path, commit: Callable[[Path, Path], object] = os.replace
 ) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it takes the name `path` if the block succeeds.
 
@@ -55,7 +55,7 @@ def write_then_rename(
 
     Args:
         path: name of the file.
-        place: gives the temporary file that name; see `link` for one that replaces no file.
+        commit: gives the temporary file that name; see `link` for one that replaces no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{temporary_prefix(path)}{_machine()}-{os.getpid()}-"
@@ -66,7 +66,7 @@ def write_then_rename(
         with naming(path):
             yield temporary
             temporary.chmod(0o666 & ~_UMASK)
-            place(temporary, path)
+            commit(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -89,13 +89,13 @@ def link(temporary: Path, path: Path) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether there is a file or a folder of that name, or a link that leads nowhere."""
+    """Whether there is a file, a folder or a dangling link of that name."""
     return path.exists() or path.is_symlink()
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system that name none, as those of a full disk."""
+    """Add the file's name to OS errors that lack one, e.g. when the disk is full."""
     try:
         yield
     except OSError as error:
@@ -105,7 +105,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def remedy(error: BaseException) -> str:
-    """Return what to do about an error of writing, one line.
+    """Return one line of advice for a failed write.
 
     Args:
         error: of Python, or of safetensors, which states the number as text; one without a number,
@@ -164,7 +164,7 @@ def absolute(path: Path) -> Path:
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder itself if it exists, if only as a broken link, else its nearest parent."""
+    """Return the folder if it exists, even as a broken link; else its nearest existing parent."""
 
     def exists(path: Path) -> bool:
         try:
@@ -175,14 +175,14 @@ def existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))
 
 
-def refuse_unwritable(folder: Path, option: str = "--output") -> None:
+def check_writable(folder: Path, option: str = "--output") -> None:
     """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
     nearest = existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write into '{folder}'", hint=f"choose another {option}")
 
 
-def refuse_long(path: Path) -> None:
+def check_path_length(path: Path) -> None:
     """Raise a `UsageError` if a name or a path is longer than its file system allows."""
     nearest = existing(path.parent)
     most, longest = 255, 4096
@@ -198,11 +198,11 @@ def refuse_long(path: Path) -> None:
         )
 
 
-def refuse_full(folder: Path, needed: int) -> None:
+def check_free_space(folder: Path, needed: int) -> None:
     """Raise a `UsageError` if a folder's disk has fewer free bytes than needed."""
     free = shutil.disk_usage(existing(folder)).free
     if needed > free:
-        needs, has = bytes_of(needed), bytes_of(free)
+        needs, has = format_bytes(needed), format_bytes(free)
         raise UsageError(
             f"the pictures need about {needs} in '{folder}', but only {has} are free",
             hint="choose another --output, or a smaller --format such as jpeg",

@@ -108,7 +108,7 @@ def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
     return product
 
 
-def luma(image: Tensor) -> Tensor:
+def studio_luma(image: Tensor) -> Tensor:
     """Y' of ITU-R BT.601 in studio range, (B, 1, H, W): MATLAB's `rgb2ycbcr`, peak 1.
 
     Args:
@@ -118,7 +118,7 @@ def luma(image: Tensor) -> Tensor:
     return ((image * weights).sum(1, keepdim=True) + 16) / 255
 
 
-def luminance(image: Tensor) -> Tensor:
+def rec601_luma(image: Tensor) -> Tensor:
     """.299 R + .587 G + .114 B, (B, 1, H, W)."""
     weights = image.new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
     return (image * weights).sum(1, keepdim=True)

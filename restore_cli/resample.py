@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LARGEST_MATRIX = 2_000_000  # entries of 8 bytes
+_MAX_MATRIX_ENTRIES = 2_000_000  # entries of 8 bytes
 _BAND = 250_000  # values of the result that are computed at a time, to keep the rest small
 
 
@@ -88,7 +88,7 @@ def _along(x: Tensor, dim: int, after: int, scale: float, part: slice = slice(No
         part: of the result's axis, which is returned.
     """
     before = x.shape[dim]
-    if before * after <= _LARGEST_MATRIX:
+    if before * after <= _MAX_MATRIX_ENTRIES:
         matrix = _matrix(before, after, scale)[part].to(x)
         return matrix @ x if dim == -2 else x @ matrix.mT
     index, weight = (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def rounded(pixels: Tensor, depth: int) -> Tensor:
+def to_uint(pixels: Tensor, depth: int) -> Tensor:
     """Clip to [0, 1] and round to integers from 0 to 2^depth - 1.
 
     Args:
@@ -20,8 +20,8 @@ def rounded(pixels: Tensor, depth: int) -> Tensor:
     return whole.to(torch.uint8 if depth == 8 else torch.uint16)
 
 
-def as_float(whole: Tensor) -> Tensor:
-    """The inverse of `rounded`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
+def to_float(whole: Tensor) -> Tensor:
+    """The inverse of `to_uint`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
 
     Float pixels are returned unchanged.
     """

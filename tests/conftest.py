@@ -17,7 +17,7 @@ from restore_cli.cli.app import app
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM, MprnetMscam
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 
 pytest_plugins = ("training_runs",)
 pytest.register_assert_rewrite("promises")
@@ -99,7 +99,7 @@ def tiny_network():
 def tiny_weights(tmp_path, tiny_network):
     """The same as a checkpoint file of ours."""
     path = tmp_path / "tiny.safetensors"
-    header = Header("mprnet-mscam", dataclasses.asdict(TINY), (32, 32), {})
+    header = CheckpointHeader("mprnet-mscam", dataclasses.asdict(TINY), (32, 32), {})
     write_checkpoint(path, tiny_network.state_dict(), header)
     return path
 

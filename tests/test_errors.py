@@ -16,11 +16,11 @@ def all_kinds(kind=RestoreError):
 
 
 def test_every_error_survives_pickling():
-    for module in ("image.reading", "serving.fitting", "jobs.workers", "inference.pipeline"):
+    for module in ("image.reading", "serving.result_limits", "jobs.workers", "inference.pipeline"):
         importlib.import_module(f"{restore_cli.__name__}.{module}")
     kinds = set(all_kinds())
     names = {kind.__name__ for kind in kinds}
-    assert {"UnreadableError", "AskFirstError", "NotReadyError"} <= names
+    assert {"UnreadableError", "ConfirmationRequiredError", "NotReadyError"} <= names
     for kind in kinds:
         error = kind.__new__(kind)
         RestoreError.__init__(error, "what failed", hint="what to do")

@@ -19,12 +19,12 @@ from restore_cli.errors import PictureError
 from restore_cli.image import FORMATS, Encoding, Picture, encode
 from restore_cli.image.containers import jpeg_segment, png_chunk
 from restore_cli.image.exif import build_exif
-from restore_cli.image.inventory import take
+from restore_cli.image.inventory import take_inventory
 from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
 from restore_cli.image.matrix_profile import make_profile
 from restore_cli.image.reading import decode
-from restore_cli.image.xmp import XMP_HEAD, Packet
-from restore_cli.rounding import as_float
+from restore_cli.image.xmp import XMP_HEADER, Packet
+from restore_cli.rounding import to_float
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 _HEAD = """# What is kept
@@ -112,11 +112,11 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
     "maker notes": ("EXIF", lambda: _exif({}, {37500: (7, b"notes of a maker")})),
     "XMP": (
         "XMP",
-        lambda: _jpeg((0xE1, XMP_HEAD + _packet("{http://purl.org/dc/elements/1.1/}title", "t"))),
+        lambda: _jpeg((0xE1, XMP_HEADER + _packet("{http://purl.org/dc/elements/1.1/}title", "t"))),
     ),
     "panoramas (GPano, scaled)": (
         "XMP",
-        lambda: _jpeg((0xE1, XMP_HEAD + _packet(f"{_GPANO}FullPanoWidthPixels", "24"))),
+        lambda: _jpeg((0xE1, XMP_HEADER + _packet(f"{_GPANO}FullPanoWidthPixels", "24"))),
     ),
     "IPTC": ("IPTC", lambda: _jpeg((0xED, PHOTOSHOP + join_photoshop(_RECORDS, [])))),
     "Photoshop paths": (
@@ -148,7 +148,7 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
 
 def _looks(one: Picture, other: Picture) -> bool:
     """Whether two pictures show nearly the same, and the second is not sRGB."""
-    difference = (as_float(one.pixels) - as_float(other.pixels)).abs().mean()
+    difference = (to_float(one.pixels) - to_float(other.pixels)).abs().mean()
     return other.colours == "profile" and bool(difference < 0.02)
 
 
@@ -172,7 +172,7 @@ def fate(data: bytes, kind: str, key: str) -> str:
         return "announced" if notes else "kept" if same else "SILENT"
     carried = {one for one in picture.metadata.inventory if one[0] == kind}
     assert carried, kind
-    if carried <= take(made, key):
+    if carried <= take_inventory(made, key):
         return "converted" if kind == "GeoTIFF" else "kept"
     return "announced" if any(note.startswith("left out") for note in notes) else "SILENT"
 

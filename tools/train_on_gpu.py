@@ -41,11 +41,11 @@ from restore_cli.image import read_rgb8
 from restore_cli.inference.loading import load_network
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import quantise, rounded
+from restore_cli.rounding import quantise, to_uint
 from restore_cli.training.data import Batch, flip_and_rotate, make_targets
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.recipe import TrainingRecipe, load_recipe
-from restore_cli.training.trainer import Execution, Trainer, for_weights, losses
+from restore_cli.training.trainer import Execution, Trainer, compute_losses, for_weights
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.store import locate
@@ -137,7 +137,7 @@ def degraded_crop(
     sharp = torch.from_numpy(crop)[None].float() / 255
     with torch.inference_mode():
         pair = degrade(sharp, [parameters], degradation, margin=margin * scale)
-    degraded, reference = (rounded(map_[0], 8).numpy() for map_ in pair)
+    degraded, reference = (to_uint(map_[0], 8).numpy() for map_ in pair)
     return degraded, reference
 
 
@@ -208,7 +208,7 @@ class Crops(IterableDataset[tuple[Tensor, ...]]):
 def _resized(map_: Pixels, size: float) -> Pixels:
     height, width = (round(length * size) for length in map_.shape[1:])
     made = resize_bicubic(torch.from_numpy(map_)[None].float() / 255, height, width)
-    return rounded(made[0], 8).numpy()
+    return to_uint(made[0], 8).numpy()
 
 
 def _cut(
@@ -277,7 +277,7 @@ def train_step(trainer: Trainer, optimizer: torch.optim.AdamW, batch: Batch, rat
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     optimizer.zero_grad(set_to_none=True)
-    terms = losses(trainer._outputs, trainer.phase.losses, batch, torch.bfloat16)
+    terms = compute_losses(trainer._outputs, trainer.phase.losses, batch, torch.bfloat16)
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     trained = [p for p in trainer.network.parameters() if p.requires_grad]

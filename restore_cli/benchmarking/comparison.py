@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.published import (
     UNSTATED,
-    Published,
+    PublishedRow,
     Table,
     ablation_recipes,
     load_published,
@@ -18,7 +18,7 @@ from restore_cli.benchmarking.published import (
     size_of,
 )
 from restore_cli.benchmarking.run import Benchmark, Entry
-from restore_cli.datasets.registry import OWN
+from restore_cli.datasets.registry import USER_DATA
 from restore_cli.models.registry import MODELS
 
 COLUMNS = (
@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PublishedComparison:
     """A published row, and the measurement of the same network.
 
     Attributes:
@@ -41,7 +41,7 @@ class Comparison:
     """
 
     table: Table
-    row: Published
+    row: PublishedRow
     entry: str
     reason: str
     difference: float | None = None
@@ -64,13 +64,13 @@ class Comparison:
         )
 
 
-def label(row: Published) -> str:
+def label(row: PublishedRow) -> str:
     """The name of the method, with our name of its network and its self-ensemble."""
     network = f": {row.model}" if row.recipe else ""
     return row.method + network + " x8" * bool(row.self_ensemble)
 
 
-def source(table: Table, row: Published) -> str:
+def source(table: Table, row: PublishedRow) -> str:
     """Where the number is printed, and whether it was cited from another paper."""
     where = table.source or f"{table.paper}, {table.title}"
     return where + ", cited there" * row.cited + ", in the text" * row.from_text
@@ -78,7 +78,7 @@ def source(table: Table, row: Published) -> str:
 
 def compare(
     benchmark: Benchmark, scores: Mapping[str, float], seconds: Mapping[str, float]
-) -> list[Comparison]:
+) -> list[PublishedComparison]:
     """The rows of the table, or of the dataset, each with every entry of the same network.
 
     A folder of the user's own has none, even if it is named like a dataset.
@@ -89,7 +89,7 @@ def compare(
         seconds: run time by entry, if measured.
     """
     table, dataset = benchmark.table, benchmark.dataset
-    if table is None and dataset.home == OWN:
+    if table is None and dataset.home == USER_DATA:
         return []
     lines = table.lines() if table else published_on(dataset.name)
     return [one for of, row in lines for one in _compare_row(of, row, benchmark, scores, seconds)]
@@ -97,16 +97,16 @@ def compare(
 
 def _compare_row(
     table: Table,
-    row: Published,
+    row: PublishedRow,
     benchmark: Benchmark,
     scores: Mapping[str, float],
     seconds: Mapping[str, float],
-) -> Iterator[Comparison]:
+) -> Iterator[PublishedComparison]:
     same = _same(row, [e for e in benchmark.entries if math.isfinite(scores[e.name])])
     if not same:
-        yield Comparison(table, row, "", what_differs(table, row, benchmark))
+        yield PublishedComparison(table, row, "", what_differs(table, row, benchmark))
     for entry in same:
-        yield Comparison(
+        yield PublishedComparison(
             table,
             row,
             entry.name,
@@ -116,7 +116,7 @@ def _compare_row(
         )
 
 
-def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
+def _same(row: PublishedRow, entries: Sequence[Entry]) -> list[Entry]:
     """Entries of the row's network: for an ablation those of its recipe, else no ablations.
 
     Entries with the row's TLSC and self-ensemble are preferred.
@@ -127,13 +127,13 @@ def _same(row: Published, entries: Sequence[Entry]) -> list[Entry]:
             continue
         network = entry.pipeline.stages[0].loaded
         recipe = network.recipe if network else ""
-        if recipe == row.recipe or (row.own and recipe not in ablation_recipes()):
+        if recipe == row.recipe or (row.is_authors_result and recipe not in ablation_recipes()):
             found.append(entry)
     return [entry for entry in found if not list(_switches(row, entry))] or found
 
 
 def what_differs(
-    table: Table, row: Published, benchmark: Benchmark, entry: Entry | None = None
+    table: Table, row: PublishedRow, benchmark: Benchmark, entry: Entry | None = None
 ) -> str:
     """Possible reasons why a published and a measured number differ; "" if none is known.
 
@@ -164,14 +164,14 @@ def what_differs(
     return "; ".join(reasons)
 
 
-def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
+def _weights(row: PublishedRow, entry: Entry | None) -> Iterator[str]:
     if not row.model:
         yield "the network is not implemented here"
         return
     if entry is None:
         yield (
             "not measured"
-            if row.own or not row.recipe
+            if row.is_authors_result or not row.recipe
             else f"weights: not available here; run `restore train {row.recipe}`, then use "
             f"--model {row.model}=WEIGHTS"
         )
@@ -187,7 +187,7 @@ def _weights(row: Published, entry: Entry | None) -> Iterator[str]:
         yield "weights: trained here"
     if row.trained_on:
         yield f"weights: trained on {row.trained_on} there"
-    if row.own and not network.imported:
+    if row.is_authors_result and not network.imported:
         yield how_to_import(row.model)
 
 
@@ -202,7 +202,7 @@ def how_to_import(model: str) -> str:
     )
 
 
-def _protocol(table: Table, row: Published, benchmark: Benchmark) -> Iterator[str]:
+def _protocol(table: Table, row: PublishedRow, benchmark: Benchmark) -> Iterator[str]:
     theirs, ours = row.protocol or table.protocol, benchmark.protocol.name
     if theirs == UNSTATED:
         yield "protocol: not stated"
@@ -212,11 +212,11 @@ def _protocol(table: Table, row: Published, benchmark: Benchmark) -> Iterator[st
         yield f"protocol: '{ours}' here, '{theirs}' there{cropped}"
 
 
-def _switches(row: Published, entry: Entry) -> Iterator[str]:
+def _switches(row: PublishedRow, entry: Entry) -> Iterator[str]:
     if row.self_ensemble is not None or entry.pipeline.options.self_ensemble:
         here, there = entry.pipeline.options.self_ensemble, bool(row.self_ensemble)
         if here != there:
             yield f"self-ensemble {'here' if here else 'there'}"
-    local = entry.pipeline.stages[0].tlsc != "off"
+    local = entry.pipeline.stages[0].tlsc_window != "off"
     if row.tlsc is not None and row.tlsc != local:
         yield f"TLSC {'here' if local else 'there'}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restore_cli.benchmarking.report import (
     COLUMNS,
-    SCORES,
+    SCORE_COLUMNS,
     Report,
     groups_table,
     heading,
@@ -26,7 +26,7 @@ from restore_cli.benchmarking.run import Benchmark, Row, image_path, load_sample
 from restore_cli.image import read_image
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import to_uint
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 SHOWN, SIDE = 3, 256  # number of worst and of best pictures per entry; pixels of a crop
@@ -49,7 +49,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
         report=report,
         heading=heading(report),
         columns=COLUMNS,
-        scores=SCORES,
+        scores=SCORE_COLUMNS,
         rows=table(report),
         published_columns=published_columns,
         published=published,
@@ -148,7 +148,7 @@ def _crops(images: Sequence[Tensor]) -> list[str]:
 
 
 def _data_url(image: Tensor) -> str:
-    array = rounded(image[0], 8).permute(1, 2, 0).contiguous().numpy()
+    array = to_uint(image[0], 8).permute(1, 2, 0).contiguous().numpy()
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "WEBP", quality=92)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restore_cli import metrics
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 
 class Scores(NamedTuple):
@@ -86,7 +86,7 @@ class Protocol:
             whole = scaled.round()
         else:
             whole = (scaled + (0.5 if self.rounding == "half-up" else 0)).floor()
-        return as_float(whole.to(torch.uint8))  # as files are read, so that equal values are equal
+        return to_float(whole.to(torch.uint8))  # as files are read, so that equal values are equal
 
     def score(self, restored: Tensor, references: Sequence[Tensor]) -> Scores:
         """Scores of a quantised result.
@@ -107,7 +107,7 @@ class Protocol:
     def _coloured(self, image: Tensor) -> Tensor:
         if self.colour == "rgb":
             return image
-        return (metrics.luma if self.colour == "y" else metrics.luminance)(image.double())
+        return (metrics.studio_luma if self.colour == "y" else metrics.rec601_luma)(image.double())
 
 
 _SIMILARITIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
@@ -171,7 +171,7 @@ def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
         # Shift down and right; negative padding crops.
         shift = (columns, -columns, rows, -rows)
         moved, mask = (F.pad(image, shift) for image in (z, torch.ones_like(z)))
-        a, b = metrics.luminance(moved * mask), metrics.luminance(x * mask)
+        a, b = metrics.rec601_luma(moved * mask), metrics.rec601_luma(x * mask)
         best = Scores(
             max(best.psnr, float(metrics.psnr(a, b))), max(best.ssim, float(metrics.ms_ssim(a, b)))
         )

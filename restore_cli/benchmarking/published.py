@@ -30,7 +30,7 @@ class Timing(Record):
     device: str = ""
 
 
-class Published(Record):
+class PublishedRow(Record):
     """One published row; numbers have the printed digits.
 
     Attributes:
@@ -84,7 +84,7 @@ class Published(Record):
     odd: str = ""
 
     @property
-    def own(self) -> bool:
+    def is_authors_result(self) -> bool:
         """Whether the row is that of the published weights of its model's authors."""
         theirs = load_published().weights.get(self.model)
         return theirs is not None and self.recipe in theirs.recipes
@@ -118,7 +118,7 @@ class Table(Record):
     also: str = ""
     source: str = ""
     note: str = ""
-    rows: tuple[Published, ...] = ()
+    rows: tuple[PublishedRow, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ class Table(Record):
         """The title that reports show, e.g. "Table 1"."""
         return f"Table {self.table}" if self.table.isdigit() else self.table.replace("-", " ")
 
-    def lines(self) -> Iterator[tuple[Table, Published]]:
+    def lines(self) -> Iterator[tuple[Table, PublishedRow]]:
         """The rows of this table and of the one in `also`, each with its table."""
         yield from ((self, row) for row in self.rows)
         for table in get_table(f"{self.paper}/{self.also}") if self.also else ():
@@ -176,7 +176,7 @@ def get_table(name: str) -> list[Table]:
     return found
 
 
-def published_on(dataset: str) -> list[tuple[Table, Published]]:
+def published_on(dataset: str) -> list[tuple[Table, PublishedRow]]:
     """Rows of comparisons on a dataset, with their tables."""
     return [
         (table, row)
@@ -189,7 +189,7 @@ def published_on(dataset: str) -> list[tuple[Table, Published]]:
 def ablation_recipes() -> set[str]:
     """Recipes of the rows that are not a paper's main network."""
     rows = (row for table in load_published().tables for row in table.rows)
-    return {row.recipe for row in rows if row.recipe and not row.own}
+    return {row.recipe for row in rows if row.recipe and not row.is_authors_result}
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def rows_of(table: Table) -> list[tuple[str, ...]]:
     return [tuple(_CELLS[name](row) for name in columns) for row in table.rows]
 
 
-def size_of(row: Published) -> str:
+def size_of(row: PublishedRow) -> str:
     """The size of a network: parameters or megabytes, or a dash."""
     if row.params_m is not None:
         return f"{row.params_m} M"
@@ -222,7 +222,7 @@ def _words(values: dict[str, bool | int | str]) -> str:
     return ", ".join(words) or "-"
 
 
-def _network(row: Published) -> str:
+def _network(row: PublishedRow) -> str:
     if not row.recipe:
         return row.model or "-"
     switches = ", no TLSC" * (row.tlsc is False)
@@ -230,7 +230,7 @@ def _network(row: Published) -> str:
     return f"{row.model}, {row.config}{switches}{trained}"
 
 
-def _remarks(row: Published) -> str:
+def _remarks(row: PublishedRow) -> str:
     words = ["cited"] * row.cited + ["in the text"] * row.from_text
     words += ["self-ensemble"] * bool(row.self_ensemble)
     words += [f"trained on {row.trained_on}"] * bool(row.trained_on)
@@ -243,7 +243,7 @@ def printed(value: Decimal | None) -> str:
     return "-" if value is None else str(value)
 
 
-_CELLS: dict[str, Callable[[Published], str]] = {
+_CELLS: dict[str, Callable[[PublishedRow], str]] = {
     "method": lambda row: row.method,
     "network here": _network,
     "PSNR": lambda row: printed(row.psnr),

@@ -13,17 +13,17 @@ from decimal import Decimal
 from typing import Any
 
 from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
-from restore_cli.benchmarking.comparison import Comparison, compare, label, source
+from restore_cli.benchmarking.comparison import PublishedComparison, compare, label, source
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.datasets.registry import VIDEOS
+from restore_cli.formatting import format_count
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.version import __version__
-from restore_cli.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class EntrySummary:
     """The scores of one entry over all samples.
 
     Attributes:
@@ -80,8 +80,8 @@ class Report:
     count: int
     whole: bool
     protocol: dict[str, Any]
-    entries: list[Summary]
-    published: list[Comparison]
+    entries: list[EntrySummary]
+    published: list[PublishedComparison]
     rows: list[Row]
     table: str = ""
     notes: tuple[str, ...] = ()
@@ -142,14 +142,14 @@ def _summary(
     baseline: dict[str, Row],
     group_of: Mapping[str, str],
     timed: Timed | None,
-) -> Summary:
+) -> EntrySummary:
     good = [row for row in rows if not row.error]
     gains = sorted(
         (row.psnr - baseline[row.sample].psnr, row.sample)
         for row in good
         if row.sample in baseline and math.isfinite(baseline[row.sample].psnr)
     )
-    return Summary(
+    return EntrySummary(
         facts=facts,
         count=len(good),
         failed=len(rows) - len(good),
@@ -172,7 +172,7 @@ COLUMNS = (
     "model", "PSNR", "SSIM", "gain", "least gain", "params", "s", "MiB",
     "weights", "GMACs", "device", "precision", "TLSC", "tile",
 )  # fmt: skip
-SCORES = 8  # the first columns are scores and costs, the others are settings
+SCORE_COLUMNS = 8  # the first columns are scores and costs, the others are settings
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
@@ -237,7 +237,7 @@ def heading(report: Report) -> list[str]:
     part = "all" if report.whole else "a part of its pictures,"
     lines = [
         f"{report.dataset}: {report.description}; {part} "
-        f"{counted(report.count, 'picture')}, sha256 {report.data_sha256[:16]}",
+        f"{format_count(report.count, 'picture')}, sha256 {report.data_sha256[:16]}",
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]
@@ -247,11 +247,11 @@ def heading(report: Report) -> list[str]:
             lines.append(
                 f"{entry.facts['name']}: {timed.seconds:.3g} s for {timed.width}x{timed.height} on "
                 f"{timed.device}, median of {RUNS} runs after "
-                f"{counted(timed.warm_up, 'warm-up run')}"
+                f"{format_count(timed.warm_up, 'warm-up run')}"
             )
     failed = sum(entry.failed for entry in report.entries)
     if failed:
-        lines.append(f"{counted(failed, 'result')} missing: see the errors in the rows")
+        lines.append(f"{format_count(failed, 'result')} missing: see the errors in the rows")
     return lines
 
 

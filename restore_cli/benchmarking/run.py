@@ -78,7 +78,7 @@ class Entry:
             "weights": "+".join(stage.weights or "-" for stage in self.pipeline.stages) or "-",
             "parameters": sum(parameters for parameters, _ in costs) if known else None,
             "macs_64x64": sum(macs for _, macs in costs) if known else None,
-            "tlsc": "+".join(stage.tlsc for stage in self.pipeline.stages) or "-",
+            "tlsc": "+".join(stage.tlsc_window for stage in self.pipeline.stages) or "-",
             **self.identity,
         }
 
@@ -250,7 +250,7 @@ def models_of_scale(scale: int) -> list[str]:
     return [*(name for name in models if MODELS[name].scale == scale), BICUBIC]
 
 
-def check(benchmark: Benchmark) -> None:
+def check_entries(benchmark: Benchmark) -> None:
     """Check that the entries can be compared, before anything runs.
 
     Raises:
@@ -342,7 +342,7 @@ def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Ten
     degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]
     if dataset.shrink > 1 and degraded.shape == references[0].shape:
-        rows, columns = (side - side % dataset.whole for side in (height, width))
+        rows, columns = (side - side % dataset.crop_multiple for side in (height, width))
         degraded, references = (
             degraded[..., :rows, :columns],
             [r[..., :rows, :columns] for r in references],
@@ -369,7 +369,7 @@ def _rows(benchmark: Benchmark, known: dict[str, Row]) -> Iterator[tuple[Row, bo
     protocol = benchmark.protocol
     for entry in benchmark.entries:
         dataset = benchmark.dataset
-        task = [dataset.scale, dataset.shrink, dataset.whole]
+        task = [dataset.scale, dataset.shrink, dataset.crop_multiple]
         identity = json.dumps([_SCORING, entry.identity, asdict(protocol), task], sort_keys=True)
         for sample in benchmark.samples:
             key = hashlib.sha256(os.fsencode(f"{identity} {entry.hash(sample)}")).hexdigest()[:24]
@@ -396,7 +396,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    with _Peak() as peak:
+    with _PeakMemory() as peak:
         begun = time.monotonic()
         restored = entry.restore(sample, degraded, benchmark.protocol)
         if cuda:
@@ -423,10 +423,10 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
     return row
 
 
-class _Peak:
+class _PeakMemory:
     """Measures the peak growth of this process's memory inside the block."""
 
-    def __enter__(self) -> _Peak:
+    def __enter__(self) -> _PeakMemory:
         self.bytes = 0
         self._process = psutil.Process()
         self._before = self._process.memory_info().rss

@@ -12,7 +12,7 @@ from restore_cli.inference.restorer import RestorerOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TableNetwork:
     """A network of a table.
 
     Attributes:
@@ -37,15 +37,17 @@ class Wanted:
         return dataclasses.replace(given, tlsc=local, self_ensemble=ensemble)
 
 
-def wanted(table: Table) -> list[Wanted]:
+def table_networks(table: Table) -> list[TableNetwork]:
     """Every network of the table, with each combination of TLSC and self-ensemble in its rows."""
     found = (
-        Wanted(row.model, row.tlsc, bool(row.self_ensemble)) for _, row in table.lines() if row.own
+        TableNetwork(row.model, row.tlsc, bool(row.self_ensemble))
+        for _, row in table.lines()
+        if row.is_authors_result
     )
     return list(dict.fromkeys(found))
 
 
-def parts(name: str, dataset: str | None = None) -> list[Table]:
+def table_parts(name: str, dataset: str | None = None) -> list[Table]:
     """The parts of a table that can be measured, or only the part for a dataset.
 
     A dataset that is in none of the parts replaces that of the only part, or of the part with the

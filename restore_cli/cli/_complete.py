@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from restore_cli.choices import CHOICES
+from restore_cli.option_values import OPTION_VALUES
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -71,12 +71,12 @@ def values_of(command: str, parameter: str) -> list[str]:
         parameter: name of the parameter in Python.
     """
     source = VALUES.get(f"{command} {parameter}") or VALUES.get(parameter)
-    return list(source() if source else CHOICES.get(parameter, ()))
+    return list(source() if source else OPTION_VALUES.get(parameter, ()))
 
 
 def complete(command: str, parameter: str) -> Callable[[Any, Any, str], list[str]] | None:
     """Return the completion function for Typer, or None to complete file names."""
-    known = parameter in CHOICES or parameter in VALUES or f"{command} {parameter}" in VALUES
+    known = parameter in OPTION_VALUES or parameter in VALUES or f"{command} {parameter}" in VALUES
     if not known:
         return None
 

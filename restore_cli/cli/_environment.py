@@ -6,7 +6,7 @@ import os
 from difflib import get_close_matches
 from typing import Any
 
-from restore_cli.cli._output import talk
+from restore_cli.cli._output import echo_err
 
 _SECONDS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 
@@ -17,7 +17,7 @@ def ignore_bad_timeouts() -> None:
         text = os.environ.get(name, "")
         if text.strip() and not text.strip().isdecimal():
             del os.environ[name]
-            talk(f"note: {name} '{text}' is not a whole number of seconds; it is ignored")
+            echo_err(f"note: {name} '{text}' is not a whole number of seconds; it is ignored")
 
 
 def note_unknown(context: Any, name: str, command: Any) -> None:
@@ -37,7 +37,7 @@ def note_unknown(context: Any, name: str, command: Any) -> None:
         if variable.startswith(f"{prefix}_") and variable not in known:
             near = get_close_matches(variable, known, n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
-            talk(f"note: no option belongs to the variable {variable}{guess}")
+            echo_err(f"note: no option belongs to the variable {variable}{guess}")
 
 
 def source_of(error: Any) -> str:

@@ -15,12 +15,12 @@ from typer.core import TyperGroup
 
 from restore_cli.cli._complete import complete
 from restore_cli.cli._environment import note_unknown, source_of
-from restore_cli.cli._messages import show
-from restore_cli.cli._output import talk
-from restore_cli.cli._signals import status_after
+from restore_cli.cli._messages import print_error
+from restore_cli.cli._output import echo_err
+from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError, unknown_name
 
-PICTURES = "image"  # the command that runs if the first word is a picture
+DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
 
 
 class RestoreGroup(TyperGroup):
@@ -54,7 +54,7 @@ class RestoreGroup(TyperGroup):
         elif name == "version":
             args = ["--version"]
         elif name not in self.commands and _is_picture(name):
-            args = [PICTURES, *args]
+            args = [DEFAULT_COMMAND, *args]
         if args[0] == "--version":
             self.parse_args(ctx, args)
         if args[0] not in self.commands:
@@ -74,20 +74,20 @@ class RestoreGroup(TyperGroup):
         try:
             status = super().main(*args, **extra)
         except RestoreError as error:
-            show(error)
+            print_error(error)
             sys.exit(error.exit_code)
         except typer.Abort as error:
-            talk("interrupted")
-            sys.exit(status_after(error.__cause__))
-        except SystemExit as end:  # rich ends so if the reader of the help has closed the pipe
+            echo_err("interrupted")
+            sys.exit(exit_status_for(error.__cause__))
+        except SystemExit as end:  # raised by rich if the reader of the help has closed the pipe
             sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
         except OSError as error:  # of the help
             if error.filename is not None or error.errno != ENOSPC:
                 raise
-            show(RestoreError(f"cannot write to stdout: {error.strerror}"))
+            print_error(RestoreError(f"cannot write to stdout: {error.strerror}"))
             sys.exit(RestoreError.exit_code)
         except Exception as error:
-            # Typer's own kind of error, whose class moved when it took click in.
+            # Typer's own exceptions; their module changed when Typer vendored click.
             if not hasattr(error, "format_message"):
                 raise
             show_usage(error)
@@ -103,26 +103,28 @@ def show_usage(error: Any) -> None:
         value = f"{variable} '{os.environ[variable]}'"
         kind = "neither 1 nor 0" if error.param.is_flag else "not valid"
         reason = _bad_number(error, variable) or f"{value} is {kind}"
-        show(UsageError(reason, hint=f"correct or unset it; see {hint}"))
+        print_error(UsageError(reason, hint=f"correct or unset it; see {hint}"))
         return
     if type(error).__name__ == "NoArgsIsHelpError":
         return  # it printed the help
     if type(error).__name__ == "NoSuchOption":
         near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.5)
         guess = f" Did you mean '{near[0]}'?" if near else ""
-        show(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
+        print_error(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
         return
     if number := _bad_number(error, ""):
-        show(UsageError(number, hint=hint))
+        print_error(UsageError(number, hint=hint))
         return
     if unknown := re.match(r"No such command '(.*?)'", error.message):
         commands = context.command.commands if context else {}
-        show(unknown_name("command", unknown[1], [n for n, c in commands.items() if not c.hidden]))
+        print_error(
+            unknown_name("command", unknown[1], [n for n, c in commands.items() if not c.hidden])
+        )
         return
     message = error.format_message().strip().removesuffix(".")
     if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         message = f"unexpected argument '{extra[1]}'"
-    show(UsageError(message[:1].lower() + message[1:], hint=hint))
+    print_error(UsageError(message[:1].lower() + message[1:], hint=hint))
 
 
 def _bad_number(error: Any, name: str) -> str:

@@ -12,8 +12,8 @@ from typing import ParamSpec, TypeVar, get_type_hints
 import typer
 from typer.models import ArgumentInfo
 
-from restore_cli.cli._output import talk
-from restore_cli.cli._signals import status_after
+from restore_cli.cli._output import echo_err
+from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import FULL, remedy
 
@@ -22,14 +22,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def show(error: RestoreError) -> None:
+def print_error(error: RestoreError) -> None:
     """Print `error: …` and, if there is one, `hint: …`."""
-    talk(f"error: {error}".replace("\n", r"\n"))  # in the name of a file
+    echo_err(f"error: {error}".replace("\n", r"\n"))  # in the name of a file
     if error.hint:
-        talk(f"hint: {error.hint}".replace("\n", r"\n"))
+        echo_err(f"hint: {error.hint}".replace("\n", r"\n"))
 
 
-def reported(command: Callable[P, R]) -> Callable[P, R]:
+def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Convert a `RestoreError`, Ctrl-C and SIGTERM into messages and exit codes.
 
     Other exceptions are bugs and keep their traceback. `-v` always shows the traceback.
@@ -38,22 +38,22 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            _refuse_empty(command, kwargs)
+            _check_not_empty(command, kwargs)
             return command(*args, **kwargs)
         except (RestoreError, OSError) as caught:
             error = caught if isinstance(caught, RestoreError) else _of_system(caught)
             if int(str(kwargs.get("verbose") or 0)) > 0:
-                talk(traceback.format_exc().rstrip())
-            show(error)
+                echo_err(traceback.format_exc().rstrip())
+            print_error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as stop:
-            talk("interrupted; no incomplete files are left")
-            raise typer.Exit(status_after(stop)) from None
+            echo_err("interrupted; no incomplete files are left")
+            raise typer.Exit(exit_status_for(stop)) from None
 
     return wrapper
 
 
-def _refuse_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
+def _check_not_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
     """Refuse an empty value of an option or an argument, unless its default is empty."""
     usual = signature(command).parameters
     for name, value in given.items():

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from restore_cli.choices import CHOICES
 from restore_cli.errors import UsageError
+from restore_cli.option_values import OPTION_VALUES
 
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
 
-_LARGEST = 1 << 16  # pixels of a frame's side
+_MAX_SIDE = 1 << 16  # pixels of a frame's side
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -56,7 +56,7 @@ def panel(name: str) -> Callable[..., Any]:
     return partial(option, rich_help_panel=name)
 
 
-def refuse_early_json(context: typer.Context) -> None:
+def check_json_position(context: typer.Context) -> None:
     """Refuse `--json` between a group and its command, which would not see it.
 
     Raises:
@@ -75,7 +75,7 @@ def go_offline(*, offline: bool) -> None:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a whole number of at most nine digits; Python reads no thousands."""
+    """Whether a text is a whole number of at most nine digits; `int` refuses very long ones."""
     return text.isdecimal() and len(text) <= 9
 
 
@@ -88,8 +88,8 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (_is_number(width) and _is_number(height) and int(width) and int(height)):
         raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
-    if max(int(width), int(height)) > _LARGEST:
-        raise UsageError(f"--raw '{text}' has sides of more than {_LARGEST} px")
+    if max(int(width), int(height)) > _MAX_SIDE:
+        raise UsageError(f"--raw '{text}' has sides of more than {_MAX_SIDE} px")
     return int(height), int(width)
 
 
@@ -99,7 +99,7 @@ def parse_path(text: str) -> Path:
     return path.absolute() if str(path) == "-" else path
 
 
-def refuse_file(folder: Path, option: str = "--output") -> None:
+def check_not_a_file(folder: Path, option: str = "--output") -> None:
     """Raise a `UsageError` if a path that must be a folder is a file."""
     if folder.is_file():
         raise UsageError(f"{option} '{folder}' is a file", hint="give a folder")
@@ -135,7 +135,7 @@ def parse_bit_depth(text: str) -> int | None:
     Raises:
         UsageError: anything else.
     """
-    if text not in CHOICES["bit_depth"]:
+    if text not in OPTION_VALUES["bit_depth"]:
         raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
     return None if text == "auto" else int(text)
 

@@ -36,7 +36,7 @@ def _encode_anything(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error(ANY_TEXT, _encode_anything)
 
 
-def talk(message: str) -> None:
+def echo_err(message: str) -> None:
     r"""Print a line for people on stderr; a closed or full stderr does not stop the work.
 
     A terminal breaks it between words; a word longer than a line stays whole, to be copied.
@@ -61,7 +61,7 @@ def _parts(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def data(line: str) -> None:
+def echo(line: str) -> None:
     """Print a line of data on stdout; a closed pipe does not stop the work.
 
     Raises:
@@ -71,10 +71,10 @@ def data(line: str) -> None:
         write_to_stdout((line + "\n").encode(errors=ANY_TEXT))
 
 
-def data_json(value: object) -> None:
+def echo_json(value: object) -> None:
     r"""Print one JSON value on one line; bytes that are not UTF-8 are escaped as \udcff."""
     text = json.dumps(value, ensure_ascii=False)
-    data(text if text.isascii() or _is_text(text) else json.dumps(value))
+    echo(text if text.isascii() or _is_text(text) else json.dumps(value))
 
 
 def _is_text(text: str) -> bool:
@@ -96,7 +96,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         show_table(columns, rows)
         return
     for row in rows:
-        data("\t".join(row))
+        echo("\t".join(row))
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
@@ -109,10 +109,10 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
         show_facts(pairs)
         return
     for pair in pairs:
-        data("\t".join(pair))
+        echo("\t".join(pair))
 
 
-def decibels(gain: float | None) -> str:
+def format_gain(gain: float | None) -> str:
     """Format a gain in dB for a table; "-" if none was measured.
 
     >>> decibels(0.876), decibels(None)

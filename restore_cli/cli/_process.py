@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def spin_briefly() -> None:
+def limit_thread_spinning() -> None:
     """Let waiting threads of torch spin for a moment, then sleep.
 
     Must be called before torch is imported. Measured on 2 cores with mprnet-mscam: if threads sleep
@@ -24,7 +24,7 @@ def spin_briefly() -> None:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Disable garbage collection during imports, which saves 0.1 s of the 1.5 s for torch.
 
     The imported objects are excluded from later collections.
@@ -37,7 +37,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def leave(status: int) -> None:
+def fast_exit(status: int) -> None:
     """End the process without the interpreter's teardown, which takes 0.4 s with torch.
 
     Exit handlers run, and streams are flushed.

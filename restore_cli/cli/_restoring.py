@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import show
+from restore_cli.cli._messages import print_error
 from restore_cli.cli._terminal import Bar
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy
-from restore_cli.wording import counted, duration, listed, pixels_of
+from restore_cli.formatting import format_count, format_duration, format_list, format_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +40,11 @@ def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
         raw: whether the input is raw frames.
     """
     from restore_cli.jobs.inputs import find
-    from restore_cli.jobs.plan import refuse_for_videos, refuse_request
+    from restore_cli.jobs.plan import check_request, check_video_options
 
-    refuse_request(request)
+    check_request(request)
     if raw:
-        refuse_for_videos(request)
+        check_video_options(request)
     return find(request.selection)
 
 
@@ -62,15 +62,15 @@ def choose_task(
     """
     from restore_cli.image.formats import has_video_suffix
     from restore_cli.inference.sizing import KEEP
-    from restore_cli.jobs.choice import choose_for, trial, way
+    from restore_cli.jobs.task_choice import choose_for_run, lazy_x1_network, preset_for
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.manifest import default_checkpoint, default_model
 
     if scale is not None or request.processing.size is not None:
         best = default_checkpoint(default_model(1 if scale == 1 else 4))
         if not quiet:
-            kind, gain = f"x{MODELS[best.model].scale}", out.decibels(best.gain("real"))
-            out.talk(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
+            kind, gain = f"x{MODELS[best.model].scale}", out.format_gain(best.gain("real"))
+            out.echo_err(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
         return request, None, scale
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
@@ -78,19 +78,21 @@ def choose_task(
 
     def note() -> None:
         if not quiet:
-            out.talk(f"strong blur: {default_model(1)} is tried on a part first")
+            out.echo_err(f"strong blur: {default_model(1)} is tried on a part first")
 
-    choice = choose_for(
+    choice = choose_for_run(
         paths,
         max_pixels=request.selection.max_pixels,
-        restore=None if videos else trial(options, note),  # --size keep does not apply to videos
+        restore=None
+        if videos
+        else lazy_x1_network(options, note),  # --size keep does not apply to videos
     )
     if choice is None:
         return request, None, None
-    chosen = way(choice.task)
+    chosen = preset_for(choice.task)
     if not quiet:
         job = f"{chosen.options} by {chosen.model}"
-        out.talk(f"{job}: {choice.reason} (--model, -x or --size overrule)")
+        out.echo_err(f"{job}: {choice.reason} (--model, -x or --size overrule)")
     if chosen.keep:
         request = replace(request, processing=replace(request.processing, size=KEEP))
     return request, chosen.model, chosen.scale
@@ -110,16 +112,16 @@ def plan(
         return items
     others = left_out(request.selection, VIDEO_SUFFIXES | OTHER_SUFFIXES)
     if videos := [path for path in others if has_video_suffix(path)]:
-        what = counted(len(videos), "video")
-        out.talk(f"note: left out: {what} in folders; name them, or use --include '*.mp4'")
+        what = format_count(len(videos), "video")
+        out.echo_err(f"note: left out: {what} in folders; name them, or use --include '*.mp4'")
     if others := [path for path in others if not has_video_suffix(path)]:
-        kinds = listed(sorted({path.suffix.lower() for path in others}), 5)
-        what = counted(len(others), "file")
-        out.talk(f"note: left out: {what} of kinds that cannot be read ({kinds})")
+        kinds = format_list(sorted({path.suffix.lower() for path in others}), 5)
+        what = format_count(len(others), "file")
+        out.echo_err(f"note: left out: {what} of kinds that cannot be read ({kinds})")
     results = len(sources) - len(items) if request.selection.shard == (1, 1) else 0
     if results:
-        what = counted(results, "file")
-        out.talk(f"note: left out: {what} that are results of earlier runs or have their names")
+        what = format_count(results, "file")
+        out.echo_err(f"note: left out: {what} that are results of earlier runs or have their names")
     return items
 
 
@@ -136,7 +138,7 @@ def restore_items(
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.session import run
 
-    pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.spreads(items))
+    pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.uses_other_processes(items))
     work = Restoration(request, pipeline)
     seconds = None if printer.quiet else announce(request, items, pipeline)
     with Bar(quiet=printer.quiet, unit="pictures") as bar, printer:
@@ -178,10 +180,10 @@ def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = F
         everywhere = ", ".join(map(str, engine.devices))
         where = "the Ray cluster" if engine.name == "ray" else everywhere
         for description in pipeline.describe(where if elsewhere else ""):
-            out.talk(description)
+            out.echo_err(description)
         on_cpu = not elsewhere and pipeline.options.device.type == "cpu"
         if on_cpu and (remark := opt.unused_gpu()):
-            out.talk(f"note: {remark}")
+            out.echo_err(f"note: {remark}")
     return pipeline
 
 
@@ -190,23 +192,23 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
 
     Suggests a faster way if it takes more than a minute or makes more than 50 megapixels.
     """
-    from restore_cli.jobs.estimate import LARGE, LONG, expected
+    from restore_cli.jobs.estimate import LARGE_PIXELS, LONG_SECONDS, forecast
     from restore_cli.jobs.inputs import STREAM
 
-    cost = expected(request, items, pipeline)
-    pictures = counted(cost.count, "picture")
+    cost = forecast(request, items, pipeline)
+    pictures = format_count(cost.count, "picture")
     if cost.count == 1 and cost.sizes:
         item, before, after = cost.sizes[0]
         place = "stdout" if item.target == STREAM else item.target
-        out.talk(out.printable(f"{item.source}, {_size(before)} -> {place}, {_size(after)}"))
+        out.echo_err(out.printable(f"{item.source}, {_size(before)} -> {place}, {_size(after)}"))
     elif cost.sizes:
         read = sum(prod(before) for _, before, _ in cost.sizes)
-        out.talk(f"{pictures}, {pixels_of(read)} -> {pixels_of(cost.written)}")
-    if (there := sum(item.done for item in items)) and cost.count:
-        out.talk(_there_already(there))
+        out.echo_err(f"{pictures}, {format_pixels(read)} -> {format_pixels(cost.written)}")
+    if (there := sum(item.skip for item in items)) and cost.count:
+        out.echo_err(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
-        out.talk(f"about {duration(cost.seconds)}")
-    long, large = (cost.seconds or 0) >= LONG, cost.written > LARGE
+        out.echo_err(f"about {format_duration(cost.seconds)}")
+    long, large = (cost.seconds or 0) >= LONG_SECONDS, cost.written > LARGE_PIXELS
     if long or large:
         why = " and ".join(
             ["takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
@@ -217,12 +219,12 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
                 "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
             )
             faster = f"--size keep ({kept}), or {faster}"
-        out.talk(f"note: it {why}; faster: {faster}")
+        out.echo_err(f"note: it {why}; faster: {faster}")
     return cost.seconds
 
 
 def _there_already(count: int) -> str:
-    return f"{counted(count, 'output')} already there"
+    return f"{format_count(count, 'output')} already there"
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -267,7 +269,7 @@ class Printer:
             UsageError: two outputs for stdout, or a manifest or comparison that is also a picture.
         """
         from restore_cli.jobs.inputs import STREAM
-        from restore_cli.jobs.outputs import refuse_folder, refuse_own
+        from restore_cli.jobs.outputs import check_not_in_run, check_output_file
 
         self._silent = any(item.target == STREAM for item in items)
         if self._silent and self._json:
@@ -276,15 +278,17 @@ class Printer:
                 hint="use --manifest FILE instead of --json",
             )
         if self._compare is not None:
-            from restore_cli.jobs.compare import refuse_compare  # and the templates of its page
+            from restore_cli.jobs.compare import (
+                check_comparison_file,  # and the templates of its page
+            )
 
-            refuse_compare(self._compare, items, on_exists)
-            refuse_own(self._compare, [self._listed], "--compare")
+            check_comparison_file(self._compare, items, on_exists)
+            check_not_in_run(self._compare, [self._listed], "--compare")
         if self._manifest is not None:
-            refuse_folder(self._manifest, "--manifest")
+            check_output_file(self._manifest, "--manifest")
             others = self._listed if self._compare is None else (*self._listed, self._compare)
             places = [others, *((item.source, item.target) for item in items)]
-            refuse_own(self._manifest, places, "--manifest")
+            check_not_in_run(self._manifest, places, "--manifest")
 
     def __enter__(self) -> Self:
         if self._manifest is not None:
@@ -321,14 +325,14 @@ class Printer:
                     hint=remedy(error),
                 ) from error
         if self._json:
-            out.data_json(record)
+            out.echo_json(record)
         elif not outcome.error and not self._silent:
-            out.data(str(outcome.item.target))
+            out.echo(str(outcome.item.target))
         for note in outcome.notes if not self.quiet else ():
             if self._is_new("note", note, outcome.item):
-                out.talk(out.printable(f"note: '{outcome.item.source}': {note}"))
+                out.echo_err(out.printable(f"note: '{outcome.item.source}': {note}"))
         if outcome.error and self._is_new("error", str(outcome.error), outcome.item):
-            show(outcome.error)
+            print_error(outcome.error)
 
     def _is_new(self, kind: str, text: str, item: Item) -> bool:
         """Whether a message is new, apart from the picture and numbers it names."""
@@ -343,16 +347,16 @@ class Printer:
         for key, (first, *others) in self._printed.items():
             if others:
                 more = "" if len(others) == 1 else f", and {len(others) - 1} more"
-                out.talk(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
-        failed, total, left = len(summary.failed), summary.total, summary.left
+                out.echo_err(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
+        failed, total, left = len(summary.failed), summary.total, summary.not_tried
         if summary.skipped and not self.quiet:
-            out.talk(_there_already(summary.skipped))
+            out.echo_err(_there_already(summary.skipped))
         if (failed and total > 1) or left:
             others_done = "; the others are done" if failed < total and not left else ""
             rest = f"; {left} not tried" if left else others_done
-            out.talk(f"{failed} of {counted(total, 'picture')} failed{rest}")
+            out.echo_err(f"{failed} of {format_count(total, 'picture')} failed{rest}")
         if self._json:
-            out.data_json(
+            out.echo_json(
                 {
                     "status": "summary",
                     "total": total,
@@ -379,7 +383,7 @@ class Printer:
         ]
         if not shown:
             if not self.quiet:
-                out.talk(f"note: nothing to compare, so '{self._compare}' was not written")
+                out.echo_err(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         description = f"Restored by {'; '.join(pipeline.describe())}."
         with Bar(quiet=self.quiet, unit="pictures compared") as bar:
@@ -390,11 +394,11 @@ class Printer:
 
             write_comparison(self._compare, shown, description, report)
         if not self.quiet:
-            out.talk(f"before and after: {self._compare}")
+            out.echo_err(f"before and after: {self._compare}")
 
 
 def _ends_a_line(path: Path) -> bool:
-    """Whether a file is empty or ends with a line; so does one that cannot be read, as a pipe."""
+    """Whether a file is empty or ends with a newline; True if it cannot be read, e.g. a pipe."""
     if not path.is_file():
         return True
     with suppress(OSError), path.open("rb") as stream:
@@ -409,39 +413,39 @@ def print_plan(
     """Print the plan: a table and, unless quiet, the totals; or one line of JSON per picture."""
     from restore_cli.jobs.estimate import estimate
     from restore_cli.jobs.restoration import Restoration
-    from restore_cli.jobs.run import was_done
+    from restore_cli.jobs.run import will_be_skipped
 
     work = Restoration(request, pipeline)
-    items = [replace(item, done=was_done(work, item)) for item in items]
+    items = [replace(item, skip=will_be_skipped(work, item)) for item in items]
     estimates = estimate(request, items, pipeline)
     if json:
         for one in estimates:
-            out.data_json(_planned(one))
+            out.echo_json(_planned(one))
         return
     rows = []
     for one in estimates:
         sizes = [_size(size) if size else "?" for size in (one.size, one.output_size)]
         cost = [str(one.tiles), f"{one.bytes / 1e9:.2f} GB", _range(one.fastest, one.seconds)]
-        cost = ["", "", "already there"] if one.item.done else cost
+        cost = ["", "", "already there"] if one.item.skip else cost
         cost = ["", "", "cannot be read"] if one.is_unreadable else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
     if quiet:
         return
-    to_do = [one for one in estimates if not (one.item.done or one.is_unreadable)]
+    to_do = [one for one in estimates if not (one.item.skip or one.is_unreadable)]
     time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))
-    if skipped := sum(one.item.done for one in estimates):
-        out.talk(_there_already(skipped))
+    if skipped := sum(one.item.skip for one in estimates):
+        out.echo_err(_there_already(skipped))
     if unreadable := sum(one.is_unreadable for one in estimates):
-        out.talk(f"{unreadable} of {counted(len(estimates), 'picture')} cannot be read")
-    out.talk(f"{counted(len(to_do), 'picture')} to do, about {time}; nothing was written")
+        out.echo_err(f"{unreadable} of {format_count(len(estimates), 'picture')} cannot be read")
+    out.echo_err(f"{format_count(len(to_do), 'picture')} to do, about {time}; nothing was written")
 
 
 def _planned(one: Estimate) -> dict[str, object]:
     """Return one line of JSON; its names equal those of a run and are stable."""
     height, width = one.output_size or (None, None)
     input_height, input_width = one.size or (None, None)
-    status = "skipped" if one.item.done else "planned"
+    status = "skipped" if one.item.skip else "planned"
     return {
         "input": str(one.item.source),
         "output": str(one.item.target),
@@ -458,5 +462,5 @@ def _planned(one: Estimate) -> dict[str, object]:
 
 
 def _range(low: float, high: float) -> str:
-    shortest, longest = duration(low), duration(high)
+    shortest, longest = format_duration(low), format_duration(high)
     return shortest if shortest == longest else f"{shortest} to {longest}"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import show
+from restore_cli.cli._messages import print_error
 from restore_cli.cli._terminal import Bar, is_terminal
-from restore_cli.errors import NoInputError, RestoreError, named, unknown_name
-from restore_cli.files import refuse_unwritable
+from restore_cli.errors import NoInputError, RestoreError, lookup, unknown_name
+from restore_cli.files import check_writable
 
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
@@ -94,10 +94,10 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
         NoInputError: the pictures of all of its parts are missing.
     """
     from restore_cli.benchmarking.published import get_table
-    from restore_cli.benchmarking.tables import parts
+    from restore_cli.benchmarking.tables import table_parts
     from restore_cli.datasets.registry import DATASETS
 
-    measured = parts(name, dataset_name)
+    measured = table_parts(name, dataset_name)
     if not measured:
         for table in get_table(name):
             _print(table, request)
@@ -115,7 +115,7 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
             if len(measured) == 1:
                 raise
             missing.append(error)
-            out.talk(f"warning: {name}: {dataset.name} is left out: {error}")
+            out.echo_err(f"warning: {name}: {dataset.name} is left out: {error}")
     if len(missing) == len(measured):
         raise missing[0]
     return good
@@ -124,18 +124,18 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
     """List the table's networks with its options, then other requested ones; bicubic last."""
     from restore_cli.benchmarking.run import make_entry
-    from restore_cli.benchmarking.tables import wanted
+    from restore_cli.benchmarking.tables import table_networks
     from restore_cli.inference.stages import BICUBIC
 
     found: dict[tuple[str, RestorerOptions], Entry] = {}
-    for one in wanted(table):
+    for one in table_networks(table):
         options = one.options(request.options, request.self_ensemble)
         mine = [text for text in request.models if text.partition("=")[0] == one.model]
         for text in mine or [one.model]:
             if (text, options) not in found:
                 suffix = " no TLSC" * (options.tlsc is False)
                 found[text, options] = make_entry(text, options, scale, suffix)
-    named = {one.model for one in wanted(table)} | {BICUBIC}
+    named = {one.model for one in table_networks(table)} | {BICUBIC}
     rest = [text for text in request.models if text.partition("=")[0] not in named]
     others = [make_entry(text, request.options, scale) for text in (*rest, BICUBIC)]
     return [*found.values(), *others]
@@ -152,26 +152,26 @@ def _score(
     """Score, print and write reports; return whether no picture failed."""
     from restore_cli.benchmarking.protocol import PROTOCOLS
     from restore_cli.benchmarking.report import summarise
-    from restore_cli.benchmarking.run import Benchmark, check
+    from restore_cli.benchmarking.run import Benchmark, check_entries
 
     usual = (table and table.protocol) or dataset.protocol
     job = Benchmark(
         dataset=dataset,
         samples=(),
-        protocol=named("protocol", request.protocol or usual, PROTOCOLS),
+        protocol=lookup("protocol", request.protocol or usual, PROTOCOLS),
         entries=entries,
         output=place,
         save_images=request.save_images or "html" in request.formats,
         table=table,
     )
-    check(job)
-    refuse_unwritable(place)
+    check_entries(job)
+    check_writable(place)
     found, failed = _samples(
         dataset, folder or place / "pictures", fetch=request.fetch, quiet=request.quiet
     )
     whole = len(found) == (dataset.count or len(found))
     if not whole and not request.quiet:
-        out.talk(
+        out.echo_err(
             f"warning: only {len(found)} of {dataset.count} pictures of {dataset.name} were found"
         )
     part = opt.parse_shard(request.shard) if request.shard else None
@@ -179,7 +179,7 @@ def _score(
     samples = found[: request.limit][first - 1 :: step]
     whole = whole and len(samples) == len(found)
     if not samples and not request.quiet:
-        out.talk(f"warning: --shard {request.shard} is empty: there are {len(found)} pictures")
+        out.echo_err(f"warning: --shard {request.shard} is empty: there are {len(found)} pictures")
     job = dataclasses.replace(job, samples=samples, shard=part, whole=whole)
     rows = _run(job, quiet=request.quiet)
     timed = _timed(job, request.warm_up) if part is None else {}
@@ -200,7 +200,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
         def report(row: Row) -> None:
             bar.update(task, advance=1, description=f"{row.entry}: {row.sample}")
             if row.error:
-                show(RestoreError(row.error))
+                print_error(RestoreError(row.error))
 
         return run(job, report)
 
@@ -222,11 +222,11 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
 
 def _scale(models: tuple[str, ...]) -> int | None:
     """Return the scale of the first model that has a network, or None: bicubic has any scale."""
-    from restore_cli.inference.pipeline import own_scale, split_names
+    from restore_cli.inference.pipeline import default_scale, split_names
     from restore_cli.inference.stages import BICUBIC
 
     lines = [split_names(text.partition("=")[0]) for text in models]
-    return next((own_scale(names) for names in lines if names != (BICUBIC,)), None)
+    return next((default_scale(names) for names in lines if names != (BICUBIC,)), None)
 
 
 def _place(request: Request, name: str) -> Path:
@@ -241,7 +241,7 @@ def _dataset(name: str, root: Path, scale: int | None) -> tuple[Dataset, Path | 
     A name with a slash, e.g. `./gopro`, is a folder.
     """
     from restore_cli.datasets.degraded import MINIATURES
-    from restore_cli.datasets.registry import DATASETS, own_pairs
+    from restore_cli.datasets.registry import DATASETS, pair_folder_dataset
 
     if name in MINIATURES:
         return MINIATURES[name], None
@@ -249,7 +249,7 @@ def _dataset(name: str, root: Path, scale: int | None) -> tuple[Dataset, Path | 
         return DATASETS[name], DATASETS[name].folder(root)
     if not Path(name).is_dir():
         raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
-    return own_pairs(Path(name), scale), Path(name)
+    return pair_folder_dataset(Path(name), scale), Path(name)
 
 
 def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tuple[list[Pair], int]:
@@ -261,12 +261,12 @@ def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tup
     if dataset.make is not None:
         for made in dataset.make(folder):
             for note in () if quiet else made.notes:
-                out.talk(f"note: '{made.source}': {note}")
+                out.echo_err(f"note: '{made.source}': {note}")
             if made.error:
-                show(made.error)
+                print_error(made.error)
                 failed.add(made.source.stem)
     elif fetch:
-        fetch_dataset(dataset, folder, out.talk if not quiet else lambda message: None)
+        fetch_dataset(dataset, folder, out.echo_err if not quiet else lambda message: None)
     # An earlier run may have made pairs of what cannot be made now.
     samples = [sample for sample in find_samples(dataset, folder) if sample.name not in failed]
     return samples, len(failed)
@@ -287,14 +287,14 @@ def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: b
         with write_then_rename(job.output / f"report.{name}") as temporary:
             temporary.write_text(makers[name](), "utf-8", errors="backslashreplace")
         if not quiet:
-            out.talk(f"written: {job.output / f'report.{name}'}")
+            out.echo_err(f"written: {job.output / f'report.{name}'}")
 
 
 def _show(report: Report, request: Request) -> None:
     from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
     from restore_cli.benchmarking.report import (
         COLUMNS,
-        SCORES,
+        SCORE_COLUMNS,
         groups_table,
         heading,
         table,
@@ -308,8 +308,8 @@ def _show(report: Report, request: Request) -> None:
         return
     if not request.quiet:
         for line in heading(report):
-            out.talk(line)
-    shown = SCORES if is_terminal() else len(COLUMNS)
+            out.echo_err(line)
+    shown = SCORE_COLUMNS if is_terminal() else len(COLUMNS)
     out.table(COLUMNS[:shown], [row[:shown] for row in table(report)])
     if report.published:
         out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])
@@ -326,5 +326,5 @@ def _print(table: Table, request: Request) -> None:
         request.documents.append(table.model_dump(mode="json", exclude_defaults=True))
         return
     if not request.quiet:
-        out.talk(f"{table.name} ({table.kind}) is printed, not measured. {table.note}")
+        out.echo_err(f"{table.name} ({table.kind}) is printed, not measured. {table.note}")
     out.table(columns_of(table), rows_of(table))

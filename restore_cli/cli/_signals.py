@@ -16,7 +16,7 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
-def end_cleanly() -> None:
+def install_signal_handlers() -> None:
     """Raise an exception at each of the signals that has its default effect.
 
     By default SIGTERM and SIGHUP end the process at once, so that temporary files stay. A signal
@@ -29,7 +29,7 @@ def end_cleanly() -> None:
             signal.signal(number, _received)
 
 
-def status_after(stop: BaseException | None) -> int:
+def exit_status_for(stop: BaseException | None) -> int:
     """Exit status after an interruption: 128 and the number of the signal."""
     return 128 + int(getattr(stop, "number", signal.SIGINT))  # also of training's `Interrupted`
 

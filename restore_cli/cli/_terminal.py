@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from restore_cli.wording import clock
+from restore_cli.formatting import format_clock
 
 _PRIOR = 0.1  # share of the work at which its own pace weighs as much as the plan's estimate
 _GAP = 2  # cells between columns
@@ -80,7 +80,9 @@ class _TimeLeft(ProgressColumn):
             return Text("")
         expected = task.fields.get("expected")
         left = remaining_seconds(task.completed / task.total, task.elapsed or 0.0, expected)
-        return Text("" if left is None else f"{clock(left)} left", style="progress.remaining")
+        return Text(
+            "" if left is None else f"{format_clock(left)} left", style="progress.remaining"
+        )
 
 
 class Bar(Progress):
@@ -201,7 +203,7 @@ def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 
 
 def stderr_is_terminal() -> bool:
-    """Whether stderr is a terminal; by rich, FORCE_COLOR makes one of any file."""
+    """Whether stderr is a terminal; rich would also say so of a file if FORCE_COLOR is set."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

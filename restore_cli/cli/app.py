@@ -24,8 +24,8 @@ from restore_cli.cli import (
 )
 from restore_cli.cli._environment import ignore_bad_timeouts
 from restore_cli.cli._group import RestoreGroup
-from restore_cli.cli._output import ANY_TEXT, data
-from restore_cli.cli._process import leave
+from restore_cli.cli._output import ANY_TEXT, echo
+from restore_cli.cli._process import fast_exit
 from restore_cli.version import __version__
 
 EPILOG = """
@@ -52,7 +52,7 @@ app = typer.Typer(
 
 def _version(*, wanted: bool) -> None:
     if wanted:
-        data(f"restore {__version__}")
+        echo(f"restore {__version__}")
         raise typer.Exit
 
 
@@ -105,5 +105,5 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
-            leave(end.code or 0)
+            fast_exit(end.code or 0)
         raise

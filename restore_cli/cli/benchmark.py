@@ -10,8 +10,8 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
-from restore_cli.cli._messages import reported
-from restore_cli.errors import UsageError, named
+from restore_cli.cli._messages import handle_errors
+from restore_cli.errors import UsageError, lookup
 
 FORMATS = ("html", "md", "csv", "json")
 EPILOG = """
@@ -41,7 +41,7 @@ and options are not scored again.
 _what, _where, _compute = map(opt.panel, ("What to score", "Data and reports", opt.COMPUTE))
 
 
-@reported
+@handle_errors
 def benchmark(
     models: Annotated[
         list[str] | None,
@@ -192,9 +192,9 @@ def benchmark(
     names = (*(model or ()), *(text for text in others if text not in photos))
     if results and (dataset is None or table is not None):
         raise UsageError("--results needs --dataset, without --table", hint="give the dataset")
-    _refuse_too_little(names, table, degrade, dataset, warm_up)
+    _check_required(names, table, degrade, dataset, warm_up)
     known = {name: name for name in FORMATS}
-    wanted = tuple(named("format", name.strip(), known) for name in formats.split(","))
+    wanted = tuple(lookup("format", name.strip(), known) for name in formats.split(","))
     from restore_cli.benchmarking.protocol import PROTOCOLS
     from restore_cli.cli._scoring import Request, score_dataset, score_photos, score_table
     from restore_cli.inference.devices import get_device, get_precision
@@ -204,7 +204,7 @@ def benchmark(
     request = Request(
         models=names,
         results=tuple(results or ()),
-        protocol=named("protocol", protocol, PROTOCOLS).name if protocol else None,
+        protocol=lookup("protocol", protocol, PROTOCOLS).name if protocol else None,
         options=RestorerOptions(
             device=target,
             dtype=get_precision(precision, target),
@@ -233,12 +233,12 @@ def benchmark(
         good = score_dataset(request, dataset or "")
     if as_json:
         documents = request.documents
-        out.data_json(documents[0] if len(documents) == 1 else documents)
+        out.echo_json(documents[0] if len(documents) == 1 else documents)
     if not good:
         raise typer.Exit(1)
 
 
-def _refuse_too_little(
+def _check_required(
     names: tuple[str, ...],
     table: str | None,
     degrade: str | None,
@@ -283,5 +283,5 @@ def _folder(output: str | None) -> Path | None:
     if output is None:
         return None
     folder = opt.parse_path(output)
-    opt.refuse_file(folder)
+    opt.check_not_a_file(folder)
     return folder

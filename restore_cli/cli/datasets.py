@@ -9,9 +9,9 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
-from restore_cli.errors import named
-from restore_cli.wording import counted
+from restore_cli.cli._messages import handle_errors
+from restore_cli.errors import lookup
+from restore_cli.formatting import format_count
 
 EPILOG = """
 Examples:
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-@reported
+@handle_errors
 def list_datasets(as_json: opt.JsonOpt = False) -> None:
     """List the datasets that `restore benchmark` knows by name."""
     from restore_cli.datasets.degraded import MINIATURES
@@ -42,7 +42,7 @@ def list_datasets(as_json: opt.JsonOpt = False) -> None:
     known = {**MINIATURES, **DATASETS}.values()
     if as_json:
         keys = ("name", "description", "scale", "count", "protocol", "layout", "home")
-        out.data_json(
+        out.echo_json(
             [{key: getattr(d, key) for key in keys} | {"fetched": d.hub is not None} for d in known]
         )
         return
@@ -53,19 +53,19 @@ def list_datasets(as_json: opt.JsonOpt = False) -> None:
 
 
 @app.command("layouts")
-@reported
+@handle_errors
 def list_layouts(as_json: opt.JsonOpt = False) -> None:
     """List the folder layouts of pairs that degrade writes, and train and benchmark read."""
     from restore_cli.datasets.layouts import LAYOUTS
 
     if as_json:
-        out.data_json([{"name": one.name, "what": one.description} for one in LAYOUTS.values()])
+        out.echo_json([{"name": one.name, "what": one.description} for one in LAYOUTS.values()])
         return
     out.table(("layout", "what"), ((one.name, one.description) for one in LAYOUTS.values()))
 
 
 @app.command("protocols")
-@reported
+@handle_errors
 def list_protocols(as_json: opt.JsonOpt = False) -> None:
     """List the scoring protocols and their sources."""
     from dataclasses import asdict
@@ -74,20 +74,20 @@ def list_protocols(as_json: opt.JsonOpt = False) -> None:
 
     known = PROTOCOLS.values()
     if as_json:
-        out.data_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
+        out.echo_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
         return
     out.table(("protocol", "what", "source"), ((p.name, p.description, p.source) for p in known))
 
 
 @app.command("tables")
-@reported
+@handle_errors
 def list_tables(as_json: opt.JsonOpt = False) -> None:
     """List the published tables that `restore benchmark --table` measures or prints."""
     from restore_cli.benchmarking.published import load_published
 
     tables = load_published().tables
     if as_json:
-        out.data_json(
+        out.echo_json(
             [
                 table.model_dump(mode="json", exclude_defaults=True) | {"name": table.name}
                 for table in tables
@@ -112,7 +112,7 @@ def list_tables(as_json: opt.JsonOpt = False) -> None:
 
 
 @app.command("fetch")
-@reported
+@handle_errors
 def fetch(
     name: Annotated[str, typer.Argument(help="Name of a dataset from `restore datasets list`.")],
     data_root: Annotated[
@@ -124,15 +124,15 @@ def fetch(
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import DATASETS, find_samples
 
-    dataset = named("dataset", name, DATASETS)
+    dataset = lookup("dataset", name, DATASETS)
     folder = dataset.folder(opt.parse_path(data_root))
-    fetch_dataset(dataset, folder, (lambda message: None) if quiet else out.talk)
+    fetch_dataset(dataset, folder, (lambda message: None) if quiet else out.echo_err)
     find_samples(dataset, folder)
-    out.data(str(folder))
+    out.echo(str(folder))
 
 
 @app.command("check")
-@reported
+@handle_errors
 def check(
     folder: Annotated[str, typer.Argument(help="A folder of pairs.", metavar="PAIRS")],
     as_json: opt.JsonOpt = False,
@@ -146,7 +146,7 @@ def check(
 
 
 @app.command("replay")
-@reported
+@handle_errors
 def replay(
     record: Annotated[
         str, typer.Argument(help="JSON record of a pair, written by `restore degrade`.")
@@ -169,13 +169,13 @@ def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) ->
     findings = list(check_pairs(folder))
     rows = [(finding.kind, str(finding.path), finding.text) for finding in findings]
     if as_json:
-        out.data_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
+        out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
     else:
         for row in rows:
-            out.data("\t".join(row))
+            out.echo("\t".join(row))
     if not quiet:
         count = len(findings)
-        out.talk(counted(count, "finding") if count else "no problems found")
+        out.echo_err(format_count(count, "finding") if count else "no problems found")
     if findings:
         raise typer.Exit(1)
 
@@ -186,4 +186,4 @@ def replay_record(record: str, output: str, sharp: str | None) -> None:
 
     target = opt.parse_path(output)
     make_again(opt.parse_path(record), target, opt.parse_path(sharp) if sharp is not None else None)
-    out.data(str(target))
+    out.echo(str(target))

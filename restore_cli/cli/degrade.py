@@ -11,9 +11,9 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
-from restore_cli.cli._messages import reported, show
+from restore_cli.cli._messages import handle_errors, print_error
 from restore_cli.cli._terminal import Bar
-from restore_cli.wording import counted, duration
+from restore_cli.formatting import format_count, format_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ shake, shake-mixed, shake-mild, shrunk, handheld, handheld-mixed.
 _what, _where, _compute = map(opt.panel, ("What is done", "Output", opt.COMPUTE))
 
 
-@reported
+@handle_errors
 def degrade(
     inputs: Annotated[
         list[str] | None,
@@ -126,7 +126,7 @@ def degrade(
     from restore_cli.degradations.recipe import load_degradation
     from restore_cli.errors import UsageError
     from restore_cli.inference.devices import get_device
-    from restore_cli.jobs.outputs import refuse_unknown_suffix
+    from restore_cli.jobs.outputs import check_known_suffix
 
     paths = [opt.parse_path(text) for text in inputs or []]
     if check is not None:
@@ -142,7 +142,7 @@ def degrade(
         datasets.replay_record(replay_file, output, str(paths[0]) if paths else None)
         return
     if not output.lower().endswith(".npy"):
-        refuse_unknown_suffix(output)
+        check_known_suffix(output)
     chosen = load_degradation(recipe)
     if scale is not None:
         chosen = chosen.at_scale(scale)
@@ -203,7 +203,7 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
 
     for folder in (path for path in job.inputs if path.is_dir() and not quiet):
         if gap := gap_in(list_pictures(folder)):
-            out.talk(f"note: '{folder}': {gap}, so the blur jumps there")
+            out.echo_err(f"note: '{folder}': {gap}, so the blur jumps there")
     started, pixels, pairs, skipped, failed = time.monotonic(), 0, 0, 0, 0
     with Bar(quiet=quiet, unit="inputs") as bar:
         task = bar.add_task(job.recipe.name, total=len(job.inputs))
@@ -212,15 +212,15 @@ def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
             pixels, pairs = pixels + one.pixels, pairs + len(one.written)
             skipped += one.skipped
             for note in () if quiet else one.notes:
-                out.talk(f"note: '{one.source}': {note}")
+                out.echo_err(f"note: '{one.source}': {note}")
             if one.error:
-                show(one.error)
+                print_error(one.error)
                 failed += 1
             for path in one.written:
-                out.data(str(path))
+                out.echo(str(path))
     if not quiet:
         seconds = max(time.monotonic() - started, 1e-9)
         pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if pairs else ""
-        done = f", {counted(skipped, 'pair')} already there" if skipped else ""
-        out.talk(f"{counted(pairs, 'pair')} in {duration(seconds)}{pace}{done}")
+        done = f", {format_count(skipped, 'pair')} already there" if skipped else ""
+        out.echo_err(f"{format_count(pairs, 'pair')} in {format_duration(seconds)}{pace}{done}")
     return not failed

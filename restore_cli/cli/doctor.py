@@ -16,7 +16,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
+from restore_cli.cli._messages import handle_errors
 from restore_cli.errors import RestoreError
 from restore_cli.files import existing
 from restore_cli.version import __version__
@@ -39,7 +39,7 @@ Examples:
 """
 
 
-@reported
+@handle_errors
 def doctor(json: opt.JsonOpt = False) -> None:
     """Print versions, devices and caches; report problems with remedies (exit status 1)."""
     facts, problems = _software(), []
@@ -53,13 +53,13 @@ def doctor(json: opt.JsonOpt = False) -> None:
     facts["cache"], remarks = _cache()
     problems += remarks
     if json:
-        out.data_json({"facts": facts, "problems": problems})
+        out.echo_json({"facts": facts, "problems": problems})
     else:
         out.facts((name, str(value)) for name, value in facts.items())
         for problem in problems:
-            out.talk(f"problem: {problem}")
+            out.echo_err(f"problem: {problem}")
         if not problems:
-            out.talk("no problems found")
+            out.echo_err("no problems found")
     if problems:
         raise typer.Exit(1)
 
@@ -78,7 +78,7 @@ def _software() -> dict[str, object]:
 
 
 def _command() -> tuple[str, list[str]]:
-    """Find the program that a shell runs as `restore`: the package dump has one, too."""
+    """Find the program that a shell runs as `restore`; the Debian package `dump` has one too."""
     scripts = Path(sysconfig.get_path("scripts"))
     found = shutil.which("restore")
     if found is None:

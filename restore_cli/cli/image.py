@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from restore_cli.cli import _options as opt
-from restore_cli.cli._messages import reported
-from restore_cli.cli._process import importing, spin_briefly
+from restore_cli.cli._messages import handle_errors
+from restore_cli.cli._process import gc_paused, limit_thread_spinning
 from restore_cli.errors import NoInputError, UsageError
 
 EPILOG = """
@@ -50,7 +50,7 @@ _output_to, _file = opt.panel("Outputs"), opt.panel("Picture files")
 _compute, _print = opt.panel(opt.COMPUTE), opt.panel(opt.REPORT)
 
 
-@reported
+@handle_errors
 def image(
     inputs: Annotated[
         list[str] | None,
@@ -317,8 +317,8 @@ def image(
 
     Prints the path of every restored picture, one per line.
     """
-    spin_briefly()
-    with importing():
+    limit_thread_spinning()
+    with gc_paused():
         from restore_cli.cli import _restoring as do
         from restore_cli.image import MAX_PIXELS, Encoding
         from restore_cli.inference.devices import get_devices, get_precision
@@ -330,13 +330,13 @@ def image(
         from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
         from restore_cli.jobs.session import Engine
 
-    _refuse_contradictions(engine, address, workers)
+    _check_cluster_options(engine, address, workers)
     keep_freed_memory()
     opt.go_offline(offline=offline)
     if raw is not None:
         for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
         for_files |= {"resume": resume, "files-from": files_from, "format": format_, "size": size}
-        _refuse_with_raw(inputs or [], output, for_files)
+        _check_raw_options(inputs or [], output, for_files)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     devices = get_devices(device)
     options = RestorerOptions(
@@ -386,14 +386,14 @@ def _no_pipe() -> str:
     return "the terminal" if sys.stdout.isatty() else ""
 
 
-def _refuse_contradictions(engine: str, address: str, workers: int | None) -> None:
+def _check_cluster_options(engine: str, address: str, workers: int | None) -> None:
     """Refuse options of a cluster without a cluster."""
     if engine == "local" and (address != "auto" or workers is not None):
         useless = "--workers" if address == "auto" else "--address"
         raise UsageError(f"{useless} needs --engine ray", hint=f"add it, or leave out {useless}")
 
 
-def _refuse_with_raw(
+def _check_raw_options(
     inputs: list[str], output: str | None, for_files: Mapping[str, object]
 ) -> None:
     """Refuse options for files: raw frames come from stdin and go to stdout."""
@@ -440,7 +440,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
 def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     """Return the output path. Input from stdin goes to stdout unless that is a terminal."""
     from restore_cli.jobs.inputs import STREAM
-    from restore_cli.jobs.outputs import refuse_unknown_suffix
+    from restore_cli.jobs.outputs import check_known_suffix
 
     if text is None:
         return STREAM if inputs == (STREAM,) and not _no_pipe() else None
@@ -448,5 +448,5 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
         if what := _no_pipe():
             raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
         return STREAM
-    refuse_unknown_suffix(text)
+    check_known_suffix(text)
     return opt.parse_path(text)

@@ -9,7 +9,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, show
+from restore_cli.cli._messages import handle_errors, print_error
 from restore_cli.errors import NoInputError, RestoreError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Examples:
 """
 
 
-@reported
+@handle_errors
 def info(
     files: Annotated[
         list[str],
@@ -45,13 +45,13 @@ def info(
         try:
             facts = _facts(text)
         except RestoreError as error:
-            show(error)
+            print_error(error)
             failed = error.exit_code
             continue
         if json:
-            out.data_json({"file": text} | facts)
+            out.echo_json({"file": text} | facts)
             continue
-        out.data(text)
+        out.echo(text)
         if "provenance" in facts:
             out.facts(_rows(facts))
             continue
@@ -59,7 +59,7 @@ def info(
             if value not in (None, "", [], (), {}):
                 joint = "; " if name == "inventory" else ", "
                 shown = joint.join(map(str, value)) if isinstance(value, list | tuple) else value
-                out.data(out.printable(f"  {name.replace('_', ' ')}: {shown}"))
+                out.echo(out.printable(f"  {name.replace('_', ' ')}: {shown}"))
     if failed:
         raise typer.Exit(failed if len(files) == 1 else 1)
 

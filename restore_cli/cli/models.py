@@ -8,7 +8,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, show
+from restore_cli.cli._messages import handle_errors, print_error
 
 EPILOG = """
 Examples:
@@ -28,7 +28,7 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     if context.invoked_subcommand is None:
         list_models(json=json)
         return
-    opt.refuse_early_json(context)
+    opt.check_json_position(context)
 
 
 _COSTS = ("parameters", "macs_64x64")
@@ -36,7 +36,7 @@ _LISTS = (*_COSTS, "configs", "checkpoints", "own_weights", "published_files")
 
 
 @app.command("list")
-@reported
+@handle_errors
 def list_models(json: opt.JsonOpt = False) -> None:
     """List the models with their default checkpoints.
 
@@ -49,7 +49,7 @@ def list_models(json: opt.JsonOpt = False) -> None:
     from restore_cli.weights.manifest import load_manifest
 
     if json:
-        out.data_json([_facts(name) for name in MODELS])
+        out.echo_json([_facts(name) for name in MODELS])
         return
     manifest = load_manifest()
     chosen = set(manifest.default_models.values())
@@ -62,18 +62,18 @@ def list_models(json: opt.JsonOpt = False) -> None:
             (
                 name,
                 f"x{model.scale}{' *' * (name in chosen)}",
-                *map(out.decibels, gains),
+                *map(out.format_gain, gains),
                 f"{seconds:.0f}" if seconds else "-",
                 checkpoint.name if checkpoint else "none yet: give --weights",
             )
         )
     rows.append(("bicubic", "any", "-", "-", "0", "needs none"))
     out.table(("model", "", "real dB", "synth dB", "s/Mpx", "checkpoint"), rows)
-    out.talk("* default model of its scale")
+    out.echo_err("* default model of its scale")
 
 
 @app.command()
-@reported
+@handle_errors
 def info(
     name: Annotated[str, typer.Argument(help="Name of a model.")], json: opt.JsonOpt = False
 ) -> None:
@@ -84,7 +84,7 @@ def info(
     if name == BICUBIC:
         known = {"model": name, "task": "resampling, without a network", "scale": "any"}
         if json:
-            out.data_json(known)
+            out.echo_json(known)
         else:
             out.facts(known.items())
         return
@@ -93,25 +93,25 @@ def info(
     costs = {key: model.cost(config) for key, config in model.configs.items()}  # takes seconds
     facts["configs"] = {key: dict(zip(_COSTS, cost, strict=True)) for key, cost in costs.items()}
     if json:
-        out.data_json(facts)
+        out.echo_json(facts)
         return
     for key, value in facts.items():
         if value and key not in _LISTS:
-            out.data(f"{key.replace('_', ' ').replace('license', 'licence')}: {value}")
+            out.echo(f"{key.replace('_', ' ').replace('license', 'licence')}: {value}")
     for key, value in facts["configs"].items():
-        out.data(
+        out.echo(
             f"config {key}: {value['parameters']:,} parameters, "
             f"{value['macs_64x64'] / 1e9:.2f} G multiply-adds for a 64x64 input"
         )
     for checkpoint in facts["checkpoints"]:
-        out.data(
+        out.echo(
             f"checkpoint: {checkpoint['name']}, trained by {checkpoint['trained_by']}, "
             f"licence of the weights {checkpoint['license']}"
         )
     for own in facts["own_weights"]:
-        out.data(f"your own: {own}")
+        out.echo(f"your own: {own}")
     for published in facts["published_files"]:
-        out.data(f"`restore weights import` reads: {published}")
+        out.echo(f"`restore weights import` reads: {published}")
 
 
 def _facts(name: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _facts(name: str) -> dict[str, Any]:
         "parameters": model.parameters,
         "macs_64x64": model.macs,
         "configs": list(model.configs),
-        "own_weights": [one.name for one in user.readable(show) if one.model == name],
+        "own_weights": [one.name for one in user.readable(print_error) if one.model == name],
         "published_files": [published.name for published in model.published],
         "checkpoints": [
             {

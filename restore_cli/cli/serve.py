@@ -13,7 +13,7 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
+from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import Terminated
 from restore_cli.errors import UsageError, require
 
@@ -38,7 +38,7 @@ is no password.
 """
 
 
-@reported
+@handle_errors
 def serve(
     host: Annotated[
         str, opt.option(help="Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS")
@@ -104,13 +104,16 @@ def serve(
     queue = JobQueue(RestorerOptions(get_device(device), dtype=None), max_pixels, waiting)
     try:
         limits = Limits(
-            max_upload * 1_000_000, tuple(names), numbers=not local, on_refused=_tell_of_refused
+            max_upload * 1_000_000,
+            tuple(names),
+            allow_ip_hosts=not local,
+            on_refused=_tell_of_refused,
         )
         if not local:
             who = "everybody who can reach an address"
-            out.talk(f"note: there is no password: {who} can use the page")
+            out.echo_err(f"note: there is no password: {who} can use the page")
         for address in found:
-            out.data(address)
+            out.echo(address)
         if open_page:
             webbrowser.open(found[-1])
         _run(make_app(queue, limits), socket)
@@ -135,7 +138,7 @@ def _run(app: Starlette, socket: Socket) -> None:
         http=TimedConnection,
         ws="none",
     )
-    # What strangers send, and visitors who are cut off at the end, are no news for the terminal.
+    # Malformed requests, and connections cut at shutdown, are not worth reporting.
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     hung_up: list[Terminated] = []
@@ -159,4 +162,4 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _tell_of_refused(name: str) -> None:
     allow = f"; to allow this name, use --allow-host '{name}'" if _NAME.fullmatch(name) else ""
-    out.talk(f"note: a request for the host '{name}' was refused{allow}")
+    out.echo_err(f"note: a request for the host '{name}' was refused{allow}")

@@ -13,11 +13,11 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported
-from restore_cli.cli._signals import status_after
+from restore_cli.cli._messages import handle_errors
+from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
 from restore_cli.errors import NoInputError, UsageError, require, unknown_name
-from restore_cli.wording import clock, duration
+from restore_cli.formatting import format_clock, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ GoPro, as unpacked. Recipes with a mixture use both.
 """
 
 
-@reported
+@handle_errors
 def train(
     recipe: Annotated[
         str | None, typer.Argument(help="A shipped recipe's name, or a .toml file.")
@@ -150,8 +150,10 @@ def train(
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
     run = opt.parse_path(output)
-    folders, held_out = (list(map(opt.parse_path, given or ())) for given in (data, validation))
-    _refuse_places(folders, held_out, run)
+    folders, validation_folders = (
+        list(map(opt.parse_path, given or ())) for given in (data, validation)
+    )
+    _check_folders(folders, validation_folders, run)
     if resume not in RESUME:
         raise unknown_name("--resume value", resume, RESUME)
     require("train", "accelerate", "matplotlib")
@@ -173,7 +175,7 @@ def train(
         run=run,
         recipe_name=Path(recipe).stem,
         pool=opt.parse_path(pool) if pool else None,
-        validation=held_out,
+        validation=validation_folders,
         weights=begin,
         resume=resume,
         minutes=minutes,
@@ -187,34 +189,34 @@ def train(
         _train(job, as_json=as_json, quiet=quiet)
 
 
-def _refuse_places(data: list[Path], validation: list[Path], output: Path) -> None:
+def _check_folders(data: list[Path], validation: list[Path], output: Path) -> None:
     given = [(folder, "--data") for folder in data]
     given += [(folder, "--validation") for folder in validation]
     for folder, option in given:
         if not folder.exists():
             raise NoInputError(f"no such folder: {option} '{folder}'")
-        opt.refuse_file(folder, option)
+        opt.check_not_a_file(folder, option)
         if output.resolve().is_relative_to(folder.resolve()):
             raise UsageError(
                 f"--output '{output}' is inside {option} '{folder}', whose pictures would then "
                 "include those of the run",
                 hint="choose another --output",
             )
-    opt.refuse_file(output)
+    opt.check_not_a_file(output)
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     from restore_cli.training.interrupt import Interrupted
-    from restore_cli.training.launched import is_first
+    from restore_cli.training.launch_env import is_main_process
     from restore_cli.training.loop import train as run_training
 
-    first = is_first()
+    first = is_main_process()
     quiet = quiet or not first
     if not quiet:
         from restore_cli.inference.devices import name_of
 
         precision = name_of(job.execution.precision)
-        out.talk(f"on {job.device}, convolutions in {precision} (--precision overrules)")
+        out.echo_err(f"on {job.device}, convolutions in {precision} (--precision overrules)")
     with Bar(quiet=quiet, unit="steps") as bar:
         display = _Display(job, bar, as_json=as_json, quiet=quiet)
         note = display.note if first else lambda message: None
@@ -226,10 +228,10 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     display.say_end()  # after the bar was removed
     if stop:
         if first:
-            out.talk(f"interrupted; saved: '{job.state}', '{job.result}'")
-        raise typer.Exit(status_after(stop))
+            out.echo_err(f"interrupted; saved: '{job.state}', '{job.result}'")
+        raise typer.Exit(exit_status_for(stop))
     if first:
-        out.data_json({"weights": str(job.result)}) if as_json else out.data(str(job.result))
+        out.echo_json({"weights": str(job.result)}) if as_json else out.echo(str(job.result))
 
 
 class _Display:
@@ -250,7 +252,7 @@ class _Display:
         pace = f"{progress.steps_per_second:.2f} steps/s"
         pace += f", {progress.patches_per_hour / 1000:.1f}k patches/h"
         if progress.seconds_left is not None:
-            pace += f", stops in {clock(max(0.0, progress.seconds_left))}"
+            pace += f", stops in {format_clock(max(0.0, progress.seconds_left))}"
         self.bar.update(
             self.task,
             completed=progress.step,
@@ -263,13 +265,13 @@ class _Display:
         score = _score(progress.score, progress.baseline)
         self.shown = f"{score} at step {progress.step:,}"
         if self.as_json:
-            out.data_json({"step": progress.step, **progress.score.facts()})
+            out.echo_json({"step": progress.step, **progress.score.facts()})
         if not self.quiet:
-            out.talk(f"step {progress.step:,}: {score}")
+            out.echo_err(f"step {progress.step:,}: {score}")
 
     def note(self, message: str) -> None:
         if not self.quiet or message.startswith("warning"):
-            out.talk(message)
+            out.echo_err(message)
 
     def filled(self, done: int, total: int) -> None:
         if self.filling is None:
@@ -286,10 +288,12 @@ class _Display:
             "--validation FOLDER measures dB"
         )
         where = "done" if last.step == last.steps else f"stopped in phase '{last.phase}'"
-        out.talk(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
+        out.echo_err(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
-            rest = duration((last.steps - last.step) / last.steps_per_second)
-            out.talk(f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}")
+            rest = format_duration((last.steps - last.step) / last.steps_per_second)
+            out.echo_err(
+                f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}"
+            )
 
 
 def _resuming(typed: Sequence[str]) -> str:
@@ -324,24 +328,24 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     for phase in dry_run(job):
         done.append(phase)
         if not quiet:
-            out.talk(f"phase '{phase.phase}': data, step, validation, save and resume work")
+            out.echo_err(f"phase '{phase.phase}': data, step, validation, save and resume work")
     if as_json:
         for phase in done:
             hours = phase.seconds(every) / 3600
-            out.data_json(
+            out.echo_json(
                 {
                     "phase": phase.phase,
                     "trained": phase.trained,
                     "steps": phase.steps,
-                    "seconds_a_step": round(phase.step, 4),
-                    "of_these_data": round(phase.data, 4),
+                    "seconds_per_step": round(phase.step, 4),
+                    "data_seconds_per_step": round(phase.data, 4),
                     "hours": round(hours, 3),
                     "memory": phase.memory,
                 }
             )
         if job.minutes:
             reached = steps_within(60 * job.minutes, done, every)
-            out.data_json({"minutes": job.minutes, "steps_reached": reached})
+            out.echo_json({"minutes": job.minutes, "steps_reached": reached})
         return
     total = sum(phase.seconds(every) for phase in done)
     rows = [
@@ -351,7 +355,7 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
             f"{phase.steps:,}",
             f"{phase.step:.2f}",
             f"{phase.data / phase.step:.0%}",
-            duration(phase.seconds(every)),
+            format_duration(phase.seconds(every)),
             f"{phase.memory / 2**30:.1f}",
         )
         for phase in done
@@ -360,11 +364,11 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     out.table(columns, rows)
     if quiet:
         return
-    out.talk(f"{duration(total)} in total; nothing was written")
+    out.echo_err(f"{format_duration(total)} in total; nothing was written")
     if job.minutes:
         reached = steps_within(60 * job.minutes, done, every)
         runs = math.ceil(total / 60 / job.minutes)
-        out.talk(
+        out.echo_err(
             f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
             f"all steps take about {runs:,} runs of that length"
         )
@@ -383,7 +387,7 @@ def _list_recipes(*, as_json: bool) -> None:
         recipes.append((name, recipe.steps, f"{recipe.model or 'any'} {config}: {phases}"))
     if as_json:
         keys = ("recipe", "steps", "description")
-        out.data_json([dict(zip(keys, one, strict=True)) for one in recipes])
+        out.echo_json([dict(zip(keys, one, strict=True)) for one in recipes])
         return
     rows = [(name, f"{steps:,}", description) for name, steps, description in recipes]
     out.table(("recipe", "steps", "model, config: phases"), rows)

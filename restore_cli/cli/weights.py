@@ -12,9 +12,9 @@ import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
-from restore_cli.cli._messages import reported, show
-from restore_cli.errors import RestoreError, UsageError, named, require
-from restore_cli.files import refuse_unwritable
+from restore_cli.cli._messages import handle_errors, print_error
+from restore_cli.errors import RestoreError, UsageError, lookup, require
+from restore_cli.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,29 +62,29 @@ def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     if context.invoked_subcommand is None:
         list_weights(json=json)
         return
-    opt.refuse_early_json(context)
+    opt.check_json_position(context)
 
 
 @app.command("list")
-@reported
+@handle_errors
 def list_weights(json: opt.JsonOpt = False) -> None:
     """List the known checkpoints and your own weights."""
     from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     checkpoints = load_manifest().checkpoints.values()
-    records = user.readable(show)
+    records = user.readable(print_error)
     if json:
         shipped = [c.model_dump(mode="json") | {"own": False} for c in checkpoints]
-        out.data_json(shipped + [r.model_dump(mode="json") | {"own": True} for r in records])
+        out.echo_json(shipped + [r.model_dump(mode="json") | {"own": True} for r in records])
         return
     rows = [
         (
             c.name,
             f"{c.size / 1e6:.1f} MB",
             c.license,
-            out.decibels(c.gain("real")),
-            out.decibels(c.gain("synthetic")),
+            out.format_gain(c.gain("real")),
+            out.format_gain(c.gain("synthetic")),
             "bundled" if c.source.startswith("bundled:") else "Hub",
         )
         for c in checkpoints
@@ -94,7 +94,7 @@ def list_weights(json: opt.JsonOpt = False) -> None:
 
 
 @app.command()
-@reported
+@handle_errors
 def verify(names: NamesArg = None) -> None:
     """Check the sha256 of weights; exit 4 if any are missing or changed."""
     from restore_cli.weights.user import all_names
@@ -103,7 +103,7 @@ def verify(names: NamesArg = None) -> None:
 
 
 @app.command()
-@reported
+@handle_errors
 def fetch(names: NamesArg = None) -> None:
     """Fetch and verify checkpoints, so that later runs need no network."""
     from restore_cli.weights.user import all_names
@@ -112,14 +112,14 @@ def fetch(names: NamesArg = None) -> None:
 
 
 @app.command()
-@reported
+@handle_errors
 def path(name: NameArg) -> None:
     """Verify weights and print the path of their file."""
     _verify([name], lambda _, file: str(file.path))
 
 
 @app.command()
-@reported
+@handle_errors
 def remove(
     names: Annotated[
         list[str],
@@ -136,16 +136,16 @@ def remove(
         try:
             freed = remove_weights(name)
         except RestoreError as error:
-            show(error)
+            print_error(error)
             failed = error
         else:
-            out.talk(f"{name}: {freed / 1e6:.1f} MB freed")
+            out.echo_err(f"{name}: {freed / 1e6:.1f} MB freed")
     if failed:
         raise typer.Exit(failed.exit_code)
 
 
 @app.command()
-@reported
+@handle_errors
 def add(
     source: Annotated[
         str,
@@ -164,18 +164,18 @@ def add(
     """Copy your own weights under a name that --weights accepts."""
     from restore_cli.inference.loading import load_network
     from restore_cli.weights.store import locate
-    from restore_cli.weights.user import check_name, refuse_taken
+    from restore_cli.weights.user import check_name, check_name_free
 
     loaded = load_network(locate(source, None))
     name = name or _default_name(loaded, source)
     check_name(name)  # before the prompt for the licence
-    refuse_taken(name, overwrite=overwrite)
+    check_name_free(name, overwrite=overwrite)
     _register(loaded, name, _license(weights_license), overwrite=overwrite)
-    out.data(name)
+    out.echo(name)
 
 
 @app.command("import")
-@reported
+@handle_errors
 def import_weights(
     file: Annotated[
         str,
@@ -218,19 +218,19 @@ def import_weights(
         )
     if target.is_dir():
         raise UsageError(f"--output '{output}' is a folder", hint="give FILE.safetensors")
-    _refuse_existing([target], overwrite=overwrite)
-    refuse_unwritable(target.parent)
+    _check_not_existing([target], overwrite=overwrite)
+    check_writable(target.parent)
     found = import_checkpoint(opt.parse_path(file), target, model, half=half)
-    out.talk(
+    out.echo_err(
         f"{found.model.name} ({found.published.name if found.published else 'by spandrel'}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
     )
-    out.talk("note: ask the authors before you pass these weights on")
-    out.data(str(target))
+    out.echo_err("note: ask the authors before you pass these weights on")
+    out.echo(str(target))
 
 
 @app.command("export")
-@reported
+@handle_errors
 def export_weights(
     run: Annotated[str, typer.Argument(help="Folder of a training run.", metavar="RUN")],
     output: Annotated[
@@ -266,7 +266,7 @@ def export_weights(
                 "--to excludes --name, --license, --push-to-hub and --private",
                 hint="leave them out",
             )
-        out.talk(
+        out.echo_err(
             "note: `weights export --to` is now `weights convert --to`; the old spelling will be "
             "removed in the next release"
         )
@@ -284,30 +284,30 @@ def export_weights(
     from restore_cli.training.package import package, write_entry
     from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.publish import push
-    from restore_cli.weights.user import refuse_taken
+    from restore_cli.weights.user import check_name_free
 
     folder, source = opt.parse_path(output), opt.parse_path(run)
     own = name not in load_manifest().checkpoints  # else a new version of one of restore's
     if own:
-        refuse_taken(name, overwrite=overwrite)
-    _refuse_existing(
+        check_name_free(name, overwrite=overwrite)
+    _check_not_existing(
         [folder / file for file in (f"{name}.safetensors", "README.md", "manifest.toml")],
         overwrite=overwrite,
     )
     checkpoint = package(source, folder, name, _license(weights_license))
     for path in (checkpoint.weights, checkpoint.card, checkpoint.entry):
-        out.data(str(path))
+        out.echo(str(path))
     if own:
         _register(checkpoint.loaded, name, checkpoint.license, overwrite=True)
     if push_to_hub is not None:
         commit = push(push_to_hub, [checkpoint.weights, checkpoint.card], private=private)
         pushed = f"hf://{push_to_hub}/{checkpoint.weights.name}@{commit}"
         write_entry(checkpoint, pushed)
-        out.data(pushed)
+        out.echo(pushed)
 
 
 @app.command()
-@reported
+@handle_errors
 def convert(
     name: NameArg,
     output: Annotated[
@@ -345,22 +345,22 @@ def convert(
     from restore_cli.inference.loading import load_network
     from restore_cli.weights.store import locate
 
-    suffix, *_ = named("format", to, FORMATS)
+    suffix, *_ = lookup("format", to, FORMATS)
     loaded = load_network(locate(name, None))
     stem = Path(loaded.file.name).name.partition("@")[0].removesuffix(".safetensors")
     target = folder / f"{stem}{suffix}"
-    _refuse_existing([target], overwrite=overwrite)
-    refuse_unwritable(folder)
+    _check_not_existing([target], overwrite=overwrite)
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     graph = export(loaded, target, to, tlsc=tlsc, check=check)
     sides = f"any size from {graph.facts['smallest_side']} px"
-    out.talk(f"{graph.facts['model']}, tlsc {graph.facts['tlsc_window']}, {sides}")
+    out.echo_err(f"{graph.facts['model']}, tlsc {graph.facts['tlsc_window']}, {sides}")
     for (height, width), worst in graph.differences.items():
-        out.talk(f"{width}x{height}: largest difference {worst:.1e}")
-    out.data(str(target))
+        out.echo_err(f"{width}x{height}: largest difference {worst:.1e}")
+    out.echo(str(target))
 
 
-def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
+def _check_not_existing(files: list[Path], *, overwrite: bool) -> None:
     taken = next((path for path in files if path.exists()), None)
     if taken and not overwrite:
         raise UsageError(f"'{taken}' exists", hint="add --overwrite, or choose another --output")
@@ -374,9 +374,9 @@ def _verify(names: list[str], line: Callable[[str, WeightsFile], str]) -> None:
     status = 0
     for name in names:
         try:
-            out.data(line(name, verify_file(locate(name, None))))
+            out.echo(line(name, verify_file(locate(name, None))))
         except RestoreError as error:
-            show(error)
+            print_error(error)
             status = max(status, error.exit_code)
     if status:
         raise typer.Exit(status)
@@ -421,4 +421,4 @@ def _register(loaded: LoadedNetwork, name: str, weights_license: str, *, overwri
 
     file = loaded.file.path
     user.add(file, name, loaded.model.name, weights_license, overwrite=overwrite)
-    out.talk(f"use them as: --weights {name}")
+    out.echo_err(f"use them as: --weights {name}")

@@ -1,4 +1,4 @@
-"""What `restore degrade` is asked to make: the job, its checks before any work, and its paths."""
+"""The job of `restore degrade`: its options, the checks before any work, and the output paths."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from restore_cli.datasets.layouts import LAYOUTS, SPLIT
 from restore_cli.degradations.recipe import DegradationRecipe
-from restore_cli.errors import NoInputError, UsageError, named
-from restore_cli.files import absolute, refuse_long, refuse_unwritable
+from restore_cli.errors import NoInputError, UsageError, lookup
+from restore_cli.files import absolute, check_path_length, check_writable
 from restore_cli.image import FORMATS
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, has_video_suffix
 
@@ -50,7 +50,7 @@ class DegradeJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PairPaths:
     """The paths of one pair, relative to the output, without suffix."""
 
     degraded: Path
@@ -70,9 +70,9 @@ def plan_pairs(job: DegradeJob) -> None:
             inputs with the same name, a name that is too long, or frames with a recipe that does
             not average them.
     """
-    named("layout", job.layout, LAYOUTS)
+    lookup("layout", job.layout, LAYOUTS)
     if not re.fullmatch(SPLIT, job.split):
-        raise UsageError(f"--split '{job.split}' is no name", hint="use letters, digits and _")
+        raise UsageError(f"--split '{job.split}' is not a name", hint="use letters, digits and _")
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
@@ -85,24 +85,24 @@ def plan_pairs(job: DegradeJob) -> None:
             f"recipe '{job.recipe.name}' does not say how to average the frames of '{sequence}'",
             hint="use a recipe with [frames]: reds, gopro, gopro-gamma, gfn",
         )
-    refuse_unwritable(job.output.parent if is_single(job) else job.output)
-    if is_single(job):
+    check_writable(job.output.parent if is_single_file(job) else job.output)
+    if is_single_file(job):
         _plan_single(job)
         return
     if job.layout == "plain":
-        refuse_twins(job.inputs)
+        check_unique_names(job.inputs)
     elif sequence and not (job.recipe.patches or all(map(is_sequence, job.inputs))):
         raise UsageError(
             f"layout '{job.layout}' numbers the frames of '{sequence}' like single pictures",
             hint="degrade videos and pictures into two folders",
         )
-    _refuse_long(job)
+    _check_path_lengths(job)
     records = job.output / "records"
     if not job.resume and records.is_dir() and any(records.iterdir()):
         raise UsageError(
             f"'{job.output}/records' exists", hint="add --resume, or choose another --output"
         )
-    _refuse_overwriting(job)
+    _check_overwriting(job)
 
 
 def _plan_single(job: DegradeJob) -> None:
@@ -115,14 +115,14 @@ def _plan_single(job: DegradeJob) -> None:
         raise UsageError(
             f"--output '{job.output}' is one file", hint="leave out --layout and --resume"
         )
-    refuse_output(job.output, job.recipe.bits)
+    check_degraded_file(job.output, job.recipe.bits)
 
 
-def _refuse_overwriting(job: DegradeJob) -> None:
+def _check_overwriting(job: DegradeJob) -> None:
     """Refuse folders of pairs that contain inputs or, if no run to resume began there, any file."""
     new = not (job.resume and (job.output / "records").exists())  # made before the first pair
     read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
-    places = [place_of(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
+    places = [pair_paths(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
     halves = {half.parent for place in places for half in (place.degraded, place.reference)}
     for folder in sorted(job.output / half for half in halves):
         used = folder.resolve() in read
@@ -131,14 +131,14 @@ def _refuse_overwriting(job: DegradeJob) -> None:
             raise UsageError(f"'{folder}' is for pairs, but {what}", hint="use another --output")
 
 
-def _refuse_long(job: DegradeJob) -> None:
+def _check_path_lengths(job: DegradeJob) -> None:
     patch = (99_999, 99_999) if job.recipe.patches else None
     for index in range(len(job.inputs)):
-        longest = place_of(job, index, 99_999_999, 1.0, patch)
-        refuse_long(job.output / longest.record)
+        longest = pair_paths(job, index, 99_999_999, 1.0, patch)
+        check_path_length(job.output / longest.record)
 
 
-def refuse_output(output: Path, bits: int) -> None:
+def check_degraded_file(output: Path, bits: int) -> None:
     """Raise a `UsageError` if a file exists, or its suffix does not fit a degraded picture."""
     suffix = output.suffix.lower()
     if suffix != ".npy" if bits == 32 else suffix not in SUFFIXES:
@@ -158,9 +158,9 @@ def name_of(source: Path) -> str:
     return absolute(source).name if source.is_dir() else source.stem
 
 
-def place_of(
+def pair_paths(
     job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
-) -> Place:
+) -> PairPaths:
     """Return the paths of a pair in the layout; `number` counts the pairs of one input."""
     source, split = job.inputs[index], job.split
     frames = is_sequence(source)
@@ -181,21 +181,21 @@ def place_of(
         sequence=sequence,
         frame=frame,
     )
-    return Place(degraded, reference)
+    return PairPaths(degraded, reference)
 
 
-def files_of(job: DegradeJob, place: Place) -> tuple[Path, Path]:
+def pair_files(job: DegradeJob, place: PairPaths) -> tuple[Path, Path]:
     """Return the files of a pair: the degraded picture and the sharp one."""
     suffix = ".npy" if job.recipe.bits == 32 else ".png"
     return job.output / f"{place.degraded}{suffix}", job.output / f"{place.reference}.png"
 
 
-def is_single(job: DegradeJob) -> bool:
+def is_single_file(job: DegradeJob) -> bool:
     """Whether the output is one file, for a degraded picture without its sharp half."""
     return job.output.suffix.lower() in {*SUFFIXES, ".npy"}
 
 
-def refuse_twins(inputs: Sequence[Path]) -> None:
+def check_unique_names(inputs: Sequence[Path]) -> None:
     """Refuse inputs whose pairs would have the same name.
 
     Raises:

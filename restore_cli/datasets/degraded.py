@@ -6,14 +6,14 @@ from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from restore_cli.datasets.degrade_job import DegradeJob, refuse_twins
+from restore_cli.datasets.degrade_job import DegradeJob, check_unique_names
 from restore_cli.datasets.layouts import Folders, Pair
-from restore_cli.datasets.registry import OWN, Dataset
-from restore_cli.datasets.synthesize import Made, make_pairs
+from restore_cli.datasets.registry import USER_DATA, Dataset
+from restore_cli.datasets.synthesize import DegradeOutcome, make_pairs
 from restore_cli.degradations.recipe import DegradationRecipe, load_degradation
 from restore_cli.errors import PictureError, UsageError
+from restore_cli.formatting import format_count
 from restore_cli.image import Encoding, Picture, read_image, write_image
-from restore_cli.wording import counted
 
 SHARP = Path(__file__).parent / "blurmini"
 RECIPES = {4: "shake", 1: "handheld"}
@@ -46,10 +46,9 @@ def degraded(
             f"recipe '{recipe.name}' {what}, which cannot be scored as pictures",
             hint="use a recipe of whole pictures, e.g. shake",
         )
-    refuse_twins(photos)
-    what = (
-        f"{counted(len(photos), 'sharp picture')} degraded by recipe '{recipe.name}', seed {seed}"
-    )
+    check_unique_names(photos)
+    what = f"{format_count(len(photos), 'sharp picture')} degraded by recipe '{recipe.name}'"
+    what += f", seed {seed}"
     what += f", the middle {side} px" * bool(side) + ", without motion" * (not motion)
     options = f"-seed{seed}" * bool(seed) + f"-{side}px" * bool(side) + "-no-motion" * (not motion)
     return Dataset(
@@ -60,7 +59,7 @@ def degraded(
         count=len(photos),
         find=partial(_find, names={photo.stem for photo in photos}),
         layout="lr/ and hr/, made by this command",
-        home=OWN,
+        home=USER_DATA,
         make=partial(_make, photos=photos, recipe=recipe, seed=seed, side=side, motion=motion),
     )
 
@@ -78,7 +77,7 @@ def _make(
     seed: int = 0,
     side: int | None = None,
     motion: bool = True,
-) -> Iterator[Made]:
+) -> Iterator[DegradeOutcome]:
     """Degrade photos into `lr` and `hr`, see `degraded`; existing pairs are kept."""
     failed: set[Path] = set()
     if side is not None:
@@ -88,7 +87,7 @@ def _make(
                 _write_middle(photo, side, square)
             except PictureError as error:
                 failed.add(square)  # it stays in the list: the seed depends on the place there
-                yield Made(photo, error=error)
+                yield DegradeOutcome(photo, error=error)
         photos = squares
     job = DegradeJob(tuple(photos), folder, recipe, seed, resume=True, motion=motion, fixed=True)
     yield from (made for made in make_pairs(job) if made.source not in failed)
@@ -105,7 +104,7 @@ def _write_middle(path: Path, side: int, target: Path) -> None:
     write_image(target, Picture(pixels, None, grey=False, format="png"), Encoding("png"))
 
 
-def _make_miniature(folder: Path, scale: int) -> Iterator[Made]:
+def _make_miniature(folder: Path, scale: int) -> Iterator[DegradeOutcome]:
     return _make(folder, photos=_SHARP_PHOTOS, recipe=load_degradation(RECIPES[scale]))
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from restore_cli.errors import NoInputError
+from restore_cli.formatting import format_list
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import list_folders, list_pictures
-from restore_cli.wording import listed
 
 NAMED = 3  # most files that an error names
 # Patterns for the fields of a template whose values are not given.
@@ -39,8 +39,8 @@ class Layout:
         file: path of a written picture in its folder, without suffix; `{name}` is the source's.
         sequence: format of the number of a video.
         first: number of a video's first frame.
-        sign: the side whose folder alone identifies the layout, so that a missing partner is an
-            error.
+        marker_side: the side whose folder alone identifies the layout, so that a missing partner is
+            an error.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Layout:
     file: str
     sequence: str = "{}"
     first: int = 0
-    sign: Literal["", "degraded", "reference"] = ""
+    marker_side: Literal["", "degraded", "reference"] = ""
 
     def paths(
         self, *, name: str, split: str, scale: int, blur: str, sequence: int, frame: int
@@ -100,7 +100,7 @@ LAYOUTS: dict[str, Layout] = {
             roots=("{split}", "{archive}/{split}", ""),
             file="{sequence}/{frame:08d}",
             sequence="{:03d}",
-            sign="degraded",
+            marker_side="degraded",
         ),
         Layout(
             name="gopro",
@@ -110,7 +110,7 @@ LAYOUTS: dict[str, Layout] = {
             file="{frame:06d}",
             sequence="GOPR{:04d}_00_00",
             first=1,
-            sign="reference",
+            marker_side="reference",
         ),
     )
 }
@@ -230,9 +230,9 @@ def find_folders(
     kind = LAYOUTS[layout]
     for missing_too in (False, True):
         for found, halves in _located(folder, kind, {"split": split, "blur": gopro_blur}):
-            half = next((path for side, path in halves if side == kind.sign), None)
+            half = next((path for side, path in halves if side == kind.marker_side), None)
             if half is not None and (found or missing_too):
-                other = {"degraded": "sharp", "reference": gopro_blur}[kind.sign]
+                other = {"degraded": "sharp", "reference": gopro_blur}[kind.marker_side]
                 raise NoInputError(
                     f"'{half}' has no folder of {other} pictures beside it",
                     hint=f"expected {kind.description}",
@@ -242,7 +242,7 @@ def find_folders(
     return []
 
 
-def every_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
+def find_all_folders(folder: Path) -> tuple[list[Folders], list[tuple[str, Path]]]:
     """Find all layouts, with any split and blur, in a folder and its subfolders.
 
     Returns:
@@ -349,7 +349,7 @@ def _whole(folders: Folders) -> list[Pair]:
         if unpaired:
             names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in unpaired)
             raise NoInputError(
-                f"'{here}' has pictures that '{there}' lacks: {listed(names, NAMED)}",
+                f"'{here}' has pictures that '{there}' lacks: {format_list(names, NAMED)}",
                 hint="both folders must hold the same names; suffixes may differ",
             )
     if not pairs:

@@ -10,20 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from restore_cli.datasets.layouts import KNOWN, Pair, every_folders
+from restore_cli.datasets.layouts import KNOWN, Pair, find_all_folders
 from restore_cli.datasets.pairs import profile_of
 from restore_cli.errors import NoInputError, PictureError
 from restore_cli.files import read_npy
 from restore_cli.image import PHOTO_SUFFIXES, read_bytes
 from restore_cli.image.folders import list_pictures
 from restore_cli.image.reading import decode, open_header
-from restore_cli.metrics import luminance
-from restore_cli.rounding import as_float
+from restore_cli.metrics import rec601_luma
+from restore_cli.rounding import to_float
 
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are stored as .npy
 SHIFT = 0.5  # tolerated shift, in pixels of the small picture
 _SMOOTH = 8.0  # standard deviation of the blur before shifts are measured, in pixels
-_LEAST = 4  # shortest side of a picture whose shift can be measured, in pixels
+_MIN_SIDE = 4  # shortest side of a picture whose shift can be measured, in pixels
 _ALIKE = 3  # most differing bits of two 64-bit difference hashes of the same picture
 _UPRIGHT = 1  # EXIF orientation
 
@@ -79,7 +79,7 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
 
 def _listed(folder: Path) -> tuple[list[Pair], list[Finding]]:
     """Return all pairs in a folder, and findings on pictures without a partner."""
-    whole, halves = every_folders(folder)
+    whole, halves = find_all_folders(folder)
     if not whole and not any(side == "degraded" for side, _ in halves):
         raise NoInputError(f"no pairs below '{folder}'", hint=KNOWN)
     pairs: list[Pair] = []
@@ -117,7 +117,7 @@ def _check_pair(path: Path, small: np.ndarray, large: np.ndarray) -> Iterator[Fi
     if ratios[0] != ratios[1] or ratios[0] != int(ratios[0]):
         yield Finding("scale", path, f"is {_size(small)}, its sharp partner {_size(large)}")
         return
-    x, y = _shift(small, large) if min(small.shape) >= _LEAST else (0.0, 0.0)
+    x, y = _shift(small, large) if min(small.shape) >= _MIN_SIDE else (0.0, 0.0)
     if np.hypot(x, y) > SHIFT:
         text = f"is shifted by {x:+.2f}, {y:+.2f} px (right, down) from its sharp partner"
         yield Finding("shifted", path, text)
@@ -141,7 +141,7 @@ def _read(path: Path) -> _Read | None:
         data = read_bytes(path)
         header = open_header(data, str(path))
         picture = decode(data, str(path), icc="keep")
-        grey = luminance(as_float(picture.pixels))[0, 0].numpy() * 255
+        grey = rec601_luma(to_float(picture.pixels))[0, 0].numpy() * 255
         return _Read(grey, header.orientation, profile_of(picture), picture.is_transparent)
     except (OSError, ValueError, PictureError):
         return None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from restore_cli.datasets.kohler import read_references
 from restore_cli.datasets.layouts import Pair
-from restore_cli.datasets.trajectory import read_references
 from restore_cli.errors import PictureError
 from restore_cli.image import Picture, read_image
 from restore_cli.image.colour import is_srgb
@@ -42,7 +42,7 @@ def profile_of(picture: Picture) -> bytes | None:
 
 
 def other_profile(first: Path, second: Path) -> PictureError:
-    """The error for two pictures of which equal values are not equal colours."""
+    """Return the error for two pictures with different colour profiles."""
     return PictureError(
         f"'{first}' and '{second}' have different colour profiles", hint="convert both to sRGB"
     )

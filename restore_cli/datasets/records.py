@@ -11,14 +11,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from restore_cli.degradations.kernels import read_kernel
-from restore_cli.degradations.recipe import WORDS, DegradationRecipe, Parameters
-from restore_cli.degradations.steps import Drawn
+from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS, DegradationRecipe, Parameters
+from restore_cli.degradations.steps import StepParameters
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
+from restore_cli.formatting import first_line
 from restore_cli.image.folders import list_pictures
 from restore_cli.toml_file import first_problem
 from restore_cli.version import __version__
-from restore_cli.wording import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Record:
             "picture": self.sha256 in ("", sha256),
             "seed": self.seed == seed,
             "place among the inputs": self.index == index,
-            "recipe": self.recipe.model_dump(exclude=WORDS) == recipe.model_dump(exclude=WORDS),
+            "recipe": self.recipe.model_dump(exclude=DESCRIPTIVE_FIELDS)
+            == recipe.model_dump(exclude=DESCRIPTIVE_FIELDS),
             "motion": self.motion == motion,
         }
         other = next((what for what, same in compared.items() if not same), "")
@@ -85,7 +86,7 @@ class Record:
 _RECORD = TypeAdapter(Record)
 
 
-def _same_kernel(drawn: Drawn | None) -> bool:
+def _same_kernel(drawn: StepParameters | None) -> bool:
     """Whether the file of a kernel still contains the kernel that was applied."""
     if drawn is None or not {"file", "kernel"} <= drawn.keys():
         return True

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from restore_cli.datasets.kohler import frames_of
 from restore_cli.datasets.layouts import KNOWN, NAMED, Folders, Pair, find_folders, find_pairs
-from restore_cli.datasets.synthesize import Made
-from restore_cli.datasets.trajectory import frames_of
+from restore_cli.datasets.synthesize import DegradeOutcome
 from restore_cli.errors import NoInputError
 from restore_cli.files import absolute
+from restore_cli.formatting import format_list
 from restore_cli.image import read_size
-from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.image.folders import is_hidden, list_pictures, natural_key
 from restore_cli.jobs.inputs import read_list
-from restore_cli.wording import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HubFiles:
     licence: str
 
 
-OWN = "your own"  # the home of folders of pairs, and of what is made from the user's photos
+USER_DATA = "your own"  # the home of folders of pairs, and of what is made from the user's photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Dataset:
         hub: where it is fetched from; None if it must be fetched by hand.
         home: web page of the dataset.
         shrink: factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring.
-        whole: sides of the reference are cropped to multiples of this.
+        crop_multiple: sides of the reference are cropped to multiples of this.
         shared: folder in the data root that several datasets share, or "".
         make: function that makes it in a folder, and returns the outcome of every picture; None if
             it is found or fetched.
@@ -74,9 +74,9 @@ class Dataset:
     home: str
     hub: HubFiles | None = None
     shrink: int = 1
-    whole: int = 1
+    crop_multiple: int = 1
     shared: str = ""
-    make: Callable[[Path], Iterable[Made]] | None = None
+    make: Callable[[Path], Iterable[DegradeOutcome]] | None = None
 
     def folder(self, root: Path) -> Path:
         """Return its folder in the data root: that of its own name, else the shared one."""
@@ -99,14 +99,16 @@ def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
     samples = list(dataset.find(folder))
     if not samples:
         what = (
-            "pairs of pictures" if dataset.home == OWN else f"pictures of dataset '{dataset.name}'"
+            "pairs of pictures"
+            if dataset.home == USER_DATA
+            else f"pictures of dataset '{dataset.name}'"
         )
         raise NoInputError(f"'{folder}' has no {what}", hint=f"expected {dataset.layout}")
     missing = [path for s in samples for path in (s.degraded, *s.references) if not path.is_file()]
     if missing:
         names = [str(path.relative_to(folder)) for path in missing]
         raise NoInputError(
-            f"dataset '{dataset.name}' in '{folder}' lacks {listed(names, NAMED)}",
+            f"dataset '{dataset.name}' in '{folder}' lacks {format_list(names, NAMED)}",
             hint=f"expected {dataset.layout}",
         )
     return samples
@@ -214,7 +216,7 @@ def _pairs_of(found: Iterable[Folders]) -> Iterator[Pair]:
 
 
 def _below(folder: Path, pattern: str) -> list[Path]:
-    found = sorted((path.relative_to(folder) for path in folder.rglob(pattern)), key=by_number)
+    found = sorted((path.relative_to(folder) for path in folder.rglob(pattern)), key=natural_key)
     return [folder / path for path in found if not any(map(is_hidden, path.parts))]
 
 
@@ -290,7 +292,7 @@ DATASETS: dict[str, Dataset] = {
             find=_gfn_x4,
             layout=_GOPRO.layout + ", or GFN's Validation_4x/{LR_Blur,HR}/0001.png",
             shrink=4,
-            whole=16,
+            crop_multiple=16,
         ),
         Dataset(
             name="hide-1",
@@ -339,7 +341,7 @@ DATASETS: dict[str, Dataset] = {
                 home="https://webdav.tuebingen.mpg.de/pixel/benchmark4camerashake",
                 shared="kohler",
                 shrink=scale,
-                whole=4 * scale if scale > 1 else 1,  # as GFN cuts GoPro
+                crop_multiple=4 * scale if scale > 1 else 1,  # as GFN cuts GoPro
             )
             for scale in (1, 4)
         ),
@@ -356,7 +358,7 @@ DATASETS: dict[str, Dataset] = {
                 home="http://vllab.ucmerced.edu/wlai24/cvpr16_deblur_study",
                 shared="lai",
                 shrink=scale,
-                whole=scale,
+                crop_multiple=scale,
             )
             for scale in (1, 4)
         ),
@@ -374,7 +376,7 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def own_pairs(folder: Path, scale: int | None) -> Dataset:
+def pair_folder_dataset(folder: Path, scale: int | None) -> Dataset:
     """Return a folder of pairs as a dataset.
 
     Args:
@@ -394,5 +396,5 @@ def own_pairs(folder: Path, scale: int | None) -> Dataset:
         count=None,
         find=_own,
         layout="a layout of pairs: " + KNOWN.partition(": ")[2],
-        home=OWN,
+        home=USER_DATA,
     )

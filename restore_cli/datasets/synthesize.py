@@ -17,12 +17,12 @@ from torch import Tensor
 
 from restore_cli.datasets.degrade_job import (
     DegradeJob,
-    Place,
-    files_of,
+    PairPaths,
+    check_degraded_file,
     is_sequence,
-    is_single,
-    place_of,
-    refuse_output,
+    is_single_file,
+    pair_files,
+    pair_paths,
 )
 from restore_cli.datasets.records import Record, digest_of, read_record
 from restore_cli.degradations.frames import average, read_frames
@@ -36,18 +36,18 @@ from restore_cli.degradations.recipe import (
 )
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import write_then_rename
+from restore_cli.formatting import first_line
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.processes import ProcessPool
 from restore_cli.resample import rescale_bicubic
-from restore_cli.wording import first_line
 
 _TOO_LARGE = (RuntimeError, OverflowError, MemoryError)  # values in a record
-_SMALLEST = 16  # smallest side of the degraded picture in pixels
+_MIN_SIDE = 16  # smallest side of the degraded picture in pixels
 
 
 @dataclass(slots=True)
-class Made:
+class DegradeOutcome:
     """The outcome of one input."""
 
     source: Path
@@ -58,7 +58,7 @@ class Made:
     notes: tuple[str, ...] = ()  # on what the pairs do not have
 
 
-def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
+def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
     """Degrade every input, in any order; the result does not depend on the number of workers.
 
     Args:
@@ -68,8 +68,8 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[Made]:
     Raises:
         RestoreError: the system ended a process.
     """
-    if not is_single(job):
-        (job.output / "records").mkdir(parents=True, exist_ok=True)  # what is there now is ours
+    if not is_single_file(job):
+        (job.output / "records").mkdir(parents=True, exist_ok=True)  # marks the folder as ours
     if workers <= 1 or job.device != "cpu" or len(job.inputs) < 2:
         yield from (_make(job, index) for index in range(len(job.inputs)))
         return
@@ -101,7 +101,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     record = read_record(record_file)
     recipe, size, patch = record.recipe, record.size, record.patch
     path = source or record.source
-    refuse_output(output, recipe.bits)
+    check_degraded_file(output, recipe.bits)
     if record.sha256 and path.exists() and digest_of(path) != record.sha256:
         raise PictureError(
             f"'{path}' is not the source that '{record_file}' was made from",
@@ -127,19 +127,19 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     _write(output, degraded, recipe.bits)
 
 
-def _make(job: DegradeJob, index: int) -> Made:
+def _make(job: DegradeJob, index: int) -> DegradeOutcome:
     """Process one input; a failure does not stop the others."""
     source = job.inputs[index]
     try:
         with one_thread():
             return _pairs_of(job, index)
     except PictureError as error:
-        return Made(source, error=error)
+        return DegradeOutcome(source, error=error)
     except OSError as error:
-        return Made(source, error=PictureError(f"'{source}': {error.strerror or error}"))
+        return DegradeOutcome(source, error=PictureError(f"'{source}': {error.strerror or error}"))
 
 
-def _pairs_of(job: DegradeJob, index: int) -> Made:
+def _pairs_of(job: DegradeJob, index: int) -> DegradeOutcome:
     result = _average(job, index) if is_sequence(job.inputs[index]) else _still(job, index)
     if job.recipe.patches and not (result.written or result.skipped):
         raise PictureError(
@@ -149,14 +149,14 @@ def _pairs_of(job: DegradeJob, index: int) -> Made:
     return result
 
 
-def _still(job: DegradeJob, index: int) -> Made:
+def _still(job: DegradeJob, index: int) -> DegradeOutcome:
     source, recipe = job.inputs[index], job.recipe
     sharp = read_image(source, icc="strip", opaque=True)  # pairs are sRGB
     digest = digest_of(source)
-    done = Made(source, notes=_left_out(sharp))
+    done = DegradeOutcome(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
         pixels = _cut(sharp.pixels, size, patch, recipe)
-        place = place_of(job, index, 0 if recipe.patches is None else n, size, patch)
+        place = pair_paths(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):
             done.skipped += 1
             continue
@@ -164,7 +164,7 @@ def _still(job: DegradeJob, index: int) -> Made:
         # each patch has a seed of its own.
         rng = np.random.default_rng([job.seed, index] + ([n] if recipe.patches else []))
         height, width = pixels.shape[-2:]
-        _refuse_small(source, height, width, recipe)
+        _check_min_size(source, height, width, recipe)
         whole = tuple(round(side * size) for side in sharp.pixels.shape[-2:])
         top, left = patch or (0, 0)
         parameters = draw(
@@ -183,13 +183,13 @@ def _still(job: DegradeJob, index: int) -> Made:
     return done
 
 
-def _average(job: DegradeJob, index: int) -> Made:
+def _average(job: DegradeJob, index: int) -> DegradeOutcome:
     """Average successive windows of a sequence, each with a random number of frames."""
     source, recipe = job.inputs[index], job.recipe
     assert recipe.frames is not None
     low, high = (count // 2 for count in recipe.frames.count)
     digest = digest_of(source)
-    done = Made(source)
+    done = DegradeOutcome(source)
     held: list[Tensor] = []
     start = window = 0
     rng = np.random.default_rng([job.seed, index, window])
@@ -202,13 +202,13 @@ def _average(job: DegradeJob, index: int) -> Made:
             _views(job, index, held[wanted // 2][None].float() / 255)
         ):
             number = window if recipe.patches is None else window * 10_000 + n
-            place = place_of(job, index, number, size, patch)
+            place = pair_paths(job, index, number, size, patch)
             if _is_there(job, index, place, digest):
                 done.skipped += 1
                 continue
             blurred, reference = _expose(held, size, patch, recipe)
             height, width = blurred.shape[-2:]
-            _refuse_small(source, height, width, recipe)
+            _check_min_size(source, height, width, recipe)
             own = np.random.default_rng([job.seed, index, window, n])
             centre = (width / 2, height / 2)
             parameters = draw(recipe, own, picture=(height, width), centre=centre, motion=False)
@@ -289,20 +289,20 @@ def _degrade(
 
 def _left_out(sharp: Picture) -> tuple[str, ...]:
     """Notes on what the pairs of a picture do not have."""
-    bits = sharp.bits or sharp.depth
+    bits = sharp.source_bits or sharp.depth
     lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
     return (*sharp.notes, *lost)
 
 
-def _refuse_small(source: Path, height: int, width: int, recipe: DegradationRecipe) -> None:
-    if min(height, width) < _SMALLEST * recipe.scale:
+def _check_min_size(source: Path, height: int, width: int, recipe: DegradationRecipe) -> None:
+    if min(height, width) < _MIN_SIDE * recipe.scale:
         raise PictureError(
             f"'{source}' is {width}x{height}, too small to shrink x{recipe.scale}",
-            hint=f"give pictures of at least {_SMALLEST * recipe.scale} px a side",
+            hint=f"give pictures of at least {_MIN_SIDE * recipe.scale} px a side",
         )
 
 
-def _is_there(job: DegradeJob, index: int, place: Place, digest: str) -> bool:
+def _is_there(job: DegradeJob, index: int, place: PairPaths, digest: str) -> bool:
     """Whether an earlier run made this pair.
 
     Raises:
@@ -310,7 +310,7 @@ def _is_there(job: DegradeJob, index: int, place: Place, digest: str) -> bool:
             recipe, motion or kernel.
     """
     path = job.output / place.record
-    if not job.resume or not all(file.exists() for file in (path, *files_of(job, place))):
+    if not job.resume or not all(file.exists() for file in (path, *pair_files(job, place))):
         return False
     try:
         record = read_record(path)
@@ -327,13 +327,13 @@ def _is_there(job: DegradeJob, index: int, place: Place, digest: str) -> bool:
 
 
 def _save(
-    job: DegradeJob, place: Place, pair: tuple[Tensor, Tensor], record: Record
+    job: DegradeJob, place: PairPaths, pair: tuple[Tensor, Tensor], record: Record
 ) -> tuple[Path, ...]:
     degraded, reference = pair
-    if is_single(job):
+    if is_single_file(job):
         _write(job.output, degraded, job.recipe.bits)
         return (job.output,)
-    target, sharp = files_of(job, place)
+    target, sharp = pair_files(job, place)
     try:
         _write(sharp, reference, 8)
         _write(target, degraded, job.recipe.bits)

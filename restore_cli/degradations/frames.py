@@ -22,7 +22,7 @@ from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.errors import PictureError
 from restore_cli.image import read_image
 from restore_cli.image.folders import list_pictures
-from restore_cli.rounding import rounded
+from restore_cli.rounding import to_uint
 
 
 def read_frames(path: Path) -> Iterator[Tensor]:
@@ -47,13 +47,13 @@ def read_frames(path: Path) -> Iterator[Tensor]:
 
 
 def _still(path: Path) -> Tensor:
-    return rounded(read_image(path, opaque=True).pixels[0], 8)
+    return to_uint(read_image(path, opaque=True).pixels[0], 8)
 
 
 def gap_in(paths: Sequence[Path]) -> str:
     """Describe the first gap or repetition in the numbers of frames; "" if there is none.
 
-    Names without a number at their end, or with different beginnings, are not looked at.
+    Names that do not end in a number, or that differ in their prefix, are ignored.
     """
     found = [re.fullmatch(r"(.*?)(\d+)", path.stem) for path in paths]
     if len(paths) < 3 or len({one and one[1] for one in found}) > 1 or not found[0]:
@@ -70,7 +70,7 @@ def gap_in(paths: Sequence[Path]) -> str:
 
 
 def _video(path: Path) -> Iterator[Tensor]:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else it prints faults beside our errors
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else FFmpeg prints its own errors
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from restore_cli.errors import PictureError, UsageError, require
 from restore_cli.files import read_npy
+from restore_cli.formatting import first_line
 from restore_cli.image import read_image
-from restore_cli.image.parts import BROKEN
-from restore_cli.wording import first_line
+from restore_cli.image.raw_metadata import BROKEN
 
 _DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
 _TOLERANCE = 1e-3  # for a kernel's sum, since published kernels are rounded

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from restore_cli import toml_file
 from restore_cli.degradations.response import Response, to_encoded, to_linear
-from restore_cli.degradations.steps import AnyStep, Downscale, Drawn, Images, Motion, Scene
+from restore_cli.degradations.steps import AnyStep, Downscale, Images, Motion, Scene, StepParameters
 from restore_cli.rounding import quantise
 from restore_cli.toml_file import Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
-WORDS = {"name", "description", "source"}  # fields of a recipe that affect no pixels
+DESCRIPTIVE_FIELDS = {"name", "description", "source"}  # fields of a recipe that affect no pixels
 Odd = Annotated[int, Field(ge=1, le=9999)]
 
 
@@ -128,7 +128,7 @@ class DegradationRecipe(Record):
         return DegradationRecipe.model_validate(values | {"scale": scale, "steps": steps})
 
 
-Parameters = list[Drawn | None]  # parameters of one picture, one entry per step
+Parameters = list[StepParameters | None]  # parameters of one picture, one entry per step
 
 
 def load_degradation(name_or_path: str) -> DegradationRecipe:

@@ -35,7 +35,7 @@ from restore_cli.degradations.motion import (
 from restore_cli.resample import resize_bicubic
 from restore_cli.toml_file import Record
 
-Drawn = dict[str, Any]
+StepParameters = dict[str, Any]
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -69,13 +69,13 @@ class Scene:
         picture: height, width of the whole sharp picture that the image is (a crop of).
         centre: x, y of the picture's centre in pixels of the image.
         scale: scale of the recipe.
-        shrunk: factor by which previous steps have downscaled the image.
+        downscaled_by: factor by which previous steps have downscaled the image.
     """
 
     picture: tuple[int, int]
     centre: tuple[float, float]
     scale: int
-    shrunk: int = 1
+    downscaled_by: int = 1
 
 
 @dataclass(slots=True)
@@ -106,18 +106,18 @@ class Step(Record, ABC):
     # `share` here, and `freedom` below, are the names in recipes of version 0.1.
     probability: Fraction = Field(1.0, validation_alias=AliasChoices("probability", "share"))
 
-    def draw(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         """Draw the step's parameters for one picture, or None to skip it."""
         if self.probability < 1 and rng.random() >= self.probability:
             return None
-        return self.draw_own(rng, scene)
+        return self._draw_parameters(rng, scene)
 
     @abstractmethod
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         """Draw the parameters of a picture that the probability has selected."""
 
     @abstractmethod
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         """Apply the step to images, in place, with one set of parameters each."""
 
 
@@ -143,16 +143,16 @@ class Motion(Step):
         3, validation_alias=AliasChoices("degrees_of_freedom", "freedom")
     )
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         def trajectory(length: float) -> Trajectory:
             x, y = scene.centre
             height, width = scene.picture
             return draw_trajectory(
                 rng,
-                length=length / scene.shrunk,
+                length=length / scene.downscaled_by,
                 samples=self.samples,
-                picture=(height // scene.shrunk, width // scene.shrunk),
-                centre=(x / scene.shrunk, y / scene.shrunk),
+                picture=(height // scene.downscaled_by, width // scene.downscaled_by),
+                centre=(x / scene.downscaled_by, y / scene.downscaled_by),
                 degrees_of_freedom=self.degrees_of_freedom,
             )
 
@@ -166,7 +166,7 @@ class Motion(Step):
             return None
         return {"length": camera.length, "path": camera.record(), "object": moving}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         still = [n for n, one in enumerate(drawn) if one["object"] is None]
         moving = [n for n, one in enumerate(drawn) if one["object"] is not None]
         paths = [Trajectory.from_record(one["path"]) for one in drawn]
@@ -206,13 +206,13 @@ class RandomKernel(Step):
         tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=255)]], AfterValidator(_ordered)
     ]
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         low, high = (side // 2 for side in self.side)
         side = 2 * int(rng.integers(low, high + 1)) + 1
         path = draw_trajectory(rng, length=1.0, samples=64, picture=scene.picture, centre=(0, 0))
         return {"side": side, "path": path.shift.tolist()}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         kernels = [path_kernel(np.array(one["path"]), one["side"]) for one in drawn]
         images.image = convolve(images.image, kernels)
 
@@ -229,11 +229,11 @@ class Kernel(Step):
     kind: Literal["kernel"]
     files: Annotated[list[str], Field(min_length=1)]
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         file = self.files[int(rng.integers(len(self.files)))]
         return {"file": file, "kernel": read_kernel(Path(file)).tolist()}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         images.image = convolve(images.image, [np.array(one["kernel"]) for one in drawn])
 
 
@@ -245,10 +245,10 @@ class Gaussian(Step):
     kind: Literal["gaussian"]
     sigma: LogRange
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"sigma": log_uniform(rng, self.sigma)}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         images.image = convolve(images.image, [gaussian_kernel(one["sigma"]) for one in drawn])
 
 
@@ -260,10 +260,10 @@ class Defocus(Step):
     kind: Literal["defocus"]
     radius: LogRange
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"radius": log_uniform(rng, self.radius)}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         images.image = convolve(images.image, [disc_kernel(one["radius"]) for one in drawn])
 
 
@@ -284,10 +284,10 @@ class Highlights(Step):
     gain: LogRange
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.9
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"gain": log_uniform(rng, self.gain)}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         gain = images.image.new_tensor([one["gain"] for one in drawn])[:, None, None, None]
         above = ((images.image - self.threshold) / (1 - self.threshold)).clamp_min(0)
         images.image = images.image * (1 + (gain - 1) * above)
@@ -300,10 +300,10 @@ class Downscale(Step):
 
     kind: Literal["downscale"]
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"factor": scene.scale}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         (factor,) = {one["factor"] for one in drawn}
         height, width = (side // factor for side in images.image.shape[-2:])
         images.image = resize_bicubic(images.image, height, width)
@@ -324,11 +324,11 @@ class Noise(Step):
     shot: LogRange
     read: LogRange
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         shot, read = log_uniform(rng, self.shot), log_uniform(rng, self.read)
         return {"shot": shot, "read": read, "seed": int(rng.integers(2**32))}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         shot, read = (images.image.new_tensor([one[k] for one in drawn]) for k in ("shot", "read"))
         images.image = add_noise(images.image, shot, read, [one["seed"] for one in drawn])
 
@@ -342,10 +342,10 @@ class GaussianNoise(Step):
     kind: Literal["gaussian_noise"]
     sigma: LogRange
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"sigma": log_uniform(rng, self.sigma), "seed": int(rng.integers(2**32))}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         read = images.image.new_tensor([one["sigma"] for one in drawn])
         seeds = [one["seed"] for one in drawn]
         images.image = add_noise(images.image, torch.zeros_like(read), read, seeds)
@@ -360,10 +360,10 @@ class UniformNoise(Step):
     kind: Literal["uniform_noise"]
     amplitude: Annotated[float, Field(gt=0, le=1)]
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"seed": int(rng.integers(2**32))}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         shape = tuple(images.image.shape[1:])
         fields = [np.random.default_rng(one["seed"]).random(shape, np.float32) for one in drawn]
         field = torch.from_numpy(np.stack(fields)).to(images.image)
@@ -384,10 +384,10 @@ class Sharpen(Step):
     amount: Range
     sigma: Annotated[float, Field(gt=0)] = 1.0
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"amount": float(rng.uniform(*self.amount))}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         amount = images.image.new_tensor([one["amount"] for one in drawn])[:, None, None, None]
         kernel = gaussian_kernel(self.sigma)
         smooth = convolve(images.image, [kernel] * len(drawn))
@@ -403,10 +403,10 @@ class Jpeg(Step):
     kind: Literal["jpeg"]
     quality: Annotated[Range, AfterValidator(_jpeg_quality)]
 
-    def draw_own(self, rng: np.random.Generator, scene: Scene) -> Drawn:
+    def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"quality": float(rng.uniform(*self.quality))}
 
-    def apply(self, images: Images, drawn: list[Drawn]) -> None:
+    def apply(self, images: Images, drawn: list[StepParameters]) -> None:
         quality = images.image.new_tensor([one["quality"] for one in drawn])
         images.image = compress_jpeg(images.image.clamp(0, 1), quality)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from PIL.ExifTags import IFD, Base
 
-_MOST = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
+_MAX_ITEMS = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
 _DIRECTORIES = 200
 _ZEROS = 256  # bytes at the end of compressed data; real ones do not end in that many
 
@@ -41,7 +41,7 @@ def png_end(data: bytes) -> int:
 def _png_places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield types, starts and ends of the bodies of the chunks, to IEND."""
     place = 8
-    for _ in range(_MOST * 100):  # IDAT can have many small chunks
+    for _ in range(_MAX_ITEMS * 100):  # IDAT can have many small chunks
         head = data[place : place + 8]
         if len(head) < 8:
             return
@@ -82,7 +82,7 @@ def png_text(keyword: str, value: bytes, language: bytes = b"\0") -> bytes:
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield markers and bodies of the segments of a JPEG before its pixels."""
     place = 2
-    for _ in range(_MOST):
+    for _ in range(_MAX_ITEMS):
         while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] == b"\xff":
             place += 1  # fill bytes
         head = data[place : place + 4]
@@ -166,7 +166,7 @@ def jpeg_segment(marker: int, body: bytes) -> bytes:
 def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield types and bodies of the chunks of a WebP."""
     place = 12
-    for _ in range(_MOST):
+    for _ in range(_MAX_ITEMS):
         head = data[place : place + 8]
         if len(head) < 8:
             return
@@ -181,8 +181,8 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def ends_early(data: bytes, key: str) -> bool:
     """Whether a JPEG or PNG lacks its end, or another compressed picture ends in zeros.
 
-    So do interrupted copies, and their decoders may take the zeros for a picture. Pictures that are
-    not compressed are not looked at, since zeros can be black there.
+    Interrupted copies look like this, and decoders may turn the zeros into pixels. Uncompressed
+    pictures are not checked, since their zeros can be black pixels.
 
     Args:
         data: content of the file.
@@ -209,14 +209,14 @@ class Tag:
     Attributes:
         kind: TIFF's number of the type of its values.
         count: number of values.
-        entry: offset of its entry in the directory.
+        entry_offset: offset of its entry in the directory.
         start: offset of its values.
         size: bytes of its values.
     """
 
     kind: int
     count: int
-    entry: int
+    entry_offset: int
     start: int
     size: int
 
@@ -229,14 +229,14 @@ class Directory:
         data: content of the whole file.
         order: byte order, "<" or ">".
         offset: its offset in the file.
-        below: tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures.
+        parent_tag: tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures.
         tags: tags by number.
     """
 
     data: bytes
     order: str
     offset: int
-    below: int
+    parent_tag: int
     tags: dict[int, Tag] = field(default_factory=dict)
 
     def value(self, tag: int) -> bytes:
@@ -315,7 +315,7 @@ def _directory(
     entry, inline = (20, 8) if big else (12, 4)
     first = offset + (8 if big else 2)
     directory = Directory(data, order, offset, below)
-    for n in range(min(count, _MOST)):
+    for n in range(min(count, _MAX_ITEMS)):
         place = first + n * entry
         tag, kind, number = struct.unpack_from(f"{order}HH{'Q' if big else 'I'}", data, place)
         size = TYPE_SIZES.get(kind, 0) * number
@@ -336,7 +336,7 @@ def _directory(
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
     """Yield the boxes of ISO/IEC 14496-12: type, start and end of the body."""
     end = len(data) if end is None else min(end, len(data))
-    for _ in range(_MOST):
+    for _ in range(_MAX_ITEMS):
         if start + 8 > end:
             return
         size, body = int.from_bytes(data[start : start + 4], "big"), start + 8
@@ -357,25 +357,27 @@ class Heif:
         primary: number of the primary picture.
         items: type of every item by number; pictures are hvc1, av01, grid, iden, ...
         properties: properties of every item, as (type, body).
-        refers: references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
+        references: references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
     """
 
     primary: int = 0
     items: dict[int, bytes] = field(default_factory=dict)
     properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
-    refers: list[tuple[bytes, int, int]] = field(default_factory=list)
+    references: list[tuple[bytes, int, int]] = field(default_factory=list)
 
     def pictures(self) -> list[int]:
         """Return the pictures, without thumbnails, masks and tiles of other pictures."""
-        parts = {origin for kind, origin, _ in self.refers if kind in (b"thmb", b"auxl", b"prem")}
-        parts |= {target for kind, _, target in self.refers if kind == b"dimg"}
+        parts = {
+            origin for kind, origin, _ in self.references if kind in (b"thmb", b"auxl", b"prem")
+        }
+        parts |= {target for kind, _, target in self.references if kind == b"dimg"}
         kinds = (b"av01", b"hvc1", b"grid", b"iden", b"iovl", b"jpeg", b"avc1")
         return [n for n, kind in self.items.items() if kind in kinds and n not in parts]
 
     @property
     def is_premultiplied(self) -> bool:
         """Whether the primary picture's colours are multiplied by its alpha."""
-        return any(k == b"prem" and self.primary in (one, two) for k, one, two in self.refers)
+        return any(k == b"prem" and self.primary in (one, two) for k, one, two in self.references)
 
     @property
     def orientation(self) -> int:
@@ -437,13 +439,13 @@ def _read_reference(heif: Heif, kind: bytes, body: bytes, size: str) -> None:
     first = struct.calcsize(f">{size}H")
     count = min(count, (len(body) - first) // struct.calcsize(size))
     targets = struct.unpack_from(f">{count}{size}", body, first)
-    heif.refers += [(kind, origin, target) for target in targets]
+    heif.references += [(kind, origin, target) for target in targets]
 
 
 def _associate(heif: Heif, known: list[tuple[bytes, bytes]], body: bytes) -> None:
     (count,) = struct.unpack_from(">I", body, 4)
     wide, place = bool(body[3] & 1), 8
-    for _ in range(min(count, _MOST)):
+    for _ in range(min(count, _MAX_ITEMS)):
         (item,) = struct.unpack_from(">I" if body[0] else ">H", body, place)
         place += 4 if body[0] else 2
         number, place = body[place], place + 1

@@ -12,7 +12,7 @@ from restore_cli.errors import PictureError
 from restore_cli.image.formats import MAX_PIXELS
 
 _PIECE = 1 << 20  # bytes
-_MOST_BYTES = 4 * MAX_PIXELS * 8  # in a file
+_MAX_BYTES = 4 * MAX_PIXELS * 8  # in a file
 
 
 def read_bytes(path: Path) -> bytes:
@@ -51,8 +51,8 @@ def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         while piece := stream.read(_PIECE):
             content.write(piece)
-            if content.tell() > _MOST_BYTES:
-                raise PictureError(f"{name} has more than {_MOST_BYTES:,} bytes, the limit")
+            if content.tell() > _MAX_BYTES:
+                raise PictureError(f"{name} has more than {_MAX_BYTES:,} bytes, the limit")
         return content.getvalue()
     except MemoryError as error:
         raise PictureError(f"{name} is larger than the free memory") from error

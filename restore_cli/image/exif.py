@@ -10,7 +10,7 @@ from typing import Any
 from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
 
 from restore_cli.image.containers import TYPE_SIZES, Directory, first_directory, tiff_directories
-from restore_cli.image.geometry import Change
+from restore_cli.image.geometry import GeometryChange
 
 # Bytes of the units that are reversed if the byte order changes; rationals have two units.
 _UNITS = TYPE_SIZES | {5: 4, 10: 4}
@@ -60,7 +60,7 @@ _STORAGE = frozenset(
 Tags = dict[int, Any]  # (type, bytes of the values), or the Tags of a subdirectory
 
 
-def edit_exif(exif: bytes, *, level: str, change: Change) -> bytes | None:
+def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | None:
     """Update an EXIF block for a restored picture; None if it is broken.
 
     Values keep their offsets, so that maker notes, which point into the block, stay valid.
@@ -75,18 +75,20 @@ def edit_exif(exif: bytes, *, level: str, change: Change) -> bytes | None:
         return None
     block, order = bytearray(exif), directories[0].order
     removed = _PRIVATE if level == "private" else frozenset()
-    previews = [one for one in directories[1:] if not one.below]
+    previews = [one for one in directories[1:] if not one.parent_tag]
     gone = [] if level == "all" else list(previews)
-    gone += [one for one in directories if one.below == IFD.GPSInfo and IFD.GPSInfo in removed]
+    gone += [one for one in directories if one.parent_tag == IFD.GPSInfo and IFD.GPSInfo in removed]
     kept = [one for one in directories if one not in gone]
     _blank(block, gone, kept, removed)
     first = directories[0]
     if 5 <= first.integer(Base.Orientation) <= 8 and first.tags.keys() >= set(_DENSITIES):
         # The picture is turned: horizontal and vertical resolution change places.
-        x, y = (first.tags[tag].entry + 2 for tag in _DENSITIES)
+        x, y = (first.tags[tag].entry_offset + 2 for tag in _DENSITIES)
         block[x : x + 10], block[y : y + 10] = block[y : y + 10], block[x : x + 10]
     for directory in kept:
-        for tag, side in (_INTEROP_SIDES if directory.below == IFD.Interop else _SIDES).items():
+        for tag, side in (
+            _INTEROP_SIDES if directory.parent_tag == IFD.Interop else _SIDES
+        ).items():
             if tag in directory.tags and directory not in previews:
                 _set(block, directory, tag, 4, change.after[side])
         if Base.Orientation in directory.tags:
@@ -99,8 +101,8 @@ def edit_exif(exif: bytes, *, level: str, change: Change) -> bytes | None:
     return bytes(block)
 
 
-def _move(block: bytearray, directory: Directory, change: Change) -> frozenset[int]:
-    """Move places to where they are in the restored picture; return those that do not fit."""
+def _move(block: bytearray, directory: Directory, change: GeometryChange) -> frozenset[int]:
+    """Convert positions to the restored picture; return the tags whose values do not fit."""
     unfit = set()
     for tag in directory.tags.keys() & _PLACES:
         found, values = directory.tags[tag], directory.integers(tag)
@@ -119,7 +121,7 @@ def _move(block: bytearray, directory: Directory, change: Change) -> frozenset[i
 
 
 def _set(block: bytearray, directory: Directory, tag: int, kind: int, value: int) -> None:
-    place = directory.tags[tag].entry
+    place = directory.tags[tag].entry_offset
     order = directory.order
     number = struct.pack(f"{order}HHI", tag, kind, 1)
     block[place : place + 12] = number + struct.pack(
@@ -132,7 +134,7 @@ def _blank(
 ) -> None:
     """Overwrite the values of directories, so that they cannot be recovered from the file.
 
-    Some programs store equal values once: bytes that a tag uses which is kept are left.
+    Some programs store equal values only once, so bytes shared with a kept tag are left alone.
     """
     before = bytes(block)
     spans = [(tag.start, tag.size) for one in gone for tag in one.tags.values()]
@@ -140,7 +142,7 @@ def _blank(
     for span in _disjoint(spans):
         block[span] = bytes(len(block[span]))
     tags = [tag for one in kept for n, tag in one.tags.items() if n not in removed]
-    spans = [(one.offset, 2) for one in kept] + [(tag.entry, 12) for tag in tags]
+    spans = [(one.offset, 2) for one in kept] + [(tag.entry_offset, 12) for tag in tags]
     for span in _disjoint(spans + [(tag.start, tag.size) for tag in tags]):
         block[span] = before[span]
 
@@ -195,12 +197,14 @@ def tag_name(tag: int, below: int) -> str:
 
 def tag_names(directories: list[Directory]) -> set[str]:
     """Return the names of the tags that describe a picture, of a TIFF or an EXIF block."""
-    first = directories[:1] + [one for one in directories if one.below in (IFD.Exif, IFD.GPSInfo)]
+    first = directories[:1] + [
+        one for one in directories if one.parent_tag in (IFD.Exif, IFD.GPSInfo)
+    ]
     return {
-        tag_name(tag, directory.below)
+        tag_name(tag, directory.parent_tag)
         for directory in first
         for tag in directory.tags
-        if directory.below == IFD.GPSInfo or tag not in _STORAGE
+        if directory.parent_tag == IFD.GPSInfo or tag not in _STORAGE
     }
 
 
@@ -214,9 +218,9 @@ def tags_of(data: bytes) -> Tags:
         return {}
     result = _own(directories[0], _STORAGE)
     for directory in directories:
-        if directory.below == IFD.Exif:
+        if directory.parent_tag == IFD.Exif:
             result[IFD.Exif] = _own(directory, {Base.MakerNote, IFD.Interop})
-        elif directory.below == IFD.GPSInfo:
+        elif directory.parent_tag == IFD.GPSInfo:
             result[IFD.GPSInfo] = _own(directory, set())
     return {tag: value for tag, value in result.items() if value}
 
@@ -330,8 +334,8 @@ def text_of(block: bytes, tag: int) -> str:
 def is_adobe_rgb(block: bytes) -> bool:
     """Whether a TIFF or an EXIF block states Adobe RGB (1998), as cameras do (DCF 2.0)."""
     found = tiff_directories(block)
-    spaces = {one.integer(Base.ColorSpace) for one in found if one.below == IFD.Exif}
-    option = any(one.value(1)[:3] == b"R03" for one in found if one.below == IFD.Interop)
+    spaces = {one.integer(Base.ColorSpace) for one in found if one.parent_tag == IFD.Exif}
+    option = any(one.value(1)[:3] == b"R03" for one in found if one.parent_tag == IFD.Interop)
     return option and _UNCALIBRATED in spaces
 
 
@@ -341,9 +345,9 @@ def with_srgb(block: bytes) -> bytes:
         return block
     changed = bytearray(block)
     for one in tiff_directories(block):
-        if one.below == IFD.Exif and Base.ColorSpace in one.tags:
+        if one.parent_tag == IFD.Exif and Base.ColorSpace in one.tags:
             _set(changed, one, Base.ColorSpace, 3, 1)
-        elif one.below == IFD.Interop and 1 in one.tags:
+        elif one.parent_tag == IFD.Interop and 1 in one.tags:
             changed[one.tags[1].start : one.tags[1].start + 3] = b"R98"
     return bytes(changed)
 
@@ -373,7 +377,7 @@ def add_to_tiff(file: BytesIO, tags: Tags) -> None:
     if data[:4] != b"II*\0" or not directories or size > 2**32 - 2**24:
         return
     kept = {
-        tag: data[one.entry : one.entry + 12]
+        tag: data[one.entry_offset : one.entry_offset + 12]
         for tag, one in directories[0].tags.items()
         if tag not in tags
     }

@@ -30,7 +30,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _SYSTEM
 
 
-def by_number(path: Path) -> list[tuple[tuple[str | int, ...], str]]:
+def natural_key(path: Path) -> list[tuple[tuple[str | int, ...], str]]:
     """Return a sort key for natural order: digits in names are compared as numbers.
 
     >>> [p.name for p in sorted(map(Path, ("10.png", "2.png", "1.png")), key=by_number)]
@@ -59,7 +59,7 @@ def list_pictures(
         suffixes: accepted suffixes in lower case.
         enter: whether to search a subfolder, given its relative path.
         links: whether to search links to subfolders, except to those that contain them.
-        dead_links: whether to return links that lead nowhere, too, which cannot be read.
+        dead_links: whether to also return dangling links, which cannot be read.
 
     Raises:
         UsageError: a folder cannot be read.
@@ -90,7 +90,7 @@ def list_folders(folder: Path) -> list[Path]:
         found = [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
     except OSError as error:
         raise _unreadable(error) from error
-    return sorted(found, key=by_number)
+    return sorted(found, key=natural_key)
 
 
 def _unreadable(error: OSError) -> UsageError:
@@ -110,7 +110,7 @@ def _walk(
 ) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not is_hidden(entry.name)]
-    shown.sort(key=lambda entry: by_number(Path(entry.name)))
+    shown.sort(key=lambda entry: natural_key(Path(entry.name)))
     inside = []
     for entry in shown:
         # Most entries need no call of the system; a link that leads nowhere is no folder.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class GeometryChange:
     """How the stored picture became the restored one.
 
     Attributes:
@@ -20,13 +20,13 @@ class Change:
     after: tuple[int, int]
 
     @property
-    def turned(self) -> bool:
+    def transposed(self) -> bool:
         """Whether rows became columns."""
         return self.orientation >= 5
 
-    def fractions(self, x: float, y: float) -> tuple[float, float]:
+    def map_point(self, x: float, y: float) -> tuple[float, float]:
         """Return a place in the restored picture for one in the stored picture, both in [0, 1]."""
-        if self.turned:
+        if self.transposed:
             x, y = y, x
         # By the sides of the upright picture at which row 0 and column 0 are stored.
         right, bottom = self.orientation in (2, 3, 6, 7), self.orientation in (3, 4, 7, 8)
@@ -35,13 +35,13 @@ class Change:
     def point(self, x: float, y: float) -> tuple[int, int]:
         """Return a pixel of the restored picture for one of the stored picture."""
         width, height = self.before or self.after
-        across, down = self.fractions(x / width, y / height)
+        across, down = self.map_point(x / width, y / height)
         return round(across * self.after[0]), round(down * self.after[1])
 
     def extent(self, width: float, height: float) -> tuple[int, int]:
         """Return width and height in the restored picture of a part of the stored picture."""
         stored = self.before or self.after
         across, down = width / stored[0], height / stored[1]
-        if self.turned:
+        if self.transposed:
             across, down = down, across
         return round(across * self.after[0]), round(down * self.after[1])

@@ -34,7 +34,7 @@ def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
         "format": header.format,
         "width": header.width,
         "height": header.height,
-        "depth": header.bits,
+        "depth": header.source_bits,
         "colours": header.kind,
         "alpha": header.alpha,
         "profile": _profile_name(metadata),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from restore_cli.formatting import format_count, format_list
 from restore_cli.image.containers import (
     boxes,
     gif_end,
@@ -21,17 +22,16 @@ from restore_cli.image.containers import (
 )
 from restore_cli.image.exif import GEO_TAGS, is_private_tag, tag_names
 from restore_cli.image.iptc import PHOTOSHOP, iptc_datasets
-from restore_cli.image.parts import Parts
 from restore_cli.image.provenance import NAMESPACE
+from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.xmp import (
-    XMP_HEAD,
-    XMP_MORE,
+    XMP_EXTENSION,
+    XMP_HEADER,
     Packet,
+    describes_other_content,
     is_preview_property,
     is_private_property,
-    is_promise,
 )
-from restore_cli.wording import counted, listed
 
 Item = tuple[str, str]  # kind and name
 # Chunks of PNG that are pixels, or that other entries describe.
@@ -54,17 +54,17 @@ _MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a de
 # Segments that other entries describe, or that concern the stored pixels only, by marker.
 _SEGMENTS: dict[int, tuple[bytes, ...]] = {
     0xE0: (b"JFIF", b"JFXX"),
-    0xE1: (b"Exif\0", XMP_HEAD, XMP_MORE),
+    0xE1: (b"Exif\0", XMP_HEADER, XMP_EXTENSION),
     0xE2: (b"ICC_PROFILE\0", b"MPF\0", _GAIN_MAP),
     0xED: (PHOTOSHOP,),
     0xEE: (b"Adobe",),
 }
-_MOST_BEHIND = 64  # pictures behind a JPEG that are counted
-_USUAL = 72  # dots per inch, which viewers assume by default
-_SHOWN = 6  # most names of one kind that a note lists
+_MAX_TRAILING_PICTURES = 64  # pictures behind a JPEG that are counted
+_DEFAULT_DPI = 72  # dots per inch, which viewers assume by default
+_MAX_NAMES = 6  # most names of one kind that a note lists
 
 
-def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
+def take_inventory(data: bytes, key: str, parts: RawMetadata | None = None) -> frozenset[Item]:
     """Return the inventory of a file.
 
     Args:
@@ -72,7 +72,7 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
         key: its format.
         parts: its parts, if they were read already.
     """
-    parts = parts or Parts.read(data, key)
+    parts = parts or RawMetadata.read(data, key)
     found: set[Item] = set(_described(parts))
     if key == "png":
         kinds = {kind for kind, _ in png_chunks(data)}
@@ -81,7 +81,7 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
         found |= {("EXIF", name) for name in tag_names(tiff_directories(data))}
     elif key == "jpeg":
         found |= set(_of_jpeg(data))
-        more = any(body.startswith(XMP_MORE) for _, body in jpeg_segments(data))
+        more = any(body.startswith(XMP_EXTENSION) for _, body in jpeg_segments(data))
         if more and (parts.xmp is None or b"HasExtendedXMP" in parts.xmp):  # it was not merged
             found.add(("XMP", "(extended, broken)"))
     elif key == "webp":
@@ -95,7 +95,7 @@ def take(data: bytes, key: str, parts: Parts | None = None) -> frozenset[Item]:
     return frozenset(found)
 
 
-def _described(parts: Parts) -> Iterable[Item]:
+def _described(parts: RawMetadata) -> Iterable[Item]:
     yield from _of_exif(parts.exif)
     yield from _of_xmp(parts.xmp)
     for name, value in iptc_datasets(parts.iptc or b"").items():
@@ -107,7 +107,7 @@ def _described(parts: Parts) -> Iterable[Item]:
     yield from (("GeoTIFF", GEO_TAGS[tag]) for tag in parts.geo)
     if parts.comment is not None:
         yield "comment", ""
-    if parts.dots and abs(parts.dots - _USUAL) > 0.5:
+    if parts.dots and abs(parts.dots - _DEFAULT_DPI) > 0.5:
         yield "resolution", ""
     if parts.aspect is not None:
         # Whether wide or high: it is swapped if the picture is turned.
@@ -119,7 +119,7 @@ def _of_exif(block: bytes | None) -> Iterable[Item]:
     yield from (("EXIF", name) for name in tag_names(directories))
     if block is not None and not directories:
         yield "EXIF", "(broken)"
-    if any(n and not one.below for n, one in enumerate(directories)):
+    if any(n and not one.parent_tag for n, one in enumerate(directories)):
         yield "preview", ""
 
 
@@ -130,7 +130,7 @@ def _of_xmp(raw: bytes | None) -> Iterable[Item]:
     for name in packet.names() if packet else ():
         if is_preview_property(name):
             yield "preview", ""
-        elif not is_promise(name) and not name.startswith(f"{{{NAMESPACE}}}"):
+        elif not describes_other_content(name) and not name.startswith(f"{{{NAMESPACE}}}"):
             yield "XMP", name.rpartition("}")[2]
 
 
@@ -151,18 +151,18 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
     if gain_map:
         yield "beside it", "a gain map"
     pictures = 0
-    while rest.startswith(b"\xff\xd8") and pictures < _MOST_BEHIND:
+    while rest.startswith(b"\xff\xd8") and pictures < _MAX_TRAILING_PICTURES:
         pictures += 1
         rest = rest[jpeg_end(rest) :].strip(b"\0")
     if pictures and not gain_map and not is_several_jpeg(data):
-        yield "beside it", counted(pictures, "picture")
+        yield "beside it", format_count(pictures, "picture")
     if rest and not video and not gain_map:
         yield "beside it", f"{len(rest)} bytes after its end"
 
 
 def _of_heif(data: bytes) -> Iterable[Item]:
     heif = read_heif(data)
-    for kind, origin, _ in heif.refers:
+    for kind, origin, _ in heif.references:
         if kind == b"thmb":
             yield "preview", ""
         if kind == b"auxl":
@@ -179,13 +179,13 @@ def _of_heif(data: bytes) -> Iterable[Item]:
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     kinds = [kind for kind, _, _ in boxes(data)]
-    live = b"moov" in data[:4096] and data[8:12] != b"avis"  # of which a note tells
+    live = b"moov" in data[:4096] and data[8:12] != b"avis"  # which has a note of its own
     if live or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
         yield "beside it", "a video"
     yield from (("boxes", kind.decode("latin-1")) for kind in {*kinds} - _HEIF)
 
 
-def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
+def loss_notes(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
     """Return one note on what was lost unintentionally, or none.
 
     Args:
@@ -203,7 +203,7 @@ def lost(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[
     items = []
     for kind, names in gone.items():
         shown = [name for name in names if name]
-        text = listed(shown, _SHOWN)
+        text = format_list(shown, _MAX_NAMES)
         items.append(text if kind == "beside it" else f"{kind} {text}".strip())
     return (f"left out: {'; '.join(items)}",)
 

@@ -33,7 +33,7 @@ _BRADFORD = np.array(
 _WHITE = TO_XYZ.sum(1, keepdims=True)  # sRGB's white in XYZ, which is D50 up to rounding
 _STEPS = 65536  # entries of an evaluated curve: one for every 16-bit value
 _ROWS = 1 << 20  # pixels that are converted at once
-_MOST_TAGS = 1000
+_MAX_TAGS = 1000
 # Parameters of a parametric curve by its type: ICC.1:2022, table 68.
 _PARAMETERS = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}
 
@@ -134,7 +134,7 @@ def matrix_profile(profile: bytes) -> MatrixProfile | None:
 def _tags(profile: bytes) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     count = int.from_bytes(profile[128:132], "big")
-    for n in range(min(count, _MOST_TAGS)):
+    for n in range(min(count, _MAX_TAGS)):
         entry = profile[132 + 12 * n : 144 + 12 * n]
         if len(entry) < 12:
             break
@@ -224,9 +224,9 @@ def make_profile(
 
 
 def with_channels(profile: bytes, channels: int) -> bytes | None:
-    """Return the profile for 1 or 3 channels by which equal channels have the same greys.
+    """Return an equivalent profile for 1 or 3 channels, in which greys keep their appearance.
 
-    Decoders and encoders drop a profile that does not fit the channels without a word.
+    Decoders and encoders silently drop a profile that does not match the number of channels.
 
     Args:
         profile: for 1 or 3 channels.

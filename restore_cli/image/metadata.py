@@ -32,12 +32,12 @@ from restore_cli.image.exif import (
     scaled_geo,
     tags_of,
 )
-from restore_cli.image.geometry import Change
-from restore_cli.image.inventory import take
+from restore_cli.image.geometry import GeometryChange
+from restore_cli.image.inventory import take_inventory
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
-from restore_cli.image.parts import density
 from restore_cli.image.picture import Metadata
 from restore_cli.image.provenance import add_to_packet, facts_of
+from restore_cli.image.raw_metadata import density
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
 from restore_cli.image.xmp import (
     XMP_KEYWORD,
@@ -49,8 +49,8 @@ from restore_cli.image.xmp import (
 
 MM_PER_INCH = 25.4
 _KEEP_EXIF, _KEEP_XMP, _KEEP_PROFILE = 1, 2, 8  # VipsForeignKeep
-_USUAL = (72.0, 72.0)  # dots per inch, written by default since viewers assume it
-_MOST_DPI = 1e6
+_DEFAULT_DPI = (72.0, 72.0)  # dots per inch, written by default since viewers assume it
+_MAX_DPI = 1e6
 _EXIF_ROOM = 65_527  # most bytes of EXIF in a segment of a JPEG
 _COMMENT_ROOM = 65_533  # most bytes of a comment in a segment of a JPEG
 _LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
@@ -69,7 +69,7 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
     heif = read_heif(data) if key in ("avif", "heic") else None
     for shape in heif.of_primary(b"pasp") if heif else ():  # width and height of a pixel
         found.aspect = density(*struct.unpack(">II", shape[:8].ljust(8, b"\0"))[::-1])
-    found.inventory = take(data, key, found)
+    found.inventory = take_inventory(data, key, found)
     orientation = orientation_of(data if key == "tiff" else found.exif)
     found.dpi = None if found.aspect else _dpi(header)
     if orientation >= 5:  # the picture will be turned, and so will be its pixels
@@ -89,7 +89,7 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
     return found
 
 
-def made_true(
+def update_metadata(
     metadata: Metadata,
     facts: tuple[tuple[str, str], ...],
     key: str,
@@ -112,7 +112,7 @@ def made_true(
         bare = replace(metadata, exif=None, xmp=None, iptc=None, photoshop=(), comment=None)
         return replace(bare, text=[], geo={}), None
     before = metadata.size and metadata.size[::-1]
-    change = Change(before, metadata.orientation, (width, height))
+    change = GeometryChange(before, metadata.orientation, (width, height))
     block = metadata.exif
     if block is not None:
         block = edit_exif(block, level=level, change=change)
@@ -138,16 +138,18 @@ def _is_private_text(key: str) -> bool:
     return is_private_property(key) or key.lower().startswith("raw profile type")
 
 
-def prepared(image: Any, metadata: Metadata, key: str, packet: Packet | None) -> tuple[Any, int]:
+def attach_metadata(
+    image: Any, metadata: Metadata, key: str, packet: Packet | None
+) -> tuple[Any, int]:
     """Attach the resolution, and for AVIF all metadata, to a libvips image; also return save flags.
 
     Args:
         image: image to save.
-        metadata: result of `made_true`.
+        metadata: result of `update_metadata`.
         key: format of the output.
         packet: XMP of the output.
     """
-    dpi = metadata.dpi or _USUAL
+    dpi = metadata.dpi or _DEFAULT_DPI
     image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)
     keep = _KEEP_PROFILE
     if key == "avif" and metadata.exif is not None:
@@ -181,7 +183,7 @@ def embed(file: BytesIO, key: str, metadata: Metadata, packet: Packet | None) ->
     Args:
         file: file written by libvips.
         key: its format.
-        metadata: result of `made_true`.
+        metadata: result of `update_metadata`.
         packet: its XMP.
     """
     into = {"png": _into_png, "jpeg": _into_jpeg, "webp": _into_webp, "tiff": _into_tiff}
@@ -244,7 +246,7 @@ def _into_jpeg(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None
     inks = any(0xC0 <= marker <= 0xC2 and body[5] == 4 for marker, body in jpeg_segments(data))
     rest = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2
     if not inks:  # JFIF knows grey and YCbCr only
-        unit, shape = (0, metadata.aspect) if metadata.aspect else (1, metadata.dpi or _USUAL)
+        unit, shape = (0, metadata.aspect) if metadata.aspect else (1, metadata.dpi or _DEFAULT_DPI)
         across, down = _whole(shape, 65_535) if unit == 0 else map(round, shape)
         numbers = struct.pack(">BHH", unit, min(across, 65_535), min(down, 65_535))
         parts.insert(0, (0xE0, b"JFIF\0\1\1" + numbers + b"\0\0"))
@@ -314,5 +316,5 @@ def _dpi(header: Any) -> tuple[float, float] | None:
     unknown = not header.get_typeof("resolution-unit") and abs(header.xres - 1) < 1e-6
     dpi = header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
     # Others cannot be real, and libvips and EXIF could not hold them.
-    real = all(0 < dots <= _MOST_DPI for dots in dpi)
+    real = all(0 < dots <= _MAX_DPI for dots in dpi)
     return dpi if real and not unknown else None

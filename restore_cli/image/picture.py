@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from restore_cli.image.formats import FORMATS, HDR
-from restore_cli.image.parts import Parts
+from restore_cli.image.raw_metadata import RawMetadata
 
 
 @dataclass(slots=True)
-class Metadata(Parts):
+class Metadata(RawMetadata):
     """The metadata of a picture. The orientation is applied on reading, and written as 1.
 
     Attributes:
@@ -48,11 +48,11 @@ class Picture:
         depth: bits per channel, 8 or 16.
         colours: "rgb" for unconverted values, "profile" if they were converted to sRGB and are
             converted back on writing, "cmyk" for the same with CMYK.
-        excess: (1, 3, H, W), the part of the values outside of sRGB, which is added after
+        out_of_gamut: (1, 3, H, W), the part of the values outside of sRGB, which is added after
             restoring; or None.
         metadata: metadata for the output.
         notes: notes on what was left out.
-        bits: bits per channel in the file, e.g. 10 with a `depth` of 16; None for `depth`.
+        source_bits: bits per channel in the file, e.g. 10 with a `depth` of 16; None for `depth`.
     """
 
     pixels: Tensor
@@ -61,10 +61,10 @@ class Picture:
     format: str
     depth: int = 8
     colours: str = "rgb"
-    excess: Tensor | None = None
+    out_of_gamut: Tensor | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    bits: int | None = None
+    source_bits: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,10 +83,10 @@ class Picture:
         return "" if hdr is None else HDR[hdr[1]]
 
     @property
-    def own_format(self) -> str:
+    def default_format(self) -> str:
         """The default format for writing."""
         return self.format if self.format in FORMATS else "png"
 
     def with_pixels(self, pixels: Tensor, alpha: Tensor | None) -> Picture:
         """Return a copy with other pixels (1, 3, H, W) of any size, which include the excess."""
-        return replace(self, pixels=pixels, alpha=alpha, excess=None)
+        return replace(self, pixels=pixels, alpha=alpha, out_of_gamut=None)

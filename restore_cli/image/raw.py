@@ -5,8 +5,8 @@ from __future__ import annotations
 from PIL import TiffTags
 from PIL.ExifTags import Base
 
+from restore_cli.formatting import format_count
 from restore_cli.image.containers import Directory, first_directory, tiff_directories
-from restore_cli.wording import counted
 
 # Signatures: offset, bytes, maker.
 _MAGIC = (
@@ -89,7 +89,7 @@ def reduced_copies(data: bytes) -> int:
     """Return the number of reduced copies that follow a TIFF's picture, e.g. GeoTIFF overviews."""
     others = tiff_directories(data)[1:]
     return sum(
-        not one.below and bool(one.integer(Base.NewSubfileType) & _REDUCED) for one in others
+        not one.parent_tag and bool(one.integer(Base.NewSubfileType) & _REDUCED) for one in others
     )
 
 
@@ -101,11 +101,14 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
         alpha: whether its last channel was read as transparency.
     """
     copies, first = reduced_copies(data), first_directory(data)
-    notes = (f"left out: {counted(copies, 'reduced copy', 'reduced copies')} of it",) * bool(copies)
-    inside = sum(
-        one.below == Base.SubIFDs and Base.ImageWidth in one.tags for one in tiff_directories(data)
+    notes = (f"left out: {format_count(copies, 'reduced copy', 'reduced copies')} of it",) * bool(
+        copies
     )
-    notes += (f"left out: {counted(inside, 'picture')} below the first one",) * bool(inside)
+    inside = sum(
+        one.parent_tag == Base.SubIFDs and Base.ImageWidth in one.tags
+        for one in tiff_directories(data)
+    )
+    notes += (f"left out: {format_count(inside, 'picture')} in its subdirectories",) * bool(inside)
     notes += ("left out: the layers of Photoshop",) * (_LAYERS in first.tags)
     if alpha and first.tags and not first.integer(Base.ExtraSamples):  # 0 is an unspecified channel
         notes += ("its extra channel is not declared as transparency, but was treated as such",)

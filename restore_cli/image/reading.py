@@ -16,6 +16,7 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb
+from restore_cli.image.colour_signalling import read_colour_signalling
 from restore_cli.image.containers import (
     ends_early,
     frames_of_png,
@@ -28,7 +29,6 @@ from restore_cli.image.exif import orientation_of, with_srgb
 from restore_cli.image.formats import HEAD, MAX_PIXELS, is_video, recognise
 from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import read_metadata
-from restore_cli.image.parts import BROKEN, with_heic
 from restore_cli.image.picture import Metadata, Picture
 from restore_cli.image.raw import (
     camera_of_raw,
@@ -38,11 +38,11 @@ from restore_cli.image.raw import (
     reduced_copies,
     tiff_notes,
 )
-from restore_cli.image.signalled import read_signalled
-from restore_cli.image.to_png import as_png, refuse_size
+from restore_cli.image.raw_metadata import BROKEN, register_heic
+from restore_cli.image.to_png import as_png, check_pixel_count
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
-from restore_cli.rounding import as_float, rounded
+from restore_cli.rounding import to_float, to_uint
 
 Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
@@ -72,7 +72,7 @@ def read_image(
     picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
     if opaque and picture.is_transparent:
         raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return replace(picture, pixels=as_float(picture.pixels))
+    return replace(picture, pixels=to_float(picture.pixels))
 
 
 def decode(
@@ -89,14 +89,14 @@ def decode(
     Raises:
         PictureError: see `read_image`.
     """
-    picture, notes = in_spite_of_faults(data, partial(_decode, data, name, max_pixels, icc))
+    picture, notes = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
     return replace(picture, notes=(*notes, *picture.notes))
 
 
-def in_spite_of_faults(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
+def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
     """Read a picture, and return it with a note if it is damaged.
 
-    libjpeg goes on after most faults: what it shows is better than nothing, if it is said.
+    libjpeg recovers from most errors; a partly wrong picture with a note is better than none.
 
     Args:
         data: content of the file.
@@ -108,7 +108,7 @@ def in_spite_of_faults(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[
     key = recognise(data[:HEAD]) or ""
     try:
         picture = read("warning")
-        fault = "it has no end" if ends_early(data, key) else ""
+        fault = "its end is missing" if ends_early(data, key) else ""
     except UnreadableError as error:
         if key != "jpeg":
             raise
@@ -130,7 +130,7 @@ class UnreadableError(PictureError):
     def of(cls, name: str, error: VipsError) -> UnreadableError:
         """Return the error for a file.
 
-        Its `__init__` is that of every error, by which other processes receive a copy.
+        Its `__init__` keeps the signature of all errors, so that pickling to other processes works.
         """
         reason = first_line(error)
         hint = "save it as PNG with a program that reads it" * ("support" in reason.lower())
@@ -157,7 +157,7 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """A picture that is not decoded yet.
 
     Attributes:
@@ -166,7 +166,7 @@ class Header:
         width: width of the upright picture.
         height: height of the upright picture.
         depth: bits per channel of the decoded picture, 8 or 16.
-        bits: bits per channel in the file.
+        source_bits: bits per channel in the file.
         kind: "grey", "rgb" or "cmyk".
         alpha: whether there is transparency.
         orientation: EXIF orientation; 1 is upright.
@@ -179,7 +179,7 @@ class Header:
     width: int
     height: int
     depth: int
-    bits: int
+    source_bits: int
     kind: str
     alpha: bool
     orientation: int
@@ -189,7 +189,7 @@ class Header:
 
 def open_header(
     data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, fail_on: str = "error"
-) -> Header:
+) -> ImageHeader:
     """Recognise a file and read everything but its pixels.
 
     Args:
@@ -201,7 +201,7 @@ def open_header(
     Raises:
         PictureError: see `read_image`.
     """
-    _refuse_raw(data, name)
+    _check_not_raw(data, name)
     key = recognise(data[:HEAD])
     if key is None:
         if is_video(data[:HEAD]):
@@ -227,7 +227,7 @@ def open_header(
         width, height = height, width
     with_profile = metadata.icc_profile is not None
     grey, known = kind == "grey", with_profile or kind == "cmyk"
-    signalled = read_signalled(data, key, grey=grey, with_profile=known, exif=metadata.exif)
+    signalled = read_colour_signalling(data, key, grey=grey, with_profile=known, exif=metadata.exif)
     metadata = replace(metadata, hdr=signalled.hdr, colour=signalled.chunks)
     if signalled.profile is not None:
         metadata = replace(metadata, icc_profile=signalled.profile)
@@ -241,7 +241,9 @@ def open_header(
         several |= data[8:12] == b"avis"
     notes += ("only the main picture in the file was used",) * several
     depth, bits = 8 if image.format == "uchar" else 16, _bits(image, data, key)
-    return Header(image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes)
+    return ImageHeader(
+        image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes
+    )
 
 
 def _bits(image: Any, data: bytes, key: str) -> int:
@@ -265,7 +267,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
             return None
         if key in ("bmp", "heic"):
             if key == "heic":
-                with_heic()
+                register_heic()
             with Pillow.open(path) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
@@ -281,7 +283,7 @@ def read_rgb8(path: Path) -> Tensor:
     Raises:
         PictureError: as `read_image`.
     """
-    return rounded(read_image(path).pixels[0], 8)
+    return to_uint(read_image(path).pixels[0], 8)
 
 
 def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:
@@ -298,7 +300,7 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
         header = header.extract_band(0, n=3)  # libtiff adds an opaque channel
     elif key == "tiff" and is_ycbcr(data):
         raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
-    _refuse(header, data, key, name, max_pixels)
+    _check_supported(header, data, key, name, max_pixels)
     if key == "avif" and header.hasalpha() and read_heif(data).is_premultiplied:
         low = 16 - _bits(header, data, key)  # decoders leave so many bits of 16 at zero
         opaque = 255 if header.format == "uchar" else (2**16 - 1) >> low << low
@@ -307,7 +309,7 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
     return header, data
 
 
-def _refuse_raw(data: bytes, name: str) -> None:
+def _check_not_raw(data: bytes, name: str) -> None:
     """Refuse files of which only a preview would be read."""
     if (maker := camera_of_raw(data)) is not None:
         raise PictureError(
@@ -322,9 +324,9 @@ def _refuse_raw(data: bytes, name: str) -> None:
         )
 
 
-def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
+def _check_supported(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
-    refuse_size(header.width, header.height, name, max_pixels)
+    check_pixel_count(header.width, header.height, name, max_pixels)
     frames = _field(header, "n-pages", 1) - reduced_copies(data)
     if key == "png":
         frames = max(frames_of_png(data), frames)
@@ -339,7 +341,7 @@ def _refuse(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> N
         )
 
 
-def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
+def decoded(image: Any, header: ImageHeader, icc: str = "convert") -> Picture:
     """Decode the upright image (or a smaller version): separate alpha and convert colours.
 
     Unconverted pixels stay integers, which need a quarter of the memory.
@@ -349,10 +351,10 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
     alpha = None
     if header.format in ("avif", "heic") and depth == 16:
         # Decoders shift 10 and 12 bits up and leave zeros below, so that white is not 65535.
-        low = 16 - header.bits
+        low = 16 - header.source_bits
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
     if header.alpha:
-        values, alpha = np.ascontiguousarray(values[..., :-1]), as_float(_planes(values[..., -1:]))
+        values, alpha = np.ascontiguousarray(values[..., :-1]), to_float(_planes(values[..., -1:]))
     srgb, metadata, colours, notes = _colours(values, kind, icc, header.metadata)
     excess: Tensor | None = None
     if srgb is None:
@@ -376,10 +378,10 @@ def decoded(image: Any, header: Header, icc: str = "convert") -> Picture:
         format=header.format,
         depth=depth,
         colours=colours,
-        excess=excess,
+        out_of_gamut=excess,
         metadata=metadata,
         notes=tuple(notes),
-        bits=header.bits,
+        source_bits=header.source_bits,
     )
 
 

@@ -13,14 +13,14 @@ from restore_cli.errors import PictureError
 from restore_cli.image.colour import with_profile
 from restore_cli.image.containers import png_chunk, png_text
 from restore_cli.image.formats import MAX_PIXELS
-from restore_cli.image.parts import BROKEN, by_pillow, with_heic
+from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
 from restore_cli.image.vips import VipsImage, interpreted
 from restore_cli.image.xmp import XMP_KEYWORD
 
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
-def refuse_size(width: int, height: int, name: str, max_pixels: int) -> None:
+def check_pixel_count(width: int, height: int, name: str, max_pixels: int) -> None:
     """Raise a `PictureError` if a picture has too many pixels."""
     if width * height > max_pixels:
         raise PictureError(
@@ -36,15 +36,15 @@ def as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     Raises:
         PictureError: it cannot be read, or has too many pixels.
     """
-    if key == "heic" and (pillow_heif := with_heic()) is None:
+    if key == "heic" and (pillow_heif := register_heic()) is None:
         raise PictureError(
             f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
         )
     try:
         if key == "heic" and (deep := _deep_heic(pillow_heif, data, name, max_pixels)):
             return deep
-        with by_pillow(data, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
-            refuse_size(image.width, image.height, name, min(max_pixels, MAX_PIXELS))
+        with open_with_pillow(data, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
+            check_pixel_count(image.width, image.height, name, min(max_pixels, MAX_PIXELS))
             kept = {k: v for k, v in image.info.items() if k in ("icc_profile", "exif", "dpi")}
             if xmp := image.info.get("xmp"):
                 kept["pnginfo"] = PngInfo()
@@ -65,7 +65,7 @@ def _deep_heic(pillow_heif: Any, data: bytes, name: str, max_pixels: int) -> byt
     if heif.info["bit_depth"] <= 8:
         return None
     width, height = heif.size
-    refuse_size(width, height, name, min(max_pixels, MAX_PIXELS))
+    check_pixel_count(width, height, name, min(max_pixels, MAX_PIXELS))
     values = np.asarray(heif)
     if heif.mode.startswith("RGBa"):
         low = 16 - heif.info["bit_depth"]

@@ -1,4 +1,4 @@
-"""Colours under transparency, which networks see."""
+"""Replaces the arbitrary colour of transparent pixels, which would reach the network."""
 
 from __future__ import annotations
 

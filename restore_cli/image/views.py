@@ -18,14 +18,14 @@ from restore_cli.errors import PictureError
 from restore_cli.image.content import read_bytes
 from restore_cli.image.picture import Picture
 from restore_cli.image.reading import (
-    Header,
+    ImageHeader,
     UnreadableError,
     decoded,
-    in_spite_of_faults,
     open_header,
+    read_tolerantly,
 )
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 _ANY = 2**62  # no limit on pixels: only the result is kept in memory
 
@@ -54,7 +54,7 @@ class View:
         return self.picture.pixels * self.picture.alpha + 1 - self.picture.alpha
 
 
-def read_shrunk(path: Path, height: int, width: int) -> View:
+def read_thumbnail(path: Path, height: int, width: int) -> View:
     """Read a whole picture, shrunk to at most the given size.
 
     Args:
@@ -66,7 +66,7 @@ def read_shrunk(path: Path, height: int, width: int) -> View:
         PictureError: see `image.read_image`; the number of pixels is not limited.
     """
     data = read_bytes(path)
-    picture, notes = in_spite_of_faults(data, partial(_shrunk, data, str(path), height, width))
+    picture, notes = read_tolerantly(data, partial(_shrunk, data, str(path), height, width))
     return replace(picture, notes=(*notes, *picture.notes))
 
 
@@ -75,7 +75,7 @@ def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> Vi
     height, width = min(height, header.height), min(width, header.width)
     rows, columns = (width, height) if header.orientation >= 5 else (height, width)
     try:
-        image = _coarse(data, header, rows, columns, fail_on)
+        image = _shrink_on_load(data, header, rows, columns, fail_on)
         if (image.width, image.height) != (columns, rows):
             kind = image.format
             image = image.premultiply() if header.alpha else image
@@ -86,7 +86,7 @@ def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> Vi
         raise UnreadableError.of(name, error) from error
 
 
-def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
+def read_region(path: Path, top: int, left: int, height: int, width: int) -> View:
     """Read a part of a picture at full resolution.
 
     Args:
@@ -97,7 +97,7 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
         width: number of columns; likewise.
 
     Raises:
-        PictureError: see `read_shrunk`; or the part is not inside the picture.
+        PictureError: see `read_thumbnail`; or the part is not inside the picture.
     """
     header = open_header(read_bytes(path), str(path), max_pixels=_ANY)
     turn = header.orientation
@@ -112,7 +112,7 @@ def read_part(path: Path, top: int, left: int, height: int, width: int) -> View:
         raise PictureError(f"cannot read '{path}': {first_line(error)}") from error
 
 
-def _coarse(data: bytes, header: Header, rows: int, columns: int, fail_on: str) -> Any:
+def _shrink_on_load(data: bytes, header: ImageHeader, rows: int, columns: int, fail_on: str) -> Any:
     """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
     longest = max(header.height, header.width)
     factor = next((f for f in (8, 4, 2) if longest >= 2 * f * max(rows, columns)), 1)
@@ -126,7 +126,7 @@ def _coarse(data: bytes, header: Header, rows: int, columns: int, fail_on: str) 
     return image
 
 
-def _view(image: Any, header: Header) -> View:
+def _view(image: Any, header: ImageHeader) -> View:
     picture = decoded(image.copy_memory().autorot(), header)
-    picture = replace(picture, pixels=as_float(picture.pixels))
+    picture = replace(picture, pixels=to_float(picture.pixels))
     return View(picture, header.height, header.width, (*header.notes, *picture.notes))

@@ -18,12 +18,12 @@ from restore_cli.errors import PictureError
 from restore_cli.files import remedy, write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
-from restore_cli.image.inventory import lost, take
+from restore_cli.image.inventory import loss_notes, take_inventory
 from restore_cli.image.matrix_profile import with_channels
-from restore_cli.image.metadata import embed, made_true, prepared
+from restore_cli.image.metadata import attach_metadata, embed, update_metadata
 from restore_cli.image.picture import Picture
 from restore_cli.image.vips import VipsError, VipsImage, VipsTarget, first_line, interpreted
-from restore_cli.rounding import as_float, rounded
+from restore_cli.rounding import to_float, to_uint
 
 JPEG_QUALITY, AVIF_QUALITY = 95, 90
 _OPTIMAL_JPEG = 12_000_000  # pixels
@@ -63,23 +63,25 @@ def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, 
         PictureError: the format cannot hold the picture, or the file cannot be written.
     """
     data, notes = encode(picture, encoding, str(path))
-    put(path, data)
+    write_file(path, data)
     return notes
 
 
-def put(path: Path, data: bytes, place: Callable[[Path, Path], object] = os.replace) -> None:
+def write_file(
+    path: Path, data: bytes, commit: Callable[[Path, Path], object] = os.replace
+) -> None:
     """Write a file atomically; the folder is created if needed.
 
     Args:
         path: name of the file.
         data: its content.
-        place: see `write_then_rename`.
+        commit: see `write_then_rename`.
 
     Raises:
         PictureError: the file cannot be written.
     """
     try:
-        with write_then_rename(path, place) as temporary:
+        with write_then_rename(path, commit) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise PictureError(
@@ -101,8 +103,8 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     Raises:
         PictureError: the format cannot hold the picture.
     """
-    encoding = replace(encoding, format=encoding.format or picture.own_format)
-    refuse_impossible(
+    encoding = replace(encoding, format=encoding.format or picture.default_format)
+    check_fits_format(
         name, *picture.size, encoding.format, alpha=picture.alpha is not None, hdr=picture.hdr
     )
     key, kind = encoding.format, FORMATS[encoding.format]
@@ -118,7 +120,7 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     try:
         image = _image(picture, depth)
         height, width = picture.size
-        metadata, packet = made_true(
+        metadata, packet = update_metadata(
             picture.metadata,
             encoding.provenance,
             key,
@@ -126,7 +128,7 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
             height=height,
             width=width,
         )
-        image, keep = prepared(image, metadata, key, packet)
+        image, keep = attach_metadata(image, metadata, key, packet)
         if key == "avif" and depth == 16:  # libvips would truncate the low bits, not round
             image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
                 interpretation=image.interpretation
@@ -136,14 +138,16 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
     data = file.getvalue()
-    gone = lost(picture.metadata.inventory, take(data, key), level=encoding.metadata)
+    gone = loss_notes(
+        picture.metadata.inventory, take_inventory(data, key), level=encoding.metadata
+    )
     return data, (*notes, *gone)
 
 
 def _as_rgb(picture: Picture, key: str) -> tuple[Picture, list[str]]:
     """Return a grey picture with a profile as one of three channels, and notes."""
     profile = with_channels(picture.metadata.icc_profile or b"", 3)
-    pixels = as_float(picture.pixels).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    pixels = to_float(picture.pixels).mean(1, keepdim=True).expand(-1, 3, -1, -1)
     metadata = replace(picture.metadata, icc_profile=profile)
     if profile is not None:
         return replace(picture, grey=False, pixels=pixels, metadata=metadata), []
@@ -162,11 +166,11 @@ def stored_depth(wanted: int, key: str) -> int:
 def _limits(picture: Picture, encoding: Encoding) -> list[str]:
     """Return notes on options and properties that the format does not support."""
     key, kind, notes = encoding.format, FORMATS[encoding.format], []
-    real = encoding.depth or picture.bits or picture.depth
+    real = encoding.depth or picture.source_bits or picture.depth
     if real > kind.depth:
         notes.append(f"{key} has {kind.depth} bits per channel, not {real}")
-    elif (picture.bits or 8) > 8 and encoding.depth == 8:
-        notes.append(f"{picture.bits} bits per channel were reduced to 8")
+    elif (picture.source_bits or 8) > 8 and encoding.depth == 8:
+        notes.append(f"{picture.source_bits} bits per channel were reduced to 8")
     if key != "png" and picture.metadata.colour and picture.metadata.icc_profile:
         names = ", ".join(chunk.decode("ascii", "replace") for chunk, _ in picture.metadata.colour)
         notes.append(f"its {names} were converted to a colour profile")
@@ -179,7 +183,7 @@ def _limits(picture: Picture, encoding: Encoding) -> list[str]:
     return notes
 
 
-def refuse_impossible(
+def check_fits_format(
     name: str, height: int, width: int, key: str, *, alpha: bool, hdr: str = ""
 ) -> None:
     """Refuse a picture that a format cannot hold.
@@ -209,7 +213,7 @@ def _image(picture: Picture, depth: int) -> Any:
     if picture.colours == "rgb" or profile is None:
         pixels = picture.pixels
         if picture.grey:
-            pixels = as_float(pixels).mean(1, keepdim=True)
+            pixels = to_float(pixels).mean(1, keepdim=True)
         image = VipsImage.new_from_array(_integers(pixels, depth))
         image = interpreted(image, "grey" if picture.grey else "rgb")
         if profile is not None:
@@ -225,7 +229,7 @@ def _image(picture: Picture, depth: int) -> Any:
 def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
     """(1, C, H, W), float in [0, 1] or integers -> (H, W, C) integers."""
     if pixels.dtype != (torch.uint8 if depth == 8 else torch.uint16):
-        pixels = rounded(as_float(pixels), depth)
+        pixels = to_uint(to_float(pixels), depth)
     array: NDArray[Any] = pixels[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
 

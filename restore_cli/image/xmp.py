@@ -12,17 +12,20 @@ from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
 
-from restore_cli.image.geometry import Change
+from restore_cli.image.geometry import GeometryChange
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XMP_KEYWORD = "XML:com.adobe.xmp"  # keyword of the text chunk in a PNG
-XMP_HEAD, XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+XMP_HEADER, XMP_EXTENSION = (
+    b"http://ns.adobe.com/xap/1.0/\0",
+    b"http://ns.adobe.com/xmp/extension/\0",
+)
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XAP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
 _EXTENDED = f"{{{_NOTE}}}HasExtendedXMP"
 _SYNTAX = (f"{{{RDF}}}", "{http://www.w3.org/XML/1998/namespace}")  # no properties
 # They describe a video or a gain map beside the picture, which the output does not have.
-_PROMISES = (
+_OTHER_CONTENT = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
     "http://ns.apple.com/pixeldatainfo/1.0/",
@@ -37,7 +40,7 @@ _SIDE, _AREA = (
     "{http://ns.adobe.com/xmp/sType/Area#}",
 )
 _PRIVATE = re.compile(r"gps|latitude|longitude|altitude|serialnumber|ownername", re.IGNORECASE)
-# UTF-32 before UTF-16, whose mark is the beginning of its.
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
 WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -51,8 +54,8 @@ _WIDE = (
     (b"<\0", "utf-16-le"),
     (b"\0<", "utf-16-be"),
 )
-_DEEPEST = 60  # nested elements: serialising is recursive
-_ROOM = 65_533 - len(XMP_HEAD)
+_MAX_DEPTH = 60  # nested elements: serialising is recursive
+_ROOM = 65_533 - len(XMP_HEADER)
 _PIECE = 65_000
 _BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _END = '<?xpacket end="w"?>'
@@ -88,7 +91,7 @@ class Packet:
                         continue
                     root = value if root is None else root
                     depth += 1 if event == "start" else -1
-                    if depth > _DEEPEST:
+                    if depth > _MAX_DEPTH:
                         return None
             parser.close()
         except (ElementTree.ParseError, ValueError, LookupError):
@@ -118,7 +121,7 @@ class Packet:
     def names(self) -> set[str]:
         """Return the names of all properties, as {namespace}name.
 
-        What is inside one that may be removed is not listed, since it goes with it.
+        Properties inside a removable one are not listed, since they are removed along with it.
         """
         found: set[str] = set()
         waiting = list(self.descriptions())
@@ -180,10 +183,10 @@ _register("rdf", RDF)
 _register("xmpNote", _NOTE)
 
 
-def is_promise(name: str) -> bool:
+def describes_other_content(name: str) -> bool:
     """Whether a property describes other content of the file, such as a video or a gain map."""
     uri = name.removeprefix("{")
-    return (uri.startswith(_PROMISES) and not uri.startswith(_PANORAMA)) or name == _EXTENDED
+    return (uri.startswith(_OTHER_CONTENT) and not uri.startswith(_PANORAMA)) or name == _EXTENDED
 
 
 def is_private_property(name: str) -> bool:
@@ -197,10 +200,10 @@ def is_preview_property(name: str) -> bool:
 
 
 def _is_removable(name: str) -> bool:
-    return is_promise(name) or is_private_property(name) or is_preview_property(name)
+    return describes_other_content(name) or is_private_property(name) or is_preview_property(name)
 
 
-def edited_packet(packet: Packet, *, level: str, change: Change) -> Packet:
+def edited_packet(packet: Packet, *, level: str, change: GeometryChange) -> Packet:
     """Update a packet for a restored picture.
 
     Args:
@@ -208,11 +211,11 @@ def edited_packet(packet: Packet, *, level: str, change: Change) -> Packet:
         level: "all", "standard" or "private"; see `writing.Encoding`.
         change: how the picture was turned and resized.
     """
-    # A panorama that is stored turned is not one that can be told.
+    # The panorama properties of a picture that is stored rotated cannot be converted.
     told = change.before is not None and change.orientation == 1
 
     def unwanted(name: str) -> bool:
-        stale = is_promise(name) or (is_preview_property(name) and level != "all")
+        stale = describes_other_content(name) or (is_preview_property(name) and level != "all")
         stale = stale or (name.startswith(f"{{{_PANORAMA}") and not told)
         return stale or (level == "private" and is_private_property(name))
 
@@ -223,7 +226,7 @@ def edited_packet(packet: Packet, *, level: str, change: Change) -> Packet:
     for regions in list(packet.root.iter(f"{_REGIONS}Regions")):
         _move_regions(regions, change)
     sizes = {"ImageWidth": width, "ImageLength": height}
-    if change.orientation != 1:  # else it was not applied: without EXIF, only XMP's readers turn
+    if change.orientation != 1:  # else none was applied: without EXIF, only readers of XMP rotate
         packet.set(f"{{{_TIFF}}}Orientation", "1")
     for key, value in sizes.items():
         packet.set(f"{{{_TIFF}}}{key}", str(value))
@@ -242,7 +245,7 @@ def _scale_panorama(packet: Packet, across: float, down: float) -> None:
                 packet.set(name, str(round(float(packet.value(name)) * factor)))
 
 
-def _move_regions(regions: ElementTree.Element, change: Change) -> None:
+def _move_regions(regions: ElementTree.Element, change: GeometryChange) -> None:
     """Move the regions of faces (MWG 2.0, 5.9), fractions of the stored picture, and their size.
 
     Some programs state them for the upright picture; then the stated sides have its shape, and the
@@ -252,11 +255,11 @@ def _move_regions(regions: ElementTree.Element, change: Change) -> None:
     stated = size is not None and _numbers(size, f"{_SIDE}w", f"{_SIDE}h")
     width, height = stated or change.before or change.after
     stored = change.before or change.after
-    upright = change.turned and (width > height) != (stored[0] > stored[1])
+    upright = change.transposed and (width > height) != (stored[0] > stored[1])
     for area in regions.iter(f"{_REGIONS}Area") if not upright else ():
         if place := _numbers(area, f"{_AREA}x", f"{_AREA}y"):
-            _put(area, f"{_AREA}x", f"{_AREA}y", change.fractions(*place))
-        if change.turned and (sides := _numbers(area, f"{_AREA}w", f"{_AREA}h")):
+            _put(area, f"{_AREA}x", f"{_AREA}y", change.map_point(*place))
+        if change.transposed and (sides := _numbers(area, f"{_AREA}w", f"{_AREA}h")):
             _put(area, f"{_AREA}w", f"{_AREA}h", sides[::-1])
     if size is not None and stated:
         _put(size, f"{_SIDE}w", f"{_SIDE}h", change.after)
@@ -295,25 +298,25 @@ def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
     """
     whole = packet.packet()
     if len(whole) <= _ROOM:
-        return [XMP_HEAD + whole]
+        return [XMP_HEADER + whole]
     body = packet.text().encode("utf-8", "replace")
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest().upper()
     note = ElementTree.SubElement(first.rdf, f"{{{RDF}}}Description", {f"{{{RDF}}}about": ""})
     note.set(_EXTENDED, digest)
-    parts = [XMP_HEAD + first.packet()]
+    parts = [XMP_HEADER + first.packet()]
     for start in range(0, len(body), _PIECE):
         numbers = struct.pack(">II", len(body), start)
-        parts.append(XMP_MORE + digest.encode() + numbers + body[start : start + _PIECE])
+        parts.append(XMP_EXTENSION + digest.encode() + numbers + body[start : start + _PIECE])
     return parts
 
 
 def packet_of_jpeg(bodies: list[bytes]) -> bytes | None:
     """Return the packet in a JPEG's APP1 segments; its extended packet is merged into it."""
-    main = next((body[len(XMP_HEAD) :] for body in bodies if body.startswith(XMP_HEAD)), None)
+    main = next((body[len(XMP_HEADER) :] for body in bodies if body.startswith(XMP_HEADER)), None)
     pieces: dict[str, dict[int, bytes]] = {}  # by the digest of the packet, then by offset
     for body in bodies:
-        if body.startswith(XMP_MORE):
-            head, content = body[len(XMP_MORE) :][:40], body[len(XMP_MORE) + 40 :]
+        if body.startswith(XMP_EXTENSION):
+            head, content = body[len(XMP_EXTENSION) :][:40], body[len(XMP_EXTENSION) + 40 :]
             digest = head[:32].decode("latin-1").upper()
             pieces.setdefault(digest, {})[int.from_bytes(head[36:], "big")] = content
     packet = Packet.parse(main) if main is not None and pieces else None

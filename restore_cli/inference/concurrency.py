@@ -19,7 +19,7 @@ class _Stopped(Exception):
     """Ends a network whose result is no longer needed."""
 
 
-def in_order(
+def map_ordered(
     work: Callable[[Item], Result], items: Iterable[Item], count: int
 ) -> Generator[Result, None, None]:
     """Results of `work`, in the order of the items, `count` items at a time.
@@ -33,7 +33,7 @@ def in_order(
         count: how many at a time; at most torch's threads.
 
     Yields:
-        Results. An error of `work` is raised in its item's place.
+        Results. An exception raised by `work` is re-raised when its item's turn comes.
     """
     if count == 1:
         yield from map(work, items)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from restore_cli.errors import RestoreError, UsageError, require
 from restore_cli.files import write_then_rename
+from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.local_statistics import (
     LocalCovariance,
@@ -32,10 +33,9 @@ from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.layers import NORM_EPSILON, GlobalCovariance, Origin
 from restore_cli.models.spandrel_adapter import SpandrelConfig
 from restore_cli.models.spec import Size, SizeRequirement
-from restore_cli.wording import first_line
 
 _OPSET = 18
-_LARGEST = 16384  # side in pixels; torch.export needs a bound
+_MAX_SIDE = 16384  # side in pixels; torch.export needs a bound
 _EXAMPLE = (72, 104)  # equal sides would be exported as one dimension
 _CHECKED = ((24, 40), (75, 101), (203, 131))  # smaller than the windows, odd, larger
 _REPORT = "nothing was written; try another --to, and report this error"
@@ -83,7 +83,7 @@ def export(
         )
     options = RestorerOptions(torch.device("cpu"), tlsc=tlsc, tile=0)
     restorer = Restorer(loaded, options)
-    graph = Graph(restorer.ready(torch.float32), loaded.model.size, restorer.scale).eval()
+    graph = Graph(restorer.build_network(torch.float32), loaded.model.size, restorer.scale).eval()
     facts = _facts(loaded, restorer, graph)
     _, write, run = FORMATS[kind]
     with write_then_rename(path) as temporary, warnings.catch_warnings():
@@ -99,7 +99,7 @@ def export(
                 f"'{loaded.file.name}' cannot be exported as {kind}: {first_line(error)}",
                 hint="try another --to, or a newer torch",
             ) from error
-        differences = _differences(run(temporary), restorer, graph.least) if check else {}
+        differences = _differences(run(temporary), restorer, graph.min_side) if check else {}
         if not all(one <= TOLERANCE for one in differences.values()):  # also refuses NaN
             worst = max(differences.values())
             raise RestoreError(
@@ -122,20 +122,20 @@ class Graph(nn.Module):
         super().__init__()
         for name, module in list(network.named_modules()):
             if isinstance(module, LocalStatistic):
-                if type(module) not in _FREE:
+                if type(module) not in _BRANCH_FREE:
                     raise UsageError(
                         "local attention loops over windows, which a graph with dynamic sizes "
                         "cannot contain",
                         hint="use --no-tlsc",
                     )
                 parent, _, child = name.rpartition(".")
-                free = _FREE[type(module)](module.windows)
+                free = _BRANCH_FREE[type(module)](module.windows)
                 setattr(network.get_submodule(parent), child, free)
         self.network = network
         self.multiple = size.multiple_of
         # torch.export treats a size of one position or block as a constant.
         blocks = [max(m.block) for m in network.modules() if isinstance(m, LocalCovariance)]
-        self.least = max(size.minimum, size.multiple_of, *blocks) + 1
+        self.min_side = max(size.minimum, size.multiple_of, *blocks) + 1
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def _length(x: Tensor, dim: int) -> Tensor:
     return torch.arange(x.shape[dim], device=x.device)[-1] + 1
 
 
-def _free_mean(x: Tensor, window: Size) -> Tensor:
+def _branch_free_box_mean(x: Tensor, window: Size) -> Tensor:
     """`local_statistics.box_mean` by index_select, for maps larger or smaller than the window."""
     for dim, length in ((-1, window[1]), (-2, window[0])):
         position = torch.arange(x.shape[dim], device=x.device)
@@ -177,30 +177,30 @@ def _free_mean(x: Tensor, window: Size) -> Tensor:
     return x
 
 
-class FreeMean(LocalStatistic):
+class BranchFreeMean(LocalStatistic):
     """`LocalMean` without a branch."""
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
-        return _free_mean(projection(x), self.windows[level])
+        return _branch_free_box_mean(projection(x), self.windows[level])
 
 
-class FreeInstanceNorm(LocalStatistic):
+class BranchFreeInstanceNorm(LocalStatistic):
     """`LocalInstanceNorm` without a branch."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
         x = x - x.mean((2, 3), keepdim=True)
-        mean = _free_mean(x, self.windows[0])
-        variance = (_free_mean(x * x, self.windows[0]) - mean * mean).clamp_min(0)
+        mean = _branch_free_box_mean(x, self.windows[0])
+        variance = (_branch_free_box_mean(x * x, self.windows[0]) - mean * mean).clamp_min(0)
         return (x - mean) * torch.rsqrt(variance + NORM_EPSILON)
 
 
-class FreeCovariance(LocalCovariance):
+class BranchFreeCovariance(LocalCovariance):
     """`LocalCovariance` that computes both branches and selects one."""
 
     def over_blocks(self, x: Tensor) -> Tensor:
-        return _free_mean(x, (3, 3))
+        return _branch_free_box_mean(x, (3, 3))
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
@@ -217,10 +217,10 @@ class FreeCovariance(LocalCovariance):
         return torch.where(covered, whole, _cut(local, height, width))
 
 
-_FREE: dict[type[LocalStatistic], type[LocalStatistic]] = {
-    LocalMean: FreeMean,
-    LocalInstanceNorm: FreeInstanceNorm,
-    LocalCovariance: FreeCovariance,
+_BRANCH_FREE: dict[type[LocalStatistic], type[LocalStatistic]] = {
+    LocalMean: BranchFreeMean,
+    LocalInstanceNorm: BranchFreeInstanceNorm,
+    LocalCovariance: BranchFreeCovariance,
 }
 
 
@@ -234,7 +234,7 @@ def _example() -> tuple[Tensor]:
 def _program(graph: Graph) -> torch.export.ExportedProgram:
     """The exported program; conditions on sizes that torch.export cannot prove become asserts."""
     height, width = (
-        torch.export.Dim(name, min=graph.least, max=_LARGEST) for name in ("height", "width")
+        torch.export.Dim(name, min=graph.min_side, max=_MAX_SIDE) for name in ("height", "width")
     )
     return torch.export.export(
         graph,
@@ -338,8 +338,8 @@ def _facts(loaded: LoadedNetwork, restorer: Restorer, graph: Graph) -> dict[str,
         "weights_sha256": restorer.sha256,
         "weights_license": listed.license if listed else loaded.file.license,
         "scale": str(restorer.scale),
-        "tlsc_window": restorer.tlsc,
-        "smallest_side": str(graph.least),
+        "tlsc_window": restorer.tlsc_window,
+        "smallest_side": str(graph.min_side),
         "input": "image (1, 3, H, W), RGB, float32 in [0, 1]",
         "output": "restored (1, 3, scale * H, scale * W), RGB, float32 in [0, 1]",
     }

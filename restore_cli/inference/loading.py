@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from restore_cli.errors import WeightsError
+from restore_cli.formatting import format_list
 from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, Size, Tiling
-from restore_cli.weights.checkpoint import CheckpointFile, Header, name_in_network
+from restore_cli.weights.checkpoint import CheckpointFile, CheckpointHeader, name_in_network
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, locate, read
-from restore_cli.wording import listed as listed_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LoadedNetwork:
     tlsc_base: Size | None
     tlsc: bool
     overlap: int
-    header: Header | None = None
+    header: CheckpointHeader | None = None
 
     @property
     def imported(self) -> bool:
@@ -82,22 +82,24 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
             f"'{file.name}' is for model '{header.model}', which this version does not have",
             hint=f"known: {', '.join(sorted(MODELS))}",
         )
-    state = complete(content, file.name)
+    state = full_state_dict(content, file.name)
     model = get_model(header.model) if header else detect(state)
     if model is None:
-        _refuse_authors_names(file, state)
+        _check_own_names(file, state)
         return _load_with_spandrel(file, state, expected_model)
     if expected_model is not None and model.name != expected_model:
         raise _wrong_model(file, model, expected_model, f"use --model {model.name}")
     if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
         raise WeightsError(
-            f"'{file.name}' has values that are not floating-point in {listed_names(whole, 5)}",
+            f"'{file.name}' has values that are not floating-point in {format_list(whole, 5)}",
             hint="quantised weights cannot be used; convert them to float32 first",
         )
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
         values = sum(tensor.numel() for tensor in state.values())
-        with _AtMost(values) if file.checkpoint is None else nullcontext():  # listed ones are known
+        with (
+            _AllocationLimit(values) if file.checkpoint is None else nullcontext()
+        ):  # listed ones are known
             network = model.build(config)
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
@@ -119,7 +121,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     )
 
 
-class _AtMost(TorchFunctionMode):
+class _AllocationLimit(TorchFunctionMode):
     """Refuses to build a network that needs far more memory than the weights in its file.
 
     A config that is inferred from the shapes of a small hostile file can mean a network of many
@@ -140,7 +142,7 @@ class _AtMost(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
+def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     """A file's tensors, with those of its parts that are stored in another checkpoint.
 
     Args:
@@ -162,12 +164,12 @@ def complete(content: CheckpointFile, name: str) -> dict[str, Tensor]:
                 hint="see `restore weights list` for the listed checkpoints",
             )
         if digest not in known:
-            known[digest] = complete(read(locate(listed.name, None)), listed.name)
+            known[digest] = full_state_dict(read(locate(listed.name, None)), listed.name)
         state |= {name_in_network(module, key): t for key, t in known[digest].items()}
     return state | content.tensors
 
 
-def _refuse_authors_names(file: WeightsFile, state: dict[str, Any]) -> None:
+def _check_own_names(file: WeightsFile, state: dict[str, Any]) -> None:
     for model in MODELS.values():
         for published in model.published:
             if published.recognises(state):
@@ -217,7 +219,7 @@ def _agreed_config(
     configs: dict[str, Mapping[str, object] | None] = {"header": stored, "manifest": listed}
     for where, values in configs.items():
         try:
-            same = values is None or model.config_from(values) == config
+            same = values is None or model.parse_config(values) == config
         except WeightsError as error:
             raise WeightsError(
                 f"'{file.name}': in the {where}, {error}", hint=error.hint

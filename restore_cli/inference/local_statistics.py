@@ -24,7 +24,7 @@ from restore_cli.models.layers import (
     Origin,
     at_least_float32,
     attend,
-    square_root,
+    matrix_sqrt,
 )
 from restore_cli.models.spec import Size
 
@@ -113,7 +113,7 @@ class LocalCovariance(LocalStatistic):
         # In flat regions the rest is rounding error, which may be negative.
         variance, power = (m.diagonal(dim1=-2, dim2=-1).sum(-1) for m in (covariance, squares))
         flat = variance <= 100 * torch.finfo(counted.dtype).eps * power
-        pooled = square_root(covariance.masked_fill(flat[..., None, None], 0)).mean(-2)
+        pooled = matrix_sqrt(covariance.masked_fill(flat[..., None, None], 0)).mean(-2)
         lattice = projection(pooled.permute(0, 3, 1, 2).to(dtype))  # (B, C', rows, columns)
         size = (rows * block[0], columns * block[1])
         return F.interpolate(lattice, size, mode="bilinear", align_corners=False)

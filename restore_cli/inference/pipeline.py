@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError, unknown_name
+from restore_cli.formatting import format_count
 from restore_cli.inference.devices import name_of
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.inference.stages import BICUBIC, Bicubic, Report, no_report, resized
+from restore_cli.inference.stages import BICUBIC, Bicubic, ProgressCallback, no_progress, resized
 from restore_cli.inference.tlsc import has_global_statistics
 from restore_cli.models.registry import MODELS
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
-from restore_cli.wording import counted
 
 _DEFAULT_SCALE = 4  # if bicubic is the only stage that enlarges
-_MOST_NETWORKS = 4  # kept in memory for reuse
+_MAX_CACHED_NETWORKS = 4  # kept in memory for reuse
 _PARTS = 1000  # progress units per stage of a pipeline with several
 
 
@@ -68,7 +68,7 @@ class PipelineSpec:
             return cls((loaded.model.name,), (weights,), scale or loaded.model.scale, options)
         models = split_names(model or default_model(scale))
         files = _split_weights(models, weights)
-        return cls(models, files, scale or own_scale(models), options)
+        return cls(models, files, scale or default_scale(models), options)
 
     @property
     def name(self) -> str:
@@ -95,7 +95,7 @@ class PipelineSpec:
                 f"'{BICUBIC}' has no global statistics, so TLSC changes nothing",
                 hint="leave out --tlsc",
             )
-        # The dtype for the device of the options, also if `device` is only used to describe them.
+        # The dtype is chosen for the device in the options, even if `device` overrides it here.
         options = self.options.with_dtype([network.model for network in networks if network])
         options = dataclasses.replace(options, device=device or options.device)
         stages: list[Restorer | Bicubic] = []
@@ -146,10 +146,15 @@ class Pipeline:
         than a rounding step (in bfloat16 by about as much as from float32). A tile size that the
         user gave is included: without TLSC it determines the region of the statistics.
         """
-        names = ("scale", "sha256", "tlsc", "overlap")
         return {
             "stages": [
-                {"model": stage.name, **{name: getattr(stage, name) for name in names}}
+                {
+                    "model": stage.name,
+                    "scale": stage.scale,
+                    "sha256": stage.sha256,
+                    "tlsc": stage.tlsc_window,
+                    "overlap": stage.overlap,
+                }
                 for stage in self.stages
             ],
             "precision": str(self.options.dtype).removeprefix("torch."),
@@ -160,7 +165,7 @@ class Pipeline:
         }
 
     def __call__(
-        self, image: Tensor, report: Report = no_report, depth: int | None = None
+        self, image: Tensor, report: ProgressCallback = no_progress, depth: int | None = None
     ) -> Tensor:
         """Restore one picture.
 
@@ -202,14 +207,14 @@ class Pipeline:
         half = "" if dtype == torch.float32 else f", {name_of(dtype)}"
         return [
             f"{stage.weights} (sha256 {stage.sha256[:12]}) on "
-            f"{where or self.options.device}{half}, tlsc {stage.tlsc}, overlap {stage.overlap}"
-            f"{ensemble}"
+            f"{where or self.options.device}{half}, tlsc {stage.tlsc_window}, "
+            f"overlap {stage.overlap}{ensemble}"
             if stage.weights
             else f"{stage.name} x{stage.scale}"
             for stage in self.stages
         ]
 
-    def _share(self, report: Report, number: int) -> Report:
+    def _share(self, report: ProgressCallback, number: int) -> ProgressCallback:
         """Converts the progress of one stage to that of the pipeline."""
         count = len(self.stages)
         if count == 1:
@@ -234,7 +239,7 @@ def split_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def own_scale(names: Sequence[str]) -> int:
+def default_scale(names: Sequence[str]) -> int:
     """Default scale: that of the models, or 4 if bicubic is the only stage that enlarges."""
     models = prod(MODELS[name].scale for name in names if name != BICUBIC)
     return max(_DEFAULT_SCALE, models) if BICUBIC in names else models
@@ -250,7 +255,7 @@ def _split_weights(names: Sequence[str], text: str | None) -> tuple[str | None, 
         raise UsageError(f"{BICUBIC} takes no weights", hint="leave out --weights")
     if len(weights) != len(models):
         raise UsageError(
-            f"--weights '{text}' names {counted(len(weights), 'file')}, but there are "
+            f"--weights '{text}' names {format_count(len(weights), 'file')}, but there are "
             f"{len(models)} models: {', '.join(models)}",
             hint="join one file per model with +, in order, or leave out --weights",
         )
@@ -271,7 +276,7 @@ def _load(weights: str | None, model: str | None) -> LoadedNetwork:
         if loaded is None or model not in (None, loaded.model.name):
             loaded = load_network(file, expected_model=model)
         _networks[key] = loaded
-        while len(_networks) > _MOST_NETWORKS:
+        while len(_networks) > _MAX_CACHED_NETWORKS:
             del _networks[next(iter(_networks))]
     return loaded
 

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import DeviceError, PictureError, UsageError, WeightsError
-from restore_cli.inference.concurrency import in_order
+from restore_cli.inference.concurrency import map_ordered
 from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
 from restore_cli.inference.padding import padded_tile
-from restore_cli.inference.stages import Report, canvas, no_report
+from restore_cli.inference.stages import ProgressCallback, canvas, no_progress
 from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import channels_last
-from restore_cli.models.spec import Model, Placement, Tiling
-from restore_cli.rounding import as_float, rounded
+from restore_cli.models.spec import Model, TilePlacement, Tiling
+from restore_cli.rounding import to_float, to_uint
 
-_MOST_AT_ONCE = 8  # tiles; each takes up to 2 GB (`maxim`)
+_MAX_CONCURRENT_TILES = 8  # tiles; each takes up to 2 GB (`maxim`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Restorer:
         name: name of the model.
         weights: name of the weights.
         sha256: sha256 of the weights.
-        tlsc: window of local statistics as "96x96", or "off".
+        tlsc_window: window of local statistics as "96x96", or "off".
         overlap: overlap of tiles, input pixels.
         scale: output pixels per input pixel.
         options: the options, with a dtype.
@@ -115,7 +115,7 @@ class Restorer:
         self.options = options
         self._local = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
         window = loaded.tlsc_base if self._local else None
-        self.tlsc = "x".join(map(str, window)) if window else "off"
+        self.tlsc_window = "x".join(map(str, window)) if window else "off"
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         self._can_be_local = local and loaded.tlsc_base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
@@ -126,14 +126,16 @@ class Restorer:
         if options.tile:
             self._check_tile(options.tile)
         self._dtype = dtype
-        self._network = self.ready(dtype)
-        self._exact: nn.Module | None = None  # in float32, created when half precision overflows
+        self._network = self.build_network(dtype)
+        self._float32_network: nn.Module | None = (
+            None  # in float32, created when half precision overflows
+        )
         # Limits after running out of memory: the side of a tile, and the tiles at the same time.
         self._limit: int | None = None
-        self._most_at_once = _MOST_AT_ONCE
+        self._most_at_once = _MAX_CONCURRENT_TILES
 
     def __call__(
-        self, image: Tensor, report: Report = no_report, depth: int | None = None
+        self, image: Tensor, report: ProgressCallback = no_progress, depth: int | None = None
     ) -> Tensor:
         """Restore one picture.
 
@@ -147,8 +149,8 @@ class Restorer:
             uint16, without a float copy of the whole picture.
 
         Raises:
-            DeviceError: out of memory even with the smallest tiles, or probably, if the picture has
-                to be restored whole.
+            DeviceError: out of memory even with the smallest tiles; or the picture must be restored
+                whole and is estimated not to fit.
             PictureError: the network's output is not finite.
         """
         size = self.model.size
@@ -209,7 +211,9 @@ class Restorer:
         # As many threads busy as possible, e.g. 2 x 2 of 4 rather than 3 x 1 for three tiles.
         return max(range(1, most + 1), key=lambda count: (threads // count * count, count))
 
-    def _restore(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
+    def _restore(
+        self, image: Tensor, tile: int, report: ProgressCallback, depth: int | None
+    ) -> Tensor:
         """Restore a picture; with self-ensemble, take the mean over its eight poses."""
         if not self.options.self_ensemble:
             restored = self._restore_once(image, tile, report, depth)
@@ -221,14 +225,16 @@ class Restorer:
             def report_all(done: int, tiles: int, before: int = n) -> None:
                 report(before * tiles + done, len(poses) * tiles)
 
-            posed = self._restore_once(_posed(image, pose), tile, report_all, None)
-            restored = _unposed(posed, pose)
+            posed = self._restore_once(_transform(image, pose), tile, report_all, None)
+            restored = _inverse_transform(posed, pose)
             total = restored.clone() if total is None else total.add_(restored)
         assert total is not None
         total.div_(len(poses))
-        return total.clamp_(0, 1) if depth is None else rounded(total, depth)
+        return total.clamp_(0, 1) if depth is None else to_uint(total, depth)
 
-    def _restore_once(self, image: Tensor, tile: int, report: Report, depth: int | None) -> Tensor:
+    def _restore_once(
+        self, image: Tensor, tile: int, report: ProgressCallback, depth: int | None
+    ) -> Tensor:
         """Restore a picture; with a depth it is rounded block by block, else not clipped."""
         height, width = (side * self.scale for side in image.shape[-2:])
         result = canvas(height, width, depth)
@@ -237,12 +243,14 @@ class Restorer:
                 top, left = block.top, block.left
                 wanted = block.pixels[..., : height - top, : width - left]
                 below, right = top + wanted.shape[-2], left + wanted.shape[-1]
-                final = wanted if depth is None else rounded(wanted, depth)
+                final = wanted if depth is None else to_uint(wanted, depth)
                 result[..., top:below, left:right] = final
                 del block, wanted, final  # before the next tile is restored
         return result
 
-    def _blocks(self, image: Tensor, tile: int, report: Report) -> Generator[Block, None, None]:
+    def _blocks(
+        self, image: Tensor, tile: int, report: ProgressCallback
+    ) -> Generator[Block, None, None]:
         rows, columns = spans = self.plan(image.shape[-2], image.shape[-1], tile)
         height, width = (axis[-1].stop for axis in spans)
         places = list(product(rows, columns))
@@ -250,8 +258,8 @@ class Restorer:
 
         def restore(place: tuple[Span, Span]) -> Tensor:
             band, span = place
-            piece = as_float(padded_tile(image, band, span))
-            return self._run(piece, Placement(band.start, span.start, height, width))
+            piece = to_float(padded_tile(image, band, span))
+            return self._run(piece, TilePlacement(band.start, span.start, height, width))
 
         done = count(1)
 
@@ -259,31 +267,33 @@ class Restorer:
             report(next(done), len(places))
             return restored
 
-        with closing(in_order(restore, places, self.tiles_at_once(len(places), largest))) as tiles:
+        with closing(
+            map_ordered(restore, places, self.tiles_at_once(len(places), largest))
+        ) as tiles:
             report(0, len(places))
             yield from restore_blocks(self.scale, spans, map(reported, tiles))
 
-    def _run(self, piece: Tensor, placement: Placement) -> Tensor:
+    def _run(self, piece: Tensor, placement: TilePlacement) -> Tensor:
         """Run the network on a tile; the result is float32 on the CPU, and finite."""
         dtype = self._dtype
         restored = self._forward(self._network, piece, placement, dtype)
         if dtype != torch.float32 and not restored.isfinite().all():
             # fp16 overflows at 65504, on few tiles; only these are repeated in float32.
-            if self._exact is None:
-                self._exact = self.ready(torch.float32)
-            restored = self._forward(self._exact, piece, placement, torch.float32)
+            if self._float32_network is None:
+                self._float32_network = self.build_network(torch.float32)
+            restored = self._forward(self._float32_network, piece, placement, torch.float32)
         if not restored.isfinite().all():
             raise PictureError(f"the output of '{self.model.name}' contains NaN or infinity")
         return restored.clone()
 
     def _forward(
-        self, network: nn.Module, piece: Tensor, placement: Placement, dtype: torch.dtype
+        self, network: nn.Module, piece: Tensor, placement: TilePlacement, dtype: torch.dtype
     ) -> Tensor:
         device = self.options.device
         on_cpu = device.type == "cpu"
         x = piece.to(device, torch.float32 if on_cpu else dtype)
         x = x.contiguous(memory_format=torch.channels_last)
-        arguments = (x, placement) if self.model.placed else (x,)
+        arguments = (x, placement) if self.model.takes_placement else (x,)
         # On a CPU, additions to the picture stay float32: with all weights and features in bf16,
         # msan differs from float32 by 61 instead of 83 dB, in the same time.
         half = torch.autocast("cpu", dtype, enabled=on_cpu and dtype != torch.float32)
@@ -291,7 +301,7 @@ class Restorer:
             restored: Tensor = network(*arguments).float().cpu().contiguous()
         return restored
 
-    def ready(self, dtype: torch.dtype) -> nn.Module:
+    def build_network(self, dtype: torch.dtype) -> nn.Module:
         """The network on the device, with local statistics and in channels_last.
 
         Args:
@@ -329,7 +339,7 @@ class Restorer:
         """
         if not is_out_of_memory(error):
             raise error
-        if self.tiles_at_once(_MOST_AT_ONCE, 1) > 1:
+        if self.tiles_at_once(_MAX_CONCURRENT_TILES, 1) > 1:
             self._most_at_once = 1
             return tile
         multiple = self.model.size.multiple_of
@@ -377,7 +387,7 @@ class Restorer:
         return self.model.size.padded(3 * -(-self.overlap // step) * step)
 
 
-def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
+def _transform(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
     """Flip left-right, then upside down, then transpose, each if the pose says so."""
     mirrored, upside_down, transposed = pose
     image = image.flip(-1) if mirrored else image
@@ -385,8 +395,8 @@ def _posed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
     return image.mT if transposed else image
 
 
-def _unposed(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
-    """The inverse of `_posed`."""
+def _inverse_transform(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
+    """The inverse of `_transform`."""
     mirrored, upside_down, transposed = pose
     image = image.mT if transposed else image
     image = image.flip(-2) if upside_down else image

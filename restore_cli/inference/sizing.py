@@ -14,11 +14,11 @@ from math import ceil
 from torch import Tensor
 
 from restore_cli.errors import UsageError
-from restore_cli.inference.stages import Report, Stage, no_report, resized
+from restore_cli.inference.stages import ProgressCallback, Stage, no_progress, resized
 from restore_cli.resample import resample_bicubic
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
-_LARGEST = 1 << 16  # pixels a side
+_MAX_SIDE = 1 << 16  # pixels a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ def parse_size(text: str) -> TargetSize:
         return KEEP
     if found := re.fullmatch(r"(\d+)x(\d+)", text):
         width, height = map(int, found.groups())
-        if 0 < width <= _LARGEST and 0 < height <= _LARGEST:
+        if 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE:
             return TargetSize(box=(height, width))
-        raise UsageError(f"--size '{text}' must have sides between 1 and {_LARGEST} px")
+        raise UsageError(f"--size '{text}' must have sides between 1 and {_MAX_SIDE} px")
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)x", text):
         if 0.01 <= float(found[1]) <= 8:
             return TargetSize(float(found[1]))
@@ -73,7 +73,7 @@ def parse_size(text: str) -> TargetSize:
 
 
 def input_size(scale: int, before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Size of the network's input: the result's divided by the scale, or smaller: the input's.
+    """Size of the network's input: the result's size / scale, but not more than the input's.
 
     Args:
         scale: scale of the network.
@@ -89,7 +89,7 @@ def restore_to_size(
     stage: Stage,
     image: Tensor,
     size: tuple[int, int],
-    report: Report = no_report,
+    report: ProgressCallback = no_progress,
     depth: int | None = None,
 ) -> Tensor:
     """Restore a picture to a size.
@@ -108,7 +108,7 @@ def restore_to_size(
     given = input_size(scale, before, size)
     if given != before:
         factors = (size[0] / (scale * before[0]), size[1] / (scale * before[1]))
-        small = resample_bicubic(as_float(image), given, factors).clamp(0, 1)
+        small = resample_bicubic(to_float(image), given, factors).clamp(0, 1)
         return stage(small, report, depth)[..., : size[0], : size[1]]
     if size == (scale * before[0], scale * before[1]):
         return stage(image, report, depth)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.resample import bicubic_bands
-from restore_cli.rounding import as_float, rounded
+from restore_cli.rounding import to_float, to_uint
 
 BICUBIC = "bicubic"
-Report = Callable[[int, int], None]  # (finished tiles, all tiles)
+ProgressCallback = Callable[[int, int], None]  # (finished tiles, all tiles)
 
 
-def no_report(done: int, total: int) -> None:
+def no_progress(done: int, total: int) -> None:
     """Ignore the progress."""
 
 
@@ -27,7 +27,9 @@ class Stage(Protocol):
     def scale(self) -> int:
         """Output pixels per input pixel."""
 
-    def __call__(self, image: Tensor, report: Report = ..., depth: int | None = ...) -> Tensor:
+    def __call__(
+        self, image: Tensor, report: ProgressCallback = ..., depth: int | None = ...
+    ) -> Tensor:
         """(1, 3, H, W), float in [0, 1] or integers -> (1, 3, scale * H, scale * W).
 
         The result is float in [0, 1], or uint8 or uint16 with a depth of 8 or 16 bits.
@@ -40,14 +42,14 @@ class Bicubic:
     It has the attributes of a `Restorer` that determine pixels.
     """
 
-    name, weights, sha256, tlsc, overlap = BICUBIC, "", "", "off", 0
+    name, weights, sha256, tlsc_window, overlap = BICUBIC, "", "", "off", 0
     loaded: LoadedNetwork | None = None
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
     def __call__(
-        self, image: Tensor, report: Report = no_report, depth: int | None = None
+        self, image: Tensor, report: ProgressCallback = no_progress, depth: int | None = None
     ) -> Tensor:
         """See `Stage`."""
         height, width = (self.scale * side for side in image.shape[-2:])
@@ -77,7 +79,7 @@ def resized(image: Tensor, size: tuple[int, int], depth: int | None) -> Tensor:
     """
     result = canvas(*size, depth)
     scales = (size[0] / image.shape[-2], size[1] / image.shape[-1])
-    for top, band in bicubic_bands(as_float(image), size, scales):
-        final = band if depth is None else rounded(band, depth)
+    for top, band in bicubic_bands(to_float(image), size, scales):
+        final = band if depth is None else to_uint(band, depth)
         result[..., top : top + band.shape[-2], :] = final
     return result

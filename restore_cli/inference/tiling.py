@@ -111,7 +111,7 @@ def plan_axis(
 
     fewest = -(-(length - overlap) // (tile - overlap))
     lengths = min(map(lengths_of, range(fewest, 2 * fewest)), key=sum)
-    # Where each would start if it overlapped the one before by no more than it has to.
+    # The start of each span if every overlap were the smallest allowed.
     firsts = [first - n * overlap for n, first in enumerate(accumulate(lengths[:-1], initial=0))]
     excess = firsts[-1] + lengths[-1] - length
     gaps = len(lengths) - 1

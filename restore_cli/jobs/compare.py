@@ -22,21 +22,21 @@ from torch import Tensor
 
 from restore_cli.errors import UsageError
 from restore_cli.image import Encoding, Picture, encode
-from restore_cli.image.views import read_part, read_shrunk
-from restore_cli.image.writing import put
-from restore_cli.jobs.outputs import refuse_folder, refuse_own
+from restore_cli.image.views import read_region, read_thumbnail
+from restore_cli.image.writing import write_file
+from restore_cli.jobs.outputs import check_not_in_run, check_output_file
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
 
 STEPS = 4  # progress reports per picture
-_LONGEST = 1600  # pixels of a side in the page; larger pictures are shrunk
-_MOST = 50  # pictures in a page
+_MAX_SIDE = 1600  # pixels of a side in the page; larger pictures are shrunk
+_MAX_PICTURES = 50  # pictures in a page
 _PART = 768, 1024  # rows and columns that a page keeps at full resolution of shrunken pictures
 _LOOK = 240, 320  # rows and columns that the loupe shows first, approximately
 _GAP, _LABEL = 8, 30  # white pixels between the pictures, and above them for the labels
-_LEAST = 120  # columns that a label needs
-_LARGEST_STEP = 64
+_MIN_LABEL_WIDTH = 120  # columns that a label needs
+_MAX_STEP = 64
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 OnStep = Callable[[], None]
@@ -90,7 +90,7 @@ class Comparison:
     loupe: Loupe
 
 
-def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
+def check_comparison_file(path: Path, items: Sequence[Item], on_exists: str) -> None:
     """Refuse a file for the comparison before anything is restored.
 
     Raises:
@@ -104,17 +104,17 @@ def refuse_compare(path: Path, items: Sequence[Item], on_exists: str) -> None:
             f"--compare '{path}' is one picture, but there are {len(items)} inputs",
             hint="use an .html file",
         )
-    refuse_own(path, ((i.source, i.target) for i in items), "--compare")
+    check_not_in_run(path, ((i.source, i.target) for i in items), "--compare")
     if path.exists() and on_exists != "overwrite":
         other = "use another --compare, or delete it"  # overwriting would concern the pictures, too
         hint = "use --on-exists overwrite, or another --compare" if on_exists == "error" else other
         raise UsageError(f"'{path}' exists", hint=hint)
-    refuse_folder(path, "--compare")
+    check_output_file(path, "--compare")
 
 
 def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
     """Return the outcomes that `write_comparison` shows: one in a .png, at most 50 in a page."""
-    return outcomes[: 1 if path.suffix.lower() == ".png" else _MOST]
+    return outcomes[: 1 if path.suffix.lower() == ".png" else _MAX_PICTURES]
 
 
 def write_comparison(
@@ -138,7 +138,7 @@ def write_comparison(
     if path.suffix.lower() == ".png":
         pixels = _sheet(shown[0], partial(report, shown[0]))
         picture = Picture(pixels, None, grey=False, format="png")
-        put(path, encode(picture, Encoding("png"), str(path))[0])
+        write_file(path, encode(picture, Encoding("png"), str(path))[0])
         return
     pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
@@ -148,7 +148,7 @@ def write_comparison(
     loupes = [asdict(pair.loupe) for pair in pairs]
     title = "Before and after"
     text = template.render(title=title, description=description, pairs=pairs, loupes=loupes)
-    put(path, text.encode("utf-8", "replace"))  # file names need not be UTF-8
+    write_file(path, text.encode("utf-8", "replace"))  # file names need not be UTF-8
 
 
 def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
@@ -208,11 +208,11 @@ class _Both:
     def read(cls, outcome: Outcome, report: OnStep) -> _Both:
         assert outcome.size is not None
         height, width = outcome.size
-        shrink = min(1.0, _LONGEST / max(height, width))
+        shrink = min(1.0, _MAX_SIDE / max(height, width))
         shown = max(1, round(height * shrink)), max(1, round(width * shrink))
-        before = read_shrunk(outcome.item.source, *shown)
+        before = read_thumbnail(outcome.item.source, *shown)
         report()
-        after = read_shrunk(outcome.item.target, *shown)
+        after = read_thumbnail(outcome.item.target, *shown)
         report()
         return cls(
             outcome,
@@ -242,7 +242,7 @@ class _Both:
         box = top, left, height, width
         before = self._enlarged(box)
         report()
-        after = read_part(self.outcome.item.target, *box).on_white
+        after = read_region(self.outcome.item.target, *box).on_white
         report()
         return box, before, after
 
@@ -255,7 +255,7 @@ class _Both:
             )
         ]
         (first_row, rows, tall, top), (first_column, columns, wide, left) = cuts
-        part = read_part(self.outcome.item.source, first_row, first_column, rows, columns)
+        part = read_region(self.outcome.item.source, first_row, first_column, rows, columns)
         enlarged = resize_bicubic(part.on_white, tall, wide).clamp(0, 1)
         return enlarged[..., top : top + box[2], left : left + box[3]]
 
@@ -263,7 +263,7 @@ class _Both:
 def _step(full: int, own: int) -> int:
     """Return the distance in output pixels at which pixel borders coincide; 1 if too large."""
     step = full // gcd(full, own)
-    return step if step <= _LARGEST_STEP else 1
+    return step if step <= _MAX_STEP else 1
 
 
 def _aligned(start: int, length: int, full: int, own: int) -> int:
@@ -318,7 +318,7 @@ def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
 def _row(before: Tensor, label_before: str, after: Tensor, label_after: str) -> Tensor:
     """Draw two pictures of the same size side by side, with labels above them."""
     height, width = before.shape[-2:]
-    column = max(width, _LEAST)
+    column = max(width, _MIN_LABEL_WIDTH)
     row = before.new_ones(1, 3, _LABEL + height, 2 * column + _GAP)
     band = Image.new("L", (row.shape[-1], _LABEL), 255)
     pen, font = ImageDraw.Draw(band), ImageFont.load_default(18 if column >= 240 else 11)

@@ -22,15 +22,17 @@ from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # side in pixels of the warm-up picture, and of the first timed one
 _PROBES = 3
-_PATIENCE = 30.0  # seconds for one probe of a whole tile; if it takes longer, a smaller one is used
-_ENOUGH = 10.0  # seconds of probing after which no further probe is started
+_MAX_PROBE_SECONDS = (
+    30.0  # seconds for one probe of a whole tile; if it takes longer, a smaller one is used
+)
+_MAX_PROBING_SECONDS = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
 _BF16 = 0.6  # times that; 0.48 to 0.61 were measured (docs/speed.md)
 
 
 # Seconds, and pixels of the result, from which a faster way is suggested and the page asks first.
-LONG, LARGE = 60.0, 50_000_000
+LONG_SECONDS, LARGE_PIXELS = 60.0, 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,12 @@ class Estimate:
     @property
     def is_unreadable(self) -> bool:
         """Whether the input is a picture whose header cannot be read."""
-        picture = not (self.item.done or self.item.is_video)
+        picture = not (self.item.skip or self.item.is_video)
         return picture and self.size is None and self.item.source.is_file()
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class Forecast:
     """The cost of a run according to earlier measurements; nothing is computed.
 
     Attributes:
@@ -79,9 +81,9 @@ class Expected:
     seconds: float | None
 
 
-def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Expected:
+def forecast(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Forecast:
     """Estimate what a run reads, writes and takes, from headers and the manifest."""
-    to_do = [item for item in items if not item.done]
+    to_do = [item for item in items if not item.skip]
     sizes, pixels = [], 0
     for item in to_do:
         if item.source == STREAM or (before := read_size(item.source)) is None:
@@ -89,8 +91,8 @@ def expected(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         after = request.processing.output_size(*before, pipeline.scale)
         sizes.append((item, before, after))
         height, width = _given(request, pipeline, before)
-        pixels += _worked(pipeline, height, width)[1]
-    return Expected(
+        pixels += _processed(pipeline, height, width)[1]
+    return Forecast(
         len(to_do),
         tuple(sizes),
         sum(prod(after) for *_, after in sizes),
@@ -119,7 +121,7 @@ def _estimate(
     if size is None:
         return Estimate(item, None, None, 0, 0, 0.0, 0.0)
     after = request.processing.output_size(*size, pipeline.scale)
-    tiles, worked, features = _worked(pipeline, *_given(request, pipeline, size))
+    tiles, worked, features = _processed(pipeline, *_given(request, pipeline, size))
     # Integers in and out plus temporary copies: peak measured at 1.34 times for 2008x1496, x4.
     # Grey pictures and profiles other than sRGB stay float: 3.1 times 4 bytes.
     pictures = int(3 * (size[0] * size[1] + after[0] * after[1]) * 1.4)
@@ -133,7 +135,7 @@ def _given(request: RestoreRequest, pipeline: Pipeline, size: Size) -> Size:
     return size if target is None else input_size(pipeline.scale, size, target.of(*size))
 
 
-def _worked(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
+def _processed(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
     """Number of tiles, pixels including overlaps, and bytes of features, of the first network."""
     network = next(iter(pipeline.networks), None)
     return (0, height * width, 0) if network is None else network.cost(height, width)
@@ -154,11 +156,11 @@ def _rates(pipeline: Pipeline, largest: Size) -> tuple[float, float]:
         wide += (at_once - 1) * (tile[1] - network.overlap)
     pipeline(torch.rand(1, 3, _WARM, _WARM))  # the first call is slower
     rate = _rate(pipeline, min(high, _SMALL), min(wide, _SMALL))
-    while rate * high * wide > _PATIENCE and max(high, wide) > 2 * _SMALL:
+    while rate * high * wide > _MAX_PROBE_SECONDS and max(high, wide) > 2 * _SMALL:
         high, wide = max(_SMALL, high // 2), max(_SMALL, wide // 2)
     begun = time.monotonic()
     probes = [_rate(pipeline, high, wide)]
-    while len(probes) < _PROBES and time.monotonic() - begun < _ENOUGH:
+    while len(probes) < _PROBES and time.monotonic() - begun < _MAX_PROBING_SECONDS:
         probes.append(_rate(pipeline, high, wide))
     return min(probes), max(probes) * _SLOWER
 
@@ -167,7 +169,7 @@ def _rate(pipeline: Pipeline, height: int, width: int) -> float:
     """Seconds per processed pixel, padding included."""
     image, begun = torch.rand(1, 3, height, width), time.monotonic()
     pipeline(image)
-    return (time.monotonic() - begun) / _worked(pipeline, height, width)[1]
+    return (time.monotonic() - begun) / _processed(pipeline, height, width)[1]
 
 
 def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:

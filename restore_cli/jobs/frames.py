@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from restore_cli.errors import NoInputError, PictureError
 from restore_cli.files import write_to_stdout
 from restore_cli.inference.stages import Stage
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 
 def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> Iterator[int]:
@@ -61,5 +61,5 @@ def restore_frame(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
         PictureError: the network's output is not finite.
     """
     whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns if read-only
-    restored = stage(as_float(whole.permute(2, 0, 1)[None]), depth=8 * values.itemsize)
+    restored = stage(to_float(whole.permute(2, 0, 1)[None]), depth=8 * values.itemsize)
     return np.ascontiguousarray(restored[0].permute(1, 2, 0).numpy())

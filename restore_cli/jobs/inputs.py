@@ -12,7 +12,7 @@ from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import PHOTO_SUFFIXES
-from restore_cli.image.folders import by_number, is_hidden, list_pictures
+from restore_cli.image.folders import is_hidden, list_pictures, natural_key
 from restore_cli.image.formats import VIDEO_SUFFIXES, has_video_suffix
 from restore_cli.image.xmp import WIDE_MARKS
 from restore_cli.jobs.request import Selection
@@ -52,7 +52,7 @@ def find(selection: Selection) -> list[Source]:
             for source in _expand(given, suffixes, recursive=recursive, exclude=exclude):
                 name = str(source.relative / source.path.name)
                 if source.path == given or _wanted(name, include, exclude):
-                    found.setdefault(_own_name(source.path), source)
+                    found.setdefault(_canonical_link(source.path), source)
         except OSError as error:  # e.g. the name is too long, or access to a folder is denied
             raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
     return list(found.values())
@@ -68,7 +68,7 @@ def pictures(path: Path) -> list[Path]:
 
 
 def left_out(selection: Selection, suffixes: Collection[str]) -> list[Path]:
-    """Return files in the folders of a selection that a folder does not mean.
+    """Return files in the selected folders that are not inputs by default, e.g. videos.
 
     Args:
         selection: the selection.
@@ -150,8 +150,8 @@ def _expand(
 def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
     """Expand a pattern that the shell did not expand, since it was quoted.
 
-    Leading folders that exist are taken literally, including brackets. Of folders that match, the
-    pictures are meant.
+    Leading folders that exist are taken literally, including brackets. A folder that matches stands
+    for the pictures in it.
     """
     root = next(parent for parent in given.parents if parent.exists())
     pattern = given.relative_to(root)
@@ -172,7 +172,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
             list(_folder(top, (), recursive=True, exclude=exclude))
     shown = [
         match
-        for match in sorted(matches, key=by_number)
+        for match in sorted(matches, key=natural_key)
         if asked or not any(is_hidden(part) for part in match.parts)
     ]
     sources: list[Source] = []
@@ -209,12 +209,12 @@ def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return not include or any(fnmatch(base, p) or fnmatch(name, p) for p in include)
 
 
-def _own_name(path: Path) -> Path:
+def _canonical_link(path: Path) -> Path:
     """Return one path for all spellings of a name; frames of a video may link to one another."""
-    return path if path == STREAM else identity(path.parent) / path.name
+    return path if path == STREAM else canonical_path(path.parent) / path.name
 
 
-def identity(path: Path) -> Path:
+def canonical_path(path: Path) -> Path:
     """Return one path for all names of a file; a loop of links is returned as an absolute path."""
     if path == STREAM:
         return path

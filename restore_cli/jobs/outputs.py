@@ -11,7 +11,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from restore_cli.errors import UsageError
-from restore_cli.files import is_taken, refuse_unwritable
+from restore_cli.files import check_writable, is_taken
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -24,14 +24,14 @@ from restore_cli.image.formats import (
 )
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.sizing import KEEP
-from restore_cli.jobs.inputs import STREAM, Source, identity
+from restore_cli.jobs.inputs import STREAM, Source, canonical_path
 from restore_cli.jobs.request import RestoreRequest
 
-KEPT = "deblurred"  # suffix of the names of results that have their input's size
+SAME_SIZE_SUFFIX = "deblurred"  # suffix of the names of results that have their input's size
 FIELDS = ("dir", "name", "scale", "model", "ext")
 
 
-def refuse_name(output: Path | None, format_key: str) -> None:
+def check_output_name(output: Path | None, format_key: str) -> None:
     """Refuse the name of an output that does not fit its format.
 
     Raises:
@@ -98,15 +98,15 @@ def _suffix(request: RestoreRequest, spec: PipelineSpec) -> str:
     """Return the suffix that is added to the stem of the input."""
     size = request.processing.size
     if size is None:
-        return f"x{spec.scale}" if spec.scale > 1 else KEPT
-    return KEPT if size == KEEP else str(size)
+        return f"x{spec.scale}" if spec.scale > 1 else SAME_SIZE_SUFFIX
+    return SAME_SIZE_SUFFIX if size == KEEP else str(size)
 
 
 def _filled(template: Path, *, dir: Path, **fields: str | int) -> Path:
     return Path(str(template).format(dir=str(dir), **fields))
 
 
-def refuse_video(source: Path, output: Path) -> None:
+def check_video_output(source: Path, output: Path) -> None:
     """Raise a `UsageError` if a video would become a picture, or vice versa, or is a pipe."""
     video = has_video_suffix(source)
     if video and source.exists() and not source.is_file():  # it is opened several times
@@ -126,7 +126,7 @@ def is_file_name(output: Path) -> bool:
     return known and not output.is_dir()
 
 
-def refuse_unknown_suffix(text: str) -> None:
+def check_known_suffix(text: str) -> None:
     """Refuse a new name with an unknown suffix, which would become a folder.
 
     Raises:
@@ -159,7 +159,7 @@ def refuse_unknown_suffix(text: str) -> None:
 
 
 def is_template(output: Path) -> bool:
-    """Whether an output is a template, i.e. has fields in braces, and no folder of that name."""
+    """Whether an output is a template: it has fields in braces and is not an existing folder."""
     return ("{" in str(output) or "}" in str(output)) and not output.is_dir()
 
 
@@ -169,11 +169,11 @@ def stem_before(path: Path) -> str | None:
     >>> [stem_before(Path(name)) for name in ("a_x4.png", "a_1.5x-1.jpg", "a.png")]
     ['a', 'a', None]
     """
-    found = re.fullmatch(rf"(.+)_(x\d+|[\d.e+-]+x\d*|{KEPT})(-\d+)*", path.stem)
+    found = re.fullmatch(rf"(.+)_(x\d+|[\d.e+-]+x\d*|{SAME_SIZE_SUFFIX})(-\d+)*", path.stem)
     return found[1] if found else None
 
 
-def renamed(path: Path, taken: set[Path]) -> Path:
+def next_free_name(path: Path, taken: set[Path]) -> Path:
     """Return the first free name of `a.png`, `a-1.png`, `a-2.png` and so on."""
     candidate, n = path, 0
     while is_taken(candidate) or candidate in taken:
@@ -182,7 +182,7 @@ def renamed(path: Path, taken: set[Path]) -> Path:
     return candidate
 
 
-def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
+def check_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Refuse outputs that would overwrite each other or an input.
 
     Args:
@@ -192,10 +192,10 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         UsageError: two inputs share an output, or an output is an input.
     """
     pairs = [pair for pair in pairs if pair[1] != STREAM]
-    inputs = {one_name(source) for source, _ in pairs if source != STREAM}
+    inputs = {canonical_name(source) for source, _ in pairs if source != STREAM}
     by_target: dict[str, Path] = {}
     for source, output in pairs:
-        key = one_name(output)
+        key = canonical_name(output)
         if key in inputs:
             raise UsageError(
                 f"the output '{output}' of '{source}' is one of the inputs",
@@ -209,24 +209,24 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
         by_target[key] = source
 
 
-def one_name(path: Path) -> str:
+def canonical_name(path: Path) -> str:
     """Return one name for all names of a file, where case or accents make no difference."""
-    name = str(identity(path))
+    name = str(canonical_path(path))
     return normalize("NFC", name).casefold() if sys.platform in ("darwin", "win32") else name
 
 
-def refuse_own(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> None:
+def check_not_in_run(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> None:
     """Raise a `UsageError` if an option's file is one of the run's inputs or outputs."""
-    own = {identity(place) for some in places for place in some}
-    if identity(path) in own:
+    own = {canonical_path(place) for some in places for place in some}
+    if canonical_path(path) in own:
         raise UsageError(
             f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"
         )
 
 
-def refuse_folder(path: Path, option: str) -> None:
+def check_output_file(path: Path, option: str) -> None:
     """Raise a `UsageError` if an option's file is a folder, or is in one that is not writable."""
     if path.is_dir():
         raise UsageError(f"{option} '{path}' is a folder", hint="give a file")
-    if not path.exists():  # one that exists may be writable, whatever its folder is
-        refuse_unwritable(path.parent, option)
+    if not path.exists():  # an existing file can be writable even if its folder is not
+        check_writable(path.parent, option)

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from restore_cli.choices import CHOICES
 from restore_cli.errors import NoInputError, UsageError, unknown_name
-from restore_cli.files import existing, is_taken, refuse_full, refuse_long, refuse_unwritable
+from restore_cli.files import (
+    check_free_space,
+    check_path_length,
+    check_writable,
+    existing,
+    is_taken,
+)
 from restore_cli.image import FORMATS, read_size
 from restore_cli.image.formats import READ_ONLY, SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
 from restore_cli.image.info import provenance_of
@@ -18,6 +23,7 @@ from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, left_out
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest
 from restore_cli.jobs.video_facts import read_comment
+from restore_cli.option_values import OPTION_VALUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,12 @@ class Item:
     Attributes:
         source: file to read.
         target: file to write.
-        done: whether the output exists already and is kept.
+        skip: whether the output exists already and is kept.
     """
 
     source: Path
     target: Path
-    done: bool = False
+    skip: bool = False
 
     @property
     def is_video(self) -> bool:
@@ -40,15 +46,15 @@ class Item:
         return has_video_suffix(self.source)
 
 
-def refuse_request(request: RestoreRequest) -> None:
+def check_request(request: RestoreRequest) -> None:
     """Refuse requests that are impossible whatever the inputs and the model are.
 
     Raises:
         UsageError: an unknown choice, a name that does not fit the format, or options that exclude
             each other.
     """
-    _refuse_choices(request)
-    outputs.refuse_name(request.destination.output, request.encoding.format)
+    _check_choices(request)
+    outputs.check_output_name(request.destination.output, request.encoding.format)
 
 
 def plan(
@@ -66,9 +72,9 @@ def plan(
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
         UsageError: two inputs share an output, an output is an input or exists, a name is too long,
-            a folder cannot be written, a disk is too full; or see `refuse_request`.
+            a folder cannot be written, a disk is too full; or see `check_request`.
     """
-    refuse_request(request)
+    check_request(request)
     try:
         return _plan(request, spec, find(request.selection) if sources is None else sources)
     except OSError as error:
@@ -80,7 +86,7 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
     output = request.destination.output
     items = [Item(source.path, outputs.target(request, spec, source)) for source in sources]
     if any(item.is_video for item in items):
-        refuse_for_videos(request)
+        check_video_options(request)
     items = _without_results(request, items)
     one_file = output == STREAM or (
         output is not None and outputs.is_file_name(output) and not outputs.is_template(output)
@@ -91,9 +97,9 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
             hint="give a folder",
         )
     for item in items:
-        outputs.refuse_video(item.source, item.target)
+        outputs.check_video_output(item.source, item.target)
         if item.target != STREAM:
-            refuse_long(item.target)
+            check_path_length(item.target)
     if not items:
         formats = ", ".join(FORMATS)
         videos = left_out(request.selection, VIDEO_SUFFIXES)
@@ -101,37 +107,37 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
             f"no pictures among the inputs ({formats}, bmp, gif)",
             hint="name videos, or use --include '*.mp4'" if videos else "",
         )
-    outputs.refuse_collisions((item.source, item.target) for item in items)
+    outputs.check_collisions((item.source, item.target) for item in items)
     part, parts = request.selection.shard
     items = _policy(request.destination, items[part - 1 :: parts])
-    written = [item for item in items if not item.done and item.target != STREAM]
-    _refuse_folders(request.processing, spec.scale, written)
+    written = [item for item in items if not item.skip and item.target != STREAM]
+    _check_folders(request.processing, spec.scale, written)
     return items
 
 
 def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
     """Leave out results of earlier runs, which lie in the same folder as their inputs.
 
-    If all are results, they are meant. A file that has the name of an output, but was not made by
+    If all inputs are results, all are kept. A file with the name of an output, but not made by
     `restore`, may be an original: if overwriting could destroy it, it stays, and
-    `outputs.refuse_collisions` refuses the run.
+    `outputs.check_collisions` refuses the run.
     """
     destination = request.destination
-    listed = {outputs.one_name(path) for path in request.selection.inputs}
-    names = {outputs.one_name(item.target) for item in items} - listed
+    listed = {outputs.canonical_name(path) for path in request.selection.inputs}
+    names = {outputs.canonical_name(item.target) for item in items} - listed
     made = results_among([item.source for item in items])
     harmless = destination.on_exists != "overwrite" and (
         destination.output is None or destination.output.is_dir()
     )
 
     def is_result(item: Item) -> bool:
-        name = outputs.one_name(item.source)
+        name = outputs.canonical_name(item.source)
         if name in listed or item.source in made:
             return name not in listed
         if name not in names:
             return False
-        own = name == outputs.one_name(item.target)
-        return (harmless and not own) or bool(made_by(item.source))
+        own = name == outputs.canonical_name(item.target)
+        return (harmless and not own) or bool(file_provenance(item.source))
 
     return [item for item in items if not is_result(item)] or items
 
@@ -140,10 +146,10 @@ def results_among(paths: Sequence[Path]) -> set[Path]:
     """Return the files that `restore` made of others among them, without reading all of them."""
     stems = {(path.parent, path.stem) for path in paths}
     like = [path for path in paths if (path.parent, outputs.stem_before(path)) in stems]
-    return {path for path in like if path.suffix.lower() not in READ_ONLY and made_by(path)}
+    return {path for path in like if path.suffix.lower() not in READ_ONLY and file_provenance(path)}
 
 
-def made_by(path: Path) -> dict[str, str]:
+def file_provenance(path: Path) -> dict[str, str]:
     """Return how `restore` made a picture or a video; empty if it did not."""
     return read_comment(path) if has_video_suffix(path) else provenance_of(path)
 
@@ -165,29 +171,29 @@ def _policy(destination: Destination, items: list[Item]) -> list[Item]:
         )
     if destination.on_exists == "skip":
         present = set(there)
-        return [replace(item, done=item in present) for item in items]
+        return [replace(item, skip=item in present) for item in items]
     taken: set[Path] = set()
     renamed = []
     for item in items:
-        free = item.target if item.target == STREAM else outputs.renamed(item.target, taken)
+        free = item.target if item.target == STREAM else outputs.next_free_name(item.target, taken)
         taken.add(free)
         renamed.append(replace(item, target=free))
     return renamed
 
 
-def _refuse_folders(processing: Processing, scale: int, items: list[Item]) -> None:
+def _check_folders(processing: Processing, scale: int, items: list[Item]) -> None:
     folders: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.target.parent].append(item)
     needed: dict[int, int] = defaultdict(int)  # by disk
     first: dict[int, Path] = {}
     for folder, inside in folders.items():
-        refuse_unwritable(folder)
+        check_writable(folder)
         disk = existing(folder).stat().st_dev
         needed[disk] += sum(_least_bytes(processing, scale, item) for item in inside)
         first.setdefault(disk, folder)
     for disk, number in needed.items():
-        refuse_full(first[disk], number)
+        check_free_space(first[disk], number)
 
 
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
@@ -199,7 +205,7 @@ def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
     return int(height * width * 3 * FORMATS[key].least_bytes)
 
 
-def refuse_for_videos(request: RestoreRequest) -> None:
+def check_video_options(request: RestoreRequest) -> None:
     """Refuse options for picture files: videos are written as H.264, and raw frames as they are.
 
     Raises:
@@ -224,14 +230,14 @@ def refuse_for_videos(request: RestoreRequest) -> None:
         )
 
 
-def _refuse_choices(request: RestoreRequest) -> None:
+def _check_choices(request: RestoreRequest) -> None:
     encoding, destination = request.encoding, request.destination
     choices = {
         "format": (encoding.format, ("", *FORMATS)),
-        "--on-exists policy": (destination.on_exists, CHOICES["on_exists"]),
-        "--alpha choice": (request.processing.alpha, CHOICES["alpha"]),
-        "--icc choice": (request.processing.icc, CHOICES["icc"]),
-        "--metadata choice": (encoding.metadata, CHOICES["metadata"]),
+        "--on-exists policy": (destination.on_exists, OPTION_VALUES["on_exists"]),
+        "--alpha choice": (request.processing.alpha, OPTION_VALUES["alpha"]),
+        "--icc choice": (request.processing.icc, OPTION_VALUES["icc"]),
+        "--metadata choice": (encoding.metadata, OPTION_VALUES["metadata"]),
     }
     for what, (value, known) in choices.items():
         if value not in known:

@@ -18,29 +18,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore_cli.metrics import luminance
-from restore_cli.rounding import as_float
+from restore_cli.metrics import rec601_luma
+from restore_cli.rounding import to_float
 
 Array = NDArray[np.float32]
 
 _SIDE = 640  # side in pixels of the central part that is examined
-SMALLEST = 96  # smallest side in pixels for which blur can be estimated
+MIN_SIDE = 96  # smallest side in pixels for which blur can be estimated
 _SHARP = 0.26  # blur in the most blurred direction
 _DEFOCUSED, _EVEN = 0.45, 0.22  # mean blur; its range over directions, relative to the mean
 _BLOCKS = 1.12  # gradients across the borders of 8x8 blocks, relative to gradients elsewhere
 _NOISE = 3.5  # standard deviation, of 255
 
 
-def remarks(pixels: Tensor) -> list[str]:
+def input_notes(pixels: Tensor) -> list[str]:
     """Return remarks on faults that limit the result; empty if there are none.
 
     Args:
         pixels: (1, 3, H, W) in [0, 1], or integers.
     """
     found: list[str] = []
-    if min(pixels.shape[-2:]) < SMALLEST:
+    if min(pixels.shape[-2:]) < MIN_SIDE:
         return found
-    luma = luminance(as_float(_middle(pixels)))[0, 0].numpy()
+    luma = rec601_luma(to_float(_middle(pixels)))[0, 0].numpy()
     noise, blocks = noise_level(luma), blockiness(luma)
     directions = blur_by_direction(luma)
     worst, mean = max(directions), sum(directions) / len(directions)

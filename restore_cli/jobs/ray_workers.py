@@ -21,12 +21,12 @@ from ray.exceptions import (
 )
 
 from restore_cli.errors import DeviceError, RestoreError
+from restore_cli.formatting import first_line
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import Task, restore_task
-from restore_cli.jobs.workers import Restored, materialise, place
-from restore_cli.wording import first_line
+from restore_cli.jobs.workers import Restored, pack_weights, unpack_weights
 
 
 class RayWorkers:
@@ -35,7 +35,7 @@ class RayWorkers:
     If an actor dies, its pictures are given to others.
     """
 
-    lost: tuple[type[BaseException], ...] = (
+    crash_errors: tuple[type[BaseException], ...] = (
         RayActorError,
         RaySystemError,
         NodeDiedError,
@@ -63,7 +63,7 @@ class RayWorkers:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         nodes = sum(node["Alive"] for node in ray.nodes())
         wanted = count or gpus or nodes
-        files = materialise(spec.weights)
+        files = pack_weights(spec.weights)
         remote: Any = _Actor
         actor = remote.options(num_cpus=1, num_gpus=1 if gpus else 0, scheduling_strategy="SPREAD")
         actors = [actor.remote(spec, files, request, gpu=bool(gpus)) for _ in range(wanted)]
@@ -93,7 +93,7 @@ class RayWorkers:
 
     def _done(self, actor: Any, future: Future[Restored]) -> None:
         self._busy[actor] -= 1
-        if not future.cancelled() and isinstance(future.exception(), self.lost):
+        if not future.cancelled() and isinstance(future.exception(), self.crash_errors):
             self._actors = [None if one is actor else one for one in self._actors]
 
     def _ready(self, actors: list[Any]) -> list[Any]:
@@ -127,7 +127,7 @@ class _Actor:
     def ready(self) -> None:
         """Load the networks."""
         with TemporaryDirectory(prefix="restore-weights-") as folder:
-            files = place(self._files, Path(folder))
+            files = unpack_weights(self._files, Path(folder))
             spec = dataclasses.replace(self._spec, weights=files)
             self._work = Restoration(self._request, spec.load(self._device))
 

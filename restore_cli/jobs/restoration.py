@@ -15,17 +15,17 @@ from pathlib import PurePath
 from torch import Tensor
 
 from restore_cli.errors import DeviceError, PictureError
+from restore_cli.formatting import first_line
 from restore_cli.image import Picture, decode, encode
-from restore_cli.image.writing import refuse_impossible, stored_depth
+from restore_cli.image.writing import check_fits_format, stored_depth
 from restore_cli.inference.memory import is_out_of_memory
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.sizing import restore_to_size
-from restore_cli.inference.stages import Report, no_report
-from restore_cli.jobs.preflight import remarks
+from restore_cli.inference.stages import ProgressCallback, no_progress
+from restore_cli.jobs.preflight import input_notes
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
 from restore_cli.version import __version__
-from restore_cli.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ class Restoration:
             if how.alpha == "drop":
                 picture = replace(picture, alpha=None)
             height, width = how.output_size(*picture.size, scale)
-            key, alpha = format_key or picture.own_format, picture.alpha is not None
-            refuse_impossible(name, height, width, key, alpha=alpha, hdr=picture.hdr)
-            found = tuple(remarks(picture.pixels)) if how.check else ()
+            key, alpha = format_key or picture.default_format, picture.alpha is not None
+            check_fits_format(name, height, width, key, alpha=alpha, hdr=picture.hdr)
+            found = tuple(input_notes(picture.pixels)) if how.check else ()
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
-        self, picture: Picture, format_key: str, name: str, report: Report = no_report
+        self, picture: Picture, format_key: str, name: str, report: ProgressCallback = no_progress
     ) -> Picture:
         """Run the pipeline on a picture.
 
@@ -134,24 +134,26 @@ class Restoration:
             PictureError: the network's output is not finite.
             DeviceError: out of memory.
         """
-        plain = picture.colours == "rgb" and picture.excess is None and not picture.grey
+        plain = picture.colours == "rgb" and picture.out_of_gamut is None and not picture.grey
         bits = self.request.encoding.depth or picture.depth
-        depth = stored_depth(bits, format_key or picture.own_format) if plain else None
+        depth = stored_depth(bits, format_key or picture.default_format) if plain else None
         alpha = picture.alpha
         with memory_errors(name):
             restored = self._resized_pipeline(picture.pixels, report, depth)
             height, width = restored.shape[-2:]
-            if picture.excess is not None:
+            if picture.out_of_gamut is not None:
                 # Networks work in sRGB; the part of the colours outside is resized and added.
-                restored = restored + resize_bicubic(picture.excess, height, width)
+                restored = restored + resize_bicubic(picture.out_of_gamut, height, width)
             if alpha is not None and self.request.processing.alpha == "restore":
                 pixels = alpha.expand(-1, 3, -1, -1).contiguous()
-                alpha = self._resized_pipeline(pixels, no_report, None).mean(1, keepdim=True)
+                alpha = self._resized_pipeline(pixels, no_progress, None).mean(1, keepdim=True)
             elif alpha is not None:
                 alpha = resize_bicubic(alpha, height, width)
         return picture.with_pixels(restored, alpha)
 
-    def _resized_pipeline(self, image: Tensor, report: Report, depth: int | None) -> Tensor:
+    def _resized_pipeline(
+        self, image: Tensor, report: ProgressCallback, depth: int | None
+    ) -> Tensor:
         """Run the pipeline, and resample to the requested size."""
         size = self.request.processing.size
         if size is None:

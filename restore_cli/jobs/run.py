@@ -16,10 +16,10 @@ from restore_cli.files import link, sha256, write_to_stdout
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.image.info import is_whole
-from restore_cli.image.writing import put
+from restore_cli.image.writing import write_file
 from restore_cli.jobs.inputs import STREAM
-from restore_cli.jobs.outputs import renamed
-from restore_cli.jobs.plan import Item, made_by
+from restore_cli.jobs.outputs import next_free_name
+from restore_cli.jobs.plan import Item, file_provenance
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 
@@ -76,7 +76,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
+class _InProgress:
     """A picture that is read but not yet restored, or restored but not yet written."""
 
     task: Task
@@ -109,7 +109,7 @@ def restore_all(
             if outcome.error and fail_fast:
                 return
         return
-    reads: deque[Future[_Decoded | Item | Outcome]] = deque()
+    reads: deque[Future[_InProgress | Item | Outcome]] = deque()
     writes: deque[Future[Outcome]] = deque()
     waiting = deque(items)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -140,7 +140,7 @@ def _cancel(futures: Iterable[Future[Any]]) -> None:
 
 def read_input(work: Restoration, item: Item) -> Task | Outcome:
     """Read a picture; return its outcome if it is skipped or cannot be read."""
-    if item.done:
+    if item.skip:
         return Outcome(item, "skipped")
     digest = ""
     try:
@@ -164,11 +164,11 @@ def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
     picture = work.load(task.data, task.name, task.format)
     begun = time.monotonic()
     restored = work.restore(picture, task.format, task.name)
-    return _encoded(work, _Decoded(task, restored, time.monotonic() - begun))
+    return _encoded(work, _InProgress(task, restored, time.monotonic() - begun))
 
 
-def _read(work: Restoration, item: Item) -> _Decoded | Item | Outcome:
-    if item.is_video and not item.done:
+def _read(work: Restoration, item: Item) -> _InProgress | Item | Outcome:
+    if item.is_video and not item.skip:
         return item
     task = read_input(work, item)
     if isinstance(task, Outcome):
@@ -177,12 +177,12 @@ def _read(work: Restoration, item: Item) -> _Decoded | Item | Outcome:
         picture = work.load(task.data, task.name, task.format)
     except (PictureError, DeviceError) as error:
         return task.failed(error)
-    return _Decoded(replace(task, data=b""), picture)
+    return _InProgress(replace(task, data=b""), picture)
 
 
 def _restore(
-    work: Restoration, step: _Decoded | Item | Outcome, report: OnTile
-) -> _Decoded | Outcome:
+    work: Restoration, step: _InProgress | Item | Outcome, report: OnTile
+) -> _InProgress | Outcome:
     if isinstance(step, Item):
         return _restore_video(work, step, report)
     if isinstance(step, Outcome):
@@ -194,20 +194,20 @@ def _restore(
         )
     except (PictureError, DeviceError) as error:
         return task.failed(error)
-    return _Decoded(task, restored, time.monotonic() - begun)
+    return _InProgress(task, restored, time.monotonic() - begun)
 
 
-def _write(work: Restoration, step: _Decoded | Outcome) -> Outcome:
+def _write(work: Restoration, step: _InProgress | Outcome) -> Outcome:
     if isinstance(step, Outcome):
         return step
     try:
         data, outcome = _encoded(work, step)
-        return put_result(work, outcome, data)
+        return write_result(work, outcome, data)
     except (PictureError, DeviceError) as error:
         return step.task.failed(error)
 
 
-def put_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
+def write_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
     """Write a restored picture, and return its outcome with the name that it got.
 
     Raises:
@@ -217,18 +217,18 @@ def put_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
     if item.target == STREAM:
         write_to_stdout(data)
         return outcome
-    place = _Place(work, item)
+    commit = _Committer(work, item)
     try:
-        put(item.target, data, place)
+        write_file(item.target, data, commit)
     except PictureError:
-        if place.skips:
+        if commit.skips:
             return replace(outcome, status="skipped", size=None)
         raise
-    return replace(outcome, item=place.item)
+    return replace(outcome, item=commit.item)
 
 
-class _Place:
-    """Gives a result its name, which another process may have taken since the plan.
+class _Committer:
+    """Moves a finished file to its name, which may have been taken since the plan was made.
 
     Only with `overwrite`, and with `--resume` after `is_done`, a file is replaced.
 
@@ -252,12 +252,12 @@ class _Place:
             self.skips = policy == "skip"
             if policy != "rename":
                 raise
-            other = renamed(path, set())
+            other = next_free_name(path, set())
             self.item = replace(self.item, target=other)
             self(temporary, other)
 
 
-def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
+def _encoded(work: Restoration, step: _InProgress) -> tuple[bytes, Outcome]:
     task, picture = step.task, step.picture
     data, notes = work.save(picture, task.sha256, task.format, str(task.item.target))
     outcome = Outcome(
@@ -273,7 +273,7 @@ def _encoded(work: Restoration, step: _Decoded) -> tuple[bytes, Outcome]:
 
 def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
     """Restore a video frame by frame, without keeping its frames in memory."""
-    begun, digest, place = time.monotonic(), "", _Place(work, item)
+    begun, digest, commit = time.monotonic(), "", _Committer(work, item)
     try:
         digest = sha256(item.source)
         if is_done(work, item, digest):
@@ -285,21 +285,21 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
             work.provenance(digest),
             lambda done, frames: report(item, done, frames),
             metadata=work.request.encoding.metadata,
-            place=place,
+            commit=commit,
         )
     except OSError as error:
         failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")
         return Outcome(item, "failed", failure, sha256=digest)
     except RestoreError as error:
-        if place.skips:
+        if commit.skips:
             return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
     seconds = time.monotonic() - begun
-    return Outcome(place.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
+    return Outcome(commit.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
 
 
 def is_done(work: Restoration, item: Item, digest: str) -> bool:
-    """Whether `--resume` skips a picture: its output was made from the same input by the same work.
+    """Whether `--resume` skips a picture: its output has the same input, weights and options.
 
     With the policy "skip", an output that `restore` did not make counts as done, too.
 
@@ -314,7 +314,7 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():
         return False
-    provenance = made_by(item.target)
+    provenance = file_provenance(item.target)
     if not provenance and destination.on_exists == "skip":
         return True
     if not provenance and destination.on_exists != "overwrite":
@@ -328,10 +328,10 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
     return item.is_video or is_whole(item.target)
 
 
-def was_done(work: Restoration, item: Item) -> bool:
+def will_be_skipped(work: Restoration, item: Item) -> bool:
     """`is_done` for --dry-run: reads the input; inputs that cannot be read are not done."""
-    if item.done or not work.request.destination.resume:
-        return item.done
+    if item.skip or not work.request.destination.resume:
+        return item.skip
     try:
         return is_done(work, item, sha256(item.source))
     except (OSError, RestoreError):

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from restore_cli.choices import CHOICES
 from restore_cli.errors import UsageError, require, unknown_name
 from restore_cli.files import remove_leftovers
 from restore_cli.inference.pipeline import Pipeline
@@ -18,7 +17,8 @@ from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import OnTile, Outcome, restore_all
-from restore_cli.jobs.workers import DeviceWorkers, Workers, run_on
+from restore_cli.jobs.workers import DeviceWorkers, Workers, restore_with_workers
+from restore_cli.option_values import OPTION_VALUES
 
 _AHEAD = 4  # pictures read in advance if the network does not run on the CPU
 
@@ -43,10 +43,10 @@ class Engine:
     ahead: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in CHOICES["engine"]:
-            raise unknown_name("engine", self.name, CHOICES["engine"])
+        if self.name not in OPTION_VALUES["engine"]:
+            raise unknown_name("engine", self.name, OPTION_VALUES["engine"])
 
-    def spreads(self, items: Sequence[Item]) -> bool:
+    def uses_other_processes(self, items: Sequence[Item]) -> bool:
         """Whether other processes restore, so that this process needs no pipeline on a device.
 
         Raises:
@@ -75,7 +75,7 @@ class Summary:
     failed: list[Outcome] = field(default_factory=list)
 
     @property
-    def left(self) -> int:
+    def not_tried(self) -> int:
         """Number of pictures that were not tried, after a failure with `fail_fast`."""
         return self.total - self.restored - self.skipped - len(self.failed)
 
@@ -116,7 +116,7 @@ def run(
         fail_fast: whether the first failure ends the run.
 
     Raises:
-        RestoreError: the run cannot start; see `plan`, `Engine.spreads` and `Workers`.
+        RestoreError: the run cannot start; see `plan`, `Engine.uses_other_processes` and `Workers`.
     """
     items = plan(request, pipeline.spec) if items is None else items
     if request.destination.resume:
@@ -158,8 +158,8 @@ def record_of(outcome: Outcome, work: Restoration) -> dict[str, object]:
 def _outcomes(
     work: Restoration, items: list[Item], engine: Engine, report: OnTile, fail_fast: bool
 ) -> Generator[Outcome, None, None]:
-    if engine.spreads(items):
-        return run_on(_workers(work, items, engine), work, items, fail_fast=fail_fast)
+    if engine.uses_other_processes(items):
+        return restore_with_workers(_workers(work, items, engine), work, items, fail_fast=fail_fast)
     ahead = engine.ahead
     if ahead is None:
         ahead = 0 if work.pipeline.options.device.type == "cpu" else _AHEAD

@@ -17,8 +17,9 @@ import numpy as np
 
 from restore_cli.errors import PictureError
 from restore_cli.files import write_then_rename
+from restore_cli.formatting import format_count
 from restore_cli.image.formats import CONTAINERS, HEAD, recognise
-from restore_cli.inference.stages import Report, Stage
+from restore_cli.inference.stages import ProgressCallback, Stage
 from restore_cli.jobs.frames import restore_frame
 from restore_cli.jobs.video_crop import hides_a_border
 from restore_cli.jobs.video_facts import (
@@ -28,29 +29,28 @@ from restore_cli.jobs.video_facts import (
     UNKNOWN,
     Colours,
     Orientation,
-    address,
+    capture_errors,
+    check_convertible,
     colours_of,
-    errors_of,
-    film_of,
+    ffmpeg_path,
+    frame_notes,
+    import_av,
     kept_metadata,
-    library,
+    main_video_stream,
     orientation_of,
-    refuse_unconverted,
-    remarks,
 )
-from restore_cli.wording import counted
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
 _LIMITED = 1  # FFmpeg's number of the limited range
 _MOTION_JPEG = (".mjpeg", ".mjpg")  # videos that begin like a picture
-_LONGEST = 16384  # pixels of a side
+_MAX_SIDE = 16384  # pixels of a side
 # FFmpeg's SWS_BICUBIC, SWS_FULL_CHR_H_INT and SWS_ACCURATE_RND. By default it repeats chroma and
 # truncates: decoding 4:2:0 was off by 5.7 of 255 on coloured noise, 1.0 with these, and darker by
 # 0.6 to 1.5; 10 bits with an odd width were noise. Encoding and decoding: 1.0 -> 0.5.
 _EXACT = 4 | 0x2000 | 0x40000
 _FRAME_DURATION = 1 << 8  # FFmpeg's AV_CODEC_FLAG_FRAME_DURATION
-_ONE_EACH = ("h264", "hevc")  # codecs of which every packet is a picture, or a field of one
+_ONE_EACH = ("h264", "hevc")  # codecs in which every packet holds one picture, or one field
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 
 
@@ -59,10 +59,10 @@ def restore_video(
     target: Path,
     stage: Stage,
     provenance: dict[str, str],
-    report: Report,
+    report: ProgressCallback,
     *,
     metadata: str = "standard",
-    place: Callable[[Path, Path], object] = os.replace,
+    commit: Callable[[Path, Path], object] = os.replace,
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Restore a video frame by frame.
 
@@ -73,7 +73,7 @@ def restore_video(
         provenance: provenance, for the container's comment.
         report: called with (frames done, number of frames according to the container).
         metadata: "all", "standard", "private" or "none"; see `writing.Encoding`.
-        place: gives the finished file its name; see `write_then_rename`.
+        commit: gives the finished file its name; see `write_then_rename`.
 
     Returns:
         Height and width of the output, and notes on what was left out.
@@ -82,7 +82,7 @@ def restore_video(
         UsageError: PyAV is not installed.
         PictureError: not a video, it is damaged, or the disk is full.
     """
-    av = library()
+    av = import_av()
     try:
         with source.open("rb") as file:
             kind = recognise(file.read(HEAD))
@@ -91,14 +91,14 @@ def restore_video(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
             )
         first = _first_frame(av, source)
-        with av.open(address(source)) as reader, write_then_rename(target, place) as temporary:
+        with av.open(ffmpeg_path(source)) as reader, write_then_rename(target, commit) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
             with av.open(str(temporary), "w", format=kind) as writer:
-                job = _Copy(av, reader, writer, first, stage, str(source))
+                job = _VideoRestorer(av, reader, writer, first, stage, str(source))
                 job.describe(provenance, metadata)
                 if hides_a_border(source):
                     job.notes.append("its container hides a border of the frames, which is shown")
-                with errors_of(av) as errors:
+                with capture_errors(av) as errors:
                     job.run(report)
             notes = [*job.notes, *errors, *_missing(av, temporary, job)]
             return job.size, tuple(notes)
@@ -110,15 +110,15 @@ def restore_video(
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
-    with av.open(address(source)) as reader:
-        video = film_of(reader)
+    with av.open(ffmpeg_path(source)) as reader:
+        video = main_video_stream(reader)
         if video is None:
             only = " (only a cover)" * bool(reader.streams.video)
             raise PictureError(f"'{source}' has no video stream{only}")
         for packet in reader.demux(video):
             with suppress(*_damage(av)):  # as of the packets that follow
                 for frame in packet.decode():
-                    refuse_unconverted(reader, frame)
+                    check_convertible(reader, frame)
                     return frame, colours_of(frame, video), orientation_of(frame)
         raise PictureError(f"'{source}' has no frames that can be decoded")
 
@@ -148,7 +148,7 @@ class _Timeline:
     def jumps(self) -> int:
         return len(self._moved) - 1
 
-    def place(self, packet: Any) -> None:
+    def shift_timestamps(self, packet: Any) -> None:
         """Move a packet behind the one before it, if its recording begins again."""
         index, unit = packet.stream.index, packet.time_base
         shown = packet.dts if packet.pts is None else packet.pts
@@ -170,7 +170,7 @@ class _Timeline:
             packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
-class _Copy:
+class _VideoRestorer:
     """The restoration of one video.
 
     Attributes:
@@ -195,9 +195,9 @@ class _Copy:
         self._av, self._reader, self._writer = av, reader, writer
         self._stage = stage
         self._first = (frame.width, frame.height)
-        self._source = film_of(reader)
+        self._source = main_video_stream(reader)
         self._source.thread_count = 1  # decoding must not fight the network for the cores
-        self.notes = remarks(frame, self._source, self._colours, self._turn)
+        self.notes = frame_notes(frame, self._source, self._colours, self._turn)
         self.copied: Counter[int] = Counter()
         self.metadata: dict[str, str] = {}
         self.pairs: list[tuple[Any, Any]] = []
@@ -207,10 +207,10 @@ class _Copy:
         self._whole = (width, height) if self._turn.swap else (height, width)
         if min(self._whole) < 2:
             raise PictureError(f"'{name}': H.264 cannot hold a video of one row or column")
-        if max(self._whole) > _LONGEST:
+        if max(self._whole) > _MAX_SIDE:
             size = f"{self._whole[1]}x{self._whole[0]}"
             raise PictureError(
-                f"'{name}': a video of {size} is larger than H.264 can hold ({_LONGEST} px)",
+                f"'{name}': a video of {size} is larger than H.264 can hold ({_MAX_SIDE} px)",
                 hint="use a model of x1, or make the video smaller",
             )
         self._deep = self._colours.bits > 8
@@ -311,7 +311,7 @@ class _Copy:
         if chapters:
             self._writer.set_chapters(chapters)
 
-    def run(self, report: Report) -> None:
+    def run(self, report: ProgressCallback) -> None:
         """Process all packets in the order of the file.
 
         Raises:
@@ -320,7 +320,7 @@ class _Copy:
         frames, counts, timeline = self._frames_in_all(), Counter[str](), _Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
-                timeline.place(packet)
+                timeline.shift_timestamps(packet)
                 if packet.stream in self._copies:
                     self._copy(packet)
                     continue
@@ -360,14 +360,15 @@ class _Copy:
         whole = source.codec_context.name in _ONE_EACH and not counts["interlaced"]
         if silent > 0 and whole:
             self.notes.append(
-                f"{silent} of its {counted(counts['seen'], 'packet')} gave no picture"
+                f"{silent} of its {format_count(counts['seen'], 'packet')} gave no picture"
             )
         if counts["damaged"]:
-            what = counted(counts["damaged"], "damaged frame")
+            what = format_count(counts["damaged"], "damaged frame")
             self.notes.append(f"the decoder filled in what is missing in {what}")
         if timeline.jumps:
             self.notes.append(
-                f"its timestamps go back {counted(timeline.jumps, 'time')}; what follows was moved"
+                f"its timestamps go back {format_count(timeline.jumps, 'time')}; "
+                "what follows was moved"
             )
         promised = (self._reader.duration or 0) / 1e6
         start = (self._reader.start_time or 0) / 1e6
@@ -398,11 +399,11 @@ class _Copy:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
-        refuse_unconverted(self._reader, frame)
+        check_convertible(self._reader, frame)
         colours, turn = colours_of(frame, self._source), orientation_of(frame)
-        found = remarks(frame, self._source, colours, turn)
+        found = frame_notes(frame, self._source, colours, turn)
         if replace(colours, matrix=0, full=False) != replace(self._colours, matrix=0, full=False):
-            found.append("its colours or bits change; those of its first frame are stated")
+            found.append("its colours or bit depth change; it is tagged like its first frame")
         self.notes += [note for note in found if note not in self.notes]
         if self._first != (frame.width, frame.height):
             raise PictureError(
@@ -445,12 +446,12 @@ class _Copy:
         if self._last is None:
             return
         self._last.duration = max(0, until - self._last.pts)
-        if at_end:  # MP4 keeps the duration of the packet that is stored last: no B-frame may be it
+        if at_end:  # MP4 keeps the duration of the last stored packet: not a B-frame
             self._last.pict_type = self._av.video.frame.PictureType.I
         self._writer.mux(self._image.encode(self._last))
 
 
-def _missing(av: Any, written: Path, job: _Copy) -> list[str]:
+def _missing(av: Any, written: Path, job: _VideoRestorer) -> list[str]:
     """Return notes on what is missing from the written container, which is read again."""
     notes = []
     with av.open(str(written)) as container:

@@ -1,4 +1,4 @@
-"""Whether a video's container hides a border of its frames, which FFmpeg's readers do not tell."""
+"""Detects containers that crop a border off their frames, which FFmpeg does not report."""
 
 from __future__ import annotations
 

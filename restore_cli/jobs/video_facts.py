@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_cli.errors import PictureError, require
+from restore_cli.formatting import format_count
 from restore_cli.image.formats import HDR
-from restore_cli.wording import counted
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 # Matrices of H.273 as PyAV names them, for those that it converts.
@@ -97,7 +97,7 @@ class Colours:
         return self.transfer in HDR or BT2020 in (self.primaries, self.matrix)
 
 
-def library() -> Any:
+def import_av() -> Any:
     """Import PyAV.
 
     Raises:
@@ -109,12 +109,12 @@ def library() -> Any:
     return av
 
 
-def address(path: Path) -> str:
-    """Return how FFmpeg names a file: of 12:30.mp4, it would take the beginning for a protocol."""
+def ffmpeg_path(path: Path) -> str:
+    """Return the path for FFmpeg, which takes the beginning of `12:30.mp4` for a protocol."""
     return str(path.absolute())
 
 
-def refuse_unconverted(container: Any, frame: Any) -> None:
+def check_convertible(container: Any, frame: Any) -> None:
     """Refuse what would become a picture of wrong colours, or of another file.
 
     Raises:
@@ -134,7 +134,7 @@ def refuse_unconverted(container: Any, frame: Any) -> None:
 
 def lost_side_data(frame: Any) -> list[str]:
     """Return notes on data beside a frame's pixels that the output does not have."""
-    kinds = library().sidedata.sidedata.Type
+    kinds = import_av().sidedata.sidedata.Type
     return [
         f"its {what} were left out" if what.endswith("s") else f"its {what} was left out"
         for name, what in _SIDE_DATA.items()
@@ -144,7 +144,7 @@ def lost_side_data(frame: Any) -> list[str]:
 
 def orientation_of(frame: Any) -> Orientation:
     """Return the orientation in the display matrix of a frame; ISO/IEC 14496-12, 8.5.3."""
-    kind = library().sidedata.sidedata.Type.DISPLAYMATRIX
+    kind = import_av().sidedata.sidedata.Type.DISPLAYMATRIX
     matrix = frame.side_data.get(kind)
     if matrix is None or len(bytes(matrix)) < 36:
         return Orientation()
@@ -171,10 +171,10 @@ def colours_of(frame: Any, source: Any) -> Colours:
     return Colours(matrix, primaries, transfer, full, bits)
 
 
-def remarks(frame: Any, source: Any, colours: Colours, orientation: Orientation) -> list[str]:
+def frame_notes(frame: Any, source: Any, colours: Colours, orientation: Orientation) -> list[str]:
     """Return notes on properties of a video's frames that are lost."""
     notes = []
-    kinds = library().sidedata.sidedata.Type
+    kinds = import_av().sidedata.sidedata.Type
     tags = {(key.lower(), value) for key, value in source.metadata.items()}
     parts = frame.format.components
     if frame.interlaced_frame:
@@ -213,9 +213,9 @@ def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
 
 def read_comment(path: Path) -> dict[str, str]:
     """Return what `restore_video` wrote into a video's comment; empty for other videos."""
-    av = library()
+    av = import_av()
     try:
-        with av.open(address(path)) as container:
+        with av.open(ffmpeg_path(path)) as container:
             return comment_of(container)
     except (av.error.FFmpegError, OSError, ValueError):
         return {}
@@ -239,25 +239,25 @@ def describe_video(path: Path) -> dict[str, Any]:
         UsageError: PyAV is not installed.
         PictureError: not a video.
     """
-    av = library()
+    av = import_av()
     try:
-        with av.open(address(path)) as container:
+        with av.open(ffmpeg_path(path)) as container:
             return _facts(container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PictureError(f"cannot read '{path}' as a video: {reason}") from error
 
 
-def film_of(container: Any) -> Any:
+def main_video_stream(container: Any) -> Any:
     """Return the video stream that is restored: the first one that is not a cover, or None."""
-    cover = library().stream.Disposition.attached_pic
+    cover = import_av().stream.Disposition.attached_pic
     streams = [one for one in container.streams.video if not one.disposition & cover]
     moving = (one for one in streams if one.codec_context.name not in _STILLS)
     return next(moving, streams[0] if streams else None)
 
 
 @contextmanager
-def errors_of(av: Any) -> Iterator[list[str]]:
+def capture_errors(av: Any) -> Iterator[list[str]]:
     """Collect a note on errors that FFmpeg logs in this thread, which raise no exception."""
     notes: list[str] = []
     level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
@@ -272,7 +272,7 @@ def errors_of(av: Any) -> Iterator[list[str]]:
     errors = [message.strip() for severity, _, message in logged if severity <= av.logging.ERROR]
     if errors:
         notes.append(
-            f"it is damaged: FFmpeg reported {counted(len(errors), 'error')}, e.g. "
+            f"it is damaged: FFmpeg reported {format_count(len(errors), 'error')}, e.g. "
             f"'{errors[0]}', so frames can be wrong or missing"
         )
 
@@ -281,7 +281,7 @@ def _facts(container: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": container.format.name}
     if container.duration:
         facts["seconds"] = round(container.duration / 1e6, 3)
-    if source := film_of(container):
+    if source := main_video_stream(container):
         frame = next(container.decode(source), None)
         facts["codec"] = source.codec_context.name
         facts["size"] = f"{source.width}x{source.height}"
@@ -295,7 +295,7 @@ def _facts(container: Any) -> dict[str, Any]:
             facts["dynamic_range"] = HDR.get(colours.transfer)
             words = {"transposed": turned.swap, "mirrored": turned.mirror, "flipped": turned.flip}
             facts["orientation"] = ", ".join(word for word, is_so in words.items() if is_so) or None
-            facts["notes"] = remarks(frame, source, colours, turned)
+            facts["notes"] = frame_notes(frame, source, colours, turned)
     facts["streams"] = [_stream(one) for one in container.streams]
     facts["chapters"] = len(container.chapters())
     kept = kept_metadata(dict(container.metadata), "all")

@@ -24,10 +24,10 @@ from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Outcome, Task, put_result, read_input, restore_task
+from restore_cli.jobs.run import Outcome, Task, read_input, restore_task, write_result
 from restore_cli.processes import ProcessPool
 
-_MOST_DEATHS = 3  # processes that may die with one picture before it fails
+_MAX_CRASHES = 3  # processes that may die with one picture before it fails
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
 
 
@@ -40,11 +40,11 @@ class Workers(Protocol):
 
     Attributes:
         count: number of processes.
-        lost: exceptions that a future raises if its process has died.
+        crash_errors: exceptions that a future raises if its process has died.
     """
 
     count: int
-    lost: tuple[type[BaseException], ...]
+    crash_errors: tuple[type[BaseException], ...]
 
     def submit(self, task: Task) -> Future[Restored]:
         """Give a picture to a running process.
@@ -57,7 +57,7 @@ class Workers(Protocol):
         """End the processes."""
 
 
-def run_on(
+def restore_with_workers(
     workers: Workers, work: Restoration, items: Sequence[Item], *, fail_fast: bool = False
 ) -> Generator[Outcome, None, None]:
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
@@ -73,25 +73,25 @@ def run_on(
     """
     waiting = deque(items)
     suspects: deque[tuple[Task, int]] = deque()
-    flying: dict[Future[Restored], tuple[Task, int]] = {}
+    pending: dict[Future[Restored], tuple[Task, int]] = {}
     try:
-        while waiting or flying or suspects:
+        while waiting or pending or suspects:
             if suspects:
                 # A picture that makes its process die can be identified only if it runs alone.
-                if not flying:
+                if not pending:
                     suspect = suspects.popleft()
-                    flying[workers.submit(suspect[0])] = suspect
-            elif waiting and len(flying) < 2 * workers.count:  # per process one active, one queued
+                    pending[workers.submit(suspect[0])] = suspect
+            elif waiting and len(pending) < 2 * workers.count:  # per process one active, one queued
                 task = _task(work, waiting.popleft())
                 if isinstance(task, Outcome):
                     yield task
                     if task.error and fail_fast:
                         return
                 else:
-                    flying[workers.submit(task)] = task, 0
+                    pending[workers.submit(task)] = task, 0
                 continue
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                outcome = _landed(workers, work, future, *flying.pop(future), suspects)
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                outcome = _collect_result(workers, work, future, *pending.pop(future), suspects)
                 if outcome is not None:
                     yield outcome
                     if outcome.error and fail_fast:
@@ -100,7 +100,7 @@ def run_on(
         workers.close()
 
 
-def _landed(
+def _collect_result(
     workers: Workers,
     work: Restoration,
     future: Future[Restored],
@@ -111,9 +111,9 @@ def _landed(
     """Return the outcome of a picture, or None if its process died and it is tried again."""
     try:
         data, outcome = future.result()
-        return put_result(work, outcome, data)
-    except workers.lost as error:
-        if deaths + 1 < _MOST_DEATHS:
+        return write_result(work, outcome, data)
+    except workers.crash_errors as error:
+        if deaths + 1 < _MAX_CRASHES:
             suspects.append((task, deaths + 1))
             return None
         return task.failed(
@@ -131,7 +131,7 @@ def _landed(
 class DeviceWorkers:
     """One process per device of this machine; all share one queue."""
 
-    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    crash_errors: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
     def __init__(
         self, spec: PipelineSpec, request: RestoreRequest, devices: Sequence[torch.device]
@@ -185,7 +185,7 @@ def _restore_here(task: Task) -> Restored:
 
 
 def _task(work: Restoration, item: Item) -> Task | Outcome:
-    if item.is_video and not item.done:
+    if item.is_video and not item.skip:
         failure = UsageError(
             f"'{item.source}' is a video, which needs a single device of this machine",
             hint="give one --device, without --engine ray",
@@ -194,7 +194,7 @@ def _task(work: Restoration, item: Item) -> Task | Outcome:
     return read_input(work, item)
 
 
-def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | None, ...]:
+def pack_weights(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | None, ...]:
     """Replace files of weights on this machine by (name, content), to send them to others."""
     return tuple(
         (Path(file).name, Path(file).read_bytes()) if file and Path(file).is_file() else file
@@ -202,8 +202,10 @@ def materialise(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str | 
     )
 
 
-def place(files: Sequence[tuple[str, bytes] | str | None], folder: Path) -> tuple[str | None, ...]:
-    """The inverse of `materialise`: write the files into an empty folder on another machine."""
+def unpack_weights(
+    files: Sequence[tuple[str, bytes] | str | None], folder: Path
+) -> tuple[str | None, ...]:
+    """The inverse of `pack_weights`: write the files into an empty folder on another machine."""
     placed: list[str | None] = []
     for n, file in enumerate(files):
         if isinstance(file, tuple):

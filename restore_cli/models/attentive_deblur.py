@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, conv, plus, plus_gated, start_at_zero
+from restore_cli.models.layers import GlobalMean, add_gated, add_inplace, conv, zero_init
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import Rules, count_blocks, from_tensorflow, renamed
+from restore_cli.models.state_dict import RenameRules, count_blocks, from_tensorflow, rename_keys
 
 SCALES = 3
 IN_SERIES, ADDED, CONCATENATED = range(3)  # spatial and channel attention
@@ -74,15 +74,15 @@ class AttentionBlock(nn.Module):
         if self.spatial:
             placed = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
         if not self.channel:
-            return plus(x, placed)
+            return add_inplace(x, placed)
         seen = placed if self.joined == IN_SERIES else y
         gate = self.channel_expand(F.relu_(self.mean(seen, self.channel_squeeze, level=level)))
         if self.joined == IN_SERIES:
-            return plus_gated(x, placed, gate)
+            return add_gated(x, placed, gate)
         chosen = y * gate.sigmoid_()
         if self.joined == ADDED:
             return x + placed + chosen
-        return plus(x, self.join(torch.cat([placed, chosen], 1)))
+        return add_inplace(x, self.join(torch.cat([placed, chosen], 1)))
 
 
 class Blocks(nn.ModuleList):
@@ -121,7 +121,7 @@ class EncoderDecoder(nn.Module):
         # A parameter, so that the state dict shows whether the network adds the image.
         self.image_gain = nn.Parameter(torch.ones(1)) if config.image_skip else None
         if config.image_skip:
-            start_at_zero(self.image)
+            zero_init(self.image)
 
     def restore(self, x: Tensor, level: int) -> Tensor:
         """One pass: (B, 6, h, w) -> (B, 3, h, w); `level` 0 is the coarsest size."""
@@ -245,7 +245,7 @@ def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
     return 4 * (18 if config.joined else 14) * config.width
 
 
-_OFFICIAL_NAMES: Rules = (
+_OFFICIAL_NAMES: RenameRules = (
     (r"^g_net/", ""),
     (r"/weights$", ".weight"),
     (r"/biases$", ".bias"),
@@ -296,7 +296,7 @@ ATTENTIVE_DEBLUR = Model(
         PublishedFormat(
             name="TensorFlow variables of RDAN",
             recognises=lambda state: any(key.startswith("g_net/") for key in state),
-            convert=lambda state: renamed(from_tensorflow(state), _OFFICIAL_NAMES),
+            convert=lambda state: rename_keys(from_tensorflow(state), _OFFICIAL_NAMES),
             train_size=(256, 256),
         ),
     ),

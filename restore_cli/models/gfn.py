@@ -30,9 +30,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.errors import WeightsError
-from restore_cli.models.layers import LearnedInterpolation, computed, conv, plus, start_at_zero
+from restore_cli.models.layers import (
+    LearnedInterpolation,
+    add_inplace,
+    conv,
+    select_outputs,
+    zero_init,
+)
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import count_blocks, renamed
+from restore_cli.models.state_dict import count_blocks, rename_keys
 
 SLOPE = 0.2  # slope of every LeakyReLU except the one after the first pixel shuffle
 FEATURES, IMAGE, BEFORE, AFTER = range(4)  # arrangements of the deblurring module
@@ -63,7 +69,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        return plus(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
+        return add_inplace(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
 
 
 def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
@@ -97,10 +103,10 @@ class Deblurring(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> output features, shallow features; both (B, C, H, W)."""
         shallow = x = F.leaky_relu_(self.first(image), self.first_slope)
-        x = plus(x, self.blocks[0](x))
+        x = add_inplace(x, self.blocks[0](x))
         for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
             x = F.relu_(down(x))
-            x = plus(x, blocks(x))
+            x = add_inplace(x, blocks(x))
         for up in self.ups:
             x = F.relu_(up(x))
         return self.last(x), shallow
@@ -128,7 +134,7 @@ class Features(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, 3, H, W) -> features (B, C, H, W)."""
         shallow = F.leaky_relu_(self.first(image), self.first_slope)
-        return plus(shallow, self.last(self.blocks(shallow)))
+        return add_inplace(shallow, self.last(self.blocks(shallow)))
 
 
 class Gate(nn.Module):
@@ -197,7 +203,7 @@ class Gfn(nn.Module):
         self.lift = conv(3, config.width, 3, bias=True) if lifted else None
         self.interpolation = LearnedInterpolation(4) if config.image_skip else None
         if config.image_skip:
-            start_at_zero(self.after.image2 if self.after else self.reconstruction.image)
+            zero_init(self.after.image2 if self.after else self.reconstruction.image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped, without auxiliary images."""
@@ -220,7 +226,7 @@ class Gfn(nn.Module):
             "restored": lambda: self._restore(image, small, branch, self.gate),
             "ungated": lambda: self._restore(image, small, branch, None),
         }
-        return computed(makers, wanted)
+        return select_outputs(makers, wanted)
 
     def _restore(
         self, image: Tensor, small: Tensor, branch: tuple[Tensor, Tensor] | None, gate: Gate | None
@@ -370,7 +376,7 @@ GFN = Model(
         PublishedFormat(
             name="GFN_4x, current",
             recognises=lambda state: "geteMoudle.0.conv1.weight" in state,
-            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            convert=partial(rename_keys, rules=_OFFICIAL_NAMES),
             train_size=(64, 64),
         ),
         PublishedFormat(

@@ -36,7 +36,7 @@ from restore_cli.models.maxim_layers import (
     resized,
 )
 from restore_cli.models.spec import Model, PublishedFormat, SizeRequirement, StateDict, Tiling
-from restore_cli.models.state_dict import Rules, count_blocks, rename
+from restore_cli.models.state_dict import RenameRules, count_blocks, rename
 
 SCALES = 3  # scales of a stage: full, half and quarter resolution; the bottleneck is at 1/8
 
@@ -284,7 +284,7 @@ def _resample(match: re.Match[str]) -> str:
     return f"stages.{stage}.decoder_resamples.{target}.{SCALES - 1 - order}.project"
 
 
-_FLAX_NAMES: Rules = (
+_FLAX_NAMES: RenameRules = (
     (r"^UpSampleRatio_(\d+)/Conv_0", _resample),
     (r"^stage_(\d+)_", r"stages.\1."),
     (r"input_conv_(\d+)", r"input_convs.\1"),

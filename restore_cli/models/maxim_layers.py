@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalMean, plus_gated
+from restore_cli.models.layers import GlobalMean, add_gated
 
 _GELU_SCALE = math.sqrt(2 / math.pi)
 
@@ -215,7 +215,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(B, H, W, C), twice -> the same."""
         squeezed = self.mean(y.permute(0, 3, 1, 2), self.squeeze)
-        return plus_gated(x, y, self.expand(F.relu(squeezed)).permute(0, 2, 3, 1))
+        return add_gated(x, y, self.expand(F.relu(squeezed)).permute(0, 2, 3, 1))
 
 
 class ConvAttention(nn.Module):
@@ -322,4 +322,4 @@ class SupervisedAttention(nn.Module):
     def forward(self, x: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) and (B, H, W, 3) -> features of the same shape, picture (B, H, W, 3)."""
         image = self.image(x) + picture
-        return plus_gated(x, self.features(x), self.gate(image)), image
+        return add_gated(x, self.features(x), self.gate(image)), image

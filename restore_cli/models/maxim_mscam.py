@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore_cli.models import maxim
-from restore_cli.models.layers import LearnedInterpolation, computed, conv, start_at_zero
+from restore_cli.models.layers import LearnedInterpolation, conv, select_outputs, zero_init
 from restore_cli.models.maxim import Maxim, MaximConfig
 from restore_cli.models.mprnet import ResidualGroup
 from restore_cli.models.mprnet_mscam import MultiScaleBlock
@@ -110,8 +110,8 @@ class GatedUpscaler(nn.Module):
         self.gate = conv(width, 1, 3, bias=True)
         self.phases = conv(width, 3 * config.scale**2, 3, bias=True)
         self.interpolation = LearnedInterpolation(config.scale)
-        start_at_zero(self.gate)  # the gate starts at 1/2
-        start_at_zero(self.phases)
+        zero_init(self.gate)  # the gate starts at 1/2
+        zero_init(self.phases)
 
     def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
         """(B, 3, H, W) -> (B, 3, scale * H, scale * W), unclamped."""
@@ -164,7 +164,7 @@ class MaximMscam(nn.Module):
         else:
             features = [prepared[f"features{n}"] for n in range(maxim.SCALES)]
             deblurred = Deblurred(prepared["image"], features)
-        return computed(
+        return select_outputs(
             {
                 "restored": lambda: self.upscaler(image, deblurred),
                 "deblurred": lambda: deblurred.image,

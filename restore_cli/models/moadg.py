@@ -52,12 +52,12 @@ from restore_cli.models.layers import (
     InstanceNorm,
     LearnedInterpolation,
     Origin,
-    computed,
+    add_inplace,
     conv,
-    plus,
-    start_at_zero,
+    select_outputs,
+    zero_init,
 )
-from restore_cli.models.spec import Model, Placement, SizeRequirement, StateDict
+from restore_cli.models.spec import Model, SizeRequirement, StateDict, TilePlacement
 from restore_cli.models.state_dict import count_blocks
 
 SLOPE = 0.2  # slope of every LeakyReLU
@@ -114,7 +114,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
         y = F.leaky_relu_(self.norm1(self.conv1(x)), SLOPE)
-        return plus(x, self.norm2(self.conv2(y)))
+        return add_inplace(x, self.norm2(self.conv2(y)))
 
 
 class FirstOrderAttention(nn.Module):
@@ -285,9 +285,9 @@ class Moadg(nn.Module):
         self.register_buffer("keep_probability", torch.tensor(KEEP) if config.gating else None)
         self.interpolation = LearnedInterpolation(4) if config.image_skip else None
         if config.image_skip:
-            start_at_zero(self.reconstruction.upscaler.image)
+            zero_init(self.reconstruction.upscaler.image)
 
-    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
+    def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, 4H, 4W), unclamped, without auxiliary images."""
         return self._restore(image, self._features(image), placement)
 
@@ -301,13 +301,13 @@ class Moadg(nn.Module):
             branch = self.branches[name]
             image_of: Callable[[Tensor], Tensor] = branch.image  # type: ignore[assignment]
             makers[str(branch.output)] = partial(image_of, x)
-        return computed(makers, wanted)
+        return select_outputs(makers, wanted)
 
     def _features(self, image: Tensor) -> dict[str, Tensor]:
         return {name: branch(image) for name, branch in self.branches.items()}
 
     def _restore(
-        self, image: Tensor, features: Mapping[str, Tensor], placement: Placement | None
+        self, image: Tensor, features: Mapping[str, Tensor], placement: TilePlacement | None
     ) -> Tensor:
         origin = (placement.top, placement.left) if placement else (0, 0)
         first = [self.first_order[name](x) for name, x in features.items()]
@@ -400,7 +400,7 @@ MOADG = Model(
     # 4 % with an overlap of 64 px, 0.1 % with 128 px, 0.03 % with 160 px, 0.0003 % with 192 px.
     overlap=192,
     overlap_grows=True,
-    placed=True,
+    takes_placement=True,
     tiny=MoadgConfig(width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4),
     tiny_changes={
         "width": 16,

@@ -31,14 +31,20 @@ from torch.nn import functional as F
 
 from restore_cli.models.layers import (
     GlobalMean,
-    computed,
+    add_gated,
+    add_inplace,
     conv,
-    double,
-    plus,
-    plus_gated,
+    select_outputs,
+    upsample2x,
 )
-from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import Rules, count_blocks, renamed
+from restore_cli.models.spec import (
+    Model,
+    PublishedFormat,
+    SizeRequirement,
+    StateDict,
+    TilePlacement,
+)
+from restore_cli.models.state_dict import RenameRules, count_blocks, rename_keys
 
 LEVELS = 3
 
@@ -83,7 +89,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
         """Two maps (B, C, H, W) -> the gated first plus the second, the same size."""
         gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
-        return plus_gated(block_input, x, gate)
+        return add_gated(block_input, x, gate)
 
 
 class AttentionBlock(nn.Module):
@@ -112,7 +118,7 @@ class ResidualGroup(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        return plus(x, self.conv(self.blocks(x)))
+        return add_inplace(x, self.conv(self.blocks(x)))
 
 
 class SupervisedAttention(nn.Module):
@@ -127,7 +133,7 @@ class SupervisedAttention(nn.Module):
     def forward(self, x: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W), (B, 3, H, W) -> gated features, image."""
         image = self.image(x) + degraded
-        return plus_gated(x, self.features(x), self.gate(image)), image
+        return add_gated(x, self.features(x), self.gate(image)), image
 
 
 BlockMaker = Callable[[int], AttentionBlock]
@@ -155,8 +161,8 @@ class Encoder(nn.Module):
             # A 2x2 mean is bilinear downscaling by 2.
             x = blocks(self.downs[index - 1](F.avg_pool2d(x, 2)) if index else x)
             if self.cross_encoder:
-                x = plus(x, self.cross_encoder[index](encoded[index]))
-                x = plus(x, self.cross_decoder[index](decoded[index]))
+                x = add_inplace(x, self.cross_encoder[index](encoded[index]))
+                x = add_inplace(x, self.cross_decoder[index](decoded[index]))
             levels.append(x)
         return levels
 
@@ -178,7 +184,9 @@ class Decoder(nn.Module):
         levels = [self.levels[-1](encoded[-1])]
         for index in reversed(range(LEVELS - 1)):
             # The 1x1 convolution is first: it commutes with the interpolation, and costs a quarter.
-            x = plus(double(self.ups[index](levels[0])), self.skips[index](encoded[index]))
+            x = add_inplace(
+                upsample2x(self.ups[index](levels[0])), self.skips[index](encoded[index])
+            )
             levels.insert(0, self.levels[index](x))
         return levels
 
@@ -207,10 +215,10 @@ class FullResolution(nn.Module):
         """(B, C, H, W) and the levels (B, C, H / 2^n, W / 2^n) of both -> (B, C, H, W)."""
         for level, group in enumerate(self.groups):
             lifted = self.from_encoder[level](encoded[level])
-            lifted = plus(lifted, self.from_decoder[level](decoded[level]))
+            lifted = add_inplace(lifted, self.from_decoder[level](decoded[level]))
             for _ in range(level):
-                lifted = double(lifted)
-            x = plus(lifted, group(x))
+                lifted = upsample2x(lifted)
+            x = add_inplace(lifted, group(x))
         return x
 
 
@@ -273,7 +281,7 @@ class DeblurringStages(nn.Module):
         """Attention blocks that share this network's one PReLU."""
         return lambda width: AttentionBlock(width, config.reduction, self.activation)
 
-    def deblur(self, image: Tensor, placement: Placement | None) -> Deblurred:
+    def deblur(self, image: Tensor, placement: TilePlacement | None) -> Deblurred:
         """Run all three stages on (B, 3, H, W)."""
         row, column = _split_lines(image, placement)
         halves = _cut(image, row, -2)
@@ -300,7 +308,7 @@ class DeblurringStages(nn.Module):
 class Mprnet(DeblurringStages):
     """The network: the image of stage 3 is the result."""
 
-    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
+    def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
         restored: Tensor = self.stage3_image(self.deblur(image, placement).features)
         return restored
@@ -308,7 +316,7 @@ class Mprnet(DeblurringStages):
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, and the images of the first two stages, all (B, 3, H, W)."""
         deblurred = self.deblur(image, None)
-        return computed(
+        return select_outputs(
             {
                 "restored": lambda: self.stage3_image(deblurred.features),
                 "stage1": lambda: deblurred.stage1,
@@ -318,7 +326,7 @@ class Mprnet(DeblurringStages):
         )
 
 
-def _split_lines(image: Tensor, placement: Placement | None) -> tuple[int | None, int | None]:
+def _split_lines(image: Tensor, placement: TilePlacement | None) -> tuple[int | None, int | None]:
     """Row and column of the picture's middle in the tile; None if it is outside the tile."""
     height, width = image.shape[-2:]
     if placement is None:
@@ -365,7 +373,7 @@ def one_less(match: re.Match[str]) -> str:
 
 
 # The authors' names, in the order in which the rules apply.
-OFFICIAL_NAMES: Rules = (
+OFFICIAL_NAMES: RenameRules = (
     (r"^(stage3_orsnet\.orb)(\d)", one_less),
     (r"^stage3_orsnet\.orb(\d)\.body\.\d+\.weight$", r"full.groups.\1.conv.weight"),
     (r"^stage3_orsnet\.orb(\d)\.body\.", r"full.groups.\1.blocks."),
@@ -421,14 +429,14 @@ MPRNET = Model(
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8),
     overlap_grows=True,
-    placed=True,
+    takes_placement=True,
     published=(
         PublishedFormat(
             name="MPRNet_deblur of joint-motion-deblur-and-sr (phase 1)",
             recognises=lambda state: (
                 "shallow_feat1.0.weight" in state and "SRNet_HRconv.weight" not in state
             ),
-            convert=partial(renamed, rules=OFFICIAL_NAMES),
+            convert=partial(rename_keys, rules=OFFICIAL_NAMES),
             train_size=(64, 64),
             caution="the original MPRNet (CVPR 2021) has the same keys but is another network, "
             "whose weights give wrong pictures here",

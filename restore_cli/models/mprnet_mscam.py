@@ -28,11 +28,11 @@ from torch.nn import functional as F
 from restore_cli.models.layers import (
     GlobalMean,
     LearnedInterpolation,
-    computed,
+    add_gated,
+    add_inplace,
     conv,
-    plus,
-    plus_gated,
-    start_at_zero,
+    select_outputs,
+    zero_init,
 )
 from restore_cli.models.mprnet import (
     MPRNET,
@@ -45,8 +45,14 @@ from restore_cli.models.mprnet import (
     infer_deblurring_config,
     one_less,
 )
-from restore_cli.models.spec import Model, Placement, PublishedFormat, SizeRequirement, StateDict
-from restore_cli.models.state_dict import Rules, count_blocks, renamed
+from restore_cli.models.spec import (
+    Model,
+    PublishedFormat,
+    SizeRequirement,
+    StateDict,
+    TilePlacement,
+)
+from restore_cli.models.state_dict import RenameRules, count_blocks, rename_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class MultiScaleAttention(nn.Module):
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
         self.mean = GlobalMean()
-        self.as_they_are = nn.Identity()
+        self.identity = nn.Identity()
         self.local_squeeze = conv(width, width // reduction, 1)
         self.local_expand = conv(width // reduction, width, 1)
         self.global_squeeze = conv(width, width // reduction, 1)
@@ -84,9 +90,9 @@ class MultiScaleAttention(nn.Module):
         squeeze = torch.cat([self.local_squeeze.weight, self.global_squeeze.weight])
         expand = torch.cat([self.local_expand.weight, self.global_expand.weight], 1)
         local, whole = F.conv2d(x, squeeze).chunk(2, 1)
-        whole = self.mean(whole, self.as_they_are).expand_as(local)
+        whole = self.mean(whole, self.identity).expand_as(local)
         gate = F.conv2d(torch.cat([local, whole], 1).relu_(), expand)
-        return plus_gated(block_input, x, gate)
+        return add_gated(block_input, x, gate)
 
 
 class MultiScaleBlock(nn.Module):
@@ -133,7 +139,7 @@ class Upscaler(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
         if len(self.groups):
-            x = plus(x, self.groups(x))
+            x = add_inplace(x, self.groups(x))
         x = F.leaky_relu_(self.conv(x), 0.1)
         return F.conv2d(x, self._phase_kernel(), padding=1)
 
@@ -162,16 +168,16 @@ class MprnetMscam(DeblurringStages):
         self.upscaler = Upscaler(config)
         self.interpolation = LearnedInterpolation(config.scale) if config.image_skip else None
         if config.image_skip:
-            start_at_zero(self.upscaler.image)
+            zero_init(self.upscaler.image)
 
-    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
+    def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to (B, 3, scale*H, scale*W), unclamped, without auxiliary images."""
         return self._upscale(self.deblur(image, placement).features, image)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """Outputs for (B, 3, H, W): `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
-        return computed(
+        return select_outputs(
             {
                 "restored": lambda: self._upscale(deblurred.features, image),
                 "stage1": lambda: deblurred.stage1,
@@ -213,7 +219,7 @@ def _infer_config(state: StateDict) -> MprnetMscamConfig:
 
 
 # The upscaler's names come first; the rest are those of the deblurring part.
-_OFFICIAL_NAMES: Rules = (
+_OFFICIAL_NAMES: RenameRules = (
     (r"^SRNet_before_rec\.1\.weight$", "activation.weight"),
     (r"^SRNet_before_rec\.0\.", "transform_conv."),
     (r"^SRNet_sr_cab\.", "transform_block."),
@@ -257,12 +263,12 @@ MPRNET_MSCAM = Model(
     bytes_per_pixel=bytes_per_pixel,
     size=SizeRequirement(multiple_of=8),
     overlap_grows=True,
-    placed=True,
+    takes_placement=True,
     published=(
         PublishedFormat(
             name="MPRNet_SR of joint-motion-deblur-and-sr",
             recognises=lambda state: "SRNet_HRconv.weight" in state,
-            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            convert=partial(rename_keys, rules=_OFFICIAL_NAMES),
             train_size=(64, 64),
         ),
     ),

@@ -28,16 +28,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, conv, plus
+from restore_cli.models.layers import GlobalAttention, Origin, add_inplace, conv
 from restore_cli.models.spec import (
     Model,
-    Placement,
     PublishedFormat,
     SizeRequirement,
     StateDict,
+    TilePlacement,
     Tiling,
 )
-from restore_cli.models.state_dict import Rules, count_blocks, renamed
+from restore_cli.models.state_dict import RenameRules, count_blocks, rename_keys
 
 MULTIPLE = 8  # input pixels per position of the attention
 
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        return plus(x, self.conv2(F.relu_(self.conv1(x))))
+        return add_inplace(x, self.conv2(F.relu_(self.conv1(x))))
 
 
 class SelfAttention(nn.Module):
@@ -133,7 +133,7 @@ class Msan(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
 
-    def forward(self, image: Tensor, placement: Placement | None = None) -> Tensor:
+    def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
         return image + self._residuals(image, placement)[-1]
 
@@ -144,7 +144,7 @@ class Msan(nn.Module):
         named = zip(names, images, strict=True)
         return {name: image for name, image in named if wanted is None or name in wanted}
 
-    def _residuals(self, image: Tensor, placement: Placement | None) -> list[Tensor]:
+    def _residuals(self, image: Tensor, placement: TilePlacement | None) -> list[Tensor]:
         origin = (placement.top // MULTIPLE, placement.left // MULTIPLE) if placement else (0, 0)
         centred = image - 0.5
         residuals: list[Tensor] = []
@@ -177,7 +177,7 @@ def _bytes_per_pixel(config: MsanConfig) -> int:
     return 4 * 10 * config.width
 
 
-_OFFICIAL_NAMES: Rules = (
+_OFFICIAL_NAMES: RenameRules = (
     (r"^edcoder(\d)\.", lambda match: f"stages.{int(match[1]) - 1}."),
     (r"\.layer1\.", ".first."),
     (r"\.layer2\.", ".encode1."),
@@ -217,12 +217,12 @@ MSAN = Model(
     overlap=128,
     tiling=Tiling.DISCOURAGED,
     tiling_note="its attention spans the whole picture; --tlsc limits it to windows",
-    placed=True,
+    takes_placement=True,
     published=(
         PublishedFormat(
             name="MSAN.pth",
             recognises=lambda state: "edcoder1.sa.gamma" in state,
-            convert=partial(renamed, rules=_OFFICIAL_NAMES),
+            convert=partial(rename_keys, rules=_OFFICIAL_NAMES),
             train_size=(256, 256),
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from restore_cli.errors import WeightsError, named
+from restore_cli.errors import WeightsError, lookup
 from restore_cli.models.attentive_deblur import ATTENTIVE_DEBLUR
 from restore_cli.models.gfn import GFN
 from restore_cli.models.maxim import MAXIM
@@ -35,7 +35,7 @@ def get_model(name: str) -> Model:
     Raises:
         UsageError: the name is unknown; the closest name is suggested.
     """
-    return named("model", name, MODELS)
+    return lookup("model", name, MODELS)
 
 
 def detect(state: StateDict) -> Model | None:

@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import WeightsError
+from restore_cli.formatting import first_line
 from restore_cli.models.layers import GlobalStatistic
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
-from restore_cli.wording import first_line
 
 if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor
 
 _HINT = "pip install 'restore-cli[zoo]'"
-_MOST = 5000  # largest number in a layer's name; real networks have a few hundred at most
+_MAX_LAYER_NUMBER = (
+    5000  # largest number in a layer's name; real networks have a few hundred at most
+)
 _SAMPLE = 64  # side of the picture that memory is measured with
 # Peak memory in units of the largest map: an assumption, not measured. The automatic tile size uses
 # only half of the free memory.
@@ -214,7 +216,9 @@ def _spandrel(reason: str) -> tuple[ArchRegistry, Callable[[Any], Any], type[Exc
 def _check_layers(state: StateDict, name: str) -> None:
     """Check names and shapes, since spandrel builds the network before it compares them."""
     numbers = [int(number) for key in state for number in re.findall(r"\d+", key)]
-    if max(numbers, default=0) > _MOST or any(tensor.numel() == 0 for tensor in state.values()):
+    if max(numbers, default=0) > _MAX_LAYER_NUMBER or any(
+        tensor.numel() == 0 for tensor in state.values()
+    ):
         raise WeightsError(
             f"'{name}' has too large or empty layers", hint="download the file again"
         )

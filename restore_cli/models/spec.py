@@ -23,7 +23,7 @@ Size = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class TilePlacement:
     """Position of a tile in its (padded) picture, in input pixels."""
 
     top: int
@@ -123,7 +123,7 @@ class Model:
         overlap: default overlap of tiles in input pixels, for checkpoints without a measured one.
         overlap_grows: whether it must grow with the window of local statistics beyond 96 px.
         tiling_note: reason why tiling is discouraged, or "".
-        placed: whether `forward` takes a `placement`, since its result depends on it.
+        takes_placement: whether `forward` takes a `placement`, since its result depends on it.
         published: formats of the authors' files, for the importer and the parity tests.
         dtypes: supported dtypes of weights and features.
         frozen_part: the part whose outputs training may precompute, or None.
@@ -150,7 +150,7 @@ class Model:
     overlap: int = 64
     overlap_grows: bool = False
     tiling_note: str = ""
-    placed: bool = False
+    takes_placement: bool = False
     published: tuple[PublishedFormat, ...] = ()
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
     frozen_part: FrozenPart | None = None
@@ -177,7 +177,7 @@ class Model:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         return parameters, counter.get_total_flops() // 2  # it counts two per multiply-add
 
-    def config_from(self, values: Mapping[str, object]) -> Any:
+    def parse_config(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.
 
         Raises:

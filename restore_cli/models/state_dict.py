@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from restore_cli.models.spec import StateDict
 
-Rules = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]
+RenameRules = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 
 def count_blocks(state: StateDict, prefix: str) -> int:
@@ -34,7 +34,7 @@ def count_blocks(state: StateDict, prefix: str) -> int:
     return len(found)
 
 
-def rename(name: str, rules: Rules) -> str:
+def rename(name: str, rules: RenameRules) -> str:
     """Apply (pattern, replacement) rules, each to the result of the one before.
 
     >>> rename("a.0.b", [(r"^a", "alpha"), (r"0", "zero")])
@@ -45,7 +45,7 @@ def rename(name: str, rules: Rules) -> str:
     return name
 
 
-def renamed(state: StateDict, rules: Rules) -> dict[str, Tensor]:
+def rename_keys(state: StateDict, rules: RenameRules) -> dict[str, Tensor]:
     """A state dict with new names; several old names of one parameter become one.
 
     Raises:

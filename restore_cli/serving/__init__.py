@@ -1,1 +1,1 @@
-"""A page to try it: pictures come from a browser, one after the other through one line."""
+"""The demo web page: pictures sent by browsers are restored one at a time, from one queue."""

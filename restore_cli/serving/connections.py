@@ -1,4 +1,4 @@
-"""HTTP connections that are closed when they only wait."""
+"""HTTP connections with a time limit for the head of a request."""
 
 from __future__ import annotations
 

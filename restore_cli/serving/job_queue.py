@@ -24,22 +24,22 @@ from unicodedata import category, normalize
 from torch import Tensor
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.formatting import format_count
 from restore_cli.image import PHOTO_SUFFIXES, Encoding
-from restore_cli.inference.pipeline import Pipeline, PipelineSpec, own_scale, split_names
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, default_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import KEEP
 from restore_cli.inference.stages import BICUBIC
-from restore_cli.jobs.choice import trial
 from restore_cli.jobs.compare import Comparison, compare
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import run
-from restore_cli.wording import counted
+from restore_cli.jobs.task_choice import lazy_x1_network
 
-_MOST_READY = 3  # pipelines
-_LONGEST_NAME = 120  # bytes; file systems take 255
-_PATIENCE = 180.0  # seconds without a poll of a job; browsers poll hidden pages once a minute
+_MAX_CACHED_PIPELINES = 3  # pipelines
+_MAX_NAME_BYTES = 120  # bytes; file systems take 255
+_POLL_TIMEOUT = 180.0  # seconds without a poll of a job; browsers poll hidden pages once a minute
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # of Windows
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class BusyError(RestoreError):
     """The queue is full."""
 
 
-class GivenUpError(RestoreError):
+class JobAbandonedError(RestoreError):
     """The job was cancelled or its page was closed, or the queue closes."""
 
 
@@ -90,7 +90,7 @@ class JobSettings:
         if self.keep:
             return 1
         names = split_names(self.model)
-        own = own_scale(names)
+        own = default_scale(names)
         return max(self.scale or own, 1 if BICUBIC in names else own)
 
 
@@ -109,8 +109,8 @@ class Job:
         notes: notes on losses, and on faults of the input.
         error: error message, one line.
         target: the restored file.
-        shown: input and result for the page.
-        seen: monotonic time of the visitor's last poll, in seconds.
+        comparison: input and result for the page.
+        last_poll: monotonic time of the visitor's last poll, in seconds.
         cancelled: whether the visitor has cancelled it.
     """
 
@@ -124,8 +124,8 @@ class Job:
     notes: tuple[str, ...] = ()
     error: str = ""
     target: Path | None = None
-    shown: Comparison | None = None
-    seen: float = field(default_factory=time.monotonic)
+    comparison: Comparison | None = None
+    last_poll: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
 
@@ -136,16 +136,16 @@ class JobQueue:
     Attributes:
         options: options of all networks, except self-ensemble, which the visitor chooses.
         max_pixels: pictures whose result would have more pixels are refused.
-        most_waiting: most pictures that wait or are being uploaded.
-        most_kept: most finished jobs that are kept.
+        max_waiting: most pictures that wait or are being uploaded.
+        max_kept: most finished jobs that are kept.
         restore_part: the default x1 network for parts of pictures, (1, 3, H, W) -> the same; not
             the one of the restoring thread, which may be at work.
     """
 
     options: RestorerOptions
     max_pixels: int = 100_000_000
-    most_waiting: int = 8
-    most_kept: int = 16
+    max_waiting: int = 8
+    max_kept: int = 16
     restore_part: Callable[[Tensor], Tensor] = field(init=False)
     _root: Path = field(init=False)
     _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)
@@ -157,26 +157,26 @@ class JobQueue:
     _thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self.restore_part = trial(self.options)
+        self.restore_part = lazy_x1_network(self.options)
         self._root = Path(tempfile.mkdtemp(prefix="restore-serve-"))
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 
-    def reserve_place(self) -> None:
+    def reserve_slot(self) -> None:
         """Reserve a place for a picture before it is uploaded.
 
         Raises:
             BusyError: the queue is full.
         """
         with self._lock:
-            if self._places >= self.most_waiting:
+            if self._places >= self.max_waiting:
                 raise BusyError(
-                    f"the queue of {counted(self.most_waiting, 'picture')} is full",
+                    f"the queue of {format_count(self.max_waiting, 'picture')} is full",
                     hint="try again in a minute",
                 )
             self._places += 1
 
-    def release_place(self) -> None:
+    def release_slot(self) -> None:
         """Release the place of a picture that was not submitted, or that is restored now."""
         with self._lock:
             self._places -= 1
@@ -213,7 +213,7 @@ class JobQueue:
         with self._lock:
             self._jobs[job.key] = job
             finished = [one for one in self._jobs.values() if one.state in ("done", "failed")]
-            for old in finished[: max(0, len(finished) - self.most_kept)]:
+            for old in finished[: max(0, len(finished) - self.max_kept)]:
                 del self._jobs[old.key]
                 shutil.rmtree(old.folder, ignore_errors=True)
         self._waiting.put(job)
@@ -227,7 +227,7 @@ class JobQueue:
         with self._lock:
             job = self._jobs.get(key)
             if job is not None:
-                job.seen = time.monotonic()
+                job.last_poll = time.monotonic()
             return job
 
     def cancel(self, job: Job) -> None:
@@ -238,7 +238,7 @@ class JobQueue:
                 self._waiting.queue.remove(job)
         if waits:
             job.state, job.error = "failed", "cancelled"
-            self.release_place()
+            self.release_slot()
 
     def ahead_of(self, job: Job) -> int:
         """Return the number of unfinished jobs before this one."""
@@ -259,7 +259,7 @@ class JobQueue:
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
-            self.release_place()
+            self.release_slot()
             job.state = "running"
             try:
                 self._restore(job)
@@ -278,7 +278,7 @@ class JobQueue:
                 job.state = "failed"
 
     def _restore(self, job: Job) -> None:
-        self._look(job)
+        self._raise_if_abandoned(job)
         pipeline = self._pipeline(job.settings)
         keep, scale = job.settings.keep, job.settings.largest_scale
         request = RestoreRequest(
@@ -291,23 +291,25 @@ class JobQueue:
 
         def report(item: Item, done: int, tiles: int) -> None:
             job.share = done / tiles
-            self._look(job)
+            self._raise_if_abandoned(job)
 
         def finish(outcome: Outcome) -> None:
             if outcome.error:
                 raise outcome.error
             job.seconds, job.notes = outcome.seconds, outcome.notes
             job.target = outcome.item.target
-            job.shown = compare(outcome)
+            job.comparison = compare(outcome)
 
         run(request, pipeline, finish, report=report)
 
-    def _look(self, job: Job) -> None:
-        """Raise a `GivenUpError` if the result is no longer wanted."""
+    def _raise_if_abandoned(self, job: Job) -> None:
+        """Raise a `JobAbandonedError` if the result is no longer wanted."""
         if job.cancelled:
-            raise GivenUpError("cancelled")
-        if self._closing or time.monotonic() - job.seen > _PATIENCE:
-            raise GivenUpError("no page waits for this picture any more", hint="submit it again")
+            raise JobAbandonedError("cancelled")
+        if self._closing or time.monotonic() - job.last_poll > _POLL_TIMEOUT:
+            raise JobAbandonedError(
+                "no page waits for this picture any more", hint="submit it again"
+            )
 
     def _pipeline(self, settings: JobSettings) -> Pipeline:
         """Return the pipeline for the settings; networks are loaded once for all scales."""
@@ -315,7 +317,7 @@ class JobQueue:
         spec = PipelineSpec.parse(settings.model, None, None, options)
         ready = self._ready.pop(spec, None) or spec.load()
         self._ready[spec] = ready
-        while len(self._ready) > _MOST_READY:
+        while len(self._ready) > _MAX_CACHED_PIPELINES:
             self._ready.popitem(last=False)
         return ready.to_scale(settings.scale or spec.scale)
 
@@ -328,7 +330,7 @@ def _safe(name: str) -> str:
     last = normalize("NFC", Path(name.replace("\\", "/")).name)
     last = "".join(one if _is_safe(one) else "_" for one in last).lstrip(".")
     stem, suffix = Path(last).stem, Path(last).suffix
-    short = stem.encode()[: _LONGEST_NAME - len(suffix.encode())].decode(errors="ignore")
+    short = stem.encode()[: _MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
     return f"{'_' if _DEVICES.match(last) else ''}{short}{suffix}"
 
 

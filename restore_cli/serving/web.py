@@ -40,13 +40,13 @@ from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.models.registry import MODELS
-from restore_cli.serving.fitting import AskFirstError, fitted
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings, StorageError
-from restore_cli.serving.words import for_visitors
+from restore_cli.serving.result_limits import ConfirmationRequiredError, fit_to_limits
+from restore_cli.serving.visitor_messages import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_MOST_TOLD = 20  # refused host names that are reported; visitors can invent any number
+_MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +54,19 @@ class Limits:
     """Limits for requests.
 
     Attributes:
-        upload: most bytes of a request.
+        max_upload_bytes: most bytes of a request.
         hosts: allowed names in the Host header.
-        numbers: whether any IP address is allowed as well.
-        seconds: time that a request may take to arrive.
-        pause: longest time in which nothing of it arrives.
+        allow_ip_hosts: whether any IP address is allowed as well.
+        request_timeout: time that a request may take to arrive.
+        idle_timeout: longest time in which nothing of it arrives.
         on_refused: called once with every refused name.
     """
 
-    upload: int
+    max_upload_bytes: int
     hosts: tuple[str, ...] = LOOPBACK
-    numbers: bool = False
-    seconds: float = 600.0
-    pause: float = 30.0
+    allow_ip_hosts: bool = False
+    request_timeout: float = 600.0
+    idle_timeout: float = 30.0
     on_refused: Callable[[str], None] = lambda name: None
 
 
@@ -86,7 +86,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits = app, limits
-        self.told: set[str] = set()
+        self.reported_hosts: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -102,15 +102,17 @@ class Guard:
         async def counted() -> Message:
             nonlocal taken, more
             try:
-                async with asyncio.timeout(self.limits.pause if more else None):
+                async with asyncio.timeout(self.limits.idle_timeout if more else None):
                     message = await receive()
             except TimeoutError as error:
-                raise TooSlowError(f"nothing arrived for {self.limits.pause:.0f} s") from error
+                raise TooSlowError(
+                    f"nothing arrived for {self.limits.idle_timeout:.0f} s"
+                ) from error
             more = message.get("more_body", False)
             taken += len(message.get("body", b""))
-            if taken > self.limits.upload:
+            if taken > self.limits.max_upload_bytes:
                 raise TooLargeError(
-                    f"the picture is larger than {self.limits.upload / 1e6:.0f} MB",
+                    f"the picture is larger than {self.limits.max_upload_bytes / 1e6:.0f} MB",
                     hint="send it as JPEG, or make it smaller first",
                 )
             return message
@@ -130,7 +132,7 @@ class Guard:
         if not (found := _HOST.fullmatch(host)):
             return False
         name = found[1].strip("[]").lower()
-        if self.limits.numbers:
+        if self.limits.allow_ip_hosts:
             with contextlib.suppress(ValueError):
                 return bool(ip_address(name))
         return name in self.limits.hosts
@@ -139,8 +141,12 @@ class Guard:
         """Return the response to a request with a wrong host name, and report the name."""
         host = headers.get("host", "")
         name = re.sub(r"[^\w.:\[\]-]", "?", re.sub(r":\d*$", "", host)[:100], flags=re.ASCII)
-        if name and name not in self.told and len(self.told) < _MOST_TOLD:
-            self.told.add(name)
+        if (
+            name
+            and name not in self.reported_hosts
+            and len(self.reported_hosts) < _MAX_REPORTED_HOSTS
+        ):
+            self.reported_hosts.add(name)
             self.limits.on_refused(name)  # in which ? stands for what no host name has
         text = (
             f"This page is not served under the name '{name}'. Open the address that was printed "
@@ -196,7 +202,7 @@ class _Site:
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
             formats=sorted(FORMATS),
-            megabytes=self.limits.upload // 1_000_000,
+            megabytes=self.limits.max_upload_bytes // 1_000_000,
         )
         policy = (
             f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; "
@@ -209,15 +215,15 @@ class _Site:
     async def submit(self, request: Request) -> Response:
         if _is_from_elsewhere(request):
             return _refused("pages of other sites cannot submit pictures", 403)
-        self.queue.reserve_place()
+        self.queue.reserve_slot()
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout(self.limits.request_timeout):
                 job, notes = await self._receive(request)
         except BaseException as error:
-            self.queue.release_place()
+            self.queue.release_slot()
             if isinstance(error, TimeoutError):
                 raise TooSlowError(
-                    f"the picture took longer than {self.limits.seconds:.0f} s to arrive"
+                    f"the picture took longer than {self.limits.request_timeout:.0f} s to arrive"
                 ) from error
             if isinstance(error, OSError):  # also of Starlette's own copy of the upload
                 raise StorageError.of(error) from error
@@ -258,7 +264,7 @@ class _Site:
     def _fitted(self, job: Job, **wishes: bool) -> tuple[Job, tuple[str, ...]]:
         with self.fitting:
             queue = self.queue
-            return fitted(job, queue.max_pixels, queue.options, queue.restore_part, **wishes)
+            return fit_to_limits(job, queue.max_pixels, queue.options, queue.restore_part, **wishes)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])
@@ -289,7 +295,7 @@ def _is_from_elsewhere(request: Request) -> bool:
 
 
 def _failed(_: Request, error: Exception) -> Response:
-    if isinstance(error, AskFirstError):
+    if isinstance(error, ConfirmationRequiredError):
         choices = [dataclasses.asdict(choice) for choice in error.choices]
         return JSONResponse({"error": str(error), "choices": choices}, 400)
     statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
@@ -334,8 +340,8 @@ def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
     }
     if job.state == "failed":
         facts["error"] = for_visitors(job.error)
-    if job.state == "done" and job.target is not None and job.shown is not None:
-        facts |= dataclasses.asdict(job.shown) | {"name": job.source.name}
+    if job.state == "done" and job.target is not None and job.comparison is not None:
+        facts |= dataclasses.asdict(job.comparison) | {"name": job.source.name}
         facts |= {
             "file": job.target.name,
             "bytes": job.target.stat().st_size,

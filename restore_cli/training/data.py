@@ -23,13 +23,13 @@ from torch import Tensor
 from restore_cli.datasets.layouts import Pair, Pairs
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degrade, draw
 from restore_cli.errors import NoInputError, PictureError, UsageError
+from restore_cli.formatting import format_count
 from restore_cli.image import read_rgb8, read_size
 from restore_cli.image.folders import list_pictures
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
-from restore_cli.training.launched import processes
+from restore_cli.training.launch_env import world_size
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.wording import counted
 
 PREPARED = "prepared"  # requests the outputs of the network's frozen part, besides the targets
 CACHE_BYTES = 4 << 30  # limit for the decoded pictures of all processes of a host together
@@ -96,8 +96,8 @@ class ShuffledSource(Source, Protocol):
         """A random crop of one photo or pair, on the CPU."""
 
     def item(self, seed: int, number: int, patch: int) -> Item:
-        around, place = divmod(number, len(self))
-        index = int(shuffled_order(seed, around, len(self))[place])
+        epoch, place = divmod(number, len(self))
+        index = int(shuffled_order(seed, epoch, len(self))[place])
         return self.crop(index, np.random.default_rng([seed, 1, number]), patch)
 
 
@@ -108,7 +108,7 @@ class PictureCache:
         self._kept: dict[Path, Tensor] = {}
         self._bytes = 0
         room = min(CACHE_BYTES, psutil.virtual_memory().available // 4)
-        self._room = room // processes("LOCAL_WORLD_SIZE")
+        self._room = room // world_size("LOCAL_WORLD_SIZE")
 
     def read(self, path: Path) -> Tensor:
         """Decode a picture, (3, H, W) uint8, or take it from the cache.
@@ -162,8 +162,8 @@ class Photos(ShuffledSource):
         side = self._side(largest)
         listed = {folder: list_photos(folder, side) for folder in folders}
         self.notes = tuple(
-            f"note: {counted(left_out, 'picture')} in '{folder}' left out: unreadable, or with a "
-            f"side of less than {side} px"
+            f"note: {format_count(left_out, 'picture')} in '{folder}' left out: unreadable, or "
+            f"with a side of less than {side} px"
             for folder, (_, left_out) in listed.items()
             if left_out
         )
@@ -339,9 +339,9 @@ class PairedPictures(ShuffledSource):
 
 
 @lru_cache(32)  # one per part of a mixture
-def shuffled_order(seed: int, around: int, count: int) -> np.ndarray:
-    """Random order of the indices below `count` in epoch number `around`."""
-    return np.random.default_rng([seed, 0, around]).permutation(count)
+def shuffled_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Random order of the indices below `count` in an epoch, counted from 0."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
 def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
@@ -359,7 +359,7 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
     if not paths:
         raise NoInputError(
             f"no picture in '{folder}' has sides of {minimum} px or more "
-            f"({counted(len(sizes), 'picture')} found)",
+            f"({format_count(len(sizes), 'picture')} found)",
             hint="give a folder of sharp photos or pairs, or choose a smaller patch in the recipe",
         )
     return paths, len(found) - len(paths)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
-from restore_cli.training.launched import processes
+from restore_cli.training.launch_env import world_size
 
 
 class ProcessGroup:
@@ -28,15 +28,15 @@ class ProcessGroup:
         """A module with gradients averaged over the group and weights of the first process."""
         return module
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """Mean of each value (of any shape) over the group."""
         return values
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the first process' value in every process."""
         return value
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes have reached this call."""
 
     def close(self) -> None:
@@ -59,26 +59,26 @@ class Distributed(ProcessGroup):
         wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
         return wrapped
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         reduced: Tensor = self._accelerator.reduce(values, "mean")
         return reduced
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         values = [value]
         broadcast_object_list(values)
         return values[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         self._accelerator.wait_for_everyone()
 
     def close(self) -> None:
         self._accelerator.end_training()
 
 
-def open_group(device: torch.device) -> ProcessGroup:
+def init_process_group(device: torch.device) -> ProcessGroup:
     """The group that this process belongs to; each process has its own device of that type.
 
     Raises:
         UsageError: the environment variables of a group are wrong.
     """
-    return Distributed(device) if processes() > 1 else ProcessGroup(device)
+    return Distributed(device) if world_size() > 1 else ProcessGroup(device)

@@ -15,10 +15,10 @@ import torch
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.job import TrainJob
-from restore_cli.training.launched import processes
+from restore_cli.training.launch_env import world_size
 from restore_cli.training.loader import Loader
-from restore_cli.training.loop import open_loader, read_held_out
-from restore_cli.training.package import write_average
+from restore_cli.training.loop import load_validation_set, open_loader
+from restore_cli.training.package import write_ema_weights
 from restore_cli.training.refill import fill_pool
 from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
@@ -78,7 +78,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
         RestoreError: an error that would stop the training, or a state that changes when it is
             saved and loaded.
     """
-    if processes() > 1:
+    if world_size() > 1:
         raise UsageError("a dry run uses a single process", hint="start it without torchrun")
     device = torch.device(job.device)
     recipe = job.recipe
@@ -89,7 +89,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
     if job.weights is not None:
         trainer.start_from(job.weights)
     loader = open_loader(job, trainer)
-    held_out = read_held_out(job, trainer)
+    validation_set = load_validation_set(job, trainer)
     place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
     temporary = tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.")
     with temporary as folder, closing(loader), out_of_memory(trainer):
@@ -97,12 +97,12 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
             loader.source = fill_pool(Path(folder, "pool"), trainer, loader.source, lambda *_: None)
         for index in range(len(job.recipe.phases)):
             if index:
-                trainer.advance(Path(folder, "best.safetensors"))
-            yield _phase(trainer, loader, held_out, Path(folder))
+                trainer.next_phase(Path(folder, "best.safetensors"))
+            yield _phase(trainer, loader, validation_set, Path(folder))
 
 
 def _phase(
-    trainer: Trainer, loader: Loader, held_out: ValidationSet | None, folder: Path
+    trainer: Trainer, loader: Loader, validation_set: ValidationSet | None, folder: Path
 ) -> PhaseEstimate:
     phase, device = trainer.phase, trainer.group.device
     cuda = device.type == "cuda"
@@ -124,14 +124,14 @@ def _phase(
     data, whole = (sum(part) / TIMED for part in zip(*(step() for _ in range(TIMED)), strict=True))
     memory = torch.cuda.max_memory_allocated(device) if cuda else psutil.Process().memory_info().rss
     begun = time.monotonic()
-    if held_out is not None:
-        score = held_out.score(trainer.ema.module, phase.losses[0], frozen=trainer.frozen)
+    if validation_set is not None:
+        score = validation_set.score(trainer.ema.module, phase.losses[0], frozen=trainer.frozen)
         trainer.best = {"phase": phase.name, "step": trainer.step, "psnr": score.psnr, "gain": 0.0}
-    validation = time.monotonic() - begun if held_out else 0.0
-    write_average(trainer.state(), folder / "best.safetensors")
+    validation = time.monotonic() - begun if validation_set else 0.0
+    write_ema_weights(trainer.state(), folder / "best.safetensors")
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
     trainer.save(folder / "state.pt")
-    trainer.restore(folder / "state.pt")
+    trainer.resume_from(folder / "state.pt")
     for name, tensor in trainer.network.state_dict().items():
         if not torch.equal(tensor, before[name]):
             raise RestoreError(f"'{name}' changed when the training state was saved and loaded")

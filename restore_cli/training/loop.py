@@ -15,8 +15,9 @@ from torch import Tensor
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import is_abandoned, locked
+from restore_cli.formatting import format_count
 from restore_cli.training.data import Batch, Source
-from restore_cli.training.distributed import ProcessGroup, open_group
+from restore_cli.training.distributed import ProcessGroup, init_process_group
 from restore_cli.training.interrupt import deferred_interrupt
 from restore_cli.training.job import TrainJob
 from restore_cli.training.loader import Loader
@@ -29,7 +30,6 @@ from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
-from restore_cli.wording import counted
 
 AHEAD = 4  # batches that are prefetched while a GPU computes
 
@@ -63,14 +63,14 @@ def train(
     """
     recipe = job.recipe
     with ExitStack() as stack:
-        group = open_group(torch.device(job.device))
+        group = init_process_group(torch.device(job.device))
         stack.callback(group.close)
         trainer = Trainer(recipe, group, job.execution, pooled=job.pool is not None)
         loader = stack.enter_context(closing(open_loader(job, trainer)))
-        held_out = _check_and_lock(job, trainer, loader, note, stack)
+        validation_set = _check_and_lock(job, trainer, loader, note, stack)
         resumed = _begin(job, trainer, loader.source.facts, note)
         stack.enter_context(out_of_memory(trainer))
-        _forget_incomparable_best(job, trainer, held_out, note)
+        _forget_incomparable_best(job, trainer, validation_set, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             try:
@@ -79,7 +79,7 @@ def train(
                 if not resumed and group.rank == 0:  # else the corrected command is refused
                     job.state.unlink(missing_ok=True)
                 raise
-        monitor = Monitor(job, trainer, held_out, report, note) if group.rank == 0 else None
+        monitor = Monitor(job, trainer, validation_set, report, note) if group.rank == 0 else None
         saver = _Saver(job, trainer, note, loader.source)
         stack.callback(saver.close)
         deadline = time.monotonic() + 60 * (math.inf if job.minutes is None else job.minutes)
@@ -103,8 +103,8 @@ def train(
                 stopped = _any(group, left < 0 or interrupt.is_set())
             if stopped or trainer.phase_index + 1 == len(recipe.phases):
                 break
-            group.wait()
-            trainer.advance(job.best)
+            group.barrier()
+            trainer.next_phase(job.best)
             # Save before the new phase overwrites the best weights of the previous one, from which
             # a run that is killed now would have to start the phase again.
             saver.save()
@@ -112,7 +112,7 @@ def train(
         if monitor is not None:
             export_checkpoint(job.run, job.result)
             monitor.close()
-        group.wait()
+        group.barrier()
     return job.result
 
 
@@ -154,7 +154,7 @@ def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
     return loader
 
 
-def read_held_out(job: TrainJob, trainer: Trainer) -> ValidationSet | None:
+def load_validation_set(job: TrainJob, trainer: Trainer) -> ValidationSet | None:
     """Read the held-out pictures; None if there are none.
 
     Raises:
@@ -177,20 +177,20 @@ def _check_and_lock(
     """In the first process, read the held-out pictures, lock the run, and say what is left out."""
     if trainer.group.rank:
         return None
-    held_out = read_held_out(job, trainer)
+    validation_set = load_validation_set(job, trainer)
     if job.resume != "must" or job.state.exists():  # else `_begin` refuses, and makes no folder
         stack.enter_context(_only_process(job.run))
     for text in loader.source.notes:
         note(text)
-    if held_out is not None:
-        for text in held_out.notes:
+    if validation_set is not None:
+        for text in validation_set.notes:
             note(text)
-        if both := held_out.files & loader.source.files:
+        if both := validation_set.files & loader.source.files:
             note(
-                f"warning: {counted(len(both), 'picture')} of --validation "
+                f"warning: {format_count(len(both), 'picture')} of --validation "
                 f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is too high"
             )
-    return held_out
+    return validation_set
 
 
 @contextmanager
@@ -209,12 +209,12 @@ def _only_process(run: Path) -> Iterator[None]:
 def _forget_incomparable_best(
     job: TrainJob,
     trainer: Trainer,
-    held_out: ValidationSet | None,
+    validation_set: ValidationSet | None,
     note: Callable[[str], None],
 ) -> None:
     """Forget the best weights so far if they were scored on other pictures than --validation."""
     before = trainer.facts.get("held_out")  # None in runs of earlier versions
-    now = trainer.group.from_first(held_out.sha256 if held_out else "")
+    now = trainer.group.broadcast(validation_set.sha256 if validation_set else "")
     trainer.facts["held_out"] = now
     if trainer.best is None or before == now or (before is None and now):
         return
@@ -222,16 +222,16 @@ def _forget_incomparable_best(
     trainer.facts.pop("last_score", None)
     if trainer.group.rank == 0:
         note(
-            f"note: --validation is not that of the earlier steps of '{job.run}', whose best "
-            "weights can no longer be compared, and are not used"
+            f"note: --validation has changed since the earlier steps of '{job.run}'; the best "
+            "weights so far cannot be compared, and are ignored"
         )
 
 
 def _begin(
     job: TrainJob, trainer: Trainer, data: dict[str, Any], note: Callable[[str], None]
 ) -> bool:
-    """Start with random or given weights, or resume with the same data; return which."""
-    exists = trainer.group.from_first(job.state.exists())
+    """Start with random or given weights, or resume; return whether the run was resumed."""
+    exists = trainer.group.broadcast(job.state.exists())
     if exists and job.resume == "no":
         raise UsageError(
             f"'{job.state}' already exists", hint="add --resume auto, or choose another --output"
@@ -242,7 +242,7 @@ def _begin(
         )
     if exists:
         _resume(job, trainer, note)
-        _refuse_other_data(job, trainer, data)
+        _check_same_data(job, trainer, data)
     elif job.weights is not None:
         trainer.start_from(job.weights)
     if not exists and job.pool is not None:
@@ -257,7 +257,7 @@ def _begin(
 
 
 def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:
-    trainer.restore(job.state)
+    trainer.resume_from(job.state)
     if trainer.group.rank == 0:
         note(
             f"resuming '{job.run}' at step {trainer.step:,} of {trainer.steps:,} "
@@ -276,7 +276,7 @@ def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> Non
         )
 
 
-def _refuse_other_data(job: TrainJob, trainer: Trainer, data: dict[str, Any]) -> None:
+def _check_same_data(job: TrainJob, trainer: Trainer, data: dict[str, Any]) -> None:
     if trainer.facts.get("data", data) != data:
         raise UsageError(
             f"'{job.run}' was trained on other pictures than --data",
@@ -350,7 +350,7 @@ def _any(group: ProcessGroup, flag: bool) -> bool:
     if group.size == 1:
         return flag
     flags: Tensor = torch.tensor([float(flag)], device=group.device)
-    return bool(group.mean(flags)[0] > 0)
+    return bool(group.all_reduce_mean(flags)[0] > 0)
 
 
 def _facts(job: TrainJob, group: ProcessGroup, data: dict[str, Any]) -> dict[str, Any]:

@@ -43,15 +43,15 @@ class MixtureOrder:
 
     def locate(self, number: int) -> tuple[int, int]:
         """The part that an item of the run belongs to, and its index within that part."""
-        around, place = divmod(number, 100)
+        hundreds, place = divmod(number, 100)
         part = self._parts[place]
-        return part, around * self._hundredths[part] + self._before[place]
+        return part, hundreds * self._hundredths[part] + self._before[place]
 
     def before(self, number: int) -> list[int]:
         """Number of items of each part before an item of the run."""
-        around, place = divmod(number, 100)
+        hundreds, place = divmod(number, 100)
         begun = self._parts[:place]
-        return [around * each + begun.count(n) for n, each in enumerate(self._hundredths)]
+        return [hundreds * each + begun.count(n) for n, each in enumerate(self._hundredths)]
 
 
 class Mixture(Source):

@@ -10,7 +10,7 @@ from typing import Any
 from restore_cli.errors import RestoreError
 from restore_cli.files import remedy
 from restore_cli.training.job import TrainJob
-from restore_cli.training.package import write_average
+from restore_cli.training.package import write_ema_weights
 from restore_cli.training.progress import (
     MetricsLog,
     Pace,
@@ -32,16 +32,16 @@ class Monitor:
         self,
         job: TrainJob,
         trainer: Trainer,
-        held_out: ValidationSet | None,
+        validation_set: ValidationSet | None,
         report: Callable[[Progress], None],
         note: Callable[[str], None],
     ) -> None:
         self.job, self.trainer, self.report, self.note = job, trainer, report, note
-        self.held_out = held_out
+        self.validation_set = validation_set
         self.sheet: ValidationSheet | None = None
-        if held_out:
+        if validation_set:
             self.sheet = ValidationSheet(
-                job.run / "validation", held_out, job.run / "validation.png"
+                job.run / "validation", validation_set, job.run / "validation.png"
             )
         self.pace = Pace(trainer.seen)
         try:
@@ -67,9 +67,9 @@ class Monitor:
         enlarged = trainer.model.scale > 1 and phase.losses[0].target == "reference"
         due = trainer.step % trainer.recipe.validate_every == 0
         due = due or trainer.phase_step == phase.steps
-        if self.held_out and (due or left < 0):
+        if self.validation_set and (due or left < 0):
             network, frozen = trainer.ema.module, trainer.frozen
-            score = self.held_out.score(network, phase.losses[0], frozen=frozen)
+            score = self.validation_set.score(network, phase.losses[0], frozen=frozen)
             facts = {"step": trainer.step, **score.facts()}
             trainer.facts["last_score"] = facts
             if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
@@ -119,7 +119,7 @@ class Monitor:
         trainer = self.trainer
         best = {"phase": trainer.phase.name, **facts}
         try:
-            write_average(replace(trainer.state(), best=best), self.job.best)
+            write_ema_weights(replace(trainer.state(), best=best), self.job.best)
         except RestoreError as error:
             self.note(f"warning: {error}; training continues")
             return

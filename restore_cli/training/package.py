@@ -13,19 +13,19 @@ from torch import Tensor
 
 from restore_cli.errors import UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.inference.loading import LoadedNetwork, complete, load_network
+from restore_cli.inference.loading import LoadedNetwork, full_state_dict, load_network
 from restore_cli.models.spec import Model
-from restore_cli.training.parts import split_stored
+from restore_cli.training.pretrained import split_stored
 from restore_cli.training.recipe import TrainingRecipe
 from restore_cli.training.state import TrainingState, read_state
 from restore_cli.training.trainer import model_and_config
 from restore_cli.version import __version__
-from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import checkpoint_of, parse_manifest
 from restore_cli.weights.store import WeightsFile
 from restore_cli.weights.user import check_license, check_name
 
-AVERAGED = "module."  # prefix of the network's weights in `average.Average`
+EMA_PREFIX = "module."  # prefix of the network's weights in `ema.ExponentialMovingAverage`
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,21 @@ class Package:
     entry: Path
 
 
-def average_of(state: TrainingState) -> dict[str, Tensor]:
+def ema_weights(state: TrainingState) -> dict[str, Tensor]:
     """The averaged weights of a state."""
     return {
-        name.removeprefix(AVERAGED): tensor
+        name.removeprefix(EMA_PREFIX): tensor
         for name, tensor in state.ema.items()
-        if name.startswith(AVERAGED)
+        if name.startswith(EMA_PREFIX)
     }
 
 
-def write_average(state: TrainingState, target: Path) -> None:
+def write_ema_weights(state: TrainingState, target: Path) -> None:
     """Write the averaged weights of a state as float32, with config and provenance.
 
     Parts that are unchanged from a listed checkpoint are not stored; the file names its sha256.
     """
-    _write(average_of(state), state, state.step, target)
+    _write(ema_weights(state), state, state.step, target)
 
 
 def export_checkpoint(run: Path, target: Path) -> TrainingState:
@@ -86,12 +86,12 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
         )
     state = read_state(path)
     best = run / "best.safetensors"
-    tensors, step = average_of(state), state.step
+    tensors, step = ema_weights(state), state.step
     if state.best is not None:
         found = read_checkpoint(best)
         # If the run was killed, the file may belong to a later validation than the state.
         provenance: dict[str, Any] = found.header.provenance if found.header else {}
-        tensors = complete(found, str(best))
+        tensors = full_state_dict(found, str(best))
         step = int(provenance.get("steps", state.best["step"]))
     _write(tensors, state, step, target, torch.float16)
     return state
@@ -177,7 +177,7 @@ def _write(
     own, parts = split_stored(tensors, recipe)
     model, config = model_and_config(recipe)
     phase = recipe.phases[state.phase]
-    header = Header(
+    header = CheckpointHeader(
         model=model.name,
         config=dataclasses.asdict(config),
         train_size=(max(phase.patches),) * 2,

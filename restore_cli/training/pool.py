@@ -32,12 +32,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from restore_cli.degradations.recipe import WORDS
+from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import is_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
 from restore_cli.models.spec import Model
-from restore_cli.rounding import rounded
+from restore_cli.rounding import to_uint
 from restore_cli.training.data import (
     PREPARED,
     Batch,
@@ -80,7 +80,7 @@ class Pool(Source):
 
     Attributes:
         counts: number of items of each part of the mixture, at a time.
-        replaced: for each part, whether its items are replaced during training.
+        replaceable: for each part, whether its items are replaced during training.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Pool(Source):
         ]
         targets = {term.target for phase in recipe.phases for term in phase.losses}
         self._stored = {"degraded_large"} & targets
-        self.replaced = [self.refilled and isinstance(part, Photos) for part in self.parts]
+        self.replaceable = [self.refilled and isinstance(part, Photos) for part in self.parts]
         self._check()
 
     def __len__(self) -> int:
@@ -140,12 +140,12 @@ class Pool(Source):
             RestoreError: the disk is full.
         """
         missing = self._missing(seen)  # before any process makes one, so that all share one list
-        group.wait()  # until all processes have checked the record: a new pool must be empty
+        group.barrier()  # until all processes have checked the record: a new pool must be empty
         for place, (part, number) in enumerate(missing):
             if place % group.size == group.rank:
                 report(len(self) - len(missing) + place, len(self))
                 self.make(part, number)
-        group.wait()
+        group.barrier()
         for part, number in self._missing(seen):  # made by processes of hosts with another disk
             self.make(part, number)
         for source in self.parts:
@@ -189,8 +189,8 @@ class Pool(Source):
     def item(self, seed: int, number: int, patch: int) -> Item:
         part, own = self.order.locate(number)
         seed = part_seed(seed, part)
-        around, place = divmod(own, self.counts[part])
-        index = int(shuffled_order(seed, around, self.counts[part])[place])
+        epoch, place = divmod(own, self.counts[part])
+        index = int(shuffled_order(seed, epoch, self.counts[part])[place])
         first = self._first(part, own)
         rng = np.random.default_rng([seed, 1, own])
         number = first + (index - first) % self.counts[part]
@@ -223,7 +223,7 @@ class Pool(Source):
     def _first(self, part: int, own: int) -> int:
         """Number of a part's oldest item at its patch number `own`; pairs are not replaced."""
         reuse = self.recipe.pool.reuse
-        return own // reuse if reuse and self.replaced[part] else 0
+        return own // reuse if reuse and self.replaceable[part] else 0
 
     def _missing(self, seen: int) -> list[tuple[int, int]]:
         there = {path.name for path in self.folder.glob("*.safetensors")}
@@ -274,7 +274,9 @@ class Pool(Source):
         for part in self.parts:
             facts = part.facts
             if isinstance(part, Photos):
-                facts["degradation"] = part.degradation.model_dump(mode="json", exclude=WORDS)
+                facts["degradation"] = part.degradation.model_dump(
+                    mode="json", exclude=DESCRIPTIVE_FIELDS
+                )
             if isinstance(part, PairedPictures):
                 facts |= {"scale": part.scale, "shrink": part.shrink}
             parts.append(facts)
@@ -307,7 +309,7 @@ class Pool(Source):
         kept = {"degraded": _exact(degraded[0, :, :height, :width])}
         for name, picture in pictures.items():
             ratio = picture.shape[-1] // degraded.shape[-1]
-            kept[name] = rounded(picture[0, :, : height * ratio, : width * ratio], 8)
+            kept[name] = to_uint(picture[0, :, : height * ratio, : width * ratio], 8)
         for name, (map_, factor) in prepared.items():
             kept[f"{PREPARED}.{name}"] = map_[0, :, : height // factor, : width // factor].half()
         on_the_cpu = {name: tensor.cpu() for name, tensor in kept.items()}
@@ -361,7 +363,7 @@ def _cut(path: Path, rng: np.random.Generator, patch: int) -> Item:
 
 def _exact(picture: Tensor) -> Tensor:
     """Convert to uint8 if that is exact, because the degradation rounds to 8 bits."""
-    whole = rounded(picture, 8)
+    whole = to_uint(picture, 8)
     return whole if torch.equal(whole.float() / 255, picture) else picture
 
 
@@ -376,7 +378,7 @@ def _current(record: Any, now: dict[str, Any]) -> Any:
     """A pool record as this version would have written it."""
     before = current_names(record)
     for part in before["data"]:
-        for word in WORDS & part.get("degradation", {}).keys():
+        for word in DESCRIPTIVE_FIELDS & part.get("degradation", {}).keys():
             del part["degradation"][word]
     for part, new in zip(before["data"], now["data"], strict=False):
         for key in ("scale", "shrink") if new["kind"] == "pairs" else ():

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from restore_cli.files import write_then_rename
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import to_uint
 from restore_cli.training.validation import ValidationScore, ValidationSet
 
 POINTS = 4000  # points of a curve, about
@@ -189,10 +189,10 @@ def _plain(name: str) -> str:
 class ValidationSheet:
     """`validation.png`: a row per picture; input, results of some validations, reference."""
 
-    def __init__(self, folder: Path, held_out: ValidationSet, target: Path) -> None:
+    def __init__(self, folder: Path, validation_set: ValidationSet, target: Path) -> None:
         """Tiles of validations are stored in `folder`, so that a resumed run can show them."""
         self._folder, self._target = folder, target
-        pairs = held_out.pairs[:ROWS]
+        pairs = validation_set.pairs[:ROWS]
         large = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in pairs]
         self._before = _column(large)
         self._after = _column([reference for _, reference in pairs])
@@ -242,7 +242,7 @@ def _column(images: Sequence[Tensor]) -> Image.Image:
     for image in images:
         height, width = image.shape[-2:]
         top, left = max(height - TILE, 0) // 2, max(width - TILE, 0) // 2
-        tile = rounded(image[0, :, top : top + TILE, left : left + TILE], 8)
+        tile = to_uint(image[0, :, top : top + TILE, left : left + TILE], 8)
         array = tile.permute(1, 2, 0).cpu().numpy()
         missing = [(0, TILE - side) for side in array.shape[:2]]
         tiles.append(np.pad(array, [*missing, (0, 0)], constant_values=255))

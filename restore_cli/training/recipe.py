@@ -217,7 +217,7 @@ class MixturePart(Record):
         return round(100 * self.probability)
 
 
-class PoolShape(Record):
+class PoolSettings(Record):
     """What `--pool` is filled with before training.
 
     Attributes:
@@ -268,7 +268,7 @@ class TrainingRecipe(Record):
     degradation: str = "shake-mixed"
     validation_degradation: str = "shake"
     mixture: list[MixturePart] = []
-    pool: PoolShape = PoolShape()
+    pool: PoolSettings = PoolSettings()
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     initialisation: Literal["torch", "he"] = "torch"

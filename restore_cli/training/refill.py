@@ -17,8 +17,8 @@ import torch
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.training.data import Source
-from restore_cli.training.parts import digest
 from restore_cli.training.pool import FrozenModule, Pool
+from restore_cli.training.pretrained import digest
 from restore_cli.training.trainer import Trainer
 
 AHEAD = 32  # items of each part that are requested before they enter the pool
@@ -55,7 +55,7 @@ class BackgroundFiller:
             seen: number of patches that were cropped before.
         """
         for part, first in enumerate(self._pool.first_numbers(seen)):
-            if not self._pool.replaced[part]:
+            if not self._pool.replaceable[part]:
                 continue
             last = first + self._pool.counts[part] + AHEAD
             for number in range(self._requested[part], last):

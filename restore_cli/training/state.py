@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy, write_then_rename
+from restore_cli.formatting import first_line
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.wording import first_line
 
 # Old names in states and pools of earlier versions, which can still be used.
 RENAMED = {
@@ -95,12 +95,12 @@ def read_state(path: Path) -> TrainingState:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read fails
-            _refuse_damaged(path)
+            _check_archive(path)
             values = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("recipe", "facts"):
             values[key] = current_names(values[key])
         state = TrainingState(**values)
-        _refuse_wrong(state)
+        _check_values(state)
     except (
         TypeError,
         RuntimeError,
@@ -129,14 +129,14 @@ def read_state(path: Path) -> TrainingState:
     return state
 
 
-def _refuse_damaged(path: Path) -> None:
+def _check_archive(path: Path) -> None:
     """Raise a `ValueError` if the content is not what was written, which torch does not check."""
     with ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"its part '{damaged}' is damaged")
 
 
-def _refuse_wrong(state: TrainingState) -> None:
+def _check_values(state: TrainingState) -> None:
     """Raise a `ValueError` if a value is not of the kind that `save_state` writes."""
     for name in ("step", "phase", "phase_step", "seen", "seconds"):
         value = getattr(state, name)

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, named
-from restore_cli.inference.loading import LoadedNetwork, complete
+from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, lookup
+from restore_cli.formatting import first_line
+from restore_cli.inference.loading import LoadedNetwork, full_state_dict
 from restore_cli.models.layers import channels_last
 from restore_cli.models.registry import get_model
 from restore_cli.models.spec import Model
-from restore_cli.training.average import Average
 from restore_cli.training.data import PREPARED, Batch
 from restore_cli.training.distributed import ProcessGroup
+from restore_cli.training.ema import ExponentialMovingAverage
 from restore_cli.training.initialisation import initialise_he
 from restore_cli.training.losses import LOSSES
-from restore_cli.training.parts import load_parts, untouched
+from restore_cli.training.pretrained import load_parts, untouched
 from restore_cli.training.recipe import Adam, AdamW, LossTerm, Phase, TrainingRecipe, learning_rate
 from restore_cli.training.state import TrainingState, load_state, save_state
 from restore_cli.weights.checkpoint import read_checkpoint
-from restore_cli.wording import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Trainer:
         self._norm = torch.zeros(())  # of the last gradient
         self._before = 0.0  # seconds spent up to `_since`
         self._since = time.monotonic()
-        self.ema = Average(self.network, recipe.ema)
+        self.ema = ExponentialMovingAverage(self.network, recipe.ema)
         self._enter_phase()
 
     @property
@@ -147,7 +147,7 @@ class Trainer:
             RestoreError: a term is not finite, and nothing was changed; or the last gradient was
                 not finite, and the weights are lost.
         """
-        self.check()
+        self.check_gradient()
         # Random numbers in networks (moadg drops routes) are a function of the step, like batches.
         seed = [self.recipe.seed, self.step, self.group.rank]
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -157,9 +157,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         for batch in batches:
-            terms = losses(self._outputs, self.phase.losses, batch, self.execution.precision)
+            terms = compute_losses(
+                self._outputs, self.phase.losses, batch, self.execution.precision
+            )
             names, values = list(terms), torch.stack(list(terms.values()))
-            means = self.group.mean(values.detach()).tolist()
+            means = self.group.all_reduce_mean(values.detach()).tolist()
             for name, mean in zip(names, means, strict=True):
                 sums[name] = sums.get(name, 0.0) + mean / len(batches)
             bad = [name for name, mean in zip(names, means, strict=True) if not isfinite(mean)]
@@ -181,7 +183,7 @@ class Trainer:
         self.seen += self.phase.sizes(self.phase_step - 1)[1]
         return sums
 
-    def check(self) -> None:
+    def check_gradient(self) -> None:
         """Check that the last gradient was finite; one step late, as it synchronises with a GPU.
 
         Raises:
@@ -216,7 +218,7 @@ class Trainer:
             "license": loaded.file.license or "unknown, ask the authors",
         }
 
-    def advance(self, best: Path) -> None:
+    def next_phase(self, best: Path) -> None:
         """Go to the next phase.
 
         Args:
@@ -229,7 +231,7 @@ class Trainer:
         if self.phase.begin != "last":
             found = self.phase.begin == "best" and self.best is not None
             first = found and self.group.rank == 0
-            tensors = complete(read_checkpoint(best), str(best)) if first else None
+            tensors = full_state_dict(read_checkpoint(best), str(best)) if first else None
             self._load_weights(tensors or self.ema.module.state_dict())
         self.best = None
         self._enter_phase()
@@ -263,11 +265,11 @@ class Trainer:
             SaveError: the disk is full.
             RestoreError: the last gradient was not finite.
         """
-        self.check()
+        self.check_gradient()
         if self.group.rank == 0:
             save_state(self.state(), path)
 
-    def restore(self, path: Path) -> None:
+    def resume_from(self, path: Path) -> None:
         """Go back to a saved step.
 
         Raises:
@@ -276,7 +278,7 @@ class Trainer:
         """
         # Only the first process reads: other hosts may not have the folder.
         first = self.group.rank == 0
-        state = self.group.from_first(load_state(path, self.recipe.content()) if first else None)
+        state = self.group.broadcast(load_state(path, self.recipe.content()) if first else None)
         self.phase_index, self.phase_step = state.phase, state.phase_step
         self.step, self.seen, self.best = state.step, state.seen, state.best
         try:
@@ -324,7 +326,7 @@ class Trainer:
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         self.network.load_state_dict(weights)
-        self.ema = Average(self.network, self.recipe.ema)
+        self.ema = ExponentialMovingAverage(self.network, self.recipe.ema)
 
     def _enter_phase(self) -> None:
         """Freeze parameters as the phase says, and create its optimiser unless it is kept."""
@@ -368,8 +370,8 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
         )
     model = get_model(recipe.model)
     if isinstance(recipe.config, str):
-        return model, named(f"config of {model.name}", recipe.config, model.configs)
-    return model, model.config_from(recipe.config)
+        return model, lookup(f"config of {model.name}", recipe.config, model.configs)
+    return model, model.parse_config(recipe.config)
 
 
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
@@ -400,7 +402,7 @@ def freeze(network: nn.Module, phase: Phase) -> None:
         parameter.requires_grad_(name in chosen)
 
 
-def losses(
+def compute_losses(
     outputs_of: Callable[..., dict[str, Tensor]],
     wanted: Sequence[LossTerm],
     batch: Batch,

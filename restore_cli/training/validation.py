@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from restore_cli.datasets.layouts import Pair, find_pairs
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
 from restore_cli.errors import PictureError
+from restore_cli.formatting import format_count
 from restore_cli.image import read_rgb8
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.training.data import list_photos
 from restore_cli.training.recipe import LossTerm, TrainingRecipe
-from restore_cli.wording import counted
 
 PICTURES, SIDE, CROP = 12, 512, 4
-_MOST = 100.0  # dB; equal pictures, e.g. black ones, would make every mean infinite
+_MAX_PSNR = 100.0  # dB; equal pictures, e.g. black ones, would make every mean infinite
 
 
 class ValidationScore(NamedTuple):
@@ -137,8 +137,8 @@ class ValidationSet:
                 sharp = quantise(resize_bicubic(reference, *size))
             bicubic = quantise(resize_bicubic(degraded, *size))
             sharp = sharp.cpu()  # scores are float64, which not every device supports
-            scores[name].append(min(_MOST, float(psnr(image.cpu(), sharp, crop=CROP))))
-            baseline = min(_MOST, float(psnr(bicubic.cpu(), sharp, crop=CROP)))
+            scores[name].append(min(_MAX_PSNR, float(psnr(image.cpu(), sharp, crop=CROP))))
+            baseline = min(_MAX_PSNR, float(psnr(bicubic.cpu(), sharp, crop=CROP)))
             gains[name].append(scores[name][-1] - baseline)
         of_folders = {name: fmean(gain) for name, gain in gains.items()}
         mean, gain = fmean(map(fmean, scores.values())), fmean(of_folders.values())
@@ -152,7 +152,7 @@ class ValidationSet:
             photos, others = list_photos(folder, minimum=side)
             self.files |= {path.resolve() for path in photos[:PICTURES]}
             self.notes += (
-                f"note: {counted(others, 'picture')} in --validation '{folder}' left out: "
+                f"note: {format_count(others, 'picture')} in --validation '{folder}' left out: "
                 f"unreadable, or with a side of less than {side} px",
             ) * bool(others)
             return [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]

@@ -1,1 +1,1 @@
-"""Where weights come from and that they are what they claim. Knows models by name only."""
+"""Finds, fetches and verifies weights. Knows models by name only."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from restore_cli.errors import RestoreError, WeightsError
 from restore_cli.files import remedy, write_then_rename
+from restore_cli.formatting import first_line, format_list
 from restore_cli.toml_file import first_problem
-from restore_cli.weights.kinds import HEAD, refuse_other
-from restore_cli.wording import first_line, listed
+from restore_cli.weights.file_kinds import HEAD, check_is_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ _KEY = "restore"  # one JSON object: the header holds strings only
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class CheckpointHeader:
     """The header of a file that restore wrote.
 
     Attributes:
@@ -47,7 +47,7 @@ class Header:
     parts: dict[str, str] = field(default_factory=dict)
 
 
-_HEADER = TypeAdapter(Header)
+_HEADER = TypeAdapter(CheckpointHeader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class CheckpointFile:
         sha256: hex digest of the file.
     """
 
-    header: Header | None
+    header: CheckpointHeader | None
     tensors: dict[str, Tensor]
     sha256: str
 
@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """
     try:
         content = path.read_bytes()
-        refuse_other(path, content[:HEAD])
+        check_is_weights(path, content[:HEAD])
         tensors = load(content)
     except KeyError as error:  # of safetensors' own table
         raise WeightsError(
@@ -91,7 +91,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         raise WeightsError(
             f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
         ) from error
-    refuse_infinite(path, tensors)
+    check_finite(path, tensors)
     return CheckpointFile(
         header=_parse_header(path, content),
         tensors={n: t.float() if t.is_floating_point() else t for n, t in tensors.items()},
@@ -99,7 +99,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     )
 
 
-def refuse_infinite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors with values that are not finite.
 
     Raises:
@@ -112,12 +112,12 @@ def refuse_infinite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     ]
     if broken:
         raise WeightsError(
-            f"'{path}' has values that are not finite in {listed(broken, 5)}",
+            f"'{path}' has values that are not finite in {format_list(broken, 5)}",
             hint="its training diverged; use an earlier checkpoint",
         )
 
 
-def _parse_header(path: Path, content: bytes) -> Header | None:
+def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
     """Parse the header: safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
@@ -130,7 +130,9 @@ def _parse_header(path: Path, content: bytes) -> Header | None:
         raise WeightsError(f"'{path}' has a broken header: {reason}") from error
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header | None) -> None:
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader | None
+) -> None:
     """Write a file atomically; the header is None for networks that only spandrel knows.
 
     Raises:

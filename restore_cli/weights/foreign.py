@@ -20,23 +20,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
-from restore_cli.weights.kinds import kind_of
+from restore_cli.formatting import first_line
+from restore_cli.weights.file_kinds import detect_kind
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
-from restore_cli.wording import first_line
 
 StateDict = dict[str, Tensor]
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
-_DEEPEST = 50  # levels of nested modules; real networks have fewer than 10
-_MOST = 20_000  # modules and names in one file; the largest network has 1363 names
+_MAX_DEPTH = 50  # levels of nested modules; real networks have fewer than 10
+_MAX_NAMES = 20_000  # modules and names in one file; the largest network has 1363 names
 _PARTS = ("parameters", "buffers", "modules")
-_SHOWN = 8  # names that an error lists
+_MAX_NAMES_SHOWN = 8  # names that an error lists
 # Parts that torch.compile, FSDP and activation checkpointing insert into names at any depth.
 _WRAPPED = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-_LARGEST = 1 << 30  # bytes of an archive, unpacked
+_MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
 _TAR = 257  # where the mark of a tar archive is
 
 
@@ -66,7 +66,7 @@ def read_foreign(path: Path) -> StateDict:
         "npz": _read_npz,
         "pickle": _read_pickle,
     }
-    return _without_prefix(path, readers[kind_of(path)](path))
+    return _without_prefix(path, readers[detect_kind(path)](path))
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -79,7 +79,7 @@ def _read_safetensors(path: Path) -> StateDict:
 def _read_npz(path: Path) -> StateDict:
     try:
         with zipfile.ZipFile(path) as archive:
-            _refuse_large(path, sum(info.file_size for info in archive.infolist()))
+            _check_unpacked_size(path, sum(info.file_size for info in archive.infolist()))
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _from_numpy(path, name, arrays[name]) for name in arrays.files}
     except WeightsError:
@@ -91,8 +91,8 @@ def _read_npz(path: Path) -> StateDict:
         ) from error
 
 
-def _refuse_large(path: Path, size: int) -> None:
-    if size > _LARGEST:
+def _check_unpacked_size(path: Path, size: int) -> None:
+    if size > _MAX_UNPACKED_BYTES:
         raise WeightsError(f"'{path}' unpacks to {size / 1e9:.1f} GB, too much for weights")
 
 
@@ -151,7 +151,7 @@ def _read_pickle(path: Path) -> StateDict:
 
 def _named(path: Path, content: object) -> Mapping[str, object]:
     """Find the state dict in the saved object."""
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if isinstance(content, InertModule):
             return _collect(path, content)
         if not isinstance(content, Mapping):
@@ -171,7 +171,9 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
         if len(inner) != 1:
             break
         content = content[inner[0]]
-    names = [str(name) for name in content][:_SHOWN] if isinstance(content, Mapping) else []
+    names = (
+        [str(name) for name in content][:_MAX_NAMES_SHOWN] if isinstance(content, Mapping) else []
+    )
     raise WeightsError(
         f"'{path}' contains no state dict that can be identified; it contains {', '.join(names)}"
         if names
@@ -197,11 +199,11 @@ def _collect(path: Path, root: InertModule) -> dict[str, object]:
     def visit(module: object, prefix: str, depth: int) -> None:
         nonlocal visited
         visited += 1
-        if not isinstance(module, InertModule) or depth > _DEEPEST:
+        if not isinstance(module, InertModule) or depth > _MAX_DEPTH:
             raise WeightsError(f"'{path}': '{prefix.rstrip('.')}' is not a module")
         # A module that occurs under many names can make an endless tree.
-        if visited > _MOST or len(found) > _MOST:
-            raise WeightsError(f"'{path}' contains more than {_MOST:,} modules or names")
+        if visited > _MAX_NAMES or len(found) > _MAX_NAMES:
+            raise WeightsError(f"'{path}' contains more than {_MAX_NAMES:,} modules or names")
         parts = [vars(module).get(f"_{kind}") or {} for kind in _PARTS]
         if not all(isinstance(part, Mapping) for part in parts):
             raise WeightsError(f"'{path}': the module '{prefix.rstrip('.')}' is damaged")

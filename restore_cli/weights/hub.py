@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import remedy
-from restore_cli.wording import first_line
+from restore_cli.formatting import first_line
 
 _NAMES = (
     "check owner, name, file and revision, and HF_ENDPOINT if it is set; private repositories and "

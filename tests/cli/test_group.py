@@ -12,7 +12,7 @@ from conftest import restore
 from typer.testing import CliRunner
 
 from restore_cli.cli._complete import (
-    CHOICES,
+    OPTION_VALUES,
     degradations,
     models,
     training_recipes,
@@ -196,7 +196,7 @@ def test_completion_knows_what_there_is():
     assert set(values_of("benchmark", "dataset")) == set(DATASETS)
     assert list(training_recipes()) == [*shipped_recipes(), *ablations()]
     assert set(degradations()) == set(shipped_degradations())
-    assert set(CHOICES["format_"]) == set(plan.FORMATS)
+    assert set(OPTION_VALUES["format_"]) == set(plan.FORMATS)
 
 
 def test_tab_completes_without_torch():

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from restore_cli.cli._process import spin_briefly
+from restore_cli.cli._process import limit_thread_spinning
 
 SCRIPT = """
 import atexit, sys, threading
-from restore_cli.cli._process import leave
+from restore_cli.cli._process import fast_exit
 class Slow:
     def __del__(self):
         print("taken apart")
@@ -16,7 +16,7 @@ kept = Slow()
 atexit.register(print, "called")
 sys.stdout.write("flushed ")
 {before}
-leave(3)
+fast_exit(3)
 """
 
 
@@ -56,6 +56,6 @@ def test_threads_spin_briefly_unless_told_otherwise(policy, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if policy:
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    spin_briefly()
+    limit_thread_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == (None if policy else "20000")
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from training_runs import save_photos
 
-from restore_cli.cli._signals import Terminated, end_cleanly, status_after
+from restore_cli.cli._signals import Terminated, exit_status_for, install_signal_handlers
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -32,20 +32,20 @@ def usual():
 
 def test_each_signal_has_its_status():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
-    end_cleanly()
+    install_signal_handlers()
     with pytest.raises(Terminated) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
-    assert status_after(stop.value) == 143
+    assert exit_status_for(stop.value) == 143
     with pytest.raises(KeyboardInterrupt) as stop:
         os.kill(os.getpid(), signal.SIGINT)
-    assert status_after(stop.value) == status_after(None) == 130
+    assert exit_status_for(stop.value) == exit_status_for(None) == 130
     os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_import_is_not_torn(tmp_path, monkeypatch, name):
-    end_cleanly()
+    install_signal_handlers()
     code = f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\n"
     (tmp_path / "half_imported.py").write_text(f"{code}time.sleep(0.2)\nwhole = 1\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -70,8 +70,8 @@ with Bar(quiet=False, unit="pictures") as bar:
         bar.update(first, advance=1)
         bar.update(second, advance=1)
         bar.refresh()
-        out.data(f"/data/pictures/{n}.png")
-        out.talk(f"note: {n}")
+        out.echo(f"/data/pictures/{n}.png")
+        out.echo_err(f"note: {n}")
         sys.stderr.write(f"a library says {n}\\n")
         time.sleep(0.15)
 """
@@ -225,7 +225,7 @@ def test_benchmark_at_a_terminal(tmp_path):
 def test_notes_are_broken_between_words_and_names_stay_whole(tmp_path):
     name = f"/data/{'n' * 90}.png"
     note = f"note: {'several words of a note ' * 4}about '{name}' and others"
-    code = f"from restore_cli.cli import _output as out\nout.talk({note!r})\n"
+    code = f"from restore_cli.cli import _output as out\nout.echo_err({note!r})\n"
     _, lines, sent = at_terminal(["-c", code], tmp_path)
     assert " ".join(line for line in sent.split() if line) == note
     assert name in sent
@@ -241,6 +241,6 @@ def test_notes_are_broken_between_words_and_names_stay_whole(tmp_path):
 
 def test_messages_without_stderr_are_lost_and_nothing_else(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    out.talk("nobody reads this")
+    out.echo_err("nobody reads this")
     with Bar(quiet=False, unit="pictures") as bar:
         bar.add_task("", total=1)

@@ -18,10 +18,10 @@ from restore_cli.cli.app import app
 from restore_cli.image import read_image
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.choice import choose_for
 from restore_cli.jobs.inputs import find
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.request import RestoreRequest, Selection
+from restore_cli.jobs.task_choice import choose_for_run
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 
@@ -102,7 +102,7 @@ def test_a_pipe_is_not_looked_at_since_it_can_be_read_only_once(tmp_path, monkey
     given = RestoreRequest(Selection((tmp_path / "a.png",)))
     looked = []
     monkeypatch.setattr(
-        "restore_cli.jobs.choice.choose_for", lambda paths, **_: looked.extend(paths)
+        "restore_cli.jobs.task_choice.choose_for_run", lambda paths, **_: looked.extend(paths)
     )
     assert _restoring.choose_task(given, find(given.selection), None, CPU, quiet=True) == (
         given,
@@ -116,7 +116,7 @@ def test_refusals_come_before_the_pictures_are_looked_at(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("restore_cli.jobs.choice.choose_for", never)
+    monkeypatch.setattr("restore_cli.jobs.task_choice.choose_for_run", never)
     refused = restore(make(tmp_path / "a.png"), "--on-exists", "ask")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: --on-exists policy 'ask' ")
@@ -136,12 +136,12 @@ def test_of_many_pictures_the_majority_decides(tmp_path):
     paths = [photo(tmp_path / f"{n}.png", *SMALL) for n in range(3)]
     paths.append(photo(tmp_path / "3.png", *LARGE))
     (tmp_path / "4.png").write_text("no")
-    choice = choose_for([*paths, tmp_path / "4.png"], max_pixels=10**8)
+    choice = choose_for_run([*paths, tmp_path / "4.png"], max_pixels=10**8)
     assert choice is not None
     assert choice.task == "x4"
     expected = "suits 3 of 4 sampled inputs; the first of these: 320x240"
     assert choice.reason.startswith(expected)
-    assert choose_for([tmp_path / "4.png"], max_pixels=10**8) is None
+    assert choose_for_run([tmp_path / "4.png"], max_pixels=10**8) is None
 
 
 def test_model_scale_and_size_overrule(tmp_path, tiny_weights):

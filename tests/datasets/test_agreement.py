@@ -12,7 +12,7 @@ from PIL import Image
 
 from restore_cli.datasets.layouts import LAYOUTS, find_pairs
 from restore_cli.datasets.lint import check_pairs
-from restore_cli.datasets.registry import find_samples, own_pairs
+from restore_cli.datasets.registry import find_samples, pair_folder_dataset
 from restore_cli.errors import NoInputError
 
 SIDE = 48
@@ -53,7 +53,7 @@ def test_writer_reader_and_checker_agree(layout, wanted, split, scale, blur, suf
         assert len({pair.name for pair in found.pairs}) == len(written)
         assert [finding.text for finding in check_pairs(folder)] == []
         if blur == "blur_gamma":
-            own = own_pairs(folder, scale)
+            own = pair_folder_dataset(folder, scale)
             assert {one.degraded for one in find_samples(own, folder)} == set(written)
         min(written.values()).unlink()  # without one partner, all three see it
         with pytest.raises(NoInputError):

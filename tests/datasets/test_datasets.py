@@ -17,8 +17,8 @@ from PIL import Image
 
 from restore_cli.datasets.degraded import MINIATURES
 from restore_cli.datasets.fetch import fetch, unpack
-from restore_cli.datasets.registry import DATASETS, find_samples, own_pairs
-from restore_cli.datasets.trajectory import read_references
+from restore_cli.datasets.kohler import read_references
+from restore_cli.datasets.registry import DATASETS, find_samples, pair_folder_dataset
 from restore_cli.errors import NoInputError, PictureError, UsageError
 
 REDS = [f"{s:03d}/{f:08d}.png" for s in (0, 1) for f in (8, 9, 19, 20)]
@@ -195,12 +195,12 @@ def test_what_is_missing_is_named(tmp_path):
 
 def test_folders(tmp_path):
     pairs = tree(tmp_path / "mine", ["lr/a.png", "hr/a.png"])
-    dataset = own_pairs(pairs, 1)
+    dataset = pair_folder_dataset(pairs, 1)
     assert [sample.name for sample in find_samples(dataset, pairs)] == ["a"]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(NoInputError, match="has no pairs of pictures"):
-        find_samples(own_pairs(empty, 1), empty)
+        find_samples(pair_folder_dataset(empty, 1), empty)
 
 
 @pytest.mark.slow

@@ -338,7 +338,7 @@ def test_frames_that_changed_are_other_frames(tmp_path):
 
 def test_names_of_splits_are_those_that_are_found_again(tmp_path):
     for split in ("my-val", "../x", ""):
-        with pytest.raises(UsageError, match="is no name"):
+        with pytest.raises(UsageError, match="is not a name"):
             plan_pairs(job(tmp_path, layout="reds", split=split))
 
 

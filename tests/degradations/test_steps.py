@@ -122,7 +122,7 @@ def test_six_degrees_of_freedom_keep_the_length_and_zoom(seed):
 
 def test_blur_after_downscaling_is_shorter_in_pixels():
     one = step(kind="motion", length=[40.0, 40.0])
-    small = Scene((480, 640), (320, 240), 4, shrunk=4)
+    small = Scene((480, 640), (320, 240), 4, downscaled_by=4)
     drawn = one.draw(np.random.default_rng(0), small)
     assert drawn["length"] == pytest.approx(10)
     assert drawn["path"]["centre"] == [80, 60]

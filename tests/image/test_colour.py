@@ -24,7 +24,7 @@ from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.jobs.request import Processing, RestoreRequest, Selection
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 D65 = (0.3127, 0.329)
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
@@ -62,7 +62,9 @@ def tiff16(values, profile):
 def restored(data):
     """As `restore image --model bicubic -x1`: values through float32, and the excess added."""
     picture = decode(data, "a.tif")
-    pixels = picture.pixels if picture.excess is None else picture.pixels + picture.excess
+    pixels = (
+        picture.pixels if picture.out_of_gamut is None else picture.pixels + picture.out_of_gamut
+    )
     whole, notes = encode(picture.with_pixels(pixels, None), Encoding("tiff"), "b.tif")
     assert not notes
     return pyvips.Image.tiffload_buffer(whole).numpy()
@@ -266,7 +268,7 @@ NCLX = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
 def test_heic_of_ten_bits_is_sixteen(tmp_path):
     data = heic(10)
     picture = decode(data, "a.heic")
-    assert (picture.depth, picture.bits) == (16, 10)
+    assert (picture.depth, picture.source_bits) == (16, 10)
     assert picture.pixels.numpy().max() > 0.999 * 65535
     assert len(np.unique(picture.pixels[0, 1].numpy())) > 500
     (tmp_path / "a.heic").write_bytes(data)
@@ -304,7 +306,7 @@ def test_a_converted_input_is_not_rounded_before_it_is_restored(tmp_path):
     asked = RestoreRequest(Selection((source,)), processing=Processing(icc="strip"))
     pipeline = PipelineSpec.parse("bicubic", None, 4, RestorerOptions(torch.device("cpu"))).load()
     picture = Restoration(asked, pipeline).load(source.read_bytes(), "a", "")
-    assert picture.excess is None
+    assert picture.out_of_gamut is None
     assert torch.equal(picture.pixels, read_image(source, icc="strip").pixels)
 
 
@@ -332,7 +334,7 @@ def check_precedence(numbers, *, of_cicp):
         decode(png(*chunks), "a.png")
         for chunks in ((profile, cicp), (cicp,) if of_cicp else (profile,))
     )
-    assert torch.equal(as_float(both.pixels), as_float(wanted.pixels))
+    assert torch.equal(to_float(both.pixels), to_float(wanted.pixels))
     assert not both.notes
     back = Image.open(io.BytesIO(encode(both, Encoding("png"), "b.png")[0]))
     assert np.abs(np.asarray(back).astype(int) - values_of(png())).max() <= 1
@@ -386,7 +388,7 @@ def test_profiles_in_gif_and_bmp_count(packed):
     expected = decode(buffer.getvalue(), "a.png")
     found = decode(packed(colours, profile), "a")
     assert found.metadata.icc_profile == profile
-    assert torch.equal(as_float(found.pixels), as_float(expected.pixels))
+    assert torch.equal(to_float(found.pixels), to_float(expected.pixels))
     assert not found.notes
     broken = decode(packed(colours, b"no profile"), "a")
     assert broken.notes == ("its colour profile is broken and was left out",)

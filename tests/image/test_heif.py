@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restore_cli.image import PHOTO_SUFFIXES, metadata, read_image, signalled
+from restore_cli.image import PHOTO_SUFFIXES, colour_signalling, metadata, read_image
 from restore_cli.image.containers import Heif, png_chunks
 from restore_cli.image.formats import HEAD, recognise
 from restore_cli.image.writing import Encoding, encode
@@ -72,12 +72,12 @@ def test_mastering_data_become_those_of_a_png():
     numbers = (*(13_250, 34_500), *(7_500, 3_000), *(34_000, 16_000), *(15_635, 16_450))
     mastering = struct.pack(">8H2I", *numbers, 10_000_000, 50)
     boxes = [(b"mdcv", mastering), (b"clli", struct.pack(">HH", 1000, 400))]
-    chunks = dict(signalled._brightness(Heif(primary=1, properties={1: boxes})))
+    chunks = dict(colour_signalling._brightness(Heif(primary=1, properties={1: boxes})))
     assert struct.unpack(">2H", chunks[b"mDCV"][:4]) == (34_000, 16_000)  # red first
     assert struct.unpack(">2H", chunks[b"mDCV"][4:8]) == (13_250, 34_500)
     assert chunks[b"mDCV"][12:] == mastering[12:]
     assert struct.unpack(">II", chunks[b"cLLI"]) == (10_000_000, 4_000_000)
-    assert signalled._brightness(Heif(primary=1, properties={1: [(b"clli", b"")]})) == ()
+    assert colour_signalling._brightness(Heif(primary=1, properties={1: [(b"clli", b"")]})) == ()
 
 
 @pytest.mark.parametrize(("quarters", "expected"), [(0, (1, 2)), (1, (2, 1))])

@@ -34,7 +34,7 @@ from restore_cli.image import (
 from restore_cli.image.containers import png_chunk
 from restore_cli.image.content import read_stdin
 from restore_cli.image.info import describe, provenance_of
-from restore_cli.image.parts import Parts
+from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.xmp import Packet
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -115,7 +115,7 @@ def test_one_bit_and_palettes(tmp_path):
     assert read_image(tmp_path / "p.gif").alpha is not None
     Image.fromarray(values(3)).save(tmp_path / "b.bmp")
     picture = read_image(tmp_path / "b.bmp")
-    assert picture.own_format == "png"
+    assert picture.default_format == "png"
     assert np.array_equal((picture.pixels[0] * 255).round().permute(1, 2, 0), values(3))
 
 
@@ -188,7 +188,8 @@ def littlecms(array: np.ndarray, profile: bytes) -> np.ndarray:
 def whole(picture: Picture) -> Picture:
     """With its colours outside of sRGB, as a restored one has them."""
     return picture.with_pixels(
-        picture.pixels if picture.excess is None else picture.pixels + picture.excess, None
+        picture.pixels if picture.out_of_gamut is None else picture.pixels + picture.out_of_gamut,
+        None,
     )
 
 
@@ -220,8 +221,8 @@ def test_colours_outside_of_srgb_are_kept(tmp_path):
     array[..., 1] = 255  # the greenest green of a wide profile
     Image.fromarray(array).save(tmp_path / "in.png", icc_profile=wide_profile())
     picture = read_image(tmp_path / "in.png")
-    assert picture.excess is not None
-    assert picture.excess[0, 0].max() < -0.2  # red below zero
+    assert picture.out_of_gamut is not None
+    assert picture.out_of_gamut[0, 0].max() < -0.2  # red below zero
     restored = whole(picture)
     write_image(tmp_path / "out.png", restored, Encoding("png"))
     with Image.open(tmp_path / "out.png") as image:
@@ -331,7 +332,7 @@ def test_xmp_of_many_beginnings_is_read_once():
 @pytest.mark.parametrize(
     ("options", "damage", "fault"),
     [
-        ({}, lambda data: data[: len(data) // 2] + bytes(8 * len(data)), "it has no end"),
+        ({}, lambda data: data[: len(data) // 2] + bytes(8 * len(data)), "its end is missing"),
         ({}, lambda data: data[: len(data) // 2] + data, "Corrupt JPEG data"),
         (
             {"progressive": True},
@@ -366,7 +367,7 @@ def test_files_that_end_in_zeros_say_so(kind, options):
     assert not decode(whole, "a").notes
     assert not decode(whole + (b"" if kind == "HEIF" else bytes(1000)), "a").notes
     (note,) = decode(whole[: -len(whole) // 2] + bytes(len(whole) // 2), "a").notes
-    assert note.endswith("parts of the picture can be wrong (it has no end)")
+    assert note.endswith("parts of the picture can be wrong (its end is missing)")
 
 
 def test_a_stream_is_read_in_pieces(monkeypatch):
@@ -382,7 +383,7 @@ def test_a_stream_is_read_in_pieces(monkeypatch):
     assert len(read_stdin()) == 3_000_000
     assert max(asked) <= 1 << 20
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stream(b"a" * 3_000_000)))
-    monkeypatch.setattr("restore_cli.image.content._MOST_BYTES", 2_000_000)
+    monkeypatch.setattr("restore_cli.image.content._MAX_BYTES", 2_000_000)
     with pytest.raises(PictureError, match="more than 2,000,000 bytes"):
         read_stdin()
 
@@ -675,7 +676,7 @@ def test_xmp_of_a_gif_is_kept(tmp_path):
     at = data.index(b"!\xfe")  # the comment, before the pixels
     source.write_bytes(data[:at] + b"!\xff\x0bXMP DataXMP" + XMP + trailer + data[at:])
     made, _ = encode(read_image(source), Encoding("png"), "a")
-    kept = Parts.read(made, "png").xmp
+    kept = RawMetadata.read(made, "png").xmp
     assert kept is not None
     assert b'tiff:Orientation="6"' in kept  # it was not applied, as browsers do not
 

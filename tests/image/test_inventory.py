@@ -22,12 +22,12 @@ from restore_cli.image.containers import (
     tiff_directories,
 )
 from restore_cli.image.exif import edit_exif, geo_tags
-from restore_cli.image.geometry import Change
-from restore_cli.image.inventory import lost, take
+from restore_cli.image.geometry import GeometryChange
+from restore_cli.image.inventory import loss_notes, take_inventory
 from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
-from restore_cli.image.parts import Parts
+from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.reading import decode
-from restore_cli.image.xmp import XMP_HEAD, XMP_MORE, Packet
+from restore_cli.image.xmp import XMP_EXTENSION, XMP_HEADER, Packet
 
 FORMATS = ("png", "jpeg", "webp", "tiff", "avif")
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -97,7 +97,7 @@ def written(data, key, *, level="standard", facts=()):
 def test_exif_with_tags_that_nobody_knows(key, order):
     data = with_segments((0xE1, b"Exif\0\0" + block(order)))
     made, notes = written(data, key)
-    before, after = take(data, "jpeg"), take(made, key)
+    before, after = take_inventory(data, "jpeg"), take_inventory(made, key)
     gone = before - after - {("preview", "")}
     # Maker notes point into their file; libexif, which writes AVIF's, drops what it does not know.
     allowed = {"tiff": {"MakerNote"}, "avif": {"MakerNote", "tag 50000", "tag 59932"}}
@@ -113,17 +113,17 @@ def test_exif_with_tags_that_nobody_knows(key, order):
 def test_a_makers_notes_keep_their_place(key):
     data = with_segments((0xE1, b"Exif\0\0" + block()))
     made, _ = written(data, key)
-    old, new = (Parts.read(*one).exif for one in ((data, "jpeg"), (made, key)))
+    old, new = (RawMetadata.read(*one).exif for one in ((data, "jpeg"), (made, key)))
     assert new.index(b"MAKER-NOTE-") == old.index(b"MAKER-NOTE-")
     first = tiff_directories(new)[0]
     assert first.integer(274) == 1
-    assert not any(n and not one.below for n, one in enumerate(tiff_directories(new)))
+    assert not any(n and not one.parent_tag for n, one in enumerate(tiff_directories(new)))
 
 
 def test_a_second_exif_block_is_not_mixed_into_the_first():
     first, second = block(), b"MM\0*" + b"GPS" * 20
     data = with_segments((0xE1, b"Exif\0\0" + first), (0xE1, b"Exif\0\0" + second))
-    assert Parts.read(data, "jpeg").exif == first
+    assert RawMetadata.read(data, "jpeg").exif == first
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -132,28 +132,28 @@ def test_exif_larger_than_a_segment(key):
     pieces = [(0xE1, b"Exif\0\0" + large[n : n + 65_000]) for n in range(0, len(large), 65_000)]
     for data in (with_segments(*pieces), png_with((b"eXIf", large))):
         made, notes = written(data, key)
-        kept = ("EXIF", "tag 60000") in take(made, key)
+        kept = ("EXIF", "tag 60000") in take_inventory(made, key)
         assert kept == (key in ("png", "webp", "tiff"))
         assert kept or "tag 60000" in notes[0]
-        assert ("EXIF", "Make") in take(made, key)
+        assert ("EXIF", "Make") in take_inventory(made, key)
 
 
 def test_private_is_private():
     xmp = packet("<dc:title>t</dc:title>", 'exif:GPSLatitude="50,5N" exif:BodySerialNumber="1"')
-    data = with_segments((0xE1, b"Exif\0\0" + block()), (0xE1, XMP_HEAD + xmp))
+    data = with_segments((0xE1, b"Exif\0\0" + block()), (0xE1, XMP_HEADER + xmp))
     for key in FORMATS:
         made, notes = written(data, key, level="private")
         for secret in (b"SERIAL-123", b"MAKER-NOTE", b"50,5N", b"GPS", struct.pack("<2I", 50, 1)):
             assert secret not in made, (key, secret)
-        kinds = take(made, key)
+        kinds = take_inventory(made, key)
         assert ("EXIF", "Make") in kinds
         assert ("EXIF", "Artist") in kinds
         assert ("XMP", "title") in kinds
         assert not any("GPS" in note or "Serial" in note for note in notes)
         safe, _ = written(data, key, level="standard")
-        assert ("EXIF", "GPSLatitude") in take(safe, key)  # as it always was
+        assert ("EXIF", "GPSLatitude") in take_inventory(safe, key)  # as it always was
         none, notes = written(data, key, level="none", facts=(("model", "x"),))
-        assert take(none, key) <= {("resolution", "")}
+        assert take_inventory(none, key) <= {("resolution", "")}
         assert notes == ()
 
 
@@ -161,13 +161,13 @@ def test_private_properties_inside_others_are_left_out():
     inner = "<exif:GPSLatitude>52,31N</exif:GPSLatitude><dc:source>s</dc:source>"
     item = f'<rdf:li rdf:parseType="Resource">{inner}</rdf:li>'
     data = with_segments(
-        (0xE1, XMP_HEAD + packet(f"<dc:place><rdf:Bag>{item}</rdf:Bag></dc:place>"))
+        (0xE1, XMP_HEADER + packet(f"<dc:place><rdf:Bag>{item}</rdf:Bag></dc:place>"))
     )
     for level in ("standard", "private"):
         made, notes = written(data, "jpeg", level=level)
         assert notes == ()
         assert (b"52,31N" in made) == (level == "standard")
-        assert {("XMP", "place"), ("XMP", "source")} <= take(made, "jpeg")
+        assert {("XMP", "place"), ("XMP", "source")} <= take_inventory(made, "jpeg")
 
 
 def test_a_preview_that_shares_values_with_the_picture():
@@ -178,7 +178,7 @@ def test_a_preview_that_shares_values_with_the_picture():
     following = first.offset + 2 + 12 * len(first.tags)
     exif = bytearray(shared + struct.pack("<H", 3) + tags + bytes(4))
     exif[following : following + 4] = struct.pack("<I", len(shared))
-    change = Change(None, 1, (1, 1))
+    change = GeometryChange(None, 1, (1, 1))
     kept = first_directory(edit_exif(bytes(exif), level="standard", change=change))
     assert (kept.value(271), kept.number(282)) == (b"ACME CAMERA\0", 300)
 
@@ -207,9 +207,12 @@ def test_chunks_of_png_wherever_they_stand(late):
     )
     made, notes = written(data, "png")
     assert notes == ()
-    assert {("text", "Author"), ("text", "Title"), ("XMP", "title"), ("EXIF", "Make")} <= take(
-        made, "png"
-    )
+    assert {
+        ("text", "Author"),
+        ("text", "Title"),
+        ("XMP", "title"),
+        ("EXIF", "Make"),
+    } <= take_inventory(made, "png")
     assert title in list(png_chunks(made))  # with its language and its keyword in that
     made, notes = written(data, "jpeg")
     assert notes == ("left out: text Author, Title",)
@@ -226,16 +229,16 @@ def raw_profile(kind, content):
 @pytest.mark.parametrize("head", [b"Exif\0\0", b""])
 def test_exif_in_text_of_a_png_is_exif(kind, head):
     data = png_with(raw_profile(kind, head + block()))
-    assert ("EXIF", "GPSLatitude") in take(data, "png")
+    assert ("EXIF", "GPSLatitude") in take_inventory(data, "png")
     made, _ = written(data, "png", level="private")
-    assert ("EXIF", "Make") in take(made, "png")
-    assert ("EXIF", "GPSLatitude") not in take(made, "png")
+    assert ("EXIF", "Make") in take_inventory(made, "png")
+    assert ("EXIF", "GPSLatitude") not in take_inventory(made, "png")
     assert b"SERIAL".hex().encode() not in made
 
 
 def test_xmp_and_unknown_profiles_in_text_of_a_png():
-    data = png_with(raw_profile("APP1", XMP_HEAD + packet("<dc:title>t</dc:title>")))
-    assert ("XMP", "title") in take(written(data, "png")[0], "png")
+    data = png_with(raw_profile("APP1", XMP_HEADER + packet("<dc:title>t</dc:title>")))
+    assert ("XMP", "title") in take_inventory(written(data, "png")[0], "png")
     made, notes = written(png_with(raw_profile("odd", b"GPS 1 2 3")), "png", level="private")
     assert notes == ("left out: text Raw profile type odd",)
     assert b"GPS 1 2 3".hex().encode() not in made
@@ -248,8 +251,8 @@ def test_pixels_of_a_gif_that_are_not_square():
     data[12] = 113  # pixels are twice as wide as high: (113 + 15) / 64
     made, notes = written(bytes(data), "png")
     assert notes == ()
-    assert Parts.read(made, "png").aspect == (64, 128)
-    assert ("shape of pixels", "2:1") in take(made, "png")
+    assert RawMetadata.read(made, "png").aspect == (64, 128)
+    assert ("shape of pixels", "2:1") in take_inventory(made, "png")
 
 
 def test_chunks_that_are_not_known_are_announced():
@@ -265,7 +268,7 @@ def test_text_that_cannot_be_read_is_announced(value):
     whole = (b"zTXt", b"Author\0\0" + zlib.compress(b"Ann"))
     made, notes = written(png_with(broken, whole), "png")
     assert notes == ("left out: text Notes (unreadable)",)
-    assert ("text", "Author") in take(made, "png")
+    assert ("text", "Author") in take_inventory(made, "png")
 
 
 def test_what_follows_a_png_is_announced():
@@ -281,9 +284,9 @@ def test_an_animation_of_one_frame_is_a_picture():
 
 def test_all_comments_are_kept():
     made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
-    assert (Parts.read(made, "jpeg").comment, notes) == (b"first\nsecond", ())
+    assert (RawMetadata.read(made, "jpeg").comment, notes) == (b"first\nsecond", ())
     made, notes = written(with_segments((0xFE, b"a" * 40_000), (0xFE, b"b" * 40_000)), "jpeg")
-    kept = Parts.read(made, "jpeg").comment.replace(b"\n", b"")
+    kept = RawMetadata.read(made, "jpeg").comment.replace(b"\n", b"")
     assert (kept, notes) == (b"a" * 40_000 + b"b" * 40_000, ())
 
 
@@ -303,15 +306,15 @@ def test_segments_of_other_kinds_are_announced(marker, body, said):
 
 def test_pictures_behind_a_jpeg_are_announced():
     one = with_segments()
-    assert ("beside it", "1 picture") in take(one + one, "jpeg")
-    assert ("beside it", "2 pictures") in take(one + bytes(9) + one + one, "jpeg")
-    more = take(one + one + b"SECRET" * 5, "jpeg")
+    assert ("beside it", "1 picture") in take_inventory(one + one, "jpeg")
+    assert ("beside it", "2 pictures") in take_inventory(one + bytes(9) + one + one, "jpeg")
+    more = take_inventory(one + one + b"SECRET" * 5, "jpeg")
     assert {("beside it", "1 picture"), ("beside it", "30 bytes after its end")} <= more
     gain = with_segments((0xE2, b"urn:iso:std:iso:ts:21496:-1\0"))
-    assert {what for kind, what in take(one + gain, "jpeg") if kind == "beside it"} == {
+    assert {what for kind, what in take_inventory(one + gain, "jpeg") if kind == "beside it"} == {
         "a gain map"
     }
-    hostile = take(one + b"\xff\xd8\xff\xd9" * 100_000, "jpeg")  # in no time
+    hostile = take_inventory(one + b"\xff\xd8\xff\xd9" * 100_000, "jpeg")  # in no time
     assert ("beside it", "64 pictures") in hostile
 
 
@@ -333,7 +336,7 @@ def test_a_profile_that_the_decoder_dropped_is_announced():
 def test_a_png_without_its_end_is_called_damaged():
     data = png_with()
     assert decode(data, "in").notes == ()
-    assert any("it has no end" in note for note in decode(data[:-12], "in").notes)
+    assert any("its end is missing" in note for note in decode(data[:-12], "in").notes)
 
 
 def test_what_a_tiff_has_below_its_picture_is_announced():
@@ -344,7 +347,7 @@ def test_what_a_tiff_has_below_its_picture_is_announced():
         assert b"LAYERS" not in written(data, key)[0]
     inside = {256: short(4), 257: short(3)}
     data = tiff([grey(8, 6, t330=[inside])], pixels=bytes(48))
-    assert decode(data, "in").notes == ("left out: 1 picture below the first one",)
+    assert decode(data, "in").notes == ("left out: 1 picture in its subdirectories",)
 
 
 # IPTC ------------------------------------------------------------------------------------------
@@ -367,7 +370,7 @@ def test_iptc_behind_a_resource_of_another_program(signature):
         (0xED, PHOTOSHOP + join_photoshop(None, [other]) + photoshop()[len(PHOTOSHOP) :])
     )
     made, notes = written(data, "jpeg")
-    parts = Parts.read(made, "jpeg")
+    parts = RawMetadata.read(made, "jpeg")
     assert (parts.iptc, parts.photoshop, notes) == (RECORDS, (other,), ())
 
 
@@ -393,7 +396,7 @@ def test_iptc_between_all(key, source):
         ),
     }[source]
     made, notes = written(data, key)
-    parts = Parts.read(made, key)
+    parts = RawMetadata.read(made, key)
     if key in ("jpeg", "tiff"):
         assert notes == ()
         assert parts.iptc.rstrip(b"\0") == RECORDS
@@ -423,11 +426,11 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_xmp_of_every_spelling(key, spelling):
     turned = (0xE1, b"Exif\0\0" + block())
-    data = with_segments(turned, (0xE1, XMP_HEAD + SPELLINGS[spelling]))
+    data = with_segments(turned, (0xE1, XMP_HEADER + SPELLINGS[spelling]))
     made, _ = written(data, key)
-    text = Packet.parse(Parts.read(made, key).xmp).text()
+    text = Packet.parse(RawMetadata.read(made, key).xmp).text()
     assert "6" not in text.replace("1999/02/22", "")
-    assert ("XMP", "Orientation") in take(made, key)
+    assert ("XMP", "Orientation") in take_inventory(made, key)
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -439,32 +442,32 @@ def test_extended_xmp(key):
         f'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="{digest.decode()}"',
     )
     pieces = [
-        (0xE1, XMP_MORE + digest + struct.pack(">II", len(more), n) + more[n : n + 60_000])
+        (0xE1, XMP_EXTENSION + digest + struct.pack(">II", len(more), n) + more[n : n + 60_000])
         for n in range(0, len(more), 60_000)
     ]
-    data = with_segments((0xE1, XMP_HEAD + main), *pieces[::-1])
+    data = with_segments((0xE1, XMP_HEADER + main), *pieces[::-1])
     made, notes = written(data, key, facts=(("model", "gfn"),))
     assert notes == ()
-    assert {("XMP", "title"), ("XMP", "description")} <= take(made, key)
+    assert {("XMP", "title"), ("XMP", "description")} <= take_inventory(made, key)
     again, notes = written(made, "jpeg", facts=(("model", "gfn"),))
     assert notes == ()
-    assert ("XMP", "description") in take(again, "jpeg")
+    assert ("XMP", "description") in take_inventory(again, "jpeg")
 
 
 def test_extended_xmp_of_another_packet_is_not_mixed():
     def piece(digest, start, body):
-        return 0xE1, XMP_MORE + digest * 32 + struct.pack(">II", len(more), start) + body
+        return 0xE1, XMP_EXTENSION + digest * 32 + struct.pack(">II", len(more), start) + body
 
     more = packet("<dc:description>" + "x" * 200 + "</dc:description>")
     note = 'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP='
-    main = (0xE1, XMP_HEAD + packet("<dc:title>t</dc:title>", f'{note}"{"A" * 32}"'))
+    main = (0xE1, XMP_HEADER + packet("<dc:title>t</dc:title>", f'{note}"{"A" * 32}"'))
     stale = piece(b"B", 0, packet("<dc:rights>r</dc:rights>"))
     made, notes = written(with_segments(main, stale, piece(b"A", 0, more)), "jpeg")
-    names = {name for kind, name in take(made, "jpeg") if kind == "XMP"}
+    names = {name for kind, name in take_inventory(made, "jpeg") if kind == "XMP"}
     assert (names, notes) == ({"title", "description"}, ())
     for broken in ([], [piece(b"A", 300, more[300:])]):
         made, notes = written(with_segments(main, stale, *broken), "jpeg")
-        assert ("XMP", "title") in take(made, "jpeg")
+        assert ("XMP", "title") in take_inventory(made, "jpeg")
         assert notes == ("left out: XMP (extended, broken)",)
 
 
@@ -474,7 +477,7 @@ def test_what_is_promised_and_not_there_is_stripped():
         'hdrgm:Version="1.0" GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"',
     )
     video = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + bytes(100)
-    data = with_segments((0xE1, XMP_HEAD + xmp)) + video
+    data = with_segments((0xE1, XMP_HEADER + xmp)) + video
     made, notes = written(data, "jpeg")
     assert notes == ("left out: a video",)
     assert b"hdrgm" not in made
@@ -505,14 +508,14 @@ def test_shape_of_pixels_without_a_unit(key):
             assert notes == ("left out: shape of pixels 2:1",)
         else:
             assert notes == ()
-            assert Parts.read(made, key).aspect == (2, 1)
+            assert RawMetadata.read(made, key).aspect == (2, 1)
 
 
 @pytest.mark.parametrize(("kind", "code"), [(3, "H"), (10, "ii"), (11, "f"), (12, "d")])
 def test_shape_of_pixels_as_numbers_of_every_type(kind, code):
     two, one = ((kind, struct.pack(f"<{code}", *(n, 1)[: len(code)])) for n in (2, 1))
     data = tiff([grey(8, 6, t282=two, t283=one, t296=short(1))], pixels=bytes(48))
-    assert Parts.read(data, "tiff").aspect == (2, 1)
+    assert RawMetadata.read(data, "tiff").aspect == (2, 1)
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -595,11 +598,11 @@ def test_places_of_a_turned_picture_are_announced():
 
 def test_notes_are_one_and_short():
     before = {("EXIF", f"tag {n}") for n in range(20)} | {("comment", ""), ("beside it", "a video")}
-    (note,) = lost(before, set(), level="all")
+    (note,) = loss_notes(before, set(), level="all")
     assert note.startswith("left out: EXIF tag 0, tag 1")
     assert "and 14 more" in note
     assert "a video; comment" in note
-    assert lost(before, before, level="all") == ()
+    assert loss_notes(before, before, level="all") == ()
 
 
 def test_directories_of_bigtiff_are_read():

@@ -12,10 +12,10 @@ from tiffs import long, short, tiff
 
 from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, tiff_directories
-from restore_cli.image.geometry import Change
-from restore_cli.image.parts import Parts, with_heic
+from restore_cli.image.geometry import GeometryChange
+from restore_cli.image.raw_metadata import RawMetadata, register_heic
 from restore_cli.image.reading import decode
-from restore_cli.image.xmp import XMP_HEAD, Packet
+from restore_cli.image.xmp import XMP_HEADER, Packet
 
 WIDTH, HEIGHT = 64, 48
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -39,10 +39,10 @@ def test_places_are_those_that_a_viewer_shows(orientation):
     rows, columns = np.nonzero(upright(stored, orientation))
     turned = orientation >= 5
     after = (HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT)
-    change = Change((WIDTH, HEIGHT), orientation, after)
+    change = GeometryChange((WIDTH, HEIGHT), orientation, after)
     assert change.point(11, 7) == (columns.max(), rows.max())
     assert change.extent(20, 10) == ((10, 20) if turned else (20, 10))
-    larger = Change((WIDTH, HEIGHT), orientation, (after[0] * 4, after[1] * 4))
+    larger = GeometryChange((WIDTH, HEIGHT), orientation, (after[0] * 4, after[1] * 4))
     assert larger.point(11, 7) == (4 * columns.max(), 4 * rows.max())
 
 
@@ -65,7 +65,7 @@ def enlarged(data, scale=4):
     picture = decode(data, "photo")
     large = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     made, notes = encode(picture.with_pixels(large, None), Encoding("jpeg"), "made.jpg")
-    return Parts.read(made, "jpeg"), (*picture.notes, *notes)
+    return RawMetadata.read(made, "jpeg"), (*picture.notes, *notes)
 
 
 def exif(orientation, area):
@@ -90,10 +90,10 @@ def exif(orientation, area):
 def test_the_subject_stays_where_it_is(orientation, area, expected):
     parts, notes = restored(exif(orientation, area))
     directories = tiff_directories(parts.exif)
-    inner = next(one for one in directories if one.below == 34665)
+    inner = next(one for one in directories if one.parent_tag == 34665)
     assert inner.integers(37396) == expected
     assert inner.integers(41492) == expected[:2]
-    related = next(one for one in directories if one.below == 40965)
+    related = next(one for one in directories if one.parent_tag == 40965)
     sides = (HEIGHT, WIDTH) if orientation >= 5 else (WIDTH, HEIGHT)
     assert (related.integer(4097), related.integer(4098)) == (4 * sides[0], 4 * sides[1])
     assert notes == ()
@@ -109,10 +109,10 @@ def test_the_subject_stays_where_it_is(orientation, area, expected):
     ],
 )
 def test_the_subject_of_a_picture_that_its_decoder_turns(kind, orientation, expected):
-    if kind == "HEIF" and with_heic() is None:
+    if kind == "HEIF" and register_heic() is None:
         pytest.skip("pillow-heif is not installed")
     parts, _ = enlarged(saved(kind, exif=exif(orientation, (10, 20, 8, 4))))
-    inner = next(one for one in tiff_directories(parts.exif) if one.below == 34665)
+    inner = next(one for one in tiff_directories(parts.exif) if one.parent_tag == 34665)
     assert inner.integers(37396) == expected
 
 
@@ -124,7 +124,7 @@ def test_a_subject_beyond_what_exif_can_hold_is_announced():
 
 def packet(properties):
     text = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">{properties}</rdf:RDF>'
-    return XMP_HEAD + f"{text}</x:xmpmeta>".encode()
+    return XMP_HEADER + f"{text}</x:xmpmeta>".encode()
 
 
 def test_a_panorama_stays_one():

@@ -16,7 +16,7 @@ from restore_cli.image.containers import png_chunk
 from restore_cli.image.formats import FORMATS
 from restore_cli.image.matrix_profile import make_profile, matrix_profile
 from restore_cli.image.reading import decode
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 D65 = (0.3127, 0.329)
 BT709_PRIMARIES = (0.64, 0.33), (0.3, 0.6), (0.15, 0.06)
@@ -121,7 +121,7 @@ def test_adobe_rgb_of_a_camera_is_converted_and_comes_back():
     made, _ = encode(decode(buffer.getvalue(), "a.jpg", icc="strip"), Encoding("jpeg"), "b")
     again = decode(made, "b")  # it no longer states Adobe RGB
     assert again.metadata.icc_profile is None
-    assert torch.allclose(as_float(again.pixels), as_float(picture.pixels), atol=3 / 255)
+    assert torch.allclose(to_float(again.pixels), to_float(picture.pixels), atol=3 / 255)
     usual = with_colour_space(65535, b"R98\0")
     Image.fromarray(colours).save(buffer := io.BytesIO(), "JPEG", exif=usual)
     assert decode(buffer.getvalue(), "a.jpg").metadata.icc_profile is None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from restore_cli.errors import PictureError
 from restore_cli.image import read_image
-from restore_cli.image.views import read_part, read_shrunk
+from restore_cli.image.views import read_region, read_thumbnail
 from restore_cli.resample import resize_bicubic
 
 
@@ -31,10 +31,10 @@ def test_parts_of_turned_pictures(tmp_path, turn):
     Image.fromarray(smooth(50, 70)).save(path, exif=exif)
     whole = read_image(path).pixels
     assert whole.shape[-2:] == ((50, 70) if turn < 5 else (70, 50))
-    part = read_part(path, 7, 11, 20, 30)
+    part = read_region(path, 7, 11, 20, 30)
     assert torch.equal(part.picture.pixels, whole[..., 7:27, 11:41])
     assert (part.height, part.width) == whole.shape[-2:]
-    small = read_shrunk(path, 25, 25)
+    small = read_thumbnail(path, 25, 25)
     assert small.picture.size == (25, 25)
     assert (small.picture.pixels - resize_bicubic(whole, 25, 25)).abs().max() < 0.05
 
@@ -55,23 +55,23 @@ def test_smaller_versions(tmp_path, name, mode, options):
     path = tmp_path / name
     Image.fromarray(smooth(800, 640)).convert(mode).save(path, **options)
     whole = read_image(path).pixels
-    small = read_shrunk(path, 80, 64).picture
+    small = read_thumbnail(path, 80, 64).picture
     assert small.size == (80, 64)
     assert (small.pixels - resize_bicubic(whole, 80, 64)).abs().mean() < 0.01
-    assert read_shrunk(path, 5000, 5000).picture.size == (800, 640)
+    assert read_thumbnail(path, 5000, 5000).picture.size == (800, 640)
 
 
 def test_what_is_hidden_does_not_shine_through(tmp_path):
     values = np.full((40, 40, 4), 255, np.uint8)
     values[:, :20] = (0, 0, 0, 0)
     Image.fromarray(values).save(tmp_path / "a.png")
-    assert read_shrunk(tmp_path / "a.png", 10, 10).on_white.min() > 0.99
+    assert read_thumbnail(tmp_path / "a.png", 10, 10).on_white.min() > 0.99
 
 
 def test_a_part_outside_is_an_error(tmp_path):
     Image.fromarray(smooth(20, 20)).save(tmp_path / "a.png")
     with pytest.raises(PictureError, match=r"a\.png"):
-        read_part(tmp_path / "a.png", 10, 10, 20, 20)
+        read_region(tmp_path / "a.png", 10, 10, 20, 20)
 
 
 @pytest.mark.slow
@@ -81,10 +81,10 @@ def test_memory_does_not_grow_with_the_picture(tmp_path):
     Image.fromarray(np.zeros((6000, 6000, 3), np.uint8)).save(path, compress_level=1)
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from restore_cli.image.views import read_part, read_shrunk\n"
+        "from restore_cli.image.views import read_region, read_thumbnail\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before, path = most(), Path(sys.argv[1])\n"
-        "read_shrunk(path, 800, 800), read_part(path, 5000, 5000, 500, 500)\n"
+        "read_thumbnail(path, 800, 800), read_region(path, 5000, 5000, 500, 500)\n"
         "print(most() - before)"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from restore_cli.inference.concurrency import in_order
+from restore_cli.inference.concurrency import map_ordered
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -18,12 +18,12 @@ def test_results_come_in_order_from_threads_that_share_the_cores(two_threads, co
         both_run.wait()
         return item, torch.get_num_threads()
 
-    assert list(in_order(work, range(6), count)) == [(n, 2 // count) for n in range(6)]
+    assert list(map_ordered(work, range(6), count)) == [(n, 2 // count) for n in range(6)]
     assert torch.get_num_threads() == 2
 
 
 def test_an_error_is_raised_in_its_items_place(two_threads):
-    results = in_order(lambda item: 1 / item, [2, 1, 0, 4], 2)
+    results = map_ordered(lambda item: 1 / item, [2, 1, 0, 4], 2)
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -48,7 +48,7 @@ def test_closing_ends_networks_within_a_layer(two_threads):
     def work(item):
         return item if item == 0 else network(item)
 
-    results = in_order(work, range(9), 2)
+    results = map_ordered(work, range(9), 2)
     assert next(results) == 0
     assert running.wait(30)
     threading.Timer(0.2, closed.set).start()  # `close` waits for the layer, and asks before

@@ -23,7 +23,7 @@ from restore_cli.inference.tlsc import has_global_statistics
 from restore_cli.models.layers import GlobalCovariance, GlobalMean, InstanceNorm
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import SizeRequirement, Tiling
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 from restore_cli.weights.store import locate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -40,7 +40,7 @@ def loaded(tmp_path, request):
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     path = tmp_path / "tiny.safetensors"
-    header = Header(name, dataclasses.asdict(config), (64, 64), {})
+    header = CheckpointHeader(name, dataclasses.asdict(config), (64, 64), {})
     write_checkpoint(path, network.state_dict(), header)
     return load_network(dataclasses.replace(locate(str(path), None), license="MIT"))
 
@@ -129,7 +129,7 @@ def test_windows_of_attention_are_refused(loaded, tmp_path):
 
 
 def test_a_graph_that_differs_is_not_written(every, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_free_mean", lambda x, window: x)
+    monkeypatch.setattr(exporting, "_branch_free_box_mean", lambda x, window: x)
     with pytest.raises(RestoreError, match="differs from restore's result"):
         export(every, tmp_path / "a.pt", "torchscript", tlsc=True, check=True)
     assert list(tmp_path.iterdir()) == []
@@ -147,7 +147,7 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     class Fixed(LocalMean):
         """Branches on sizes, as our own layer does."""
 
-    monkeypatch.setitem(exporting._FREE, LocalMean, Fixed)
+    monkeypatch.setitem(exporting._BRANCH_FREE, LocalMean, Fixed)
     with pytest.raises(RestoreError, match="does not run at"):
         export(every, tmp_path / "a.pt", "torchscript", tlsc=True, check=True)
     assert list(tmp_path.iterdir()) == []

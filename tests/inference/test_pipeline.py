@@ -10,11 +10,11 @@ from conftest import picture
 
 from restore_cli.errors import UsageError
 from restore_cli.inference import pipeline as pipelines
-from restore_cli.inference.pipeline import Pipeline, PipelineSpec, own_scale, split_names
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, default_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import Bicubic
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import rounded
+from restore_cli.rounding import to_uint
 
 OPTIONS = RestorerOptions(torch.device("cpu"))
 
@@ -48,7 +48,7 @@ def test_another_scale_than_the_stages_give_is_resampled_and_rounded():
     line = Pipeline(parse("bicubic", scale=3), (Bicubic(4),))
     exact = resize_bicubic(resize_bicubic(image, 24, 32).clamp(0, 1), 18, 24)
     assert torch.equal(line(image), exact)
-    assert torch.equal(line(image, depth=8), rounded(exact, 8))
+    assert torch.equal(line(image, depth=8), to_uint(exact, 8))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_bicubic_enlarges_what_the_networks_leave(model, scale, factor, whole):
 def test_names_scales_and_weights():
     names = split_names("msan + bicubic")
     assert names == ("msan", "bicubic")
-    assert own_scale(("attentive-deblur", "gfn")) == 4
+    assert default_scale(("attentive-deblur", "gfn")) == 4
     assert parse("msan+bicubic", "a+b").weights == ("a+b", None)  # one model: a path with a plus
     assert parse("msan+gfn", "a+b").weights == ("a", "b")
     assert parse("msan+gfn").weights == (None, None)
@@ -91,7 +91,7 @@ def test_the_identity_has_every_option_that_decides_pixels():
     usual = parse("gfn").load()
     assert parse("gfn", scale=2).load().identity["stages"] == usual.identity["stages"]
     for change in ({"tile": 256}, {"self_ensemble": True}, {"overlap": 48}, {"tlsc": False}):
-        if change == {"tlsc": False} and usual.stages[0].tlsc == "off":
+        if change == {"tlsc": False} and usual.stages[0].tlsc_window == "off":
             continue
         assert parse("gfn", **change).load().identity != usual.identity
 

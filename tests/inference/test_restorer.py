@@ -16,8 +16,8 @@ from restore_cli.image import read_image
 from restore_cli.inference.loading import LoadedNetwork, load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.registry import MODELS
-from restore_cli.models.spec import Placement
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.models.spec import TilePlacement
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 from restore_cli.weights.store import WeightsFile, locate
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def test_automatic_tiles_follow_free_memory(tiny_weights, monkeypatch):
 def test_tlsc_needs_a_training_size(tiny_weights):
     loaded = load_network(locate(str(tiny_weights), None))
     unknown = dataclasses.replace(loaded, train_size=None, tlsc_base=None, tlsc=False)
-    assert Restorer(unknown, RestorerOptions(CPU)).tlsc == "off"
+    assert Restorer(unknown, RestorerOptions(CPU)).tlsc_window == "off"
     with pytest.raises(UsageError, match="training size"):
         Restorer(unknown, RestorerOptions(CPU, tlsc=True))
 
@@ -196,7 +196,7 @@ def test_self_ensemble_is_its_definition(name):
                 if transposed:
                     x = x.transpose(2, 3)
                 with torch.inference_mode():
-                    y = network(x.contiguous(), Placement(0, 0, *x.shape[-2:]))
+                    y = network(x.contiguous(), TilePlacement(0, 0, *x.shape[-2:]))
                 if transposed:
                     y = y.transpose(2, 3)
                 if upside_down:
@@ -225,11 +225,11 @@ def test_a_picture_that_must_be_whole_and_cannot_be_is_refused_at_once(monkeypat
 def test_attention_over_the_frame_stays_published_unless_asked_for(tmp_path):
     path = tmp_path / "msan.safetensors"
     network = MODELS["msan"].build(TINY_CONFIGS["msan"])
-    header = Header("msan", dataclasses.asdict(TINY_CONFIGS["msan"]), (64, 64), {})
+    header = CheckpointHeader("msan", dataclasses.asdict(TINY_CONFIGS["msan"]), (64, 64), {})
     write_checkpoint(path, network.state_dict(), header)
     loaded = load_network(locate(str(path), None))
-    assert Restorer(loaded, RestorerOptions(CPU)).tlsc == "off"
-    assert Restorer(loaded, RestorerOptions(CPU, tlsc=True)).tlsc != "off"
+    assert Restorer(loaded, RestorerOptions(CPU)).tlsc_window == "off"
+    assert Restorer(loaded, RestorerOptions(CPU, tlsc=True)).tlsc_window != "off"
 
 
 def test_a_network_without_global_statistics_cannot_be_made_local():

@@ -13,7 +13,7 @@ from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.registry import MODELS
-from restore_cli.models.spec import Placement, Tiling
+from restore_cli.models.spec import TilePlacement, Tiling
 from restore_cli.weights.store import WeightsFile
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,11 @@ def test_tiled_is_whole_on_a_real_picture(name):
 @pytest.mark.parametrize(
     ("name", "config"),
     # With an image skip, random weights add next to nothing that could lie anywhere.
-    [(n, c) for n, c in TINY_NETWORKS if MODELS[n].placed and not getattr(c, "image_skip", False)],
+    [
+        (n, c)
+        for n, c in TINY_NETWORKS
+        if MODELS[n].takes_placement and not getattr(c, "image_skip", False)
+    ],
 )
 def test_a_piece_is_computed_where_it_lies(name, config):
     """Statistics on a grid, and lines that cut the picture, belong to the picture.
@@ -135,13 +139,13 @@ def test_a_piece_is_computed_where_it_lies(name, config):
     middle = slice(model.scale * 64 * unit, model.scale * 96 * unit)
 
     with torch.inference_mode():
-        whole = network(image, Placement(0, 0, size, size))
+        whole = network(image, TilePlacement(0, 0, size, size))
     rows, columns = (slice(model.scale * n, model.scale * (n + side)) for n in place)
     wanted = whole[..., rows, columns]
 
     def differs(top, left):
         with torch.inference_mode():
-            there = network(piece, Placement(top, left, size, size))
+            there = network(piece, TilePlacement(top, left, size, size))
         return float((there - wanted)[..., middle, middle].abs().max())
 
     here = differs(*place)

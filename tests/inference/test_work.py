@@ -15,7 +15,7 @@ from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.inference.sizing import restore_to_size
 from restore_cli.inference.stages import Bicubic
-from restore_cli.rounding import as_float, rounded
+from restore_cli.rounding import to_float, to_uint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -91,14 +91,14 @@ def test_a_large_picture_is_never_held_in_float(depth, dtype, monkeypatch):
     assert counted.largest < 0.5 * whole.numel()
     expected = (in_float * (2**depth - 1)).round()
     assert torch.equal(whole.to(torch.int32), expected.to(torch.int32))
-    taken, seen = rounded(image, depth), []  # nor is the input, where it comes in whole numbers
+    taken, seen = to_uint(image, depth), []  # nor is the input, where it comes in whole numbers
 
     def noted(tile):
         seen.append(max(tile.shape[-2:]))
-        return as_float(tile)
+        return to_float(tile)
 
-    expected = stage(as_float(taken), depth=depth)
-    monkeypatch.setattr("restore_cli.inference.restorer.as_float", noted)
+    expected = stage(to_float(taken), depth=depth)
+    monkeypatch.setattr("restore_cli.inference.restorer.to_float", noted)
     assert torch.equal(stage(taken, depth=depth), expected)
     assert max(seen) <= 96
 
@@ -113,11 +113,11 @@ def test_bicubic_results_are_never_held_in_float():
     with Counter() as counted:
         whole = stage(image, depth=8)
     assert counted.largest < 0.2 * whole.numel()
-    assert torch.equal(whole, rounded(in_float, 8))
+    assert torch.equal(whole, to_uint(in_float, 8))
     with Counter() as counted:  # a size that the scale does not give
         whole = restore_to_size(stage, image, (1700, 2100), depth=8)
     assert counted.largest == in_float.numel() < whole.numel()
-    assert torch.equal(whole, rounded(restore_to_size(stage, image, (1700, 2100)), 8))
+    assert torch.equal(whole, to_uint(restore_to_size(stage, image, (1700, 2100)), 8))
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def made_large(folder, width, height, full_width, full_height, spot):
 
 @pytest.mark.parametrize("full", [(1200, 1000), (750, 625), (751, 867)])
 def test_the_loupe_of_a_large_picture_opens_where_it_changed(tmp_path, monkeypatch, full):
-    monkeypatch.setattr("restore_cli.jobs.compare._LONGEST", 400)
+    monkeypatch.setattr("restore_cli.jobs.compare._MAX_SIDE", 400)
     monkeypatch.setattr("restore_cli.jobs.compare._PART", (384, 512))
     spot = (full[1] - 250, full[0] - 150)
     outcome, enlarged, values = made_large(tmp_path, 300, 250, *full, spot)
@@ -94,7 +94,7 @@ def test_the_loupe_of_a_large_picture_opens_where_it_changed(tmp_path, monkeypat
 
 
 def test_a_picture_of_a_large_one_has_both_whole_and_at_full_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("restore_cli.jobs.compare._LONGEST", 400)
+    monkeypatch.setattr("restore_cli.jobs.compare._MAX_SIDE", 400)
     outcome, _, values = made_large(tmp_path, 300, 200, 1200, 800, (600, 1000))
     write_comparison(tmp_path / "both.png", [outcome], "")
     with Image.open(tmp_path / "both.png") as image:

@@ -94,7 +94,7 @@ def test_colours_that_change_are_converted_as_each_frame_states(tmp_path):
         for frame in frames:
             found = frame.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
             assert np.abs(found.astype(int) - colour).max() <= 6
-        assert ("its colours or bits change" in notes) == (name == "bits")
+        assert ("its colours or bit depth change" in notes) == (name == "bits")
 
 
 def test_a_song_with_a_cover_is_no_video(tmp_path):

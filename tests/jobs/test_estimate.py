@@ -88,6 +88,6 @@ def test_the_manifests_seconds_are_of_a_picture_in_tiles(estimated, monkeypatch,
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     _, clock, asked, items = estimated(1280, 960, model)
     listed = default_checkpoint(model).seconds_per_megapixel
-    known = costs.expected(asked, items, clock.real)
+    known = costs.forecast(asked, items, clock.real)
     assert known.seconds == pytest.approx(listed * 1.28 * 0.96, rel=0.01)
     assert (known.sizes[0][1], known.count) == ((960, 1280), 1)

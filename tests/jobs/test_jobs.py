@@ -21,7 +21,7 @@ from restore_cli.jobs import restoration
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_all
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 
 
 def make(path: Path, size=(12, 9), mode="RGB") -> Path:
@@ -114,7 +114,7 @@ def test_results_of_an_earlier_run_are_not_inputs(tmp_path):
     make(tmp_path / "in/a.png")
     make(tmp_path / "in/a_x4.png")
     items = planned(tmp_path / "in", on_exists="skip")
-    assert [(item.source.name, item.done) for item in items] == [("a.png", True)]
+    assert [(item.source.name, item.skip) for item in items] == [("a.png", True)]
 
 
 def test_an_output_is_never_an_input(tmp_path):
@@ -154,8 +154,8 @@ def test_existing_outputs_follow_the_policy(tmp_path):
     make(tmp_path / "a_x4.png")
     with pytest.raises(UsageError, match="exists"):
         planned(source)
-    assert planned(source, on_exists="skip")[0].done
-    assert not planned(source, on_exists="overwrite")[0].done
+    assert planned(source, on_exists="skip")[0].skip
+    assert not planned(source, on_exists="overwrite")[0].skip
     with pytest.raises(UsageError, match="policy 'maybe' not found"):
         planned(source, on_exists="maybe")
     with pytest.raises(UsageError, match="format 'gif' not found"):
@@ -272,4 +272,4 @@ def test_an_input_is_held_in_whole_numbers(tmp_path, mode):
     work = Restoration(request(source), spec("bicubic").load())
     pixels = work.load(source.read_bytes(), "a", "").pixels
     assert pixels.dtype == torch.uint8
-    assert torch.equal(as_float(pixels), read_image(source).pixels)
+    assert torch.equal(to_float(pixels), read_image(source).pixels)

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from restore_cli.image import read_image
-from restore_cli.jobs.preflight import remarks
+from restore_cli.jobs.preflight import input_notes
 
 PICTURES = sorted(
     path for path in (files("restore_cli.datasets") / "blurmini").iterdir() if path.suffix == ".png"
@@ -55,7 +55,7 @@ CASES = {
 
 @pytest.mark.parametrize("words", sorted(CASES))
 def test_each_fault_is_named(words):
-    found = remarks(tensor(CASES[words](photo())))
+    found = input_notes(tensor(CASES[words](photo())))
     assert any(words in remark for remark in found), found
 
 
@@ -66,11 +66,11 @@ def test_motion_is_what_the_models_are_for(angle):
     turn = cv2.getRotationMatrix2D((15, 15), angle, 1)
     kernel = cv2.warpAffine(kernel, turn, (31, 31))
     moved = cv2.filter2D(photo(), -1, kernel / kernel.sum())
-    assert remarks(tensor(moved)) == []
+    assert input_notes(tensor(moved)) == []
 
 
 def test_small_pictures_tell_nothing():
-    assert remarks(torch.zeros(1, 3, 8, 8)) == []
+    assert input_notes(torch.zeros(1, 3, 8, 8)) == []
 
 
 def test_photos_before_and_after_they_were_shaken():
@@ -78,11 +78,11 @@ def test_photos_before_and_after_they_were_shaken():
     sharp = {
         path.stem
         for path in PICTURES
-        if any("hardly blurred" in remark for remark in remarks(read_image(path).pixels))
+        if any("hardly blurred" in remark for remark in input_notes(read_image(path).pixels))
     }
     assert sharp == {"casa-mila", "motorcycle_left", "snowy-mountains"}
     shaken = sorted((ROOT / "examples").glob("*.png"))
     assert len(shaken) == 3
     for path in shaken:
-        found = remarks(read_image(path).pixels)
+        found = input_notes(read_image(path).pixels)
         assert not any("hardly" in remark or "focus" in remark for remark in found)

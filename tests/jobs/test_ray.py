@@ -17,7 +17,7 @@ from restore_cli.cli.app import app
 from restore_cli.errors import DeviceError
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.workers import run_on
+from restore_cli.jobs.workers import restore_with_workers
 
 ray_workers = pytest.importorskip("restore_cli.jobs.ray_workers")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -50,7 +50,7 @@ def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights
     workers = ray_workers.RayWorkers(pipeline.spec, work.request, cluster.address, None)
     assert workers.count == 2
     outcomes = []
-    for outcome in run_on(workers, work, plan(work.request, pipeline.spec)):
+    for outcome in restore_with_workers(workers, work, plan(work.request, pipeline.spec)):
         outcomes.append(outcome)
         if len(outcomes) == 5:
             cluster.remove_node(cluster.second, allow_graceful=False)

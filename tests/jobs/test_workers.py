@@ -23,7 +23,13 @@ from restore_cli.errors import DeviceError, PictureError
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_task
-from restore_cli.jobs.workers import DeviceWorkers, NotReadyError, materialise, place, run_on
+from restore_cli.jobs.workers import (
+    DeviceWorkers,
+    NotReadyError,
+    pack_weights,
+    restore_with_workers,
+    unpack_weights,
+)
 
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
 
@@ -46,7 +52,7 @@ def pipeline(tiny_weights):
 class Fragile:
     """Workers in this process that die when told to."""
 
-    lost = (OSError,)
+    crash_errors = (OSError,)
     count = 2
 
     def __init__(self, work, deaths):
@@ -75,7 +81,7 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
     work = Restoration(request(folder, output=tmp_path / "out"), pipeline)
     items = plan(work.request, pipeline.spec)
     workers = Fragile(work, {"00.png": 2, "05.png": 99})
-    outcomes = {o.item.source.name: o for o in run_on(workers, work, items)}
+    outcomes = {o.item.source.name: o for o in restore_with_workers(workers, work, items)}
     assert len(outcomes) == 13
     assert outcomes["00.png"].status == "restored"
     assert outcomes["05.png"].error.exit_code == 5
@@ -103,7 +109,7 @@ def test_a_damaged_picture_does_not_end_a_process(tmp_path):
 class OneProcess:
     """One process that does its queue in order; one picture kills it, with all that wait."""
 
-    lost = (OSError,)
+    crash_errors = (OSError,)
     count = 2
 
     def __init__(self, restoration, killer):
@@ -140,7 +146,7 @@ def test_neighbours_are_not_blamed(folder, tmp_path, pipeline):
     work = Restoration(request(folder, output=tmp_path / "out", exclude=("bad.png",)), pipeline)
     items = plan(work.request, pipeline.spec)
     workers = OneProcess(work, "03.png")
-    outcomes = {o.item.source.name: o for o in run_on(workers, work, items)}
+    outcomes = {o.item.source.name: o for o in restore_with_workers(workers, work, items)}
     assert [name for name, o in outcomes.items() if o.status == "failed"] == ["03.png"]
     assert len(outcomes) == 12
     assert workers.asked.count("03.png") == 3
@@ -195,14 +201,18 @@ def test_a_process_that_cannot_begin_ends_the_run(folder, tmp_path):
     work = Restoration(request(folder, output=tmp_path / "out"), spec("gfn").load())
     items = plan(work.request, broken)
     with pytest.raises(NotReadyError, match=r"cpu: .*gone\.safetensors"):
-        list(run_on(DeviceWorkers(broken, work.request, [torch.device("cpu")]), work, items))
+        list(
+            restore_with_workers(
+                DeviceWorkers(broken, work.request, [torch.device("cpu")]), work, items
+            )
+        )
 
 
 @pytest.mark.slow
 def test_weights_travel(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "a.safetensors").write_bytes(b"1")
-    sent = materialise([str(tmp_path / "a.safetensors"), None, "name"])
-    here = place(sent, tmp_path / "there")
+    sent = pack_weights([str(tmp_path / "a.safetensors"), None, "name"])
+    here = unpack_weights(sent, tmp_path / "there")
     assert Path(here[0]).read_bytes() == b"1"
     assert here[1:] == (None, "name")

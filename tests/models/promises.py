@@ -77,7 +77,7 @@ def _config_is_found_again_from_the_weights(model: Model) -> None:
             state = model.build(config).state_dict()
         assert detect(state) is model
         assert model.infer_config(state) == config
-        assert model.config_from(dataclasses.asdict(config)) == config
+        assert model.parse_config(dataclasses.asdict(config)) == config
 
 
 def _named_config_restores_and_is_found_again(model: Model, name: str) -> None:

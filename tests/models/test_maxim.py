@@ -18,7 +18,7 @@ from restore_cli.models import maxim_layers
 from restore_cli.models.maxim import Maxim, MaximConfig
 from restore_cli.models.maxim_layers import gelu, resized
 from restore_cli.models.maxim_mscam import MaximMscam, MaximMscamConfig
-from restore_cli.weights.checkpoint import Header, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 from restore_cli.weights.importing import import_checkpoint
 from restore_cli.weights.manifest import load_manifest
 from restore_cli.weights.store import locate
@@ -176,7 +176,7 @@ def test_weights_of_a_part_are_stored_once(name, tmp_path):
     values = dataclasses.asdict(config)
     parts = {"deblur": load_manifest().checkpoints[name].sha256}
     path = tmp_path / "small.safetensors"
-    write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, parts))
+    write_checkpoint(path, own, CheckpointHeader("maxim-mscam", values, (64, 64), {}, parts))
     assert path.stat().st_size < 1e6
     loaded = load_network(locate(str(path), None))
     assert loaded.model.name == "maxim-mscam"
@@ -185,6 +185,8 @@ def test_weights_of_a_part_are_stored_once(name, tmp_path):
         assert torch.equal(tensor, listed[key])
     for key, tensor in own.items():
         assert torch.equal(loaded.network.state_dict()[key], tensor)
-    write_checkpoint(path, own, Header("maxim-mscam", values, (64, 64), {}, {"deblur": "0" * 64}))
+    write_checkpoint(
+        path, own, CheckpointHeader("maxim-mscam", values, (64, 64), {}, {"deblur": "0" * 64})
+    )
     with pytest.raises(WeightsError, match="for its part 'deblur', but this version"):
         load_network(locate(str(path), None))

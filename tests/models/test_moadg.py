@@ -9,7 +9,7 @@ import torch
 from conftest import TINY_CONFIGS, picture
 from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalCovariance, InstanceNorm, square_root
+from restore_cli.models.layers import GlobalCovariance, InstanceNorm, matrix_sqrt
 from restore_cli.models.moadg import MOADG, DenseBlock, Moadg, MoadgConfig
 
 TINY = TINY_CONFIGS["moadg"]
@@ -31,7 +31,7 @@ def test_square_root_of_well_conditioned_matrices():
     matrix = a @ a.mT / 200 + 2 * torch.eye(8, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(matrix)
     exact = vectors @ torch.diag_embed(values.sqrt()) @ vectors.mT
-    error = [(square_root(matrix, steps) - exact).norm() / exact.norm() for steps in (5, 7, 12)]
+    error = [(matrix_sqrt(matrix, steps) - exact).norm() / exact.norm() for steps in (5, 7, 12)]
     assert error[0] < 0.05
     assert error[1] < error[0] / 3
     assert error[2] < 1e-9
@@ -39,7 +39,7 @@ def test_square_root_of_well_conditioned_matrices():
 
 def test_flat_maps_have_zero_covariance_and_zero_norm():
     flat = torch.full((1, 4, 5, 5), 0.3)
-    assert square_root(torch.zeros(1, 4, 4)).abs().max() == 0
+    assert matrix_sqrt(torch.zeros(1, 4, 4)).abs().max() == 0
     pooled = GlobalCovariance()(flat, torch.nn.Identity())
     assert pooled.isfinite().all()
     assert pooled.abs().max() < 1e-6

@@ -21,7 +21,7 @@ from restore_cli.models.mprnet_mscam import (
     MprnetMscam,
     MprnetMscamConfig,
 )
-from restore_cli.models.spec import Placement
+from restore_cli.models.spec import TilePlacement
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the output's range
 TYPES = list(TOLERANCE)
@@ -113,9 +113,9 @@ def test_a_tile_is_cut_where_the_pictures_middle_crosses_it(tiny_network):
     image = picture(32, 48)
     with torch.inference_mode():
         whole = tiny_network(image)
-        same = tiny_network(image, Placement(0, 0, 32, 48))
-        uncut = tiny_network(image, Placement(0, 0, 320, 480))
-        shifted = tiny_network(image, Placement(8, 8, 32 + 16, 48 + 16))
+        same = tiny_network(image, TilePlacement(0, 0, 32, 48))
+        uncut = tiny_network(image, TilePlacement(0, 0, 320, 480))
+        shifted = tiny_network(image, TilePlacement(8, 8, 32 + 16, 48 + 16))
     assert torch.equal(whole, same)
     assert torch.allclose(whole, shifted, atol=1e-6)  # the same lines seen from another origin
     assert (whole - uncut).abs().max() > 1e-3

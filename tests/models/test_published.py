@@ -16,7 +16,7 @@ import fill
 
 from restore_cli.inference.local_statistics import LocalInstanceNorm
 from restore_cli.models.attentive_deblur import resize_without_centres
-from restore_cli.models.layers import square_root
+from restore_cli.models.layers import matrix_sqrt
 from restore_cli.models.moadg import FirstOrderAttention, SecondOrderAttention
 from restore_cli.models.msan import SelfAttention
 from restore_cli.models.registry import detect, get_model
@@ -118,7 +118,7 @@ def test_second_order_attention_is_the_published_one():
     unit = load_file(GOLDEN / "moadg_soca.safetensors")
     x = unit["input"].flatten(2)
     x = x - x.mean(-1, keepdim=True)
-    root = square_root(x @ x.mT / x.shape[-1])
+    root = matrix_sqrt(x @ x.mT / x.shape[-1])
     assert torch.allclose(root[:, ::2, ::2], unit["sqrt"], atol=1e-5)
     with torch.inference_mode():
         output = attention(SecondOrderAttention, unit)(unit["input"])

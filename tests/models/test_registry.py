@@ -54,4 +54,4 @@ def test_foreign_weights_are_nobodys():
 )
 def test_stored_configs_are_checked(values, message):
     with pytest.raises(WeightsError, match=message):
-        MPRNET_MSCAM.config_from(values)
+        MPRNET_MSCAM.parse_config(values)

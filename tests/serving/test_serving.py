@@ -30,18 +30,18 @@ import httpx
 
 from restore_cli.cli.app import app as command
 from restore_cli.errors import PictureError, UsageError
+from restore_cli.formatting import format_duration
 from restore_cli.image.containers import jpeg_segment
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.jobs.choice import Choice
 from restore_cli.jobs.estimate import listed_seconds
+from restore_cli.jobs.task_choice import TaskChoice
 from restore_cli.serving import job_queue as queues
-from restore_cli.serving.fitting import _choices
 from restore_cli.serving.job_queue import BusyError, JobQueue, JobSettings
 from restore_cli.serving.listening import addresses, listen
+from restore_cli.serving.result_limits import _choices
+from restore_cli.serving.visitor_messages import for_visitors
 from restore_cli.serving.web import Guard, Limits, make_app
-from restore_cli.serving.words import for_visitors
 from restore_cli.weights.manifest import default_checkpoint
-from restore_cli.wording import duration
 
 HOST = "http://127.0.0.1"
 
@@ -70,7 +70,7 @@ def wait_for(queue, key):
 
 
 def taken(queue, name, **settings):
-    queue.reserve_place()
+    queue.reserve_slot()
     return queue.new(name, JobSettings("gfn", **settings))
 
 
@@ -98,7 +98,7 @@ class Client:
 
 @pytest.fixture
 def client(queue):
-    return Client(make_app(queue, Limits(upload=200_000)))
+    return Client(make_app(queue, Limits(max_upload_bytes=200_000)))
 
 
 def test_a_picture_comes_back_as_the_command_line_makes_it(client, queue, tmp_path):
@@ -174,10 +174,10 @@ def test_names_stay_in_their_folder(queue, name):
 
 
 def test_names_keep_the_letters_of_every_script(queue):
-    queue.reserve_place()
+    queue.reserve_slot()
     job = queue.new("ra\u0308k e\u0301 हिन्दी ไฟล์ 🙂.png", JobSettings("gfn"))
     assert job.source.name == "räk é हिन्दी ไฟล์ 🙂.png"
-    queue.release_place()
+    queue.release_slot()
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a", "", "a.html", "a.svg"])
@@ -188,19 +188,19 @@ def test_other_files_are_refused_by_name(queue, name):
 
 def test_too_many_waiting_are_sent_away(queue):
     """Those on their way are counted, and give their places back."""
-    queue.most_waiting = 2
+    queue.max_waiting = 2
     first, _ = taken(queue, "a.png"), taken(queue, "b.png")
     with pytest.raises(BusyError):
-        queue.reserve_place()
+        queue.reserve_slot()
     queue.discard(first)
-    queue.release_place()
+    queue.release_slot()
     assert not first.folder.exists()
     assert restored(queue, "c.png", picture()).state == "done"
     assert queue._places == 1
 
 
 def test_many_may_wait_and_none_is_forgotten(queue):
-    queue.most_waiting, queue.most_kept = 6, 2
+    queue.max_waiting, queue.max_kept = 6, 2
     jobs = []
     for n in range(6):
         jobs.append(taken(queue, f"{n}.png"))
@@ -212,20 +212,20 @@ def test_many_may_wait_and_none_is_forgotten(queue):
 
 
 def test_work_that_nobody_waits_for_is_given_up(queue, monkeypatch):
-    monkeypatch.setattr(queues, "_PATIENCE", -1.0)
+    monkeypatch.setattr(queues, "_POLL_TIMEOUT", -1.0)
     assert "no page waits for this picture any more" in restored(queue, "a.png", picture()).error
 
 
 def test_cancelling_frees_the_place_and_stops_the_work(queue, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    look = JobQueue._look
+    look = JobQueue._raise_if_abandoned
 
     def slow(self, job):
         begun.set()
         go_on.wait(10)
         look(self, job)
 
-    monkeypatch.setattr(JobQueue, "_look", slow)
+    monkeypatch.setattr(JobQueue, "_raise_if_abandoned", slow)
     jobs = [taken(queue, f"{n}.png") for n in range(3)]
     for job in jobs:
         job.source.write_bytes(picture())
@@ -250,7 +250,7 @@ def test_cancelling_through_the_page(client, queue):
     assert (away.status_code, job.cancelled) == (403, False)
     assert (client("DELETE", address).status_code, job.cancelled) == (204, True)
     assert client("DELETE", "/jobs/x").status_code == 404
-    queue.release_place()
+    queue.release_slot()
 
 
 def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypatch):
@@ -276,7 +276,7 @@ def test_a_picture_that_is_too_large_comes_with_choices(client, queue, monkeypat
     with Image.open(job.target) as made:
         assert (made.size, made.format) == ((344, 288), "JPEG")
     # Large, but not too large: it is made when it is asked for twice.
-    monkeypatch.setattr("restore_cli.serving.fitting.LARGE", 50_000)
+    monkeypatch.setattr("restore_cli.serving.result_limits.LARGE_PIXELS", 50_000)
     monkeypatch.setattr(queue, "max_pixels", 200_000)
     anyway = sent().json()["choices"][-1]
     assert anyway["fields"] == {"sure": "1"}
@@ -290,10 +290,10 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
     client, queue, monkeypatch, task, first
 ):
     """Where the limit is shorter than the work."""
-    monkeypatch.setattr("restore_cli.serving.fitting.LONG", 0.2)
+    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.2)
     monkeypatch.setattr(queue, "max_pixels", 10**8)
-    advice = Choice(task, "so it is seen")
-    monkeypatch.setattr("restore_cli.serving.fitting.choose_for", lambda *_, **__: advice)
+    advice = TaskChoice(task, "so it is seen")
+    monkeypatch.setattr("restore_cli.serving.result_limits.choose_for_run", lambda *_, **__: advice)
 
     def sent(**fields):
         files = {"picture": ("photo.jpg", picture(120, 100, "JPEG"))}
@@ -326,10 +326,10 @@ def test_without_a_model_the_server_chooses(client, queue, monkeypatch, task, mo
 
     def choose(paths, *, max_pixels, restore):
         tried.append(restore(torch.rand(1, 3, 64, 64)).shape)
-        return Choice(task, "so it is seen")
+        return TaskChoice(task, "so it is seen")
 
-    monkeypatch.setattr("restore_cli.serving.fitting.choose_for", choose)
-    monkeypatch.setattr("restore_cli.serving.fitting.LONG", 0.001)
+    monkeypatch.setattr("restore_cli.serving.result_limits.choose_for_run", choose)
+    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.001)
 
     def sent(**fields):
         files = {"picture": ("photo.png", picture())}
@@ -363,8 +363,8 @@ def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     ways = _choices(ensemble, (1000, 1000), 10**9, replace(options, self_ensemble=True))
     anyway = ways["all"]
     small = listed_seconds(default_checkpoint("maxim-mscam"), 250**2, options)
-    assert ways["keep"].label.endswith(f": about {duration(8 * small)}")
-    assert anyway.label == f"Continue anyway: about {duration(eight)}"
+    assert ways["keep"].label.endswith(f": about {format_duration(8 * small)}")
+    assert anyway.label == f"Continue anyway: about {format_duration(eight)}"
 
 
 def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
@@ -379,14 +379,14 @@ def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
 def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
     queue = JobQueue(RestorerOptions(torch.device("cpu")))
     begun, go_on = threading.Event(), threading.Event()
-    look = JobQueue._look
+    look = JobQueue._raise_if_abandoned
 
     def slow(self, job):
         begun.set()
         go_on.wait(10)
         look(self, job)
 
-    monkeypatch.setattr(JobQueue, "_look", slow)
+    monkeypatch.setattr(JobQueue, "_raise_if_abandoned", slow)
     jobs = [taken(queue, "a.png") for _ in range(3)]
     for job in jobs:
         job.source.write_bytes(picture())
@@ -410,7 +410,7 @@ def test_pipelines_are_kept_by_what_they_compute(queue):
 
 
 def test_old_jobs_go_with_their_files(queue):
-    queue.most_kept = 2
+    queue.max_kept = 2
     jobs = [restored(queue, f"{n}.png", picture(8, 8)) for n in range(4)]
     assert queue.find(jobs[0].key) is None
     assert not jobs[0].folder.exists()
@@ -458,7 +458,7 @@ def test_requests_that_are_refused(client, queue, more, status, message):
 
 
 def test_pictures_on_their_way_are_counted_before_they_are_here(client, queue):
-    queue.most_waiting = 0
+    queue.max_waiting = 0
     answer = client("POST", "/jobs", files={"picture": ("a.png", b"0" * 300_000)})
     assert answer.status_code == 503  # not 413: nothing was read
 
@@ -468,7 +468,7 @@ def test_a_picture_that_never_comes_gives_its_place_back(queue):
         yield b"--x"
         await asyncio.sleep(60)
 
-    client = Client(make_app(queue, Limits(upload=200_000, seconds=0.05)))
+    client = Client(make_app(queue, Limits(max_upload_bytes=200_000, request_timeout=0.05)))
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = client("POST", "/jobs", content=body(), headers=headers)
     assert answer.status_code == 408
@@ -476,7 +476,7 @@ def test_a_picture_that_never_comes_gives_its_place_back(queue):
 
 
 def test_a_visitor_who_leaves_is_no_error_of_the_server(queue):
-    app, sent = make_app(queue, Limits(upload=200_000)), []
+    app, sent = make_app(queue, Limits(max_upload_bytes=200_000)), []
     messages = [
         {"type": "http.request", "body": b"--x", "more_body": True},
         {"type": "http.disconnect"},
@@ -522,7 +522,7 @@ def test_a_smaller_scale_does_not_let_larger_pictures_in(queue):
 )
 def test_a_public_page_is_called_by_number_or_by_a_name_that_was_given(queue, host, status):
     """Or a page of another site could be made to name this machine."""
-    client = Client(make_app(queue, Limits(1000, hosts=("studio.local",), numbers=True)))
+    client = Client(make_app(queue, Limits(1000, hosts=("studio.local",), allow_ip_hosts=True)))
     assert client("GET", "/", headers={"host": host}).status_code == status
 
 
@@ -633,7 +633,7 @@ def test_an_upload_that_stalls_gives_its_place_back(queue):
     async def receive():
         return pieces.pop() if pieces else await asyncio.sleep(60)
 
-    sent = exchanged(make_app(queue, Limits(upload=1000, pause=0.05)), receive)
+    sent = exchanged(make_app(queue, Limits(max_upload_bytes=1000, idle_timeout=0.05)), receive)
     assert (sent[0]["status"], b"nothing arrived" in sent[1]["body"]) == (408, True)
     assert queue._places == 0
 
@@ -642,7 +642,7 @@ def test_an_upload_that_the_end_of_the_server_cuts_off_is_answered():
     async def cut_off(scope, receive, send):
         raise asyncio.CancelledError
 
-    sent = exchanged(Guard(cut_off, Limits(upload=1000)), None)
+    sent = exchanged(Guard(cut_off, Limits(max_upload_bytes=1000)), None)
     assert (sent[0]["status"], b"was stopped" in sent[1]["body"]) == (503, True)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from restore_cli.models.layers import start_at_zero
+from restore_cli.models.layers import zero_init
 from restore_cli.models.msan import ResidualBlock, SelfAttention
 from restore_cli.models.registry import MODELS
 from restore_cli.training.initialisation import initialise_he
@@ -33,7 +33,7 @@ def test_a_transposed_convolution_keeps_the_variance():
 
 def test_layers_that_start_at_zero_stay_there():
     layer = nn.Conv2d(4, 4, 3)
-    start_at_zero(layer)
+    zero_init(layer)
     initialise_he(nn.Sequential(layer))
     assert not layer.weight.any()
 

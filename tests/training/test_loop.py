@@ -31,7 +31,7 @@ from training_runs import (
     weights_of,
 )
 
-from restore_cli.cli._signals import status_after
+from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import (
     PictureError,
     RestoreError,
@@ -43,9 +43,9 @@ from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import get_model
 from restore_cli.training import losses
 from restore_cli.training import state as state_file
-from restore_cli.training.average import Average
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.dry_run import dry_run
+from restore_cli.training.ema import ExponentialMovingAverage
 from restore_cli.training.loader import Loader
 from restore_cli.training.loop import train
 from restore_cli.training.mixture import open_source
@@ -54,7 +54,7 @@ from restore_cli.training.progress import MetricsLog
 from restore_cli.training.recipe import load_recipe
 from restore_cli.training.state import SaveError, TrainingState, read_state
 from restore_cli.training.trainer import Execution, Trainer, for_weights
-from restore_cli.training.trainer import losses as losses_of
+from restore_cli.training.trainer import compute_losses as losses_of
 from restore_cli.training.validation import ValidationSet
 from restore_cli.weights import checkpoint
 from restore_cli.weights.store import locate
@@ -240,7 +240,7 @@ def test_it_learns_and_the_result_runs(job):
 
     before = loss()
     path = train(longer)
-    trainer.restore(longer.state)
+    trainer.resume_from(longer.state)
     assert loss() < before
     loaded = load_network(locate(str(path), None))
     assert loaded.train_size == (16, 16)
@@ -489,14 +489,14 @@ def test_best_weights_on_other_pictures_do_not_win(job, held_out):
     train(job({"steps": 3}, validation=[held_out]))
     assert header_of(job().result)["steps"] == 3
     train(job({"steps": 5}, resume="auto"), note=notes.append)  # without --validation
-    assert any("can no longer be compared" in note for note in notes)
+    assert any("the best weights so far cannot be compared" in note for note in notes)
     assert header_of(job().result)["steps"] == 5
     assert read_state(job().state).best is None
     assert "last_score" not in read_state(job().state).facts
     notes.clear()
     train(job({"steps": 6}, validation=[held_out], resume="auto"), note=notes.append)
     train(job({"steps": 9}, validation=[held_out], resume="auto"), note=notes.append)
-    assert not any("can no longer be compared" in note for note in notes)
+    assert not any("the best weights so far cannot be compared" in note for note in notes)
 
 
 def test_best_weights_state_their_own_score(job, held_out):
@@ -763,7 +763,7 @@ def test_unknown_outputs_and_sizes(tmp_path, job):
 def test_the_average_forgets_the_first_weights():
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
-    average = Average(network, 0.998)
+    average = ExponentialMovingAverage(network, 0.998)
     average.update(network)
     torch.nn.init.ones_(network.weight)
     for _ in range(100):
@@ -797,7 +797,7 @@ def test_sigterm_saves_and_ends(job):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as raised:
         train(job(), stop)
-    assert status_after(raised.value) == 143
+    assert exit_status_for(raised.value) == 143
     assert read_state(job().state).step == 2
     assert signal.getsignal(signal.SIGTERM) == before
 

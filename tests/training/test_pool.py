@@ -16,10 +16,10 @@ from training_runs import assert_same, make_recipe, rows, save_photos, weights_o
 from restore_cli.cli.app import app
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import sha256
-from restore_cli.inference.loading import complete, load_network
+from restore_cli.inference.loading import full_state_dict, load_network
 from restore_cli.models.maxim import Maxim
 from restore_cli.models.maxim_mscam import MaximMscam
-from restore_cli.training import parts as parts_of
+from restore_cli.training import pretrained
 from restore_cli.training.data import PREPARED, Photos
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.job import TrainJob
@@ -30,7 +30,7 @@ from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import read_state
 from restore_cli.training.trainer import Trainer
 from restore_cli.weights import manifest
-from restore_cli.weights.checkpoint import Header, read_checkpoint, write_checkpoint
+from restore_cli.weights.checkpoint import CheckpointHeader, read_checkpoint, write_checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -314,7 +314,9 @@ def listed(tmp_path, monkeypatch):
     config = CONFIG.deblurring()
     path = tmp_path / "maxim-tiny.safetensors"
     half = {name: tensor.half() for name, tensor in Maxim(config).state_dict().items()}
-    write_checkpoint(path, half, Header("maxim", dataclasses.asdict(config), (64, 64), {}))
+    write_checkpoint(
+        path, half, CheckpointHeader("maxim", dataclasses.asdict(config), (64, 64), {})
+    )
     entry = manifest.Checkpoint(
         name="maxim.tiny",
         model="maxim",
@@ -349,7 +351,7 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
         assert content.header.parts == {"deblur": listed.sha256}
         assert not [name for name in content.tensors if name.startswith("deblur.")]
     loaded = load_network(locate(str(done.result), None)).network.state_dict()
-    average = complete(read_checkpoint(done.best), "best")
+    average = full_state_dict(read_checkpoint(done.best), "best")
     assert loaded.keys() == average.keys()
     for name, tensor in average.items():
         assert torch.equal(loaded[name], tensor.half().float()), name
@@ -381,13 +383,13 @@ def test_a_part_of_a_listed_checkpoint_is_referred_to_and_comes_back(
 def test_of_a_part_only_what_was_trained_is_written(tmp_path, listed):
     recipe = mixed_recipe(parts={"deblur": listed.name})
     network = MaximMscam(CONFIG)
-    parts_of.load_parts(network, recipe)
+    pretrained.load_parts(network, recipe)
     tensors = network.state_dict()
     trained = next(name for name in tensors if name.startswith("deblur."))
     tensors[trained] = tensors[trained] + 1
-    own, parts = parts_of.split_stored(tensors, recipe)
+    own, parts = pretrained.split_stored(tensors, recipe)
     assert [name for name in own if name.startswith("deblur.")] == [trained]
-    header = Header("maxim-mscam", dataclasses.asdict(CONFIG), (64, 64), {}, parts)
+    header = CheckpointHeader("maxim-mscam", dataclasses.asdict(CONFIG), (64, 64), {}, parts)
     write_checkpoint(tmp_path / "a.safetensors", own, header)
     loaded = load_network(locate(str(tmp_path / "a.safetensors"), None)).network.state_dict()
     for name, tensor in tensors.items():
@@ -399,20 +401,20 @@ def test_the_whole_network_can_be_such_a_part(tmp_path, listed):
     config = CONFIG.deblurring()
     recipe = mixed_recipe(model="maxim", config=dataclasses.asdict(config), parts={"": listed.name})
     network = Maxim(config)
-    parts_of.load_parts(network, recipe)
+    pretrained.load_parts(network, recipe)
     tensors = network.state_dict()
     trained = next(iter(tensors))
     tensors[trained] = tensors[trained] + 1
-    own, parts = parts_of.split_stored(tensors, recipe)
+    own, parts = pretrained.split_stored(tensors, recipe)
     assert list(own) == [trained]
-    header = Header("maxim", dataclasses.asdict(config), (64, 64), {}, parts)
+    header = CheckpointHeader("maxim", dataclasses.asdict(config), (64, 64), {}, parts)
     path = tmp_path / "a.safetensors"
     write_checkpoint(path, own, header)
     loaded = load_network(locate(str(path), None)).network.state_dict()
     for name, tensor in tensors.items():
         assert torch.equal(loaded[name], tensor), name
     write_checkpoint(path, own, dataclasses.replace(header, parts={"": "0" * 64}))
-    with pytest.raises(parts_of.WeightsError, match="for the layers that it does not contain"):
+    with pytest.raises(pretrained.WeightsError, match="for the layers that it does not contain"):
         load_network(locate(str(path), None))
 
 
@@ -420,7 +422,7 @@ def test_parts_that_do_not_fit_are_refused(listed):
     with pytest.raises(UsageError, match="parts name 'blur', but the network has no such module"):
         Trainer(mixed_recipe(parts={"blur": listed.name}), ProcessGroup(CPU), pooled=True)
     config = dataclasses.asdict(CONFIG) | {"width": 8}
-    with pytest.raises(parts_of.WeightsError, match=r"'maxim\.tiny' does not fit 'deblur'"):
+    with pytest.raises(pretrained.WeightsError, match=r"'maxim\.tiny' does not fit 'deblur'"):
         Trainer(
             mixed_recipe(config=config, parts={"deblur": listed.name}),
             ProcessGroup(CPU),

@@ -155,7 +155,7 @@ def test_ablations_train_a_step(name):
     targets |= {"reference_half": 8, "reference_quarter": 4}
     for number, phase in enumerate(phases):
         if number:
-            trainer.advance(FOLDER / "none")
+            trainer.next_phase(FOLDER / "none")
         images = {key: torch.rand(2, 3, n, n) for key, n in targets.items()}
         before = {key: p.clone() for key, p in trainer.network.named_parameters()}
         terms = trainer.train_step([Batch(torch.rand(2, 3, 16, 16), images)])

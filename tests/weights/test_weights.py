@@ -37,7 +37,7 @@ CHECKPOINTS = load_manifest().checkpoints
 def test_every_listed_fact_is_true(name):
     checkpoint = CHECKPOINTS[name]
     model = get_model(checkpoint.model)
-    assert model.config_from(checkpoint.config)
+    assert model.parse_config(checkpoint.config)
     assert name.startswith(checkpoint.model)
     assert checkpoint.recipe or checkpoint.trained_by
     if checkpoint.recipe:
@@ -49,7 +49,7 @@ def test_every_listed_fact_is_true(name):
     loaded = load_network(file, checkpoint.model)
     header = read_checkpoint(file.path).header
     assert header.config == checkpoint.config
-    assert model.config_from(header.config) == loaded.config  # fields of later on by default
+    assert model.parse_config(header.config) == loaded.config  # fields of later on by default
     assert header.train_size == checkpoint.train_size
     assert loaded.overlap == checkpoint.overlap
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CHOICES: dict[str, tuple[str, ...]] = {
+OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "on_exists": ("error", "skip", "overwrite", "rename"),
     "format_": ("png", "jpeg", "webp", "tiff", "avif"),
     "alpha": ("resize", "restore", "drop"),

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from restore_cli.errors import WeightsError
-from restore_cli.wording import listed
+from restore_cli.formatting import format_list
 
 HEAD = 512  # bytes that are examined
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
@@ -25,7 +25,7 @@ _OTHERS = {
 }
 
 
-def kind_of(path: Path) -> str:
+def detect_kind(path: Path) -> str:
     """Return `safetensors`, `npz` or `pickle`, by content, or by suffix if that is not conclusive.
 
     Raises:
@@ -46,15 +46,15 @@ def kind_of(path: Path) -> str:
         if any(name.partition("/")[2] == "data.pkl" for name in inside):  # of PyTorch
             return "pickle"
         raise WeightsError(
-            f"'{path}' is a ZIP archive of {listed(inside, 3)}",
+            f"'{path}' is a ZIP archive of {format_list(inside, 3)}",
             hint="unpack it, and give the checkpoint file in it",
         )
-    refuse_other(path, head)
+    check_is_weights(path, head)
     named = {".safetensors": "safetensors", ".npz": "npz"}
     return "pickle" if head.startswith(b"\x80") else named.get(path.suffix, "pickle")
 
 
-def refuse_other(path: Path, head: bytes) -> None:
+def check_is_weights(path: Path, head: bytes) -> None:
     """Refuse a file that is certainly not weights, and name its kind.
 
     Args:

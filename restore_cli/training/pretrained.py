@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import UsageError, WeightsError
-from restore_cli.inference.loading import complete, load_network
+from restore_cli.inference.loading import full_state_dict, load_network
 from restore_cli.training.recipe import Phase, TrainingRecipe
 from restore_cli.weights.checkpoint import name_in_network
 from restore_cli.weights.store import locate, read
@@ -60,7 +60,7 @@ def split_stored(
             continue
         stored = {
             name_in_network(module, name): tensor
-            for name, tensor in complete(read(file), weights).items()
+            for name, tensor in full_state_dict(read(file), weights).items()
         }
         same = [
             name

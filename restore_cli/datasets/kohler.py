@@ -15,7 +15,7 @@ from restore_cli.errors import PictureError, require
 
 VARIABLE = "GroundTruth"
 BROKEN = {(1, 3): 30}  # (picture, camera path): frame that is broken in the published set
-LARGEST = 2**30  # most values of an array; the published ones have 0.4 * 10^9
+MAX_VALUES = 2**30  # most values of an array; the published ones have 0.4 * 10^9
 
 
 def frames_of(folder: Path, picture: int, path: int) -> list[Path]:
@@ -66,7 +66,7 @@ def _array(path: Path) -> Any:
         shapes = {name: shape for name, shape, _ in whosmat(path)}
         if VARIABLE not in shapes:
             raise PictureError(f"'{path}' has no '{VARIABLE}'")
-        if np.prod(shapes[VARIABLE], dtype=object) > LARGEST:
+        if np.prod(shapes[VARIABLE], dtype=object) > MAX_VALUES:
             raise PictureError(f"'{path}': '{VARIABLE}' is too large: {shapes[VARIABLE]}")
         return loadmat(path, variable_names=[VARIABLE])[VARIABLE]
     except NotImplementedError as error:

@@ -46,14 +46,14 @@ CURVES: dict[int, tuple[float, ...]] = {
     **{4: (2.2,), 5: (2.8,), 8: (1.0,)},
 }
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
-_USUAL_GAMMA, _NEAR = 0.45455, 0.01
+_SRGB_GAMMA, _NEAR = 0.45455, 0.01
 _UNSPECIFIED = 2  # primaries or transfer
 _ADOBE_RGB: Corners = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _AS_SRGB = "; its values were taken as sRGB"
 
 
 @dataclass(frozen=True, slots=True)
-class Signalled:
+class ColourSignalling:
     """A file's description of its colours besides a profile.
 
     Attributes:
@@ -69,9 +69,9 @@ class Signalled:
     note: str = ""
 
 
-def read_signalled(
+def read_colour_signalling(
     data: bytes, key: str, *, grey: bool, with_profile: bool, exif: bytes | None = None
-) -> Signalled:
+) -> ColourSignalling:
     """Read a file's description of its colours.
 
     Args:
@@ -91,11 +91,13 @@ def read_signalled(
                 meaning = _of_numbers(numbers, grey=grey, with_profile=with_profile)
                 return replace(meaning, chunks=_brightness(heif)) if meaning.hdr else meaning
     if with_profile:
-        return Signalled()
+        return ColourSignalling()
     if key in ("jpeg", "tiff", "webp") and is_adobe_rgb(data if key == "tiff" else exif or b""):
-        return Signalled(make_profile("Adobe RGB (1998)", _ADOBE_RGB, (563 / 256,), grey=grey))
+        return ColourSignalling(
+            make_profile("Adobe RGB (1998)", _ADOBE_RGB, (563 / 256,), grey=grey)
+        )
     others = {"gif": _of_gif, "bmp": _of_bmp, "tiff": _of_tiff}
-    return others[key](data, grey) if key in others else Signalled()
+    return others[key](data, grey) if key in others else ColourSignalling()
 
 
 def _brightness(heif: Heif) -> tuple[tuple[bytes, bytes], ...]:
@@ -111,20 +113,20 @@ def _brightness(heif: Heif) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(chunks)
 
 
-def _of_gif(data: bytes, _: bool) -> Signalled:
-    return Signalled(gif_extension(data, b"ICCRGBG1012"))
+def _of_gif(data: bytes, _: bool) -> ColourSignalling:
+    return ColourSignalling(gif_extension(data, b"ICCRGBG1012"))
 
 
-def _of_bmp(data: bytes, grey: bool) -> Signalled:
+def _of_bmp(data: bytes, grey: bool) -> ColourSignalling:
     """Read the colour space of a BMP of version 4 or 5 ([MS-WMF]: BitmapV4Header and 5)."""
     length, space = int.from_bytes(data[14:18], "little"), data[70:74]
     if length >= 124 and space == b"DEBM":
         start, size = struct.unpack("<II", data[126:134])
-        return Signalled(data[14 + start : 14 + start + size] or None)
+        return ColourSignalling(data[14 + start : 14 + start + size] or None)
     if length >= 124 and space == b"KNIL":
-        return Signalled(note=f"its profile is another file, which was not read{_AS_SRGB}")
+        return ColourSignalling(note=f"its profile is another file, which was not read{_AS_SRGB}")
     if length < 108 or space != bytes(4) or not any(data[74:122]):
-        return Signalled()
+        return ColourSignalling()
     ends = list(struct.iter_unpack("<3i", data[74:110]))  # X, Y, Z of red, green and blue
     white = [sum(column) for column in zip(*ends, strict=True)]
     gammas = [n / 65536 for n in struct.unpack("<3I", data[110:122])]
@@ -132,8 +134,8 @@ def _of_bmp(data: bytes, grey: bool) -> Signalled:
         corners = [(x / (x + y + z), y / (x + y + z)) for x, y, z in (white, *ends)]
         profile = make_profile("calibrated RGB", tuple(corners), (_gamma(*gammas),), grey=grey)
     except (ValueError, ZeroDivisionError):
-        return Signalled(note=f"its calibrated colours are invalid{_AS_SRGB}")
-    return Signalled(None if _is_bt709(corners) and abs(gammas[0] - 2.2) < 0.05 else profile)
+        return ColourSignalling(note=f"its calibrated colours are invalid{_AS_SRGB}")
+    return ColourSignalling(None if _is_bt709(corners) and abs(gammas[0] - 2.2) < 0.05 else profile)
 
 
 def _gamma(value: float, *equal: float) -> float:
@@ -142,43 +144,47 @@ def _gamma(value: float, *equal: float) -> float:
     return value
 
 
-def _of_tiff(data: bytes, grey: bool) -> Signalled:
+def _of_tiff(data: bytes, grey: bool) -> ColourSignalling:
     """Convert WhitePoint and PrimaryChromaticities (TIFF 6.0, section 20) to a profile."""
     tags = first_directory(data)
     numbers = [*(tags.numbers(Base.WhitePoint) or _D65), *tags.numbers(Base.PrimaryChromaticities)]
     if grey or len(numbers) == 2:
-        return Signalled()
+        return ColourSignalling()
     try:
         x, y = [n or 0.0 for n in numbers[::2]], [n or 0.0 for n in numbers[1::2]]
         white, red, green, blue = zip(x, y, strict=True)
         corners: Corners = (white, red, green, blue)
         profile = make_profile("chromaticities of the TIFF", corners, _SRGB)
     except ValueError:
-        return Signalled(note=f"its WhitePoint and PrimaryChromaticities are invalid{_AS_SRGB}")
-    return Signalled(None if _is_bt709(corners) else profile)
+        return ColourSignalling(
+            note=f"its WhitePoint and PrimaryChromaticities are invalid{_AS_SRGB}"
+        )
+    return ColourSignalling(None if _is_bt709(corners) else profile)
 
 
 def _is_bt709(corners: Sequence[tuple[float, float]]) -> bool:
     return bool(np.abs(np.subtract(corners, _BT709)).max() < _NEAR)
 
 
-def _of_numbers(numbers: tuple[int, int, int, int], *, grey: bool, with_profile: bool) -> Signalled:
+def _of_numbers(
+    numbers: tuple[int, int, int, int], *, grey: bool, with_profile: bool
+) -> ColourSignalling:
     primaries, transfer, *_ = numbers
     if transfer in HDR:
-        return Signalled(hdr=numbers)
+        return ColourSignalling(hdr=numbers)
     usual = PRIMARIES.get(primaries) == _BT709 and transfer in (1, 2, 6, 13, 14, 15)
     if with_profile or usual:
-        return Signalled()
+        return ColourSignalling()
     if primaries not in PRIMARIES or transfer not in CURVES:
-        return Signalled(
+        return ColourSignalling(
             note=f"its colours (primaries {primaries}, transfer {transfer}) are not known{_AS_SRGB}"
         )
     name = f"H.273 primaries {primaries}, transfer {transfer}"
     profile = make_profile(name, PRIMARIES[primaries], CURVES[transfer], grey=grey)
-    return Signalled(profile)
+    return ColourSignalling(profile)
 
 
-def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
+def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> ColourSignalling:
     found: dict[bytes, bytes] = {}
     for kind, body in png_chunks(data):
         if kind == b"IDAT":
@@ -192,17 +198,17 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> Signalled:
         if meaning.hdr is not None or not with_profile:
             narrow = "its cICP states narrow range; its values were taken as full range"
             note = meaning.note or ("" if full or meaning.hdr else narrow)
-            return Signalled(meaning.profile, meaning.hdr, chunks, note)
+            return ColourSignalling(meaning.profile, meaning.hdr, chunks, note)
         if not meaning.note and _UNSPECIFIED not in (primaries, transfer):  # it takes precedence
             srgb = make_profile("sRGB", _BT709, _SRGB, grey=grey)
-            return Signalled(meaning.profile or srgb, chunks=chunks)
+            return ColourSignalling(meaning.profile or srgb, chunks=chunks)
     if with_profile or b"sRGB" in found:
-        return Signalled(chunks=chunks)
+        return ColourSignalling(chunks=chunks)
     try:
         profile = _of_gamma(found.get(b"gAMA"), found.get(b"cHRM"), grey=grey)
     except (ValueError, ZeroDivisionError, struct.error):
-        return Signalled(note=f"its gAMA and cHRM are invalid{_AS_SRGB}")
-    return Signalled(profile, chunks=chunks)
+        return ColourSignalling(note=f"its gAMA and cHRM are invalid{_AS_SRGB}")
+    return ColourSignalling(profile, chunks=chunks)
 
 
 def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) -> bytes | None:
@@ -216,6 +222,6 @@ def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) 
         near = _is_bt709(corners)
     if gamma is not None:
         value = struct.unpack(">I", gamma)[0] / 100_000
-        if abs(_gamma(value) - _USUAL_GAMMA) > _NEAR or not near:
+        if abs(_gamma(value) - _SRGB_GAMMA) > _NEAR or not near:
             return make_profile(f"gamma {1 / value:.4g}", corners, (1 / value,), grey=grey)
     return None if near else make_profile("chromaticities of cHRM", corners, curve, grey=grey)

@@ -12,15 +12,15 @@ from situations import situation
 from restore_cli import load_model
 from restore_cli.errors import PictureError
 from restore_cli.image import MAX_PIXELS, Encoding, Picture, write_image
-from restore_cli.jobs.choice import (
-    SMEARED,
-    Choice,
-    Look,
+from restore_cli.jobs.task_choice import (
+    HEAVY_BLUR,
+    BlurMeasurement,
+    TaskChoice,
     blur_extents,
     choose,
-    choose_for,
+    choose_for_run,
     is_sharpened,
-    look,
+    measure_blur,
 )
 
 SITUATIONS = [
@@ -65,12 +65,12 @@ SITUATIONS = [
 )
 def test_the_right_job(case):
     *what, right = case
-    seen = look(situation(*what))
+    seen = measure_blur(situation(*what))
     tried = []
     choice = choose(seen, lambda factor: tried.append(factor) or right != "keep")
     assert choice.task == right, seen
     assert tried or right != "keep"
-    assert not tried or seen.blur > SMEARED
+    assert not tried or seen.blur > HEAVY_BLUR
     assert choice.reason.startswith(f"{what[1]}x{what[2]}, ")
     assert "\n" not in choice.reason
 
@@ -114,8 +114,8 @@ def test_sky_tells_nothing():
     image = np.full((1800, 2400), 0.7, np.float32)
     image[1200:, :800] = situation("motorcycle", 800, 600, "0", 0, 0)[0, 0].numpy()
     pixels = torch.from_numpy(image).expand(1, 3, -1, -1)
-    assert choose(look(pixels)).task == "x1"
-    assert choose(look(torch.full((1, 3, 1200, 1600), 0.5))).task in ("x1", "keep")
+    assert choose(measure_blur(pixels)).task == "x1"
+    assert choose(measure_blur(torch.full((1, 3, 1200, 1600), 0.5))).task in ("x1", "keep")
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def test_a_much_blurred_large_picture_is_tried_where_it_has_most_detail(tmp_path
         parts.append(part)
         return part.mean() + factors[len(parts) - 1] * (part - part.mean())
 
-    choice = choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=restore)
+    choice = choose_for_run([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=restore)
     assert choice.task == task
     assert len(parts) == len(factors)
     part = parts[0]
     assert part.shape == (1, 3, 384, 384)
     assert ((part - 0.7).abs() < 0.01).all(1).float().mean() < 0.25
-    assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS).task == "x1"  # not tried
+    assert choose_for_run([tmp_path / "a.png"], max_pixels=MAX_PIXELS).task == "x1"  # not tried
 
     def fails(part):
         raise PictureError("not finite")
 
-    assert choose_for([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=fails) is None
+    assert choose_for_run([tmp_path / "a.png"], max_pixels=MAX_PIXELS, restore=fails) is None
 
 
 def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
@@ -157,11 +157,13 @@ def test_a_video_is_judged_by_one_of_its_frames(tmp_path):
             writer.write(np.repeat((frame * 255).astype(np.uint8)[..., None], 3, -1))
         writer.release()
     most = {"max_pixels": MAX_PIXELS}
-    assert choose_for([tmp_path / "large.avi"], **most).task == "x1"
-    assert choose_for([tmp_path / "small.avi"], **most).task == "x4"
-    assert choose_for(sorted(tmp_path.iterdir()), **most).reason.startswith("suits 1 of 2 sampled")
+    assert choose_for_run([tmp_path / "large.avi"], **most).task == "x1"
+    assert choose_for_run([tmp_path / "small.avi"], **most).task == "x4"
+    assert choose_for_run(sorted(tmp_path.iterdir()), **most).reason.startswith(
+        "suits 1 of 2 sampled"
+    )
     (tmp_path / "broken.avi").write_bytes(b"RIFF")
-    assert choose_for([tmp_path / "broken.avi"], **most) is None
+    assert choose_for_run([tmp_path / "broken.avi"], **most) is None
 
 
 @pytest.mark.parametrize(
@@ -174,16 +176,16 @@ def test_pictures_are_shrunk_only_if_it_harms_none_of_them(tmp_path, monkeypatch
         write_image(path, Picture(torch.zeros(1, 3, side, side), None, False, "png"), Encoding())
     tasks = {900: "keep", 1000: "x1", 100: "x4"}
     monkeypatch.setattr(
-        "restore_cli.jobs.choice.choose", lambda seen: Choice(tasks[seen.height], "seen")
+        "restore_cli.jobs.task_choice.choose", lambda seen: TaskChoice(tasks[seen.height], "seen")
     )
-    choice = choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
+    choice = choose_for_run(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
     assert choice.task == task  # of the ten, the small one is not among the five that are examined
     assert ("would lose detail" in choice.reason) == (task == "x1")
 
 
 def test_only_what_has_no_detail_in_any_direction_is_shrunk_to_a_quarter():
     for least, task in ((5.0, "x1"), (12.0, "keep")):
-        choice = choose(Look(3000, 4000, 40.0, least), lambda factor: False)
+        choice = choose(BlurMeasurement(3000, 4000, 40.0, least), lambda factor: False)
         assert choice.task == task
 
 
@@ -203,11 +205,11 @@ def test_earlier_results_do_not_change_the_choice_for_a_folder(tmp_path):
     for name, size in {"a": (600, 400), "b": (1600, 1200), "c": (640, 400)}.items():
         seen = situation("casa-mila", *size, "30", 6, 0)
         write_image(tmp_path / f"{name}.png", Picture(seen, None, False, "png"), Encoding("png"))
-    before = choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
+    before = choose_for_run(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS)
     for name in "abc":
         result = Picture(situation("casa-mila", 1200, 900, "30", 6, 0), None, False, "png")
         write_image(tmp_path / f"{name}_x4.png", result, made)
-    assert choose_for(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS) == before
+    assert choose_for_run(sorted(tmp_path.iterdir()), max_pixels=MAX_PIXELS) == before
     assert before.task == "x4"
     results = sorted(tmp_path.glob("*_x4.png"))
-    assert choose_for(results, max_pixels=MAX_PIXELS).task == "x1"  # asked for by name
+    assert choose_for_run(results, max_pixels=MAX_PIXELS).task == "x1"  # asked for by name

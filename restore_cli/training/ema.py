@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average(nn.Module):
+class ExponentialMovingAverage(nn.Module):
     """Exponential moving average of a network's weights, with a smaller decay at the start.
 
     With a constant decay of 0.998, the initial weights still made up 60 % of the average after 250

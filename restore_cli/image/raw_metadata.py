@@ -17,7 +17,7 @@ from PIL.ExifTags import Base
 from restore_cli.image.containers import jpeg_segments, png_chunks, riff_chunks, tiff_directories
 from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
 from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
-from restore_cli.image.xmp import XMP_HEAD, XMP_KEYWORD, XMP_MORE, packet_of_jpeg
+from restore_cli.image.xmp import XMP_EXTENSION, XMP_HEADER, XMP_KEYWORD, packet_of_jpeg
 
 _TEXT = 1 << 24  # most bytes of a decompressed text
 # All exceptions that Pillow raises on manipulated headers.
@@ -28,7 +28,7 @@ BROKEN = (
 
 
 @dataclass(slots=True)
-class Parts:
+class RawMetadata:
     """The metadata of a file, unchanged.
 
     Attributes:
@@ -70,7 +70,7 @@ class Parts:
         return parts
 
 
-def _png(parts: Parts, data: bytes) -> None:
+def _png(parts: RawMetadata, data: bytes) -> None:
     for kind, body in png_chunks(data):
         if kind == b"eXIf":
             parts.exif = body.removeprefix(b"Exif\0\0")
@@ -82,7 +82,7 @@ def _png(parts: Parts, data: bytes) -> None:
             parts.dots = max(across, down) * 0.0254 if body[8] == 1 else None
 
 
-def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
+def _png_text(parts: RawMetadata, kind: bytes, body: bytes) -> None:
     """Read text (PNG 11.3.3), and the hexadecimal profiles that ImageMagick stores in it."""
     key, _, rest = body.partition(b"\0")
     name, language = key.decode("latin-1"), b"\0"
@@ -112,8 +112,8 @@ def _png_text(parts: Parts, kind: bytes, body: bytes) -> None:
             parts.iptc, parts.photoshop = split_photoshop(raw.removeprefix(PHOTOSHOP))
             parts.iptc = parts.iptc or (raw if raw[:1] == b"\x1c" else None)
             return
-        if kind_of_raw == "xmp" or raw.startswith(XMP_HEAD):
-            parts.xmp = parts.xmp or raw.removeprefix(XMP_HEAD)
+        if kind_of_raw == "xmp" or raw.startswith(XMP_HEADER):
+            parts.xmp = parts.xmp or raw.removeprefix(XMP_HEADER)
             return
     try:
         text = value.decode("utf-8" if kind == b"iTXt" else "latin-1")
@@ -139,7 +139,7 @@ def _unhexed(value: bytes) -> bytes | None:
         return None
 
 
-def _jpeg(parts: Parts, data: bytes) -> None:
+def _jpeg(parts: RawMetadata, data: bytes) -> None:
     blocks, segments = b"", b""
     packets, comments = [], []
     for marker, body in jpeg_segments(data):
@@ -147,7 +147,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
             # Several segments contain one large block; a second block is not that of the picture.
             if not (blocks and body[6:10] in (b"II*\0", b"MM\0*")):
                 blocks += body[6:]
-        elif marker == 0xE1 and body.startswith((XMP_HEAD, XMP_MORE)):
+        elif marker == 0xE1 and body.startswith((XMP_HEADER, XMP_EXTENSION)):
             packets.append(body)
         elif marker == 0xED and body.startswith(PHOTOSHOP):
             segments += body[len(PHOTOSHOP) :]
@@ -163,7 +163,7 @@ def _jpeg(parts: Parts, data: bytes) -> None:
     parts.iptc, parts.photoshop = split_photoshop(segments)
 
 
-def _webp(parts: Parts, data: bytes) -> None:
+def _webp(parts: RawMetadata, data: bytes) -> None:
     for kind, body in riff_chunks(data):
         if kind == b"EXIF" and parts.exif is None:
             parts.exif = body.removeprefix(b"Exif\0\0")
@@ -172,7 +172,7 @@ def _webp(parts: Parts, data: bytes) -> None:
             parts.xmp = body
 
 
-def _tiff(parts: Parts, data: bytes) -> None:
+def _tiff(parts: RawMetadata, data: bytes) -> None:
     directories = tiff_directories(data)
     if not directories:
         return
@@ -195,17 +195,17 @@ def _tiff(parts: Parts, data: bytes) -> None:
         )
 
 
-def _avif(parts: Parts, data: bytes) -> None:
-    with suppress(*BROKEN), by_pillow(data, "AVIF") as image:
+def _avif(parts: RawMetadata, data: bytes) -> None:
+    with suppress(*BROKEN), open_with_pillow(data, "AVIF") as image:
         parts.exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0") or None
         parts.xmp = image.info.get("xmp")
         parts.dots = dots_per_inch(parts.exif or b"")
 
 
-def _gif(parts: Parts, data: bytes) -> None:
+def _gif(parts: RawMetadata, data: bytes) -> None:
     if data[12:13] > b"\0":  # 64 times the width of a pixel over its height, minus 15
         parts.aspect = density(64, data[12] + 15)
-    with suppress(*BROKEN), by_pillow(data, "GIF") as image:
+    with suppress(*BROKEN), open_with_pillow(data, "GIF") as image:
         parts.comment = image.info.get("comment")
     _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
     packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
@@ -224,7 +224,7 @@ def density(across: float, down: float) -> tuple[float, float] | None:
     return across, down
 
 
-def with_heic() -> Any:
+def register_heic() -> Any:
     """Let Pillow read HEIC; return the extra's module, or None if it is not installed."""
     try:
         import pillow_heif  # noqa: PLC0415 — an extra
@@ -235,7 +235,7 @@ def with_heic() -> Any:
 
 
 @contextmanager
-def by_pillow(data: bytes, kind: str) -> Iterator[Any]:
+def open_with_pillow(data: bytes, kind: str) -> Iterator[Any]:
     """Open a picture with Pillow, without its warnings."""
     with (
         warnings.catch_warnings(action="ignore"),

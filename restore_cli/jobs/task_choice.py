@@ -29,23 +29,23 @@ from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.plan import results_among
-from restore_cli.jobs.preflight import SMALLEST, blur_by_direction
-from restore_cli.metrics import luminance
+from restore_cli.jobs.preflight import MIN_SIDE, blur_by_direction
+from restore_cli.metrics import rec601_luma
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import as_float
+from restore_cli.rounding import to_float
 from restore_cli.weights.manifest import default_model
 
 Array = NDArray[np.float32]
 Task = Literal["x4", "x1", "half", "keep"]
 
-SMALL = 500_000  # pixels; x4 of more would be over 8 megapixels
+SMALL_PIXELS = 500_000  # pixels; x4 of more would be over 8 megapixels
 # Pixels of blur above which even a small picture has no detail to enlarge, and above which the x1
 # network is tried before it restores a large one.
-SMEARED = 12.0
+HEAVY_BLUR = 12.0
 # Pixels of blur, in the least blurred direction, above which a copy of a quarter of the size keeps
 # all detail. Only then a picture that the x1 network does not sharpen is shrunk that much: it may
 # as well be a sharp one whose blur is overestimated (12 to 19 px on five of 13 sharp pictures).
-GONE = 10.0
+QUARTER_SIZE_BLUR = 10.0
 # Factors by which the x1 network must increase the gradients of that part, at full and half size.
 # The extent of the blur does not tell what the network can remove (`benchmarks/task_choice.py`): at
 # 16 to 34 px it is 0 to 6.4 dB better than x4 of the quarter-size copy on seven frames with real
@@ -55,15 +55,15 @@ GONE = 10.0
 # 1.81 where it is 0.2 to 1.3 dB better (once 0.6 dB worse). Four real frames enlarged twice: at
 # full size by 1.01 to 1.04, with no gain; at half by 1.26 to 1.50, with a gain of 4.0 to 9.2 dB.
 # At half the size, 13 sharp pictures: by 0.99 to 1.05.
-SHARPENED = {1: 1.27, 2: 1.2}
-_TRIED = 384  # side in pixels of the part
-_HALVED = (_TRIED, _TRIED // 2, _TRIED // 4)
+MIN_GRADIENT_GAIN = {1: 1.27, 2: 1.2}
+_TRIAL_SIDE = 384  # side in pixels of the part
+_HALVED = (_TRIAL_SIDE, _TRIAL_SIDE // 2, _TRIAL_SIDE // 4)
 _SAMPLED = 5  # inputs of a run that are examined, evenly spaced
 _FRAME = 10  # frame of a video that is examined; the first ones can be black
 _SIDE, _CELLS = 384, 3  # side of a window in pixels, and windows along a side of the picture
 _LEVELS = 5  # sizes at most, each half of the one before
 _BLURRED = 0.33  # value of `blur_by_direction` above which a picture is not sharp
-_EASED = 0.06  # halving must reduce the blur at least by this, else it is soft texture
+_MIN_BLUR_DROP = 0.06  # halving must reduce the blur at least by this, else it is soft texture
 _NOISY = 2  # halvings until noise has averaged out
 # A picture is as sharp as its part with the largest gradients if `blur_by_direction` is at most
 # this at full, half and quarter size: at most 0.37 for ten small sharp subjects before a background
@@ -73,11 +73,11 @@ _SUBJECT = 0.39
 _TEXTURE = 0.3  # windows with less than this share of the largest mean gradient are ignored
 # `blur_by_direction` in the worst direction, and the blur in pixels: measured with linear motion of
 # 5 to 45 px on 15 photos that are sharp at half their size.
-_MEASURED = ((0.26, 1.0), (0.31, 2.5), (0.36, 3.5), (0.42, 4.8), (0.48, 6.5), (0.54, 8.5))
+_BLUR_CALIBRATION = ((0.26, 1.0), (0.31, 2.5), (0.36, 3.5), (0.42, 4.8), (0.48, 6.5), (0.54, 8.5))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class BlurMeasurement:
     """The size and blur of a picture.
 
     Attributes:
@@ -94,7 +94,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TaskChoice:
     """The task for a picture.
 
     Attributes:
@@ -109,7 +109,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TaskPreset:
     """How a task is done.
 
     Attributes:
@@ -125,24 +125,26 @@ class Way:
     options: str
 
 
-def way(task: Task) -> Way:
+def preset_for(task: Task) -> TaskPreset:
     """Return how a task is done, by the default models."""
     x1, x4 = default_model(1), default_model(4)
     return {
-        "x4": Way(x4, None, keep=False, options="x4"),
-        "x1": Way(x1, 1, keep=False, options="x1"),
-        "half": Way(f"{x1}+{BICUBIC}", 2, keep=True, options="-x2 --size keep"),
-        "keep": Way(x4, None, keep=True, options="--size keep"),
+        "x4": TaskPreset(x4, None, keep=False, options="x4"),
+        "x1": TaskPreset(x1, 1, keep=False, options="x1"),
+        "half": TaskPreset(f"{x1}+{BICUBIC}", 2, keep=True, options="-x2 --size keep"),
+        "keep": TaskPreset(x4, None, keep=True, options="--size keep"),
     }[task]
 
 
-def look(pixels: Tensor) -> Look:
+def measure_blur(pixels: Tensor) -> BlurMeasurement:
     """Size and blur of a picture (1, 3, H, W) in [0, 1]."""
     height, width = pixels.shape[-2:]
-    return Look(height, width, *blur_extents(luminance(pixels)[0, 0].numpy()))
+    return BlurMeasurement(height, width, *blur_extents(rec601_luma(pixels)[0, 0].numpy()))
 
 
-def choose(seen: Look, sharpens: Callable[[int], bool] = lambda factor: True) -> Choice:
+def choose(
+    seen: BlurMeasurement, sharpens: Callable[[int], bool] = lambda factor: True
+) -> TaskChoice:
     """Choose the task for a picture.
 
     Args:
@@ -152,22 +154,22 @@ def choose(seen: Look, sharpens: Callable[[int], bool] = lambda factor: True) ->
     """
     blur = "hardly blurred" if seen.blur < 2 else f"blurred over about {seen.blur:.0f} px"
     facts = f"{seen.width}x{seen.height}, {blur}"
-    if seen.height * seen.width <= SMALL:
-        if seen.blur <= SMEARED:
-            return Choice("x4", f"{facts}: a small picture, so it is enlarged")
-        return Choice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
-    if seen.blur <= SMEARED or sharpens(1):
-        return Choice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
+    if seen.height * seen.width <= SMALL_PIXELS:
+        if seen.blur <= HEAVY_BLUR:
+            return TaskChoice("x4", f"{facts}: a small picture, so it is enlarged")
+        return TaskChoice("x1", f"{facts}: a small picture, but too blurred to be enlarged")
+    if seen.blur <= HEAVY_BLUR or sharpens(1):
+        return TaskChoice("x1", f"{facts}: a large picture with detail left, so it keeps its size")
     if sharpens(2):
-        return Choice("half", f"{facts}: the x1 model can only remove it at half the size")
-    if seen.least > GONE:
-        return Choice(
+        return TaskChoice("half", f"{facts}: the x1 model can only remove it at half the size")
+    if seen.least > QUARTER_SIZE_BLUR:
+        return TaskChoice(
             "keep", f"{facts} in every direction: shrinking it to a quarter loses nothing"
         )
-    return Choice("x1", f"{facts}: the x1 model hardly sharpens it, but it has detail to keep")
+    return TaskChoice("x1", f"{facts}: the x1 model hardly sharpens it, but it has detail to keep")
 
 
-def trial(
+def lazy_x1_network(
     options: RestorerOptions, note: Callable[[], object] = lambda: None
 ) -> Callable[[Tensor], Tensor]:
     """Return the default x1 network, (1, 3, H, W) -> the same, loaded when it is first called.
@@ -188,9 +190,9 @@ def trial(
     return restore
 
 
-def choose_for(
+def choose_for_run(
     paths: Sequence[Path], *, max_pixels: int, restore: Callable[[Tensor], Tensor] | None = None
-) -> Choice | None:
+) -> TaskChoice | None:
     """Choose the task for all inputs of a run by a majority; None if none can be read.
 
     Pictures are shrunk first only if that suits every one that is examined, and none is small.
@@ -214,7 +216,7 @@ def choose_for(
         try:
             pixels = _pixels(path, max_pixels)
             trial = (partial(is_sharpened, pixels, restore),) if restore else ()
-            choices.append(choose(look(pixels), *trial))
+            choices.append(choose(measure_blur(pixels), *trial))
         except RestoreError:
             continue  # it is reported when it is restored
     if not choices:
@@ -223,16 +225,16 @@ def choose_for(
     if task in ("half", "keep") and (count < len(choices) or _has_small(paths)):
         losers = "small pictures" if count == len(choices) else "the others"
         suits = f"shrinking first suits {count} of {len(choices)} sampled inputs"
-        return Choice("x1", f"{suits}, but {losers} would lose detail")
+        return TaskChoice("x1", f"{suits}, but {losers} would lose detail")
     reason = next(choice.reason for choice in choices if choice.task == task)
     if len(paths) > 1:
         reason = f"suits {count} of {len(choices)} sampled inputs; the first of these: {reason}"
-    return Choice(task, reason)
+    return TaskChoice(task, reason)
 
 
 def _has_small(paths: Sequence[Path]) -> bool:
     sizes = map(read_size, paths) if len(paths) > 1 else ()
-    return any(size is not None and size[0] * size[1] <= SMALL for size in sizes)
+    return any(size is not None and size[0] * size[1] <= SMALL_PIXELS for size in sizes)
 
 
 def _pixels(path: Path, max_pixels: int) -> Tensor:
@@ -244,7 +246,7 @@ def _pixels(path: Path, max_pixels: int) -> Tensor:
     if not has_video_suffix(path):
         return read_image(path, max_pixels=max_pixels, icc="keep").pixels
     frames = deque(islice(read_frames(path), _FRAME), maxlen=1)
-    return as_float(frames[0][None])
+    return to_float(frames[0][None])
 
 
 def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor], factor: int = 1) -> bool:
@@ -253,22 +255,23 @@ def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor], factor: in
     Args:
         pixels: (1, 3, H, W) in [0, 1].
         restore: (1, 3, H, W) -> the same shape.
-        factor: factor by which the picture is shrunk first, a key of `SHARPENED`.
+        factor: factor by which the picture is shrunk first, a key of `MIN_GRADIENT_GAIN`.
     """
     if factor > 1:
         pixels = resize_bicubic(pixels, *(side // factor for side in pixels.shape[-2:]))
-    rows, columns = _steepest(luminance(pixels)[0, 0].numpy())
+    rows, columns = _steepest(rec601_luma(pixels)[0, 0].numpy())
     part = pixels[..., rows, columns].contiguous()
     before, after = (
-        float(_gradients(luminance(image)[0, 0].numpy()).mean()) for image in (part, restore(part))
+        float(_gradients(rec601_luma(image)[0, 0].numpy()).mean())
+        for image in (part, restore(part))
     )
-    return after > SHARPENED[factor] * before
+    return after > MIN_GRADIENT_GAIN[factor] * before
 
 
 def _steepest(luma: Array) -> tuple[slice, slice]:
     """Rows and columns of the part of luma (H, W) that has the largest mean gradient."""
     steep = _gradients(luma)
-    height, width = (min(side, _TRIED) for side in steep.shape)
+    height, width = (min(side, _TRIAL_SIDE) for side in steep.shape)
     means = cv2.boxFilter(steep, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inside = means[: steep.shape[0] - height + 1, : steep.shape[1] - width + 1]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
@@ -297,16 +300,16 @@ def blur_extents(luma: Array) -> tuple[float, float]:
     Returns:
         Both extents; 1 for no blur, and for pictures with a side under 96 px, which are too small.
     """
-    if min(luma.shape) < SMALLEST:
+    if min(luma.shape) < MIN_SIDE:
         return 1.0, 1.0
     most, least = zip(*(_extents(window) for window in _textured(_windows(luma))), strict=True)
-    subject = _subject(luma) if min(most) > SMEARED else None
+    subject = _subject(luma) if min(most) > HEAVY_BLUR else None
     return subject or (min(most), min(*most, *least))
 
 
 def _subject(luma: Array) -> tuple[float, float] | None:
     """Extents of the blur of the part with the largest gradients; None if it is not sharp."""
-    if luma.size <= SMALL or min(luma.shape) <= _TRIED:
+    if luma.size <= SMALL_PIXELS or min(luma.shape) <= _TRIAL_SIDE:
         return None
     full = luma[_steepest(luma)]
     sizes = [cv2.resize(full, (side, side), interpolation=cv2.INTER_AREA) for side in _HALVED]
@@ -314,16 +317,16 @@ def _subject(luma: Array) -> tuple[float, float] | None:
     most, least = max(map(max, blurs)), max(map(min, blurs))
     if most > _SUBJECT:
         return None
-    measured, pixels = zip(*_MEASURED, strict=True)
+    measured, pixels = zip(*_BLUR_CALIBRATION, strict=True)
     return float(np.interp(most, measured, pixels)), float(np.interp(least, measured, pixels))
 
 
 def _windows(luma: Array) -> list[list[Array]]:
     """Return windows around the centres of the cells, each at full size, half size, and so on."""
     height, width = luma.shape
-    rows, columns = (max(1, min(_CELLS, side // (2 * SMALLEST))) for side in luma.shape)
+    rows, columns = (max(1, min(_CELLS, side // (2 * MIN_SIDE))) for side in luma.shape)
     levels: list[Array] = [luma]
-    while len(levels) < _LEVELS and min(levels[-1].shape) // 2 >= SMALLEST:
+    while len(levels) < _LEVELS and min(levels[-1].shape) // 2 >= MIN_SIDE:
         high, wide = (side // 2 for side in levels[-1].shape)
         half = cv2.resize(levels[-1], (wide, high), interpolation=cv2.INTER_AREA)
         levels.append(half.astype(np.float32, copy=False))
@@ -339,7 +342,7 @@ def _cut(level: Array, place: tuple[float, float], high: int, wide: int) -> Arra
     """Return the part of a level around a place, large enough to estimate the blur."""
     spans = []
     for fraction, side, cell in zip(place, level.shape, (high, wide), strict=True):
-        long = min(side, _SIDE, max(cell, SMALLEST))
+        long = min(side, _SIDE, max(cell, MIN_SIDE))
         start = int(min(max(fraction * side - long / 2, 0), side - long))
         spans.append(slice(start, start + long))
     return np.ascontiguousarray(level[spans[0], spans[1]])
@@ -361,9 +364,9 @@ def _extent(blurs: list[float]) -> float:
     """Return the extent in pixels, from the blur at full size, half size, and so on."""
     last = 0
     for n, blur in enumerate(blurs):
-        if n > _NOISY and (blurs[n - 1] <= _BLURRED or blur > blurs[n - 1] - _EASED):
+        if n > _NOISY and (blurs[n - 1] <= _BLURRED or blur > blurs[n - 1] - _MIN_BLUR_DROP):
             break
         if blur > _BLURRED:
             last = n
-    measured, pixels = zip(*_MEASURED, strict=True)
+    measured, pixels = zip(*_BLUR_CALIBRATION, strict=True)
     return float(np.interp(blurs[last], measured, pixels) * 2**last)

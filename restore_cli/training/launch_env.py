@@ -7,7 +7,7 @@ import os
 from restore_cli.errors import UsageError
 
 
-def processes(variable: str = "WORLD_SIZE") -> int:
+def world_size(variable: str = "WORLD_SIZE") -> int:
     """Number of processes of the group, or with LOCAL_WORLD_SIZE of those on this machine.
 
     Args:
@@ -26,10 +26,10 @@ def processes(variable: str = "WORLD_SIZE") -> int:
     return int(text)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the only one, or the first one of its group.
 
     Raises:
-        UsageError: see `processes`.
+        UsageError: see `world_size`.
     """
-    return processes() == 1 or os.environ["RANK"] == "0"
+    return world_size() == 1 or os.environ["RANK"] == "0"

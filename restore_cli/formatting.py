@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def format_count(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun.
 
     >>> counted(1, "pair"), counted(1200, "pair"), counted(0, "entry", "entries")
@@ -14,7 +14,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def listed(names: Sequence[str], most: int) -> str:
+def format_list(names: Sequence[str], most: int) -> str:
     """The first names, and how many more there are.
 
     >>> listed(["a", "b", "c"], 3), listed(["a", "b", "c"], 1)
@@ -33,7 +33,7 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def bytes_of(number: float) -> str:
+def format_bytes(number: float) -> str:
     """A number of bytes, never "0.0 GB".
 
     >>> bytes_of(2.5e9), bytes_of(230_400), bytes_of(0)
@@ -44,18 +44,18 @@ def bytes_of(number: float) -> str:
     return f"{number / 1e6:.1f} MB" if number < 1e9 else f"{number / 1e9:.1f} GB"
 
 
-def pixels_of(number: int) -> str:
+def format_pixels(number: int) -> str:
     """A number of pixels, never "0.0 megapixels".
 
     >>> pixels_of(192_000_000), pixels_of(307_200), pixels_of(4800)
     ('192 megapixels', '0.3 megapixels', '4,800 pixels')
     """
     if number < 1e5:
-        return counted(number, "pixel")
+        return format_count(number, "pixel")
     return f"{number / 1e6:.{0 if number >= 1e7 else 1}f} megapixels"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration, never "0.0 minutes".
 
     >>> duration(0.2), duration(41), duration(100), duration(3700), duration(200000)
@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
     return f"{days} days {hours} h"
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Seconds as a progress bar shows them.
 
     >>> clock(7.4), clock(754), clock(7500)

@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from restore_cli.errors import PictureError
+from restore_cli.formatting import format_duration, format_pixels
 from restore_cli.image import Encoding, read_size, write_image
-from restore_cli.image.views import read_shrunk
-from restore_cli.inference.pipeline import own_scale, split_names
+from restore_cli.image.views import read_thumbnail
+from restore_cli.inference.pipeline import default_scale, split_names
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.stages import BICUBIC
-from restore_cli.jobs.choice import Choice, choose_for, way
-from restore_cli.jobs.estimate import LARGE, LONG, listed_seconds
+from restore_cli.jobs.estimate import LARGE_PIXELS, LONG_SECONDS, listed_seconds
+from restore_cli.jobs.task_choice import TaskChoice, choose_for_run, preset_for
 from restore_cli.models.spec import Size
 from restore_cli.serving.job_queue import Job, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
-from restore_cli.wording import duration, pixels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Button:
     fields: dict[str, str]
 
 
-class AskFirstError(PictureError):
+class ConfirmationRequiredError(PictureError):
     """The result would be too large, or the visitor must confirm its size or time.
 
     Attributes:
@@ -48,7 +48,7 @@ class AskFirstError(PictureError):
         self.choices = choices
 
 
-def fitted(
+def fit_to_limits(
     job: Job,
     max_pixels: int,
     options: RestorerOptions,
@@ -64,52 +64,52 @@ def fitted(
         job: the job, with its picture in place.
         max_pixels: limit for the pixels of a result.
         options: options of the networks, except self-ensemble, which the job sets.
-        restore: the x1 network, (1, 3, H, W) -> the same, for `choose_for`.
+        restore: the x1 network, (1, 3, H, W) -> the same, for `choose_for_run`.
         automatic: whether model, scale and size are chosen for the picture.
         shrink: whether to shrink the picture if necessary.
         sure: whether the visitor has confirmed a large result or a long time.
 
     Raises:
-        AskFirstError: the result would have more than `max_pixels`; or more than `LARGE`, or take
-            longer than `LONG`, and the visitor is not `sure`.
+        ConfirmationRequiredError: the result would have more than `max_pixels`; or more than
+            `LARGE_PIXELS`, or take longer than `LONG_SECONDS`, and the visitor is not `sure`.
         PictureError: the picture cannot be read.
     """
     size = read_size(job.source)
     if size is None:
         return job, ()  # the error is reported when it is decoded
-    advice: Choice | None = None
+    advice: TaskChoice | None = None
     notes: tuple[str, ...] = ()
     if automatic:
-        advice = choose_for([job.source], max_pixels=max_pixels, restore=restore)
+        advice = choose_for_run([job.source], max_pixels=max_pixels, restore=restore)
     if advice is not None:
-        chosen = way(advice.task)
+        chosen = preset_for(advice.task)
         settings = replace(job.settings, model=chosen.model, scale=chosen.scale, keep=chosen.keep)
         job, notes = replace(job, settings=settings), (f"{chosen.model}: {advice.reason}",)
     settings = job.settings
     options = replace(options, self_ensemble=settings.self_ensemble)
     scale = settings.largest_scale
-    most = max_pixels if sure else min(max_pixels, LARGE)
+    most = max_pixels if sure else min(max_pixels, LARGE_PIXELS)
     result = size[0] * size[1] * scale**2
     seconds = _seconds(settings, size, options) or 0.0
-    if result <= most and (sure or shrink or seconds <= LONG):
+    if result <= most and (sure or shrink or seconds <= LONG_SECONDS):
         return job, notes
     height, width = _shrunk(size, most, scale)
     if shrink:
         job, lost = _replaced(job, height, width)
         return job, (*notes, f"it was shrunk to {width}x{height} first", *lost)
-    would = [f"be {size[1] * scale}x{size[0] * scale}, which is {pixels_of(result)}"]
-    would += [f"take about {duration(max(1.0, seconds))}"] * (seconds > LONG)
+    would = [f"be {size[1] * scale}x{size[0] * scale}, which is {format_pixels(result)}"]
+    would += [f"take about {format_duration(max(1.0, seconds))}"] * (seconds > LONG_SECONDS)
     message = f"The result of '{job.source.name}' would {', and '.join(would)}"
     if result > max_pixels:
-        message += f"; the limit here is {pixels_of(max_pixels)}"
+        message += f"; the limit here is {format_pixels(max_pixels)}"
     choices = _choices(settings, size, max_pixels, options)
     first = "all"  # what was chosen for the picture
-    if advice is None and (advice := choose_for([job.source], max_pixels=max_pixels)):
+    if advice is None and (advice := choose_for_run([job.source], max_pixels=max_pixels)):
         first = advice.task
     if advice is not None and first in choices:
         message += f". The first choice is recommended: {advice.reason}"
         choices = {first: choices[first]} | choices
-    raise AskFirstError(message, list(choices.values()))
+    raise ConfirmationRequiredError(message, list(choices.values()))
 
 
 def _choices(
@@ -123,17 +123,17 @@ def _choices(
         keep = changes["scale"] == "keep" if "scale" in changes else settings.keep
         changed = replace(settings, model=changes.get("model", settings.model), keep=keep)
         seconds = _seconds(changed, given, options)
-        time = "" if seconds is None else f": about {duration(max(1.0, seconds))}"
+        time = "" if seconds is None else f": about {format_duration(max(1.0, seconds))}"
         choices[key] = Button(label + time, changes)
 
-    smaller = height, width = _shrunk(size, min(max_pixels, LARGE), scale)
+    smaller = height, width = _shrunk(size, min(max_pixels, LARGE_PIXELS), scale)
     if smaller != size:
         result = f"{width * scale}x{height * scale}"
         label = f"Shrink it to {width}x{height} first; the result is {result}"
         offer("shrink", label, smaller, shrink="1")
     if pixels <= max_pixels:
         same, enlarging = default_model(1), settings.model
-        if own_scale(split_names(enlarging)) == 1:
+        if default_scale(split_names(enlarging)) == 1:
             enlarging = default_model()
         if not settings.keep:
             label = f"Keep {whole}: shrink it to a quarter, and enlarge it with {enlarging}"
@@ -151,7 +151,7 @@ def _seconds(settings: JobSettings, size: Size, options: RestorerOptions) -> flo
     names = split_names(settings.model)
     if names[0] == BICUBIC:
         return None
-    factor = settings.scale or own_scale(names)
+    factor = settings.scale or default_scale(names)
     height, width = input_size(factor, size, size) if settings.keep else size
     return listed_seconds(default_checkpoint(names[0]), height * width, options)
 
@@ -165,11 +165,11 @@ def _replaced(job: Job, height: int, width: int) -> tuple[Job, tuple[str, ...]]:
     """Return the job with a shrunken picture, as PNG, and notes; the result's format is kept."""
     source = job.source.with_suffix(".png")
     try:
-        view = read_shrunk(job.source, height, width)
+        view = read_thumbnail(job.source, height, width)
         job.source.unlink()
         notes = write_image(source, view.picture, Encoding("png", metadata="all"))
     except PictureError as error:  # visitors must not see paths of this machine
         message = str(error).replace(f"{job.source.parent}/", "")
         raise PictureError(message, hint=error.hint) from error
-    settings = replace(job.settings, format=job.settings.format or view.picture.own_format)
+    settings = replace(job.settings, format=job.settings.format or view.picture.default_format)
     return replace(job, source=source, settings=settings), (*view.notes, *notes)
