@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal was received.
+
+    Attributes:
+        number: number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class RestoreError(Exception):
     """Base class of all errors that are reported to users.
 
@@ -88,9 +100,20 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         known: the names that exist.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
-    return UsageError(f"{kind} '{name}' not found.{guess}", hint=f"known: {', '.join(names)}")
+    return UsageError(
+        f"{kind} '{name}' not found.{suggestion(name, names)}", hint=f"known: {', '.join(names)}"
+    )
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like an unknown one; "" if none is."""
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" with the known name that is most like an unknown one, or ""."""
+    near = nearest_name(name, known)
+    return f" Did you mean '{near}'?" if near else ""
 
 
 def require(extra: str, *packages: str, what: str = "this") -> None:

@@ -147,6 +147,12 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files in a folder whose processes have ended."""
+    for path in filter(is_abandoned, folder.glob(".*.part")):
+        path.unlink(missing_ok=True)
+
+
 def remove_leftovers(targets: Iterable[Path]) -> None:
     """Delete the temporary files that a killed run left beside its outputs."""
     by_folder: dict[Path, set[str]] = defaultdict(set)
@@ -165,20 +171,18 @@ def absolute(path: Path) -> Path:
 
 def existing(folder: Path) -> Path:
     """Return the folder if it exists, even as a broken link; else its nearest existing parent."""
+    return next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
 
-    def exists(path: Path) -> bool:
-        try:
-            return path.exists() or path.is_symlink()
-        except OSError:  # the name is too long
-            return False
 
-    return next(parent for parent in (folder, *folder.absolute().parents) if exists(parent))
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written into a folder that exists or can be created."""
+    nearest = existing(folder)
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
     """Raise a `UsageError` if a folder cannot be written to, or cannot be created."""
-    nearest = existing(folder)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    if not is_writable(folder):
         raise UsageError(f"cannot write into '{folder}'", hint=f"choose another {option}")
 
 

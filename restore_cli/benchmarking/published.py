@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from restore_cli.errors import unknown_name
+from restore_cli.datasets.registry import DATASETS
+from restore_cli.errors import UsageError, unknown_name
 from restore_cli.toml_file import Record
 
 FILE = Path(__file__).parent / "published.toml"
@@ -190,6 +191,35 @@ def ablation_recipes() -> set[str]:
     """Recipes of the rows that are not a paper's main network."""
     rows = (row for table in load_published().tables for row in table.rows)
     return {row.recipe for row in rows if row.recipe and not row.is_authors_result}
+
+
+def table_parts(name: str, dataset: str | None = None) -> list[Table]:
+    """The parts of a table that can be measured, or only the part for a dataset.
+
+    A dataset that is in none of the parts replaces that of the only part, or of the part with the
+    same pictures (`gopro-linear` for `gopro`).
+
+    Args:
+        name: name of the table, such as `shoyan-2022/1`.
+        dataset: the requested dataset; None for all.
+
+    Raises:
+        UsageError: the table is unknown, or the dataset can replace none of its datasets.
+    """
+    found = [table for table in get_table(name) if table.dataset]
+    if dataset is None or not found:
+        return found
+    exact = [table for table in found if table.dataset == dataset]
+    folders = {table.dataset: DATASETS[table.dataset].shared for table in found}
+    shared = DATASETS[dataset].shared if dataset in DATASETS else ""
+    near = [table for table in found if shared and folders[table.dataset] == shared]
+    chosen = exact or near or (found if len(found) == 1 else [])
+    if not chosen:
+        raise UsageError(
+            f"table '{name}' has no part for dataset '{dataset}'",
+            hint=f"its datasets: {', '.join(folders)}",
+        )
+    return chosen
 
 
 def columns_of(table: Table) -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from typing import Any
 
 from restore_cli.cli._output import echo_err
+from restore_cli.errors import suggestion
 
 _SECONDS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 
@@ -35,9 +35,8 @@ def note_unknown(context: Any, name: str, command: Any) -> None:
     known = [f"{prefix}_{one.name.upper()}" for one in command.params]
     for variable in sorted(os.environ):
         if variable.startswith(f"{prefix}_") and variable not in known:
-            near = get_close_matches(variable, known, n=1)
-            guess = f"; did you mean {near[0]}?" if near else ""
-            echo_err(f"note: no option belongs to the variable {variable}{guess}")
+            guess = suggestion(variable, known)
+            echo_err(f"note: no option belongs to the variable {variable}.{guess}")
 
 
 def source_of(error: Any) -> str:

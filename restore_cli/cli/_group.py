@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from difflib import get_close_matches
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from restore_cli.cli._environment import note_unknown, source_of
 from restore_cli.cli._messages import print_error
 from restore_cli.cli._output import echo_err
 from restore_cli.cli._signals import exit_status_for
-from restore_cli.errors import RestoreError, UsageError, unknown_name
+from restore_cli.errors import RestoreError, UsageError, suggestion, unknown_name
 
 DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
 
@@ -108,8 +107,7 @@ def show_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         return  # it printed the help
     if type(error).__name__ == "NoSuchOption":
-        near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.5)
-        guess = f" Did you mean '{near[0]}'?" if near else ""
+        guess = suggestion(error.option_name, error.possibilities or ())
         print_error(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
         return
     if number := _bad_number(error, ""):

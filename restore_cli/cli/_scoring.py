@@ -93,8 +93,7 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
     Raises:
         NoInputError: the pictures of all of its parts are missing.
     """
-    from restore_cli.benchmarking.published import get_table
-    from restore_cli.benchmarking.tables import table_parts
+    from restore_cli.benchmarking.published import get_table, table_parts
     from restore_cli.datasets.registry import DATASETS
 
     measured = table_parts(name, dataset_name)
@@ -124,18 +123,25 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
 def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
     """List the table's networks with its options, then other requested ones; bicubic last."""
     from restore_cli.benchmarking.run import make_entry
-    from restore_cli.benchmarking.tables import table_networks
     from restore_cli.inference.stages import BICUBIC
 
     found: dict[tuple[str, RestorerOptions], Entry] = {}
-    for one in table_networks(table):
-        options = one.options(request.options, request.self_ensemble)
-        mine = [text for text in request.models if text.partition("=")[0] == one.model]
-        for text in mine or [one.model]:
+    rows = [row for _, row in table.lines() if row.is_authors_result]
+    given = request.options
+    for row in rows:
+        options = dataclasses.replace(
+            given,
+            tlsc=row.tlsc if given.tlsc is None else given.tlsc,
+            self_ensemble=bool(row.self_ensemble)
+            if request.self_ensemble is None
+            else request.self_ensemble,
+        )
+        mine = [text for text in request.models if text.partition("=")[0] == row.model]
+        for text in mine or [row.model]:
             if (text, options) not in found:
                 suffix = " no TLSC" * (options.tlsc is False)
                 found[text, options] = make_entry(text, options, scale, suffix)
-    named = {one.model for one in table_networks(table)} | {BICUBIC}
+    named = {row.model for row in rows} | {BICUBIC}
     rest = [text for text in request.models if text.partition("=")[0] not in named]
     others = [make_entry(text, request.options, scale) for text in (*rest, BICUBIC)]
     return [*found.values(), *others]

@@ -5,15 +5,9 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from restore_cli.errors import Interrupted
+
 _POLL = 0.05  # seconds between attempts to raise an exception
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP was received."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def install_signal_handlers() -> None:
@@ -31,13 +25,13 @@ def install_signal_handlers() -> None:
 
 def exit_status_for(stop: BaseException | None) -> int:
     """Exit status after an interruption: 128 and the number of the signal."""
-    return 128 + int(getattr(stop, "number", signal.SIGINT))  # also of training's `Interrupted`
+    return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
 def _received(number: int, frame: FrameType | None) -> None:
     """Raise the exception of a signal, now or as soon as it has an effect."""
     if not (_is_ineffective(frame) and hasattr(signal, "setitimer")):
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Interrupted(number)
     signal.signal(signal.SIGALRM, lambda _, later: _received(number, later))
     signal.setitimer(signal.ITIMER_REAL, _POLL)
 

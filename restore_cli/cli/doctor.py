@@ -18,7 +18,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
 from restore_cli.errors import RestoreError
-from restore_cli.files import existing
+from restore_cli.files import existing, is_writable
 from restore_cli.version import __version__
 
 PACKAGES = (
@@ -163,7 +163,7 @@ def _cache() -> tuple[str, list[str]]:
         usable = False
     if not usable:
         problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' is not the address of a server")
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    if not is_writable(folder):
         problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
     if free < 1e9:
         problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")

@@ -14,8 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
-from restore_cli.cli._signals import Terminated
-from restore_cli.errors import UsageError, require
+from restore_cli.errors import Interrupted, UsageError, require
 
 if TYPE_CHECKING:
     from socket import socket as Socket
@@ -141,18 +140,18 @@ def _run(app: Starlette, socket: Socket) -> None:
     # Malformed requests, and connections cut at shutdown, are not worth reporting.
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    hung_up: list[Terminated] = []
+    hung_up: list[Interrupted] = []
 
     def hang_up(number: int, _: object) -> None:
         # Uvicorn handles SIGTERM; an exception inside its loop would print a traceback.
-        hung_up.append(Terminated(number))
+        hung_up.append(Interrupted(number))
         signal.raise_signal(signal.SIGTERM)
 
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, hang_up)
     try:
         uvicorn.Server(config).run(sockets=[socket])
-    except Terminated as stop:
+    except Interrupted as stop:
         raise hung_up[0] if hung_up else stop from None
 
 

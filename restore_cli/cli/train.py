@@ -206,7 +206,7 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
-    from restore_cli.training.interrupt import Interrupted
+    from restore_cli.errors import Interrupted
     from restore_cli.training.launch_env import is_main_process
     from restore_cli.training.loop import train as run_training
 

@@ -294,25 +294,21 @@ DATASETS: dict[str, Dataset] = {
             shrink=4,
             crop_multiple=16,
         ),
-        Dataset(
-            name="hide-1",
-            description="HIDE, people from afar",
-            scale=1,
-            protocol="mprnet",
-            count=1063,
-            find=_hide("test-long-shot"),
-            layout="HIDE_dataset/test/test-long-shot/1fromGOPR0950.png and HIDE_dataset/GT/...",
-            home="https://github.com/joanshen0508/HA_deblur",
-        ),
-        Dataset(
-            name="hide-2",
-            description="HIDE, people from near",
-            scale=1,
-            protocol="mprnet",
-            count=962,
-            find=_hide("test-close-ups"),
-            layout="HIDE_dataset/test/test-close-ups/ and HIDE_dataset/GT/",
-            home="https://github.com/joanshen0508/HA_deblur",
+        *(
+            Dataset(
+                name=name,
+                description=f"HIDE, people from {where}",
+                scale=1,
+                protocol="mprnet",
+                count=count,
+                find=_hide(folder),
+                layout=f"HIDE_dataset/test/{folder}/1fromGOPR0950.png and HIDE_dataset/GT/...",
+                home="https://github.com/joanshen0508/HA_deblur",
+            )
+            for name, where, count, folder in (
+                ("hide-1", "afar", 1063, "test-long-shot"),
+                ("hide-2", "near", 962, "test-close-ups"),
+            )
         ),
         *(
             Dataset(

@@ -6,11 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from unicodedata import normalize
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import UsageError, nearest_name
 from restore_cli.files import check_writable, is_taken
 from restore_cli.image.formats import (
     CONTAINERS,
@@ -149,8 +148,8 @@ def check_known_suffix(text: str) -> None:
     if text.endswith(("/", os.sep)) or is_template(Path(suffix)) or suffix in named:
         return
     if re.fullmatch(r"\.[a-z]{3,5}", suffix) and not Path(text).exists():
-        near = get_close_matches(suffix, sorted(known), n=1, cutoff=0.6)
-        guess = f"did you mean '{Path(text).with_suffix(near[0])}'? " if near else ""
+        near = nearest_name(suffix, sorted(known))
+        guess = f"did you mean '{Path(text).with_suffix(near)}'? " if near else ""
         folder = "" if template else f"For a folder of that name, use '{text}/'"
         raise UsageError(
             f"--output '{text}': the suffix '{suffix}' is not known",

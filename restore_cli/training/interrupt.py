@@ -7,17 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-class Interrupted(KeyboardInterrupt):
-    """Raised after a signal, when the block has ended regularly.
-
-    Attributes:
-        number: number of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+from restore_cli.errors import Interrupted
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.files import is_abandoned, locked
+from restore_cli.files import locked, remove_abandoned
 from restore_cli.formatting import format_count
 from restore_cli.training.data import Batch, Source
 from restore_cli.training.distributed import ProcessGroup, init_process_group
@@ -249,8 +249,7 @@ def _begin(
         trainer.facts["pool"] = {}
     if trainer.group.rank == 0:
         job.run.mkdir(parents=True, exist_ok=True)
-        for leftover in filter(is_abandoned, job.run.glob(".*.part")):
-            leftover.unlink()  # its process was killed while writing
+        remove_abandoned(job.run)
         if not exists:
             trainer.save(job.state)  # detects a full disk now, not after the first hundred steps
     return bool(exists)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.files import is_abandoned, write_then_rename
+from restore_cli.files import remove_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
 from restore_cli.models.spec import Model
 from restore_cli.rounding import to_uint
@@ -252,9 +252,7 @@ class Pool(Source):
                     f"({', '.join(changed)})",
                     hint="choose another --pool folder, or delete this one",
                 )
-            for leftover in self.folder.glob(".*.part"):
-                if is_abandoned(leftover):
-                    leftover.unlink(missing_ok=True)
+            remove_abandoned(self.folder)
             return
         try:
             others = (entry.name for entry in self.folder.glob("*"))

@@ -22,8 +22,8 @@ from restore_cli.benchmarking.published import (
     load_published,
     published_on,
     rows_of,
+    table_parts,
 )
-from restore_cli.benchmarking.tables import table_networks, table_parts
 from restore_cli.cli.app import app
 from restore_cli.datasets.registry import DATASETS, VIDEOS
 from restore_cli.errors import UsageError
@@ -162,12 +162,8 @@ def test_every_row_is_reachable_by_a_command(name, tmp_path):
     assert [table.dataset for table in measured] == [t.dataset for t in get_table(name)]
     for table in measured:
         assert [row for _, row in table.lines()][: len(table.rows)] == list(table.rows)
-        assert {one.model for one in table_networks(table)} == {
-            r.model for r in table.rows if r.is_authors_result
-        }
-        assert all(
-            MODELS[o.model].scale == DATASETS[table.dataset].scale for o in table_networks(table)
-        )
+        ours = {row.model for _, row in table.lines() if row.is_authors_result}
+        assert {MODELS[name].scale for name in ours} <= {DATASETS[table.dataset].scale}
     done = restore("--table", name, "--data-root", tmp_path)
     assert done.exit_code == 3, done.stderr
     assert f"'{measured[0].dataset}' is not in" in done.stderr
@@ -197,10 +193,6 @@ def test_parts_of_a_table():
     assert [t.dataset for t in table_parts("guo-2022/1", "somewhere")] == ["gopro"]
     with pytest.raises(UsageError, match="has no part for dataset 'lai'"):
         table_parts("guo-2022/3", "lai")
-    switches = [
-        (one.tlsc, one.self_ensemble) for one in table_networks(table_parts("shoyan-2022/3")[0])
-    ]
-    assert switches == [(False, False), (True, False)]
     assert published_on("hide-1") == [(t, r) for t in get_table("guo-2022/2")[:1] for r in t.rows]
 
 

@@ -110,7 +110,7 @@ def test_variables_without_an_option_are_announced(tmp_path, monkeypatch):
     monkeypatch.setenv("RESTORE_IMAGE_MODLE", "gfn")
     for command in ("image", "restore"):
         said = run(command, "a.png", "--model", "gfm").stderr
-        assert "variable RESTORE_IMAGE_MODLE; did you mean RESTORE_IMAGE_MODEL?" in said
+        assert "variable RESTORE_IMAGE_MODLE. Did you mean 'RESTORE_IMAGE_MODEL'?" in said
         assert "MODLE" not in run(command, "a.png", "--model", "gfm", "-q").stderr
     monkeypatch.delenv("RESTORE_IMAGE_MODLE")
     monkeypatch.setenv("RESTORE_IMAGE_MODEL", "gfm")

@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT
 from training_runs import save_photos
 
-from restore_cli.cli._signals import Terminated, exit_status_for, install_signal_handlers
+from restore_cli.cli._signals import exit_status_for, install_signal_handlers
+from restore_cli.errors import Interrupted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,7 +34,7 @@ def usual():
 def test_each_signal_has_its_status():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     install_signal_handlers()
-    with pytest.raises(Terminated) as stop:
+    with pytest.raises(Interrupted) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
     assert exit_status_for(stop.value) == 143
     with pytest.raises(KeyboardInterrupt) as stop:
