@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from PIL import Image
 from torch import Tensor
 
 from restore_cli.benchmarking.report import (
@@ -25,10 +20,10 @@ from restore_cli.benchmarking.report import (
 from restore_cli.benchmarking.run import Benchmark, Row, image_path, load_sample
 from restore_cli.image import read_image
 from restore_cli.inference.stages import BICUBIC
+from restore_cli.jobs.compare import data_uri, page_template
+from restore_cli.jobs.preflight import window_of_largest_mean
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import to_uint
 
-TEMPLATE = Path(__file__).parent / "page.html.j2"
 SHOWN, SIDE = 3, 256  # number of worst and of best pictures per entry; pixels of a crop
 LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # edges of the plot
 
@@ -40,8 +35,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
         benchmark: the benchmark, with saved pictures.
         report: its report.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text("utf-8"))
+    template = page_template("benchmarking/page.html.j2")
     points, ticks = _plot(report)
     published_columns, published = published_table(report)
     group_columns, group_rows = groups_table(report)
@@ -130,25 +124,8 @@ def _pair(
 
 
 def _crops(images: Sequence[Tensor]) -> list[str]:
-    """The crop with the most detail in the reference, of each image, as data URLs."""
-    reference = images[-1]
-    height, width = reference.shape[-2:]
-    side = min(SIDE, height, width)
-    grey = reference.mean(1)[0]
+    """The crop with the most detail in the reference, of each image, as data URIs."""
+    grey = images[-1].mean(1)[0]
     detail = grey.diff(dim=0)[:, :-1].abs() + grey.diff(dim=1)[:-1].abs()
-    places = [
-        (top, left)
-        for top in range(0, height - side + 1, max(side // 4, 1))
-        for left in range(0, width - side + 1, max(side // 4, 1))
-    ]
-    top, left = max(
-        places, key=lambda at: float(detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
-    )
-    return [_data_url(image[..., top : top + side, left : left + side]) for image in images]
-
-
-def _data_url(image: Tensor) -> str:
-    array = to_uint(image[0], 8).permute(1, 2, 0).contiguous().numpy()
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "WEBP", quality=92)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+    top, left, _ = window_of_largest_mean(detail.numpy(), SIDE, SIDE)
+    return [data_uri(image[..., top : top + SIDE, left : left + SIDE]) for image in images]

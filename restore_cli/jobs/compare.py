@@ -13,10 +13,9 @@ from functools import partial
 from math import gcd
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from restore_cli.image.views import read_region, read_thumbnail
 from restore_cli.image.writing import write_file
 from restore_cli.jobs.outputs import check_not_in_run, check_output_file
 from restore_cli.jobs.plan import Item
+from restore_cli.jobs.preflight import window_of_largest_mean
 from restore_cli.jobs.run import Outcome
 from restore_cli.resample import resize_bicubic
 
@@ -143,8 +143,7 @@ def write_comparison(
     pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
         description += f" Only the first {len(shown)} of {len(outcomes)} pictures are shown."
-    pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
-    template = pages.get_template("jobs/compare.html.j2")
+    template = page_template("jobs/compare.html.j2")
     loupes = [asdict(pair.loupe) for pair in pairs]
     title = "Before and after"
     text = template.render(title=title, description=description, pairs=pairs, loupes=loupes)
@@ -169,13 +168,13 @@ def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
     return Comparison(
         name=str(outcome.item.source),
         size=f"{both.full[1]}x{both.full[0]}",
-        before=_data_uri(both.before),
-        after=_data_uri(both.after),
+        before=data_uri(both.before),
+        after=data_uri(both.after),
         width=both.after.shape[-1],
         height=both.after.shape[-2],
         loupe=Loupe(
-            before="" if is_whole else _data_uri(before),
-            after="" if is_whole else _data_uri(after),
+            before="" if is_whole else data_uri(before),
+            after="" if is_whole else data_uri(after),
             left=left,
             top=top,
             width=width,
@@ -294,13 +293,10 @@ def _most_changed(before: Tensor, after: Tensor, window: tuple[int, int]) -> tup
     everywhere.
     """
     change = (after - before).square().mean(1)[0].numpy()
-    height, width = (max(1, min(a, b)) for a, b in zip(window, change.shape, strict=True))
-    mean = cv2.blur(change, (width, height), anchor=(0, 0))
-    mean = mean[: change.shape[0] - height + 1, : change.shape[1] - width + 1]
-    if float(mean.max()) < (0.5 / 255) ** 2:
-        return (mean.shape[0] - 1) // 2, (mean.shape[1] - 1) // 2
-    row, column = np.unravel_index(int(mean.argmax()), mean.shape)
-    return int(row), int(column)
+    row, column, mean = window_of_largest_mean(change, *(max(1, side) for side in window))
+    if mean < (0.5 / 255) ** 2:
+        row, column = ((a - min(a, b)) // 2 for a, b in zip(change.shape, window, strict=True))
+    return row, column
 
 
 def _sheet(outcome: Outcome, report: OnStep) -> Tensor:
@@ -329,7 +325,15 @@ def _row(before: Tensor, label_before: str, after: Tensor, label_after: str) -> 
     return row
 
 
-def _data_uri(image: Tensor) -> str:
+def page_template(name: str) -> Template:
+    """Load the template of a page, e.g. `jobs/compare.html.j2`."""
+    loader = PackageLoader("restore_cli", ".")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return pages.get_template(name)
+
+
+def data_uri(image: Tensor) -> str:
+    """Return a picture (1, 3, H, W) in [0, 1] as a JPEG in a data URI."""
     picture = Picture(image, None, grey=False, format="jpeg")
     data, _ = encode(picture, Encoding("jpeg", quality=92, metadata="none"), "page")
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -31,6 +31,21 @@ _BLOCKS = 1.12  # gradients across the borders of 8x8 blocks, relative to gradie
 _NOISE = 3.5  # standard deviation, of 255
 
 
+def window_of_largest_mean(values: Array, height: int, width: int) -> tuple[int, int, float]:
+    """Return the first row and column of the window with the largest mean, and that mean.
+
+    Args:
+        values: (H, W); a window that is larger is cut to that size.
+        height: rows of the window.
+        width: columns of the window.
+    """
+    height, width = min(height, values.shape[0]), min(width, values.shape[1])
+    means = cv2.blur(values, (width, height), anchor=(0, 0))
+    inside = means[: values.shape[0] - height + 1, : values.shape[1] - width + 1]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(row), int(column), float(inside[row, column])
+
+
 def input_notes(pixels: Tensor) -> list[str]:
     """Return remarks on faults that limit the result; empty if there are none.
 

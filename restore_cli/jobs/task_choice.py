@@ -29,7 +29,7 @@ from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.plan import results_among
-from restore_cli.jobs.preflight import MIN_SIDE, blur_by_direction
+from restore_cli.jobs.preflight import MIN_SIDE, blur_by_direction, window_of_largest_mean
 from restore_cli.metrics import rec601_luma
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import to_float
@@ -270,12 +270,9 @@ def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor], factor: in
 
 def _steepest(luma: Array) -> tuple[slice, slice]:
     """Rows and columns of the part of luma (H, W) that has the largest mean gradient."""
-    steep = _gradients(luma)
-    height, width = (min(side, _TRIAL_SIDE) for side in steep.shape)
-    means = cv2.boxFilter(steep, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    inside = means[: steep.shape[0] - height + 1, : steep.shape[1] - width + 1]
-    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
-    return slice(top, top + height), slice(left, left + width)
+    top, left, _ = window_of_largest_mean(_gradients(luma), _TRIAL_SIDE, _TRIAL_SIDE)
+    rows, columns = (min(side - 1, _TRIAL_SIDE) for side in luma.shape)
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 def _gradients(luma: Array) -> Array:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
@@ -39,6 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
+from restore_cli.jobs.compare import page_template
 from restore_cli.models.registry import MODELS
 from restore_cli.serving.job_queue import BusyError, Job, JobQueue, JobSettings, StorageError
 from restore_cli.serving.result_limits import ConfirmationRequiredError, fit_to_limits
@@ -192,8 +192,7 @@ class _Site:
     def __init__(self, queue: JobQueue, limits: Limits) -> None:
         self.queue, self.limits = queue, limits
         self.fitting = threading.Lock()  # only one picture is shrunk at a time
-        pages = Environment(loader=PackageLoader("restore_cli", "."), autoescape=True)
-        self.template = pages.get_template("serving/page.html.j2")
+        self.template = page_template("serving/page.html.j2")
 
     async def page(self, request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
