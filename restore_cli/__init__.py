@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from restore_cli.errors import RestoreError
 from restore_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoadedModel",
+    "RestoreError",
     "__version__",
     "add_to_spandrel",
     "list_models",

@@ -6,11 +6,11 @@ tensor of the same dtype on the same device, or a list. A path gives a PIL pictu
 
 from __future__ import annotations
 
-import struct
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from numbers import Integral
 from os import PathLike, fspath
@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.formatting import for_python
 from restore_cli.image import read_image
+from restore_cli.image.raw_metadata import BROKEN
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -37,25 +39,25 @@ from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.resample import resize_bicubic
-from restore_cli.rounding import to_float, to_uint
+from restore_cli.rounding import check_range, to_float, to_uint
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import RUN_WEIGHTS_FILES
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor, list[Any])
+Device = str | torch.device
 Name = str | PathLike[str]
 
 _KEPT_MODES = ("RGB", "RGBA", "L", "LA")
 _EXPANDED_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
-_BROKEN = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 _PACKAGE = f"{__name__.partition('.')[0]}."
-_SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
+_loading = threading.Lock()
 
 
 class Options(TypedDict, total=False):
     """The options of `load_model`."""
 
     weights: Name | None
-    device: str
+    device: Device
     precision: str
     tlsc: bool | None
     tile: int | None
@@ -82,6 +84,9 @@ class LoadedModel:
         self._pipeline = pipeline
         self._turn = threading.RLock()  # a callback may call the model, e.g. for a preview
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, (self._pipeline.spec,)  # another process loads it anew
+
     def __repr__(self) -> str:
         names = "+".join(stage.weights or "none" for stage in self._pipeline.stages)
         device = self._pipeline.options.device
@@ -107,8 +112,8 @@ class LoadedModel:
                 these. Values are taken as sRGB; the profile of a PIL picture is copied, not
                 applied. Files are read as `restore image` reads them: profiles and CMYK are
                 converted to sRGB, and 16 bits go into the network. A PIL picture is turned upright
-                by its EXIF orientation. A fourth channel is transparency; it is resized by bicubic
-                interpolation.
+                by its EXIF orientation. A second or fourth channel is transparency; it is resized
+                by bicubic interpolation.
             scale: output pixels per input pixel; the network's output is resized by bicubic
                 interpolation. None for the network's own scale.
             progress: called with (finished tiles, all tiles) of the current picture.
@@ -120,8 +125,25 @@ class LoadedModel:
             UsageError: an image of an unsupported kind, shape, dtype or value range.
             DeviceError: out of memory.
             PictureError: a file that is not a picture, or the network's output is not finite.
+            BaseException: whatever `progress` raises.
         """
-        return self._any(image, self._factor(scale), progress or no_progress)
+        factor, failures = self._factor(scale), []
+
+        def report(done: int, tiles: int) -> None:
+            # What a callback raises is not an error of the network: of memory, for example, which
+            # smaller tiles would remedy.
+            try:
+                (progress or no_progress)(done, tiles)
+            except BaseException as error:
+                failures.append(error)
+                raise _CallbackFailed from error
+
+        try:
+            with _messages_for_python(), torch.autocast("cpu", enabled=False):
+                return self._any(image, factor, report)
+        except _CallbackFailed:
+            pass
+        raise failures[0]
 
     def restore_files(
         self,
@@ -142,13 +164,13 @@ class LoadedModel:
             RestoreError: the run cannot start. A picture that fails is reported as an outcome.
         """
         factor = self._factor(scale)
-        with self._turn:
+        with self._turn, torch.autocast("cpu", enabled=False):
             return run(request, self._pipeline.to_scale(factor), on_outcome)
 
     def _factor(self, scale: int | None) -> int:
         if scale is None:
             return self.scale
-        if not isinstance(scale, Integral) or scale < 1:
+        if not isinstance(scale, Integral) or isinstance(scale, bool) or scale < 1:
             raise UsageError(
                 f"scale {scale!r} is not possible", hint="use a whole number from 1 on"
             )
@@ -158,6 +180,8 @@ class LoadedModel:
         if isinstance(image, list | tuple):
             return [self._any(one, scale, progress) for one in image]
         if isinstance(image, str | PathLike):
+            if not fspath(image) or "://" in fspath(image):
+                raise UsageError(f"{image!r} is not the path of a file", hint="download it first")
             return self._file(Path(image), scale, progress)
         if isinstance(image, Image.Image):
             return self._picture(image, scale, progress)
@@ -179,12 +203,13 @@ class LoadedModel:
         planes = [picture.pixels[:, : 1 if picture.grey else 3]]
         if picture.alpha is not None:
             planes.append(picture.alpha)
-            planes[0] = planes[0].expand(-1, 3, -1, -1)
         values = torch.cat(planes, 1)[0].permute(1, 2, 0).numpy()
         result = torch.from_numpy(self._array(values, scale, progress)).permute(2, 0, 1)[None]
+        if picture.out_of_gamut is not None:
+            height, width = result.shape[-2:]
+            result[:, :3] += resize_bicubic(picture.out_of_gamut, height, width)
         whole = to_uint(result, 16 if deep else 8)[0].permute(1, 2, 0).numpy()
-        if picture.grey:
-            whole = whole[..., 0] if picture.alpha is None else whole[..., [0, 3]]
+        whole = whole[..., 0] if whole.shape[-1] == 1 else whole
         restored = Image.fromarray(np.ascontiguousarray(whole))
         if picture.metadata.dpi:
             restored.info["dpi"] = picture.metadata.dpi
@@ -216,13 +241,7 @@ class LoadedModel:
                 f"a picture of mode {mode} is not supported",
                 hint="scale numpy.asarray(image) to [0, 1]" if whole else 'image.convert("RGB")',
             )
-        values = np.asarray(image)
-        if mode == "LA":
-            values = values[..., [0, 0, 0, 1]]
-        restored = self._array(values, scale, progress)
-        if mode == "LA":
-            restored = np.ascontiguousarray(restored[..., [0, 3]])
-        result = Image.fromarray(restored, mode)
+        result = Image.fromarray(self._array(np.asarray(image), scale, progress), mode)
         result.info |= kept
         return result
 
@@ -230,10 +249,10 @@ class LoadedModel:
         if values.ndim == 4 and len(values):
             return np.stack([self._array(one, scale, progress) for one in values])
         channels = values.shape[2] if values.ndim == 3 else 1
-        if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in values.shape:
+        if values.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or 0 in values.shape:
             raise UsageError(
                 f"an array of shape {values.shape} is not a picture",
-                hint="(H, W), (H, W, C) or (N, H, W, C) with C of 1, 3 or 4",
+                hint="(H, W), (H, W, C) or (N, H, W, C) with C from 1 to 4",
             )
         depth = {"uint8": 8, "uint16": 16}.get(values.dtype.name)
         if depth is None and values.dtype.kind != "f":
@@ -244,16 +263,18 @@ class LoadedModel:
         own = np.require(values, native, ("C", "W")).reshape(*values.shape[:2], channels)
         given = torch.from_numpy(own if depth else own.astype(np.float32)).permute(2, 0, 1)[None]
         planes = to_float(given) if depth else given
-        _check_range(planes)
-        colours = planes[:, :3].expand(-1, 3, -1, -1).contiguous()
-        if channels == 4:
-            colours = fill_transparent(colours, planes[:, 3:])
+        check_range(planes)
+        coloured = 3 if channels > 2 else 1
+        colours, alpha = planes[:, :coloured], planes[:, coloured:]
+        colours = colours.expand(-1, 3, -1, -1).contiguous()
+        if alpha.numel():
+            colours = fill_transparent(colours, alpha)
         restored = self._restore(colours, scale, progress)
-        if channels == 1:
+        if coloured == 1:
             restored = restored.mean(1, keepdim=True)
-        if channels == 4:
+        if alpha.numel():
             height, width = restored.shape[-2:]
-            alpha = resize_bicubic(planes[:, 3:], height, width).clamp(0, 1)
+            alpha = resize_bicubic(alpha, height, width).clamp(0, 1)
             restored = torch.cat([restored, alpha], 1)
         whole = to_uint(restored, depth) if depth else restored
         result = np.ascontiguousarray(whole[0].permute(1, 2, 0).numpy())
@@ -272,7 +293,7 @@ class LoadedModel:
             raise UsageError(f"a tensor of {image.dtype} is not a picture", hint="uint8, or float")
         batch = image.detach().cpu().reshape(-1, *image.shape[-3:])
         batch = to_float(batch) if eight_bits else batch.float()
-        _check_range(batch)
+        check_range(batch)
         pictures = [self._restore(one[None].contiguous(), scale, progress) for one in batch]
         result = torch.cat(pictures)
         result = to_uint(result, 8) if eight_bits else result.to(image.dtype)
@@ -285,26 +306,27 @@ class LoadedModel:
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 
+class _CallbackFailed(BaseException):
+    """Ends a run whose progress callback has raised an exception, unseen by what handles errors."""
+
+
+@contextmanager
+def _messages_for_python() -> Iterator[None]:
+    """Name arguments of this interface in errors, instead of options of the command line."""
+    try:
+        yield
+    except RestoreError as error:
+        error.args = (for_python(str(error)),)
+        error.hint = for_python(error.hint)
+        raise
+
+
 def _warn(message: str) -> None:
     """Warn about the line that called this package."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
-
-
-def _check_range(values: Tensor) -> None:
-    """Refuse floats, of any shape, outside of [0, 1]; the hint says how to scale them."""
-    if not values.isfinite().all():
-        raise UsageError("the picture has values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    if low >= -_SLACK and high <= 1 + _SLACK:
-        return
-    peak = next((peak for peak in (2, 255, 65535) if high <= peak), None)
-    remedy = f"divide by {peak or high}" if peak != 2 else "clip them"
-    if low < -_SLACK:
-        remedy = "use (x + 1) / 2" if low >= -1 and high <= 1 else "clip or scale them"
-    raise UsageError(f"values from {low:.4g} to {high:.4g} are not in [0, 1]", hint=remedy)
 
 
 @overload
@@ -351,7 +373,8 @@ def restore(
     _check_types(model, **options)
     if model is None and options.get("weights") is None:
         model = default_model(scale)
-    loaded = _kept(_stamp(options.get("weights")), model, **cast("dict[str, Any]", options))
+    with _loading:  # else each thread would load it
+        loaded = _kept(_stamp(options.get("weights")), model, **cast("dict[str, Any]", options))
     return loaded(image, scale=scale, progress=progress)
 
 
@@ -359,7 +382,7 @@ def load_model(
     model: str | None = None,
     *,
     weights: Name | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     precision: str = "auto",
     tlsc: bool | None = None,
     tile: int | None = None,
@@ -373,7 +396,7 @@ def load_model(
             model of the weights, or for the default model if no weights are given.
         weights: a name, a path, or hf://OWNER/NAME/FILE.safetensors@REVISION; None for the
             model's default weights. They are verified, and nothing in them is executed.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N or mps, or a device of torch.
         precision: auto (bf16 on CPUs that compute it faster, else fp32), fp32, bf16, or fp16 on
             GPUs.
         tlsc: whether to compute global statistics in local windows (TLSC); None for the
@@ -399,16 +422,21 @@ def load_model(
         self_ensemble=self_ensemble,
     )
     weights = None if weights is None else fspath(weights)
-    place = get_device(str(device))
-    options = RestorerOptions(
-        device=place,
-        dtype=get_precision(precision, place),
-        tlsc=tlsc,
-        tile=tile,
-        overlap=overlap,
-        self_ensemble=self_ensemble,
-    )
-    return LoadedModel(PipelineSpec.parse(model, weights, None, options).load())
+    with _messages_for_python():
+        place = get_device(str(device))
+        options = RestorerOptions(
+            device=place,
+            dtype=get_precision(precision, place),
+            tlsc=tlsc,
+            tile=tile,
+            overlap=overlap,
+            self_ensemble=self_ensemble,
+        )
+        return _loaded(PipelineSpec.parse(model, weights, None, options))
+
+
+def _loaded(spec: PipelineSpec) -> LoadedModel:
+    return LoadedModel(spec.load())
 
 
 def list_models() -> Mapping[str, Model]:
@@ -420,14 +448,14 @@ def _upright(image: Image.Image) -> Image.Image:
     """Decode a PIL picture, and turn it as its EXIF data say."""
     try:
         image.load()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter if it is closed
         raise PictureError(f"the picture cannot be read: {error}") from error
     # Not for GIF and TIFF, which count frames by rereading the file and lose edited pixels.
     if (frames := vars(image).get("n_frames", 1)) > 1:
         _warn(f"only frame {image.tell() + 1} of {frames} is restored")
     try:
         return ImageOps.exif_transpose(image)
-    except _BROKEN as error:
+    except BROKEN as error:
         _warn(f"the EXIF data cannot be read: {error}")
         return image
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
 def format_count(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun.
 
-    >>> counted(1, "pair"), counted(1200, "pair"), counted(0, "entry", "entries")
+    >>> format_count(1, "pair"), format_count(1200, "pair"), format_count(0, "entry", "entries")
     ('1 pair', '1,200 pairs', '0 entries')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
@@ -17,7 +18,7 @@ def format_count(count: int, noun: str, plural: str = "") -> str:
 def format_list(names: Sequence[str], most: int) -> str:
     """The first names, and how many more there are.
 
-    >>> listed(["a", "b", "c"], 3), listed(["a", "b", "c"], 1)
+    >>> format_list(["a", "b", "c"], 3), format_list(["a", "b", "c"], 1)
     ('a, b, c', 'a and 2 more')
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -36,7 +37,7 @@ def first_line(error: BaseException) -> str:
 def format_bytes(number: float) -> str:
     """A number of bytes, never "0.0 GB".
 
-    >>> bytes_of(2.5e9), bytes_of(230_400), bytes_of(0)
+    >>> format_bytes(2.5e9), format_bytes(230_400), format_bytes(0)
     ('2.5 GB', '0.2 MB', '0 bytes')
     """
     if number < 1e5:
@@ -47,7 +48,7 @@ def format_bytes(number: float) -> str:
 def format_pixels(number: int) -> str:
     """A number of pixels, never "0.0 megapixels".
 
-    >>> pixels_of(192_000_000), pixels_of(307_200), pixels_of(4800)
+    >>> format_pixels(192_000_000), format_pixels(307_200), format_pixels(4800)
     ('192 megapixels', '0.3 megapixels', '4,800 pixels')
     """
     if number < 1e5:
@@ -58,8 +59,8 @@ def format_pixels(number: int) -> str:
 def format_duration(seconds: float) -> str:
     """A duration, never "0.0 minutes".
 
-    >>> duration(0.2), duration(41), duration(100), duration(3700), duration(200000)
-    ('less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h')
+    >>> [format_duration(seconds) for seconds in (0.2, 41, 100, 3700, 200000)]
+    ['less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h']
     """
     if seconds < 1:
         return "less than a second"
@@ -80,9 +81,26 @@ def format_duration(seconds: float) -> str:
 def format_clock(seconds: float) -> str:
     """Seconds as a progress bar shows them.
 
-    >>> clock(7.4), clock(754), clock(7500)
+    >>> format_clock(7.4), format_clock(754), format_clock(7500)
     ('0:07', '12:34', '2:05:00')
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def for_python(text: str) -> str:
+    """Name arguments of the Python interface in a message, not options of the command line.
+
+    >>> for_python("use --tile 192 or more, or a smaller --overlap")
+    'use tile=192 or more, or a smaller overlap'
+    >>> for_python("--model 'gfn+' lacks a name: use --no-tlsc or --device cpu")
+    "model='gfn+' lacks a name: use tlsc=False or device='cpu'"
+    """
+    text = re.sub(r"--no-tlsc\b", "tlsc=False", text)
+    text = re.sub(r"--(tlsc|self-ensemble)\b", lambda found: f"--{found[1]} True", text)
+    text = re.sub(r"--(tile|overlap|tlsc|self-ensemble) (\d+|True)", r"--\1=\2", text)
+    text = re.sub(r"--(device|precision) ([a-z]+[\d:]*)(?= |,|$)", r"--\1='\2'", text)
+    text = re.sub(r"--(model|weights) ('[^']*'|[A-Z]\S*)", r"--\1=\2", text)
+    names = "model|weights|device|precision|tile|overlap|tlsc|self-ensemble|scale"
+    return re.sub(rf"--({names})\b", lambda found: found[1].replace("-", "_"), text)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from restore_cli.errors import UsageError
+
+_SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
+
 
 def to_uint(pixels: Tensor, depth: int) -> Tensor:
     """Clip to [0, 1] and round to integers from 0 to 2^depth - 1.
@@ -36,3 +40,17 @@ def to_float(whole: Tensor) -> Tensor:
 def quantise(image: Tensor) -> Tensor:
     """Clip to [0, 1] and round to multiples of 1/255; the shape and the float dtype are kept."""
     return (image.clamp(0, 1) * 255).round() / 255
+
+
+def check_range(values: Tensor) -> None:
+    """Raise a `UsageError` if floats, of any shape, are not in [0, 1]; its hint is how to scale."""
+    if not values.isfinite().all():
+        raise UsageError("the picture has values that are not finite")
+    low, high = float(values.min()), float(values.max())
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return
+    peak = next((peak for peak in (2, 255, 65535) if high <= peak), None)
+    remedy = f"divide by {peak or high}" if peak != 2 else "clip them"
+    if low < -_SLACK:
+        remedy = "use (x + 1) / 2" if low >= -1 and high <= 1 else "clip or scale them"
+    raise UsageError(f"values from {low:.4g} to {high:.4g} are not in [0, 1]", hint=remedy)

@@ -1,4 +1,6 @@
+import copy
 import io
+import pickle
 import re
 import subprocess
 import sys
@@ -16,10 +18,11 @@ from PIL import Image, ImageCms
 import restore_cli
 from restore_cli import LoadedModel, api, list_models, load_model, restore
 from restore_cli.errors import DeviceError, PictureError, UsageError, WeightsError
+from restore_cli.image import Encoding
 from restore_cli.image.matrix_profile import make_profile
 from restore_cli.inference.loading import load_network
 from restore_cli.inference.restorer import Restorer, RestorerOptions
-from restore_cli.jobs.request import Destination, RestoreRequest, Selection
+from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
 from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import default_model
 from restore_cli.weights.store import locate
@@ -100,7 +103,7 @@ def test_palettes_become_colours(colours, gfn):
     assert (deep.mode, deep.size) == ("I;16", (112, 80))
 
 
-@pytest.mark.parametrize("shape", [(20, 28), (20, 28, 1), (20, 28, 3), (20, 28, 4)])
+@pytest.mark.parametrize("shape", [(20, 28), (20, 28, 1), (20, 28, 2), (20, 28, 3), (20, 28, 4)])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "float64"])
 def test_arrays_keep_their_type_and_shape(shape, kind, gfn):
     values = np.random.default_rng(1).random(shape)
@@ -142,7 +145,7 @@ def test_another_scale_is_bicubic_from_the_networks_own(gfn, colours):
     "wrong",
     [
         7,
-        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 4, 3), np.int32),
         torch.zeros(4, 4, 3),
@@ -386,6 +389,111 @@ def test_a_callback_may_call_the_model(colours, gfn):
     gfn(colours, progress=lambda done, tiles: done or previews.append(gfn(colours)))
     assert len(previews) == 1
     assert gfn(colours, progress=None) is not None
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("mine"), RuntimeError("out of memory in my window"), StopIteration()]
+)
+def test_what_a_callback_raises_reaches_the_caller(error, colours, gfn):
+    calls = []
+
+    def fail(done, tiles):
+        calls.append((done, tiles))
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        gfn(colours, progress=fail)
+    assert raised.value is error
+    assert len(calls) == 1  # it was not tried again with smaller tiles
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("model", ["bicubic", "gfn"])
+def test_defaults_of_torch_change_nothing(model, dtype, colours):
+    deep = colours.astype(np.uint16) * 257
+    expected = load_model(model, device="cpu")(deep)
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.device("meta"), torch.autocast("cpu", torch.bfloat16):
+            assert np.array_equal(load_model(model, device="cpu")(deep), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_transparency_does_not_change_greys(colours, gfn, tmp_path):
+    grey = Image.fromarray(colours).convert("L")
+    opaque = grey.copy()
+    opaque.putalpha(255)
+    opaque.save(tmp_path / "a.png")
+    expected = np.asarray(gfn(grey))
+    assert np.array_equal(np.asarray(gfn(opaque))[..., 0], expected)
+    assert np.array_equal(np.asarray(gfn(tmp_path / "a.png"))[..., 0], expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*CMYK without a profile")
+@pytest.mark.parametrize("kind", ["Adobe RGB", "CMYK"])
+def test_colours_outside_of_srgb_as_on_the_command_line(kind, colours, gfn, tmp_path):
+    if kind == "CMYK":
+        Image.fromarray(colours).convert("CMYK").save(tmp_path / "a.tif")
+    else:
+        Image.fromarray(colours).save(tmp_path / "a.tif", icc_profile=ADOBE)
+    selection, out = Selection(str(tmp_path / "a.tif")), str(tmp_path / "b.png")
+    summary = gfn.restore_files(
+        RestoreRequest(selection, Destination(out), Processing(icc="strip"))
+    )
+    assert not summary.failed
+    with Image.open(out) as written:
+        assert np.array_equal(np.asarray(gfn(tmp_path / "a.tif")), np.asarray(written))
+
+
+def test_a_loaded_model_can_be_pickled_and_copied(colours, gfn):
+    expected = gfn(colours)
+    for other in (pickle.loads(pickle.dumps(gfn)), copy.deepcopy(gfn)):
+        assert np.array_equal(other(colours), expected)
+
+
+def test_threads_load_a_model_once(colours, monkeypatch):
+    loads, real = [], api.load_model
+    monkeypatch.setattr(api, "load_model", lambda *a, **k: loads.append(a) or real(*a, **k))
+    api._kept.cache_clear()
+    threads = [threading.Thread(target=restore, args=(colours, "bicubic")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+
+
+def test_hints_name_arguments():
+    with pytest.raises(UsageError, match=r"^tile=48 is too small") as error:
+        load_model("gfn", tile=48, device="cpu")
+    assert re.fullmatch(r"use tile=\d+ or more, or a smaller overlap", error.value.hint)
+
+
+def test_limits_of_pillow_stay_as_they_are():
+    code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import restore_cli.api\n"
+    code += "assert a and Image.MAX_IMAGE_PIXELS == a"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Selection(("a",), shard=(0, 2)),
+        lambda: Selection(("a",), shard=(3, 2)),
+        lambda: Encoding(quality=0),
+        lambda: Encoding(depth=12),
+        lambda: Processing(size="huge"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(UsageError):
+        wrong()
+
+
+def test_requests_take_text():
+    assert Selection("a b").inputs == (Path("a b"),)
+    assert Processing(size="2x").size.of(3, 4) == (6, 8)
 
 
 def test_notes_on_a_file_are_warnings(tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 def format_gain(gain: float | None) -> str:
     """Format a gain in dB for a table; "-" if none was measured.
 
-    >>> decibels(0.876), decibels(None)
+    >>> format_gain(0.876), format_gain(None)
     ('+0.88', '-')
     """
     return "-" if gain is None else f"{gain:+.2f}"

@@ -33,7 +33,7 @@ def is_hidden(name: str) -> bool:
 def natural_key(path: Path) -> list[tuple[tuple[str | int, ...], str]]:
     """Return a sort key for natural order: digits in names are compared as numbers.
 
-    >>> [p.name for p in sorted(map(Path, ("10.png", "2.png", "1.png")), key=by_number)]
+    >>> [p.name for p in sorted(map(Path, ("10.png", "2.png", "1.png")), key=natural_key)]
     ['1.png', '2.png', '10.png']
     """
     return [

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from PIL import Image as Pillow
@@ -235,10 +236,20 @@ def register_heic() -> Any:
 
 
 @contextmanager
-def open_with_pillow(data: bytes, kind: str) -> Iterator[Any]:
-    """Open a picture with Pillow, without its warnings."""
-    with (
-        warnings.catch_warnings(action="ignore"),
-        Pillow.open(io.BytesIO(data), formats=(kind,)) as image,
-    ):
+def open_with_pillow(source: bytes | Path, kind: str) -> Iterator[Any]:
+    """Open a picture with Pillow, without its warnings.
+
+    As `Image.open` does, but without its limit of pixels, which belongs to the whole process: sizes
+    are checked by the callers.
+
+    Args:
+        source: content of a file, or its path.
+        kind: Pillow's name of its format.
+    """
+    Pillow.preinit()
+    if kind not in Pillow.OPEN:
+        Pillow.init()
+    factory, _ = Pillow.OPEN[kind]
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with warnings.catch_warnings(action="ignore"), factory(file, "") as image:
         yield image

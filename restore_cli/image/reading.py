@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from torch import Tensor
 
 from restore_cli.errors import PictureError
@@ -38,13 +37,11 @@ from restore_cli.image.raw import (
     reduced_copies,
     tiff_notes,
 )
-from restore_cli.image.raw_metadata import BROKEN, register_heic
+from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
 from restore_cli.image.to_png import as_png, check_pixel_count
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
 from restore_cli.rounding import to_float, to_uint
-
-Pillow.MAX_IMAGE_PIXELS = None  # sizes are checked here, before decoding
 
 T = TypeVar("T")
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
@@ -268,7 +265,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
         if key in ("bmp", "heic"):
             if key == "heic":
                 register_heic()
-            with Pillow.open(path) as image:
+            with open_with_pillow(path, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
                 return image.height, image.width
         header = VipsImage.new_from_file(str(path), access="sequential")
     except (*BROKEN, VipsError):

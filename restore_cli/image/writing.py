@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore_cli.errors import PictureError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import remedy, write_then_rename
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
@@ -51,6 +51,12 @@ class Encoding:
     depth: int | None = None
     metadata: str = "standard"
     provenance: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"quality {self.quality} is not from 1 to 100")
+        if self.depth not in (None, 8, 16):
+            raise UsageError(f"depth {self.depth} is neither 8 nor 16")
 
 
 def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def map_ordered(
 
     def begin() -> None:
         thread.is_ours = True
+        torch.get_num_threads()  # else the thread takes over the number that is set later
         torch.set_num_threads(threads // count)
 
     def end_early(*_: object) -> None:
@@ -50,9 +51,15 @@ def map_ordered(
 
     hook = register_module_forward_pre_hook(end_early)
     pool = ThreadPoolExecutor(count, initializer=begin)
+    all_begun = threading.Barrier(count + 1)
     # One more than the threads, so that none is idle while a result is used.
     waiting: deque[Future[Result]] = deque()
     try:
+        for _ in range(count):
+            pool.submit(all_begun.wait)
+        all_begun.wait()
+        # Threads that others start from now on begin with the number that was set last.
+        torch.set_num_threads(threads)
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > count:
@@ -61,8 +68,8 @@ def map_ordered(
             yield waiting.popleft().result()
     finally:
         stop.set()
+        all_begun.abort()
         try:
             pool.shutdown(cancel_futures=True)
         finally:  # also after a second Ctrl-C
             hook.remove()
-            torch.set_num_threads(threads)  # new threads begin with the number that was set last

@@ -11,7 +11,10 @@ from typing import Any
 import psutil
 import torch
 
-_ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED")
+_ALLOCATION_FAILED = (
+    *("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED"),
+    "Storage size calculation overflowed",
+)
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of glibc's mallopt
 
 

@@ -13,7 +13,7 @@ from restore_cli.resample import bicubic_bands
 from restore_cli.rounding import to_float, to_uint
 
 BICUBIC = "bicubic"
-ProgressCallback = Callable[[int, int], None]  # (finished tiles, all tiles)
+ProgressCallback = Callable[[int, int], object]  # (finished tiles, all tiles)
 
 
 def no_progress(done: int, total: int) -> None:
@@ -59,11 +59,15 @@ class Bicubic:
 
 
 def canvas(height: int, width: int, depth: int | None) -> Tensor:
-    """An empty (1, 3, H, W); integers have the memory layout of files, pixel by pixel."""
+    """An empty (1, 3, H, W) on the CPU; integers have the memory layout of files.
+
+    Dtype and device are stated, since the program that uses this package may have set others as
+    torch's defaults.
+    """
     if depth is None:
-        return torch.empty(1, 3, height, width)
-    whole = torch.empty(height, width, 3, dtype=torch.uint8 if depth == 8 else torch.uint16)
-    return whole.permute(2, 0, 1)[None]
+        return torch.empty(1, 3, height, width, dtype=torch.float32, device="cpu")
+    dtype = torch.uint8 if depth == 8 else torch.uint16
+    return torch.empty(height, width, 3, dtype=dtype, device="cpu").permute(2, 0, 1)[None]
 
 
 def resized(image: Tensor, size: tuple[int, int], depth: int | None) -> Tensor:

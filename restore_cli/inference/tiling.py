@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import UsageError
+from restore_cli.inference.stages import canvas
 from restore_cli.models.spec import Model
 
 
@@ -143,8 +144,8 @@ def restore_blocks(
     rows, columns = (_parts(axis, scale) for axis in spans)
     deepest, widest = (max(_half(shared) for *_, shared in axis) for axis in (rows, columns))
     tallest = max(height + below for _, height, below in rows)
-    lower = torch.empty(1, 3, deepest, spans[1][-1].stop * scale)  # of all tiles above
-    right = torch.empty(1, 3, tallest, widest)  # of the previous tile
+    lower = canvas(deepest, spans[1][-1].stop * scale, None)  # of all tiles above
+    right = canvas(tallest, widest, None)  # of the previous tile
     above = 0  # output rows shared with the tiles above
     for top, height, below in rows:
         before = 0

@@ -9,6 +9,7 @@ depend on its neighbourhood only, so that a picture can be restored in tiles.
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from itertools import chain
 from typing import Any
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from restore_cli.inference.local_statistics import LOCAL, LocalStatistic
 from restore_cli.models.layers import GlobalStatistic
 from restore_cli.models.spec import Size
+
+_one_at_a_time = threading.Lock()  # the filters of warnings belong to the whole process
 
 
 def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple[Size, ...]]:
@@ -42,7 +45,7 @@ def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple
     ]
     like = next(chain(network.parameters(), network.buffers()))
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
+        with _one_at_a_time, warnings.catch_warnings(), torch.inference_mode():
             warnings.filterwarnings("ignore", "var_mean.*degrees of freedom")  # empty batch
             network(like.new_empty(0, 3, *train_size))
     finally:

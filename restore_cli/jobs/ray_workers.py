@@ -55,7 +55,7 @@ class RayWorkers:
         if self._owns:
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except Exception as error:  # Ray raises bare ones, too
                 raise DeviceError(
                     f"no Ray cluster at '{address}': {first_line(error)}",
                     hint="start one with `ray start --head`",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
+from restore_cli.errors import UsageError
 from restore_cli.image import MAX_PIXELS, Encoding
-from restore_cli.inference.sizing import TargetSize
+from restore_cli.inference.sizing import TargetSize, parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,13 @@ class Selection:
     shard: tuple[int, int] = (1, 1)
     max_pixels: int = MAX_PIXELS
 
+    def __post_init__(self) -> None:
+        inputs = (self.inputs,) if isinstance(self.inputs, str | PathLike) else self.inputs
+        object.__setattr__(self, "inputs", tuple(Path(path) for path in inputs))
+        part, parts = self.shard
+        if not 1 <= part <= parts:
+            raise UsageError(f"shard {self.shard} is not (I, N) with I from 1 to N")
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -44,6 +53,10 @@ class Destination:
     output: Path | None = None
     on_exists: str = "error"
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            object.__setattr__(self, "output", Path(self.output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,10 @@ class Processing:
     icc: str = "convert"
     check: bool = True
     size: TargetSize | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, str):
+            object.__setattr__(self, "size", parse_size(self.size))
 
     def output_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
         """Return height and width of the result.

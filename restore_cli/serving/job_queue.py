@@ -249,6 +249,8 @@ class JobQueue:
 
     def close(self) -> None:
         """Cancel all jobs, the running one after its current tile, and delete all files."""
+        if self._closing:
+            return
         self._closing = True
         with contextlib.suppress(queue.Empty):
             while True:

@@ -22,6 +22,18 @@ def test_results_come_in_order_from_threads_that_share_the_cores(two_threads, co
     assert torch.get_num_threads() == 2
 
 
+def test_other_threads_keep_the_number_of_threads(two_threads):
+    numbers, results = [], map_ordered(lambda item: item, range(9), 2)
+    next(results)
+    other = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    torch.set_num_threads(1)  # as a callback may
+    results.close()
+    assert numbers == [2]
+    assert torch.get_num_threads() == 1
+
+
 def test_an_error_is_raised_in_its_items_place(two_threads):
     results = map_ordered(lambda item: 1 / item, [2, 1, 0, 4], 2)
     assert [next(results), next(results)] == [0.5, 1.0]
