@@ -16,8 +16,10 @@ from restore_cli.cli._output import echo_err
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import FULL, remedy
+from restore_cli.formatting import first_line
 
 _REFUSED = {EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, EEXIST, EIO} | FULL
+_OWN = __name__.partition(".")[0]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -40,8 +42,8 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             _check_not_empty(command, kwargs)
             return command(*args, **kwargs)
-        except (RestoreError, OSError) as caught:
-            error = caught if isinstance(caught, RestoreError) else _of_system(caught)
+        except Exception as caught:  # noqa: BLE001  unknown ones are raised again
+            error = caught if isinstance(caught, RestoreError) else _reportable(caught)
             if int(str(kwargs.get("verbose") or 0)) > 0:
                 echo_err(traceback.format_exc().rstrip())
             print_error(error)
@@ -51,6 +53,20 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(exit_status_for(stop)) from None
 
     return wrapper
+
+
+def _broken_package(error: Exception) -> str:
+    """Name the package of others whose import raised an exception; "" if none did."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return error.name.partition(".")[0].removeprefix(_OWN)
+    package = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):  # it has no frames of importlib
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if module == _OWN:
+            package = ""
+        elif frame.f_code.co_name == "<module>":
+            package = package or module
+    return package
 
 
 def _check_not_empty(command: Callable[..., object], given: Mapping[str, object]) -> None:
@@ -73,13 +89,16 @@ def _label(command: Callable[..., object], name: str) -> str:
     return typed[0] if typed else "--" + name.strip("_").replace("_", "-")
 
 
-def _of_system(error: OSError) -> RestoreError:
-    """Convert an error of the file system to a `RestoreError`.
+def _reportable(error: Exception) -> RestoreError:
+    """Convert an error of the file system, or of a package's import, to a `RestoreError`.
 
     Raises:
-        OSError: the error is of another kind, hence a bug.
+        Exception: the error is of another kind, hence a bug.
     """
-    if error.errno not in _REFUSED or error.filename is None:
+    if package := _broken_package(error):
+        reason = f"cannot import the package '{package}': {first_line(error)}"
+        return RestoreError(reason, hint="install it again; `restore doctor` checks all packages")
+    if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:
         raise error
     hint = remedy(error) if error.errno in FULL else ""
     return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+import warnings
+from contextlib import redirect_stderr, suppress
+from importlib import metadata
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,17 +23,10 @@ from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
 from restore_cli.errors import RestoreError
 from restore_cli.files import existing, is_writable
+from restore_cli.formatting import first_line
 from restore_cli.version import __version__
 
-PACKAGES = (
-    *("torch", "numpy", "pyvips", "pillow", "opencv-python-headless", "safetensors"),
-    *("huggingface-hub", "typer", "rich"),
-)
-EXTRAS = {
-    **{"pillow-heif": "heif", "av": "video", "ray": "ray", "tensorboard": "tensorboard"},
-    **{"accelerate": "train", "matplotlib": "train", "onnxruntime": "onnx", "spandrel": "zoo"},
-    **{"starlette": "serve", "scipy": "mat"},
-}
+Found = tuple[dict[str, object], list[str]]  # facts and problems
 EPILOG = """
 Examples:
 
@@ -42,16 +39,16 @@ Examples:
 @handle_errors
 def doctor(json: opt.JsonOpt = False) -> None:
     """Print versions, devices and caches; report problems with remedies (exit status 1)."""
-    facts, problems = _software(), []
-    facts["restore runs"], remarks = _command()
-    problems += remarks
-    hardware, remarks = _hardware()
-    facts |= hardware
-    problems += remarks
-    facts["weights"], remarks = _weights()
-    problems += remarks
-    facts["cache"], remarks = _cache()
-    problems += remarks
+    facts: dict[str, object] = {}
+    problems: list[str] = []
+    for examine in (_software, _command, _hardware, _weights, _own_weights, _cache):
+        try:
+            found, remarks = examine()
+        except Exception as error:  # noqa: BLE001  a broken package must not hide the rest
+            name = examine.__name__.strip("_").replace("_", " ")
+            found, remarks = {}, [f"{name} cannot be examined: {first_line(error)}"]
+        facts |= found
+        problems += remarks
     if json:
         out.echo_json({"facts": facts, "problems": problems})
     else:
@@ -64,31 +61,55 @@ def doctor(json: opt.JsonOpt = False) -> None:
         raise typer.Exit(1)
 
 
-def _software() -> dict[str, object]:
+def _software() -> Found:
+    """Versions, and whether packages can be imported; an extra that cannot is no problem."""
     facts: dict[str, object] = {
         "restore": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
     }
-    for package in PACKAGES:
-        facts[package] = _version(package) or "missing"
-    for package, extra in EXTRAS.items():
-        facts[package] = _version(package) or f"not installed: restore-cli[{extra}]"
-    return facts
+    modules: dict[str, str] = {}
+    for name, packages in packages_distributions().items():
+        modules |= {package.lower(): name for package in packages if not name.startswith("_")}
+    problems = []
+    for package, extra in requirements().items():
+        version, fault = _version(package), ""
+        if version and (module := modules.get(package)):
+            try:
+                with redirect_stderr(None), warnings.catch_warnings(action="ignore"):
+                    importlib.import_module(module)
+            except Exception as error:  # noqa: BLE001  packages raise errors of many types
+                fault = f", cannot be imported: {first_line(error)}"
+        missing = f"not installed: restore-cli[{extra}]" if extra else "missing"
+        facts[package] = f"{version}{fault}" if version else missing
+        if (fault or not version) and not extra:
+            problems.append(f"{package} is {facts[package]}; install it again")
+    return facts, problems
 
 
-def _command() -> tuple[str, list[str]]:
+def requirements() -> dict[str, str]:
+    """Return the packages that this one needs, with the extra that needs them, or ""."""
+    found: dict[str, str] = {}
+    for line in metadata.requires("restore-cli") or ():
+        name = re.split(r"[^\w.-]", line)[0].lower()
+        extra = re.search(r"extra == ['\"](\w+)", line)
+        if extra is None or extra[1] != "dev":
+            found.setdefault(name, extra[1] if extra else "")
+    return found
+
+
+def _command() -> Found:
     """Find the program that a shell runs as `restore`; the Debian package `dump` has one too."""
     scripts = Path(sysconfig.get_path("scripts"))
     found = shutil.which("restore")
     if found is None:
-        return f"nothing: '{scripts}' is not in PATH", []
+        return {"restore runs": f"nothing: '{scripts}' is not in PATH"}, []
     path = Path(found)
     with suppress(OSError):
         # The script of another environment is fine; on Windows it is a binary launcher.
         if path.parent == scripts or b"restore_cli" in path.read_bytes()[:4096]:
-            return found, []
-    return f"{found}, which is another program", [
+            return {"restore runs": found}, []
+    return {"restore runs": f"{found}, which is another program"}, [
         f"'restore' runs {found}, which is not this program; call restore-cli, or put "
         f"'{scripts}' first in PATH"
     ]
@@ -96,12 +117,12 @@ def _command() -> tuple[str, list[str]]:
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 
-def _hardware() -> tuple[dict[str, object], list[str]]:
+def _hardware() -> Found:
     import psutil
     import torch
 
@@ -125,7 +146,7 @@ def _hardware() -> tuple[dict[str, object], list[str]]:
     return facts, problems
 
 
-def _weights() -> tuple[str, list[str]]:
+def _weights() -> Found:
     from restore_cli.weights.manifest import load_manifest
     from restore_cli.weights.store import fetch
 
@@ -139,10 +160,31 @@ def _weights() -> tuple[str, list[str]]:
             problems.append(f"{error}; {error.hint}")
         else:
             good.append(checkpoint.name)
-    return f"verified: {', '.join(good) or 'none'}", problems
+    return {"weights": f"verified: {', '.join(good) or 'none'}"}, problems
 
 
-def _cache() -> tuple[str, list[str]]:
+def _own_weights() -> Found:
+    from restore_cli.weights import user
+    from restore_cli.weights.store import locate, verify
+
+    folder, names = user.folder(), user.names()
+    problems = []
+    if not folder.is_absolute():
+        problems.append(
+            f"the folder of your weights '{folder}' depends on the current folder; set "
+            "XDG_DATA_HOME to a whole path"
+        )
+    if not is_writable(folder):
+        problems.append(f"'{folder}' cannot be written to; set XDG_DATA_HOME to another folder")
+    for name in names:
+        try:
+            verify(locate(name, None))
+        except RestoreError as error:
+            problems.append(f"{error}; {error.hint}")
+    return {"your weights": f"{len(names)} in {folder}"}, problems
+
+
+def _cache() -> Found:
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
@@ -167,4 +209,5 @@ def _cache() -> tuple[str, list[str]]:
         problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
     if free < 1e9:
         problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")
-    return f"{folder} ({free / 1e9:.0f} GB free{offline}), {constants.ENDPOINT}", problems
+    place = f"{folder} ({free / 1e9:.0f} GB free{offline}), {constants.ENDPOINT}"
+    return {"cache": place}, problems

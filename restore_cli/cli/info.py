@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,11 @@ def info(
             continue
         out.echo(text)
         if "provenance" in facts:
-            out.facts(_rows(facts))
+            more = {
+                f"provenance.{name}" if name in facts else name: value
+                for name, value in facts.pop("provenance").items()
+            }
+            out.facts(_rows(facts | more))
             continue
         for name, value in facts.items():
             if value not in (None, "", [], (), {}):
@@ -64,7 +68,7 @@ def info(
         raise typer.Exit(failed if len(files) == 1 else 1)
 
 
-def _facts(text: str) -> dict[str, object]:
+def _facts(text: str) -> dict[str, Any]:
     from restore_cli.image.formats import has_video_suffix
     from restore_cli.weights.user import all_names
 
@@ -119,18 +123,24 @@ def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, s
         key = f"{above}{name}"
         if name == "phases" and isinstance(value, list):
             for phase in value:
-                yield f"{key}.{phase.get('name')}", _phase(phase)
+                known = isinstance(phase, dict)
+                yield f"{key}.{phase.get('name')}" if known else key, _phase(phase)
         elif isinstance(value, dict):
-            yield from _rows(value, f"{key}.".removeprefix("provenance."))
+            yield from _rows(value, f"{key}.")
         elif isinstance(value, float):
             yield key, f"{value:.6g}"
         elif value not in (None, "", [], ()):
             yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _phase(phase: Mapping[str, object]) -> str:
+def _phase(phase: object) -> str:
+    if not isinstance(phase, dict):
+        return str(phase)
     losses = phase.get("losses")
-    terms = [str(term.get("loss")) for term in losses] if isinstance(losses, list) else []
+    terms = [
+        str(term.get("loss") if isinstance(term, dict) else term)
+        for term in (losses if isinstance(losses, list) else [])
+    ]
     return (
         f"{phase.get('steps')} steps of {phase.get('batch')} x {phase.get('patch')} px, "
         f"rate {phase.get('learning_rate')}, {', '.join(terms)}"

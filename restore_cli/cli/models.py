@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors, print_error
+from restore_cli.errors import lookup
+
+if TYPE_CHECKING:
+    from restore_cli.weights.user import UserWeights
 
 EPILOG = """
 Examples:
@@ -46,10 +50,12 @@ def list_models(json: opt.JsonOpt = False) -> None:
     describes one model.
     """
     from restore_cli.models.registry import MODELS
+    from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     if json:
-        out.echo_json([_facts(name) for name in MODELS])
+        own = user.readable(print_error)
+        out.echo_json([_facts(name, own) for name in MODELS])
         return
     manifest = load_manifest()
     chosen = set(manifest.default_models.values())
@@ -79,17 +85,18 @@ def info(
 ) -> None:
     """Describe one model: configs, costs, checkpoints, licence."""
     from restore_cli.inference.stages import BICUBIC
-    from restore_cli.models.registry import get_model
+    from restore_cli.models.registry import MODELS
+    from restore_cli.weights import user
 
-    if name == BICUBIC:
+    model = lookup("model", name, {**MODELS, BICUBIC: None})
+    if model is None:
         known = {"model": name, "task": "resampling, without a network", "scale": "any"}
         if json:
             out.echo_json(known)
         else:
             out.facts(known.items())
         return
-    facts = _facts(name)
-    model = get_model(name)
+    facts = _facts(name, user.readable(print_error))
     costs = {key: model.cost(config) for key, config in model.configs.items()}  # takes seconds
     facts["configs"] = {key: dict(zip(_COSTS, cost, strict=True)) for key, cost in costs.items()}
     if json:
@@ -114,9 +121,8 @@ def info(
         out.echo(f"`restore weights import` reads: {published}")
 
 
-def _facts(name: str) -> dict[str, Any]:
+def _facts(name: str, own: list[UserWeights]) -> dict[str, Any]:
     from restore_cli.models.registry import get_model
-    from restore_cli.weights import user
     from restore_cli.weights.manifest import load_manifest
 
     model = get_model(name)
@@ -136,7 +142,7 @@ def _facts(name: str) -> dict[str, Any]:
         "parameters": model.parameters,
         "macs_64x64": model.macs,
         "configs": list(model.configs),
-        "own_weights": [one.name for one in user.readable(print_error) if one.model == name],
+        "own_weights": [one.name for one in own if one.model == name],
         "published_files": [published.name for published in model.published],
         "checkpoints": [
             {

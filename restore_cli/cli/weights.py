@@ -209,6 +209,7 @@ def import_weights(
     spandrel knows are accepted as well. The authors' licence, if any, stays in
     force; most of these networks were published without one.
     """
+    from restore_cli.models.registry import MODELS
     from restore_cli.weights.importing import import_checkpoint
 
     target = opt.parse_path(output)
@@ -221,8 +222,9 @@ def import_weights(
     _check_not_existing([target], overwrite=overwrite)
     check_writable(target.parent)
     found = import_checkpoint(opt.parse_path(file), target, model, half=half)
+    origin = "restore's own names" if found.model.name in MODELS else "by spandrel"
     out.echo_err(
-        f"{found.model.name} ({found.published.name if found.published else 'by spandrel'}), "
+        f"{found.model.name} ({found.published.name if found.published else origin}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
     )
     out.echo_err("note: ask the authors before you pass these weights on")
@@ -374,10 +376,12 @@ def _verify(names: list[str], line: Callable[[str, WeightsFile], str]) -> None:
     status = 0
     for name in names:
         try:
-            out.echo(line(name, verify_file(locate(name, None))))
+            file = verify_file(locate(name, None))
         except RestoreError as error:
             print_error(error)
             status = max(status, error.exit_code)
+        else:
+            out.echo(line(name, file))
     if status:
         raise typer.Exit(status)
 
@@ -420,5 +424,6 @@ def _register(loaded: LoadedNetwork, name: str, weights_license: str, *, overwri
     from restore_cli.weights import user
 
     file = loaded.file.path
-    user.add(file, name, loaded.model.name, weights_license, overwrite=overwrite)
+    digest = loaded.file.sha256
+    user.add(file, name, loaded.model.name, weights_license, digest, overwrite=overwrite)
     out.echo_err(f"use them as: --weights {name}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import RestoreError, UsageError, require
-from restore_cli.files import write_then_rename
+from restore_cli.files import remedy, write_then_rename
 from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.local_statistics import (
@@ -93,7 +93,9 @@ def export(
         except RestoreError:
             raise
         except OSError as error:
-            raise RestoreError(f"cannot write '{path}': {error.strerror or error}") from error
+            raise RestoreError(
+                f"cannot write '{path}': {error.strerror or error}", hint=remedy(error)
+            ) from error
         except Exception as error:  # torch's exporters raise errors of many types
             raise RestoreError(
                 f"'{loaded.file.name}' cannot be exported as {kind}: {first_line(error)}",

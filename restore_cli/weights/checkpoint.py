@@ -117,6 +117,13 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
+def _strict_json(text: str) -> object:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
     """Parse the header: safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
@@ -124,7 +131,7 @@ def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
     raw = metadata.get(_KEY)
     try:
         # Not by pydantic's parser, which refuses names that are not UTF-8.
-        return None if raw is None else _HEADER.validate_python(json.loads(raw))
+        return None if raw is None else _HEADER.validate_python(_strict_json(raw))
     except (ValueError, RecursionError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else first_line(error)
         raise WeightsError(f"'{path}' has a broken header: {reason}") from error

@@ -31,7 +31,8 @@ class Imported:
     Attributes:
         model: the recognised model.
         config: its config, inferred from the shapes.
-        published: the authors' format of the file; None for a network that only spandrel knows.
+        published: the authors' format of the file; None if it has restore's names, or for a network
+            that only spandrel knows.
         sha256: digest of the file.
         tensors: tensors under restore's names, float32.
     """
@@ -48,7 +49,8 @@ def import_checkpoint(
 ) -> Imported:
     """Convert a file of the authors to a safetensors checkpoint.
 
-    The tensors of a network that only spandrel knows keep their names and values.
+    Tensors that have restore's names, or are of a network that only spandrel knows, keep their
+    names.
 
     Args:
         source: any file that `weights.foreign.read_foreign` reads.
@@ -139,11 +141,8 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
         WeightsError: see `import_checkpoint`.
     """
     candidates = _formats_of(state)
-    if not candidates and (own := detect(state)) is not None:
-        raise WeightsError(
-            f"'{source}' has the parameter names of '{own.name}' already: nothing to import",
-            hint="save it as .safetensors, and use it with --weights FILE",
-        )
+    if not candidates and (own := detect(state)) is not None and model in (None, own):
+        return _checked(source, own, None, state)
     if len(candidates) != 1:
         names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
         raise WeightsError(
@@ -161,11 +160,16 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
             f"'{source}' may be {published.name}; but {published.caution}",
             hint=f"add --model {found.name} if you are sure that it is {published.name}",
         )
-    tensors = published.convert(state)
-    config = _config(source, found, tensors)
-    _check(source, found, config, tensors)
+    return _checked(source, found, published, published.convert(state))
+
+
+def _checked(
+    source: Path, model: Model, published: PublishedFormat | None, tensors: StateDict
+) -> Imported:
+    config = _config(source, model, tensors)
+    _check(source, model, config, tensors)
     return Imported(
-        model=found,
+        model=model,
         config=config,
         published=published,
         sha256=_digest(source),

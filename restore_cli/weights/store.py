@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import RestoreError, WeightsError, lookup, unknown_name
+from restore_cli.errors import RestoreError, WeightsError, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
@@ -19,10 +19,7 @@ from restore_cli.weights.manifest import (
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
-RUN_WEIGHTS_FILES = (
-    "weights.safetensors",
-    "best.safetensors",
-)  # files in the folder of a training run
+RUN_WEIGHTS_FILES = RESULT, BEST = "weights.safetensors", "best.safetensors"  # of a training run
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revision>[\w./-]+)")
 
 
@@ -175,14 +172,20 @@ def _of_run(folder: Path) -> WeightsFile:
     return WeightsFile(str(path), path)
 
 
-def _download(uri: str) -> Path:
-    """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
+def _hub_address(uri: str) -> re.Match[str]:
+    """Split `hf://owner/repo/file@revision`."""
     match = _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(
             f"'{uri}' is not hf://owner/repo/file.safetensors@revision",
             hint="the revision is a commit, a tag or a branch",
         )
+    return match
+
+
+def _download(uri: str) -> Path:
+    """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
+    match = _hub_address(uri)
     with hub_errors(f"fetch '{uri}'"):
         from huggingface_hub import hf_hub_download  # noqa: PLC0415  as in `hub_errors`
 
@@ -210,8 +213,10 @@ def remove(source: str) -> int:
 
     listed = load_manifest().checkpoints
     hub = source.startswith("hf://")
-    uri = source if hub else lookup("checkpoint", source, listed).source
-    match = _HUB.fullmatch(uri)
+    if not hub and source not in listed:
+        raise unknown_name("checkpoint", source, user.all_names())
+    uri = source if hub else listed[source].source
+    match = _hub_address(source) if hub else _HUB.fullmatch(uri)
     if match is None:
         raise WeightsError(
             f"'{source}' is part of the installation, and cannot be removed",

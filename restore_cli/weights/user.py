@@ -20,11 +20,11 @@ import platformdirs
 from pydantic import Field, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.files import remedy, sha256, write_then_rename
+from restore_cli.files import locked, remedy, sha256, write_then_rename
 from restore_cli.toml_file import Record
 from restore_cli.weights.manifest import load_manifest
 
-_NAME = re.compile(r"[\w-]+\.[\w.-]*[\w-]")
+_NAME = re.compile(r"\w[\w-]*\.[\w.-]*[\w-]")
 _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
@@ -67,17 +67,22 @@ def find(name: str) -> UserWeights | None:
         return None
     path = folder() / f"{name}.json"
     try:
-        return UserWeights.model_validate_json(path.read_bytes())
+        record = UserWeights.model_validate_json(path.read_bytes())
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        if missing and not os.path.lexists(path):
             return None
         raise WeightsError(
-            f"cannot read '{path}': {error.strerror}", hint="give the path of the file of weights"
+            f"cannot read '{path}': {error.strerror}", hint=f"run `restore weights remove {name}`"
         ) from error
-    except ValidationError as error:
+    except ValidationError:
+        record = None
+    if record is None or record.name != name:
         raise WeightsError(
-            f"'{path}' is not a record of weights", hint=f"run `restore weights remove {name}`"
-        ) from error
+            f"'{path}' is not a record of weights of that name",
+            hint=f"run `restore weights remove {name}`",
+        )
+    return record
 
 
 def all_names() -> list[str]:
@@ -105,7 +110,9 @@ def readable(on_broken: Callable[[WeightsError], object]) -> list[UserWeights]:
     return records
 
 
-def add(source: Path, name: str, model: str, weights_license: str, *, overwrite: bool) -> Path:
+def add(
+    source: Path, name: str, model: str, weights_license: str, digest: str, *, overwrite: bool
+) -> Path:
     """Copy a file of weights under a name that `--weights` accepts.
 
     Args:
@@ -113,6 +120,7 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
         name: its new name; see `check_name` and `check_name_free`.
         model: name of its model.
         weights_license: SPDX licence.
+        digest: sha256 of what was loaded.
         overwrite: whether it may replace own weights of that name.
 
     Returns:
@@ -120,26 +128,39 @@ def add(source: Path, name: str, model: str, weights_license: str, *, overwrite:
 
     Raises:
         UsageError: the name is in use or not allowed, or the licence is invalid.
+        WeightsError: the file has changed since it was loaded.
         RestoreError: the file cannot be written, e.g. the disk is full.
     """
     check_name(name)
-    check_name_free(name, overwrite=overwrite)
     check_license(weights_license)
     target = folder() / f"{name}.safetensors"
     try:
-        with write_then_rename(target) as temporary:
-            shutil.copyfile(source, temporary)
-        record = UserWeights(
-            name=name,
-            model=model,
-            sha256=sha256(target),
-            size=target.stat().st_size,
-            license=weights_license,
-        )
-        with write_then_rename(target.with_name(f"{name}.json")) as temporary:
-            temporary.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+        folder().mkdir(parents=True, exist_ok=True)
+        with locked(folder()) as mine:
+            if not mine:
+                raise RestoreError("weights are being added by another process", hint="try again")
+            check_name_free(name, overwrite=overwrite)
+            # Both are written before either gets its name: a full disk leaves none of them.
+            with (
+                write_then_rename(target.with_name(f"{name}.json")) as record,
+                write_then_rename(target) as copy,
+            ):
+                shutil.copyfile(source, copy)
+                if sha256(copy) != digest:
+                    raise WeightsError(f"'{source}' has changed", hint="run the command again")
+                facts = UserWeights(
+                    name=name,
+                    model=model,
+                    sha256=digest,
+                    size=copy.stat().st_size,
+                    license=weights_license,
+                )
+                record.write_text(facts.model_dump_json(indent=1) + "\n", "utf-8")
     except OSError as error:
-        raise RestoreError(f"cannot write '{target}': {error}", hint=remedy(error)) from error
+        raise RestoreError(
+            f"cannot write '{target}': {error.strerror or error}",
+            hint=f"{remedy(error)}; XDG_DATA_HOME sets the folder",
+        ) from error
     return target
 
 
@@ -149,10 +170,11 @@ def remove(name: str) -> int | None:
     Raises:
         WeightsError: there is a folder in place of a file.
     """
-    if name not in names():
+    paths = [folder() / f"{name}{suffix}" for suffix in (".json", ".safetensors")]
+    if not _NAME.fullmatch(name) or not any(map(os.path.lexists, paths)):
         return None
     freed = 0
-    for path in (folder() / f"{name}.json", folder() / f"{name}.safetensors"):
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             raise WeightsError(f"'{path}' is a folder, not a file", hint="delete it yourself")
         if os.path.lexists(path):
@@ -183,9 +205,9 @@ def check_name_free(name: str, *, overwrite: bool) -> None:
     Raises:
         UsageError: a checkpoint of restore, or own weights, have this name.
     """
-    if name in load_manifest().checkpoints:
+    if name.casefold() in map(str.casefold, load_manifest().checkpoints):
         raise UsageError(f"'{name}' is a checkpoint of restore", hint="choose another name")
-    if name in names() and not overwrite:
+    if name.casefold() in map(str.casefold, names()) and not overwrite:
         raise UsageError(
             f"you have weights named '{name}' already",
             hint="add --overwrite, or choose another --name",

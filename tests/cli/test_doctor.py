@@ -6,6 +6,7 @@ import os
 from importlib.metadata import metadata
 
 import pytest
+from conftest import restore
 from huggingface_hub import constants
 
 from restore_cli.cli import doctor
@@ -24,7 +25,7 @@ def test_another_program_of_the_same_name_is_a_problem(tmp_path, monkeypatch):
     dump = program(tmp_path / "sbin", "#!/bin/sh\necho dump\n")
     monkeypatch.setenv("PATH", str(dump.parent))
     found, problems = doctor._command()
-    assert "another program" in found
+    assert "another program" in found["restore runs"]
     assert len(problems) == 1
     assert str(dump) in problems[0]
     assert "restore-cli" in problems[0]
@@ -34,13 +35,13 @@ def test_another_program_of_the_same_name_is_a_problem(tmp_path, monkeypatch):
 def test_ours_is_none(tmp_path, monkeypatch):
     ours = program(tmp_path / "bin", "#!/usr/bin/python3\nfrom restore_cli.cli.app import main\n")
     monkeypatch.setenv("PATH", str(ours.parent))
-    assert doctor._command() == (str(ours), [])
+    assert doctor._command() == ({"restore runs": str(ours)}, [])
 
 
 def test_no_program_is_no_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     found, problems = doctor._command()
-    assert "not in PATH" in found
+    assert "not in PATH" in found["restore runs"]
     assert problems == []
 
 
@@ -63,6 +64,45 @@ def test_settings_of_the_hub_that_cannot_work_are_problems(monkeypatch, name, va
     assert any(problem in one for one in doctor._cache()[1])
 
 
-def test_every_extra_is_listed():
+def test_requirements_and_extras():
     extras = set(metadata("restore-cli").get_all("Provides-Extra"))
-    assert set(doctor.EXTRAS.values()) == extras - {"dev"}
+    found = doctor.requirements()
+    assert set(found.values()) == extras - {"dev"} | {""}
+    assert (found["pyvips"], found["ray"]) == ("", "ray")
+    assert "ruff" not in found
+
+
+def test_packages_that_cannot_be_imported(tmp_path, monkeypatch):
+    for name in ("broken", "extra"):
+        (tmp_path / f"{name}.py").write_text("raise OSError('libx.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    needed = {"broken": "", "absent": "", "extra": "zoo", "other": "zoo"}
+    monkeypatch.setattr(doctor, "requirements", lambda: needed)
+    monkeypatch.setattr(doctor, "packages_distributions", lambda: {n: [n] for n in needed})
+    monkeypatch.setattr(doctor, "_version", {"broken": "1.0", "extra": "2.0"}.get)
+    facts, problems = doctor._software()
+    assert facts["broken"] == "1.0, cannot be imported: libx.so: cannot open"
+    assert facts["extra"] == "2.0, cannot be imported: libx.so: cannot open"
+    assert facts["other"] == "not installed: restore-cli[zoo]"
+    assert [problem.partition(" ")[0] for problem in problems] == ["broken", "absent"]
+
+
+def test_one_section_that_fails_hides_no_other(monkeypatch):
+    def fail():
+        raise ImportError("no psutil")
+
+    monkeypatch.setattr(doctor, "requirements", dict)
+    fail.__name__ = "_hardware"
+    monkeypatch.setattr(doctor, "_hardware", fail)
+    done = restore("doctor")
+    assert done.exit_code == 1
+    assert "problem: hardware cannot be examined: no psutil" in done.stderr
+    assert "verified" in done.stdout
+
+
+def test_own_weights_are_verified(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert doctor._own_weights()[1] == []
+    (tmp_path / "restore-cli/weights").mkdir(parents=True)
+    (tmp_path / "restore-cli/weights/a.b.json").write_text("{}")
+    assert "is not a record" in doctor._own_weights()[1][0]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from conftest import restore
 from PIL import Image
 from typer.testing import CliRunner
 
+from restore_cli.cli import doctor
 from restore_cli.cli.app import app
+from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 
 
 def test_info_reads_back_how_a_picture_was_made(tmp_path, tiny_weights):
@@ -45,6 +52,7 @@ def test_every_file_has_its_name_in_a_pipe(tiny_weights):
 
 
 def test_doctor(monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: {"torch": ""})
     report = json.loads(restore("doctor", "--json").stdout)
     assert report["facts"]["torch"]
     assert "verified" in report["facts"]["weights"]
@@ -58,6 +66,7 @@ def test_doctor(monkeypatch):
 def test_doctor_sees_a_cache_that_is_a_file(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file/hub"))
+    monkeypatch.setattr(doctor, "requirements", dict)
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "cannot be written to" in done.stderr
@@ -67,3 +76,46 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path, monkey
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     monkeypatch.setattr("restore_cli.image.info._profile_name", lambda *_: "\x1b[31mred")
     assert "\\x1b[31mred" in restore("info", tmp_path / "a.png").stdout
+
+
+def with_provenance(path, tiny_weights, **facts):
+    content = read_checkpoint(tiny_weights)
+    write_checkpoint(path, content.tensors, replace(content.header, provenance=facts))
+    return path
+
+
+@pytest.mark.parametrize("phases", [[1, 2], [{"losses": ["x"]}], [{"name": "a", "losses": 3}]])
+def test_info_of_unusual_phases(phases, tmp_path, tiny_weights):
+    odd = with_provenance(tmp_path / "a.safetensors", tiny_weights, phases=phases, model="theirs")
+    done = restore("info", odd)
+    assert done.exit_code == 0
+    rows = [line.partition("\t")[::2] for line in done.stdout.splitlines()]
+    assert ("model", "mprnet-mscam") in rows
+    assert ("provenance.model", "theirs") in rows
+    assert any(name.startswith("phases") for name, _ in rows)
+
+
+def test_a_header_that_is_not_json_is_refused(tmp_path, tiny_weights):
+    odd = with_provenance(tmp_path / "a.safetensors", tiny_weights, loss=float("nan"))
+    refused = restore("info", odd, "--json")
+    assert (refused.exit_code, refused.stdout) == (4, "")
+    assert "NaN is not JSON" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault", ["raise ImportError('broken')", "raise OSError('libvips.so: broken')", "1 / 0"]
+)
+def test_a_package_that_cannot_be_imported_is_named(fault, tmp_path):
+    (tmp_path / "pyvips.py").write_text(fault)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "restore_cli", "info", tmp_path / "a.png"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot import the package 'pyvips': ")
+    assert "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, official, picture, slow
+from conftest import SMALL, official, picture, restore, slow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -23,7 +23,7 @@ from torch import nn
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.gfn import GFN, Gfn, GfnConfig
-from restore_cli.models.registry import get_model
+from restore_cli.models.registry import MODELS, get_model
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.importing import convert, import_checkpoint
@@ -593,9 +593,15 @@ def test_one_state_dict_of_any_name_is_taken_and_several_are_listed(tmp_path):
     assert read_foreign(tmp_path / "named.pth").keys() == state.keys()
 
 
-def test_a_file_of_ours_is_not_imported(tiny_weights):
-    with pytest.raises(WeightsError, match="names of 'mprnet-mscam' already"):
-        convert(load_file(tiny_weights), tiny_weights)
+def test_a_pickle_with_our_names_is_imported(tiny_weights, tmp_path):
+    state = load_file(tiny_weights)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
+    done = restore("weights", "import", tmp_path / "a.pth", "-o", tmp_path / "b.safetensors")
+    assert (done.exit_code, "restore's own names" in done.stderr) == (0, True)
+    network = load_network(locate(str(tmp_path / "b.safetensors"), None)).network
+    assert all(torch.equal(network.state_dict()[name], state[name]) for name in state)
+    with pytest.raises(WeightsError, match="must fit exactly one"):
+        convert(state, tiny_weights, MODELS["gfn"])
 
 
 def test_values_that_are_not_finite_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 import restore_cli
 from restore_cli.cli.app import app
-from restore_cli.errors import UsageError, WeightsError
+from restore_cli.errors import RestoreError, UsageError, WeightsError
+from restore_cli.files import locked, sha256
 from restore_cli.inference.loading import load_network
 from restore_cli.weights import user
 from restore_cli.weights.store import locate, remove, verify
@@ -27,7 +29,8 @@ def registry(tmp_path, monkeypatch):
 
 
 def add(path, name=NAME, **options):
-    return user.add(path, name, "mprnet-mscam", "MIT", **({"overwrite": False} | options))
+    options = {"overwrite": False, "digest": sha256(path)} | options
+    return user.add(path, name, "mprnet-mscam", "MIT", **options)
 
 
 def test_broken_records_are_removed_or_named():
@@ -178,3 +181,61 @@ def test_what_was_changed_or_broken_is_not_used(tiny_weights):
     assert remove(NAME) == len(whole) + 1
     with pytest.raises(UsageError, match="not found"):
         locate(NAME, None)
+
+
+def test_what_is_added_is_what_was_loaded(tmp_path, tiny_weights):
+    with pytest.raises(WeightsError, match="has changed"):
+        add(tiny_weights, digest="0" * 64)
+    assert user.names() == []
+    assert list(user.folder().iterdir()) == []
+
+
+def test_a_full_disk_leaves_neither_file_nor_record(tiny_weights, monkeypatch):
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RestoreError, match=r"No space left on device$") as raised:
+        add(tiny_weights)
+    assert "XDG_DATA_HOME" in raised.value.hint
+    assert list(user.folder().iterdir()) == []
+
+
+def test_two_processes_cannot_add_at_once(tiny_weights):
+    user.folder().mkdir(parents=True)
+    with locked(user.folder()), pytest.raises(RestoreError, match="by another process"):
+        add(tiny_weights)
+
+
+def test_a_file_without_a_record_can_be_removed(tiny_weights):
+    add(tiny_weights)
+    (user.folder() / f"{NAME}.json").unlink()
+    assert remove(NAME) > 0
+    assert list(user.folder().iterdir()) == []
+    unknown = restore("weights", "remove", "gfn-lite.mien")
+    assert "known:" in unknown.stderr
+
+
+def test_a_record_of_another_name_is_broken(tiny_weights):
+    add(tiny_weights)
+    record = user.folder() / f"{NAME}.json"
+    shutil.copy(record, user.folder() / "other.name.json")
+    with pytest.raises(WeightsError, match=r"other\.name\.json' is not a record") as raised:
+        locate("other.name", None)
+    assert raised.value.hint == "run `restore weights remove other.name`"
+    (user.folder() / "dead.link.json").symlink_to("nowhere")
+    broken = []
+    assert [one.name for one in user.readable(broken.append)] == [NAME]
+    assert len(broken) == 2
+
+
+@pytest.mark.parametrize("name", ["-a.b", "GFN-LITE.SHAKE"])
+def test_names_that_would_be_taken_for_others(name, tiny_weights):
+    with pytest.raises(UsageError):
+        add(tiny_weights, name)
+
+
+def test_a_malformed_address_is_refused_by_remove():
+    refused = restore("weights", "remove", "hf://")
+    assert refused.exit_code == 4
+    assert "is not hf://owner/repo" in refused.stderr
