@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +20,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import RestoreError, UsageError, require
 from restore_cli.formatting import format_bytes
 
 try:
@@ -261,6 +263,39 @@ def sha256(path: Path) -> str:
     """Return the hex digest of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
+    """Read the variables of a `.mat` file, or one of them.
+
+    Args:
+        path: the file.
+        most: most values of a variable.
+        name: the variable; "" for all.
+
+    Raises:
+        UsageError: scipy is not installed.
+        ValueError: the file is broken or of MATLAB 7.3, or a variable is missing or too large.
+    """
+    require("mat", "scipy", what=f"reading '{path}'")
+    from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
+    try:
+        shapes = {one: shape for one, shape, _ in whosmat(path) if name in ("", one)}
+        if name and not shapes:
+            raise ValueError(f"it has no '{name}'")
+        for one, shape in shapes.items():
+            if math.prod(shape) > most:
+                raise ValueError(f"'{one}' is too large: {shape}")
+        return {one: loadmat(path, variable_names=[one])[one] for one in shapes}
+    except NotImplementedError as error:
+        raise ValueError("it is a MATLAB 7.3 file: save it in MATLAB with '-v7'") from error
+    # All exceptions that scipy raises for broken files; it executes nothing in them.
+    except (MatReadError, TypeError, LookupError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"it is not a valid MATLAB file: {error}") from error
+    except (MemoryError, OverflowError) as error:
+        raise ValueError(f"it is not a valid MATLAB file: {error}") from error
 
 
 def read_npy(path: Path) -> NDArray[Any]:

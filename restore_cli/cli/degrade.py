@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli import datasets
+from restore_cli.cli._complete import degradations
 from restore_cli.cli._messages import handle_errors, print_error
 from restore_cli.cli._terminal import Bar
 from restore_cli.formatting import format_count, format_duration
@@ -36,9 +38,8 @@ Examples:
 
   restore datasets replay pairs/records/lr/a.json -o again.png
 
-Recipes: reds, gopro, gopro-gamma, gfn, lai-uniform, lai-nonuniform, real,
-shake, shake-mixed, shake-mild, shrunk, handheld, handheld-mixed.
 """
+EPILOG += textwrap.fill(f"Recipes: {', '.join(degradations())}.", 78)
 
 _what, _where, _compute = map(opt.panel, ("What is done", "Output", opt.COMPUTE))
 

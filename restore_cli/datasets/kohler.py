@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from restore_cli.errors import PictureError, require
+from restore_cli.errors import PictureError
+from restore_cli.files import read_mat
 
 VARIABLE = "GroundTruth"
 BROKEN = {(1, 3): 30}  # (picture, camera path): frame that is broken in the published set
@@ -36,7 +35,10 @@ def read_references(path: Path) -> list[Tensor]:
         PictureError: unreadable, or without an H x W x 3 x N array `GroundTruth`.
         UsageError: a `.mat` file without scipy.
     """
-    array = _array(path)
+    try:
+        array = read_mat(path, MAX_VALUES, VARIABLE)[VARIABLE]
+    except ValueError as error:
+        raise PictureError(f"cannot read '{path}': {error}") from error
     if array.ndim != 4 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uf":
         raise PictureError(
             f"'{path}': '{VARIABLE}' is {array.dtype} of shape {array.shape}, not frames"
@@ -53,28 +55,6 @@ def read_references(path: Path) -> list[Tensor]:
         for n in range(array.shape[-1])
         if n + 1 != broken
     ]
-
-
-def _array(path: Path) -> Any:
-    require("mat", "scipy", what=f"reading '{path}'")
-    from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
-
-    # All exceptions that scipy raises for broken files; it executes nothing in them.
-    broken = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
-    try:
-        shapes = {name: shape for name, shape, _ in whosmat(path)}
-        if VARIABLE not in shapes:
-            raise PictureError(f"'{path}' has no '{VARIABLE}'")
-        if np.prod(shapes[VARIABLE], dtype=object) > MAX_VALUES:
-            raise PictureError(f"'{path}': '{VARIABLE}' is too large: {shapes[VARIABLE]}")
-        return loadmat(path, variable_names=[VARIABLE])[VARIABLE]
-    except NotImplementedError as error:
-        raise PictureError(
-            f"'{path}' is a MATLAB 7.3 file", hint="save it in MATLAB with '-v7'"
-        ) from error
-    except (*broken, MemoryError, OverflowError) as error:
-        raise PictureError(f"'{path}' is not a valid MATLAB file: {error}") from error
 
 
 def _number(path: Path) -> int:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from restore_cli.errors import PictureError, UsageError, require
-from restore_cli.files import read_npy
+from restore_cli.errors import PictureError, UsageError
+from restore_cli.files import read_mat, read_npy
 from restore_cli.formatting import first_line
 from restore_cli.image import read_image
 from restore_cli.image.raw_metadata import BROKEN
 
 _DIRECT = 15  # side up to which a direct convolution is faster than one by Fourier transform
+_MAX_VALUES = 2**24  # of a matrix in a file
 _TOLERANCE = 1e-3  # for a kernel's sum, since published kernels are rounded
 _OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
 
@@ -119,15 +120,8 @@ def read_kernel(path: Path) -> np.ndarray:
 def _read_numbers(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         return np.asarray(read_npy(path), np.float64)
-    require("mat", "scipy", what=f"reading '{path}'")
-    from scipy.io import loadmat  # noqa: PLC0415  only for .mat
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
-
-    try:
-        found = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
-    except MatReadError as error:
-        raise ValueError(str(error)) from error
-    matrices = [v for v in found.values() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"]
+    found = read_mat(path, _MAX_VALUES).values()
+    matrices = [v for v in found if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"]
     if len(matrices) != 1:
         raise ValueError(f"it contains {len(matrices)} matrices of numbers, not one")
     return np.asarray(matrices[0], np.float64)

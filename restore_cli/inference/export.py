@@ -44,16 +44,14 @@ TOLERANCE = 1e-3  # for values in [0, 1]: a quarter of an 8-bit step
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An exported file.
+    """What an exported file contains.
 
     Attributes:
-        path: path of the file.
         facts: metadata in the file: model, weights, scale, windows, units.
         differences: largest absolute difference to this package's result by (height, width) of the
             input; empty if not checked.
     """
 
-    path: Path
     facts: Mapping[str, str]
     differences: Mapping[Size, float]
 
@@ -109,7 +107,7 @@ def export(
                 f"{worst:.2g}, more than the tolerance of {TOLERANCE}",
                 hint=_REPORT,
             )
-    return Exported(path, facts, differences)
+    return Exported(facts, differences)
 
 
 class Graph(nn.Module):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from restore_cli.errors import WeightsError
 from restore_cli.formatting import format_list
-from restore_cli.models.registry import MODELS, detect, get_model
+from restore_cli.models.registry import MODELS, detect, get_model, published_formats
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, Size, Tiling
 from restore_cli.weights.checkpoint import CheckpointFile, CheckpointHeader, name_in_network
@@ -170,13 +170,11 @@ def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
 
 
 def _check_own_names(file: WeightsFile, state: dict[str, Any]) -> None:
-    for model in MODELS.values():
-        for published in model.published:
-            if published.recognises(state):
-                raise WeightsError(
-                    f"'{file.name}' is {published.name} with its authors' parameter names",
-                    hint=f"convert it: restore weights import {file.name} -o NAME.safetensors",
-                )
+    for _, published in published_formats(state):
+        raise WeightsError(
+            f"'{file.name}' is {published.name} with its authors' parameter names",
+            hint=f"convert it: restore weights import {file.name} -o NAME.safetensors",
+        )
 
 
 def _load_with_spandrel(

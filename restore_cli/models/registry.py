@@ -14,7 +14,7 @@ from restore_cli.models.moadg import MOADG
 from restore_cli.models.mprnet import MPRNET
 from restore_cli.models.mprnet_mscam import MPRNET_MSCAM
 from restore_cli.models.msan import MSAN
-from restore_cli.models.spec import Model, StateDict
+from restore_cli.models.spec import Model, PublishedFormat, StateDict
 
 _MODELS = (
     MAXIM_MSCAM,
@@ -36,6 +36,16 @@ def get_model(name: str) -> Model:
         UsageError: the name is unknown; the closest name is suggested.
     """
     return lookup("model", name, MODELS)
+
+
+def published_formats(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
+    """The models and formats of published files that a state dict fits."""
+    return [
+        (model, published)
+        for model in MODELS.values()
+        for published in model.published
+        if published.recognises(state)
+    ]
 
 
 def detect(state: StateDict) -> Model | None:

@@ -161,12 +161,7 @@ class Photos(ShuffledSource):
         self.halve = recipe.halve
         side = self._side(largest)
         listed = {folder: list_photos(folder, side) for folder in folders}
-        self.notes = tuple(
-            f"note: {format_count(left_out, 'picture')} in '{folder}' left out: unreadable, or "
-            f"with a side of less than {side} px"
-            for folder, (_, left_out) in listed.items()
-            if left_out
-        )
+        self.notes = tuple(note for _, notes in listed.values() for note in notes)
         found = {folder: paths for folder, (paths, _) in listed.items()}
         self.paths = [path for paths in found.values() for path in paths]
         self.files = frozenset(path.resolve() for path in self.paths)
@@ -344,10 +339,10 @@ def shuffled_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
+def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]]:
     """Pictures in a folder and its subfolders, sorted by path, with sides of `minimum` or more.
 
-    Also returns how many others there are: smaller, or unreadable.
+    Also returns a note if there are others.
 
     Raises:
         NoInputError: there is none.
@@ -362,7 +357,12 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], int]:
             f"({format_count(len(sizes), 'picture')} found)",
             hint="give a folder of sharp photos or pairs, or choose a smaller patch in the recipe",
         )
-    return paths, len(found) - len(paths)
+    left_out = len(found) - len(paths)
+    note = (
+        f"note: {format_count(left_out, 'picture')} in '{folder}' left out: unreadable, or with a "
+        f"side of less than {minimum} px"
+    )
+    return paths, (note,) * bool(left_out)
 
 
 def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:

@@ -20,8 +20,10 @@ from restore_cli.training.loader import Loader
 from restore_cli.training.loop import load_validation_set, open_loader
 from restore_cli.training.package import write_ema_weights
 from restore_cli.training.refill import fill_pool
+from restore_cli.training.state import STATE
 from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
+from restore_cli.weights.store import BEST
 
 POOLED = 8  # items in the pool of a dry run
 TIMED = 2  # timed steps; the first step is slower and not counted
@@ -97,7 +99,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
             loader.source = fill_pool(Path(folder, "pool"), trainer, loader.source, lambda *_: None)
         for index in range(len(job.recipe.phases)):
             if index:
-                trainer.next_phase(Path(folder, "best.safetensors"))
+                trainer.next_phase(Path(folder, BEST))
             yield _phase(trainer, loader, validation_set, Path(folder))
 
 
@@ -128,10 +130,10 @@ def _phase(
         score = validation_set.score(trainer.ema.module, phase.losses[0], frozen=trainer.frozen)
         trainer.best = {"phase": phase.name, "step": trainer.step, "psnr": score.psnr, "gain": 0.0}
     validation = time.monotonic() - begun if validation_set else 0.0
-    write_ema_weights(trainer.state(), folder / "best.safetensors")
+    write_ema_weights(trainer.state(), folder / BEST)
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    trainer.save(folder / "state.pt")
-    trainer.resume_from(folder / "state.pt")
+    trainer.save(folder / STATE)
+    trainer.resume_from(folder / STATE)
     for name, tensor in trainer.network.state_dict().items():
         if not torch.equal(tensor, before[name]):
             raise RestoreError(f"'{name}' changed when the training state was saved and loaded")

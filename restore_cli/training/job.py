@@ -9,7 +9,9 @@ from typing import Any
 
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.state import STATE
 from restore_cli.training.trainer import Execution
+from restore_cli.weights.store import BEST, RESULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ class TrainJob:
     @property
     def state(self) -> Path:
         """The file with everything needed to resume."""
-        return self.run / "state.pt"
+        return self.run / STATE
 
     @property
     def best(self) -> Path:
         """The file of the current phase's best averaged weights by validation, float32."""
-        return self.run / "best.safetensors"
+        return self.run / BEST
 
     @property
     def result(self) -> Path:
         """The file of float16 weights for `restore image`."""
-        return self.run / "weights.safetensors"
+        return self.run / RESULT

@@ -32,12 +32,10 @@ class Loader:
         rank: int = 0,
         processes: int = 1,
         accumulate: int = 1,
-        readers: int | None = None,
     ) -> None:
         self.source, self.seed, self.device = source, seed, device
         self.rank, self.processes, self.accumulate = rank, processes, accumulate
         ahead = min(READERS, os.cpu_count() or 1) if device.type == "cuda" else 0
-        ahead = ahead if readers is None else readers
         self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
         self._ahead: dict[tuple[int, int], Future[Item]] = {}
         self.waited = 0.0  # seconds that training spent waiting for data

@@ -17,12 +17,12 @@ from restore_cli.inference.loading import LoadedNetwork, full_state_dict, load_n
 from restore_cli.models.spec import Model
 from restore_cli.training.pretrained import split_stored
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.training.state import TrainingState, read_state
+from restore_cli.training.state import STATE, TrainingState, read_state
 from restore_cli.training.trainer import model_and_config
 from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import CheckpointHeader, read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import checkpoint_of, parse_manifest
-from restore_cli.weights.store import WeightsFile
+from restore_cli.weights.store import BEST, WeightsFile
 from restore_cli.weights.user import check_license, check_name
 
 EMA_PREFIX = "module."  # prefix of the network's weights in `ema.ExponentialMovingAverage`
@@ -78,14 +78,14 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
         UsageError: the folder is not that of a run.
         WeightsError: the best weights are missing or damaged.
     """
-    path = run / "state.pt"
+    path = run / STATE
     if not path.is_file():
         raise UsageError(
             f"'{run}' is not the folder of a training run: it has no '{path.name}'",
             hint="give the --output folder of `restore train`",
         )
     state = read_state(path)
-    best = run / "best.safetensors"
+    best = run / BEST
     tensors, step = ema_weights(state), state.step
     if state.best is not None:
         found = read_checkpoint(best)

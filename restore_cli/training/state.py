@@ -27,6 +27,7 @@ RENAMED = {
 }
 # A resumed run may have other lengths and learning rates; any other change needs a new run.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
+STATE = "state.pt"  # file in the folder of a run
 _NEW_RUN = "start a new run in another --output, with this one's weights.safetensors as --weights"
 
 

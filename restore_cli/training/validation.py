@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from restore_cli.datasets.layouts import Pair, find_pairs
 from restore_cli.degradations.recipe import degrade, draw, load_degradation
 from restore_cli.errors import PictureError
-from restore_cli.formatting import format_count
 from restore_cli.image import read_rgb8
 from restore_cli.metrics import psnr
 from restore_cli.resample import resize_bicubic
@@ -148,13 +147,9 @@ class ValidationSet:
         splits = ("val", "test", "validation", "train")
         found = next(filter(None, (find_pairs(folder, s, gopro_blur) for s in splits)), None)
         if found is None:
-            side = 64 * self.scale
-            photos, others = list_photos(folder, minimum=side)
+            photos, notes = list_photos(folder, minimum=64 * self.scale)
             self.files |= {path.resolve() for path in photos[:PICTURES]}
-            self.notes += (
-                f"note: {format_count(others, 'picture')} in --validation '{folder}' left out: "
-                f"unreadable, or with a side of less than {side} px",
-            ) * bool(others)
+            self.notes += notes
             return [self._photo(path, n) for n, path in enumerate(photos[:PICTURES])]
         pairs = found.pairs[:: max(len(found.pairs) // PICTURES, 1)][:PICTURES]
         self.files |= {pair.reference.resolve() for pair in pairs}

@@ -49,6 +49,10 @@ def detect_kind(path: Path) -> str:
             f"'{path}' is a ZIP archive of {format_list(inside, 3)}",
             hint="unpack it, and give the checkpoint file in it",
         )
+    if head.startswith(b"PK\3\4"):
+        raise WeightsError(
+            f"'{path}' is incomplete: an archive without its end", hint="fetch it again"
+        )
     check_is_weights(path, head)
     named = {".safetensors": "safetensors", ".npz": "npz"}
     return "pickle" if head.startswith(b"\x80") else named.get(path.suffix, "pickle")
@@ -67,6 +71,8 @@ def check_is_weights(path: Path, head: bytes) -> None:
     for magic, (what, remedy) in _OTHERS.items():
         if head.startswith(magic):
             raise WeightsError(f"'{path}' is {what}", hint=remedy)
+    if head[257:262] == b"ustar":
+        raise WeightsError(f"'{path}' is a tar archive", hint="unpack it, and give a file in it")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith(_PAGES):
         raise WeightsError(

@@ -37,7 +37,6 @@ _WRAPPED = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 _MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
-_TAR = 257  # where the mark of a tar archive is
 
 
 def read_foreign(path: Path) -> StateDict:
@@ -123,14 +122,6 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
 
 
 def _read_pickle(path: Path) -> StateDict:
-    with path.open("rb") as file:
-        head = file.read(_TAR + 5)
-    if head.startswith(b"PK\3\4") and not zipfile.is_zipfile(path):
-        raise WeightsError(
-            f"'{path}' is incomplete: an archive without its end", hint="fetch it again"
-        )
-    if head[_TAR:] == b"ustar":
-        raise WeightsError(f"'{path}' is a tar archive", hint="unpack it, and give a file in it")
     try:
         content = read_torch(path)
     except pickle.UnpicklingError as error:

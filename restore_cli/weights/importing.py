@@ -13,7 +13,7 @@ from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
-from restore_cli.models.registry import MODELS, detect, get_model
+from restore_cli.models.registry import detect, get_model, published_formats
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
 from restore_cli.version import __version__
@@ -65,7 +65,7 @@ def import_checkpoint(
     """
     state = _recognisable(read_foreign(source))
     check_finite(source, state)
-    if model is None and not _formats_of(state) and detect(state) is None:
+    if model is None and not published_formats(state) and detect(state) is None:
         found = _by_spandrel(source, state)
     else:
         found = convert(state, source, get_model(model) if model else None)
@@ -94,7 +94,7 @@ def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.`
     """
     plain = dict(state)
-    while not (_formats_of(plain) or detect(plain)):
+    while not (published_formats(plain) or detect(plain)):
         first = {name.partition(".")[0] for name in plain}
         if len(first) != 1 or not all("." in name for name in plain):
             return state
@@ -111,15 +111,6 @@ def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"'{source}' has values beyond float16 in {large}", hint="leave out --half"
         )
     return stored
-
-
-def _formats_of(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
-    return [
-        (one, published)
-        for one in MODELS.values()
-        for published in one.published
-        if published.recognises(state)
-    ]
 
 
 def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
@@ -140,7 +131,7 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
     Raises:
         WeightsError: see `import_checkpoint`.
     """
-    candidates = _formats_of(state)
+    candidates = published_formats(state)
     if not candidates and (own := detect(state)) is not None and model in (None, own):
         return _checked(source, own, None, state)
     if len(candidates) != 1:

@@ -16,7 +16,6 @@ import typer
 from conftest import ROOT, official, picture, restore
 from PIL import Image
 
-from restore_cli.degradations.recipe import shipped_degradations
 from restore_cli.image import read_image
 from restore_cli.training.recipe import ablations, shipped_recipes
 from restore_cli.weights import store
@@ -299,14 +298,6 @@ def test_degrade_is_reproducible(tmp_path):
     checked = restore("degrade", "--check", one)
     assert checked.exit_code == 1
     assert checked.stdout.startswith("missing\t")
-
-
-def test_the_help_of_degrade_names_every_recipe():
-    text = restore("degrade", "--help").stdout
-    named = text.partition("Recipes:")[2].replace(".", "").split()
-    assert sorted(name.strip(",") for name in named[: len(shipped_degradations())]) == (
-        shipped_degradations()
-    )
 
 
 def test_degrade_says_what_the_pairs_do_not_have(tmp_path):
