@@ -418,8 +418,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         height=height,
     )
     if benchmark.save_images:
-        picture = Picture(result, None, grey=False, format="png")
-        write_image(image_path(benchmark.output, row), picture, Encoding("png"))
+        write_image(image_path(benchmark.output, row), Picture(result), Encoding())
     return row
 
 

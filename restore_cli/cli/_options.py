@@ -56,12 +56,16 @@ def panel(name: str) -> Callable[..., Any]:
     return partial(option, rich_help_panel=name)
 
 
-def check_json_position(context: typer.Context) -> None:
-    """Refuse `--json` between a group and its command, which would not see it.
+def list_without_command(context: typer.Context, show: Callable[[], object]) -> None:
+    """List what a group of commands is about, if it is called without a command.
 
     Raises:
-        UsageError: it was typed there. The environment variable applies only to the group.
+        UsageError: `--json` was typed between the group and its command, which would not see it.
+            The environment variable applies only to the group.
     """
+    if context.invoked_subcommand is None:
+        show()
+        return
     source = context.get_parameter_source("json")
     if source is not None and source.name == "COMMANDLINE":
         command = f"{context.command_path} {context.invoked_subcommand}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,10 +30,7 @@ app = typer.Typer(
 @app.callback()
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """List the models if no command was given."""
-    if context.invoked_subcommand is None:
-        list_models(json=json)
-        return
-    opt.check_json_position(context)
+    opt.list_without_command(context, partial(list_models, json=json))
 
 
 _COSTS = ("parameters", "macs_64x64")

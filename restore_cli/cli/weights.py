@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,10 +60,7 @@ OverwriteOpt = Annotated[bool, opt.option("--overwrite", help="Replace existing 
 @app.callback(help=HELP + " Without a command, list them.")
 def default(context: typer.Context, json: opt.JsonOpt = False) -> None:
     """List the weights if no command was given."""
-    if context.invoked_subcommand is None:
-        list_weights(json=json)
-        return
-    opt.check_json_position(context)
+    opt.list_without_command(context, partial(list_weights, json=json))
 
 
 @app.command("list")

@@ -101,7 +101,7 @@ def _write_middle(path: Path, side: int, target: Path) -> None:
         raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")
     top, left = (height - side) // 2, (width - side) // 2
     pixels = pixels[..., top : top + side, left : left + side]
-    write_image(target, Picture(pixels, None, grey=False, format="png"), Encoding("png"))
+    write_image(target, Picture(pixels), Encoding())
 
 
 def _make_miniature(folder: Path, scale: int) -> Iterator[DegradeOutcome]:

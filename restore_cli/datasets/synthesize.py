@@ -351,5 +351,4 @@ def _write(path: Path, image: Tensor, bits: int) -> None:
         with write_then_rename(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, image[0].permute(1, 2, 0).contiguous().numpy())
         return
-    picture = Picture(image, None, grey=False, format="png")
-    write_image(path, picture, Encoding(SUFFIXES[path.suffix.lower()]))
+    write_image(path, Picture(image), Encoding(SUFFIXES[path.suffix.lower()]))

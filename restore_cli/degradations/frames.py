@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +21,8 @@ from torch import Tensor
 
 from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.errors import PictureError
-from restore_cli.image import read_image
+from restore_cli.image import read_rgb8
 from restore_cli.image.folders import list_pictures
-from restore_cli.rounding import to_uint
 
 
 def read_frames(path: Path) -> Iterator[Tensor]:
@@ -32,7 +32,8 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
             in size from the first.
     """
-    frames = map(_still, list_pictures(path)) if path.is_dir() else _video(path)
+    still = partial(read_rgb8, opaque=True)
+    frames = map(still, list_pictures(path)) if path.is_dir() else _video(path)
     first: torch.Size | None = None
     for n, frame in enumerate(frames):
         if first is not None and frame.shape != first:
@@ -44,10 +45,6 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         yield frame
     if first is None:
         raise PictureError(f"'{path}' has no frames")
-
-
-def _still(path: Path) -> Tensor:
-    return to_uint(read_image(path, opaque=True).pixels[0], 8)
 
 
 def gap_in(paths: Sequence[Path]) -> str:

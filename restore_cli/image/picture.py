@@ -41,7 +41,7 @@ class Picture:
 
     Attributes:
         pixels: (1, 3, H, W) float32 in [0, 1], sRGB if the profile was converted; or integers, if
-            that is lossless (see `rounding.rounded`), of `depth` bits or of the depth to write.
+            that is lossless (see `rounding.to_uint`), of `depth` bits or of the depth to write.
         alpha: (1, 1, H, W) float32 in [0, 1], or None.
         grey: whether the file has one colour channel.
         format: key of `formats.FORMATS`, or `bmp`, `gif`, `heic`, which are only read.
@@ -56,9 +56,9 @@ class Picture:
     """
 
     pixels: Tensor
-    alpha: Tensor | None
-    grey: bool
-    format: str
+    alpha: Tensor | None = None
+    grey: bool = False
+    format: str = "png"
     depth: int = 8
     colours: str = "rgb"
     out_of_gamut: Tensor | None = None

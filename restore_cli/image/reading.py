@@ -274,13 +274,13 @@ def read_size(path: Path) -> tuple[int, int] | None:
     return (header.width, header.height) if turned else (header.height, header.width)
 
 
-def read_rgb8(path: Path) -> Tensor:
-    """(3, H, W) uint8 sRGB of an opaque photo; alpha is ignored.
+def read_rgb8(path: Path, *, opaque: bool = False) -> Tensor:
+    """(3, H, W) uint8 sRGB of an opaque photo; alpha is ignored, or with `opaque` refused.
 
     Raises:
         PictureError: as `read_image`.
     """
-    return to_uint(read_image(path).pixels[0], 8)
+    return to_uint(read_image(path, opaque=opaque).pixels[0], 8)
 
 
 def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:

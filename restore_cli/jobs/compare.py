@@ -137,8 +137,7 @@ def write_comparison(
     shown = shown_in(path, outcomes)
     if path.suffix.lower() == ".png":
         pixels = _sheet(shown[0], partial(report, shown[0]))
-        picture = Picture(pixels, None, grey=False, format="png")
-        write_file(path, encode(picture, Encoding("png"), str(path))[0])
+        write_file(path, encode(Picture(pixels), Encoding(), str(path))[0])
         return
     pairs = [compare(outcome, partial(report, outcome)) for outcome in shown]
     if len(outcomes) > len(shown):
@@ -334,6 +333,5 @@ def page_template(name: str) -> Template:
 
 def data_uri(image: Tensor) -> str:
     """Return a picture (1, 3, H, W) in [0, 1] as a JPEG in a data URI."""
-    picture = Picture(image, None, grey=False, format="jpeg")
-    data, _ = encode(picture, Encoding("jpeg", quality=92, metadata="none"), "page")
+    data, _ = encode(Picture(image), Encoding("jpeg", quality=92, metadata="none"), "page")
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -314,8 +314,7 @@ def _subject(luma: Array) -> tuple[float, float] | None:
     most, least = max(map(max, blurs)), max(map(min, blurs))
     if most > _SUBJECT:
         return None
-    measured, pixels = zip(*_BLUR_CALIBRATION, strict=True)
-    return float(np.interp(most, measured, pixels)), float(np.interp(least, measured, pixels))
+    return _in_pixels(most), _in_pixels(least)
 
 
 def _windows(luma: Array) -> list[list[Array]]:
@@ -365,5 +364,10 @@ def _extent(blurs: list[float]) -> float:
             break
         if blur > _BLURRED:
             last = n
+    return _in_pixels(blurs[last]) * float(2**last)
+
+
+def _in_pixels(blur: float) -> float:
+    """Convert a value of `blur_by_direction` to an extent in pixels."""
     measured, pixels = zip(*_BLUR_CALIBRATION, strict=True)
-    return float(np.interp(blurs[last], measured, pixels) * 2**last)
+    return float(np.interp(blur, measured, pixels))
