@@ -107,9 +107,9 @@ class Entry:
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
-        picture = read_image(path, icc="keep", opaque=True)
+        picture = read_image(path, icc="keep", strict=True)
         profile = profile_of(picture)
-        if profile and profile != profile_of(read_image(sample.degraded, icc="keep", opaque=True)):
+        if profile and profile != profile_of(read_image(sample.degraded, icc="keep", strict=True)):
             raise other_profile(path, sample.degraded)
         restored = picture.pixels
         height, width = (side * self.scale for side in degraded.shape[-2:])

@@ -95,7 +95,7 @@ def _make(
 
 def _write_middle(path: Path, side: int, target: Path) -> None:
     """Write the central square of a picture to a file."""
-    pixels = read_image(path, icc="strip", opaque=True).pixels
+    pixels = read_image(path, icc="strip", strict=True).pixels
     height, width = pixels.shape[-2:]
     if min(height, width) < side:
         raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")

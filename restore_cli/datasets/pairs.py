@@ -21,13 +21,13 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
             that equal values would not be equal colours.
         UsageError: references in a `.mat` file without scipy.
     """
-    degraded = read_image(pair.degraded, icc="keep", opaque=True)
+    degraded = read_image(pair.degraded, icc="keep", strict=True)
     references: list[Tensor] = []
     for path in pair.references:
         if path.suffix.lower() == ".mat":
             references += read_references(path)
             continue
-        sharp = read_image(path, icc="keep", opaque=True)
+        sharp = read_image(path, icc="keep", strict=True)
         if profile_of(sharp) != profile_of(degraded):
             raise other_profile(pair.degraded, path)
         references.append(sharp.pixels)

@@ -110,7 +110,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     try:
         with one_thread():
             if record.frames is None:
-                picture = read_image(path, icc="strip", opaque=True)
+                picture = read_image(path, icc="strip", strict=True)
                 sharp = _cut(picture.pixels, size, patch, recipe)
                 blurred, reference = sharp, None
             else:
@@ -151,7 +151,7 @@ def _pairs_of(job: DegradeJob, index: int) -> DegradeOutcome:
 
 def _still(job: DegradeJob, index: int) -> DegradeOutcome:
     source, recipe = job.inputs[index], job.recipe
-    sharp = read_image(source, icc="strip", opaque=True)  # pairs are sRGB
+    sharp = read_image(source, icc="strip", strict=True)  # pairs are sRGB
     digest = digest_of(source)
     done = DegradeOutcome(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):

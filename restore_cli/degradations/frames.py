@@ -32,7 +32,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
             in size from the first.
     """
-    still = partial(read_rgb8, opaque=True)
+    still = partial(read_rgb8, strict=True)
     frames = map(still, list_pictures(path)) if path.is_dir() else _video(path)
     first: torch.Size | None = None
     for n, frame in enumerate(frames):

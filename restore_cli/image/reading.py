@@ -45,13 +45,14 @@ from restore_cli.rounding import to_float, to_uint
 
 T = TypeVar("T")
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
+_DAMAGED = "it is damaged"
 _HALF_STEP = 0.5 / 255
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
 
 
 def read_image(
-    path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert", opaque: bool = False
+    path: Path, *, max_pixels: int = MAX_PIXELS, icc: str = "convert", strict: bool = False
 ) -> Picture:
     """Decode a picture to float pixels.
 
@@ -60,14 +61,17 @@ def read_image(
         max_pixels: larger pictures are refused before they are decoded.
         icc: "convert" to sRGB for the network and back for the file, "keep" the profile's values
             without conversion, or "strip": convert to sRGB, and write sRGB.
-        opaque: refuse transparency, which has no meaning where pictures are compared or degraded.
+        strict: refuse transparency and damage, which make no sense where pictures are compared or
+            degraded.
 
     Raises:
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
-            decoded incorrectly; or not opaque.
+            decoded incorrectly; or with `strict`, transparent or damaged.
     """
     picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
-    if opaque and picture.is_transparent:
+    if strict and picture.notes and picture.notes[0].startswith(_DAMAGED):
+        raise PictureError(f"'{path}': {picture.notes[0]}", hint="replace it, or leave it out")
+    if strict and picture.is_transparent:
         raise PictureError(f"'{path}' has transparency", hint="flatten it first")
     return replace(picture, pixels=to_float(picture.pixels))
 
@@ -110,7 +114,7 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
         if key != "jpeg":
             raise
         picture, fault = read("error"), error.reason
-    note = f"it is damaged, so parts of the picture can be wrong ({fault})"
+    note = f"{_DAMAGED}, so parts of the picture can be wrong ({fault})"
     return picture, (note,) * bool(fault)
 
 
@@ -274,13 +278,13 @@ def read_size(path: Path) -> tuple[int, int] | None:
     return (header.width, header.height) if turned else (header.height, header.width)
 
 
-def read_rgb8(path: Path, *, opaque: bool = False) -> Tensor:
-    """(3, H, W) uint8 sRGB of an opaque photo; alpha is ignored, or with `opaque` refused.
+def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:
+    """(3, H, W) uint8 sRGB of a photo; transparency and damage are ignored, or refused if `strict`.
 
     Raises:
         PictureError: as `read_image`.
     """
-    return to_uint(read_image(path, opaque=opaque).pixels[0], 8)
+    return to_uint(read_image(path, strict=strict).pixels[0], 8)
 
 
 def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:

@@ -169,6 +169,17 @@ def test_pairs_whose_values_cannot_be_compared_are_refused(tmp_path, arguments, 
     assert [entry["count"] for entry in report(tmp_path)["entries"]] == [1, 1]
 
 
+def test_damaged_pictures_are_not_scored(tmp_path, arguments, pairs):
+    with Image.open(pairs / "hr/1.png") as image:
+        image.save(tmp_path / "whole.jpg", quality=90)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (pairs / "hr/1.png").write_bytes(data[: len(data) // 2] + data)
+    done = restore(*arguments, "--formats", "json")
+    assert done.exit_code == 1
+    assert "hr/1.png': it is damaged" in done.stderr
+    assert [entry["count"] for entry in report(tmp_path)["entries"]] == [2, 2]
+
+
 def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, pairs):
     (pairs / "lr/1.png").write_bytes(b"not a picture")
     done = restore(*arguments, "--formats", "json,md")
