@@ -164,7 +164,7 @@ class LoadedModel:
             RestoreError: the run cannot start. A picture that fails is reported as an outcome.
         """
         factor = self._factor(scale)
-        with self._turn, torch.autocast("cpu", enabled=False):
+        with self._turn, _messages_for_python(), torch.autocast("cpu", enabled=False):
             return run(request, self._pipeline.to_scale(factor), on_outcome)
 
     def _factor(self, scale: int | None) -> int:
@@ -180,7 +180,9 @@ class LoadedModel:
         if isinstance(image, list | tuple):
             return [self._any(one, scale, progress) for one in image]
         if isinstance(image, str | PathLike):
-            if not fspath(image) or "://" in fspath(image):
+            if not fspath(image):
+                raise UsageError("the path is empty", hint="give the path of a picture")
+            if "://" in fspath(image):
                 raise UsageError(f"{image!r} is not the path of a file", hint="download it first")
             return self._file(Path(image), scale, progress)
         if isinstance(image, Image.Image):

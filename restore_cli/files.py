@@ -282,13 +282,14 @@ def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
     from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
     try:
-        shapes = {one: shape for one, shape, _ in whosmat(path) if name in ("", one)}
-        if name and not shapes:
+        shapes = {one: shape for one, shape, _ in whosmat(path)}
+        chosen = [one for one in shapes if name == one or not (name or one.startswith("__"))]
+        if name and not chosen:
             raise ValueError(f"it has no '{name}'")
-        for one, shape in shapes.items():
-            if math.prod(shape) > most:
-                raise ValueError(f"'{one}' is too large: {shape}")
-        return {one: loadmat(path, variable_names=[one])[one] for one in shapes}
+        for one in chosen:
+            if math.prod(shapes[one]) > most:
+                raise ValueError(f"'{one}' is too large: {shapes[one]}")
+        return {one: loadmat(path, variable_names=[one])[one] for one in chosen}
     except NotImplementedError as error:
         raise ValueError("it is a MATLAB 7.3 file: save it in MATLAB with '-v7'") from error
     # All exceptions that scipy raises for broken files; it executes nothing in them.

@@ -1,4 +1,4 @@
-"""Formatting of numbers and times for people: command line, web page and reports."""
+"""Formatting of numbers, times and messages for people: command line, page and reports."""
 
 from __future__ import annotations
 
@@ -96,11 +96,15 @@ def for_python(text: str) -> str:
     'use tile=192 or more, or a smaller overlap'
     >>> for_python("--model 'gfn+' lacks a name: use --no-tlsc or --device cpu")
     "model='gfn+' lacks a name: use tlsc=False or device='cpu'"
+    >>> for_python("use --model maxim")
+    "use model='maxim'"
     """
     text = re.sub(r"--no-tlsc\b", "tlsc=False", text)
     text = re.sub(r"--(tlsc|self-ensemble)\b", lambda found: f"--{found[1]} True", text)
     text = re.sub(r"--(tile|overlap|tlsc|self-ensemble) (\d+|True)", r"--\1=\2", text)
     text = re.sub(r"--(device|precision) ([a-z]+[\d:]*)(?= |,|$)", r"--\1='\2'", text)
     text = re.sub(r"--(model|weights) ('[^']*'|[A-Z]\S*)", r"--\1=\2", text)
-    names = "model|weights|device|precision|tile|overlap|tlsc|self-ensemble|scale"
+    text = re.sub(r"--(model|weights) ([a-z][\w.-]*)(?=$|,)", r"--\1='\2'", text)
+    names = "model|weights|device|precision|tile|overlap|tlsc|self-ensemble|scale|size"
+    names += "|output|resume|on-exists"
     return re.sub(rf"--({names})\b", lambda found: found[1].replace("-", "_"), text)

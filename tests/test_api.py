@@ -470,6 +470,7 @@ def test_hints_name_arguments():
     assert re.fullmatch(r"use tile=\d+ or more, or a smaller overlap", error.value.hint)
 
 
+@pytest.mark.slow
 def test_limits_of_pillow_stay_as_they_are():
     code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import restore_cli.api\n"
     code += "assert a and Image.MAX_IMAGE_PIXELS == a"
@@ -484,11 +485,48 @@ def test_limits_of_pillow_stay_as_they_are():
         lambda: Encoding(quality=0),
         lambda: Encoding(depth=12),
         lambda: Processing(size="huge"),
+        lambda: Selection(""),
+        lambda: Destination(""),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("image", "scale", "message"),
+    [
+        ("", None, "the path is empty"),
+        ("https://example.com/a.png", None, "is not the path of a file"),
+        (np.zeros((4, 4, 3), np.uint8), True, "scale True is not possible"),
+    ],
+)
+def test_what_is_no_path_or_scale(image, scale, message):
+    with pytest.raises(UsageError, match=message):
+        restore(image, "bicubic", scale)
+
+
+def test_a_closed_picture_is_refused_in_words(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    image.close()
+    with pytest.raises(PictureError, match="cannot be read"):
+        restore(image, "bicubic")
+
+
+def test_a_size_that_overflows_is_an_error_of_memory():
+    with pytest.raises(DeviceError, match="out of memory"):
+        restore(np.zeros((8, 8, 3), np.uint8), "gfn", scale=10**9, device="cpu")
+
+
+def test_messages_of_files_name_arguments(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    request = RestoreRequest(Selection(tmp_path / "a.png"), Destination(tmp_path / "b.png"))
+    load_model("bicubic").restore_files(request)
+    with pytest.raises(restore_cli.RestoreError, match="exists") as error:
+        load_model("bicubic").restore_files(request)
+    assert error.value.hint == "use resume, or on_exists skip, overwrite or rename"
 
 
 def test_requests_take_text():

@@ -36,7 +36,8 @@ def note_unknown(context: Any, name: str, command: Any) -> None:
     for variable in sorted(os.environ):
         if variable.startswith(f"{prefix}_") and variable not in known:
             guess = suggestion(variable, known)
-            echo_err(f"note: no option belongs to the variable {variable}.{guess}")
+            end = f".{guess}" * bool(guess)
+            echo_err(f"note: no option belongs to the variable {variable}{end}")
 
 
 def source_of(error: Any) -> str:

@@ -83,9 +83,8 @@ def choose_task(
     choice = choose_for_run(
         paths,
         max_pixels=request.selection.max_pixels,
-        restore=None
-        if videos
-        else lazy_x1_network(options, note),  # --size keep does not apply to videos
+        # --size keep does not apply to videos
+        restore=None if videos else lazy_x1_network(options, note),
     )
     if choice is None:
         return request, None, None
@@ -278,9 +277,7 @@ class Printer:
                 hint="use --manifest FILE instead of --json",
             )
         if self._compare is not None:
-            from restore_cli.jobs.compare import (
-                check_comparison_file,  # and the templates of its page
-            )
+            from restore_cli.jobs.compare import check_comparison_file  # and templates
 
             check_comparison_file(self._compare, items, on_exists)
             check_not_in_run(self._compare, [self._listed], "--compare")

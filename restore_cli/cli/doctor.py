@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import platform
 import re
@@ -10,7 +11,8 @@ import shutil
 import sys
 import sysconfig
 import warnings
-from contextlib import redirect_stderr, suppress
+from collections import defaultdict
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import metadata
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -68,15 +70,18 @@ def _software() -> Found:
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
     }
-    modules: dict[str, str] = {}
+    modules: dict[str, list[str]] = defaultdict(list)
     for name, packages in packages_distributions().items():
-        modules |= {package.lower(): name for package in packages if not name.startswith("_")}
+        for package in packages:
+            modules[_normalised(package)].append(name)
     problems = []
     for package, extra in requirements().items():
         version, fault = _version(package), ""
-        if version and (module := modules.get(package)):
+        if version and (names := modules.get(package)):
+            module = next((name for name in names if _normalised(name) == package), names[0])
+            silence = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
             try:
-                with redirect_stderr(None), warnings.catch_warnings(action="ignore"):
+                with silence[0], silence[1], warnings.catch_warnings(action="ignore"):
                     importlib.import_module(module)
             except Exception as error:  # noqa: BLE001  packages raise errors of many types
                 fault = f", cannot be imported: {first_line(error)}"
@@ -87,11 +92,15 @@ def _software() -> Found:
     return facts, problems
 
 
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def requirements() -> dict[str, str]:
     """Return the packages that this one needs, with the extra that needs them, or ""."""
     found: dict[str, str] = {}
     for line in metadata.requires("restore-cli") or ():
-        name = re.split(r"[^\w.-]", line)[0].lower()
+        name = _normalised(re.split(r"[^\w.-]", line)[0])
         extra = re.search(r"extra == ['\"](\w+)", line)
         if extra is None or extra[1] != "dev":
             found.setdefault(name, extra[1] if extra else "")

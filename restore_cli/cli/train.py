@@ -16,7 +16,7 @@ from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import NoInputError, UsageError, require, unknown_name
+from restore_cli.errors import Interrupted, NoInputError, UsageError, require, unknown_name
 from restore_cli.formatting import format_clock, format_duration
 
 if TYPE_CHECKING:
@@ -206,7 +206,6 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
-    from restore_cli.errors import Interrupted
     from restore_cli.training.launch_env import is_main_process
     from restore_cli.training.loop import train as run_training
 

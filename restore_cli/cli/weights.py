@@ -200,7 +200,7 @@ def import_weights(
     ] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Convert an authors' checkpoint to safetensors; every key must fit.
+    """Convert an authors' checkpoint, or a pickle of yours, to safetensors.
 
     Nothing in the file is executed. Use the result with `restore image
     --weights PATH`. With the extra `zoo`, files of the forty networks that
@@ -225,6 +225,8 @@ def import_weights(
         f"{found.model.name} ({found.published.name if found.published else origin}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
     )
+    if found.published is None:
+        out.echo_err("note: the size of its training patches is not known, so TLSC is off")
     out.echo_err("note: ask the authors before you pass these weights on")
     out.echo(str(target))
 

@@ -48,7 +48,7 @@ def read_references(path: Path) -> list[Tensor]:
         raise PictureError(f"'{path}': '{VARIABLE}' has values outside 0 to {peak:g}")
     numbers = re.search(r"(\d+)_(\d+)$", path.stem)
     broken = BROKEN.get((int(numbers[1]), int(numbers[2]))) if numbers else None
-    factor = torch.tensor(1 / peak, dtype=torch.float32)  # as `as_float`, so that equal are equal
+    factor = torch.tensor(1 / peak, dtype=torch.float32)  # as `to_float`, so that equal are equal
     return [
         torch.from_numpy(np.ascontiguousarray(array[..., n].transpose(2, 0, 1)))[None].float()
         * factor

@@ -55,8 +55,8 @@ class Dataset:
         count: number of samples of the whole set; None if it is not fixed.
         find: function from a folder to its samples, in order.
         layout: description of its folder, for errors and help.
-        hub: where it is fetched from; None if it must be fetched by hand.
         home: web page of the dataset.
+        hub: where it is fetched from; None if it must be fetched by hand.
         shrink: factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring.
         crop_multiple: sides of the reference are cropped to multiples of this.
         shared: folder in the data root that several datasets share, or "".
@@ -302,7 +302,7 @@ DATASETS: dict[str, Dataset] = {
                 protocol="mprnet",
                 count=count,
                 find=_hide(folder),
-                layout=f"HIDE_dataset/test/{folder}/1fromGOPR0950.png and HIDE_dataset/GT/...",
+                layout=f"HIDE_dataset/test/{folder}/ and HIDE_dataset/GT/",
                 home="https://github.com/joanshen0508/HA_deblur",
             )
             for name, where, count, folder in (

@@ -18,10 +18,10 @@ class Format:
         longest_side: longest side in pixels.
         depth: most bits per channel.
         alpha: whether transparency is supported.
-        cmyk: whether CMYK is supported.
-        grey: whether one channel is supported; else grey is stored as three equal channels.
         least_bytes: smallest ratio of file size to bytes of pixels, for the check of disk space:
             half of the minimum over 24 photos, blurred and enlarged by bicubic interpolation.
+        cmyk: whether CMYK is supported.
+        grey: whether one channel is supported; else grey is stored as three equal channels.
     """
 
     suffixes: tuple[str, ...]

@@ -70,7 +70,7 @@ def take_inventory(data: bytes, key: str, parts: RawMetadata | None = None) -> f
     Args:
         data: content of the file.
         key: its format.
-        parts: its parts, if they were read already.
+        parts: its metadata, if it was read already.
     """
     parts = parts or RawMetadata.read(data, key)
     found: set[Item] = set(_described(parts))

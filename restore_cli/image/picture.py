@@ -23,7 +23,7 @@ class Metadata(RawMetadata):
         size: height and width in the file, to which metadata refers; None if unknown.
         orientation: EXIF orientation that was applied, or the equal one that the decoder has
             applied; 0 if unknown.
-        inventory: everything that the file contains besides pixels; see `inventory.take`.
+        inventory: everything that the file contains besides pixels; see `inventory.take_inventory`.
     """
 
     icc_profile: bytes | None = None
@@ -88,5 +88,5 @@ class Picture:
         return self.format if self.format in FORMATS else "png"
 
     def with_pixels(self, pixels: Tensor, alpha: Tensor | None) -> Picture:
-        """Return a copy with other pixels (1, 3, H, W) of any size, which include the excess."""
+        """Return a copy with other pixels (1, 3, H, W), of any size and with all colours."""
         return replace(self, pixels=pixels, alpha=alpha, out_of_gamut=None)

@@ -24,7 +24,7 @@ _TEXT = 1 << 24  # most bytes of a decompressed text
 # All exceptions that Pillow raises on manipulated headers.
 BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError),
-    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error, Pillow.DecompressionBombError),
 )
 
 

@@ -97,9 +97,8 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
         values = sum(tensor.numel() for tensor in state.values())
-        with (
-            _AllocationLimit(values) if file.checkpoint is None else nullcontext()
-        ):  # listed ones are known
+        # The sizes of listed checkpoints are known.
+        with _AllocationLimit(values) if file.checkpoint is None else nullcontext():
             network = model.build(config)
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:

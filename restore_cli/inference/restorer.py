@@ -127,9 +127,7 @@ class Restorer:
             self._check_tile(options.tile)
         self._dtype = dtype
         self._network = self.build_network(dtype)
-        self._float32_network: nn.Module | None = (
-            None  # in float32, created when half precision overflows
-        )
+        self._float32_network: nn.Module | None = None  # created when half precision overflows
         # Limits after running out of memory: the side of a tile, and the tiles at the same time.
         self._limit: int | None = None
         self._most_at_once = _MAX_CONCURRENT_TILES

@@ -22,9 +22,7 @@ from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 
 _WARM, _SMALL = 64, 128  # side in pixels of the warm-up picture, and of the first timed one
 _PROBES = 3
-_MAX_PROBE_SECONDS = (
-    30.0  # seconds for one probe of a whole tile; if it takes longer, a smaller one is used
-)
+_MAX_PROBE_SECONDS = 30.0  # for one probe of a tile; a smaller one is used if it takes longer
 _MAX_PROBING_SECONDS = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
 _LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel

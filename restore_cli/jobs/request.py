@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from restore_cli.errors import UsageError
+from restore_cli.formatting import for_python
 from restore_cli.image import MAX_PIXELS, Encoding
 from restore_cli.inference.sizing import TargetSize, parse_size
 
@@ -32,6 +33,8 @@ class Selection:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
+        if isinstance(self.inputs, str) and not self.inputs:
+            raise UsageError("the path of the inputs is empty", hint="give a file or a folder")
         inputs = (self.inputs,) if isinstance(self.inputs, str | PathLike) else self.inputs
         object.__setattr__(self, "inputs", tuple(Path(path) for path in inputs))
         part, parts = self.shard
@@ -55,6 +58,8 @@ class Destination:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.output, str) and not self.output:
+            raise UsageError("the output is empty", hint="give a file or a folder, or None")
         if self.output is not None:
             object.__setattr__(self, "output", Path(self.output))
 
@@ -77,7 +82,10 @@ class Processing:
 
     def __post_init__(self) -> None:
         if isinstance(self.size, str):
-            object.__setattr__(self, "size", parse_size(self.size))
+            try:
+                object.__setattr__(self, "size", parse_size(self.size))
+            except UsageError as error:
+                raise UsageError(for_python(str(error)), hint=error.hint) from error
 
     def output_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
         """Return height and width of the result.

@@ -68,10 +68,10 @@ class JobSettings:
     Attributes:
         model: name of one model; if the server chooses, also one followed by `bicubic`.
         scale: output pixels per input pixel, 1 to 8, or None for the model's own.
-        keep: whether the result has the picture's own size; the picture is shrunk by the scale
-            first, or by the model's own.
         format: key of `FORMATS`, or None for the input's.
         self_ensemble: whether to average over eight flips and rotations.
+        keep: whether the result has the picture's own size; the picture is shrunk by the scale
+            first, or by the model's own.
     """
 
     model: str

@@ -115,7 +115,7 @@ def fit_to_limits(
 def _choices(
     settings: JobSettings, size: Size, max_pixels: int, options: RestorerOptions
 ) -> dict[str, Button]:
-    """Return the buttons by task; "keep" and "x1" as in `jobs.choice`."""
+    """Return the buttons by task; "keep" and "x1" as in `jobs.task_choice`."""
     pixels, scale = size[0] * size[1], settings.largest_scale
     whole, choices = f"{size[1]}x{size[0]}", {}
 

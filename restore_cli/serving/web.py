@@ -191,7 +191,7 @@ class _Site:
 
     def __init__(self, queue: JobQueue, limits: Limits) -> None:
         self.queue, self.limits = queue, limits
-        self.fitting = threading.Lock()  # only one picture is shrunk at a time
+        self.shrinking = threading.Lock()  # only one picture is shrunk at a time
         self.template = page_template("serving/page.html.j2")
 
     async def page(self, request: Request) -> Response:
@@ -261,7 +261,7 @@ class _Site:
                 raise
 
     def _fitted(self, job: Job, **wishes: bool) -> tuple[Job, tuple[str, ...]]:
-        with self.fitting:
+        with self.shrinking:
             queue = self.queue
             return fit_to_limits(job, queue.max_pixels, queue.options, queue.restore_part, **wishes)
 

@@ -244,9 +244,9 @@ class TrainingRecipe(Record):
         parts: modules that are initialised from a checkpoint, with the checkpoint's name; "" is
             the whole network.
         degradation: name of the degradation recipe for sharp photos.
+        validation_degradation: name of the degradation recipe for sharp validation photos.
         mixture: kinds of data in every batch; empty for a single kind.
         pool: what `--pool` is filled with.
-        validation_degradation: name of the degradation recipe for sharp validation photos.
         gopro_blur: which of GoPro's blurry frames to use in pairs.
         seed: seed of all random numbers.
         initialisation: initial weights of a network: `torch` for the defaults of torch and of the

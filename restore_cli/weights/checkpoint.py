@@ -140,7 +140,7 @@ def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
 def write_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader | None
 ) -> None:
-    """Write a file atomically; the header is None for networks that only spandrel knows.
+    """Write a file atomically; the header is None if the training size is not known.
 
     Raises:
         RestoreError: the file cannot be written, e.g. the disk is full.

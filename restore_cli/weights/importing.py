@@ -47,7 +47,7 @@ class Imported:
 def import_checkpoint(
     source: Path, target: Path, model: str | None = None, *, half: bool = False
 ) -> Imported:
-    """Convert a file of the authors to a safetensors checkpoint.
+    """Convert a file of the authors, or one with restore's names, to a safetensors checkpoint.
 
     Tensors that have restore's names, or are of a network that only spandrel knows, keep their
     names.
@@ -121,10 +121,10 @@ def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
 
 
 def convert(state: StateDict, source: Path, model: Model | None = None) -> Imported:
-    """Convert a state dict of the authors to restore's names, and check every key and shape.
+    """Convert a state dict to restore's names, and check every key and shape.
 
     Args:
-        state: state dict without wrappers and prefixes.
+        state: state dict with names of the authors or of restore, without wrappers and prefixes.
         source: path for messages and the digest.
         model: required model, or None for any.
 
@@ -132,7 +132,8 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
         WeightsError: see `import_checkpoint`.
     """
     candidates = published_formats(state)
-    if not candidates and (own := detect(state)) is not None and model in (None, own):
+    if not candidates and (own := detect(state)) is not None:
+        _check_model(source, own, model)
         return _checked(source, own, None, state)
     if len(candidates) != 1:
         names = ", ".join(f"{one.name} ({published.name})" for one, published in candidates)
@@ -141,17 +142,21 @@ def convert(state: StateDict, source: Path, model: Model | None = None) -> Impor
             hint=f"its keys begin with: {', '.join(list(state)[:3])}",
         )
     ((found, published),) = candidates
-    if model is not None and model.name != found.name:
-        raise WeightsError(
-            f"'{source}' holds weights of '{found.name}', not of '{model.name}'",
-            hint=f"use --model {found.name}",
-        )
+    _check_model(source, found, model)
     if published.caution and model is None:
         raise WeightsError(
             f"'{source}' may be {published.name}; but {published.caution}",
             hint=f"add --model {found.name} if you are sure that it is {published.name}",
         )
     return _checked(source, found, published, published.convert(state))
+
+
+def _check_model(source: Path, found: Model, wanted: Model | None) -> None:
+    if wanted is not None and wanted.name != found.name:
+        raise WeightsError(
+            f"'{source}' holds weights of '{found.name}', not of '{wanted.name}'",
+            hint=f"use --model {found.name}",
+        )
 
 
 def _checked(

@@ -64,23 +64,31 @@ def test_settings_of_the_hub_that_cannot_work_are_problems(monkeypatch, name, va
     assert any(problem in one for one in doctor._cache()[1])
 
 
-def test_requirements_and_extras():
+def test_requirements_and_extras(monkeypatch):
     extras = set(metadata("restore-cli").get_all("Provides-Extra"))
     found = doctor.requirements()
     assert set(found.values()) == extras - {"dev"} | {""}
     assert (found["pyvips"], found["ray"]) == ("", "ray")
     assert "ruff" not in found
+    modules = {}
+    monkeypatch.setattr("importlib.import_module", modules.setdefault)
+    doctor._software()
+    assert {"torch", "matplotlib", "huggingface_hub", "pillow_heif", "PIL", "cv2"} <= set(modules)
 
 
-def test_packages_that_cannot_be_imported(tmp_path, monkeypatch):
-    for name in ("broken", "extra"):
+def test_packages_that_cannot_be_imported(tmp_path, monkeypatch, capsys):
+    for name in ("broken", "extra", "a_tool"):
         (tmp_path / f"{name}.py").write_text("raise OSError('libx.so: cannot open')")
+    (tmp_path / "chatty.py").write_text("import sys; print(1), print(2, file=sys.stderr)")
     monkeypatch.syspath_prepend(tmp_path)
-    needed = {"broken": "", "absent": "", "extra": "zoo", "other": "zoo"}
+    needed = {"broken": "", "absent": "", "chatty": "", "extra": "zoo", "other": "zoo"}
     monkeypatch.setattr(doctor, "requirements", lambda: needed)
-    monkeypatch.setattr(doctor, "packages_distributions", lambda: {n: [n] for n in needed})
-    monkeypatch.setattr(doctor, "_version", {"broken": "1.0", "extra": "2.0"}.get)
+    modules = {name: [name] for name in needed} | {"a_tool": ["Chatty"]}
+    monkeypatch.setattr(doctor, "packages_distributions", lambda: modules)
+    monkeypatch.setattr(doctor, "_version", {"broken": "1.0", "chatty": "3", "extra": "2.0"}.get)
     facts, problems = doctor._software()
+    assert facts["chatty"] == "3"
+    assert capsys.readouterr() == ("", "")
     assert facts["broken"] == "1.0, cannot be imported: libx.so: cannot open"
     assert facts["extra"] == "2.0, cannot be imported: libx.so: cannot open"
     assert facts["other"] == "not installed: restore-cli[zoo]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +18,15 @@ NAMES = {
     "weights": list(CHECKPOINTS),
     "train": [*shipped_recipes(), *ablations()],
 }
+
+
+def test_a_broken_record_is_reported_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "restore-cli/weights").mkdir(parents=True)
+    (tmp_path / "restore-cli/weights/a.b.json").write_text("{}")
+    done = CliRunner().invoke(app, ["models", "--json"])
+    assert len(json.loads(done.stdout)) > 5
+    assert done.stderr.count("is not a record") == 1
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

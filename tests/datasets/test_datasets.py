@@ -140,7 +140,10 @@ def test_kohler_reads_mat_files(tmp_path):
     ("content", "message"),
     [
         (b"", "is not a valid MATLAB file"),
-        (b"MATLAB 5.0 MAT-file" + bytes(200), "cannot read"),
+        (
+            b"MATLAB 5.0 MAT-file" + bytes(200),
+            "cannot read .*(not a valid|has no|Unknown mat)",
+        ),
         ({"Other": np.zeros((4, 4, 3, 2))}, "has no 'GroundTruth'"),
         ({"GroundTruth": np.zeros((4, 4))}, "not frames"),
         ({"GroundTruth": np.zeros((4, 4, 3, 0))}, "not frames"),

@@ -61,6 +61,16 @@ def tree(folder):
     }
 
 
+def test_damaged_pictures_are_refused(tmp_path):
+    Image.open(photo(tmp_path / "a.png")).save(tmp_path / "a.jpg", quality=90)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + data)
+    one = job(tmp_path, inputs=[tmp_path / "a.jpg"])
+    plan_pairs(one)
+    (made,) = make_pairs(one, 1)
+    assert "it is damaged" in str(made.error)
+
+
 @pytest.mark.slow
 def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
     one = job(tmp_path, "real")

@@ -94,7 +94,9 @@ def test_each_picture_has_its_own_kernel():
 def test_kernels_from_files(tmp_path):
     kernel = gaussian_kernel(1.2)
     np.save(tmp_path / "k.npy", kernel)
-    savemat(tmp_path / "k.mat", {"psf": kernel})
+    savemat(tmp_path / "k.mat", {"psf": kernel, "xxfunction_workspace__": np.zeros((1, 8))})
+    saved = (tmp_path / "k.mat").read_bytes()  # as MATLAB saves function handles
+    (tmp_path / "k.mat").write_bytes(saved.replace(b"xxfunction", b"__function"))
     grey = (kernel / kernel.max() * 255).round().astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "k.png")
     Image.fromarray((kernel / kernel.max() * 65535).round().astype(np.uint16)).save(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -242,6 +243,15 @@ def test_xmp_and_unknown_profiles_in_text_of_a_png():
     made, notes = written(png_with(raw_profile("odd", b"GPS 1 2 3")), "png", level="private")
     assert notes == ("left out: text Raw profile type odd",)
     assert b"GPS 1 2 3".hex().encode() not in made
+
+
+def test_a_gif_that_pillow_takes_for_a_bomb_is_no_traceback():
+    """Its frame has 200 megapixels, more than Pillow allows a program by default."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(6)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 20_000, 10_000, 0) + b"\x02\x02\x4c\x01\x00;"
+    assert RawMetadata.read(screen + frame, "gif").exif is None
+    with suppress(PictureError):
+        decode(screen + frame, "a.gif")
 
 
 def test_pixels_of_a_gif_that_are_not_square():

@@ -183,13 +183,13 @@ def test_fail_fast_reports_all_that_was_written(tmp_path, bicubic, monkeypatch, 
     asked = request(tmp_path / "in", output=tmp_path / "out")
     real = jobs_run.write_file
 
-    def put(path, data, commit):
+    def write_file(path, data, commit):
         if path.name == "1_x2.png":
             time.sleep(0.2)
             raise PictureError("no")
         real(path, data, commit)
 
-    monkeypatch.setattr(jobs_run, "write_file", put)
+    monkeypatch.setattr(jobs_run, "write_file", write_file)
     work, items = Restoration(asked, bicubic), plan(asked, bicubic.spec)
     outcomes = list(restore_all(work, items, ahead=ahead, fail_fast=True))
     assert sum(outcome.status == "failed" for outcome in outcomes) == 1

@@ -39,6 +39,16 @@ def cluster(monkeypatch):
     signal.signal(signal.SIGTERM, before)  # Ray leaves its own
 
 
+def test_bare_exceptions_of_ray_are_errors_of_the_device(monkeypatch, tmp_path):
+    def fail(**_):
+        raise Exception("the node timed out")  # noqa: TRY002  as Ray raises it
+
+    monkeypatch.setattr(ray_workers.ray, "init", fail)
+    asked = request(tmp_path, output=tmp_path)
+    with pytest.raises(DeviceError, match="no Ray cluster at 'local': the node timed out"):
+        ray_workers.RayWorkers(spec("bicubic", None), asked, "local", None)
+
+
 def test_one_machine_dies_and_no_picture_is_lost(cluster, tmp_path, tiny_weights):
     (tmp_path / "in").mkdir()
     for n in range(60):

@@ -218,12 +218,12 @@ def test_work_that_nobody_waits_for_is_given_up(queue, monkeypatch):
 
 def test_cancelling_frees_the_place_and_stops_the_work(queue, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    look = JobQueue._raise_if_abandoned
+    raise_if_abandoned = JobQueue._raise_if_abandoned
 
     def slow(self, job):
         begun.set()
         go_on.wait(10)
-        look(self, job)
+        raise_if_abandoned(self, job)
 
     monkeypatch.setattr(JobQueue, "_raise_if_abandoned", slow)
     jobs = [taken(queue, f"{n}.png") for n in range(3)]
@@ -379,12 +379,12 @@ def test_a_broken_picture_that_is_to_be_shrunk(client, queue):
 def test_closing_leaves_the_picture_at_work_and_no_file(monkeypatch):
     queue = JobQueue(RestorerOptions(torch.device("cpu")))
     begun, go_on = threading.Event(), threading.Event()
-    look = JobQueue._raise_if_abandoned
+    raise_if_abandoned = JobQueue._raise_if_abandoned
 
     def slow(self, job):
         begun.set()
         go_on.wait(10)
-        look(self, job)
+        raise_if_abandoned(self, job)
 
     monkeypatch.setattr(JobQueue, "_raise_if_abandoned", slow)
     jobs = [taken(queue, "a.png") for _ in range(3)]
