@@ -155,3 +155,8 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
         for _ in range(3)
     ]
     return torch.from_numpy(np.clip(planes, 0, 1)[None]).float()
+
+
+def rgb8(image: torch.Tensor) -> np.ndarray:
+    """(1, 3, H, W) in [0, 1] -> (H, W, 3) uint8."""
+    return (image[0].permute(1, 2, 0) * 255).round().byte().numpy()

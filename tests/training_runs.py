@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY, picture
+from conftest import TINY, picture, rgb8
 from PIL import Image
 
 from restore_cli.training.job import TrainJob
@@ -49,7 +49,7 @@ RECIPE = {
 def save_photos(folder, sizes, first=0):
     folder.mkdir(parents=True)
     for seed, (height, width) in enumerate(sizes, start=first):
-        array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).byte().numpy()
+        array = rgb8(picture(height, width, seed))
         Image.fromarray(array).save(folder / f"{seed}.png")
     return folder
 

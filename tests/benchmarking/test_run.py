@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, picture, restore
+from conftest import ROOT, picture, restore, rgb8
 from PIL import Image, ImageCms
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
@@ -30,7 +30,7 @@ from restore_cli.inference.restorer import Restorer
 @pytest.fixture
 def pairs(tmp_path):
     for n in range(3):
-        array = (picture(64, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        array = rgb8(picture(64, 96, n))
         for kind, image in (("hr", array), ("lr", array[::4, ::4])):
             (tmp_path / "pairs" / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / f"pairs/{kind}/{n}.png")
@@ -426,7 +426,7 @@ def test_recipes_whose_results_are_no_pictures_are_refused_at_once(tmp_path):
 def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for n, mode in enumerate(("RGB", "RGBA", "RGB")):
-        array = (picture(80, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        array = rgb8(picture(80, 96, n))
         image = Image.fromarray(array).convert(mode)
         image.putalpha(100) if mode == "RGBA" else None
         Path("photos").mkdir(exist_ok=True)
@@ -461,7 +461,7 @@ def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monke
 def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
     """The pairs are those that degrade writes, where names are in one order; with bicubic."""
     for n in range(2):
-        array = (picture(80, 96, n)[0].permute(1, 2, 0) * 255).byte().numpy()
+        array = rgb8(picture(80, 96, n))
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(array).save(tmp_path / f"photos/{'ab'[n]}.png")
     models = (f"mprnet-mscam={tiny_weights}",) if recipe == "shake" else ("bicubic",)
@@ -491,7 +491,7 @@ def test_sharp_pictures_are_degraded_and_scored(tmp_path, tiny_weights, recipe):
 def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
     (tmp_path / "photos/twin").mkdir(parents=True)
     for name in ("a", "b", "twin/a"):
-        array = (picture(80, 96, 0)[0].permute(1, 2, 0) * 255).byte().numpy()
+        array = rgb8(picture(80, 96, 0))
         Image.fromarray(array).save(tmp_path / f"photos/{name}.png")
 
     def score(photos, *options):

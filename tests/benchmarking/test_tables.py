@@ -10,7 +10,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_CONFIGS, picture
+from conftest import ROOT, TINY_CONFIGS, picture, rgb8
 from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -284,7 +284,7 @@ def test_tlsc_is_a_switch_and_an_ablation_is_told_by_its_recipe(tmp_path, reds, 
 
 def save(image, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = (image[0].permute(1, 2, 0) * 255).byte().numpy()
+    array = rgb8(image)
     Image.fromarray(np.ascontiguousarray(array)).save(path)
 
 
@@ -332,7 +332,7 @@ def test_kohler_enlarged_finds_its_frame(tmp_path):
     sharp = picture(192, 208, 1)
     save(sharp, tmp_path / "kohler/Blurry1_1.png")
     frames = [picture(192, 208, seed) for seed in (5, 1, 6)]
-    array = np.stack([(f[0].permute(1, 2, 0) * 255).byte().numpy() for f in frames], -1)
+    array = np.stack([rgb8(frame) for frame in frames], -1)
     savemat(tmp_path / "kohler/GroundTruth1_1.mat", {"GroundTruth": array})
     scores = {}
     for name, others in (("kohler", ["attentive-deblur"]), ("kohler-x4", [])):

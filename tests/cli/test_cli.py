@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from conftest import ROOT, official, picture, restore
+from conftest import ROOT, official, picture, restore, rgb8
 from PIL import Image
 
 from restore_cli.image import read_image
@@ -25,7 +25,7 @@ DEFAULT = default_model()
 
 
 def make(path, height=20, width=24, seed=0):
-    array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).byte().numpy()
+    array = rgb8(picture(height, width, seed))
     Image.fromarray(array).save(path)
     return path
 

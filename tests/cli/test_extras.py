@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, picture
+from conftest import ROOT, picture, rgb8
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,7 +39,7 @@ def test_training_without_its_extra_says_how_to_get_it(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_everything_else_works_without_any_extra(tmp_path):
-    pixels = (picture(96, 96)[0].permute(1, 2, 0) * 255).byte().numpy()
+    pixels = rgb8(picture(96, 96))
     Image.fromarray(pixels).save(tmp_path / "a.png")
     sharp = str(tmp_path / "a.png")
     commands = [

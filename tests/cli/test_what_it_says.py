@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import picture, rgb8
 from PIL import Image
 from situations import situation
 from typer.testing import CliRunner
@@ -32,7 +32,7 @@ def restore(*arguments):
 
 def make(path, height=40, width=60, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).byte().numpy()
+    array = rgb8(picture(height, width, seed))
     Image.fromarray(array).save(path)
     return path
 

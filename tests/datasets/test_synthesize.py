@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import picture, rgb8
 from PIL import Image
 
 from restore_cli.cli.degrade import _with_kernels
@@ -28,7 +28,7 @@ from restore_cli.processes import ProcessPool
 
 
 def photo(path, height=96, width=128, seed=0):
-    array = (picture(height, width, seed)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    array = rgb8(picture(height, width, seed))
     Image.fromarray(array).save(path)
     return path
 
@@ -373,9 +373,7 @@ def test_frames_that_cannot_be_averaged(tmp_path):
 
 def test_gfn_cuts_patches_at_three_sizes_and_shrinks_each_alone(tmp_path):
     flat = Image.new("RGB", (512, 300), (90, 90, 90))
-    textured = Image.fromarray(
-        (picture(300, 512, 2)[0].permute(1, 2, 0) * 255).round().byte().numpy()
-    )
+    textured = Image.fromarray(rgb8(picture(300, 512, 2)))
     flat.paste(textured.crop((0, 0, 256, 300)), (0, 0))
     flat.save(tmp_path / "half.png")
     run(job(tmp_path, "gfn", [tmp_path / "half.png"]))

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, picture
+from conftest import GOLDEN, picture, rgb8
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -155,7 +155,7 @@ def test_noise_has_the_stated_variance():
 def test_jpeg_is_libjpegs(quality):
     image = (picture(48, 64) * 255).round() / 255
     buffer = io.BytesIO()
-    array = (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    array = rgb8(image)
     Image.fromarray(array).save(buffer, "JPEG", quality=quality, subsampling=2)
     expected = torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)[None] / 255
     ours = compress_jpeg(image, torch.tensor([float(quality)]))

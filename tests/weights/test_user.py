@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import picture, restore
+from conftest import picture, restore, rgb8
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -97,7 +97,7 @@ def test_a_name_works_wherever_weights_are_named(tmp_path, tiny_weights):
         "own_weights"
     ] == [NAME]
     source = tmp_path / "a.png"
-    array = (picture(24, 32, 1)[0].permute(1, 2, 0) * 255).byte().numpy()
+    array = rgb8(picture(24, 32, 1))
     Image.fromarray(array).save(source)
     made = [tmp_path / "by_name.png", tmp_path / "by_file.png"]
     for weights, target in zip((NAME, tiny_weights), made, strict=True):
