@@ -74,7 +74,7 @@ def test_reports(tmp_path, arguments):
     page = (tmp_path / "out/report.html").read_text()
     shown = re.findall(r"<figcaption>(\d):", page)
     assert sorted(shown) == ["0", "1", "2"]  # none is among the worst and the best
-    assert page.count("data:image/webp;base64,") == 9
+    assert page.count("data:image/jpeg;base64,") == 9
     assert 'src="http' not in page
 
 
