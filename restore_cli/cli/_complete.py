@@ -46,7 +46,7 @@ def training_recipes() -> Iterator[str]:
 
 def degradations() -> Iterator[str]:
     """Names of the recipes of `restore degrade`, from files: their own module needs torch."""
-    return (path.stem for path in sorted((PACKAGE / "recipes" / "degrade").glob("*.toml")))
+    return iter(sorted(path.stem for path in (PACKAGE / "recipes" / "degrade").glob("*.toml")))
 
 
 VALUES: dict[str, Callable[[], Iterator[str]]] = {

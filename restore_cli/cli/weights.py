@@ -200,12 +200,13 @@ def import_weights(
     ] = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Convert an authors' checkpoint, or a pickle of yours, to safetensors.
+    """Convert an authors' checkpoint, or your own pickle, to safetensors.
 
-    Nothing in the file is executed. Use the result with `restore image
-    --weights PATH`. With the extra `zoo`, files of the forty networks that
-    spandrel knows are accepted as well. The authors' licence, if any, stays in
-    force; most of these networks were published without one.
+    Every key must fit, and nothing in the file is executed. Use the result
+    with `restore image --weights PATH`. With the extra `zoo`, files of the
+    forty networks that spandrel knows are accepted as well. The authors'
+    licence, if any, stays in force; most of these networks were published
+    without one.
     """
     from restore_cli.models.registry import MODELS
     from restore_cli.weights.importing import import_checkpoint

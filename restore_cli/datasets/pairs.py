@@ -17,8 +17,8 @@ def read_pair(pair: Pair) -> tuple[Tensor, list[Tensor]]:
     """Return the degraded picture and all references, (1, 3, H, W) in [0, 1].
 
     Raises:
-        PictureError: a picture cannot be read or has transparency, or their profiles differ, so
-            that equal values would not be equal colours.
+        PictureError: a picture cannot be read, is damaged or has transparency; or their profiles
+            differ, so that equal values would not be equal colours.
         UsageError: references in a `.mat` file without scipy.
     """
     degraded = read_image(pair.degraded, icc="keep", strict=True)
