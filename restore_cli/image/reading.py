@@ -45,7 +45,6 @@ from restore_cli.rounding import to_float, to_uint
 
 T = TypeVar("T")
 _KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
-_DAMAGED = "it is damaged"
 _HALF_STEP = 0.5 / 255
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
@@ -68,12 +67,13 @@ def read_image(
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
             decoded incorrectly; or with `strict`, transparent or damaged.
     """
-    picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc)
-    if strict and picture.notes and picture.notes[0].startswith(_DAMAGED):
-        raise PictureError(f"'{path}': {picture.notes[0]}", hint="replace it, or leave it out")
+    data = read_bytes(path)
+    picture, damage = read_tolerantly(data, partial(_decode, data, str(path), max_pixels, icc))
+    if strict and damage:
+        raise PictureError(f"'{path}': {damage[0]}", hint="replace it, or leave it out")
     if strict and picture.is_transparent:
         raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return replace(picture, pixels=to_float(picture.pixels))
+    return replace(picture, pixels=to_float(picture.pixels), notes=(*damage, *picture.notes))
 
 
 def decode(
@@ -95,7 +95,7 @@ def decode(
 
 
 def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
-    """Read a picture, and return it with a note if it is damaged.
+    """Read a picture; also return a note if it is damaged, else none.
 
     libjpeg recovers from most errors; a partly wrong picture with a note is better than none.
 
@@ -114,7 +114,7 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
         if key != "jpeg":
             raise
         picture, fault = read("error"), error.reason
-    note = f"{_DAMAGED}, so parts of the picture can be wrong ({fault})"
+    note = f"it is damaged, so parts of the picture can be wrong ({fault})"
     return picture, (note,) * bool(fault)
 
 
