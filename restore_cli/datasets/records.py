@@ -27,7 +27,7 @@ class Record:
 
     Attributes:
         source: the sharp picture or video.
-        sha256: its digest, see `digest_of`; "" for a folder in records of earlier versions.
+        sha256: its digest, see `digest_of`.
         seed: random seed of the whole set.
         index: index of the source among the inputs, part of its seed.
         recipe: the recipe.
@@ -47,7 +47,7 @@ class Record:
     patch: tuple[int, int] | None
     frames: tuple[int, int] | None
     parameters: Parameters
-    motion: bool = True  # records of earlier versions lack it
+    motion: bool
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
@@ -72,7 +72,7 @@ class Record:
             motion: whether motion blur is applied.
         """
         compared = {
-            "picture": self.sha256 in ("", sha256),
+            "picture": self.sha256 == sha256,
             "seed": self.seed == seed,
             "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=DESCRIPTIVE_FIELDS)

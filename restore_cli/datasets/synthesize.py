@@ -102,7 +102,7 @@ def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
     recipe, size, patch = record.recipe, record.size, record.patch
     path = source or record.source
     check_degraded_file(output, recipe.bits)
-    if record.sha256 and path.exists() and digest_of(path) != record.sha256:
+    if path.exists() and digest_of(path) != record.sha256:
         raise PictureError(
             f"'{path}' is not the source that '{record_file}' was made from",
             hint="its sha256 differs; give the right one as INPUT",
@@ -213,7 +213,9 @@ def _average(job: DegradeJob, index: int) -> DegradeOutcome:
             centre = (width / 2, height / 2)
             parameters = draw(recipe, own, picture=(height, width), centre=centre, motion=False)
             span = (start, start + wanted)
-            record = Record(source, digest, job.seed, index, recipe, size, patch, span, parameters)
+            record = Record(
+                source, digest, job.seed, index, recipe, size, patch, span, parameters, job.motion
+            )
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
             saved = _save(job, place, pair, record)
             done.written += saved

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from restore_cli.degradations.jpeg import compress_jpeg
@@ -103,8 +103,7 @@ class Step(Record, ABC):
     linear: ClassVar[bool]  # whether it works on linear light rather than on encoded values
     spatial: ClassVar[bool] = True  # whether it mixes neighbouring pixels
 
-    # `share` here, and `freedom` below, are the names in recipes of version 0.1.
-    probability: Fraction = Field(1.0, validation_alias=AliasChoices("probability", "share"))
+    probability: Fraction = 1.0
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         """Draw the step's parameters for one picture, or None to skip it."""
@@ -139,9 +138,7 @@ class Motion(Step):
     length: LogRange
     samples: Annotated[int, Field(ge=2)] = 24
     objects: Fraction = 0.0
-    degrees_of_freedom: Literal[3, 6] = Field(
-        3, validation_alias=AliasChoices("degrees_of_freedom", "freedom")
-    )
+    degrees_of_freedom: Literal[3, 6] = 3
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         def trajectory(length: float) -> Trajectory:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from restore_cli.errors import RestoreError
@@ -119,7 +118,7 @@ class Monitor:
         trainer = self.trainer
         best = {"phase": trainer.phase.name, **facts}
         try:
-            write_ema_weights(replace(trainer.state(), best=best), self.job.best)
+            write_ema_weights(trainer.state().model_copy(update={"best": best}), self.job.best)
         except RestoreError as error:
             self.note(f"warning: {error}; training continues")
             return

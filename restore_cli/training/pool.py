@@ -53,7 +53,6 @@ from restore_cli.training.data import (
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.mixture import Mixture, MixtureOrder, part_seed
 from restore_cli.training.recipe import TrainingRecipe
-from restore_cli.training.state import current_names
 from restore_cli.weights.checkpoint import write_checkpoint
 
 RECORD = "pool.json"
@@ -239,7 +238,7 @@ class Pool(Source):
         path, now = self.folder / RECORD, self._origin()
         if path.is_file():
             try:
-                before = _current(json.loads(path.read_text("utf-8")), now)
+                before = json.loads(path.read_text("utf-8"))
                 changed = sorted(k for k in now | before if now.get(k) != before.get(k))
             except _BROKEN as error:
                 raise UsageError(
@@ -370,15 +369,3 @@ def _stacked(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]
     return upload(list(pictures), device)
-
-
-def _current(record: Any, now: dict[str, Any]) -> Any:
-    """A pool record as this version would have written it."""
-    before = current_names(record)
-    for part in before["data"]:
-        for word in DESCRIPTIVE_FIELDS & part.get("degradation", {}).keys():
-            del part["degradation"][word]
-    for part, new in zip(before["data"], now["data"], strict=False):
-        for key in ("scale", "shrink") if new["kind"] == "pairs" else ():
-            part.setdefault(key, new[key])
-    return before

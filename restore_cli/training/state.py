@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, SkipValidation, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy, write_then_rename
 from restore_cli.formatting import first_line
+from restore_cli.toml_file import Record, first_problem
 from restore_cli.training.recipe import TrainingRecipe
 
-# Old names in states and pools of earlier versions, which can still be used.
-RENAMED = {
-    "start": "initialisation",
-    "share": "probability",
-    "freedom": "degrees_of_freedom",
-}
 # A resumed run may have other lengths and learning rates; any other change needs a new run.
 CHANGEABLE = ("steps", "schedule", "learning_rate", "warm_up", "clip")
 STATE = "state.pt"  # file in the folder of a run
 _NEW_RUN = "start a new run in another --output, with this one's weights.safetensors as --weights"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingState:
+Count = Annotated[int, Field(strict=True, ge=0, lt=10**15)]
+StateDict = SkipValidation[dict[str, Any]]  # validation would copy it; the trainer checks it
+
+
+def _check_best(best: dict[str, Any] | None) -> dict[str, Any] | None:
+    keys = ("step", "psnr", "gain")
+    if best is not None and not all(isinstance(best.get(key), int | float) for key in keys):
+        raise ValueError("lacks its step, PSNR or gain")
+    return best
+
+
+class TrainingState(Record):
     """The state of a training run.
 
     Attributes:
@@ -50,18 +53,18 @@ class TrainingState:
         seconds: training time so far.
     """
 
-    phase: int
-    phase_step: int
-    step: int
-    seen: int
-    network: dict[str, Any]
-    ema: dict[str, Any]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
-    best: dict[str, Any] | None
+    phase: Count
+    phase_step: Count
+    step: Count
+    seen: Count
+    network: StateDict
+    ema: StateDict
+    optimizer: StateDict
+    scaler: StateDict
+    best: Annotated[dict[str, Any] | None, AfterValidator(_check_best)]
     recipe: dict[str, Any]
     facts: dict[str, Any]
-    seconds: float
+    seconds: Annotated[float, Field(ge=0, lt=10**15)]
 
 
 class SaveError(RestoreError):
@@ -74,10 +77,9 @@ def save_state(state: TrainingState, path: Path) -> None:
     Raises:
         SaveError: the disk is full or not available.
     """
-    values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     try:
         with write_then_rename(path) as temporary, temporary.open("wb") as stream:
-            torch.save(values, stream)
+            torch.save(dict(state), stream)
             stream.flush()
             os.fsync(stream.fileno())  # before the rename: a power cut could leave an empty file
     except (OSError, RuntimeError) as error:  # torch wraps errors of its stream
@@ -98,12 +100,8 @@ def read_state(path: Path) -> TrainingState:
             warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read fails
             _check_archive(path)
             values = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("recipe", "facts"):
-            values[key] = current_names(values[key])
-        state = TrainingState(**values)
-        _check_values(state)
+        state = TrainingState.model_validate(values)
     except (
-        TypeError,
         RuntimeError,
         OSError,
         EOFError,
@@ -114,7 +112,8 @@ def read_state(path: Path) -> TrainingState:
     ) as error:
         # torch's own message, on several lines, advises to load such files as code.
         other = isinstance(error, UnpicklingError)
-        reason = "it holds other objects" if other else first_line(error)
+        invalid = first_problem(error) if isinstance(error, ValidationError) else first_line(error)
+        reason = "it holds other objects" if other else invalid
         raise UsageError(
             f"'{path}' is not a training state that this version can read: {reason}", hint=_NEW_RUN
         ) from error
@@ -137,24 +136,6 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"its part '{damaged}' is damaged")
 
 
-def _check_values(state: TrainingState) -> None:
-    """Raise a `ValueError` if a value is not of the kind that `save_state` writes."""
-    for name in ("step", "phase", "phase_step", "seen", "seconds"):
-        value = getattr(state, name)
-        kinds = (int, float) if name == "seconds" else int
-        number = isinstance(value, kinds) and not isinstance(value, bool)
-        if not (number and 0 <= value < 1e15):
-            raise ValueError(f"its {name} is {value!r}")
-    if not isinstance(state.facts, dict):
-        raise TypeError("it has no facts")
-    best = state.best
-    if best is not None and not (
-        isinstance(best, dict)
-        and all(isinstance(best.get(name), int | float) for name in ("step", "psnr", "gain"))
-    ):
-        raise ValueError(f"its best score is {best!r}")
-
-
 def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
     """Read the state of a run of this recipe.
 
@@ -171,16 +152,6 @@ def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
             hint="choose another --output folder, or undo the changes to the recipe",
         )
     return state
-
-
-def current_names(value: Any) -> Any:
-    """JSON values of an earlier version with the current names."""
-    if isinstance(value, list):
-        return [current_names(one) for one in value]
-    if isinstance(value, dict):
-        renamed = {RENAMED.get(key, key): current_names(one) for key, one in value.items()}
-        return renamed | ({"kind": "step"} if value.get("kind") == "stairs" else {})
-    return value
 
 
 def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:

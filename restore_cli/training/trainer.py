@@ -153,7 +153,7 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         rate = learning_rate(self.phase, self.phase_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)  # states of older runs have no scale
+            group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         for batch in batches:

@@ -93,7 +93,6 @@ def test_sharpening_undoes_a_little_of_a_blur():
 
 def test_a_step_is_applied_as_often_as_its_probability():
     one = step(kind="gaussian", sigma=[1.0, 2.0], probability=0.3)
-    assert one == step(kind="gaussian", sigma=[1.0, 2.0], share=0.3)  # its name in 0.1
     drawn = [one.draw(np.random.default_rng(seed), SCENE) for seed in range(1000)]
     share = np.mean([d is not None for d in drawn])
     assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 1000)

@@ -42,7 +42,6 @@ from restore_cli.files import _machine, locked
 from restore_cli.inference.loading import load_network
 from restore_cli.models.registry import get_model
 from restore_cli.training import losses
-from restore_cli.training import state as state_file
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.dry_run import dry_run
 from restore_cli.training.ema import ExponentialMovingAverage
@@ -52,7 +51,7 @@ from restore_cli.training.mixture import open_source
 from restore_cli.training.package import package
 from restore_cli.training.progress import MetricsLog
 from restore_cli.training.recipe import load_recipe
-from restore_cli.training.state import SaveError, TrainingState, read_state
+from restore_cli.training.state import SaveError, read_state
 from restore_cli.training.trainer import Execution, Trainer, compute_losses, for_weights
 from restore_cli.training.validation import ValidationSet
 from restore_cli.weights import checkpoint
@@ -189,8 +188,6 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
     old = {key: value for key, value in state["recipe"].items() if key != "initialisation"}
     torch.save(state | {"recipe": old}, done.state)
     train(job({"steps": 2}, resume="must"))
-    torch.save(state | {"recipe": old | {"start": "torch"}}, done.state)  # its earlier name
-    train(job({"steps": 2}, resume="must"))
     for change in ({"optimizer": {}}, {"phase": 3}, {"network": None}):
         torch.save(state | change, done.state)
         with pytest.raises(UsageError, match="is incomplete"):
@@ -203,14 +200,6 @@ def test_runs_from_before_a_key_came_go_on_and_those_of_other_shapes_do_not(job)
     torch.save(state, done.state)
     with pytest.raises(UsageError, match="of mprnet-mscam, or is incomplete"):
         train(job({"steps": 2}, resume="must"))
-
-
-def test_names_of_earlier_versions_are_todays():
-    old = {"mixture": [{"share": 0.4}], "phases": [{"schedule": {"kind": "stairs", "every": 3}}]}
-    assert state_file.current_names(old) == {
-        "mixture": [{"probability": 0.4}],
-        "phases": [{"schedule": {"kind": "step", "every": 3}}],
-    }
 
 
 def test_the_recipe_says_how_weights_are_drawn():
@@ -578,7 +567,7 @@ def test_a_pool_that_is_refused_leaves_no_run(job, tmp_path):
 )
 def test_states_with_wrong_values_are_refused(job, tmp_path, wrong):
     trainer = Trainer(make_recipe(), ProcessGroup(CPU))
-    values = {f.name: getattr(trainer.state(), f.name) for f in dataclasses.fields(TrainingState)}
+    values = dict(trainer.state())
     torch.save(values, tmp_path / "state.pt")
     read_state(tmp_path / "state.pt")
     torch.save(values | wrong, tmp_path / "state.pt")
