@@ -6,21 +6,21 @@ That is a process, not a thread: OpenMP's threads would compete inside the train
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import UsageError
+from restore_cli.processes import ProcessPool
 from restore_cli.training.data import Source
 from restore_cli.training.pool import FrozenModule, Pool
 from restore_cli.training.pretrained import digest
 from restore_cli.training.trainer import Trainer
 
+_pools: list[Pool] = []  # the one of the background process, filled by `_begin`
 AHEAD = 32  # items of each part that are requested before they enter the pool
 
 
@@ -40,13 +40,8 @@ class BackgroundFiller:
         self._pool = pool
         firsts = pool.first_numbers(seen)
         self._requested = [first + count for first, count in zip(firsts, pool.counts, strict=True)]
-        context = get_context("spawn")
-        requests, self._requests = context.Pipe(duplex=False)
         # The same number of threads as here, so that sums are rounded in the same way.
-        arguments = (pool, requests, torch.get_num_threads())
-        self._process = context.Process(target=_make_items, args=arguments, daemon=True)
-        self._process.start()
-        requests.close()  # otherwise the pipe would stay open after the death of the process
+        self._process = ProcessPool(1, _begin, pool, torch.get_num_threads())
 
     def request(self, seen: int) -> None:
         """Request the next items.
@@ -59,30 +54,27 @@ class BackgroundFiller:
                 continue
             last = first + self._pool.counts[part] + AHEAD
             for number in range(self._requested[part], last):
-                with suppress(OSError):  # the process has died
-                    self._requests.send((part, number))
+                with suppress(BrokenProcessPool):  # killed, perhaps for memory
+                    self._process.submit(_make, part, number)
             self._requested[part] = last
 
     def close(self) -> None:
-        """End the process, which has 2 s to finish its current item."""
-        self._requests.close()
-        self._process.join(timeout=2)
-        self._process.kill()
+        """End the process when it has finished its current item."""
+        self._process.shutdown(cancel_futures=True)
 
 
-def _make_items(pool: Pool, requests: Connection, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process handles Ctrl-C
+def _begin(pool: Pool, threads: int) -> None:
+    _pools.append(pool)
     if hasattr(os, "nice"):
         os.nice(19)
     torch.set_num_threads(threads)
-    while True:
-        try:
-            part, number = requests.recv()
-        except (EOFError, OSError):
-            return
-        if not pool.path(part, number).is_file():
-            with suppress(RestoreError):  # the training process will meet and report it
-                pool.make(part, number)
+
+
+def _make(part: int, number: int) -> None:
+    # An error stays in the future: the training process will meet and report it.
+    (pool,) = _pools
+    if not pool.path(part, number).is_file():
+        pool.make(part, number)
 
 
 def fill_pool(
