@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer.testing
 from typer.testing import CliRunner
 
 from restore_cli.cli.app import app
@@ -19,6 +21,8 @@ from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 
+# Building the commands takes 0.1 s, and there are 900 runs of them.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 pytest_plugins = ("training_runs",)
 pytest.register_assert_rewrite("promises")
 GOLDEN = Path(__file__).parent / "golden"
