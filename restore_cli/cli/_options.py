@@ -1,7 +1,5 @@
 """Options that several commands share, and parsers of their values."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial

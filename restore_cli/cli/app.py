@@ -1,7 +1,5 @@
 """The Typer application. It does not import torch, so that `--help` is fast."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -1,7 +1,5 @@
 """`restore datasets`: datasets, protocols, published tables, and folders of pairs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

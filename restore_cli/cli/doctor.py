@@ -1,7 +1,5 @@
 """`restore doctor`."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os
