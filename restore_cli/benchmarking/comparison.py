@@ -29,23 +29,14 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PublishedComparison:
-    """A published row, and the measurement of the same network.
+    """A published row, and the measurement of the same network."""
 
-    Attributes:
-        table: table of the row.
-        row: the published row.
-        entry: name of the measured entry, or "".
-        reason: possible reasons of the difference.
-        difference: PSNR here minus there, dB; None if one is missing.
-        seconds: run time here, if the row has one.
-    """
-
-    table: Table
-    row: PublishedRow
-    entry: str
-    reason: str
-    difference: float | None = None
-    seconds: float | None = None
+    table: Table  # table of the row
+    row: PublishedRow  # the published row
+    entry: str  # name of the measured entry, or ""
+    reason: str  # possible reasons of the difference
+    difference: float | None = None  # PSNR here minus there, dB; None if one is missing
+    seconds: float | None = None  # run time here, if the row has one
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, one string per column of `COLUMNS`."""

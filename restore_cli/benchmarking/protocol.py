@@ -30,34 +30,26 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """All conventions of a score.
+    """All conventions of a score."""
 
-    Attributes:
-        name: name on the command line.
-        description: description, one line.
-        source: authors or programs that use it.
-        rows: first and last + 1 row of the reference that are used, cropped before restoring; None
-            for all.
-        rounding: rounding of the result to 8 bits.
-        crop: pixels left out along each border of the result.
-        colour: rgb, y (BT.601 studio range) or luminance (.299, .587, .114).
-        ssim: `gaussian` per channel, valid region; `volume` as MATLAB treats an RGB array; `ms` of
-            five scales; `none`.
-        alignment: `none`; `ecc`: intensity and homography, as in RealBlur; `trajectory`: best of
-            many references after a shift by whole pixels, as in Koehler et al.
-        highest: upper limit of a picture's PSNR, dB, so that pictures with hardly any error do not
-            dominate the mean.
-    """
-
-    name: str
-    description: str
-    source: str
+    name: str  # name on the command line
+    description: str  # description, one line
+    source: str  # authors or programs that use it
+    # first and last + 1 row of the reference that are used, cropped before restoring; None for all
     rows: tuple[int, int] | None = None
+    # rounding of the result to 8 bits
     rounding: Literal["half-even", "half-up", "truncate"] = "half-even"
-    crop: int = 0
+    crop: int = 0  # pixels left out along each border of the result
+    # rgb, y (BT.601 studio range) or luminance (.299, .587, .114)
     colour: Literal["rgb", "y", "luminance"] = "rgb"
+    # `gaussian` per channel, valid region; `volume` as MATLAB treats an RGB array; `ms` of five
+    # scales; `none`
     ssim: Literal["gaussian", "volume", "ms", "none"] = "gaussian"
+    # `none`; `ecc`: intensity and homography, as in RealBlur; `trajectory`: best of many references
+    # after a shift by whole pixels, as in Koehler et al
     alignment: Literal["none", "ecc", "trajectory"] = "none"
+    # upper limit of a picture's PSNR, dB, so that pictures with hardly any error do not dominate
+    # the mean
     highest: float = math.inf
 
     @property

@@ -18,71 +18,39 @@ UNSTATED = "unstated"
 
 
 class Timing(Record):
-    """A paper's statements about its run times.
+    """A paper's statements about its run times."""
 
-    Attributes:
-        width: width of the input, pixels; None for the pictures of the dataset.
-        height: height of the input, pixels; None for the pictures of the dataset.
-        device: device of the measurement, or "".
-    """
-
-    width: int | None = None
-    height: int | None = None
-    device: str = ""
+    width: int | None = None  # width of the input, pixels; None for the pictures of the dataset
+    height: int | None = None  # height of the input, pixels; None for the pictures of the dataset
+    device: str = ""  # device of the measurement, or ""
 
 
 class PublishedRow(Record):
-    """One published row; numbers have the printed digits.
+    """One published row; numbers have the printed digits."""
 
-    Attributes:
-        method: name in the paper; "this paper" for its own method.
-        model: our model of the same network, `bicubic` (at x1 the input itself), or "".
-        config: config of that model.
-        recipe: recipe of `restore train` for such weights.
-        tlsc: whether its statistics were local; None if not applicable.
-        self_ensemble: whether it is the mean of eight poses; None if not stated.
-        psnr: PSNR, dB.
-        ssim: SSIM of the table's protocol.
-        ms_ssim: SSIM of five scales.
-        params_m: millions of parameters.
-        size_mb: size of the weights, MB.
-        time_s: seconds per picture.
-        train_days: duration of the training, days.
-        psnr_per_video: PSNR in dB, in the order of the dataset's groups.
-        trained_on: training dataset, if the table compares several.
-        cited: whether the paper cites it from another.
-        from_text: whether it is printed in the text.
-        protocol: protocol if not the table's; a name in `protocol.PROTOCOLS`, or "unstated".
-        variant: parts of the network, in an ablation.
-        facts: other numbers, by name.
-        image: number of the picture, below a figure.
-        note: other printed information.
-        odd: contradiction with another table or the text.
-    """
-
-    method: str
-    model: str = ""
-    config: str = ""
-    recipe: str = ""
-    tlsc: bool | None = None
-    self_ensemble: bool | None = None
-    psnr: Decimal | None = None
-    ssim: Decimal | None = None
-    ms_ssim: Decimal | None = None
-    params_m: Decimal | None = None
-    size_mb: Decimal | None = None
-    time_s: Decimal | None = None
-    train_days: Decimal | None = None
-    psnr_per_video: tuple[Decimal, ...] = ()
-    trained_on: str = ""
-    cited: bool = False
-    from_text: bool = False
-    protocol: str = ""
-    variant: dict[str, bool | int | str] = {}
-    facts: dict[str, bool | int | str] = {}
-    image: int | None = None
-    note: str = ""
-    odd: str = ""
+    method: str  # name in the paper; "this paper" for its own method
+    model: str = ""  # our model of the same network, `bicubic` (at x1 the input itself), or ""
+    config: str = ""  # config of that model
+    recipe: str = ""  # recipe of `restore train` for such weights
+    tlsc: bool | None = None  # whether its statistics were local; None if not applicable
+    self_ensemble: bool | None = None  # whether it is the mean of eight poses; None if not stated
+    psnr: Decimal | None = None  # PSNR, dB
+    ssim: Decimal | None = None  # SSIM of the table's protocol
+    ms_ssim: Decimal | None = None  # SSIM of five scales
+    params_m: Decimal | None = None  # millions of parameters
+    size_mb: Decimal | None = None  # size of the weights, MB
+    time_s: Decimal | None = None  # seconds per picture
+    train_days: Decimal | None = None  # duration of the training, days
+    psnr_per_video: tuple[Decimal, ...] = ()  # PSNR in dB, in the order of the dataset's groups
+    trained_on: str = ""  # training dataset, if the table compares several
+    cited: bool = False  # whether the paper cites it from another
+    from_text: bool = False  # whether it is printed in the text
+    protocol: str = ""  # protocol if not the table's; a name in `protocol.PROTOCOLS`, or "unstated"
+    variant: dict[str, bool | int | str] = {}  # parts of the network, in an ablation
+    facts: dict[str, bool | int | str] = {}  # other numbers, by name
+    image: int | None = None  # number of the picture, below a figure
+    note: str = ""  # other printed information
+    odd: str = ""  # contradiction with another table or the text
 
     @property
     def is_authors_result(self) -> bool:
@@ -92,34 +60,22 @@ class PublishedRow(Record):
 
 
 class Table(Record):
-    """A table of a paper, or the part of it for one dataset.
+    """A table of a paper, or the part of it for one dataset."""
 
-    Attributes:
-        paper: key of `papers`.
-        table: its number or name in the paper.
-        kind: `comparison` and `ablation` have scores of a dataset; the others are printed only,
-            except for run times in the text.
-        dataset: name in `datasets.DATASETS`, or "".
-        protocol: protocol for measurements here, a name in `protocol.PROTOCOLS`, or "".
-        timing: run times, if it has any.
-        assumptions: assumptions where the paper is not specific, by the option that changes them.
-        also: another table of the paper that contains further rows.
-        source: source of the numbers, if not the paper.
-        note: notes of the paper.
-        rows: rows in order.
-    """
-
-    paper: str
-    table: str
+    paper: str  # key of `papers`
+    table: str  # its number or name in the paper
+    # `comparison` and `ablation` have scores of a dataset; the others are printed only, except for
+    # run times in the text
     kind: Literal["comparison", "ablation", "datasets", "figure", "text", "missing"]
-    dataset: str = ""
-    protocol: str = ""
-    timing: Timing | None = None
+    dataset: str = ""  # name in `datasets.DATASETS`, or ""
+    protocol: str = ""  # protocol for measurements here, a name in `protocol.PROTOCOLS`, or ""
+    timing: Timing | None = None  # run times, if it has any
+    # assumptions where the paper is not specific, by the option that changes them
     assumptions: dict[str, str] = {}
-    also: str = ""
-    source: str = ""
-    note: str = ""
-    rows: tuple[PublishedRow, ...] = ()
+    also: str = ""  # another table of the paper that contains further rows
+    source: str = ""  # source of the numbers, if not the paper
+    note: str = ""  # notes of the paper
+    rows: tuple[PublishedRow, ...] = ()  # rows in order
 
     @property
     def name(self) -> str:
@@ -140,17 +96,11 @@ class Table(Record):
 
 
 class AuthorsWeights(Record):
-    """Where a network's authors have published their weights.
+    """Where a network's authors have published their weights."""
 
-    Attributes:
-        file: name of the file; "" if they published none.
-        home: page of their code.
-        recipes: recipes that train such weights.
-    """
-
-    file: str
-    home: str
-    recipes: tuple[str, ...]
+    file: str  # name of the file; "" if they published none
+    home: str  # page of their code
+    recipes: tuple[str, ...]  # recipes that train such weights
 
 
 class _File(Record):

@@ -24,68 +24,39 @@ from restore_cli.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class EntrySummary:
-    """The scores of one entry over all samples.
+    """The scores of one entry over all samples."""
 
-    Attributes:
-        facts: facts of the entry: weights, cost, device, options.
-        count: number of scored samples.
-        failed: number of samples with errors.
-        psnr: mean PSNR, dB.
-        ssim: mean SSIM.
-        gain: mean gain over the baseline's PSNR, dB; None without a baseline.
-        worst: name and gain of the sample with the smallest gain.
-        best: name and gain of the sample with the largest gain; None with a single sample.
-        seconds: mean time per picture.
-        memory: peak memory, bytes.
-        groups: mean PSNR of each group of the dataset, dB.
-        timed: run time measured as in the table's paper, or None.
-    """
-
-    facts: dict[str, Any]
-    count: int
-    failed: int
-    psnr: float
-    ssim: float
-    gain: float | None
-    worst: tuple[str, float] | None
+    facts: dict[str, Any]  # facts of the entry: weights, cost, device, options
+    count: int  # number of scored samples
+    failed: int  # number of samples with errors
+    psnr: float  # mean PSNR, dB
+    ssim: float  # mean SSIM
+    gain: float | None  # mean gain over the baseline's PSNR, dB; None without a baseline
+    worst: tuple[str, float] | None  # name and gain of the sample with the smallest gain
+    # name and gain of the sample with the largest gain; None with a single sample
     best: tuple[str, float] | None
-    seconds: float
-    memory: int
-    groups: dict[str, float]
-    timed: Timed | None = None
+    seconds: float  # mean time per picture
+    memory: int  # peak memory, bytes
+    groups: dict[str, float]  # mean PSNR of each group of the dataset, dB
+    timed: Timed | None = None  # run time measured as in the table's paper, or None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything needed to compare or reproduce a benchmark.
+    """Everything needed to compare or reproduce a benchmark."""
 
-    Attributes:
-        dataset: name of the dataset.
-        description: description of the dataset.
-        data_sha256: sha256 of the names and bytes of all samples.
-        count: number of requested samples.
-        whole: whether these are all samples of the dataset.
-        protocol: conventions of the scores.
-        entries: summaries in the requested order.
-        published: comparisons with rows of papers.
-        rows: scores of every entry on every sample.
-        table: name of the paper's table, or "".
-        notes: notes of the paper, and assumptions where it is not specific.
-        version: version of restore.
-    """
-
-    dataset: str
-    description: str
-    data_sha256: str
-    count: int
-    whole: bool
-    protocol: dict[str, Any]
-    entries: list[EntrySummary]
-    published: list[PublishedComparison]
-    rows: list[Row]
-    table: str = ""
-    notes: tuple[str, ...] = ()
-    version: str = __version__
+    dataset: str  # name of the dataset
+    description: str  # description of the dataset
+    data_sha256: str  # sha256 of the names and bytes of all samples
+    count: int  # number of requested samples
+    whole: bool  # whether these are all samples of the dataset
+    protocol: dict[str, Any]  # conventions of the scores
+    entries: list[EntrySummary]  # summaries in the requested order
+    published: list[PublishedComparison]  # comparisons with rows of papers
+    rows: list[Row]  # scores of every entry on every sample
+    table: str = ""  # name of the paper's table, or ""
+    notes: tuple[str, ...] = ()  # notes of the paper, and assumptions where it is not specific
+    version: str = __version__  # version of restore
 
 
 def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed]) -> Report:

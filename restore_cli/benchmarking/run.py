@@ -43,17 +43,12 @@ from restore_cli.weights.manifest import load_manifest
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A pipeline with its options, or pictures that another program restored.
+    """A pipeline with its options, or pictures that another program restored."""
 
-    Attributes:
-        name: name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
-        pipeline: the loaded pipeline. That of another program has no stages, only the scale.
-        files: every picture of another program, by its path in its folder without suffix, also
-            with _ for /.
-    """
-
-    name: str
+    name: str  # name in reports, e.g. `mprnet-mscam` or `mprnet+gfn`.
+    # the loaded pipeline. That of another program has no stages, only the scale.
     pipeline: Pipeline
+    # every picture of another program, by its path in its folder without suffix, also with _ for /
     files: Mapping[str, Path] | None = None
 
     @property
@@ -125,32 +120,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The score of one entry on one sample.
+    """The score of one entry on one sample."""
 
-    Attributes:
-        key: hash of everything that determines the score.
-        entry: name of the entry.
-        sample: name of the sample.
-        psnr: PSNR, dB; inf for equal pictures.
-        ssim: SSIM; NaN if the protocol has none.
-        seconds: time of restoring, without reading and scoring.
-        memory: peak memory of the GPU, bytes; on a CPU the growth of the process, sampled 50 times
-            a second.
-        width: width of the degraded picture.
-        height: height of the degraded picture.
-        error: error message, or "".
-    """
-
-    key: str
-    entry: str
-    sample: str
-    psnr: float
-    ssim: float
-    seconds: float
+    key: str  # hash of everything that determines the score
+    entry: str  # name of the entry
+    sample: str  # name of the sample
+    psnr: float  # PSNR, dB; inf for equal pictures
+    ssim: float  # SSIM; NaN if the protocol has none
+    seconds: float  # time of restoring, without reading and scoring
+    # peak memory of the GPU, bytes; on a CPU the growth of the process, sampled 50 times a second
     memory: int
-    width: int
-    height: int
-    error: str = ""
+    width: int  # width of the degraded picture
+    height: int  # height of the degraded picture
+    error: str = ""  # error message, or ""
 
 
 _ROW = TypeAdapter(Row)
@@ -159,29 +141,19 @@ _SCORING = 2  # changes with the way of scoring, so that rows of earlier version
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What to score.
+    """What to score."""
 
-    Attributes:
-        dataset: the dataset.
-        samples: all of its samples, or the first ones.
-        protocol: protocol of the scores.
-        entries: entries to compare.
-        output: folder for `rows.jsonl`, reports and pictures.
-        save_images: whether restored pictures are kept, as PNG, in `output/images/ENTRY`.
-        whole: whether `samples` are all samples of the dataset.
-        table: table of a paper to compare with; None for all rows on the dataset.
-        shard: (i, n): only every n-th sample from the i-th on, counted from 1, with a separate log,
-            so that n processes can share the work; a run without it merges the logs.
-    """
-
-    dataset: Dataset
-    samples: Sequence[Pair]
-    protocol: Protocol
-    entries: Sequence[Entry]
-    output: Path
+    dataset: Dataset  # the dataset
+    samples: Sequence[Pair]  # all of its samples, or the first ones
+    protocol: Protocol  # protocol of the scores
+    entries: Sequence[Entry]  # entries to compare
+    output: Path  # folder for `rows.jsonl`, reports and pictures
+    # whether restored pictures are kept, as PNG, in `output/images/ENTRY`
     save_images: bool = False
-    whole: bool = False
-    table: Table | None = None
+    whole: bool = False  # whether `samples` are all samples of the dataset
+    table: Table | None = None  # table of a paper to compare with; None for all rows on the dataset
+    # (i, n): only every n-th sample from the i-th on, counted from 1, with a separate log, so that
+    # n processes can share the work; a run without it merges the logs
     shard: tuple[int, int] | None = None
 
     @property

@@ -15,21 +15,13 @@ RUNS = 3  # timed runs, of which the median is taken
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A run time.
+    """A run time."""
 
-    Attributes:
-        seconds: median of `RUNS`.
-        width: width of the input, pixels.
-        height: height of the input, pixels.
-        warm_up: number of warm-up runs.
-        device: device, with the name of a GPU.
-    """
-
-    seconds: float
-    width: int
-    height: int
-    warm_up: int
-    device: str
+    seconds: float  # median of `RUNS`
+    width: int  # width of the input, pixels
+    height: int  # height of the input, pixels
+    warm_up: int  # number of warm-up runs
+    device: str  # device, with the name of a GPU
 
 
 def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:

@@ -20,32 +20,21 @@ REDS_SEQUENCE = 100  # frames per sequence of REDS; photos are grouped in the sa
 
 @dataclass(frozen=True, slots=True)
 class DegradeJob:
-    """What to degrade, how, and where to write it.
+    """What to degrade, how, and where to write it."""
 
-    Attributes:
-        inputs: sharp pictures, videos and folders of frames, in order; an input's index is part of
-            its seed.
-        output: a folder; or, for one picture, a file for the degraded picture only.
-        recipe: the degradation.
-        seed: random seed.
-        layout: layout of the folder, a name in `layouts.LAYOUTS`.
-        split: name of the split, in layouts that have splits.
-        resume: whether to keep pairs that have a record.
-        device: device of the computation.
-        motion: whether to apply motion blur; if not, only the rest of the recipe is applied.
-        fixed: whether existing pairs must have been made for the same index; if not, pictures may
-            be added to a set whose pairs are named after them.
-    """
-
+    # sharp pictures, videos and folders of frames, in order; an input's index is part of its seed
     inputs: tuple[Path, ...]
-    output: Path
-    recipe: DegradationRecipe
-    seed: int
-    layout: str = "plain"
-    split: str = "train"
-    resume: bool = False
-    device: str = "cpu"
+    output: Path  # a folder; or, for one picture, a file for the degraded picture only
+    recipe: DegradationRecipe  # the degradation
+    seed: int  # random seed
+    layout: str = "plain"  # layout of the folder, a name in `layouts.LAYOUTS`
+    split: str = "train"  # name of the split, in layouts that have splits
+    resume: bool = False  # whether to keep pairs that have a record
+    device: str = "cpu"  # device of the computation
+    # whether to apply motion blur; if not, only the rest of the recipe is applied
     motion: bool = True
+    # whether existing pairs must have been made for the same index; if not, pictures may be added
+    # to a set whose pairs are named after them
     fixed: bool = False
 
 

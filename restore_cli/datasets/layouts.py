@@ -29,27 +29,19 @@ class Layout:
 
     Fields are `{split}`, `{scale}` (downscaling), `{sequence}` (a video) and `{blur}` (`blur_gamma`
     or `blur`).
-
-    Attributes:
-        name: name on the command line.
-        description: one line.
-        folders: alternatives for the folders of degraded and sharp pictures; the first is written.
-        roots: alternatives for the parent of both in the dataset's folder; the first is written.
-            `{archive}` is the first part of the folder's own template, as unpacked zip files have.
-        file: path of a written picture in its folder, without suffix; `{name}` is the source's.
-        sequence: format of the number of a video.
-        first: number of a video's first frame.
-        marker_side: the side whose folder alone identifies the layout, so that a missing partner is
-            an error.
     """
 
-    name: str
-    description: str
+    name: str  # name on the command line
+    description: str  # one line
+    # alternatives for the folders of degraded and sharp pictures; the first is written
     folders: tuple[tuple[str, str], ...]
+    # alternatives for the parent of both in the dataset's folder; the first is written. `{archive}`
+    # is the first part of the folder's own template, as unpacked zip files have.
     roots: tuple[str, ...]
-    file: str
-    sequence: str = "{}"
-    first: int = 0
+    file: str  # path of a written picture in its folder, without suffix; `{name}` is the source's
+    sequence: str = "{}"  # format of the number of a video
+    first: int = 0  # number of a video's first frame
+    # the side whose folder alone identifies the layout, so that a missing partner is an error
     marker_side: Literal["", "degraded", "reference"] = ""
 
     def paths(
@@ -119,19 +111,13 @@ KNOWN = "known layouts: " + "; ".join(f"{one.name} ({one.description})" for one 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A degraded picture and its sharp reference, or several references.
+    """A degraded picture and its sharp reference, or several references."""
 
-    Attributes:
-        name: path without suffix, unique in its dataset.
-        degraded: picture file.
-        references: one sharp picture; for a camera path many, or one `.mat` file with all frames.
-        group: group for which papers report a mean, e.g. a video; or "".
-    """
-
-    name: str
-    degraded: Path
+    name: str  # path without suffix, unique in its dataset
+    degraded: Path  # picture file
+    # one sharp picture; for a camera path many, or one `.mat` file with all frames
     references: tuple[Path, ...]
-    group: str = ""
+    group: str = ""  # group for which papers report a mean, e.g. a video; or "".
 
     @property
     def reference(self) -> Path:
@@ -141,30 +127,19 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs in the order of their names.
+    """Pairs in the order of their names."""
 
-    Attributes:
-        layout: name in `LAYOUTS`.
-        pairs: at least one.
-    """
-
-    layout: str
-    pairs: list[Pair]
+    layout: str  # name in `LAYOUTS`
+    pairs: list[Pair]  # at least one
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Two folders; pictures with the same relative path without suffix are pairs.
+    """Two folders; pictures with the same relative path without suffix are pairs."""
 
-    Attributes:
-        degraded: folder of the degraded pictures.
-        reference: folder of the sharp pictures.
-        prefix: prefix of the names of the pairs.
-    """
-
-    degraded: Path
-    reference: Path
-    prefix: str = ""
+    degraded: Path  # folder of the degraded pictures
+    reference: Path  # folder of the sharp pictures
+    prefix: str = ""  # prefix of the names of the pairs
 
     def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
         """Return every degraded picture with its sharp one, or the path where that should be.

@@ -23,31 +23,19 @@ from restore_cli.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How one pair was made.
+    """How one pair was made."""
 
-    Attributes:
-        source: the sharp picture or video.
-        sha256: its digest, see `digest_of`.
-        seed: random seed of the whole set.
-        index: index of the source among the inputs, part of its seed.
-        recipe: the recipe.
-        size: factor by which the source was resized first.
-        patch: top and left of the patch, or None for the whole picture.
-        frames: first and last + 1 frame of the window of a video, or None for a picture.
-        parameters: random parameters, one entry per step of the recipe.
-        motion: whether motion blur was applied.
-    """
-
-    source: Path
-    sha256: str
-    seed: int
-    index: int
-    recipe: DegradationRecipe
-    size: float
-    patch: tuple[int, int] | None
+    source: Path  # the sharp picture or video
+    sha256: str  # its digest, see `digest_of`
+    seed: int  # random seed of the whole set
+    index: int  # index of the source among the inputs, part of its seed
+    recipe: DegradationRecipe  # the recipe
+    size: float  # factor by which the source was resized first
+    patch: tuple[int, int] | None  # top and left of the patch, or None for the whole picture
+    # first and last + 1 frame of the window of a video, or None for a picture
     frames: tuple[int, int] | None
-    parameters: Parameters
-    motion: bool
+    parameters: Parameters  # random parameters, one entry per step of the recipe
+    motion: bool  # whether motion blur was applied
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""

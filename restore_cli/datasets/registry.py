@@ -23,21 +23,13 @@ from restore_cli.jobs.inputs import read_list
 
 @dataclass(frozen=True, slots=True)
 class HubFiles:
-    """Zip files of a dataset repository on the Hub, pinned to a commit.
+    """Zip files of a dataset repository on the Hub, pinned to a commit."""
 
-    Attributes:
-        repository: `owner/name`.
-        revision: commit, or branch if no commit is known.
-        archives: zip files to fetch; empty for all.
-        members: regular expression of the files to unpack.
-        licence: licence of the pictures, and whom to credit.
-    """
-
-    repository: str
-    revision: str
-    archives: tuple[str, ...]
-    members: str
-    licence: str
+    repository: str  # `owner/name`
+    revision: str  # commit, or branch if no commit is known
+    archives: tuple[str, ...]  # zip files to fetch; empty for all
+    members: str  # regular expression of the files to unpack
+    licence: str  # licence of the pictures, and whom to credit
 
 
 USER_DATA = "your own"  # the home of folders of pairs, and of what is made from the user's photos
@@ -45,37 +37,23 @@ USER_DATA = "your own"  # the home of folders of pairs, and of what is made from
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset with its task and protocol.
+    """A dataset with its task and protocol."""
 
-    Attributes:
-        name: name on the command line, and of its folder in the data root.
-        description: one line.
-        scale: 4 or 1.
-        protocol: name of the usual protocol.
-        count: number of samples of the whole set; None if it is not fixed.
-        find: function from a folder to its samples, in order.
-        layout: description of its folder, for errors and help.
-        home: web page of the dataset.
-        hub: where it is fetched from; None if it must be fetched by hand.
-        shrink: factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring.
-        crop_multiple: sides of the reference are cropped to multiples of this.
-        shared: folder in the data root that several datasets share, or "".
-        make: function that makes it in a folder, and returns the outcome of every picture; None if
-            it is found or fetched.
-    """
-
-    name: str
-    description: str
-    scale: int
-    protocol: str
-    count: int | None
-    find: Callable[[Path], Iterator[Pair]]
-    layout: str
-    home: str
-    hub: HubFiles | None = None
+    name: str  # name on the command line, and of its folder in the data root
+    description: str  # one line
+    scale: int  # 4 or 1
+    protocol: str  # name of the usual protocol
+    count: int | None  # number of samples of the whole set; None if it is not fixed
+    find: Callable[[Path], Iterator[Pair]]  # function from a folder to its samples, in order
+    layout: str  # description of its folder, for errors and help
+    home: str  # web page of the dataset
+    hub: HubFiles | None = None  # where it is fetched from; None if it must be fetched by hand
+    # factor by which degraded pictures are shrunk (bicubic, 8 bits) before restoring
     shrink: int = 1
-    crop_multiple: int = 1
-    shared: str = ""
+    crop_multiple: int = 1  # sides of the reference are cropped to multiples of this
+    shared: str = ""  # folder in the data root that several datasets share, or ""
+    # function that makes it in a folder, and returns the outcome of every picture; None if it is
+    # found or fetched
     make: Callable[[Path], Iterable[DegradeOutcome]] | None = None
 
     def folder(self, root: Path) -> Path:

@@ -22,21 +22,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Poses during one exposure.
+    """Poses during one exposure."""
 
-    Attributes:
-        shift: (T, 2) displacement of the picture's centre in pixels, x then y; mean zero.
-        roll: (T,) rotation about the optical axis in radians; mean zero.
-        focal: focal length in pixels.
-        centre: x, y of the optical axis in pixels of the blurred image (possibly outside of it).
-        translation: (T, 3) translation of the camera, in units of the scene's depth; mean zero.
-            None for a camera that only rotates.
-    """
-
-    shift: np.ndarray
-    roll: np.ndarray
-    focal: float
+    shift: np.ndarray  # (T, 2) displacement of the picture's centre in pixels, x then y; mean zero
+    roll: np.ndarray  # (T,) rotation about the optical axis in radians; mean zero
+    focal: float  # focal length in pixels
+    # x, y of the optical axis in pixels of the blurred image (possibly outside of it)
     centre: tuple[float, float]
+    # (T, 3) translation of the camera, in units of the scene's depth; mean zero. None for a camera
+    # that only rotates.
     translation: np.ndarray | None = None
 
     @property

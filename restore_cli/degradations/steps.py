@@ -63,33 +63,22 @@ LogRange = Annotated[Range, AfterValidator(_positive)]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Properties of a picture that the drawing of a step may depend on.
+    """Properties of a picture that the drawing of a step may depend on."""
 
-    Attributes:
-        picture: height, width of the whole sharp picture that the image is (a crop of).
-        centre: x, y of the picture's centre in pixels of the image.
-        scale: scale of the recipe.
-        downscaled_by: factor by which previous steps have downscaled the image.
-    """
-
+    # height, width of the whole sharp picture that the image is (a crop of)
     picture: tuple[int, int]
-    centre: tuple[float, float]
-    scale: int
-    downscaled_by: int = 1
+    centre: tuple[float, float]  # x, y of the picture's centre in pixels of the image
+    scale: int  # scale of the recipe
+    downscaled_by: int = 1  # factor by which previous steps have downscaled the image
 
 
 @dataclass(slots=True)
 class Images:
-    """A batch between two steps.
+    """A batch between two steps."""
 
-    Attributes:
-        image: (B, 3, H, W), in the domain of the step that is applied.
-        reference: (B, 3, H', W') sharp, encoded; a step that changes the scene changes it too.
-        to_encoded: linear light -> encoded values of the recipe's camera, for the reference.
-    """
-
-    image: Tensor
-    reference: Tensor
+    image: Tensor  # (B, 3, H, W), in the domain of the step that is applied
+    reference: Tensor  # (B, 3, H', W') sharp, encoded; a step that changes the scene changes it too
+    # linear light -> encoded values of the recipe's camera, for the reference
     to_encoded: Callable[[Tensor], Tensor]
 
 

@@ -54,19 +54,13 @@ _AS_SRGB = "; its values were taken as sRGB"
 
 @dataclass(frozen=True, slots=True)
 class ColourSignalling:
-    """A file's description of its colours besides a profile.
+    """A file's description of its colours besides a profile."""
 
-    Attributes:
-        profile: equivalent profile; None for sRGB, or if there is no description.
-        hdr: primaries, transfer, matrix and full range if of high dynamic range; else None.
-        chunks: the chunks of a PNG, unchanged.
-        note: note on an unknown description, or "".
-    """
-
-    profile: bytes | None = None
+    profile: bytes | None = None  # equivalent profile; None for sRGB, or if there is no description
+    # primaries, transfer, matrix and full range if of high dynamic range; else None
     hdr: tuple[int, int, int, int] | None = None
-    chunks: tuple[tuple[bytes, bytes], ...] = ()
-    note: str = ""
+    chunks: tuple[tuple[bytes, bytes], ...] = ()  # the chunks of a PNG, unchanged
+    note: str = ""  # note on an unknown description, or ""
 
 
 def read_colour_signalling(

@@ -204,40 +204,25 @@ def ends_early(data: bytes, key: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag of a TIFF directory; its values are not copied, since many tags may share them.
+    """A tag of a TIFF directory; its values are not copied, since many tags may share them."""
 
-    Attributes:
-        kind: TIFF's number of the type of its values.
-        count: number of values.
-        entry_offset: offset of its entry in the directory.
-        start: offset of its values.
-        size: bytes of its values.
-    """
-
-    kind: int
-    count: int
-    entry_offset: int
-    start: int
-    size: int
+    kind: int  # TIFF's number of the type of its values
+    count: int  # number of values
+    entry_offset: int  # offset of its entry in the directory
+    start: int  # offset of its values
+    size: int  # bytes of its values
 
 
 @dataclass(slots=True)
 class Directory:
-    """A directory of a TIFF, or of EXIF.
+    """A directory of a TIFF, or of EXIF."""
 
-    Attributes:
-        data: content of the whole file.
-        order: byte order, "<" or ">".
-        offset: its offset in the file.
-        parent_tag: tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures.
-        tags: tags by number.
-    """
-
-    data: bytes
-    order: str
-    offset: int
+    data: bytes  # content of the whole file
+    order: str  # byte order, "<" or ">"
+    offset: int  # its offset in the file
+    # tag that points to it (330, 34665, 34853, 40965), or 0 in the chain of pictures
     parent_tag: int
-    tags: dict[int, Tag] = field(default_factory=dict)
+    tags: dict[int, Tag] = field(default_factory=dict)  # tags by number
 
     def value(self, tag: int) -> bytes:
         """Return the bytes of the values of a tag; empty if there is no such tag."""
@@ -351,18 +336,14 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 @dataclass(slots=True)
 class Heif:
-    """The items of an AVIF or HEIC, by ISO/IEC 23008-12.
+    """The items of an AVIF or HEIC, by ISO/IEC 23008-12."""
 
-    Attributes:
-        primary: number of the primary picture.
-        items: type of every item by number; pictures are hvc1, av01, grid, iden, ...
-        properties: properties of every item, as (type, body).
-        references: references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
-    """
-
-    primary: int = 0
+    primary: int = 0  # number of the primary picture
+    # type of every item by number; pictures are hvc1, av01, grid, iden, ..
     items: dict[int, bytes] = field(default_factory=dict)
+    # properties of every item, as (type, body)
     properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    # references (type, from, to), e.g. thmb, auxl, cdsc, dimg.
     references: list[tuple[bytes, int, int]] = field(default_factory=list)
 
     def pictures(self) -> list[int]:

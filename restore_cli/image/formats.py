@@ -11,25 +11,17 @@ HDR = {16: "PQ", 18: "HLG"}  # transfers of high dynamic range, by their numbers
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format that is read and written.
+    """A format that is read and written."""
 
-    Attributes:
-        suffixes: suffixes, the usual one first.
-        longest_side: longest side in pixels.
-        depth: most bits per channel.
-        alpha: whether transparency is supported.
-        least_bytes: smallest ratio of file size to bytes of pixels, for the check of disk space:
-            half of the minimum over 24 photos, blurred and enlarged by bicubic interpolation.
-        cmyk: whether CMYK is supported.
-        grey: whether one channel is supported; else grey is stored as three equal channels.
-    """
-
-    suffixes: tuple[str, ...]
-    longest_side: int
-    depth: int
-    alpha: bool
+    suffixes: tuple[str, ...]  # suffixes, the usual one first
+    longest_side: int  # longest side in pixels
+    depth: int  # most bits per channel
+    alpha: bool  # whether transparency is supported
+    # smallest ratio of file size to bytes of pixels, for the check of disk space: half of the
+    # minimum over 24 photos, blurred and enlarged by bicubic interpolation
     least_bytes: float
-    cmyk: bool = False
+    cmyk: bool = False  # whether CMYK is supported
+    # whether one channel is supported; else grey is stored as three equal channels
     grey: bool = True
 
 

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GeometryChange:
-    """How the stored picture became the restored one.
+    """How the stored picture became the restored one."""
 
-    Attributes:
-        before: stored width and height; None if unknown.
-        orientation: EXIF orientation that was applied; 1 for none.
-        after: width and height of the restored picture.
-    """
-
-    before: tuple[int, int] | None
-    orientation: int
-    after: tuple[int, int]
+    before: tuple[int, int] | None  # stored width and height; None if unknown
+    orientation: int  # EXIF orientation that was applied; 1 for none
+    after: tuple[int, int]  # width and height of the restored picture
 
     @property
     def transposed(self) -> bool:

@@ -40,14 +40,10 @@ _PARAMETERS = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}
 
 @dataclass(frozen=True, eq=False)
 class MatrixProfile:
-    """A profile with a matrix and curves, or with one curve for grey.
+    """A profile with a matrix and curves, or with one curve for grey."""
 
-    Attributes:
-        matrix: (3, channels), from linear device values to XYZ at D50.
-        curves: (channels, 65536), linear value in [0, 1] of every encoded value; non-decreasing.
-    """
-
-    matrix: Array
+    matrix: Array  # (3, channels), from linear device values to XYZ at D50
+    # (channels, 65536), linear value in [0, 1] of every encoded value; non-decreasing
     curves: Array
 
     @property

@@ -30,31 +30,23 @@ BROKEN = (
 
 @dataclass(slots=True)
 class RawMetadata:
-    """The metadata of a file, unchanged.
+    """The metadata of a file, unchanged."""
 
-    Attributes:
-        exif: block, beginning with the byte order; for a TIFF, built from its tags.
-        xmp: packet.
-        iptc: plain records.
-        photoshop: resources besides IPTC: number and content.
-        text: keys, values and languages of a PNG's text; see `containers.png_text`.
-        unreadable: keys of a PNG's text that cannot be read, or that is too large.
-        comment: comment of a JPEG or a GIF.
-        aspect: horizontal and vertical density without a unit; None for square pixels.
-        geo: tags of GeoTIFF.
-        dots: the larger resolution in dots per inch, which stays so if the picture is turned;
-            None if it is not stated.
-    """
-
+    # block, beginning with the byte order; for a TIFF, built from its tags
     exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    photoshop: tuple[Resource, ...] = ()
+    xmp: bytes | None = None  # packet
+    iptc: bytes | None = None  # plain records
+    photoshop: tuple[Resource, ...] = ()  # resources besides IPTC: number and content
+    # keys, values and languages of a PNG's text; see `containers.png_text`
     text: list[tuple[str, str, bytes]] = field(default_factory=list)
+    # keys of a PNG's text that cannot be read, or that is too large
     unreadable: list[str] = field(default_factory=list)
-    comment: bytes | None = None
+    comment: bytes | None = None  # comment of a JPEG or a GIF
+    # horizontal and vertical density without a unit; None for square pixels
     aspect: tuple[float, float] | None = None
-    geo: Tags = field(default_factory=dict)
+    geo: Tags = field(default_factory=dict)  # tags of GeoTIFF
+    # the larger resolution in dots per inch, which stays so if the picture is turned; None if it is
+    # not stated
     dots: float | None = None
 
     @classmethod

@@ -159,33 +159,19 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """A picture that is not decoded yet.
+    """A picture that is not decoded yet."""
 
-    Attributes:
-        image: libvips image, which is decoded once, when its values are accessed.
-        format: format, recognised by content.
-        width: width of the upright picture.
-        height: height of the upright picture.
-        depth: bits per channel of the decoded picture, 8 or 16.
-        source_bits: bits per channel in the file.
-        kind: "grey", "rgb" or "cmyk".
-        alpha: whether there is transparency.
-        orientation: EXIF orientation; 1 is upright.
-        metadata: metadata of the file.
-        notes: notes on what cannot be kept.
-    """
-
-    image: Any
-    format: str
-    width: int
-    height: int
-    depth: int
-    source_bits: int
-    kind: str
-    alpha: bool
-    orientation: int
-    metadata: Metadata
-    notes: tuple[str, ...]
+    image: Any  # libvips image, which is decoded once, when its values are accessed
+    format: str  # format, recognised by content
+    width: int  # width of the upright picture
+    height: int  # height of the upright picture
+    depth: int  # bits per channel of the decoded picture, 8 or 16
+    source_bits: int  # bits per channel in the file
+    kind: str  # "grey", "rgb" or "cmyk"
+    alpha: bool  # whether there is transparency
+    orientation: int  # EXIF orientation; 1 is upright
+    metadata: Metadata  # metadata of the file
+    notes: tuple[str, ...]  # notes on what cannot be kept
 
 
 def open_header(

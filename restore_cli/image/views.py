@@ -32,19 +32,12 @@ _ANY = 2**62  # no limit on pixels: only the result is kept in memory
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A shrunken picture, or a part of one.
+    """A shrunken picture, or a part of one."""
 
-    Attributes:
-        picture: the shrunken picture or the part.
-        height: height of the whole picture, upright.
-        width: width of the whole picture, upright.
-        notes: notes on what was left out, and on damage.
-    """
-
-    picture: Picture
-    height: int
-    width: int
-    notes: tuple[str, ...] = ()
+    picture: Picture  # the shrunken picture or the part
+    height: int  # height of the whole picture, upright
+    width: int  # width of the whole picture, upright
+    notes: tuple[str, ...] = ()  # notes on what was left out, and on damage
 
     @property
     def on_white(self) -> Tensor:

@@ -44,15 +44,11 @@ TOLERANCE = 1e-3  # for values in [0, 1]: a quarter of an 8-bit step
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an exported file contains.
+    """What an exported file contains."""
 
-    Attributes:
-        facts: metadata in the file: model, weights, scale, windows, units.
-        differences: largest absolute difference to this package's result by (height, width) of the
-            input; empty if not checked.
-    """
-
-    facts: Mapping[str, str]
+    facts: Mapping[str, str]  # metadata in the file: model, weights, scale, windows, units
+    # largest absolute difference to this package's result by (height, width) of the input; empty if
+    # not checked
     differences: Mapping[Size, float]
 
 

@@ -25,29 +25,17 @@ from restore_cli.weights.store import WeightsFile, locate, read
 
 @dataclass(frozen=True, slots=True)
 class LoadedNetwork:
-    """A network with everything the restorer must know about it.
+    """A network with everything the restorer must know about it."""
 
-    Attributes:
-        model: its registry entry.
-        config: its config.
-        network: the network, float32, in eval mode.
-        file: the file of its weights.
-        train_size: height, width of training patches, or None if unknown.
-        tlsc_base: window of local statistics, or None if unknown.
-        tlsc: whether statistics are local by default.
-        overlap: default overlap of tiles, input pixels.
-        header: metadata of the file; None if another program wrote it.
-    """
-
-    model: Model
-    config: Any
-    network: nn.Module
-    file: WeightsFile
-    train_size: Size | None
-    tlsc_base: Size | None
-    tlsc: bool
-    overlap: int
-    header: CheckpointHeader | None = None
+    model: Model  # its registry entry
+    config: Any  # its config
+    network: nn.Module  # the network, float32, in eval mode
+    file: WeightsFile  # the file of its weights
+    train_size: Size | None  # height, width of training patches, or None if unknown
+    tlsc_base: Size | None  # window of local statistics, or None if unknown
+    tlsc: bool  # whether statistics are local by default
+    overlap: int  # default overlap of tiles, input pixels
+    header: CheckpointHeader | None = None  # metadata of the file; None if another program wrote it
 
     @property
     def imported(self) -> bool:

@@ -30,20 +30,14 @@ _PARTS = 1000  # progress units per stage of a pipeline with several
 
 @dataclass(frozen=True, slots=True)
 class PipelineSpec:
-    """Everything needed to build a pipeline, in this process or another.
+    """Everything needed to build a pipeline, in this process or another."""
 
-    Attributes:
-        models: names of the stages in order, including `bicubic`.
-        weights: weights of each stage, as `weights.store.locate` takes them; None for the model's
-            default weights.
-        scale: output pixels per input pixel of the pipeline.
-        options: options of every network.
-    """
-
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # names of the stages in order, including `bicubic`
+    # weights of each stage, as `weights.store.locate` takes them; None for the model's default
+    # weights
     weights: tuple[str | None, ...]
-    scale: int
-    options: RestorerOptions
+    scale: int  # output pixels per input pixel of the pipeline
+    options: RestorerOptions  # options of every network
 
     @classmethod
     def parse(
@@ -113,15 +107,10 @@ class PipelineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Stages that are ready to run. Between them, pictures are float in [0, 1], not rounded.
+    """Stages that are ready to run. Between them, pictures are float in [0, 1], not rounded."""
 
-    Attributes:
-        spec: specification that it was built from, with the device of the networks.
-        stages: stages in order.
-    """
-
-    spec: PipelineSpec
-    stages: tuple[Restorer | Bicubic, ...]
+    spec: PipelineSpec  # specification that it was built from, with the device of the networks
+    stages: tuple[Restorer | Bicubic, ...]  # stages in order
 
     @property
     def scale(self) -> int:

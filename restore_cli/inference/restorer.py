@@ -30,23 +30,18 @@ _MAX_CONCURRENT_TILES = 8  # tiles; each takes up to 2 GB (`maxim`)
 
 @dataclass(frozen=True, slots=True)
 class RestorerOptions:
-    """How to run a network.
+    """How to run a network."""
 
-    Attributes:
-        device: device to run on.
-        dtype: dtype of convolutions and matrix products on a CPU, of weights and features on other
-            devices; local means and blending stay float32. None for automatic, see `with_dtype`.
-        tlsc: whether statistics are local; None for the checkpoint's default.
-        tile: longest side of a tile in input pixels; None for automatic, 0 for no tiling.
-        overlap: overlap of tiles in input pixels; None for the checkpoint's default.
-        self_ensemble: mean of the results for the eight flips and transpositions of a picture.
-    """
-
-    device: torch.device
+    device: torch.device  # device to run on
+    # dtype of convolutions and matrix products on a CPU, of weights and features on other devices;
+    # local means and blending stay float32. None for automatic, see `with_dtype`.
     dtype: torch.dtype | None = torch.float32
-    tlsc: bool | None = None
+    tlsc: bool | None = None  # whether statistics are local; None for the checkpoint's default
+    # longest side of a tile in input pixels; None for automatic, 0 for no tiling
     tile: int | None = None
+    # overlap of tiles in input pixels; None for the checkpoint's default
     overlap: int | None = None
+    # mean of the results for the eight flips and transpositions of a picture
     self_ensemble: bool = False
 
     def with_dtype(self, models: Sequence[Model]) -> RestorerOptions:

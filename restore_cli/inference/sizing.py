@@ -23,15 +23,10 @@ _MAX_SIDE = 1 << 16  # pixels a side
 
 @dataclass(frozen=True, slots=True)
 class TargetSize:
-    """The requested size of a result.
+    """The requested size of a result."""
 
-    Attributes:
-        factor: factor relative to the input; 1 keeps its size. Not used with a box.
-        box: height and width that the result fits into, keeping its aspect ratio; None for the
-            factor.
-    """
-
-    factor: float = 1.0
+    factor: float = 1.0  # factor relative to the input; 1 keeps its size. Not used with a box.
+    # height and width that the result fits into, keeping its aspect ratio; None for the factor
     box: tuple[int, int] | None = None
 
     def of(self, height: int, width: int) -> tuple[int, int]:

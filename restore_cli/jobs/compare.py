@@ -44,50 +44,29 @@ OnStep = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Loupe:
-    """The part of a picture that is kept at full resolution, in pixels of the output.
+    """The part of a picture that is kept at full resolution, in pixels of the output."""
 
-    Attributes:
-        before: JPEG as a data URI; "" if the page shows the whole picture at full size.
-        after: the same.
-        left: first column.
-        top: first row.
-        width: number of columns.
-        height: number of rows.
-        x: column of the whole picture around which the two differ most.
-        y: row around which the two differ most.
-    """
-
-    before: str
-    after: str
-    left: int
-    top: int
-    width: int
-    height: int
-    x: int
-    y: int
+    before: str  # JPEG as a data URI; "" if the page shows the whole picture at full size
+    after: str  # the same
+    left: int  # first column
+    top: int  # first row
+    width: int  # number of columns
+    height: int  # number of rows
+    x: int  # column of the whole picture around which the two differ most
+    y: int  # row around which the two differ most
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One picture of a page.
+    """One picture of a page."""
 
-    Attributes:
-        name: path of the input.
-        size: size of the output, e.g. "640x480".
-        before: JPEG as a data URI, as large as `after`.
-        after: JPEG as a data URI.
-        width: of both JPEGs, at most 1600 pixels.
-        height: likewise.
-        loupe: the part that can be seen at 100 %.
-    """
-
-    name: str
-    size: str
-    before: str
-    after: str
-    width: int
-    height: int
-    loupe: Loupe
+    name: str  # path of the input
+    size: str  # size of the output, e.g. "640x480".
+    before: str  # JPEG as a data URI, as large as `after`
+    after: str  # JPEG as a data URI
+    width: int  # of both JPEGs, at most 1600 pixels
+    height: int  # likewise
+    loupe: Loupe  # the part that can be seen at 100 %
 
 
 def check_comparison_file(path: Path, items: Sequence[Item], on_exists: str) -> None:
@@ -186,21 +165,13 @@ def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """Input and output as a page shows them, (1, 3, h, w) on white, and their full sizes.
+    """Input and output as a page shows them, (1, 3, h, w) on white, and their full sizes."""
 
-    Attributes:
-        outcome: outcome of the picture.
-        before: the input, enlarged by bicubic interpolation if it is smaller.
-        after: the output.
-        source: height and width of the input.
-        full: height and width of the output.
-    """
-
-    outcome: Outcome
-    before: Tensor
-    after: Tensor
-    source: tuple[int, int]
-    full: tuple[int, int]
+    outcome: Outcome  # outcome of the picture
+    before: Tensor  # the input, enlarged by bicubic interpolation if it is smaller
+    after: Tensor  # the output
+    source: tuple[int, int]  # height and width of the input
+    full: tuple[int, int]  # height and width of the output
 
     @classmethod
     def read(cls, outcome: Outcome, report: OnStep) -> _Both:

@@ -35,25 +35,15 @@ LONG_SECONDS, LARGE_PIXELS = 60.0, 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The cost of one picture.
+    """The cost of one picture."""
 
-    Attributes:
-        item: the picture.
-        size: height and width of the input; None if the header cannot be read.
-        output_size: height and width of the result; None if the input's size is unknown.
-        tiles: number of tiles of the first network; 0 if there is no network.
-        bytes: peak memory, without the network.
-        fastest: seconds according to the fastest of several probes.
-        seconds: seconds according to the slowest probe, including reading and writing.
-    """
-
-    item: Item
-    size: Size | None
-    output_size: Size | None
-    tiles: int
-    bytes: int
-    fastest: float
-    seconds: float
+    item: Item  # the picture
+    size: Size | None  # height and width of the input; None if the header cannot be read
+    output_size: Size | None  # height and width of the result; None if the input's size is unknown
+    tiles: int  # number of tiles of the first network; 0 if there is no network
+    bytes: int  # peak memory, without the network
+    fastest: float  # seconds according to the fastest of several probes
+    seconds: float  # seconds according to the slowest probe, including reading and writing
 
     @property
     def is_unreadable(self) -> bool:
@@ -64,19 +54,13 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The cost of a run according to earlier measurements; nothing is computed.
+    """The cost of a run according to earlier measurements; nothing is computed."""
 
-    Attributes:
-        count: number of pictures to restore.
-        sizes: items whose input has a known size, with that size and the result's.
-        written: pixels of these results.
-        seconds: for all of them; None if there is no measurement, e.g. on a GPU.
-    """
-
-    count: int
+    count: int  # number of pictures to restore
+    # items whose input has a known size, with that size and the result's
     sizes: tuple[tuple[Item, Size, Size], ...]
-    written: int
-    seconds: float | None
+    written: int  # pixels of these results
+    seconds: float | None  # for all of them; None if there is no measurement, e.g. on a GPU.
 
 
 def forecast(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> Forecast:

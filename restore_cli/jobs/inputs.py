@@ -24,15 +24,10 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), *WIDE_MARKS)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input.
+    """One input."""
 
-    Attributes:
-        path: the file, or `STREAM`.
-        relative: its folder, relative to the given folder; outputs mirror this tree.
-    """
-
-    path: Path
-    relative: Path = Path()
+    path: Path  # the file, or `STREAM`
+    relative: Path = Path()  # its folder, relative to the given folder; outputs mirror this tree
 
 
 def find(selection: Selection) -> list[Source]:

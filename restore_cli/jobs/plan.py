@@ -28,17 +28,11 @@ from restore_cli.option_values import OPTION_VALUES
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input and its output.
+    """One input and its output."""
 
-    Attributes:
-        source: file to read.
-        target: file to write.
-        skip: whether the output exists already and is kept.
-    """
-
-    source: Path
-    target: Path
-    skip: bool = False
+    source: Path  # file to read
+    target: Path  # file to write
+    skip: bool = False  # whether the output exists already and is kept
 
     @property
     def is_video(self) -> bool:

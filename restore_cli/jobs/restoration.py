@@ -30,15 +30,10 @@ from restore_cli.version import __version__
 
 @dataclass(frozen=True)
 class Restoration:
-    """A request with its pipeline.
+    """A request with its pipeline."""
 
-    Attributes:
-        request: the request.
-        pipeline: the loaded pipeline.
-    """
-
-    request: RestoreRequest
-    pipeline: Pipeline
+    request: RestoreRequest  # the request
+    pipeline: Pipeline  # the loaded pipeline
 
     @cached_property
     def options(self) -> dict[str, object]:

@@ -28,42 +28,25 @@ OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one picture.
+    """The outcome of one picture."""
 
-    Attributes:
-        item: its input and output.
-        status: "restored", "skipped" or "failed".
-        error: None unless it failed.
-        notes: notes on losses, and on faults of the input.
-        sha256: digest of the input; "" if it was not read.
-        size: height and width of the output; None if none was written.
-        seconds: time in the network.
-    """
-
-    item: Item
-    status: str
-    error: RestoreError | None = None
-    notes: tuple[str, ...] = ()
-    sha256: str = ""
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
+    item: Item  # its input and output
+    status: str  # "restored", "skipped" or "failed"
+    error: RestoreError | None = None  # None unless it failed
+    notes: tuple[str, ...] = ()  # notes on losses, and on faults of the input
+    sha256: str = ""  # digest of the input; "" if it was not read
+    size: tuple[int, int] | None = None  # height and width of the output; None if none was written
+    seconds: float = 0.0  # time in the network
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One picture to restore.
+    """One picture to restore."""
 
-    Attributes:
-        item: its input and output.
-        data: bytes of the input.
-        sha256: digest of the data.
-        format: format of the output; "" for the input's.
-    """
-
-    item: Item
-    data: bytes
-    sha256: str
-    format: str
+    item: Item  # its input and output
+    data: bytes  # bytes of the input
+    sha256: str  # digest of the data
+    format: str  # format of the output; "" for the input's
 
     @property
     def name(self) -> str:

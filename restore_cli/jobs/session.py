@@ -25,22 +25,16 @@ _AHEAD = 4  # pictures read in advance if the network does not run on the CPU
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where the pipeline runs.
+    """Where the pipeline runs."""
 
-    Attributes:
-        name: "local" for this machine, "ray" for a cluster.
-        devices: devices of this machine, each with a process if there are several; empty for the
-            pipeline's device.
-        address: address of the cluster for `ray.init`.
-        workers: processes of the cluster; None for one per GPU, or one per machine without GPUs.
-        ahead: pictures read in advance; None for 0 on a CPU, else 4.
-    """
-
-    name: str = "local"
+    name: str = "local"  # "local" for this machine, "ray" for a cluster
+    # devices of this machine, each with a process if there are several; empty for the pipeline's
+    # device
     devices: tuple[torch.device, ...] = ()
-    address: str = "auto"
+    address: str = "auto"  # address of the cluster for `ray.init`
+    # processes of the cluster; None for one per GPU, or one per machine without GPUs
     workers: int | None = None
-    ahead: int | None = None
+    ahead: int | None = None  # pictures read in advance; None for 0 on a CPU, else 4
 
     def __post_init__(self) -> None:
         if self.name not in OPTION_VALUES["engine"]:
@@ -60,19 +54,12 @@ class Engine:
 
 @dataclass(slots=True)
 class Summary:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes:
-        total: number of planned pictures.
-        restored: number of restored pictures.
-        skipped: number of pictures whose output existed.
-        failed: outcomes of the pictures that failed.
-    """
-
-    total: int
-    restored: int = 0
-    skipped: int = 0
-    failed: list[Outcome] = field(default_factory=list)
+    total: int  # number of planned pictures
+    restored: int = 0  # number of restored pictures
+    skipped: int = 0  # number of pictures whose output existed
+    failed: list[Outcome] = field(default_factory=list)  # outcomes of the pictures that failed
 
     @property
     def not_tried(self) -> int:

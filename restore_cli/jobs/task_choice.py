@@ -78,51 +78,33 @@ _BLUR_CALIBRATION = ((0.26, 1.0), (0.31, 2.5), (0.36, 3.5), (0.42, 4.8), (0.48, 
 
 @dataclass(frozen=True, slots=True)
 class BlurMeasurement:
-    """The size and blur of a picture.
+    """The size and blur of a picture."""
 
-    Attributes:
-        height: pixels.
-        width: pixels.
-        blur: extent of the blur in pixels, in the most blurred direction; 1 for none.
-        least: the same in the least blurred direction.
-    """
-
-    height: int
-    width: int
-    blur: float
-    least: float
+    height: int  # pixels
+    width: int  # pixels
+    blur: float  # extent of the blur in pixels, in the most blurred direction; 1 for none
+    least: float  # the same in the least blurred direction
 
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """The task for a picture.
+    """The task for a picture."""
 
-    Attributes:
-        task: "x4" and "x1" mean the default models of these scales; "half" means the x1 model on a
-            copy of half the size, enlarged by bicubic interpolation; "keep" x4 of a copy of a
-            quarter of the size. The results of the last three have the picture's own size.
-        reason: one line for the user.
-    """
-
+    # "x4" and "x1" mean the default models of these scales; "half" means the x1 model on a copy of
+    # half the size, enlarged by bicubic interpolation; "keep" x4 of a copy of a quarter of the
+    # size. The results of the last three have the picture's own size.
     task: Task
-    reason: str
+    reason: str  # one line for the user
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPreset:
-    """How a task is done.
+    """How a task is done."""
 
-    Attributes:
-        model: name of a model, or several joined by +.
-        scale: output pixels per input pixel, or None for the model's own.
-        keep: whether the result has the picture's own size (`--size keep`).
-        options: the options of `restore image` for it.
-    """
-
-    model: str
-    scale: int | None
-    keep: bool
-    options: str
+    model: str  # name of a model, or several joined by +
+    scale: int | None  # output pixels per input pixel, or None for the model's own
+    keep: bool  # whether the result has the picture's own size (`--size keep`)
+    options: str  # the options of `restore image` for it
 
 
 def preset_for(task: Task) -> TaskPreset:

@@ -52,19 +52,12 @@ _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How frames are transformed to be upright; applied in this order.
+    """How frames are transformed to be upright; applied in this order."""
 
-    Attributes:
-        swap: rows become columns.
-        mirror: left and right are swapped.
-        flip: top and bottom are swapped.
-        odd: whether the display matrix has a rotation or skew that these cannot express.
-    """
-
-    swap: bool = False
-    mirror: bool = False
-    flip: bool = False
-    odd: bool = False
+    swap: bool = False  # rows become columns
+    mirror: bool = False  # left and right are swapped
+    flip: bool = False  # top and bottom are swapped
+    odd: bool = False  # whether the display matrix has a rotation or skew that these cannot express
 
     def apply(self, frame: NDArray[Any]) -> NDArray[Any]:
         """Turn a frame (H, W, 3) upright."""
@@ -75,21 +68,13 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """The colours of a video as numbers of ITU-T H.273.
+    """The colours of a video as numbers of ITU-T H.273."""
 
-    Attributes:
-        matrix: matrix for the conversion to RGB; if none is stated, the usual one for the size.
-        primaries: stated primaries; 2 if unknown.
-        transfer: stated transfer; 2 if unknown.
-        full: whether values use the full range.
-        bits: bits per channel.
-    """
-
-    matrix: int
-    primaries: int
-    transfer: int
-    full: bool
-    bits: int
+    matrix: int  # matrix for the conversion to RGB; if none is stated, the usual one for the size
+    primaries: int  # stated primaries; 2 if unknown
+    transfer: int  # stated transfer; 2 if unknown
+    full: bool  # whether values use the full range
+    bits: int  # bits per channel
 
     @property
     def wide(self) -> bool:

@@ -36,14 +36,10 @@ class NotReadyError(DeviceError):
 
 
 class Workers(Protocol):
-    """Processes that restore.
+    """Processes that restore."""
 
-    Attributes:
-        count: number of processes.
-        crash_errors: exceptions that a future raises if its process has died.
-    """
-
-    count: int
+    count: int  # number of processes
+    # exceptions that a future raises if its process has died
     crash_errors: tuple[type[BaseException], ...]
 
     def submit(self, task: Task) -> Future[Restored]:

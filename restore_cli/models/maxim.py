@@ -126,18 +126,12 @@ class Gather(nn.ModuleList):
 
 
 class StageMaps(NamedTuple):
-    """Outputs of a stage, one map (B, H, W, C) per scale, from full to quarter resolution.
+    """Outputs of a stage, one map (B, H, W, C) per scale, from full to quarter resolution."""
 
-    Attributes:
-        encoded: outputs of the encoders.
-        decoded: outputs of the decoders.
-        attended: features gated by the stage's pictures; empty for the last stage.
-        images: restored pictures (B, H, W, 3); for the last stage at full resolution only.
-    """
-
-    encoded: list[Tensor]
-    decoded: list[Tensor]
-    attended: list[Tensor]
+    encoded: list[Tensor]  # outputs of the encoders
+    decoded: list[Tensor]  # outputs of the decoders
+    attended: list[Tensor]  # features gated by the stage's pictures; empty for the last stage
+    # restored pictures (B, H, W, 3); for the last stage at full resolution only
     images: list[Tensor]
 
 

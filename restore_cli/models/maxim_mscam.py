@@ -59,15 +59,10 @@ class MaximMscamConfig(MaximConfig):
 
 
 class Deblurred(NamedTuple):
-    """Outputs of the first module for the second.
+    """Outputs of the first module for the second."""
 
-    Attributes:
-        image: deblurred picture (B, 3, H, W), unclamped.
-        features: (B, C, H, W), (B, 2C, H/2, W/2), (B, 4C, H/4, W/4).
-    """
-
-    image: Tensor
-    features: Sequence[Tensor]
+    image: Tensor  # deblurred picture (B, 3, H, W), unclamped
+    features: Sequence[Tensor]  # (B, C, H, W), (B, 2C, H/2, W/2), (B, 4C, H/4, W/4)
 
 
 class Fusion(nn.Module):

@@ -35,15 +35,10 @@ _MAPS_ALIVE = 4
 
 @dataclass(frozen=True, slots=True)
 class SpandrelConfig:
-    """What spandrel recognised in a file.
+    """What spandrel recognised in a file."""
 
-    Attributes:
-        architecture: spandrel's name of the architecture.
-        tags: sizes and variants, for the user.
-    """
-
-    architecture: str
-    tags: tuple[str, ...]
+    architecture: str  # spandrel's name of the architecture
+    tags: tuple[str, ...]  # sizes and variants, for the user
 
 
 class SpandrelNetwork(nn.Module):

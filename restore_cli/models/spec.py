@@ -60,21 +60,16 @@ class Tiling(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PublishedFormat:
-    """Parameter names and layouts of the authors' files of a network.
+    """Parameter names and layouts of the authors' files of a network."""
 
-    Attributes:
-        name: name in messages.
-        recognises: whether a state dict, without wrappers and prefixes, is in this format.
-        convert: such a state dict -> ours; raises `WeightsError` if tensors of the same parameter
-            differ. The importer checks keys and shapes afterwards.
-        train_size: height, width of the authors' training patches, input pixels.
-        caution: other networks with the same keys, so that the user must name the model; or "".
-    """
-
-    name: str
+    name: str  # name in messages
+    # whether a state dict, without wrappers and prefixes, is in this format
     recognises: Callable[[StateDict], bool]
+    # such a state dict -> ours; raises `WeightsError` if tensors of the same parameter differ. The
+    # importer checks keys and shapes afterwards.
     convert: Callable[[StateDict], dict[str, Tensor]]
-    train_size: tuple[int, int]
+    train_size: tuple[int, int]  # height, width of the authors' training patches, input pixels
+    # other networks with the same keys, so that the user must name the model; or ""
     caution: str = ""
 
 
@@ -85,76 +80,57 @@ class FrozenPart:
     The network then has `prepare(image)`, which returns those outputs by name, maps whose sides are
     the image's divided by integers, and `outputs(image, wanted, prepared)`, which uses them instead
     of running the module.
-
-    Attributes:
-        name: name of the module in the network.
-        multiple_of: the rest of the network accepts images whose sides are multiples of it.
     """
 
-    name: str
-    multiple_of: int
+    name: str  # name of the module in the network
+    multiple_of: int  # the rest of the network accepts images whose sides are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One network family: how to recognise, configure and build it.
+    """One network family: how to recognise, configure and build it."""
 
-    Attributes:
-        name: name on the command line.
-        task: description for the user, e.g. "motion deblurring and x4 super-resolution".
-        scale: output pixels per input pixel along one side.
-        parameters: number of parameters of the published network.
-        macs: multiply-adds of the published network for a 64x64 input, without auxiliary images.
-        paper: publication of the network.
-        code_license: SPDX licence of our implementation.
-        configs: named configs, frozen dataclasses; the first is the published one.
-        build: config -> network, in training mode, with fresh weights. Its `forward` takes an image
-            (B, 3, H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size;
-            its `outputs(image, wanted)` returns the outputs for training losses by name, only those
-            in `wanted` (None for all).
-        detect: whether a state dict is of this family, without false negatives.
-        infer_config: config from the shapes of a state dict that `detect` accepted.
-        bytes_per_pixel: config -> approximate peak memory of inference per input pixel, float32,
-            for the automatic tile size.
-        size: accepted input sizes.
-        tiling: whether it may run in tiles.
-        largest_tile: default limit of a tile's side in input pixels. Beyond 1024 the overlap is a
-            small part of the work; for `Tiling.WINDOWS`, the largest size with measured quality.
-        overlap: default overlap of tiles in input pixels, for checkpoints without a measured one.
-        overlap_grows: whether it must grow with the window of local statistics beyond 96 px.
-        tiling_note: reason why tiling is discouraged, or "".
-        takes_placement: whether `forward` takes a `placement`, since its result depends on it.
-        published: formats of the authors' files, for the importer and the parity tests.
-        dtypes: supported dtypes of weights and features.
-        frozen_part: the part whose outputs training may precompute, or None.
-        tiny: config of the smallest network with every part, for tests; None for models that are
-            not in the registry.
-        tiny_changes: another value for each hyperparameter of `tiny`, for tests.
-    """
-
-    name: str
-    task: str
-    scale: int
-    parameters: int
-    macs: int
-    paper: str
-    code_license: str
-    configs: Mapping[str, Any]
+    name: str  # name on the command line
+    task: str  # for the user, e.g. "motion deblurring and x4 super-resolution"
+    scale: int  # output pixels per input pixel along one side
+    parameters: int  # number of parameters of the published network
+    macs: int  # multiply-adds of the published network for a 64x64 input, without auxiliary images
+    paper: str  # publication of the network
+    code_license: str  # SPDX licence of our implementation
+    configs: Mapping[str, Any]  # named configs, frozen dataclasses; the first is the published one
+    # config -> network, in training mode, with fresh weights. Its `forward` takes an image (B, 3,
+    # H, W) in [0, 1] and returns the restored one, unclamped, `scale` times the size; its
+    # `outputs(image, wanted)` returns the outputs for training losses by name, only those in
+    # `wanted` (None for all).
     build: Callable[[Any], nn.Module]
+    # whether a state dict is of this family, without false negatives
     detect: Callable[[StateDict], bool]
+    # config from the shapes of a state dict that `detect` accepted
     infer_config: Callable[[StateDict], Any]
+    # config -> approximate peak memory of inference per input pixel, float32, for the automatic
+    # tile size
     bytes_per_pixel: Callable[[Any], int]
-    size: SizeRequirement = SizeRequirement()
-    tiling: Tiling = Tiling.SUPPORTED
+    size: SizeRequirement = SizeRequirement()  # accepted input sizes
+    tiling: Tiling = Tiling.SUPPORTED  # whether it may run in tiles
+    # default limit of a tile's side in input pixels. Beyond 1024 the overlap is a small part of the
+    # work; for `Tiling.WINDOWS`, the largest size with measured quality.
     largest_tile: int = 1024
+    # default overlap of tiles in input pixels, for checkpoints without a measured one
     overlap: int = 64
+    # whether it must grow with the window of local statistics beyond 96 px
     overlap_grows: bool = False
-    tiling_note: str = ""
+    tiling_note: str = ""  # reason why tiling is discouraged, or ""
+    # whether `forward` takes a `placement`, since its result depends on it
     takes_placement: bool = False
+    # formats of the authors' files, for the importer and the parity tests
     published: tuple[PublishedFormat, ...] = ()
+    # supported dtypes of weights and features
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
-    frozen_part: FrozenPart | None = None
+    frozen_part: FrozenPart | None = None  # the part whose outputs training may precompute, or None
+    # config of the smallest network with every part, for tests; None for models that are not in the
+    # registry
     tiny: Any = None
+    # another value for each hyperparameter of `tiny`, for tests
     tiny_changes: Mapping[str, int | bool] = field(default_factory=dict)
 
     @property

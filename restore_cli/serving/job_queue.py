@@ -63,21 +63,14 @@ class JobAbandonedError(RestoreError):
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """The choices of a visitor.
+    """The choices of a visitor."""
 
-    Attributes:
-        model: name of one model; if the server chooses, also one followed by `bicubic`.
-        scale: output pixels per input pixel, 1 to 8, or None for the model's own.
-        format: key of `FORMATS`, or None for the input's.
-        self_ensemble: whether to average over eight flips and rotations.
-        keep: whether the result has the picture's own size; the picture is shrunk by the scale
-            first, or by the model's own.
-    """
-
-    model: str
-    scale: int | None = None
-    format: str | None = None
-    self_ensemble: bool = False
+    model: str  # name of one model; if the server chooses, also one followed by `bicubic`
+    scale: int | None = None  # output pixels per input pixel, 1 to 8, or None for the model's own
+    format: str | None = None  # key of `FORMATS`, or None for the input's
+    self_ensemble: bool = False  # whether to average over eight flips and rotations
+    # whether the result has the picture's own size; the picture is shrunk by the scale first, or by
+    # the model's own
     keep: bool = False
 
     def __post_init__(self) -> None:
@@ -96,56 +89,35 @@ class JobSettings:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A picture in the queue. The restoring thread writes it, others read it.
+    """A picture in the queue. The restoring thread writes it, others read it."""
 
-    Attributes:
-        key: identifies the job for its visitor; cannot be guessed.
-        settings: how to restore it.
-        folder: folder of its files.
-        source: the submitted picture.
-        state: "waiting", "running", "done" or "failed".
-        share: finished share of the work, in [0, 1].
-        seconds: time in the network.
-        notes: notes on losses, and on faults of the input.
-        error: error message, one line.
-        target: the restored file.
-        comparison: input and result for the page.
-        last_poll: monotonic time of the visitor's last poll, in seconds.
-        cancelled: whether the visitor has cancelled it.
-    """
-
-    key: str
-    settings: JobSettings
-    folder: Path
-    source: Path
-    state: str = "waiting"
-    share: float = 0.0
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    error: str = ""
-    target: Path | None = None
-    comparison: Comparison | None = None
+    key: str  # identifies the job for its visitor; cannot be guessed
+    settings: JobSettings  # how to restore it
+    folder: Path  # folder of its files
+    source: Path  # the submitted picture
+    state: str = "waiting"  # "waiting", "running", "done" or "failed"
+    share: float = 0.0  # finished share of the work, in [0, 1]
+    seconds: float = 0.0  # time in the network
+    notes: tuple[str, ...] = ()  # notes on losses, and on faults of the input
+    error: str = ""  # error message, one line
+    target: Path | None = None  # the restored file
+    comparison: Comparison | None = None  # input and result for the page
+    # monotonic time of the visitor's last poll, in seconds
     last_poll: float = field(default_factory=time.monotonic)
-    cancelled: bool = False
+    cancelled: bool = False  # whether the visitor has cancelled it
 
 
 @dataclass(slots=True)
 class JobQueue:
-    """Accepts pictures and restores them one after the other.
+    """Accepts pictures and restores them one after the other."""
 
-    Attributes:
-        options: options of all networks, except self-ensemble, which the visitor chooses.
-        max_pixels: pictures whose result would have more pixels are refused.
-        max_waiting: most pictures that wait or are being uploaded.
-        max_kept: most finished jobs that are kept.
-        restore_part: the default x1 network for parts of pictures, (1, 3, H, W) -> the same; not
-            the one of the restoring thread, which may be at work.
-    """
-
+    # options of all networks, except self-ensemble, which the visitor chooses
     options: RestorerOptions
-    max_pixels: int = 100_000_000
-    max_waiting: int = 8
-    max_kept: int = 16
+    max_pixels: int = 100_000_000  # pictures whose result would have more pixels are refused
+    max_waiting: int = 8  # most pictures that wait or are being uploaded
+    max_kept: int = 16  # most finished jobs that are kept
+    # the default x1 network for parts of pictures, (1, 3, H, W) -> the same; not the one of the
+    # restoring thread, which may be at work
     restore_part: Callable[[Tensor], Tensor] = field(init=False)
     _root: Path = field(init=False)
     _jobs: OrderedDict[str, Job] = field(init=False, default_factory=OrderedDict)

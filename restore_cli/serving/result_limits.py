@@ -25,15 +25,10 @@ from restore_cli.weights.manifest import default_checkpoint, default_model
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """A button.
+    """A button."""
 
-    Attributes:
-        label: text of the button.
-        fields: fields of the form that replace the submitted ones.
-    """
-
-    label: str
-    fields: dict[str, str]
+    label: str  # text of the button
+    fields: dict[str, str]  # fields of the form that replace the submitted ones
 
 
 class ConfirmationRequiredError(PictureError):

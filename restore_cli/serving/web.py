@@ -51,23 +51,14 @@ _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can i
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits for requests.
+    """Limits for requests."""
 
-    Attributes:
-        max_upload_bytes: most bytes of a request.
-        hosts: allowed names in the Host header.
-        allow_ip_hosts: whether any IP address is allowed as well.
-        request_timeout: time that a request may take to arrive.
-        idle_timeout: longest time in which nothing of it arrives.
-        on_refused: called once with every refused name.
-    """
-
-    max_upload_bytes: int
-    hosts: tuple[str, ...] = LOOPBACK
-    allow_ip_hosts: bool = False
-    request_timeout: float = 600.0
-    idle_timeout: float = 30.0
-    on_refused: Callable[[str], None] = lambda name: None
+    max_upload_bytes: int  # most bytes of a request
+    hosts: tuple[str, ...] = LOOPBACK  # allowed names in the Host header
+    allow_ip_hosts: bool = False  # whether any IP address is allowed as well
+    request_timeout: float = 600.0  # time that a request may take to arrive
+    idle_timeout: float = 30.0  # longest time in which nothing of it arrives
+    on_refused: Callable[[str], None] = lambda name: None  # called once with every refused name
 
 
 class TooLargeError(RestoreError):

@@ -63,16 +63,11 @@ class Item(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of training items and batches.
+    """A source of training items and batches."""
 
-    Attributes:
-        targets: names of the targets that it can provide.
-        notes: notes for the user on what was left out.
-        files: the sharp pictures, as absolute paths without links; empty for a pool.
-    """
-
-    targets: frozenset[str]
-    notes: tuple[str, ...] = ()
+    targets: frozenset[str]  # names of the targets that it can provide
+    notes: tuple[str, ...] = ()  # notes for the user on what was left out
+    # the sharp pictures, as absolute paths without links; empty for a pool
     files: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:

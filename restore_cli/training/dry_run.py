@@ -31,25 +31,15 @@ TIMED = 2  # timed steps; the first step is slower and not counted
 
 @dataclass(frozen=True, slots=True)
 class PhaseEstimate:
-    """Measured cost of one phase.
+    """Measured cost of one phase."""
 
-    Attributes:
-        phase: name of the phase.
-        trained: number of trainable parameters.
-        steps: steps of the phase.
-        data: seconds per step for reading and degrading.
-        step: seconds per step in total.
-        validation: seconds per validation; 0 without validation.
-        memory: memory in use at the largest patch, bytes; on a GPU, its own.
-    """
-
-    phase: str
-    trained: int
-    steps: int
-    data: float
-    step: float
-    validation: float
-    memory: int
+    phase: str  # name of the phase
+    trained: int  # number of trainable parameters
+    steps: int  # steps of the phase
+    data: float  # seconds per step for reading and degrading
+    step: float  # seconds per step in total
+    validation: float  # seconds per validation; 0 without validation
+    memory: int  # memory in use at the largest patch, bytes; on a GPU, its own
 
     def seconds(self, validate_every: int) -> float:
         """Estimated duration of the whole phase."""

@@ -16,36 +16,25 @@ from restore_cli.weights.store import BEST, RESULT
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """What to train, with which data, and where to write.
+    """What to train, with which data, and where to write."""
 
-    Attributes:
-        recipe: the training recipe.
-        data: folders of sharp photos, or of pairs, or of both if the recipe mixes them.
-        run: output folder.
-        recipe_name: name of the recipe, for the model card.
-        pool: folder of a pool of degraded pictures; None for degrading on the fly.
-        validation: folders of held-out photos or pairs; their mean gain selects the best weights.
-        weights: loaded network to start from; None for random weights.
-        resume: `no` refuses a run that exists, `must` one that does not exist, `auto` neither.
-        minutes: wall time after which training stops, without the time to fill a pool; the run can
-            be resumed. None for no limit.
-        device: cpu, cuda or mps; in a group, the type of device.
-        execution: precision, accumulation, compilation.
-        tensorboard: the class that writes event files, or None.
-    """
-
-    recipe: TrainingRecipe
+    recipe: TrainingRecipe  # the training recipe
+    # folders of sharp photos, or of pairs, or of both if the recipe mixes them
     data: Sequence[Path]
-    run: Path
-    recipe_name: str = ""
-    pool: Path | None = None
+    run: Path  # output folder
+    recipe_name: str = ""  # name of the recipe, for the model card
+    pool: Path | None = None  # folder of a pool of degraded pictures; None for degrading on the fly
+    # folders of held-out photos or pairs; their mean gain selects the best weights
     validation: Sequence[Path] = ()
-    weights: LoadedNetwork | None = None
+    weights: LoadedNetwork | None = None  # loaded network to start from; None for random weights
+    # `no` refuses a run that exists, `must` one that does not exist, `auto` neither
     resume: str = "no"
+    # wall time after which training stops, without the time to fill a pool; the run can be resumed.
+    # None for no limit.
     minutes: float | None = None
-    device: str = "cpu"
-    execution: Execution = field(default_factory=Execution)
-    tensorboard: Any = None
+    device: str = "cpu"  # cpu, cuda or mps; in a group, the type of device
+    execution: Execution = field(default_factory=Execution)  # precision, accumulation, compilation
+    tensorboard: Any = None  # the class that writes event files, or None
 
     @property
     def state(self) -> Path:

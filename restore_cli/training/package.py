@@ -30,21 +30,13 @@ EMA_PREFIX = "module."  # prefix of the network's weights in `ema.ExponentialMov
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A checkpoint ready for distribution.
+    """A checkpoint ready for distribution."""
 
-    Attributes:
-        loaded: the network with its weights.
-        license: SPDX licence of the weights.
-        weights: `NAME.safetensors`, float16.
-        card: `README.md`, the model card of the Hub.
-        entry: `manifest.toml`, the lines for `weights_manifest.toml`.
-    """
-
-    loaded: LoadedNetwork
-    license: str
-    weights: Path
-    card: Path
-    entry: Path
+    loaded: LoadedNetwork  # the network with its weights
+    license: str  # SPDX licence of the weights
+    weights: Path  # `NAME.safetensors`, float16
+    card: Path  # `README.md`, the model card of the Hub
+    entry: Path  # `manifest.toml`, the lines for `weights_manifest.toml`
 
 
 def ema_weights(state: TrainingState) -> dict[str, Tensor]:

@@ -61,17 +61,11 @@ _BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, Recursio
 
 
 class FrozenModule(NamedTuple):
-    """The part of a network whose outputs are stored.
+    """The part of a network whose outputs are stored."""
 
-    Attributes:
-        model: model of the network.
-        network: the network; it is run in eval mode.
-        sha256: sha256 of the part's weights.
-    """
-
-    model: Model
-    network: nn.Module
-    sha256: str
+    model: Model  # model of the network
+    network: nn.Module  # the network; it is run in eval mode
+    sha256: str  # sha256 of the part's weights
 
 
 class Pool(Source):

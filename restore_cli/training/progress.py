@@ -30,41 +30,24 @@ ROWS, COLUMNS, TILE = 4, 6, 176  # of the sheet: pictures, validations, pixels a
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a run after one step.
+    """Progress of a run after one step."""
 
-    Attributes:
-        step: number of finished steps.
-        steps: steps of all phases.
-        phase: name of the current phase.
-        loss: sum of the weighted terms.
-        terms: the weighted terms by name.
-        learning_rate: learning rate of this step.
-        seconds: duration of this step.
-        waited: the part of `seconds` spent waiting for data.
-        steps_per_second: over the last hundred steps, including validation and saving.
-        patches_per_hour: over the same steps.
-        pool: number of items of the pool; None without a pool.
-        reuse: patches seen per item made so far.
-        score: score of the validation, without its pictures; None in steps without validation.
-        seconds_left: time left of the limit; None without a limit.
-        baseline: bicubic, or the input itself if the scored output has its size.
-    """
-
-    step: int
-    steps: int
-    phase: str
-    loss: float
-    terms: dict[str, float]
-    learning_rate: float
-    seconds: float
-    waited: float
-    steps_per_second: float
-    patches_per_hour: float
-    pool: int | None = None
-    reuse: float | None = None
+    step: int  # number of finished steps
+    steps: int  # steps of all phases
+    phase: str  # name of the current phase
+    loss: float  # sum of the weighted terms
+    terms: dict[str, float]  # the weighted terms by name
+    learning_rate: float  # learning rate of this step
+    seconds: float  # duration of this step
+    waited: float  # the part of `seconds` spent waiting for data
+    steps_per_second: float  # over the last hundred steps, including validation and saving
+    patches_per_hour: float  # over the same steps
+    pool: int | None = None  # number of items of the pool; None without a pool
+    reuse: float | None = None  # patches seen per item made so far
+    # score of the validation, without its pictures; None in steps without validation
     score: ValidationScore | None = None
-    seconds_left: float | None = None
-    baseline: str = "bicubic"
+    seconds_left: float | None = None  # time left of the limit; None without a limit
+    baseline: str = "bicubic"  # bicubic, or the input itself if the scored output has its size
 
 
 class Pace:

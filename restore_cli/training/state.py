@@ -36,35 +36,21 @@ def _check_best(best: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 class TrainingState(Record):
-    """The state of a training run.
+    """The state of a training run."""
 
-    Attributes:
-        phase: index of the phase.
-        phase_step: finished steps of this phase.
-        step: finished steps of all phases.
-        seen: number of data items seen so far.
-        network: state dict of the network.
-        ema: state dict of the averaged network.
-        optimizer: state dict of the optimiser.
-        scaler: state dict of the gradient scaler; empty except in float16.
-        best: phase, step, psnr and gain of the best validation of this phase; None before it.
-        recipe: content of the recipe.
-        facts: data and hardware, for the model card.
-        seconds: training time so far.
-    """
-
-    phase: Count
-    phase_step: Count
-    step: Count
-    seen: Count
-    network: StateDict
-    ema: StateDict
-    optimizer: StateDict
-    scaler: StateDict
+    phase: Count  # index of the phase
+    phase_step: Count  # finished steps of this phase
+    step: Count  # finished steps of all phases
+    seen: Count  # number of data items seen so far
+    network: StateDict  # state dict of the network
+    ema: StateDict  # state dict of the averaged network
+    optimizer: StateDict  # state dict of the optimiser
+    scaler: StateDict  # state dict of the gradient scaler; empty except in float16
+    # phase, step, psnr and gain of the best validation of this phase; None before it
     best: Annotated[dict[str, Any] | None, AfterValidator(_check_best)]
-    recipe: dict[str, Any]
-    facts: dict[str, Any]
-    seconds: Annotated[float, Field(ge=0, lt=10**15)]
+    recipe: dict[str, Any]  # content of the recipe
+    facts: dict[str, Any]  # data and hardware, for the model card
+    seconds: Annotated[float, Field(ge=0, lt=10**15)]  # training time so far
 
 
 class SaveError(RestoreError):

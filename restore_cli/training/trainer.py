@@ -35,18 +35,12 @@ from restore_cli.weights.checkpoint import read_checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a recipe is computed; it changes the result by rounding only.
+    """How a recipe is computed; it changes the result by rounding only."""
 
-    Attributes:
-        precision: dtype of convolutions and matrix products; losses, statistics and weights are
-            float32.
-        accumulate: number of parts that a batch is split into (gradient accumulation).
-        compile: whether the network is compiled with torch.compile.
-    """
-
+    # dtype of convolutions and matrix products; losses, statistics and weights are float32
     precision: torch.dtype = torch.float32
-    accumulate: int = 1
-    compile: bool = False
+    accumulate: int = 1  # number of parts that a batch is split into (gradient accumulation)
+    compile: bool = False  # whether the network is compiled with torch.compile
 
 
 class Outputs(nn.Module):

@@ -28,19 +28,12 @@ _MAX_PSNR = 100.0  # dB; equal pictures, e.g. black ones, would make every mean 
 
 
 class ValidationScore(NamedTuple):
-    """PSNR and gain of the averaged network on the held-out pictures.
+    """PSNR and gain of the averaged network on the held-out pictures."""
 
-    Attributes:
-        psnr: mean over the folders of their mean PSNR, dB.
-        gain: its difference to bicubic (at x1: to the input), dB.
-        gains: the gain of each folder, dB; empty if there is only one.
-        restored: the restored pictures, each (1, 3, H, W) in 0 to 1.
-    """
-
-    psnr: float
-    gain: float
-    gains: dict[str, float]
-    restored: list[Tensor]
+    psnr: float  # mean over the folders of their mean PSNR, dB
+    gain: float  # its difference to bicubic (at x1: to the input), dB
+    gains: dict[str, float]  # the gain of each folder, dB; empty if there is only one
+    restored: list[Tensor]  # the restored pictures, each (1, 3, H, W) in 0 to 1
 
     def facts(self) -> dict[str, Any]:
         """The numbers, as metrics.jsonl and the weights record them."""

@@ -28,22 +28,15 @@ _KEY = "restore"  # one JSON object: the header holds strings only
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHeader:
-    """The header of a file that restore wrote.
+    """The header of a file that restore wrote."""
 
-    Attributes:
-        model: name of the network family.
-        config: all fields of its config.
-        train_size: height and width of the training patches.
-        provenance: recipe, steps, data and version, for people.
-        parts: modules whose weights are those of a listed checkpoint, except for the tensors in
-            this file, as module and sha256: `{"deblur": "9186..."}`. They are not stored again.
-            The module "" is the whole network.
-    """
-
-    model: str
-    config: dict[str, object]
-    train_size: tuple[_Side, _Side]
-    provenance: dict[str, object]
+    model: str  # name of the network family
+    config: dict[str, object]  # all fields of its config
+    train_size: tuple[_Side, _Side]  # height and width of the training patches
+    provenance: dict[str, object]  # recipe, steps, data and version, for people
+    # modules whose weights are those of a listed checkpoint, except for the tensors in this file,
+    # as module and sha256: `{"deblur": "9186..."}`. They are not stored again. The module "" is the
+    # whole network.
     parts: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,17 +45,11 @@ _HEADER = TypeAdapter(CheckpointHeader)
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """The content of a file of weights.
+    """The content of a file of weights."""
 
-    Attributes:
-        header: its header; None for safetensors that restore did not write.
-        tensors: tensors by name, those of floats in float32.
-        sha256: hex digest of the file.
-    """
-
-    header: CheckpointHeader | None
-    tensors: dict[str, Tensor]
-    sha256: str
+    header: CheckpointHeader | None  # its header; None for safetensors that restore did not write
+    tensors: dict[str, Tensor]  # tensors by name, those of floats in float32
+    sha256: str  # hex digest of the file
 
 
 def name_in_network(module: str, name: str) -> str:

@@ -26,22 +26,15 @@ _MAX_KEYS_SHOWN = 5  # keys of one kind that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The result of an import.
+    """The result of an import."""
 
-    Attributes:
-        model: the recognised model.
-        config: its config, inferred from the shapes.
-        published: the authors' format of the file; None if it has restore's names, or for a network
-            that only spandrel knows.
-        sha256: digest of the file.
-        tensors: tensors under restore's names, float32.
-    """
-
-    model: Model
-    config: Any
+    model: Model  # the recognised model
+    config: Any  # its config, inferred from the shapes
+    # the authors' format of the file; None if it has restore's names, or for a network that only
+    # spandrel knows
     published: PublishedFormat | None
-    sha256: str
-    tensors: dict[str, Tensor]
+    sha256: str  # digest of the file
+    tensors: dict[str, Tensor]  # tensors under restore's names, float32
 
 
 def import_checkpoint(

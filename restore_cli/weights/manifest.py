@@ -17,29 +17,18 @@ Side = Annotated[int, Field(ge=1)]
 
 
 class Measurement(Record):
-    """One measured result.
+    """One measured result."""
 
-    Attributes:
-        blur: blur of the pictures: `real` (averaged frames of a camera), `synthetic`, or `none`.
-        data: the pictures that were restored.
-        protocol: crop, colour, rounding, TLSC.
-        psnr: mean PSNR in dB.
-        ssim: mean SSIM.
-        bicubic_psnr: PSNR of bicubic interpolation on the same pictures.
-        bicubic_ssim: likewise.
-        worst_gain: smallest gain over bicubic interpolation of any picture, in dB.
-        command: command that prints these numbers.
-    """
-
+    # blur of the pictures: `real` (averaged frames of a camera), `synthetic`, or `none`
     blur: Literal["real", "synthetic", "none"] = "synthetic"
-    data: str
-    protocol: str
-    psnr: float
-    ssim: float
-    bicubic_psnr: float
-    bicubic_ssim: float
-    worst_gain: float
-    command: str
+    data: str  # the pictures that were restored
+    protocol: str  # crop, colour, rounding, TLSC
+    psnr: float  # mean PSNR in dB
+    ssim: float  # mean SSIM
+    bicubic_psnr: float  # PSNR of bicubic interpolation on the same pictures
+    bicubic_ssim: float  # likewise
+    worst_gain: float  # smallest gain over bicubic interpolation of any picture, in dB
+    command: str  # command that prints these numbers
 
     @property
     def gain(self) -> float:
@@ -48,46 +37,31 @@ class Measurement(Record):
 
 
 class Checkpoint(Record):
-    """One trained set of weights.
+    """One trained set of weights."""
 
-    Attributes:
-        name: key in the manifest, `model-config.training`.
-        model: name of the network family; a test proves that the registry knows it.
-        config: all fields of the model's config; must equal those in the file.
-        source: `bundled:FILE` or `hf://owner/repo/file.safetensors@revision`.
-        sha256: digest of the file; checked at every load.
-        size: size of the file in bytes.
-        license: SPDX licence of the weights.
-        training_data: description of the training data.
-        trained_by: who trained it, or parts of it; "" for this project alone.
-        recipe: name of the training recipe; "" if this project did not train it.
-        train_size: height and width of the training patches.
-        tlsc_base: window of local statistics at full resolution; None if statistics stay global.
-        overlap: overlap of tiles in input pixels, from the measured difference to untiled results.
-        default: whether this is the checkpoint of `--model` without `--weights`.
-        seconds_per_megapixel: per megapixel of the input, for 1280x960 in tiles, float32, on two
-            cores of an AMD EPYC (AVX2).
-        scores: measured results.
-    """
-
-    name: str
-    model: str
-    config: dict[str, int | bool]
+    name: str  # key in the manifest, `model-config.training`
+    model: str  # name of the network family; a test proves that the registry knows it
+    config: dict[str, int | bool]  # all fields of the model's config; must equal those in the file
+    # `bundled:FILE` or `hf://owner/repo/file.safetensors@revision`
     source: Annotated[
         str, Field(pattern=r"^(bundled:[\w.-]+|hf://[\w.-]+/[\w.-]+/[\w./-]+@[0-9a-f]{40})$")
     ]
+    # digest of the file; checked at every load
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=1)]
-    license: str
-    training_data: str
-    trained_by: str = ""
-    recipe: str = ""
-    train_size: tuple[Side, Side]
+    size: Annotated[int, Field(ge=1)]  # size of the file in bytes
+    license: str  # SPDX licence of the weights
+    training_data: str  # description of the training data
+    trained_by: str = ""  # who trained it, or parts of it; "" for this project alone
+    recipe: str = ""  # name of the training recipe; "" if this project did not train it
+    train_size: tuple[Side, Side]  # height and width of the training patches
+    # window of local statistics at full resolution; None if statistics stay global
     tlsc_base: tuple[Side, Side] | None = None
+    # overlap of tiles in input pixels, from the measured difference to untiled results
     overlap: Annotated[int, Field(ge=0)]
-    default: bool = False
+    default: bool = False  # whether this is the checkpoint of `--model` without `--weights`
+    # per megapixel of the input, for 1280x960 in tiles, float32, on two cores of an AMD EPYC (AVX2)
     seconds_per_megapixel: Annotated[float, Field(gt=0)] | None = None
-    scores: list[Measurement] = []
+    scores: list[Measurement] = []  # measured results
 
     def gain(self, blur: str) -> float | None:
         """Return the gain in dB of the first score on that blur; None if there is none."""
@@ -95,15 +69,10 @@ class Checkpoint(Record):
 
 
 class Manifest(Record):
-    """The catalogue.
+    """The catalogue."""
 
-    Attributes:
-        default_models: default models by scale, "x1" and "x4".
-        checkpoints: all checkpoints by name.
-    """
-
-    default_models: dict[Literal["x1", "x4"], str]
-    checkpoints: dict[str, Checkpoint]
+    default_models: dict[Literal["x1", "x4"], str]  # default models by scale, "x1" and "x4"
+    checkpoints: dict[str, Checkpoint]  # all checkpoints by name
 
     @property
     def defaults(self) -> dict[str, Checkpoint]:

@@ -25,21 +25,13 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)@(?P<revisi
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A file of weights.
+    """A file of weights."""
 
-    Attributes:
-        name: a checkpoint's name, or the user's name for the file.
-        path: local path.
-        sha256: expected digest; "" if none is known.
-        checkpoint: its manifest entry, or None if it is not listed.
-        license: SPDX licence of the weights, or "" if none is stated.
-    """
-
-    name: str
-    path: Path
-    sha256: str = ""
-    checkpoint: Checkpoint | None = None
-    license: str = ""
+    name: str  # a checkpoint's name, or the user's name for the file
+    path: Path  # local path
+    sha256: str = ""  # expected digest; "" if none is known
+    checkpoint: Checkpoint | None = None  # its manifest entry, or None if it is not listed
+    license: str = ""  # SPDX licence of the weights, or "" if none is stated
 
 
 def locate(weights: str | None, model: str | None) -> WeightsFile:

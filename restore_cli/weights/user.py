@@ -30,21 +30,14 @@ PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
 class UserWeights(Record):
-    """The record of weights that the user added.
+    """The record of weights that the user added."""
 
-    Attributes:
-        name: `model-config.training`.
-        model: name of the network family.
-        sha256: digest of the file; checked at every load.
-        size: size of the file in bytes.
-        license: SPDX licence of the weights, as the user stated it.
-    """
-
-    name: str
-    model: str
+    name: str  # `model-config.training`
+    model: str  # name of the network family
+    # digest of the file; checked at every load
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=1)]
-    license: str
+    size: Annotated[int, Field(ge=1)]  # size of the file in bytes
+    license: str  # SPDX licence of the weights, as the user stated it
 
     @property
     def path(self) -> Path:
