@@ -301,16 +301,5 @@ ATTENTIVE_DEBLUR = Model(
         ),
     ),
     tiny=AttentiveDeblurConfig(width=8, blocks=1, reduction=4),
-    tiny_changes={
-        "width": 16,
-        "blocks": 2,
-        "reduction": 2,
-        "kernel": 3,
-        "image_skip": True,
-        "shared": False,
-        "channel": False,
-        "spatial_encoder": False,
-        "spatial_decoder": False,
-        "joined": ADDED,
-    },
+    tiny_changes={"kernel": 3, "joined": ADDED},
 )

@@ -387,14 +387,5 @@ GFN = Model(
         ),
     ),
     tiny=GfnConfig(width=8, deblur_blocks=1, sr_blocks=1, fusion_blocks=1),
-    tiny_changes={
-        "width": 16,
-        "deblur_blocks": 2,
-        "sr_blocks": 3,
-        "fusion_blocks": 4,
-        "august_2018": True,
-        "image_skip": True,
-        "gate": False,
-        "arrangement": IMAGE,
-    },
+    tiny_changes={"arrangement": IMAGE},
 )

@@ -368,12 +368,4 @@ MAXIM = Model(
         ),
     ),
     tiny=MaximConfig(stages=2, width=4, large_window=4, small_window=2, groups=1, bottlenecks=1),
-    tiny_changes={
-        "stages": 3,
-        "width": 8,
-        "large_window": 8,
-        "small_window": 4,
-        "groups": 2,
-        "bottlenecks": 2,
-    },
 )

@@ -224,14 +224,5 @@ MAXIM_MSCAM = Model(
         sr_coarse_blocks=1,
         sr_last_blocks=1,
     ),
-    tiny_changes={
-        **maxim.MAXIM.tiny_changes,
-        "sr_features": 32,
-        "sr_coarse_features": 16,
-        "sr_first_blocks": 2,
-        "sr_coarse_blocks": 2,
-        "sr_last_blocks": 2,
-        "sr_reduction": 4,
-        "scale": 2,
-    },
+    tiny_changes={"sr_reduction": 4, "scale": 2},
 )

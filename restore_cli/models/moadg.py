@@ -402,15 +402,4 @@ MOADG = Model(
     overlap_grows=True,
     takes_placement=True,
     tiny=MoadgConfig(width=8, growth=4, deblur_blocks=1, sr_blocks=1, fusion_blocks=1, reduction=4),
-    tiny_changes={
-        "width": 16,
-        "growth": 8,
-        "deblur_blocks": 2,
-        "sr_blocks": 3,
-        "fusion_blocks": 2,
-        "reduction": 2,
-        "third_order": False,
-        "gating": False,
-        "image_skip": True,
-    },
 )

@@ -443,12 +443,4 @@ MPRNET = Model(
         ),
     ),
     tiny=MprnetConfig(features=8, growth=8, full_growth=8, level_blocks=1, full_blocks=1),
-    tiny_changes={
-        "features": 16,
-        "growth": 4,
-        "full_growth": 0,
-        "reduction": 2,
-        "level_blocks": 2,
-        "full_blocks": 3,
-    },
 )

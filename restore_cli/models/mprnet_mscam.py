@@ -35,7 +35,6 @@ from restore_cli.models.layers import (
     zero_init,
 )
 from restore_cli.models.mprnet import (
-    MPRNET,
     OFFICIAL_NAMES,
     DeblurringStages,
     MprnetConfig,
@@ -283,13 +282,5 @@ MPRNET_MSCAM = Model(
         sr_blocks=1,
         image_skip=True,
     ),
-    tiny_changes={
-        **MPRNET.tiny_changes,
-        "sr_features": 32,
-        "sr_groups": 2,
-        "sr_blocks": 3,
-        "sr_reduction": 4,
-        "scale": 2,
-        "image_skip": False,
-    },
+    tiny_changes={"scale": 2},
 )

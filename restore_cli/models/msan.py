@@ -227,5 +227,4 @@ MSAN = Model(
         ),
     ),
     tiny=MsanConfig(width=4, blocks=1, stages=2),
-    tiny_changes={"width": 8, "blocks": 2, "stages": 4, "attention": False},
 )

@@ -130,8 +130,8 @@ class Model:
     # config of the smallest network with every part, for tests; None for models that are not in the
     # registry
     tiny: Any = None
-    # another value for each hyperparameter of `tiny`, for tests
-    tiny_changes: Mapping[str, int | bool] = field(default_factory=dict)
+    # other values of hyperparameters of `tiny` that tests cannot double (numbers) or negate
+    tiny_changes: Mapping[str, int | str] = field(default_factory=dict)
 
     @property
     def tile_step(self) -> int:
