@@ -44,21 +44,11 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-def _positive(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] <= 0:
-        raise ValueError("a range drawn log-uniformly must lie above 0")
-    return limits
-
-
-def _jpeg_quality(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] < 1 or limits[1] > 100:
-        raise ValueError("JPEG quality must be between 1 and 100")
-    return limits
-
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-LogRange = Annotated[Range, AfterValidator(_positive)]
+Positive = Annotated[float, Field(gt=0)]
+LogRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]  # drawn log-uniformly
+JpegQuality = Annotated[float, Field(ge=1, le=100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +377,7 @@ class Jpeg(Step):
     spatial = False  # it mixes pixels inside 8x8 blocks only, so it needs no margin
 
     kind: Literal["jpeg"]
-    quality: Annotated[Range, AfterValidator(_jpeg_quality)]
+    quality: Annotated[tuple[JpegQuality, JpegQuality], AfterValidator(_ordered)]
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"quality": float(rng.uniform(*self.quality))}
