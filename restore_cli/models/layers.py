@@ -166,8 +166,9 @@ class LearnedInterpolation(nn.Module):
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.phases = nn.Conv2d(1, scale**2, 5, bias=False)
-        taps = torch.arange(-2.0, 3.0)
-        phases = (torch.arange(scale) + 0.5) / scale - 0.5
+        # Not on the meta device, where `arange` takes 2 s the first time.
+        taps = torch.arange(-2.0, 3.0, device="cpu")
+        phases = (torch.arange(scale, device="cpu") + 0.5) / scale - 0.5
         t = (taps[None] - phases[:, None]).abs()  # (scale, 5)
         near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
         line = torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
