@@ -31,12 +31,7 @@ def load(
 ) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
 
-    Args:
-        kind: model of the file.
-        name_or_path: name or path.
-        folder: folder of the names.
-        what: what it is, for the message.
-        others: names that are no files, for the message.
+    The error of an unknown name calls it `what` and may suggest `others`, which are no files.
 
     Raises:
         UsageError: the name or the file does not exist.

@@ -126,14 +126,7 @@ def _same(row: PublishedRow, entries: Sequence[Entry]) -> list[Entry]:
 def what_differs(
     table: Table, row: PublishedRow, benchmark: Benchmark, entry: Entry | None = None
 ) -> str:
-    """Possible reasons why a published and a measured number differ; "" if none is known.
-
-    Args:
-        table: table of the row.
-        row: the published row.
-        benchmark: the benchmark.
-        entry: the measured entry of the same network, if there is one.
-    """
+    """Possible reasons why a published number and a measured entry differ; "" if none is known."""
     reasons = list(_weights(row, entry))
     reasons += _protocol(table, row, benchmark)
     if entry is not None:

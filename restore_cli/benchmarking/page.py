@@ -29,12 +29,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # edges of the plot
 
 
 def to_html(benchmark: Benchmark, report: Report) -> str:
-    """The report as HTML.
-
-    Args:
-        benchmark: the benchmark, with saved pictures.
-        report: its report.
-    """
+    """The report of a benchmark with saved pictures, as HTML."""
     template = page_template("benchmarking/page.html.j2")
     points, ticks = _plot(report)
     published_columns, published = published_table(report)

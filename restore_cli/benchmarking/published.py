@@ -116,11 +116,7 @@ def load_published() -> _File:
 
 
 def get_table(name: str) -> list[Table]:
-    """The parts of a table, one per dataset.
-
-    Raises:
-        UsageError: the name is unknown; the closest name is suggested.
-    """
+    """The parts of a table, one per dataset; raises `UsageError` if the name is unknown."""
     found = [table for table in load_published().tables if table.name == name]
     if not found:
         raise unknown_name("table", name, {table.name for table in load_published().tables})

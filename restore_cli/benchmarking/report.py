@@ -62,10 +62,7 @@ class Report:
 def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed]) -> Report:
     """Means, gains over bicubic if it is among the entries, and comparisons with published rows.
 
-    Args:
-        benchmark: the benchmark.
-        rows: its rows.
-        timed: run times by entry, if the table has run times.
+    `timed` holds the run times by entry, if the table has run times.
     """
     by_entry = {
         entry.name: [r for r in rows if r.entry == entry.name] for entry in benchmark.entries

@@ -223,11 +223,7 @@ def models_of_scale(scale: int) -> list[str]:
 
 
 def check_entries(benchmark: Benchmark) -> None:
-    """Check that the entries can be compared, before anything runs.
-
-    Raises:
-        UsageError: an entry has another scale than the dataset, or two have the same name.
-    """
+    """Raise a `UsageError` if an entry's scale is not the dataset's, or two have the same name."""
     names = [entry.name for entry in benchmark.entries]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

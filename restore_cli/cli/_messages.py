@@ -90,11 +90,7 @@ def _label(command: Callable[..., object], name: str) -> str:
 
 
 def _reportable(error: Exception) -> RestoreError:
-    """Convert an error of the file system, or of a package's import, to a `RestoreError`.
-
-    Raises:
-        Exception: the error is of another kind, hence a bug.
-    """
+    """Convert an error of the file system, or of a package's import, to a `RestoreError`."""
     if package := _broken_package(error):
         reason = f"cannot import the package '{package}': {first_line(error)}"
         return RestoreError(reason, hint="install it again; `restore doctor` checks all packages")

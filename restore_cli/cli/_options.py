@@ -82,11 +82,7 @@ def _is_number(text: str) -> bool:
 
 
 def parse_frame_size(text: str) -> tuple[int, int]:
-    """`WIDTHxHEIGHT` -> (height, width).
-
-    Raises:
-        UsageError: anything else.
-    """
+    """`WIDTHxHEIGHT` -> (height, width); anything else raises `UsageError`."""
     width, _, height = text.partition("x")
     if not (_is_number(width) and _is_number(height) and int(width) and int(height)):
         raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
@@ -108,11 +104,7 @@ def check_not_a_file(folder: Path, option: str = "--output") -> None:
 
 
 def parse_pixels(text: str, name: str) -> int | None:
-    """`auto` -> None, a number of pixels -> that number; for a tile also `off` -> 0.
-
-    Args:
-        text: value on the command line.
-        name: name of the option.
+    """`auto` -> None, a number of pixels -> that number; for --tile also `off` -> 0.
 
     Raises:
         UsageError: anything else. --tile 0 has opposite meanings in other tools.
@@ -132,11 +124,7 @@ def parse_pixels(text: str, name: str) -> int | None:
 
 
 def parse_bit_depth(text: str) -> int | None:
-    """`auto` -> None, or 8, or 16.
-
-    Raises:
-        UsageError: anything else.
-    """
+    """`auto` -> None, or 8, or 16; anything else raises `UsageError`."""
     if text not in OPTION_VALUES["bit_depth"]:
         raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
     return None if text == "auto" else int(text)
@@ -157,11 +145,7 @@ def unused_gpu() -> str:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`I/N` -> (I, N), counted from 1.
-
-    Raises:
-        UsageError: anything else.
-    """
+    """`I/N` -> (I, N), counted from 1; anything else raises `UsageError`."""
     first, slash, count = text.partition("/")
     numbers = slash and _is_number(first) and _is_number(count)
     if not (numbers and 1 <= int(first) <= int(count)):

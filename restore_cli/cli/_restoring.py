@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 
 
 def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
-    """Find the inputs, after refusing requests that are wrong whatever the inputs are.
-
-    Args:
-        request: the request.
-        raw: whether the input is raw frames.
-    """
+    """Find the inputs, after refusing requests that are wrong whatever the inputs are."""
     from restore_cli.jobs.inputs import find
     from restore_cli.jobs.plan import check_request, check_video_options
 

@@ -136,15 +136,10 @@ class Bar(Progress):
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None
 ) -> None:
-    """Print a table that fits the terminal, with names that can be copied.
+    """Print a table that fits the console (stdout by default), with names that can be copied.
 
     The first column is never wrapped, and the others are wrapped only between words. If the table
     does not fit, each row is printed as a block: its name, and below it one line per column.
-
-    Args:
-        columns: headings.
-        rows: rows of cells, one per column.
-        console: console to print on; None for stdout.
     """
     rows = [tuple(row) for row in rows]
     console = console or Console(highlight=False, emoji=False)
@@ -168,12 +163,7 @@ def show_table(
 
 
 def show_facts(facts: Iterable[tuple[str, str]], console: Console | None = None) -> None:
-    """Print names and values. Names are never wrapped, values only between words.
-
-    Args:
-        facts: names and values.
-        console: console to print on; None for stdout.
-    """
+    """Print names and values, on stdout by default; only values are wrapped, between words."""
     facts = list(facts)
     console = console or Console(highlight=False, emoji=False)
     wide = max((cell_len(name) for name, _ in facts), default=0)

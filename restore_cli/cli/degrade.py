@@ -177,11 +177,7 @@ def _sources(paths: list[Path], *, frames: bool) -> list[Path]:
 
 
 def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRecipe:
-    """Replace the recipe's motion or kernels by the given ones, or apply them first.
-
-    Raises:
-        UsageError: a kernel cannot be read, or does not sum to 1.
-    """
+    """Replace the recipe's motion or kernels by the given ones, or apply them first."""
     from restore_cli.degradations.kernels import read_kernel
     from restore_cli.degradations.recipe import DegradationRecipe
 

@@ -185,11 +185,7 @@ def is_single_file(job: DegradeJob) -> bool:
 
 
 def check_unique_names(inputs: Sequence[Path]) -> None:
-    """Refuse inputs whose pairs would have the same name.
-
-    Raises:
-        UsageError: two inputs differ only in folder and suffix.
-    """
+    """Raise a `UsageError` if inputs differ only in folder and suffix: their pairs would clash."""
     twice = next((stem for stem, n in Counter(map(name_of, inputs)).items() if n > 1), None)
     if twice is not None:
         raise UsageError(

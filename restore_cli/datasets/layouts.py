@@ -144,9 +144,6 @@ class Folders:
     def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
         """Return every degraded picture with its sharp one, or the path where that should be.
 
-        Args:
-            suffixes: suffixes of pictures.
-
         Raises:
             NoInputError: two pictures of one side have the same name.
         """
@@ -161,11 +158,7 @@ class Folders:
         ]
 
     def unpaired(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Path]:
-        """Return the sharp pictures without a degraded one.
-
-        Args:
-            suffixes: suffixes of pictures.
-        """
+        """Return the sharp pictures without a degraded one."""
         degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
         return [path for name, path in reference.items() if name not in degraded]
 
@@ -307,11 +300,7 @@ def _enter(
 
 
 def _whole(folders: Folders) -> list[Pair]:
-    """Return the pairs of two folders; every picture must have a partner.
-
-    Raises:
-        NoInputError: a picture has no partner, or there are no pictures.
-    """
+    """Return the pairs of two folders, at least one; every picture must have a partner."""
     pairs = sorted(folders.pairs(), key=lambda pair: pair.name)
     for here, there, unpaired in (
         (

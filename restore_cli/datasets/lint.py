@@ -39,11 +39,7 @@ class Finding:
 
 
 def check_pairs(folder: Path) -> Iterator[Finding]:
-    """Yield all problems in a folder.
-
-    Raises:
-        NoInputError: no folder, or no pairs in a known layout.
-    """
+    """Yield all problems in a folder; raises `NoInputError` without pairs in a known layout."""
     if not folder.is_dir():
         raise NoInputError(f"no folder '{folder}'")
     pairs, findings = _listed(folder)

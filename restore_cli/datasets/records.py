@@ -92,11 +92,7 @@ def digest_of(source: Path) -> str:
 
 
 def read_record(path: Path) -> Record:
-    """Read a record.
-
-    Raises:
-        UsageError: the file cannot be read, or is not a record.
-    """
+    """Read a record; raises `UsageError` if the file cannot be read, or is not a record."""
     try:
         values = json.loads(path.read_text("utf-8"))
         steps = zip(values["recipe"]["steps"], values["steps"], strict=True)

@@ -351,12 +351,7 @@ DATASETS: dict[str, Dataset] = {
 
 
 def pair_folder_dataset(folder: Path, scale: int | None) -> Dataset:
-    """Return a folder of pairs as a dataset.
-
-    Args:
-        folder: the folder.
-        scale: scale of the models; None for that of the first pair.
-    """
+    """Return a folder of pairs as a dataset; a scale of None stands for that of the first pair."""
     if scale is None:
         first = next(_own(folder), None)
         sizes = [read_size(path) for path in (first.degraded, first.reference)] if first else []

@@ -305,12 +305,7 @@ def _check_min_size(source: Path, height: int, width: int, recipe: DegradationRe
 
 
 def _is_there(job: DegradeJob, index: int, place: PairPaths, digest: str) -> bool:
-    """Whether an earlier run made this pair.
-
-    Raises:
-        PictureError: the existing pair was made from another picture, seed, place among the inputs,
-            recipe, motion or kernel.
-    """
+    """Whether an earlier run made this pair; raises `PictureError` if it was made differently."""
     path = job.output / place.record
     if not job.resume or not all(file.exists() for file in (path, *pair_files(job, place))):
         return False

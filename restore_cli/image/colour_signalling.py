@@ -66,15 +66,7 @@ class ColourSignalling:
 def read_colour_signalling(
     data: bytes, key: str, *, grey: bool, with_profile: bool, exif: bytes | None = None
 ) -> ColourSignalling:
-    """Read a file's description of its colours.
-
-    Args:
-        data: content of the file.
-        key: its format.
-        grey: whether the picture is grey.
-        with_profile: whether it has a profile, which takes precedence over all but cICP.
-        exif: its EXIF block.
-    """
+    """Read a file's description of its colours; a profile takes precedence over all but cICP."""
     if key == "png":
         return _of_png(data, grey=grey, with_profile=with_profile)
     if key in ("avif", "heic"):

@@ -183,10 +183,6 @@ def ends_early(data: bytes, key: str) -> bool:
 
     Interrupted copies look like this, and decoders may turn the zeros into pixels. Uncompressed
     pictures are not checked, since their zeros can be black pixels.
-
-    Args:
-        data: content of the file.
-        key: its format.
     """
     if key == "jpeg":
         end = jpeg_end(data)

@@ -16,11 +16,7 @@ _MAX_BYTES = 4 * MAX_PIXELS * 8  # in a file
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file or a named pipe.
-
-    Raises:
-        PictureError: missing, a folder, a device, not readable, or too large.
-    """
+    """Read a file or a pipe; raises `PictureError` if it is neither, unreadable or too large."""
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
@@ -35,11 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_stdin() -> bytes:
-    """Read stdin to its end.
-
-    Raises:
-        PictureError: stdin is closed, or too large.
-    """
+    """Read stdin to its end; raises `PictureError` if it is closed or too large."""
     if sys.stdin is None:
         raise PictureError("stdin is closed")
     return _read(sys.stdin.buffer, "stdin")

@@ -81,11 +81,7 @@ def list_pictures(
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the subfolders of a folder in natural order, without hidden ones.
-
-    Raises:
-        UsageError: the folder cannot be read.
-    """
+    """Return the visible subfolders in natural order; an unreadable folder raises `UsageError`."""
     try:
         found = [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
     except OSError as error:

@@ -65,13 +65,7 @@ _MAX_NAMES = 6  # most names of one kind that a note lists
 
 
 def take_inventory(data: bytes, key: str, parts: RawMetadata | None = None) -> frozenset[Item]:
-    """Return the inventory of a file.
-
-    Args:
-        data: content of the file.
-        key: its format.
-        parts: its metadata, if it was read already.
-    """
+    """Return the inventory of a file; its metadata are read unless they are given."""
     parts = parts or RawMetadata.read(data, key)
     found: set[Item] = set(_described(parts))
     if key == "png":

@@ -224,10 +224,6 @@ def with_channels(profile: bytes, channels: int) -> bytes | None:
 
     Decoders and encoders silently drop a profile that does not match the number of channels.
 
-    Args:
-        profile: for 1 or 3 channels.
-        channels: number of channels of the result, 1 or 3.
-
     Returns:
         The profile itself if it is for that many channels; None if it is no matrix/TRC profile.
     """

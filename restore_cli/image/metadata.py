@@ -178,14 +178,7 @@ def _attach_exif(image: Any, block: bytes) -> None:
 
 
 def embed(file: BytesIO, key: str, metadata: Metadata, packet: Packet | None) -> None:
-    """Insert metadata into a file that was written without, in place.
-
-    Args:
-        file: file written by libvips.
-        key: its format.
-        metadata: result of `update_metadata`.
-        packet: its XMP.
-    """
+    """Insert the result of `update_metadata`, and XMP, into a file without metadata, in place."""
     into = {"png": _into_png, "jpeg": _into_jpeg, "webp": _into_webp, "tiff": _into_tiff}
     if key in into:
         into[key](file, metadata, packet)

@@ -13,12 +13,7 @@ ElementTree.register_namespace("restore", NAMESPACE)
 
 
 def add_to_packet(packet: Packet, facts: tuple[tuple[str, str], ...]) -> Packet:
-    """Replace the provenance in a packet.
-
-    Args:
-        packet: packet to change.
-        facts: names of XML attributes and their values.
-    """
+    """Replace the provenance in a packet by XML attributes with these names and values."""
     packet.remove(lambda name: name.startswith(_PREFIX))
     for one in list(packet.descriptions()):
         if not len(one) and set(one.attrib) <= {f"{{{RDF}}}about"}:

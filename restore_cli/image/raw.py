@@ -35,9 +35,6 @@ _LAYERS = 37724  # of Photoshop
 def camera_of_raw(data: bytes) -> str | None:
     """Return the camera maker of a raw file, or "a camera" if it is not stated.
 
-    Args:
-        data: content of the file.
-
     Returns:
         None if it is not a raw file.
     """
@@ -94,12 +91,7 @@ def reduced_copies(data: bytes) -> int:
 
 
 def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
-    """Return notes on what a TIFF has besides its colours; none for other files.
-
-    Args:
-        data: content of the file.
-        alpha: whether its last channel was read as transparency.
-    """
+    """Return notes on what a TIFF has besides its colours; none for other files."""
     copies, first = reduced_copies(data), first_directory(data)
     notes = (f"left out: {format_count(copies, 'reduced copy', 'reduced copies')} of it",) * bool(
         copies

@@ -51,12 +51,7 @@ class RawMetadata:
 
     @classmethod
     def read(cls, data: bytes, key: str) -> Self:
-        """Read the metadata of a file.
-
-        Args:
-            data: content of the file.
-            key: its format; HEIC and BMP are converted to PNG first.
-        """
+        """Read the metadata of a file; HEIC and BMP have to be converted to PNG first."""
         parts = cls()
         if key in _READERS:
             _READERS[key](parts, data)
@@ -229,14 +224,10 @@ def register_heic() -> Any:
 
 @contextmanager
 def open_with_pillow(source: bytes | Path, kind: str) -> Iterator[Any]:
-    """Open a picture with Pillow, without its warnings.
+    """Open a picture with Pillow, as the format that Pillow calls `kind`, without its warnings.
 
     As `Image.open` does, but without its limit of pixels, which belongs to the whole process: sizes
     are checked by the callers.
-
-    Args:
-        source: content of a file, or its path.
-        kind: Pillow's name of its format.
     """
     Pillow.preinit()
     if kind not in Pillow.OPEN:

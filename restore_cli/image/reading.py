@@ -423,11 +423,7 @@ def _untagged(metadata: Metadata) -> Metadata:
 
 
 def _kind(image: Any, name: str) -> str:
-    """Return the kind of colours: "grey", "rgb" or "cmyk".
-
-    Raises:
-        PictureError: any other kind.
-    """
+    """Return the kind of colours: "grey", "rgb" or "cmyk"; raises `PictureError` for any other."""
     if (kind := kind_of(image)) is None:
         raise PictureError(
             f"'{name}' is {image.interpretation} with {image.bands} channels",

@@ -31,11 +31,7 @@ def check_pixel_count(width: int, height: int, name: str, max_pixels: int) -> No
 
 
 def as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
-    """Convert BMP or HEIC to PNG, with Pillow.
-
-    Raises:
-        PictureError: it cannot be read, or has too many pixels.
-    """
+    """Convert BMP or HEIC to PNG, with Pillow; raises `PictureError` if unreadable or too large."""
     if key == "heic" and (pillow_heif := register_heic()) is None:
         raise PictureError(
             f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"

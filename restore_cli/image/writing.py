@@ -68,16 +68,7 @@ def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, 
 def write_file(
     path: Path, data: bytes, commit: Callable[[Path, Path], object] = os.replace
 ) -> None:
-    """Write a file atomically; the folder is created if needed.
-
-    Args:
-        path: name of the file.
-        data: its content.
-        commit: see `write_then_rename`.
-
-    Raises:
-        PictureError: the file cannot be written.
-    """
+    """Write a file with `write_then_rename`; raises `PictureError` if it cannot be written."""
     try:
         with write_then_rename(path, commit) as temporary:
             temporary.write_bytes(data)
@@ -184,11 +175,7 @@ def _limits(picture: Picture, encoding: Encoding) -> list[str]:
 def check_fits_format(
     name: str, height: int, width: int, key: str, *, alpha: bool, hdr: str = ""
 ) -> None:
-    """Refuse a picture that a format cannot hold.
-
-    Raises:
-        PictureError: a side is too long, or transparency or high dynamic range is not supported.
-    """
+    """Raise a `PictureError` if a format cannot hold a picture's size, transparency or HDR."""
     if hdr and key != "png":
         raise PictureError(
             f"'{name}' has high dynamic range ({hdr}), which can be written only as PNG",

@@ -91,11 +91,9 @@ def cpu_bf16_ratio() -> float:
 
 
 def get_training_precision(text: str, device: torch.device) -> torch.dtype:
-    """The dtype for training; `auto` is bf16 on GPUs that support it and CPUs it is faster on.
+    """The dtype for training by its name: fp32, fp16, bf16 or `auto`.
 
-    Args:
-        text: auto, fp32, fp16 or bf16.
-        device: device to train on.
+    `auto` is bf16 on GPUs that support it and CPUs it is faster on.
 
     Raises:
         UsageError: the name is unknown, or fp16 was asked for without CUDA's gradient scaling.

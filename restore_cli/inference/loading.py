@@ -132,10 +132,6 @@ class _AllocationLimit(TorchFunctionMode):
 def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     """A file's tensors, with those of its parts that are stored in another checkpoint.
 
-    Args:
-        content: content of the file.
-        name: name of the file, for error messages.
-
     Raises:
         WeightsError: this version does not list the checkpoint of a part, or it is not available.
     """

@@ -70,10 +70,7 @@ class PipelineSpec:
         return "+".join(self.models)
 
     def load(self, device: torch.device | None = None) -> Pipeline:
-        """Load every network, except those that this process has loaded before.
-
-        Args:
-            device: device to use instead of that of the options.
+        """Load every network, except those loaded before; `device` replaces that of the options.
 
         Raises:
             UsageError: the options do not fit a network.
@@ -186,11 +183,7 @@ class Pipeline:
         return Pipeline(dataclasses.replace(self.spec, scale=scale), stages)
 
     def describe(self, where: str = "") -> list[str]:
-        """A line per stage for the user: weights, device, options that determine the pixels.
-
-        Args:
-            where: name of the device, if not that of the options.
-        """
+        """A line per stage: weights, device (or `where`), options that determine the pixels."""
         ensemble = ", self-ensemble" * self.options.self_ensemble
         dtype = self.options.dtype or torch.float32
         half = "" if dtype == torch.float32 else f", {name_of(dtype)}"
@@ -212,11 +205,7 @@ class Pipeline:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The stages that `--model` names, in order.
-
-    Raises:
-        UsageError: an unknown name, or bicubic twice.
-    """
+    """The stages of `--model`, in order; raises `UsageError` for unknown names or bicubic twice."""
     names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if not name:

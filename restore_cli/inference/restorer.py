@@ -49,9 +49,6 @@ class RestorerOptions:
 
         It is bfloat16 where the device computes that faster and all models support it: results then
         differ from float32 by 55 to 83 dB (docs/speed.md). Otherwise it is float32.
-
-        Args:
-            models: models of the pipeline.
         """
         if self.dtype is not None:
             return self
@@ -186,15 +183,11 @@ class Restorer:
         return len(areas), sum(areas), at_once * max(areas) * self._bytes_per_pixel
 
     def tiles_at_once(self, tiles: int, pixels: int) -> int:
-        """How many of a picture's tiles are restored at the same time.
+        """How many tiles of at most `pixels` input pixels are restored at the same time.
 
         Networks that need windows spend half of their time in passes over memory that gain little
         from a second core: two windows at once are 1.2 times as fast (docs/speed.md). For the
         others, whose tiles are large and whose time is convolutions, it is one.
-
-        Args:
-            tiles: number of tiles of the picture.
-            pixels: input pixels of the largest tile.
         """
         if self.options.device.type != "cpu" or self.model.tiling is not Tiling.WINDOWS:
             return 1

@@ -68,13 +68,7 @@ def parse_size(text: str) -> TargetSize:
 
 
 def input_size(scale: int, before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Size of the network's input: the result's size / scale, but not more than the input's.
-
-    Args:
-        scale: scale of the network.
-        before: height and width of the input.
-        after: height and width of the result.
-    """
+    """Height and width of the network's input: the result's / scale, but at most the input's."""
     height, width = (ceil(side / scale) for side in after)
     shrinks = height < before[0] and width < before[1]
     return (height, width) if shrinks else before

@@ -63,11 +63,7 @@ def check_output_name(output: Path | None, format_key: str) -> None:
 
 
 def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:
-    """Return the output of one input.
-
-    Raises:
-        UsageError: the input is stdin, and no output is given.
-    """
+    """Return the output of one input; raises `UsageError` if it is stdin and no output is given."""
     output, format_key = request.destination.output, request.encoding.format
     if output == STREAM:
         return STREAM
@@ -182,14 +178,7 @@ def next_free_name(path: Path, taken: set[Path]) -> Path:
 
 
 def check_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Refuse outputs that would overwrite each other or an input.
-
-    Args:
-        pairs: (input, output).
-
-    Raises:
-        UsageError: two inputs share an output, or an output is an input.
-    """
+    """Raise a `UsageError` if pairs (input, output) share an output, or an output is an input."""
     pairs = [pair for pair in pairs if pair[1] != STREAM]
     inputs = {canonical_name(source) for source, _ in pairs if source != STREAM}
     by_target: dict[str, Path] = {}

@@ -200,11 +200,7 @@ def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
 
 
 def check_video_options(request: RestoreRequest) -> None:
-    """Refuse options for picture files: videos are written as H.264, and raw frames as they are.
-
-    Raises:
-        UsageError: such an option is given.
-    """
+    """Raise a `UsageError` for options of picture files: videos are H.264, raw frames stay raw."""
     usual = RestoreRequest(request.selection)
     names = {"depth": "bit-depth"}
     useless = [

@@ -47,11 +47,7 @@ def window_of_largest_mean(values: Array, height: int, width: int) -> tuple[int,
 
 
 def input_notes(pixels: Tensor) -> list[str]:
-    """Return remarks on faults that limit the result; empty if there are none.
-
-    Args:
-        pixels: (1, 3, H, W) in [0, 1], or integers.
-    """
+    """List faults of pixels (1, 3, H, W), in [0, 1] or integers, that limit the result."""
     found: list[str] = []
     if min(pixels.shape[-2:]) < MIN_SIDE:
         return found

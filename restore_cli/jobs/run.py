@@ -191,11 +191,7 @@ def _write(work: Restoration, step: _InProgress | Outcome) -> Outcome:
 
 
 def write_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
-    """Write a restored picture, and return its outcome with the name that it got.
-
-    Raises:
-        PictureError: the picture cannot be written.
-    """
+    """Write a picture, or raise a `PictureError`; return its outcome with the name that it got."""
     item = outcome.item
     if item.target == STREAM:
         write_to_stdout(data)

@@ -154,12 +154,7 @@ def choose(
 def lazy_x1_network(
     options: RestorerOptions, note: Callable[[], object] = lambda: None
 ) -> Callable[[Tensor], Tensor]:
-    """Return the default x1 network, (1, 3, H, W) -> the same, loaded when it is first called.
-
-    Args:
-        options: options of the network.
-        note: called before it is loaded.
-    """
+    """The default x1 network, (1, 3, H, W) -> the same; its first call runs `note` and loads it."""
 
     @cache
     def load() -> Pipeline:
@@ -220,11 +215,7 @@ def _has_small(paths: Sequence[Path]) -> bool:
 
 
 def _pixels(path: Path, max_pixels: int) -> Tensor:
-    """Read a picture, or a frame near the beginning of a video, (1, 3, H, W) in [0, 1].
-
-    Raises:
-        PictureError: it cannot be read.
-    """
+    """Read a picture, or a frame near the beginning of a video, (1, 3, H, W) in [0, 1]."""
     if not has_video_suffix(path):
         return read_image(path, max_pixels=max_pixels, icc="keep").pixels
     frames = deque(islice(read_frames(path), _FRAME), maxlen=1)
@@ -265,16 +256,13 @@ def _gradients(luma: Array) -> Array:
 
 
 def blur_extents(luma: Array) -> tuple[float, float]:
-    """Estimate the blur in pixels, in the most and in the least blurred direction.
+    """Estimate the blur of luma (H, W) in [0, 1], in px, in its most and least blurred direction.
 
     Measured where the picture is sharpest: an object that moved in front of a sharp background does
     not make a blurred picture. The picture is halved until it is sharp; the blur at the last size
     that is not sharp gives the extent. Noise looks sharp at full size and is averaged out after two
     halvings; soft shapes look blurred at any size. Between the windows of a large picture there may
     be a sharp subject, so if they are blurred, the part with the largest gradients counts too.
-
-    Args:
-        luma: (H, W) in [0, 1].
 
     Returns:
         Both extents; 1 for no blur, and for pictures with a side under 96 px, which are too small.

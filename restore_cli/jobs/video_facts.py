@@ -83,11 +83,7 @@ class Colours:
 
 
 def import_av() -> Any:
-    """Import PyAV.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """Import PyAV; raises `UsageError` if it is not installed."""
     require("video", "av", what="a video")
     import av  # noqa: PLC0415 — an extra
 
@@ -100,11 +96,7 @@ def ffmpeg_path(path: Path) -> str:
 
 
 def check_convertible(container: Any, frame: Any) -> None:
-    """Refuse what would become a picture of wrong colours, or of another file.
-
-    Raises:
-        PictureError: the container is a playlist, or the frame's matrix cannot be converted.
-    """
+    """Raise a `PictureError` for a playlist of other files, or colours that cannot be converted."""
     if set(container.format.name.split(",")) & _PLAYLISTS:
         raise PictureError(
             f"'{container.name}' is a playlist of other files", hint="give the videos themselves"

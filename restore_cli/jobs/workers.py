@@ -43,11 +43,7 @@ class Workers(Protocol):
     crash_errors: tuple[type[BaseException], ...]
 
     def submit(self, task: Task) -> Future[Restored]:
-        """Give a picture to a running process.
-
-        Raises:
-            DeviceError: all processes have died.
-        """
+        """Give a picture to a running process; raises `DeviceError` if all have died."""
 
     def close(self) -> None:
         """End the processes."""

@@ -183,13 +183,7 @@ class AttentiveDeblur(EncoderDecoder):
 
 
 def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
-    """TensorFlow 1's bilinear: output pixel i lies at i * (old / new), no antialiasing.
-
-    Args:
-        image: (B, C, H, W).
-        height: height of the result.
-        width: width of the result.
-    """
+    """TensorFlow 1's bilinear, (B, C, H, W): output pixel i at i * (old / new), no antialiasing."""
     if image.shape[-2:] == (height, width):
         return image
     return _interpolate(_interpolate(image, width, -1), height, -2)

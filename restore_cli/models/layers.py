@@ -189,10 +189,5 @@ class LearnedInterpolation(nn.Module):
 def select_outputs(
     makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
 ) -> dict[str, Tensor]:
-    """The wanted outputs by name; unknown names are left out.
-
-    Args:
-        makers: functions that compute the outputs.
-        wanted: names, or None for all.
-    """
+    """The wanted outputs by name, or all if `wanted` is None; unknown names are left out."""
     return {name: make() for name, make in makers.items() if wanted is None or name in wanted}

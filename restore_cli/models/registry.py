@@ -30,11 +30,7 @@ MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _
 
 
 def get_model(name: str) -> Model:
-    """The model of that name.
-
-    Raises:
-        UsageError: the name is unknown; the closest name is suggested.
-    """
+    """The model of that name; an unknown name raises a `UsageError` that suggests the closest."""
     return lookup("model", name, MODELS)
 
 
@@ -49,11 +45,7 @@ def published_formats(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
 
 
 def detect(state: StateDict) -> Model | None:
-    """The model that a state dict belongs to, or None.
-
-    Raises:
-        WeightsError: more than one model matches.
-    """
+    """The model that a state dict belongs to, or None; raises `WeightsError` if several match."""
     found = [model for model in MODELS.values() if model.detect(state)]
     if len(found) > 1:
         names = ", ".join(model.name for model in found)

@@ -63,10 +63,6 @@ class SpandrelNetwork(nn.Module):
 def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Module]:
     """Load the network of a state dict that belongs to none of our models.
 
-    Args:
-        state: named tensors.
-        name: name of the file, for error messages.
-
     Raises:
         WeightsError: spandrel is not installed, cannot be imported or does not know the network,
             or the network does not restore RGB or grey pictures of any shape.

@@ -135,11 +135,7 @@ class JobQueue:
         self._thread.start()
 
     def reserve_slot(self) -> None:
-        """Reserve a place for a picture before it is uploaded.
-
-        Raises:
-            BusyError: the queue is full.
-        """
+        """Reserve a place for a picture before its upload; a full queue raises `BusyError`."""
         with self._lock:
             if self._places >= self.max_waiting:
                 raise BusyError(

@@ -10,11 +10,7 @@ from restore_cli.errors import UsageError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Args:
-        host: address.
-        port: port; 0 for any free port.
+    """Return a listening socket; port 0 stands for any free port.
 
     Raises:
         UsageError: the port is in use, or the host is not an address of this machine.
@@ -37,12 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """Return the addresses of the page; those that other machines can open come first.
-
-    Args:
-        host: address that the server listens on, as it was given.
-        port: port of the socket.
-    """
+    """Return the page's addresses at a port; those that other machines can open come first."""
     hosts = {"0.0.0.0": [_own("192.0.2.1"), "127.0.0.1"], "::": [_own("2001:db8::1"), "::1"]}
     number = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]  # of `0`, too
     found = [one for one in hosts.get(str(number), [host]) if one]

@@ -142,11 +142,7 @@ class Photos(ShuffledSource):
     ) -> None:
         """List the photos, searched recursively, sorted by path.
 
-        Args:
-            folders: folders of photos.
-            recipe: margin and probability of halving.
-            degradation: recipe that the photos are degraded with.
-            largest: side of the largest degraded crop that will be requested.
+        `largest` is the side of the largest degraded crop that will be requested.
 
         Raises:
             NoInputError: a folder contains no picture, or none that is large enough.
@@ -230,10 +226,6 @@ class PairedPictures(ShuffledSource):
     def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
         """Check the sizes of all pairs.
 
-        Args:
-            found: pairs by folder.
-            scale: scale of the model.
-
         Raises:
             UsageError: the sizes do not match the scale, or only some pairs need downscaling.
         """
@@ -285,12 +277,7 @@ class PairedPictures(ShuffledSource):
         return Item(large, small, None)
 
     def available(self, wanted: int, *, mirrored: bool) -> int:
-        """Number of distinct pool items, at most `wanted`.
-
-        Args:
-            wanted: number of items.
-            mirrored: whether the mirror image of a pair counts as another item.
-        """
+        """Number of distinct pool items, at most `wanted`; mirror images count if `mirrored`."""
         return min(wanted, len(self) * (2 if mirrored else 1))
 
     def sample(self, seed: int, number: int, side: int) -> Item:
@@ -337,10 +324,7 @@ def shuffled_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]]:
     """Pictures in a folder and its subfolders, sorted by path, with sides of `minimum` or more.
 
-    Also returns a note if there are others.
-
-    Raises:
-        NoInputError: there is none.
+    Also returns a note if there are others; raises `NoInputError` if there is none.
     """
     # Sorted by path, not by number: existing runs depend on this order.
     found = sorted(list_pictures(folder, recursive=True, links=True)) if folder.is_dir() else []
@@ -395,14 +379,7 @@ def upload(crops: list[Tensor], device: torch.device) -> Tensor:
 def make_targets(
     wanted: Collection[str], degraded: Tensor, reference: Tensor, large: Tensor | None
 ) -> dict[str, Tensor]:
-    """The wanted targets by name, (B, 3, H, W) in [0, 1].
-
-    Args:
-        wanted: names of targets.
-        degraded: degraded pictures.
-        reference: sharp pictures.
-        large: the degraded pictures before downscaling, if known.
-    """
+    """Wanted targets by name, (B, 3, H, W) in [0, 1]; `large` is `degraded` before downscaling."""
     targets = {"reference": reference}
     if "reference_small" in wanted:
         targets["reference_small"] = resize_bicubic(reference, *degraded.shape[-2:]).clamp(0, 1)
@@ -417,11 +394,7 @@ def make_targets(
 
 
 def _shrinks(pair: Pair, scale: int) -> bool:
-    """Whether the degraded picture has to be downscaled.
-
-    Raises:
-        UsageError: the sizes do not match the scale, or one cannot be read.
-    """
+    """Whether the degraded picture has to be shrunk; raises `UsageError` if sizes do not match."""
     degraded, reference = (_size(path) for path in (pair.degraded, pair.reference))
     shrink = scale > 1 and degraded == reference
     ratio = 1 if shrink else scale
@@ -435,11 +408,7 @@ def _shrinks(pair: Pair, scale: int) -> bool:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture.
-
-    Raises:
-        UsageError: it is not a picture.
-    """
+    """Height and width of a picture; raises `UsageError` if it is not a picture."""
     if (size := read_size(path)) is None:
         raise UsageError(f"'{path}' cannot be read as a picture", hint="remove the pair")
     return size

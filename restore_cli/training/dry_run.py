@@ -47,13 +47,7 @@ class PhaseEstimate:
 
 
 def steps_within(seconds: float, phases: Sequence[PhaseEstimate], validate_every: int) -> int:
-    """Number of steps that fit in the given time, by the estimates of the phases.
-
-    Args:
-        seconds: duration of the training.
-        phases: estimates of the run's phases, in order.
-        validate_every: steps between validations.
-    """
+    """Number of steps that fit in the given time, by the estimates of the phases, in order."""
     steps = 0
     for phase in phases:
         whole = phase.seconds(validate_every)

@@ -16,7 +16,7 @@ BRANCH = 0.3  # factor for the last convolution of a residual block
 
 @torch.no_grad()
 def initialise_he(network: nn.Module) -> None:
-    """Initialise every convolution as He et al. (ICCV 2015), normal, with biases of zero.
+    """Initialise every convolution in place as He et al. (ICCV 2015), normal, with biases of zero.
 
     Transposed convolutions keep the variance of their input, without He's factor for a ReLU.
 
@@ -33,9 +33,6 @@ def initialise_he(network: nn.Module) -> None:
 
     Tested with the `lite` configs of `attentive-deblur`, `msan` and `moadg`. Not suitable for
     mprnet: its many skip connections add up to first outputs in the hundreds.
-
-    Args:
-        network: the network; its convolutions are changed in place.
     """
     for block in network.modules():
         for name, layer in block.named_children():

@@ -8,10 +8,7 @@ from restore_cli.errors import UsageError
 
 
 def world_size(variable: str = "WORLD_SIZE") -> int:
-    """Number of processes of the group, or with LOCAL_WORLD_SIZE of those on this machine.
-
-    Args:
-        variable: environment variable; 1 if it is not set.
+    """Number of processes of the group, or with LOCAL_WORLD_SIZE on this machine; 1 if not set.
 
     Raises:
         UsageError: it is no number of processes, or another variable of a group is not set.
@@ -27,9 +24,5 @@ def world_size(variable: str = "WORLD_SIZE") -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the only one, or the first one of its group.
-
-    Raises:
-        UsageError: see `world_size`.
-    """
+    """Whether this process is the only one or the first of its group; errors as in `world_size`."""
     return world_size() == 1 or os.environ["RANK"] == "0"

@@ -57,11 +57,7 @@ class Loader:
         return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
 
     def check_batches(self, recipe: TrainingRecipe) -> None:
-        """Check up front that every batch of the recipe can be divided evenly.
-
-        Raises:
-            UsageError: a batch cannot.
-        """
+        """Raise a `UsageError` if a batch of the recipe cannot be divided evenly."""
         for phase in recipe.phases:
             for batch in (phase.batch, *(larger.batch for larger in phase.progressive)):
                 self.indices(0, batch)

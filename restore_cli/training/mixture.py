@@ -26,11 +26,7 @@ class MixtureOrder:
     """
 
     def __init__(self, hundredths: Sequence[int]) -> None:
-        """Distribute a hundred items over the parts.
-
-        Args:
-            hundredths: the probabilities in hundredths, with a sum of 100.
-        """
+        """Distribute a hundred items over the parts; their `hundredths` must have a sum of 100."""
         taken = np.zeros(len(hundredths), dtype=int)
         self._parts, self._before = [], []
         for place in range(100):

@@ -57,11 +57,7 @@ def write_ema_weights(state: TrainingState, target: Path) -> None:
 
 
 def export_checkpoint(run: Path, target: Path) -> TrainingState:
-    """Write a run's best averaged weights (the last ones without validation) as float16.
-
-    Args:
-        run: folder of a run.
-        target: the `.safetensors` file to write.
+    """Write a run's best averaged weights (without validation the last) as float16 safetensors.
 
     Returns:
         The state of the run.
@@ -119,12 +115,7 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
 
 
 def write_entry(checkpoint: Package, source: str) -> None:
-    """Write the lines for `weights_manifest.toml`, and check that they are valid.
-
-    Args:
-        checkpoint: the checkpoint.
-        source: download source of the weights, as in the manifest.
-    """
+    """Write the `weights_manifest.toml` lines with that `source`, and check that they are valid."""
     loaded = checkpoint.loaded
     assert loaded.header is not None
     assert loaded.train_size is not None

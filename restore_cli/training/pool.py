@@ -86,13 +86,6 @@ class Pool(Source):
     ) -> None:
         """Open a new or empty folder, or a pool that was made with the same data and settings.
 
-        Args:
-            folder: folder of the pool.
-            source: data that items are made from.
-            recipe: recipe with seed, mixture and size.
-            device: device that makes the items.
-            frozen: the frozen part, whose outputs are stored, or None.
-
         Raises:
             UsageError: the pool was made with other data or settings, or the folder is not a pool.
         """
@@ -159,12 +152,9 @@ class Pool(Source):
         return self.recipe.pool.reuse is not None
 
     def first_numbers(self, seen: int) -> list[int]:
-        """Number of each part's oldest item after a number of patches.
+        """Number of each part's oldest item after `seen` patches were cropped.
 
         The pool contains `counts` items from that number on; earlier ones were replaced.
-
-        Args:
-            seen: number of patches that were cropped before.
         """
         return [self._first(part, own) for part, own in enumerate(self.order.before(seen))]
 

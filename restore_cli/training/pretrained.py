@@ -44,11 +44,7 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
 def split_stored(
     tensors: dict[str, Tensor], recipe: TrainingRecipe
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors that a file has to store, and the listed checkpoints that contain the others.
-
-    Args:
-        tensors: tensors of the whole network, float32.
-        recipe: recipe with the checkpoints that modules were initialised from.
+    """The float32 tensors that a file has to store, and the listed checkpoints with the others.
 
     Returns:
         tensors that differ from those checkpoints; sha256 of the checkpoints by module.
@@ -74,13 +70,7 @@ def split_stored(
 
 
 def untouched(part: str, names: Collection[str], phases: Collection[Phase]) -> bool:
-    """Whether none of the phases trains any parameter of a part.
-
-    Args:
-        part: name of the module.
-        names: names of all parameters of the network.
-        phases: phases of the recipe.
-    """
+    """Whether none of the phases trains any parameter of a part."""
     own = [name for name in names if name.startswith(f"{part}.")]
     patterns = {pattern for phase in phases for pattern in phase.trained}
     return not any(fnmatchcase(name, pattern) for name in own for pattern in patterns)

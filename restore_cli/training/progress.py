@@ -76,11 +76,7 @@ class MetricsLog:
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole]
 
     def add(self, progress: Progress) -> None:
-        """Append a line.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Append a line; raises `OSError` if the disk is full."""
         line: dict[str, Any] = {"step": progress.step, "phase": progress.phase}
         line["loss"] = round(progress.loss, 6)
         line |= {name: round(term, 6) for name, term in progress.terms.items()}

@@ -302,13 +302,7 @@ class TrainingRecipe(Record):
         return sum(phase.steps for phase in self.phases)
 
     def steps_from(self, step: int, phase: int, phase_step: int) -> int:
-        """Steps of a whole run; finished phases count with the steps that they took.
-
-        Args:
-            step: steps so far.
-            phase: index of the phase.
-            phase_step: steps of that phase so far.
-        """
+        """Steps of a whole run; finished phases count with the steps that they took."""
         return step - phase_step + sum(one.steps for one in self.phases[phase:])
 
     @property
@@ -347,11 +341,7 @@ class Ablation(Record):
     learning_rate: Positive | None = None
 
     def recipe(self) -> TrainingRecipe:
-        """The complete recipe.
-
-        Raises:
-            RecipeError: the base has no such phase or loss term.
-        """
+        """The complete recipe; raises `RecipeError` if the base has no such phase or loss term."""
         base = load_recipe(self.base)
         phases = [p for p in base.phases if not self.phases or p.name in self.phases]
         named = {phase.name for phase in phases} | {t.name for p in phases for t in p.losses}

@@ -31,12 +31,7 @@ class BackgroundFiller:
     """
 
     def __init__(self, pool: Pool, seen: int) -> None:
-        """Start the process, which ends when this one ends for any reason.
-
-        Args:
-            pool: a full pool.
-            seen: number of patches that were cropped before.
-        """
+        """Start the process for a full pool; it ends when this one ends, for any reason."""
         self._pool = pool
         firsts = pool.first_numbers(seen)
         self._requested = [first + count for first, count in zip(firsts, pool.counts, strict=True)]
@@ -44,11 +39,7 @@ class BackgroundFiller:
         self._process = ProcessPool(1, _begin, pool, torch.get_num_threads())
 
     def request(self, seen: int) -> None:
-        """Request the next items.
-
-        Args:
-            seen: number of patches that were cropped before.
-        """
+        """Request the next items, after `seen` patches were cropped."""
         for part, first in enumerate(self._pool.first_numbers(seen)):
             if not self._pool.replaceable[part]:
                 continue

@@ -76,11 +76,7 @@ def save_state(state: TrainingState, path: Path) -> None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read a state; nothing in the file is executed.
-
-    Raises:
-        UsageError: the file is not a state that this version can read.
-    """
+    """Read a state, executing nothing in it; raises `UsageError` if this version cannot read it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read fails
@@ -123,11 +119,7 @@ def _check_archive(path: Path) -> None:
 
 
 def load_state(path: Path, recipe: dict[str, Any]) -> TrainingState:
-    """Read the state of a run of this recipe.
-
-    Raises:
-        UsageError: the file is not a state, or the run was started with another recipe.
-    """
+    """Read the state of a run of this recipe; raises `UsageError` if the file is anything else."""
     state = read_state(path)
     trained = TrainingRecipe.model_validate(state.recipe)  # adds the defaults of newer keys
     before, now = _comparable(trained.content()), _comparable(recipe)

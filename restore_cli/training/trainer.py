@@ -195,11 +195,7 @@ class Trainer:
             )
 
     def start_from(self, loaded: LoadedNetwork) -> None:
-        """Start from the weights of a loaded network of the same model and config.
-
-        Raises:
-            WeightsError: the network has another model or config.
-        """
+        """Start from a network's weights; raises `WeightsError` for another model or config."""
         if (loaded.model, loaded.config) != model_and_config(self.recipe):
             raise WeightsError(
                 f"'{loaded.file.name}' has another model or config than the recipe",
@@ -377,11 +373,7 @@ def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe
 
 
 def freeze(network: nn.Module, phase: Phase) -> None:
-    """Freeze all parameters except those that a phase trains.
-
-    Raises:
-        UsageError: a pattern matches no parameter.
-    """
+    """Freeze the parameters that a phase does not train; unmatched patterns raise `UsageError`."""
     named = dict(network.named_parameters())
     chosen: set[str] = set()
     for pattern in [*phase.trained, *phase.rate_scales]:

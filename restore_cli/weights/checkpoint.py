@@ -87,11 +87,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors with values that are not finite.
-
-    Raises:
-        WeightsError: there are such values; the tensors are named.
-    """
+    """Raise a `WeightsError` that names the tensors with values that are not finite, if any."""
     broken = [
         name
         for name, tensor in tensors.items()

@@ -59,15 +59,7 @@ def detect_kind(path: Path) -> str:
 
 
 def check_is_weights(path: Path, head: bytes) -> None:
-    """Refuse a file that is certainly not weights, and name its kind.
-
-    Args:
-        path: path for the message.
-        head: first bytes of the file.
-
-    Raises:
-        WeightsError: it is not weights.
-    """
+    """Raise a `WeightsError` naming a file's kind if its first bytes are certainly not weights."""
     for magic, (what, remedy) in _OTHERS.items():
         if head.startswith(magic):
             raise WeightsError(f"'{path}' is {what}", hint=remedy)

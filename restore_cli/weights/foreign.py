@@ -222,11 +222,7 @@ def _plain(path: Path, name: str, value: object) -> Tensor:
 
 
 def _without_prefix(path: Path, state: StateDict) -> StateDict:
-    """Remove the parts that torch's wrappers insert into names, which may be nested.
-
-    Raises:
-        WeightsError: two tensors would get the same name.
-    """
+    """Remove the parts that torch's wrappers insert into names, which may be nested."""
     plain = {_WRAPPED.sub("", name): tensor for name, tensor in state.items()}
     if len(plain) < len(state):
         raise WeightsError(f"'{path}' contains a network twice, compiled and not compiled")

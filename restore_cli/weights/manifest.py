@@ -88,11 +88,7 @@ class Manifest(Record):
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Parse the manifest.
-
-    Raises:
-        WeightsError: not TOML, an unknown key, a value out of range.
-    """
+    """Parse the manifest; raises `WeightsError` if it is not valid."""
     try:
         raw = tomllib.loads(text)
         default_models = raw.pop("default_models", {})
@@ -111,11 +107,7 @@ def load_manifest() -> Manifest:
 
 
 def default_model(scale: int | None = None) -> str:
-    """Return the name of the default model: the best measured one of its scale.
-
-    Args:
-        scale: requested scale; None for x4.
-    """
+    """Return the name of the default model, the best measured one of a scale (x4 if None)."""
     return load_manifest().default_models["x1" if scale == 1 else "x4"]
 
 
@@ -126,11 +118,7 @@ def checkpoint_of(digest: str) -> Checkpoint | None:
 
 
 def default_checkpoint(model: str) -> Checkpoint:
-    """Return the default checkpoint of a model.
-
-    Raises:
-        WeightsError: the model has none.
-    """
+    """Return the default checkpoint of a model; raises `WeightsError` if it has none."""
     if found := load_manifest().defaults.get(model):
         return found
     raise WeightsError(

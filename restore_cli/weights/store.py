@@ -79,11 +79,7 @@ def _unknown(weights: str) -> RestoreError:
 
 
 def read(file: WeightsFile) -> CheckpointFile:
-    """Read a file once, and verify its sha256.
-
-    Raises:
-        WeightsError: missing, not safetensors, or with another digest than expected.
-    """
+    """Read a file once, and verify its sha256; raises `WeightsError` if either fails."""
     try:
         content = read_checkpoint(file.path)
     except WeightsError:
@@ -95,11 +91,7 @@ def read(file: WeightsFile) -> CheckpointFile:
 
 
 def fetch(checkpoint: Checkpoint) -> WeightsFile:
-    """Return the verified file of a listed checkpoint.
-
-    Raises:
-        WeightsError: missing, unreachable, or with another digest than expected.
-    """
+    """Return the verified file of a listed checkpoint; raises `WeightsError` if there is none."""
     return verify(_listed(checkpoint))
 
 

@@ -51,11 +51,7 @@ def folder() -> Path:
 
 
 def find(name: str) -> UserWeights | None:
-    """Return the user's own weights of that name, or None.
-
-    Raises:
-        WeightsError: the record cannot be read.
-    """
+    """Return the user's own weights of that name, or None; broken records raise `WeightsError`."""
     if not _NAME.fullmatch(name):
         return None
     path = folder() / f"{name}.json"
@@ -89,11 +85,7 @@ def names() -> list[str]:
 
 
 def readable(on_broken: Callable[[WeightsError], object]) -> list[UserWeights]:
-    """Return all records of own weights that can be read.
-
-    Args:
-        on_broken: called with the error of each record that cannot be read.
-    """
+    """Return all readable records of own weights; `on_broken` gets the error of each other one."""
     records = []
     for name in names():
         try:
@@ -177,11 +169,7 @@ def remove(name: str) -> int | None:
 
 
 def check_name(name: str) -> None:
-    """Refuse an invalid name of weights.
-
-    Raises:
-        UsageError: not like `model-config.training`, or like the name of a file.
-    """
+    """Raise a `UsageError` if a name is like a file's, or not like `model-config.training`."""
     if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
         raise UsageError(
             f"invalid checkpoint name '{name}'", hint="use a name like 'mprnet-mscam-lite.mine'"
@@ -189,15 +177,7 @@ def check_name(name: str) -> None:
 
 
 def check_name_free(name: str, *, overwrite: bool) -> None:
-    """Refuse a name that is in use.
-
-    Args:
-        name: the new name.
-        overwrite: whether own weights of that name may be replaced.
-
-    Raises:
-        UsageError: a checkpoint of restore, or own weights, have this name.
-    """
+    """Raise a `UsageError` if a name is in use, except by own weights that `overwrite` replaces."""
     if name.casefold() in map(str.casefold, load_manifest().checkpoints):
         raise UsageError(f"'{name}' is a checkpoint of restore", hint="choose another name")
     if name.casefold() in map(str.casefold, names()) and not overwrite:
@@ -208,11 +188,7 @@ def check_name_free(name: str, *, overwrite: bool) -> None:
 
 
 def check_license(name: str) -> None:
-    """Refuse a licence that is not written like an SPDX name.
-
-    Raises:
-        UsageError: the licence does not look like an SPDX name.
-    """
+    """Raise a `UsageError` if a licence is not written like an SPDX name."""
     if not _LICENSE.fullmatch(name):
         raise UsageError(
             f"licence '{name}' is not an SPDX name like CC-BY-4.0",
