@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 _DAY = 24 * 3600.0  # seconds
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, or a limit on what may be written
 _REMEDIES = {
-    **dict.fromkeys((None, *FULL), "free disk space"),
+    **dict.fromkeys((None, errno.ENOSPC), "free disk space"),
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another disk",
+    errno.EDQUOT: "delete files: your quota on that disk is used up",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
@@ -92,7 +94,7 @@ def link(temporary: Path, path: Path) -> None:
 
 def is_taken(path: Path) -> bool:
     """Whether there is a file, a folder or a dangling link of that name."""
-    return path.exists() or path.is_symlink()
+    return os.path.lexists(path)
 
 
 @contextmanager
@@ -248,7 +250,11 @@ def write_to_stdout(data: bytes) -> bool:
     if sys.stdout is None:
         return False
     try:
-        sys.stdout.buffer.write(data)
+        rest = memoryview(data)
+        while rest:  # with PYTHONUNBUFFERED, `write` may write only a part
+            if not (written := sys.stdout.buffer.write(rest)):
+                raise RestoreError("cannot write to stdout: it does not accept more data now")
+            rest = rest[written:]
         sys.stdout.flush()
     except BrokenPipeError:
         # So that neither the next write nor Python's flush at exit fails again.

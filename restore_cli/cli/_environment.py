@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from restore_cli.cli._output import echo_err
@@ -48,3 +49,12 @@ def source_of(error: Any) -> str:
     source = context.get_parameter_source(one.name)
     variable = f"{context.auto_envvar_prefix}_{one.name.upper()}"
     return variable if source is not None and source.name == "ENVIRONMENT" else ""
+
+
+def variable_behind(message: str) -> str:
+    """Return a remark if a value in a message was not typed, but comes from a variable; else ""."""
+    given = message.partition(" Did you mean")[0]
+    for name, value in os.environ.items():
+        if name.startswith("RESTORE_") and f"'{value}'" in given and value not in sys.argv:
+            return f"'{value}' is the value of {name}"
+    return ""

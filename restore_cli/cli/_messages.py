@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar, get_type_hints
 import typer
 from typer.models import ArgumentInfo
 
+from restore_cli.cli._environment import variable_behind
 from restore_cli.cli._output import echo_err
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError
@@ -46,6 +47,7 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
             error = caught if isinstance(caught, RestoreError) else _reportable(caught)
             if int(str(kwargs.get("verbose") or 0)) > 0:
                 echo_err(traceback.format_exc().rstrip())
+            error.hint = "; ".join(filter(None, (error.hint, variable_behind(str(error)))))
             print_error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as stop:
@@ -92,9 +94,15 @@ def _label(command: Callable[..., object], name: str) -> str:
 def _reportable(error: Exception) -> RestoreError:
     """Convert an error of the file system, or of a package's import, to a `RestoreError`."""
     if package := _broken_package(error):
-        reason = f"cannot import the package '{package}': {first_line(error)}"
+        cause: BaseException = error
+        while deeper := cause.__cause__ or cause.__context__:  # packages wrap errors in advice
+            cause = deeper
+        reason = f"cannot import the package '{package}': {first_line(cause)}"
         return RestoreError(reason, hint="install it again; `restore doctor` checks all packages")
     if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:
         raise error
-    hint = remedy(error) if error.errno in FULL else ""
+    denied = "check its permissions, and those of its folder"
+    hint = (
+        remedy(error) if error.errno in FULL else denied if error.errno in (EACCES, EPERM) else ""
+    )
     return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)

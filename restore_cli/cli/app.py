@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from restore_cli.cli._environment import ignore_bad_timeouts
 from restore_cli.cli._group import RestoreGroup
 from restore_cli.cli._output import ANY_TEXT, echo
 from restore_cli.cli._process import fast_exit
+from restore_cli.errors import UsageError
 from restore_cli.version import __version__
 
 EPILOG = """
@@ -74,6 +76,10 @@ def root(
 ) -> None:
     """Remove motion blur from pictures, and enlarge them."""
     ignore_bad_timeouts()
+    try:
+        Path.cwd()
+    except OSError as error:  # torch would report that a library of its own is missing
+        raise UsageError("the current folder no longer exists", hint="cd to another one") from error
     opt.go_offline(offline=offline)
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import sysconfig
+import tempfile
 import warnings
 from collections import defaultdict
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -73,6 +74,7 @@ def _software() -> Found:
         for package in packages:
             modules[_normalised(package)].append(name)
     problems = []
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of onnxruntime, as in inference/export.py
     for package, extra in requirements().items():
         version, fault = _version(package), ""
         if version and (names := modules.get(package)):
@@ -214,6 +216,10 @@ def _cache() -> Found:
         problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' is not the address of a server")
     if not is_writable(folder):
         problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        problems.append("no temporary files can be written; set TMPDIR to a folder with free space")
     if free < 1e9:
         problems.append(f"only {free / 1e9:.2f} GB are free in '{nearest}'")
     place = f"{folder} ({free / 1e9:.0f} GB free{offline}), {constants.ENDPOINT}"

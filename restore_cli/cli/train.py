@@ -17,6 +17,7 @@ from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
 from restore_cli.errors import Interrupted, NoInputError, UsageError, require, unknown_name
+from restore_cli.files import check_writable
 from restore_cli.formatting import format_clock, format_duration
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
                 hint="choose another --output",
             )
     opt.check_not_a_file(output)
+    check_writable(output)
 
 
 def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:

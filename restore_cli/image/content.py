@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from restore_cli.errors import PictureError
+from restore_cli.errors import PictureError, UsageError
 from restore_cli.image.formats import MAX_PIXELS
 
 _PIECE = 1 << 20  # bytes
@@ -31,9 +31,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_stdin() -> bytes:
-    """Read stdin to its end; raises `PictureError` if it is closed or too large."""
+    """Read stdin to its end.
+
+    Raises:
+        UsageError: it is closed.
+        PictureError: it is too large.
+    """
     if sys.stdin is None:
-        raise PictureError("stdin is closed")
+        raise UsageError("stdin is closed", hint="pipe something into it, or name files")
     return _read(sys.stdin.buffer, "stdin")
 
 

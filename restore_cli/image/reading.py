@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +41,15 @@ from restore_cli.image.raw import (
 from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
 from restore_cli.image.to_png import as_png, check_pixel_count
 from restore_cli.image.transparency import fill_transparent
-from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line, interpreted, kind_of
+from restore_cli.image.vips import (
+    INTEGER,
+    VipsError,
+    VipsImage,
+    VipsSource,
+    first_line,
+    interpreted,
+    kind_of,
+)
 from restore_cli.rounding import to_float, to_uint
 
 T = TypeVar("T")
@@ -257,7 +266,8 @@ def read_size(path: Path) -> tuple[int, int] | None:
                 register_heic()
             with open_with_pillow(path, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
                 return image.height, image.width
-        header = VipsImage.new_from_file(str(path), access="sequential")
+        source = VipsSource.new_from_file(os.fsencode(path))  # names may not be UTF-8
+        header = VipsImage.new_from_source(source, "", access="sequential")
     except (*BROKEN, VipsError):
         return None
     turned = _field(header, "orientation", 1) >= 5

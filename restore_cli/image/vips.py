@@ -22,6 +22,7 @@ _log.addHandler(logging.NullHandler())
 _log.propagate = False
 
 VipsImage = pyvips.Image
+VipsSource = pyvips.Source
 VipsTarget = pyvips.TargetCustom
 BLOB: int = pyvips.GValue.blob_type
 INTEGER: int = pyvips.GValue.gint_type

@@ -25,6 +25,8 @@ from restore_cli.models.layers import channels_last
 from restore_cli.models.spec import Model, TilePlacement, Tiling
 from restore_cli.rounding import to_float, to_uint
 
+_CLOSE = "close other programs"
+
 _MAX_CONCURRENT_TILES = 8  # tiles; each takes up to 2 GB (`maxim`)
 
 
@@ -333,10 +335,10 @@ class Restorer:
         fixed = self.options.tile == 0 or self._whole_only
         if fixed or half < self._smallest_tile():
             place = self.options.device
-            hint = "close other programs" if place.type == "cpu" else "use --device cpu"
+            hint = _CLOSE if place.type == "cpu" else "use --device cpu"
             raise DeviceError(
                 f"out of memory on '{place}' with tiles of {tile} px",
-                hint=self._whole_hint() if fixed else hint,
+                hint=self._whole_hint(tile, hint) if fixed else hint,
             ) from error
         self._limit = half
         return half
@@ -351,12 +353,16 @@ class Restorer:
             raise DeviceError(
                 f"a picture of {width}x{height} px needs about {needed / 1e9:.0f} GB without tiles "
                 f"with '{self.model.name}', but {free / 1e9:.1f} GB are free",
-                hint=self._whole_hint(),
+                hint=self._whole_hint(max(height, width), _CLOSE),
             )
 
-    def _whole_hint(self) -> str:
-        """Options that need less memory."""
-        tiles = f"--tile {max(512, self._smallest_tile())}"
+    def _whole_hint(self, longest: int, otherwise: str) -> str:
+        """Options that need less memory than a picture of that side, if there are any."""
+        multiple = self.model.size.multiple_of
+        tile = max(min(512, longest // 2 // multiple * multiple), self._smallest_tile())
+        if tile >= longest:
+            return otherwise
+        tiles = f"--tile {tile}"
         local = self._whole_only and self._can_be_local
         return f"use --tlsc or {tiles}; the result will differ" if local else f"use {tiles}"
 

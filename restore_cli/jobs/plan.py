@@ -196,7 +196,9 @@ def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
         return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
     height, width = processing.output_size(*size, scale)
-    return int(height * width * 3 * FORMATS[key].least_bytes)
+    least = int(height * width * 3 * FORMATS[key].least_bytes)
+    # An existing file is kept or replaced: `--resume` needs no space for what is there.
+    return max(0, least - (item.target.stat().st_size if item.target.is_file() else 0))
 
 
 def check_video_options(request: RestoreRequest) -> None:

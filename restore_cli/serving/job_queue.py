@@ -130,7 +130,11 @@ class JobQueue:
 
     def __post_init__(self) -> None:
         self.restore_part = lazy_x1_network(self.options)
-        self._root = Path(tempfile.mkdtemp(prefix="restore-serve-"))
+        try:
+            self._root = Path(tempfile.mkdtemp(prefix="restore-serve-"))
+        except OSError as error:
+            reason = f"no temporary files can be written: {error.strerror}"
+            raise RestoreError(reason, hint="set TMPDIR to a folder with free space") from error
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 

@@ -64,6 +64,14 @@ def test_settings_of_the_hub_that_cannot_work_are_problems(monkeypatch, name, va
     assert any(problem in one for one in doctor._cache()[1])
 
 
+def test_a_machine_without_temporary_files_has_a_problem(monkeypatch):
+    def none():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    assert any("no temporary files can be written" in one for one in doctor._cache()[1])
+
+
 def test_requirements_and_extras(monkeypatch):
     extras = set(metadata("restore-cli").get_all("Provides-Extra"))
     found = doctor.requirements()

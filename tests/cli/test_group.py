@@ -143,6 +143,44 @@ def test_completion_after_words_that_are_no_commands(monkeypatch, words, offered
     assert (result.stdout.split(), result.stderr) == (offered, "")
 
 
+@pytest.mark.parametrize("current", ["", "abc"])
+def test_completion_with_broken_variables_is_quiet(monkeypatch, current):
+    monkeypatch.setenv("_RESTORE_COMPLETE", "complete_bash")
+    if current:
+        monkeypatch.setenv("COMP_WORDS", "restore image -m ")
+        monkeypatch.setenv("COMP_CWORD", current)
+    result = run()
+    assert (result.exit_code, result.output) == (1, "")
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_completion_that_cannot_be_installed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    result = run("--install-completion", "bash")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: cannot write '")
+    assert "hint: use --show-completion" in result.stderr
+
+
+def test_a_current_folder_that_is_gone_is_an_error(monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("pathlib.Path.cwd", gone)
+    result = run("doctor")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the current folder no longer exists" in result.stderr
+
+
+def test_a_wrong_value_from_a_variable_is_traced_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTORE_IMAGE_TILE", "abc")
+    said = run("image", str(tmp_path / "a.png")).stderr
+    assert "'abc' is the value of RESTORE_IMAGE_TILE" in said
+    monkeypatch.setattr("sys.argv", ["restore", "image", "a.png", "--tile", "abc"])
+    assert "RESTORE" not in run("image", str(tmp_path / "a.png"), "--tile", "abc").stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ")
 def test_help_is_quiet_on_a_closed_pipe():
     code = "import sys; from restore_cli.cli.app import main; sys.argv[1:] = ['--help']; main()"

@@ -104,9 +104,17 @@ def test_a_header_that_is_not_json_is_refused(tmp_path, tiny_weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "fault", ["raise ImportError('broken')", "raise OSError('libvips.so: broken')", "1 / 0"]
+    ("fault", "reason"),
+    [
+        ("raise ImportError('broken')", "broken"),
+        ("raise OSError('libvips.so: broken')", "libvips.so: broken"),
+        (
+            "try: 1 / 0\nexcept ArithmeticError as e: raise ImportError('\\n\\nREAD') from e",
+            "division",
+        ),
+    ],
 )
-def test_a_package_that_cannot_be_imported_is_named(fault, tmp_path):
+def test_a_package_that_cannot_be_imported_is_named(fault, reason, tmp_path):
     (tmp_path / "pyvips.py").write_text(fault)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     done = subprocess.run(
@@ -117,5 +125,5 @@ def test_a_package_that_cannot_be_imported_is_named(fault, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: cannot import the package 'pyvips': ")
+    assert done.stderr.startswith(f"error: cannot import the package 'pyvips': {reason}")
     assert "Traceback" not in done.stderr

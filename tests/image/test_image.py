@@ -119,6 +119,13 @@ def test_one_bit_and_palettes(tmp_path):
     assert np.array_equal((picture.pixels[0] * 255).round().permute(1, 2, 0), values(3))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_the_size_of_a_picture_whose_name_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"q\xff[1].png")
+    Image.new("RGB", (9, 7)).save(path)
+    assert read_size(path) == (7, 9)
+
+
 def test_heic_by_the_extra(tmp_path, monkeypatch):
     heif = pytest.importorskip("pillow_heif")
     smooth = np.repeat(np.linspace(20, 230, 64).astype(np.uint8)[None, :, None], 3, 2)

@@ -127,8 +127,12 @@ def test_out_of_memory_for_good_is_an_error(tiny_weights, tiny_network):
     hungry = restorer(tiny_weights, Hungry(tiny_network, 8, MemoryError()))
     with pytest.raises(DeviceError, match="out of memory"):
         hungry(picture(400, 400))
-    with pytest.raises(DeviceError, match="out of memory"):
+    with pytest.raises(DeviceError, match="out of memory") as caught:
         restorer(tiny_weights, Hungry(tiny_network, 8, MemoryError()), tile=0)(picture(64, 64))
+    assert caught.value.hint == "close other programs"  # no smaller tile is possible
+    with pytest.raises(DeviceError, match="with tiles of 400 px") as caught:
+        restorer(tiny_weights, Hungry(tiny_network, 8, MemoryError()), tile=0)(picture(400, 400))
+    assert caught.value.hint == "use --tile 200"
 
 
 def test_other_errors_are_not_taken_for_memory(tiny_weights, tiny_network):

@@ -162,6 +162,18 @@ def test_existing_outputs_follow_the_policy(tmp_path):
         planned(source, format="gif")
 
 
+def test_outputs_that_exist_need_no_further_space(tmp_path, monkeypatch):
+    needed = []
+    monkeypatch.setattr(
+        "restore_cli.jobs.plan.check_free_space", lambda _, size: needed.append(size)
+    )
+    source, target = make(tmp_path / "a.png"), tmp_path / "a_x4.png"
+    planned(source, resume=True)
+    target.write_bytes(bytes(1 << 20))
+    planned(source, resume=True)
+    assert needed[0] > needed[1] == 0
+
+
 def test_a_file_in_the_way_of_the_output_folder(tmp_path):
     source, blocker = make(tmp_path / "a.png"), tmp_path / "file"
     blocker.touch()

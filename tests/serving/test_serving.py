@@ -29,7 +29,7 @@ pytest.importorskip("multipart")
 import httpx
 
 from restore_cli.cli.app import app as command
-from restore_cli.errors import PictureError, UsageError
+from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.formatting import format_duration
 from restore_cli.image.containers import jpeg_segment
 from restore_cli.inference.restorer import RestorerOptions
@@ -588,6 +588,15 @@ def test_a_disk_without_room_leaves_nothing(client, queue, monkeypatch):
     assert "cannot store" in answer.json()["error"]
     assert list(queue._root.iterdir()) == []
     assert queue._places == 0
+
+
+def test_a_machine_without_temporary_files_is_one_error(queue, monkeypatch):
+    def none(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", none)
+    with pytest.raises(RestoreError, match="no temporary files can be written"):
+        replace(queue)
 
 
 def test_a_full_disk_during_the_upload_is_the_same_error(client, queue, monkeypatch):
