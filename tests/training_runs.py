@@ -73,8 +73,15 @@ def make_recipe(*phases, **changes):
 
 
 @pytest.fixture
-def job(tmp_path, photos):
+def curves():
+    """Runs of `job` draw their curves."""
+
+
+@pytest.fixture
+def job(tmp_path, photos, monkeypatch, request):
     """Makes jobs: a recipe's phases and what differs from the usual job."""
+    if "curves" not in request.fixturenames:  # which take 0.3 s for each validation
+        monkeypatch.setattr("restore_cli.training.monitor.plot_curves", lambda rows, target: None)
 
     def make(*phases, recipe=None, **changes):
         values = {"recipe": recipe or make_recipe(*phases), "data": [photos]}

@@ -200,6 +200,7 @@ def test_odd_names_stay_in_their_lines_and_cells(tmp_path, arguments, pairs):
     assert markdown_table(("one",), [("a|b\nc",)])[2] == r"| a\|b c |"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named(tmp_path, arguments):
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
     limited += "from restore_cli.__main__ import main; main()"

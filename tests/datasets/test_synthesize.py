@@ -195,6 +195,7 @@ def test_kernels_take_the_place_of_those_of_the_recipe(tmp_path):
         assert sum(step.kind in ("motion", "random_kernel", "kernel") for step in steps) == 1
 
 
+@pytest.mark.slow
 def test_folders_of_frames_keep_their_names(tmp_path, monkeypatch):
     folders = [frames_in(tmp_path / f"clip.0{n}", 15) for n in (1, 2)]
     run(job(tmp_path, "reds", folders))

@@ -245,6 +245,7 @@ def test_xmp_and_unknown_profiles_in_text_of_a_png():
     assert b"GPS 1 2 3".hex().encode() not in made
 
 
+@pytest.mark.slow
 def test_a_gif_that_pillow_takes_for_a_bomb_is_no_traceback():
     """Its frame has 200 megapixels, more than Pillow allows a program by default."""
     screen = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(6)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_CONFIGS, TINY_NETWORKS
+from conftest import TINY_CONFIGS, TINY_NETWORKS, slow
 from torch import nn
 from typer.testing import CliRunner
 
@@ -153,7 +153,7 @@ def test_a_graph_of_one_size_is_not_written(every, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "pt2"])
+@pytest.mark.parametrize("kind", ["torchscript", slow("pt2")])
 def test_a_full_disk_is_named_and_leaves_nothing(every, tmp_path, monkeypatch, kind):
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")  # as from a write, without a name

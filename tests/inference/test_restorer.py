@@ -269,13 +269,16 @@ def test_a_tile_that_overflows_is_done_again_in_fp32(tiny_weights, monkeypatch):
     assert Overflows.seen.count(torch.bfloat16) == 2
 
 
+@pytest.fixture(scope="module", params=[("maxim", 512, 256, 32), ("maxim-mscam", 128, 128, 32)])
+def windows(request):
+    """A network with windows, and their largest and smallest sides and least overlap."""
+    name, *limits = request.param
+    return tiny_restorer(name), *limits
+
+
 @pytest.mark.parametrize("length", [40, 64, 100, 129, 320, 384, 450, 513, 640, 1283, 4032])
-@pytest.mark.parametrize(
-    ("model", "largest", "smallest", "overlap"),
-    [("maxim", 512, 256, 32), ("maxim-mscam", 128, 128, 32)],
-)
-def test_windows_are_of_the_sizes_that_were_measured(model, largest, smallest, overlap, length):
-    windows = tiny_restorer(model)
+def test_windows_are_of_the_sizes_that_were_measured(windows, length):
+    windows, largest, smallest, overlap = windows
     padded = -(-length // 64) * 64
     spans, _ = windows.plan(length, length, windows.tile_side(padded, padded))
     sides = {span.stop - span.start for span in spans}
@@ -321,6 +324,7 @@ class Lonely(torch.nn.Module):
         return self.network(image)
 
 
+@pytest.mark.slow
 def test_out_of_memory_with_two_windows_at_once_tries_one_at_a_time(two_threads):
     windows, image = tiny_restorer("maxim", tile=64, overlap=16), picture(64, 200)
     expected = windows(image)

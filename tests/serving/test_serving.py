@@ -317,8 +317,8 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
     [
         ("x4", "maxim-mscam", (96, 80)),
         ("x1", "maxim", (24, 20)),
-        ("half", "maxim+bicubic", (24, 20)),
-        ("keep", "maxim-mscam", (24, 20)),
+        pytest.param("half", "maxim+bicubic", (24, 20), marks=pytest.mark.slow),
+        pytest.param("keep", "maxim-mscam", (24, 20), marks=pytest.mark.slow),
     ],
 )
 def test_without_a_model_the_server_chooses(client, queue, monkeypatch, task, model, size):

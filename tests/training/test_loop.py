@@ -271,6 +271,7 @@ def test_an_optimizer_can_be_kept(tmp_path, job):
     assert_same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_a_kept_optimizer_is_resumed_with_its_groups(job):
     keep = {"steps": 2, "begin": "last", "keep_optimizer": True}
     phases = [{"steps": 1}, {"steps": 1, "rate_scales": {"upscaler.*": 0.5}}]
@@ -291,6 +292,7 @@ def test_a_pattern_without_parameters_is_refused(job, pattern):
         train(job({"trained": [pattern or "nothing"]}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scales", "scale"),
     [({"upscaler.image.*": 0.25, "*": 0.5}, 0.25), ({"shallow.*": 0.25, "up*": 0.5}, 0.5), ({}, 1)],
@@ -411,7 +413,7 @@ def test_no_output_is_computed_that_no_loss_asks_for(name):
 
 
 @pytest.mark.slow
-def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
+def test_validation_scores_and_is_drawn(tmp_path, job, held_out, curves):
     seen = []
     done = job({"steps": 4}, validation=[held_out])
     train(done, seen.append)
@@ -424,12 +426,13 @@ def test_validation_scores_and_is_drawn(tmp_path, job, held_out):
     assert sheet.size == (4 * 176 + 3 * 4, 2 * 176 + 18)  # input, two validations, reference
     left, right = (np.asarray(sheet)[18:, at : at + 176] for at in (0, 3 * 180))
     assert np.abs(left.astype(int) - right).mean() > 1
-    with Image.open(done.run / "curves.png") as curves:
-        assert curves.size == (900, 700)
+    with Image.open(done.run / "curves.png") as drawn:
+        assert drawn.size == (900, 700)
     assert len(list((done.run / "validation").iterdir())) == 2
     assert load_file(done.best)["activation.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_validation_folders_count_equally(tmp_path, job, held_out):
     single = save_photos(tmp_path / "other", [(280, 300)], first=30)
     done = job({"steps": 3}, validation=[held_out, single])
@@ -463,6 +466,7 @@ def test_equal_pictures_in_validation_do_not_make_scores_infinite(tmp_path, job)
     assert abs(seen[-1].score.gain) <= 100
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_its_own_pictures(tmp_path, job):
     train(job({"steps": 1}))
     other = save_photos(tmp_path / "others", [(280, 300)], first=30)
@@ -471,6 +475,7 @@ def test_a_run_is_resumed_with_its_own_pictures(tmp_path, job):
     train(job({"steps": 2}, resume="auto"))
 
 
+@pytest.mark.slow
 def test_best_weights_on_other_pictures_do_not_win(job, held_out):
     """Scores of other pictures, or of none, say nothing about these steps."""
     notes = []
@@ -502,7 +507,8 @@ def test_validation_on_training_pictures_is_announced(job, photos, tmp_path):
     assert any(f"1 picture in '{tmp_path / 'held_out'}' left out" in note for note in notes)
 
 
-def test_names_that_matplotlib_would_read_as_formulas(job, tmp_path):
+@pytest.mark.slow
+def test_names_that_matplotlib_would_read_as_formulas(job, tmp_path, curves):
     folders = [save_photos(tmp_path / name, [(270, 300)], first=7) for name in ("a $1_$", "_b")]
     train(job({"steps": 3, "name": "x $1_$"}, validation=folders))
     assert (job().run / "curves.png").exists()
@@ -520,6 +526,7 @@ def test_a_scale_that_the_data_do_not_have_is_refused(job):
         train(job(recipe=make_recipe({"steps": 1}, config=config)))
 
 
+@pytest.mark.slow
 def test_finished_phases_count_with_the_steps_that_they_took(job):
     seen = []
     train(job({"steps": 2}, {"steps": 2}), seen.append)
@@ -539,6 +546,7 @@ def test_a_picture_that_breaks_at_once_leaves_no_weights(job, photos):
     assert not job().result.exists()
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_refused_leaves_no_run(job, tmp_path):
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool/other.txt").touch()
@@ -575,6 +583,7 @@ def test_states_with_wrong_values_are_refused(job, tmp_path, wrong):
         read_state(tmp_path / "state.pt")
 
 
+@pytest.mark.slow
 def test_odd_files_in_the_folder_of_a_run(tmp_path, job, held_out):
     one = job({"steps": 3}, validation=[held_out])
     (one.run / "validation").mkdir(parents=True)
@@ -699,6 +708,7 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
     assert read_state(run.state).step == 6
 
 
+@pytest.mark.slow
 def test_weights_that_a_resumed_run_does_not_use_are_named(job, tmp_path):
     train(job({"steps": 1}))
     other = load_network(locate(str(job().result), None))

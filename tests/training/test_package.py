@@ -89,6 +89,7 @@ def test_bad_names_are_refused_first(tmp_path, name, license_name, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_a_run_lacks_is_named(tmp_path, job, held_out):
     done = job({"steps": 3}, validation=[held_out])
     train(done)

@@ -89,6 +89,7 @@ def client(hub, tmp_path):
 CONTENT = b"weights" * 20_000
 
 
+@pytest.mark.slow
 def test_good_weights_come_once(hub, client):
     commit = hub.commit(REPOSITORY, {FILE: CONTENT})
     digest = hashlib.sha256(CONTENT).hexdigest()
