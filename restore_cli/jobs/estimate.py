@@ -8,12 +8,10 @@ from math import prod
 
 import torch
 
-from restore_cli.image import read_size
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
 from restore_cli.inference.tiling import plan_tiles
-from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.models.registry import MODELS
@@ -68,7 +66,7 @@ def forecast(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     to_do = [item for item in items if not item.skip]
     sizes, pixels = [], 0
     for item in to_do:
-        if item.source == STREAM or (before := read_size(item.source)) is None:
+        if (before := item.size) is None:
             continue
         after = request.processing.output_size(*before, pipeline.scale)
         sizes.append((item, before, after))
@@ -84,7 +82,7 @@ def forecast(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
 
 def estimate(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> list[Estimate]:
     """Estimate every item: sizes from headers, tiles as planned, seconds by timed probes."""
-    sizes = [None if item.source == STREAM else read_size(item.source) for item in items]
+    sizes = [item.size for item in items]
     given = [_given(request, pipeline, size) for size in sizes if size is not None]
     fastest, slowest = _rates(pipeline, max(given, default=(_SMALL, _SMALL)))
     return [

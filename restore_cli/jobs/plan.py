@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
@@ -26,13 +27,18 @@ from restore_cli.jobs.video_facts import read_comment
 from restore_cli.option_values import OPTION_VALUES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
     """One input and its output."""
 
     source: Path  # file to read
     target: Path  # file to write
     skip: bool = False  # whether the output exists already and is kept
+
+    @cached_property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width by the header of the file; None for stdin, and if it is no picture."""
+        return None if self.source == STREAM else read_size(self.source)
 
     @property
     def is_video(self) -> bool:
@@ -191,11 +197,10 @@ def _check_folders(processing: Processing, scale: int, items: list[Item]) -> Non
 
 
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
-    size = read_size(item.source) if item.source != STREAM else None
-    if size is None:
+    if item.size is None:
         return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
-    height, width = processing.output_size(*size, scale)
+    height, width = processing.output_size(*item.size, scale)
     least = int(height * width * 3 * FORMATS[key].least_bytes)
     # An existing file is kept or replaced: `--resume` needs no space for what is there.
     return max(0, least - (item.target.stat().st_size if item.target.is_file() else 0))
