@@ -11,6 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_abandoned = threading.Event()
+
+
+def abandon_threads() -> None:
+    """Let `fast_exit` end other threads, whose results nobody needs, in the middle of it."""
+    _abandoned.set()
+
 
 def limit_thread_spinning() -> None:
     """Let waiting threads of torch spin for a moment, then sleep.
@@ -42,7 +49,7 @@ def fast_exit(status: int) -> None:
 
     Exit handlers run, and streams are flushed.
     """
-    if threading.active_count() > 1:
+    if threading.active_count() > 1 and not _abandoned.is_set():
         return  # the usual way, which waits for them
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

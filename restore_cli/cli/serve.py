@@ -14,6 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
+from restore_cli.cli._process import abandon_threads
 from restore_cli.errors import Interrupted, UsageError, require
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def serve(
             webbrowser.open(found[-1])
         _run(make_app(queue, limits), socket)
     finally:
-        queue.close()
+        if not queue.close():
+            abandon_threads()
     raise typer.Exit
 
 

@@ -219,17 +219,21 @@ class JobQueue:
             first = list(self._jobs.values())[:earlier]
         return sum(one.state in ("waiting", "running") for one in first)
 
-    def close(self) -> None:
-        """Cancel all jobs, the running one after its current tile, and delete all files."""
+    def close(self) -> bool:
+        """Cancel all jobs and delete all files; return whether the restoring thread has ended.
+
+        It may be in the middle of a tile, which can take a minute.
+        """
         if self._closing:
-            return
+            return not self._thread.is_alive()
         self._closing = True
         with contextlib.suppress(queue.Empty):
             while True:
                 self._waiting.get_nowait()
         self._waiting.put(None)
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=2)
         shutil.rmtree(self._root, ignore_errors=True)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:

@@ -8,7 +8,7 @@ from restore_cli.cli._process import limit_thread_spinning
 
 SCRIPT = """
 import atexit, sys, threading
-from restore_cli.cli._process import fast_exit
+from restore_cli.cli._process import abandon_threads, fast_exit
 class Slow:
     def __del__(self):
         print("taken apart")
@@ -48,6 +48,11 @@ def test_threads_are_waited_for():
     left = run("threading.Timer(0.2, print, ['thread ']).start()")
     assert "thread" in left.stdout
     assert "taken apart" in left.stdout  # the usual way
+
+
+def test_abandoned_threads_are_not_waited_for():
+    left = run("threading.Thread(target=threading.Event().wait).start(); abandon_threads()")
+    assert (left.returncode, left.stdout, left.stderr) == (3, "flushed called\n", "")
 
 
 @pytest.mark.parametrize("policy", ["", "PASSIVE"])
