@@ -209,7 +209,7 @@ def test_a_full_disk_is_named(tmp_path, arguments):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert f"cannot use '{tmp_path / 'out/rows.jsonl'}'" in done.stderr
-    assert "hint: free disk space" in done.stderr
+    assert "hint: raise the limit on the size of files" in done.stderr
 
 
 def test_results_of_another_program_are_scored(tmp_path, pairs):

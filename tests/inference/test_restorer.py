@@ -49,9 +49,8 @@ def test_padding_is_mirrored_and_cropped_away(tiny_weights):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["casa-mila.jpg", "motorcycle.png", "snowy-mountains.jpg"])
-def test_tiled_equals_whole_on_the_examples(name):
-    image = read_image(ROOT / "examples/sharp" / name).pixels[..., :440, :480]
+def test_tiled_equals_whole_on_an_example():
+    image = read_image(ROOT / "examples/sharp/motorcycle.png").pixels[..., :440, :480]
     tiled = restorer(tile=TILE)
     assert [len(spans) for spans in tiled.plan(440, 480, TILE)] == [2, 2]
     difference = (tiled(image) * 255).round() - (restorer(tile=0)(image) * 255).round()
