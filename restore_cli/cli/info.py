@@ -118,7 +118,7 @@ def _weights(text: str) -> dict[str, object]:
 
 
 def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield facts about weights for a table: dotted names if nested, one line per phase."""
+    """Yield facts about weights for a table: dotted names if nested, one line per listed record."""
     for name, value in facts.items():
         key = f"{above}{name}"
         if name == "phases" and isinstance(value, list):
@@ -127,6 +127,11 @@ def _rows(facts: Mapping[str, object], above: str = "") -> Iterator[tuple[str, s
                 yield f"{key}.{phase.get('name')}" if known else key, _phase(phase)
         elif isinstance(value, dict):
             yield from _rows(value, f"{key}.")
+        elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            for number, one in enumerate(value, 1):
+                items = one.items() if isinstance(one, dict) else [("", one)]
+                words = [f"{part} {fact}".lstrip() for part, fact in items if fact is not None]
+                yield f"{key}.{number}", ", ".join(words)
         elif isinstance(value, float):
             yield key, f"{value:.6g}"
         elif value not in (None, "", [], ()):

@@ -14,7 +14,7 @@ from conftest import restore
 from PIL import Image
 from typer.testing import CliRunner
 
-from restore_cli.cli import doctor
+from restore_cli.cli import doctor, info
 from restore_cli.cli.app import app
 from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -82,6 +82,12 @@ def with_provenance(path, tiny_weights, **facts):
     content = read_checkpoint(tiny_weights)
     write_checkpoint(path, content.tensors, replace(content.header, provenance=facts))
     return path
+
+
+def test_parts_of_a_mixture_are_lines_of_plain_words():
+    parts = [{"kind": "pairs", "degradation": None, "count": 50}, 7]
+    rows = info._rows({"data": {"parts": parts}})
+    assert list(rows) == [("data.parts.1", "kind pairs, count 50"), ("data.parts.2", "7")]
 
 
 @pytest.mark.parametrize("phases", [[1, 2], [{"losses": ["x"]}], [{"name": "a", "losses": 3}]])
