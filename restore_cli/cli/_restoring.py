@@ -39,7 +39,7 @@ def find_inputs(request: RestoreRequest, *, raw: bool) -> list[Source]:
 
     check_request(request)
     if raw:
-        check_video_options(request)
+        check_video_options(request, raw=True)
     return find(request.selection)
 
 
@@ -208,7 +208,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
             ["takes a while"] * long + [f"makes {cost.written / 1e6:.0f} Mpx"] * large
         )
         faster = "a faster model of `restore models`"
-        if request.processing.size is None:
+        if request.processing.size is None and not any(item.is_video for item in items):
             kept = (
                 "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
             )

@@ -333,7 +333,7 @@ def image(
     opt.go_offline(offline=offline)
     if raw is not None:
         for_files = {"json": json, "manifest": manifest, "compare": compare, "dry-run": dry_run}
-        for_files |= {"resume": resume, "files-from": files_from, "format": format_, "size": size}
+        for_files |= {"files-from": files_from, "fail-fast": fail_fast}
         _check_raw_options(inputs or [], output, for_files)
     paths = (STREAM,) if raw is not None else _inputs(inputs or [], files_from, null=null)
     devices = get_devices(device)

@@ -55,4 +55,6 @@ def kind_of(image: Any) -> str | None:
 def first_line(error: Exception) -> str:
     """Return the first line of a message of libvips, which may repeat itself on several lines."""
     text = getattr(error, "detail", "") or getattr(error, "message", "") or str(error)
+    if text.startswith("unable to call "):  # libvips gave no reason
+        text = ""
     return next(iter(text.strip().splitlines()), "it cannot be decoded").strip()

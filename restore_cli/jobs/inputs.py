@@ -6,7 +6,7 @@ import codecs
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
 
@@ -198,10 +198,13 @@ def _folder(
 
 
 def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    base = Path(name).name
-    if any(fnmatch(base, pattern) or fnmatch(name, pattern) for pattern in exclude):
-        return False
-    return not include or any(fnmatch(base, p) or fnmatch(name, p) for p in include)
+    """Whether a name matches the patterns, in upper or lower case as suffixes do."""
+    whole, base = name.lower(), Path(name).name.lower()
+
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(one, p.lower()) for p in patterns for one in (base, whole))
+
+    return not matches(exclude) and (not include or matches(include))
 
 
 def _canonical_link(path: Path) -> Path:

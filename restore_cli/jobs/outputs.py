@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from string import Formatter
 from unicodedata import normalize
 
 from restore_cli.errors import UsageError, nearest_name
@@ -41,14 +42,7 @@ def check_output_name(output: Path | None, format_key: str) -> None:
         return
     suffix = output.suffix.lower()
     if is_template(output):
-        known = ", ".join(f"{{{field}}}" for field in FIELDS)
-        try:
-            _filled(output, dir=Path("x"), name="x", scale=4, model="x", ext="png")
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            hint = f"fields: {known}; write {{{{ and }}}} for braces"
-            reason = f"unknown field {error}" if isinstance(error, KeyError) else error
-            message = f"--output '{output}' is not a valid template: {reason}"
-            raise UsageError(message, hint=hint) from error
+        _check_template(output)
     if suffix in OTHER_SUFFIXES or suffix in READ_ONLY:
         raise UsageError(
             f"cannot write '{output}'", hint=f"this version writes {', '.join(FORMATS)}"
@@ -60,6 +54,23 @@ def check_output_name(output: Path | None, format_key: str) -> None:
             f"--output '{output}' does not have a suffix of --format {format_key}",
             hint=f"use {' or '.join(FORMATS[format_key].suffixes)}",
         )
+
+
+def _check_template(output: Path) -> None:
+    reason = ""
+    try:
+        # Not parts of fields: {name.upper} would be the name of a function.
+        fields = {field for _, field, _, _ in Formatter().parse(str(output))} - {None, *FIELDS}
+        if fields:
+            reason = f"unknown field '{min(map(str, fields))}'"
+        else:
+            _filled(output, dir=Path("x"), name="x", scale=4, model="x", ext="png")
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        reason = f"unknown field {error}" if isinstance(error, KeyError) else str(error)
+    if reason:
+        known = ", ".join(f"{{{field}}}" for field in FIELDS)
+        hint = f"fields: {known}; write {{{{ and }}}} for braces"
+        raise UsageError(f"--output '{output}' is not a valid template: {reason}", hint=hint)
 
 
 def target(request: RestoreRequest, spec: PipelineSpec, source: Source) -> Path:

@@ -22,8 +22,8 @@ from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, left_out
-from restore_cli.jobs.request import Destination, Processing, RestoreRequest
-from restore_cli.jobs.video_facts import read_comment
+from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
+from restore_cli.jobs.video_facts import read_comment, size_and_frames
 from restore_cli.option_values import OPTION_VALUES
 
 
@@ -37,8 +37,19 @@ class Item:
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
-        """Height and width by the header of the file; None for stdin, and if it is no picture."""
+        """Height and width by the header of the file; None for stdin, and if it cannot be read."""
+        if self.is_video:
+            return self._video and self._video[0]
         return None if self.source == STREAM else read_size(self.source)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, about; 1 for a picture."""
+        return self._video[1] if self._video else 1
+
+    @cached_property
+    def _video(self) -> tuple[tuple[int, int], int] | None:
+        return size_and_frames(self.source) if self.is_video else None
 
     @property
     def is_video(self) -> bool:
@@ -197,7 +208,7 @@ def _check_folders(processing: Processing, scale: int, items: list[Item]) -> Non
 
 
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
-    if item.size is None:
+    if item.size is None or item.is_video:
         return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
     height, width = processing.output_size(*item.size, scale)
@@ -206,24 +217,28 @@ def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
     return max(0, least - (item.target.stat().st_size if item.target.is_file() else 0))
 
 
-def check_video_options(request: RestoreRequest) -> None:
-    """Raise a `UsageError` for options of picture files: videos are H.264, raw frames stay raw."""
-    usual = RestoreRequest(request.selection)
-    names = {"depth": "bit-depth"}
+def check_video_options(request: RestoreRequest, *, raw: bool = False) -> None:
+    """Raise a `UsageError` for options of picture files: videos are H.264, raw frames stay raw.
+
+    Args:
+        request: the request.
+        raw: whether it is for raw frames, which are no files.
+    """
+    selection, destination = Selection(request.selection.inputs), Destination()
+    usual = RestoreRequest(selection, replace(destination, output=request.destination.output))
+    parts = ("encoding", "processing", *(("selection", "destination") if raw else ()))
     useless = [
-        f"--{names.get(field.name, field.name)}"
-        for given, default in (
-            (request.encoding, usual.encoding),
-            (request.processing, usual.processing),
-        )
+        f"--{field.name.replace('depth', 'bit-depth').replace('_', '-')}"
+        for given, default in ((getattr(request, n), getattr(usual, n)) for n in parts)
         for field in fields(given)
         if field.name not in ("metadata", "provenance", "check")
         and getattr(given, field.name) != getattr(default, field.name)
     ]
     if useless:
+        what = "raw frames" if raw else "videos"
         raise UsageError(
-            f"{', '.join(useless)} {'do' if useless[1:] else 'does'} not apply to videos",
-            hint="leave out the option, or the videos",
+            f"{', '.join(useless)} {'do' if useless[1:] else 'does'} not apply to {what}",
+            hint=f"leave out the option, or {'--raw' if raw else 'the videos'}",
         )
 
 

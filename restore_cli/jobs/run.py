@@ -13,15 +13,18 @@ from typing import Any
 
 from restore_cli.errors import DeviceError, PictureError, RestoreError
 from restore_cli.files import link, sha256, write_to_stdout
+from restore_cli.formatting import first_line
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.image.info import is_whole
+from restore_cli.image.to_png import check_pixel_count
 from restore_cli.image.writing import write_file
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.outputs import next_free_name
 from restore_cli.jobs.plan import Item, file_provenance
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
+from restore_cli.jobs.video_containers import is_complete
 
 OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 
@@ -257,6 +260,8 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
         digest = sha256(item.source)
         if is_done(work, item, digest):
             return Outcome(item, "skipped", sha256=digest)
+        if item.size is not None:
+            check_pixel_count(*item.size[::-1], str(item.source), work.request.selection.max_pixels)
         size, notes = restore_video(
             item.source,
             item.target,
@@ -266,13 +271,15 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
             metadata=work.request.encoding.metadata,
             commit=commit,
         )
-    except OSError as error:
-        failure = PictureError(f"cannot read '{item.source}': {error.strerror or error}")
-        return Outcome(item, "failed", failure, sha256=digest)
     except RestoreError as error:
         if commit.skips:
             return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Whatever a hostile container breaks, the batch goes on.
+        reason = getattr(error, "strerror", None) or first_line(error)
+        failure = PictureError(f"cannot read '{item.source}': {reason}")
+        return Outcome(item, "failed", failure, sha256=digest)
     seconds = time.monotonic() - begun
     return Outcome(commit.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)
 
@@ -303,8 +310,8 @@ def is_done(work: Restoration, item: Item, digest: str) -> bool:
         )
     if provenance.get("inputSha256") != digest or provenance.get("key") != work.key:
         return False
-    # A PNG or JPEG that was cut off still has its metadata, which are at the beginning.
-    return item.is_video or is_whole(item.target)
+    # A PNG, JPEG or MKV that was cut off still has its metadata, which are at the beginning.
+    return is_complete(item.target) if item.is_video else is_whole(item.target)
 
 
 def will_be_skipped(work: Restoration, item: Item) -> bool:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from restore_cli.errors import PictureError
-from restore_cli.files import write_then_rename
+from restore_cli.files import FULL, remedy, write_then_rename
 from restore_cli.formatting import format_count
 from restore_cli.image.formats import CONTAINERS, HEAD, recognise
 from restore_cli.inference.stages import ProgressCallback, Stage
 from restore_cli.jobs.frames import restore_frame
-from restore_cli.jobs.video_crop import hides_a_border
+from restore_cli.jobs.video_containers import hides_a_border
 from restore_cli.jobs.video_facts import (
     BT709,
     BT2020,
@@ -32,11 +32,12 @@ from restore_cli.jobs.video_facts import (
     capture_errors,
     check_convertible,
     colours_of,
-    ffmpeg_path,
     frame_notes,
+    frames_in_all,
     import_av,
     kept_metadata,
     main_video_stream,
+    open_video,
     orientation_of,
 )
 
@@ -91,29 +92,35 @@ def restore_video(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
             )
         first = _first_frame(av, source)
-        with av.open(ffmpeg_path(source)) as reader, write_then_rename(target, commit) as temporary:
+        with open_video(source) as reader, write_then_rename(target, commit) as temporary:
             kind = CONTAINERS[target.suffix.lower()]
-            with av.open(str(temporary), "w", format=kind) as writer:
+            # So that equal inputs and options give equal files: Matroska has a random number.
+            options = {"fflags": "+bitexact"}
+            with av.open(str(temporary), "w", format=kind, options=options) as writer:
                 job = _VideoRestorer(av, reader, writer, first, stage, str(source))
                 job.describe(provenance, metadata)
                 if hides_a_border(source):
                     job.notes.append("its container hides a border of the frames, which is shown")
                 with capture_errors(av) as errors:
                     job.run(report)
-            notes = [*job.notes, *errors, *_missing(av, temporary, job)]
+            notes = [*job.notes, *errors, *_missing(temporary, job)]
             return job.size, tuple(notes)
-    except av.error.FFmpegError as error:
-        raise PictureError(f"cannot restore '{source}': {error.strerror or error}") from error
-    except OSError as error:
-        raise PictureError(f"cannot write '{target}': {error.strerror or error}") from error
+    except (av.error.FFmpegError, OSError) as error:
+        read = isinstance(error, av.error.FFmpegError) and error.errno not in FULL
+        what = f"restore '{source}'" if read else f"write '{target}'"
+        raise PictureError(
+            f"cannot {what}: {error.strerror or error}", hint="" if read else remedy(error)
+        ) from error
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
-    with av.open(ffmpeg_path(source)) as reader:
+    with open_video(source) as reader:
         video = main_video_stream(reader)
         if video is None:
-            only = " (only a cover)" * bool(reader.streams.video)
+            found = reader.streams.video
+            unknown = any(one.codec_context is None for one in found)
+            only = " of a codec that FFmpeg knows" if unknown else " (only a cover)" * bool(found)
             raise PictureError(f"'{source}' has no video stream{only}")
         for packet in reader.demux(video):
             with suppress(*_damage(av)):  # as of the packets that follow
@@ -261,7 +268,10 @@ class _VideoRestorer:
             if self._holds(stream):
                 copies[stream] = self._writer.add_stream_from_template(stream)
             else:
-                self.notes.append(f"its {what} ({name}) was left out: the container cannot hold it")
+                were, it = ("was", "it") if what == "audio" else ("were", "them")
+                self.notes.append(
+                    f"its {what} ({name}) {were} left out: the container cannot hold {it}"
+                )
         return copies
 
     def _holds(self, stream: Any) -> bool:
@@ -272,7 +282,7 @@ class _VideoRestorer:
         kind = self._writer.format.name
         try:
             with (
-                self._av.open(self._reader.name) as reader,
+                open_video(Path(self._reader.name)) as reader,
                 self._av.open(io.BytesIO(), "w", format=kind) as trial,
             ):
                 own = reader.streams[stream.index]
@@ -299,7 +309,12 @@ class _VideoRestorer:
                 json.loads(comment)
             except ValueError:
                 values["comment"] = comment
-        self._writer.metadata.update(self.metadata | {"comment": json.dumps(values)})
+        self._writer.metadata.update(self.metadata)
+        if values:
+            self._writer.metadata["comment"] = json.dumps(values)
+        replaced = [key for key, value in self.metadata.items() if "\ufffd" in value]
+        if replaced:
+            self.notes.append(f"letters that are not UTF-8 were replaced: {', '.join(replaced)}")
         self.pairs = [(self._source, self._image), *self._copies.items()]
         for stream, copy in self.pairs:
             own = kept_metadata(dict(stream.metadata), level)
@@ -317,7 +332,8 @@ class _VideoRestorer:
         Raises:
             PictureError: no frame can be decoded, or the network's output is not finite.
         """
-        frames, counts, timeline = self._frames_in_all(), Counter[str](), _Timeline()
+        frames = frames_in_all(self._reader, self._source)
+        counts, timeline = Counter[str](), _Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
                 timeline.shift_timestamps(packet)
@@ -379,12 +395,6 @@ class _VideoRestorer:
                 f"its container states {promised:.1f} s, but its data ends after {ends[1]:.1f} s"
             )
 
-    def _frames_in_all(self) -> int:
-        """Return the number of frames that the stream states, else the duration times the rate."""
-        rate = self._source.average_rate
-        seconds = (self._reader.duration or 0) / 1e6
-        return int(self._source.frames or (round(seconds * float(rate)) if rate else 0))
-
     def _copy(self, packet: Any) -> None:
         if not packet.size:
             return  # end of the stream
@@ -437,6 +447,11 @@ class _VideoRestorer:
             )
         else:
             new.pts, new.time_base = frame.pts, frame.time_base
+        last = self._last
+        if last is not None and new.pts <= last.pts and self._writer.format.name in ("mov", "mp4"):
+            new.pts = last.pts + 1  # a tick, since they refuse two frames at one time
+            note = "frames with the time of the frame before were moved by one tick"
+            self.notes += [note] * (note not in self.notes)
         self._encode(until=new.pts)
         self._last = new
         self._ends = new.pts + (frame.duration or 0)
@@ -451,12 +466,17 @@ class _VideoRestorer:
         self._writer.mux(self._image.encode(self._last))
 
 
-def _missing(av: Any, written: Path, job: _VideoRestorer) -> list[str]:
+def _missing(written: Path, job: _VideoRestorer) -> list[str]:
     """Return notes on what is missing from the written container, which is read again."""
     notes = []
-    with av.open(str(written)) as container:
+    with open_video(written) as container:
         there = set(container.metadata.values())
-        gone = sorted(key for key, value in job.metadata.items() if value not in there)
+        names = {key.lower() for key in container.metadata}  # MP4 writes a place with more digits
+        gone = sorted(
+            key
+            for key, value in job.metadata.items()
+            if value not in there and key.lower() not in names
+        )
         if gone:
             notes.append(f"left out: {', '.join(gone)}")
         found: Counter[int] = Counter()

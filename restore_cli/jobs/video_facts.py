@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_cli.errors import PictureError, require
+from restore_cli.errors import PictureError, UsageError, require
 from restore_cli.formatting import format_count
 from restore_cli.image.formats import HDR
 
@@ -188,11 +188,44 @@ def kept_metadata(metadata: dict[str, str], level: str) -> dict[str, str]:
     }
 
 
+def open_video(path: Path) -> Any:
+    """Open a video for reading; what is not UTF-8 in its metadata is replaced."""
+    return import_av().open(ffmpeg_path(path), metadata_errors="replace")
+
+
+def size_and_frames(path: Path) -> tuple[tuple[int, int], int] | None:
+    """Return height and width of a video's upright frames, and how many there are, about.
+
+    None if it cannot be read, or PyAV is not installed.
+    """
+    try:
+        av = import_av()
+    except UsageError:
+        return None
+    try:
+        with open_video(path) as container:
+            source = main_video_stream(container)
+            frame = next(container.decode(source), None) if source else None
+            if frame is None:
+                return None
+            size = frame.height, frame.width
+            upright = size[::-1] if orientation_of(frame).swap else size
+            return upright, max(1, frames_in_all(container, source))
+    except (av.error.FFmpegError, OSError, ValueError):
+        return None
+
+
+def frames_in_all(container: Any, source: Any) -> int:
+    """Return the number of frames that a stream states, else the duration times the rate."""
+    rate, seconds = source.average_rate, (container.duration or 0) / 1e6
+    return int(source.frames or (round(seconds * float(rate)) if rate else 0))
+
+
 def read_comment(path: Path) -> dict[str, str]:
     """Return what `restore_video` wrote into a video's comment; empty for other videos."""
     av = import_av()
     try:
-        with av.open(ffmpeg_path(path)) as container:
+        with open_video(path) as container:
             return comment_of(container)
     except (av.error.FFmpegError, OSError, ValueError):
         return {}
@@ -218,7 +251,7 @@ def describe_video(path: Path) -> dict[str, Any]:
     """
     av = import_av()
     try:
-        with av.open(ffmpeg_path(path)) as container:
+        with open_video(path) as container:
             return _facts(container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -226,9 +259,13 @@ def describe_video(path: Path) -> dict[str, Any]:
 
 
 def main_video_stream(container: Any) -> Any:
-    """Return the video stream that is restored: the first one that is not a cover, or None."""
+    """Return the video stream that is restored, or None.
+
+    It is the first one of a codec that FFmpeg knows, and not a cover.
+    """
     cover = import_av().stream.Disposition.attached_pic
-    streams = [one for one in container.streams.video if not one.disposition & cover]
+    known = (one for one in container.streams.video if one.codec_context is not None)
+    streams = [one for one in known if not one.disposition & cover]
     moving = (one for one in streams if one.codec_context.name not in _STILLS)
     return next(moving, streams[0] if streams else None)
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import restore
 from test_video import av, corner, make, moving, same
 
-from restore_cli.jobs.video_crop import hides_a_border
+from restore_cli.jobs.video_containers import hides_a_border
 
 
 def repacked(source, target, change=lambda packet, number: packet):

@@ -52,6 +52,9 @@ def test_include_and_exclude(tree):
     assert names(found_in(tree, recursive=True, include=["*.png"]), tree) == ["a.png", "sub/a.png"]
     found = found_in(tree, recursive=True, exclude=["sub/*", "*.JPG"])
     assert names(found, tree) == ["a.png"]
+    for folder in ("CLIP.MP4", "b.mp4"):  # cameras write suffixes in capitals
+        (tree / folder).touch()
+    assert names(found_in(tree, include=["*.mp4"]), tree) == ["CLIP.MP4", "b.mp4"]
     # What was named itself is wanted, whatever it is called.
     assert len(found_in(tree / "notes.txt", include=["*.png"])) == 1
 
@@ -116,6 +119,8 @@ def test_templates(tree):
     ]
     for broken in (
         "{name",
+        "{name.upper}.png",
+        "{name[0]}.png",
         "a{.png",
         "{name}}.png",
         "{}",

@@ -1,4 +1,4 @@
-"""Detects containers that crop a border off their frames, which FFmpeg does not report."""
+"""Reads what FFmpeg does not report of a container: cropped borders, and whether it was cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from restore_cli.image.containers import boxes
 
 _HEAD = 1 << 22  # bytes of a Matroska file in which its tracks are described
 _SAMPLE_ENTRY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")  # ISO/IEC 14496-12
-_VIDEO = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # Segment ... Video
+_SEGMENT = b"\x18\x53\x80\x67"
+_VIDEO = (_SEGMENT, b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # Segment ... Video
 _CROPPED = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # PixelCropBottom ... Right
 _FIELDS = 78  # bytes of a VisualSampleEntry before its boxes
 
@@ -24,6 +25,22 @@ def hides_a_border(path: Path) -> bool:
             return _crops(file.read(_HEAD)) if matroska else _has_aperture(_description(path))
         except (struct.error, IndexError):
             return False
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a Matroska file is as long as it states.
+
+    True for all others: an MP4 or MOV that was cut off cannot be opened, its index is at the end.
+    """
+    with path.open("rb") as file:
+        head = file.read(1 << 12)
+    if not head.startswith(b"\x1aE\xdf\xa3"):
+        return True
+    try:
+        stated = (last for kind, _, last in _elements(head, 0, 1 << 62) if kind == _SEGMENT)
+        return next(stated) <= path.stat().st_size
+    except (IndexError, StopIteration):
+        return False
 
 
 def _description(path: Path) -> bytes:
