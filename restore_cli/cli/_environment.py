@@ -55,6 +55,7 @@ def variable_behind(message: str) -> str:
     """Return a remark if a value in a message was not typed, but comes from a variable; else ""."""
     given = message.partition(" Did you mean")[0]
     for name, value in os.environ.items():
-        if name.startswith("RESTORE_") and f"'{value}'" in given and value not in sys.argv:
+        from_here = name.startswith("RESTORE_") and value and value not in sys.argv
+        if from_here and f"'{value}'" in given:
             return f"'{value}' is the value of {name}"
     return ""

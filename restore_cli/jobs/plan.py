@@ -208,7 +208,7 @@ def _check_folders(processing: Processing, scale: int, items: list[Item]) -> Non
 
 
 def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
-    if item.size is None or item.is_video:
+    if item.is_video or item.size is None:
         return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
     height, width = processing.output_size(*item.size, scale)
