@@ -154,12 +154,14 @@ def test_completion_with_broken_variables_is_quiet(monkeypatch, current):
     assert isinstance(result.exception, SystemExit)
 
 
-def test_completion_that_cannot_be_installed_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    (tmp_path / "file").touch()
+def test_completion_that_cannot_be_installed_is_one_line(monkeypatch):
+    def denied(**_):
+        raise PermissionError(13, "Permission denied", "/home/a/.bashrc")
+
+    monkeypatch.setattr("typer.completion.install", denied)
     result = run("--install-completion", "bash")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: cannot write '")
+    assert result.stderr.startswith("error: cannot write '/home/a/.bashrc'")
     assert "hint: use --show-completion" in result.stderr
 
 
