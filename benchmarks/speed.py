@@ -344,7 +344,7 @@ def start_row(repeat: int) -> Row:
         picture = Path(folder) / "a.png"
         Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(picture)
         command = [sys.executable, "-m", "restore_cli", "image", str(picture), "-q"]
-        command += ["--on-exists", "overwrite"]
+        command += ["--on-exists", "overwrite", "--model", "mprnet-mscam"]
         turns = interleaved(
             {
                 "restore": lambda: subprocess.run(command, check=True, capture_output=True),
