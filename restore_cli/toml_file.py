@@ -56,4 +56,4 @@ def first_problem(error: ValidationError) -> str:
     """The first of an error's reasons, and the key that it concerns."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg'].lower()}"
+    return f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()

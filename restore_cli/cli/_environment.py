@@ -51,11 +51,16 @@ def source_of(error: Any) -> str:
     return variable if source is not None and source.name == "ENVIRONMENT" else ""
 
 
-def variable_behind(message: str) -> str:
-    """Return a remark if a value in a message was not typed, but comes from a variable; else ""."""
+def variable_behind(message: str, prefix: str) -> str:
+    """Return a remark if a value in a message was not typed, but comes from a variable; else "".
+
+    Args:
+        message: message of an error.
+        prefix: prefix of the command's variables.
+    """
     given = message.partition(" Did you mean")[0]
     for name, value in os.environ.items():
-        from_here = name.startswith("RESTORE_") and value and value not in sys.argv
-        if from_here and f"'{value}'" in given:
+        typed = any(argument.endswith(value) for argument in sys.argv)
+        if name.startswith(prefix) and not typed and f"'{value}'" in given:
             return f"'{value}' is the value of {name}"
     return ""

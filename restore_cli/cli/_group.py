@@ -81,17 +81,18 @@ class RestoreGroup(TyperGroup):
         except SystemExit as end:  # raised by rich if the reader of the help has closed the pipe
             sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
         except OSError as error:  # of the help, or of `--install-completion`
-            if error.filename is None and error.errno != ENOSPC:
+            installs = "--install-completion" in (extra.get("args") or sys.argv)
+            if not installs and (error.filename is not None or error.errno != ENOSPC):
                 raise
-            place = f"'{error.filename}'" if error.filename else "to stdout"
-            hint = "use --show-completion" if error.filename else ""
+            place = f"'{error.filename}'" if installs else "to stdout"
+            hint = "use --show-completion" if installs else ""
             print_error(RestoreError(f"cannot write {place}: {error.strerror}", hint=hint))
             sys.exit(RestoreError.exit_code)
         except Exception as error:
             # Typer's own exceptions; their module changed when Typer vendored click.
             if not hasattr(error, "format_message"):
-                if any(name.startswith("_RESTORE") for name in os.environ):  # a shell's completion
-                    sys.exit(1)
+                if any(re.fullmatch(r"_RESTORE\w*_COMPLETE", name) for name in os.environ):
+                    sys.exit(1)  # a traceback would end up in the shell's line
                 raise
             show_usage(error)
             sys.exit(int(getattr(error, "exit_code", 2)))

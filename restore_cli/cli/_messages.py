@@ -47,7 +47,9 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
             error = caught if isinstance(caught, RestoreError) else _reportable(caught)
             if int(str(kwargs.get("verbose") or 0)) > 0:
                 echo_err(traceback.format_exc().rstrip())
-            error.hint = "; ".join(filter(None, (error.hint, variable_behind(str(error)))))
+            prefix = f"RESTORE_{command.__module__.rpartition('.')[2].upper()}_"
+            remark = variable_behind(str(error), prefix)
+            error.hint = "; ".join(filter(None, (error.hint, remark)))
             print_error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as stop:
@@ -95,8 +97,8 @@ def _reportable(error: Exception) -> RestoreError:
     """Convert an error of the file system, or of a package's import, to a `RestoreError`."""
     if package := _broken_package(error):
         cause: BaseException = error
-        while deeper := cause.__cause__ or cause.__context__:  # packages wrap errors in advice
-            cause = deeper
+        while cause.__cause__ is not None:  # packages wrap errors in advice
+            cause = cause.__cause__
         reason = f"cannot import the package '{package}': {first_line(cause)}"
         return RestoreError(reason, hint="install it again; `restore doctor` checks all packages")
     if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:

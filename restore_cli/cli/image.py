@@ -60,11 +60,13 @@ def image(
     ] = False,
     include: Annotated[
         list[str] | None,
-        _input(help="In folders, include only files that match GLOB.", metavar="GLOB"),
+        _input(help="In folders, include only files that match GLOB, in any case.", metavar="GLOB"),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        _input(help="In folders, exclude files and paths that match GLOB.", metavar="GLOB"),
+        _input(
+            help="In folders, exclude files and paths that match GLOB, in any case.", metavar="GLOB"
+        ),
     ] = None,
     files_from: Annotated[
         str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 
 import torch
@@ -45,8 +46,10 @@ class Estimate:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the input is a file whose header cannot be read."""
-        return not self.item.skip and self.size is None and self.item.source.is_file()
+        """Whether the input is a file whose header the installed readers cannot read."""
+        readable = not self.item.is_video or find_spec("av") is not None
+        unknown = not self.item.skip and self.size is None
+        return readable and unknown and self.item.source.is_file()
 
 
 @dataclass(frozen=True, slots=True)

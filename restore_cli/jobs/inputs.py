@@ -199,10 +199,11 @@ def _folder(
 
 def _wanted(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """Whether a name matches the patterns, in upper or lower case as suffixes do."""
-    whole, base = name.lower(), Path(name).name.lower()
+    whole, base = Path(name).as_posix().lower(), Path(name).name.lower()
 
     def matches(patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(one, p.lower()) for p in patterns for one in (base, whole))
+        known = [pattern.lower().replace(os.sep, "/") for pattern in patterns]
+        return any(fnmatchcase(one, pattern) for pattern in known for one in (base, whole))
 
     return not matches(exclude) and (not include or matches(include))
 

@@ -22,7 +22,7 @@ from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
 from restore_cli.jobs.inputs import STREAM, Source, find, left_out
-from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
+from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.jobs.video_facts import read_comment, size_and_frames
 from restore_cli.option_values import OPTION_VALUES
 
@@ -122,7 +122,7 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
     part, parts = request.selection.shard
     items = _policy(request.destination, items[part - 1 :: parts])
     written = [item for item in items if not item.skip and item.target != STREAM]
-    _check_folders(request.processing, spec.scale, written)
+    _check_folders(request, spec.scale, written)
     return items
 
 
@@ -192,7 +192,7 @@ def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     return renamed
 
 
-def _check_folders(processing: Processing, scale: int, items: list[Item]) -> None:
+def _check_folders(request: RestoreRequest, scale: int, items: list[Item]) -> None:
     folders: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.target.parent].append(item)
@@ -201,20 +201,20 @@ def _check_folders(processing: Processing, scale: int, items: list[Item]) -> Non
     for folder, inside in folders.items():
         check_writable(folder)
         disk = existing(folder).stat().st_dev
-        needed[disk] += sum(_least_bytes(processing, scale, item) for item in inside)
+        needed[disk] += sum(_least_bytes(request, scale, item) for item in inside)
         first.setdefault(disk, folder)
     for disk, number in needed.items():
         check_free_space(first[disk], number)
 
 
-def _least_bytes(processing: Processing, scale: int, item: Item) -> int:
+def _least_bytes(request: RestoreRequest, scale: int, item: Item) -> int:
     if item.is_video or item.size is None:
         return 0  # the error is reported when it is read
     key = SUFFIXES.get(item.target.suffix.lower(), "png")
-    height, width = processing.output_size(*item.size, scale)
+    height, width = request.processing.output_size(*item.size, scale)
     least = int(height * width * 3 * FORMATS[key].least_bytes)
-    # An existing file is kept or replaced: `--resume` needs no space for what is there.
-    return max(0, least - (item.target.stat().st_size if item.target.is_file() else 0))
+    kept = request.destination.resume and item.target.is_file()
+    return max(0, least - item.target.stat().st_size) if kept else least
 
 
 def check_video_options(request: RestoreRequest, *, raw: bool = False) -> None:

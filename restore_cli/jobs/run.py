@@ -25,6 +25,7 @@ from restore_cli.jobs.plan import Item, file_provenance
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_containers import is_complete
+from restore_cli.jobs.video_facts import HOSTILE
 
 OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 
@@ -275,8 +276,7 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
         if commit.skips:
             return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # Whatever a hostile container breaks, the batch goes on.
+    except HOSTILE as error:  # whatever it breaks, the batch goes on
         reason = getattr(error, "strerror", None) or first_line(error)
         failure = PictureError(f"cannot read '{item.source}': {reason}")
         return Outcome(item, "failed", failure, sha256=digest)

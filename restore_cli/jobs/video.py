@@ -106,7 +106,8 @@ def restore_video(
             notes = [*job.notes, *errors, *_missing(temporary, job)]
             return job.size, tuple(notes)
     except (av.error.FFmpegError, OSError) as error:
-        read = isinstance(error, av.error.FFmpegError) and error.errno not in FULL
+        read = isinstance(error, av.error.FFmpegError) or error.filename == str(source)
+        read &= error.errno not in FULL
         what = f"restore '{source}'" if read else f"write '{target}'"
         raise PictureError(
             f"cannot {what}: {error.strerror or error}", hint="" if read else remedy(error)
@@ -471,12 +472,9 @@ def _missing(written: Path, job: _VideoRestorer) -> list[str]:
     notes = []
     with open_video(written) as container:
         there = set(container.metadata.values())
-        names = {key.lower() for key in container.metadata}  # MP4 writes a place with more digits
-        gone = sorted(
-            key
-            for key, value in job.metadata.items()
-            if value not in there and key.lower() not in names
-        )
+        if "location" in container.metadata:  # which MP4 writes with more digits
+            there |= {value for key, value in job.metadata.items() if key.lower() == "location"}
+        gone = sorted(key for key, value in job.metadata.items() if value not in there)
         if gone:
             notes.append(f"left out: {', '.join(gone)}")
         found: Counter[int] = Counter()

@@ -6,7 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ _SIDE_DATA = {
     "STEREO3D": "stereoscopic layout",
     "SPHERICAL": "spherical projection",
 }
+# What a hostile container can raise.
+HOSTILE = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IGNORECASE)
 
 
@@ -205,14 +207,15 @@ def size_and_frames(path: Path) -> tuple[tuple[int, int], int] | None:
     try:
         with open_video(path) as container:
             source = main_video_stream(container)
-            frame = next(container.decode(source), None) if source else None
-            if frame is None:
-                return None
-            size = frame.height, frame.width
-            upright = size[::-1] if orientation_of(frame).swap else size
-            return upright, max(1, frames_in_all(container, source))
-    except (av.error.FFmpegError, OSError, ValueError):
-        return None
+            for packet in container.demux(source) if source else ():
+                with suppress(av.error.FFmpegError):  # one that is damaged is left out
+                    for frame in packet.decode():
+                        size = frame.height, frame.width
+                        upright = size[::-1] if orientation_of(frame).swap else size
+                        return upright, max(1, frames_in_all(container, source))
+    except (av.error.FFmpegError, *HOSTILE):
+        pass
+    return None
 
 
 def frames_in_all(container: Any, source: Any) -> int:

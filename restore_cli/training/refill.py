@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from restore_cli.training.pool import FrozenModule, Pool
 from restore_cli.training.pretrained import digest
 from restore_cli.training.trainer import Trainer
 
-_pools: list[Pool] = []  # the one of the background process, filled by `_begin`
+_given: list[tuple[Pool, Event]] = []  # what `_begin` has given to the background process
 AHEAD = 32  # items of each part that are requested before they enter the pool
 
 
@@ -36,7 +38,8 @@ class BackgroundFiller:
         firsts = pool.first_numbers(seen)
         self._requested = [first + count for first, count in zip(firsts, pool.counts, strict=True)]
         # The same number of threads as here, so that sums are rounded in the same way.
-        self._process = ProcessPool(1, _begin, pool, torch.get_num_threads())
+        self._closing = get_context("spawn").Event()
+        self._process = ProcessPool(1, _begin, pool, torch.get_num_threads(), self._closing)
 
     def request(self, seen: int) -> None:
         """Request the next items, after `seen` patches were cropped."""
@@ -51,11 +54,12 @@ class BackgroundFiller:
 
     def close(self) -> None:
         """End the process when it has finished its current item."""
+        self._closing.set()  # for the next items, which the pool has handed over already
         self._process.shutdown(cancel_futures=True)
 
 
-def _begin(pool: Pool, threads: int) -> None:
-    _pools.append(pool)
+def _begin(pool: Pool, threads: int, closing: Event) -> None:
+    _given.append((pool, closing))
     if hasattr(os, "nice"):
         os.nice(19)
     torch.set_num_threads(threads)
@@ -63,8 +67,8 @@ def _begin(pool: Pool, threads: int) -> None:
 
 def _make(part: int, number: int) -> None:
     # An error stays in the future: the training process will meet and report it.
-    (pool,) = _pools
-    if not pool.path(part, number).is_file():
+    ((pool, closing),) = _given
+    if not closing.is_set() and not pool.path(part, number).is_file():
         pool.make(part, number)
 
 

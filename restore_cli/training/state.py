@@ -89,6 +89,7 @@ def read_state(path: Path) -> TrainingState:
         EOFError,
         ValueError,
         LookupError,
+        TypeError,
         UnpicklingError,
         BadZipFile,
     ) as error:

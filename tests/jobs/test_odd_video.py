@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import pytest
 from conftest import restore
-from test_video import av, contents, video
+from test_damaged_video import garbage, groups_of, repacked
+from test_video import av, contents, make, moving, video
 
 from restore_cli.jobs.video_facts import size_and_frames
 
@@ -78,6 +79,9 @@ def test_the_plan_knows_size_and_length(tmp_path, source):
     assert (one["input_width"], one["height"], three["status"]) == (32, 48, "unreadable")
     assert two["status"] == "planned"
     assert size_and_frames(longer) == ((24, 32), 8)
+    groups = make(tmp_path / "e.mkv", moving(16), options=groups_of(4))
+    broken = repacked(groups, tmp_path / "d.mkv", lambda p, n: p if n else garbage(p))
+    assert size_and_frames(broken) == size_and_frames(groups)  # a damaged packet hides nothing
     limited = restore("image", source, *COMMAND, "--max-pixels", "100")
     assert (limited.exit_code, "32x24 = 768 pixels" in limited.stderr) == (1, True)
 
@@ -109,7 +113,11 @@ def test_metadata_that_are_written_in_another_form_are_not_lost(tmp_path, source
     place = copy(source, tmp_path / "p.mkv", metadata={"LOCATION": "+48.1+011.5/"})
     done = restore("image", place, *COMMAND, "-o", tmp_path / "p.mp4")
     assert (done.exit_code, "left out" in done.stderr) == (0, False)
-    assert restore("image", source, *COMMAND, "-o", tmp_path / "n.mkv", "--metadata", "none")
+    other = copy(source, tmp_path / "o.mkv", metadata={"HD_VIDEO": "abc"})
+    done = restore("image", other, *COMMAND, "-o", tmp_path / "o.mp4")
+    assert "left out: HD_VIDEO" in done.stderr  # MP4 writes a number in its place
+    done = restore("image", source, *COMMAND, "-o", tmp_path / "n.mkv", "--metadata", "none")
+    assert done.exit_code == 0
     with av.open(str(tmp_path / "n.mkv")) as reader:
         assert "comment" not in {key.lower() for key in reader.metadata}
     assert len(contents(tmp_path / "n.mkv")[0]) == 4

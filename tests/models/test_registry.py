@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import slow
@@ -55,3 +57,10 @@ def test_foreign_weights_are_nobodys():
 def test_stored_configs_are_checked(values, message):
     with pytest.raises(WeightsError, match=message):
         MPRNET_MSCAM.parse_config(values)
+
+
+def test_the_cost_of_a_network_without_named_configs_is_counted():
+    """As those that spandrel has read."""
+    gfn = MODELS["gfn"]
+    foreign = dataclasses.replace(gfn, configs={})
+    assert foreign.cost(gfn.tiny) == gfn.cost(gfn.tiny)

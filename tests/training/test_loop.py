@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import errno
 import json
@@ -165,13 +166,21 @@ def test_validation_pairs_that_do_not_fit_are_refused_first(tmp_path, job, small
     assert not one.run.exists()
 
 
-@pytest.mark.parametrize("content", ["protocol", "objects", "nonsense"])
+class Broken:
+    """Is read by a call that torch allows, with an argument that it does not take."""
+
+    def __reduce__(self):
+        return collections.OrderedDict, (5,)
+
+
+@pytest.mark.parametrize("content", ["protocol", "objects", "nonsense", "list", "call"])
 def test_what_is_no_state_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "state.pt"
+    odd = {"protocol": {"a": 1}, "objects": read_state, "list": [1], "call": Broken()}
     if content == "nonsense":
         path.write_bytes(b"nonsense")
     else:
-        torch.save({"a": 1} if content == "protocol" else read_state, path, pickle_protocol=4)
+        torch.save(odd[content], path, pickle_protocol=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UsageError, match="is not a training state") as refused:
