@@ -6,6 +6,7 @@ a traceback. Any other exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import struct
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 V = TypeVar("V")
+# What readers raise at hostile files; a batch goes on after one of them.
+HOSTILE = (
+    *(OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    struct.error,
+)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -21,7 +21,7 @@ from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
 from restore_cli.weights.checkpoint import CheckpointHeader, write_checkpoint
 
-# Building the commands takes 0.1 s, and there are 900 runs of them.
+# Building the commands takes 0.1 s, and hundreds of tests run one.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 pytest_plugins = ("training_runs",)
 pytest.register_assert_rewrite("promises")

@@ -103,8 +103,7 @@ def _reportable(error: Exception) -> RestoreError:
         return RestoreError(reason, hint="install it again; `restore doctor` checks all packages")
     if not isinstance(error, OSError) or error.errno not in _REFUSED or error.filename is None:
         raise error
-    denied = "check its permissions, and those of its folder"
-    hint = (
-        remedy(error) if error.errno in FULL else denied if error.errno in (EACCES, EPERM) else ""
-    )
+    hint = remedy(error) if error.errno in FULL else ""
+    if error.errno in (EACCES, EPERM):
+        hint = "check its permissions, and those of its folder"
     return RestoreError(f"cannot use '{error.filename}': {error.strerror}", hint=hint)

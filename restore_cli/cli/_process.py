@@ -15,7 +15,7 @@ _abandoned = threading.Event()
 
 
 def abandon_threads() -> None:
-    """Let `fast_exit` end other threads, whose results nobody needs, in the middle of it."""
+    """Let `fast_exit` end the process although other threads are at work."""
     _abandoned.set()
 
 

@@ -76,6 +76,8 @@ def root(
 ) -> None:
     """Remove motion blur from pictures, and enlarge them."""
     ignore_bad_timeouts()
+    # onnxruntime, which `weights convert` and `doctor` import, would write an id of this machine.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         Path.cwd()
     except OSError as error:  # torch would report that a library of its own is missing

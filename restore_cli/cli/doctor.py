@@ -74,7 +74,6 @@ def _software() -> Found:
         for package in packages:
             modules[_normalised(package)].append(name)
     problems = []
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of onnxruntime, as in inference/export.py
     for package, extra in requirements().items():
         version, fault = _version(package), ""
         if version and (names := modules.get(package)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -283,7 +282,6 @@ def _write_onnx(graph: Graph, facts: Mapping[str, str], path: Path) -> None:
 
 def _run_onnx(path: Path) -> Run:
     require("onnx", "onnxruntime", "onnxscript")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write a number of this machine
     import onnxruntime  # noqa: PLC0415  an extra
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

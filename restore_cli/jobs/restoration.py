@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import PurePath
 
 from torch import Tensor
 
-from restore_cli.errors import DeviceError, PictureError
+from restore_cli.errors import HOSTILE, DeviceError, PictureError
 from restore_cli.formatting import first_line
 from restore_cli.image import Picture, decode, encode
 from restore_cli.image.writing import check_fits_format, stored_depth
@@ -100,8 +99,7 @@ class Restoration:
             most = self.request.selection.max_pixels
             try:
                 picture = decode(data, name, max_pixels=most, icc=how.icc)
-            except (struct.error, ArithmeticError, LookupError, TypeError, ValueError) as error:
-                # Whatever a hostile header breaks, the batch goes on.
+            except HOSTILE as error:  # whatever a header breaks, the batch goes on
                 raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
             if how.alpha == "drop":
                 picture = replace(picture, alpha=None)

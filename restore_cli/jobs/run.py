@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from restore_cli.errors import DeviceError, PictureError, RestoreError
+from restore_cli.errors import HOSTILE, DeviceError, PictureError, RestoreError
 from restore_cli.files import link, sha256, write_to_stdout
 from restore_cli.formatting import first_line
 from restore_cli.image import Picture, read_bytes, read_stdin
@@ -25,7 +25,6 @@ from restore_cli.jobs.plan import Item, file_provenance
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_containers import is_complete
-from restore_cli.jobs.video_facts import HOSTILE
 
 OnTile = Callable[[Item, int, int], None]  # (item, finished tiles, all tiles)
 

@@ -30,7 +30,8 @@ def hides_a_border(path: Path) -> bool:
 def is_complete(path: Path) -> bool:
     """Whether a Matroska file is as long as it states.
 
-    True for all others: an MP4 or MOV that was cut off cannot be opened, its index is at the end.
+    True for all others: an MP4 or MOV that was cut off cannot be opened, since its index is at its
+    end.
     """
     with path.open("rb") as file:
         head = file.read(1 << 12)

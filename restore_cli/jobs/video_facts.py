@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_cli.errors import PictureError, UsageError, require
+from restore_cli.errors import HOSTILE, PictureError, UsageError, require
 from restore_cli.formatting import format_count
 from restore_cli.image.formats import HDR
 
@@ -47,8 +47,6 @@ _SIDE_DATA = {
     "STEREO3D": "stereoscopic layout",
     "SPHERICAL": "spherical projection",
 }
-# What a hostile container can raise.
-HOSTILE = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _PRIVATE = re.compile(r"location|gps|serial|owner|xyz|latitude|longitude", re.IGNORECASE)
 
 

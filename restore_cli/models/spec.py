@@ -145,7 +145,7 @@ class Model:
     def cost(self, config: Any) -> tuple[int, int]:
         """Number of parameters, and of multiply-adds for a 64x64 input."""
         if config == next(iter(self.configs.values()), None):
-            return self.parameters, self.macs  # counting takes 0.1 to 4 s
+            return self.parameters, self.macs  # counting takes 0.2 to 6 s
         from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415  for few commands
 
         with torch.device("meta"):

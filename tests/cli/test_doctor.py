@@ -72,6 +72,13 @@ def test_a_machine_without_temporary_files_has_a_problem(monkeypatch):
     assert any("no temporary files can be written" in one for one in doctor._cache()[1])
 
 
+def test_onnxruntime_writes_no_id_of_the_machine(monkeypatch):
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    restore("models", "info", "bicubic")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_requirements_and_extras(monkeypatch):
     extras = set(metadata("restore-cli").get_all("Provides-Extra"))
     found = doctor.requirements()

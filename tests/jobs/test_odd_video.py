@@ -100,10 +100,10 @@ def test_frames_at_one_time_are_moved_apart_for_mp4(tmp_path, source):
 
 
 def test_a_full_disk_is_the_fault_of_the_output(tmp_path, source, monkeypatch):
-    def full(self):
+    def full(*_):
         raise av.error.FFmpegError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("restore_cli.jobs.video._VideoRestorer.run", lambda *_: full(None))
+    monkeypatch.setattr("restore_cli.jobs.video._VideoRestorer.run", full)
     done = restore("image", source, *COMMAND, "-o", tmp_path / "x.mp4")
     assert f"cannot write '{tmp_path / 'x.mp4'}': No space left on device" in done.stderr
     assert "hint: free disk space" in done.stderr
