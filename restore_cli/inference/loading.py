@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -84,9 +83,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         )
     config = _agreed_config(file, model, state, header.config if header else None)
     try:
-        values = sum(tensor.numel() for tensor in state.values())
-        # The sizes of listed checkpoints are known.
-        with _AllocationLimit(values) if file.checkpoint is None else nullcontext():
+        with _Building(sum(tensor.numel() for tensor in state.values())):
             network = model.build(config)
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
@@ -108,11 +105,11 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
     )
 
 
-class _AllocationLimit(TorchFunctionMode):
-    """Refuses to build a network that needs far more memory than the weights in its file.
+class _Building(TorchFunctionMode):
+    """Builds a network without random weights, and refuses one much larger than its file.
 
-    A config that is inferred from the shapes of a small hostile file can mean a network of many
-    gigabytes. (Building it on the meta device first takes 1.3 s, to import torch._dynamo.)
+    Drawing random weights takes 0.25 of the 1.05 s in which `maxim-mscam` is loaded. A config that is inferred from the shapes of a small hostile file can mean a network of many
+    gigabytes. (Building it on the meta device takes 1.3 s, to import torch._dynamo.)
     """
 
     def __init__(self, values: int) -> None:
@@ -120,8 +117,10 @@ class _AllocationLimit(TorchFunctionMode):
         self._left = 4 * values + 10_000_000
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count the values of a new tensor before it is allocated."""
+        """Count the values of a new tensor before it is allocated, and leave them as they are."""
         kwargs = kwargs or {}
+        if func in (nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_):
+            return args[0] if args else kwargs["tensor"]
         if func in (torch.empty, torch.zeros, torch.ones, torch.full):
             self._left -= func(*args, **{**kwargs, "device": "meta"}).numel()
             if self._left < 0:

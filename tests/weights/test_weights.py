@@ -214,6 +214,18 @@ def test_a_small_file_does_not_allocate_a_large_network(tiny_weights, monkeypatc
         load_network(rewritten(tiny_weights, header={}, tensors=state))
 
 
+def test_loading_draws_no_random_weights(tiny_weights):
+    before = torch.get_rng_state()
+    load_network(locate(str(tiny_weights), None))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_values_whose_sum_overflows_are_finite(tmp_path):
+    path = tmp_path / "large.safetensors"
+    save_file({"a": torch.full((4,), 3e38)}, path)
+    assert read_checkpoint(path).tensors["a"].sum().isinf()
+
+
 def test_a_part_is_read_once(tiny_weights, monkeypatch):
     digest = load_manifest().checkpoints["gfn-lite.shake"].sha256
     reads = []
