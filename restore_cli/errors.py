@@ -137,5 +137,5 @@ def require(extra: str, *packages: str, what: str = "this") -> None:
         if find_spec(package) is None:
             raise UsageError(
                 f"{what} needs the package '{package}', which is not installed",
-                hint=f"pip install 'restore-cli[{extra}]'",
+                hint=f'pip install "restore-cli[{extra}]"',
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import math
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from restore_cli.errors import RestoreError, UsageError, require
 from restore_cli.formatting import format_bytes
@@ -31,6 +33,7 @@ except ImportError:  # on Windows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+WINDOWS = os.name == "nt"
 _DAY = 24 * 3600.0  # seconds
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, or a limit on what may be written
 _REMEDIES = {
@@ -69,11 +72,25 @@ def write_then_rename(
     try:
         with naming(path):
             yield temporary
-            temporary.chmod(0o666 & ~_UMASK)
-            commit(temporary, path)
+            # Disks without modes may refuse: drives of Windows in WSL, FUSE, CIFS.
+            with suppress(PermissionError, NotImplementedError):
+                temporary.chmod(0o666 & ~_UMASK)
+            _patiently(lambda: commit(temporary, path))
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, *([PermissionError] if WINDOWS else [])):
             temporary.unlink()
+
+
+def _patiently(step: Callable[[], object]) -> None:
+    """On Windows, try again for a second: virus scanners and indexers open new files."""
+    for seconds in (0.05, 0.1, 0.2, 0.3, 0.4) if WINDOWS else ():
+        try:
+            step()
+        except PermissionError:
+            time.sleep(seconds)
+        else:
+            return
+    step()
 
 
 def link(temporary: Path, path: Path) -> None:
@@ -116,8 +133,9 @@ def remedy(error: BaseException) -> str:
             as torch raises it, counts as a full disk.
     """
     number = getattr(error, "errno", None)
-    if stated := re.search(r"\(os error (\d+)\)", str(error)):
-        number = int(stated[1])
+    if stated := re.search(r"\(os error (\d+)\)", str(error)):  # of Windows, its own number
+        code = int(stated[1])
+        number = OSError(0, "", None, code).errno if WINDOWS else code
     return _REMEDIES.get(number, "choose another place")
 
 
@@ -173,15 +191,34 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
+def fold(name: str) -> str:
+    """Return one spelling for all spellings of a name that mean the same file here."""
+    return normalize("NFC", name).casefold() if sys.platform in ("darwin", "win32") else name
+
+
 def existing(folder: Path) -> Path:
-    """Return the folder if it exists, even as a broken link; else its nearest existing parent."""
-    return next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+    """Return the folder if it exists, even as a broken link; else its nearest existing parent.
+
+    Raises:
+        UsageError: its drive does not exist, on Windows.
+    """
+    for one in (folder, *folder.absolute().parents):
+        if os.path.lexists(one):
+            return one
+    raise UsageError(f"'{folder.absolute().anchor}' does not exist", hint="choose another drive")
 
 
 def is_writable(folder: Path) -> bool:
     """Whether files can be written into a folder that exists or can be created."""
     nearest = existing(folder)
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        return False
+    if WINDOWS:  # where os.access does not read who may write
+        try:
+            tempfile.TemporaryFile(dir=nearest).close()
+        except OSError:
+            return False
+    return True
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
@@ -193,17 +230,33 @@ def check_writable(folder: Path, option: str = "--output") -> None:
 def check_path_length(path: Path) -> None:
     """Raise a `UsageError` if a name or a path is longer than its file system allows."""
     nearest = existing(path.parent)
-    most, longest = 255, 4096
-    if hasattr(os, "pathconf"):
+    if WINDOWS:
+        most, longest, unit = 255, 32_767 if _has_long_paths() else 260, "characters"
+        # Names of temporary files have up to 80 characters.
+        length = max(_length(absolute(path)), _length(absolute(path.parent)) + 81)
+    else:
         most, longest = (os.pathconf(nearest, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
-    name = max(path.parts, key=lambda part: len(os.fsencode(part)))
-    if len(os.fsencode(name)) > most or len(os.fsencode(path)) >= longest:
+        unit, length = "bytes", _length(path)
+    name = max(path.parts, key=_length)
+    if _length(name) > most or length >= longest:
         raise UsageError(
-            f"the name '{name}' is longer than the {most} bytes that '{nearest}' allows"
-            if len(os.fsencode(name)) > most
-            else f"the path '{path}' is longer than the {longest} bytes that the system allows",
-            hint="choose a shorter --output, or a template such as -o 'sharp/{name:.80}.{ext}'",
+            f"the name '{name}' is longer than the {most} {unit} that '{nearest}' allows"
+            if _length(name) > most
+            else f"the path '{path}' is longer than the {longest} {unit} that the system allows",
+            hint='choose a shorter --output, or a template such as -o "sharp/{name:.80}.{ext}"',
         )
+
+
+def _length(path: str | Path) -> int:
+    """Length in the units of the system's limits: UTF-16 on Windows, else bytes."""
+    if WINDOWS:
+        return len(str(path).encode("utf-16-le", "surrogatepass")) // 2
+    return len(os.fsencode(path))
+
+
+def _has_long_paths() -> bool:
+    """Whether this Windows and this Python allow paths of more than 259 characters."""
+    return bool(ctypes.WinDLL("ntdll").RtlAreLongPathsEnabled())  # type: ignore[attr-defined]
 
 
 def check_free_space(folder: Path, needed: int) -> None:
@@ -241,6 +294,12 @@ def locked(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def is_closed_pipe(error: BaseException | None) -> bool:
+    """Whether the reader of a pipe has closed it, which Windows calls an invalid argument."""
+    windows = WINDOWS and isinstance(error, OSError) and error.errno == errno.EINVAL
+    return windows or isinstance(error, BrokenPipeError)
+
+
 def write_to_stdout(data: bytes) -> bool:
     """Write bytes to stdout; return False if the reader of the pipe has closed it.
 
@@ -256,12 +315,12 @@ def write_to_stdout(data: bytes) -> bool:
                 raise RestoreError("cannot write to stdout: it does not accept more data now")
             rest = rest[written:]
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed_pipe(error):
+            raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
         # So that neither the next write nor Python's flush at exit fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
-    except OSError as error:
-        raise RestoreError(f"cannot write to stdout: {error.strerror}") from error
     return True
 
 

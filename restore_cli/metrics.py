@@ -128,7 +128,7 @@ def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
     """Mean SSIM over all channels and pixels, (B,) float64."""
     if x.requires_grad or y.requires_grad or x.device.type != "cpu":
         scores: Tensor = _similarity(_wide(x), _wide(y), _smooth_valid, whole=whole)
-        return scores.mean((1, 2, 3)).double()
+        return _wide(scores.mean((1, 2, 3)))
     means = [_mean_in_strips(*pair, whole=whole) for pair in zip(x, y, strict=True)]
     return torch.tensor(means, dtype=torch.float64)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +13,13 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a job of a cluster may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):  # neither on macOS nor on Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -26,6 +34,8 @@ class ProcessPool(ProcessPoolExecutor):
     ) -> None:
         """Start at most `count` processes, each of which first calls `initializer(*arguments)`."""
         given = (initializer, arguments)
+        if sys.platform == "win32":
+            count = min(count, 61)  # Windows cannot wait for more
         super().__init__(count, get_context("spawn"), initializer=_begin, initargs=given)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:

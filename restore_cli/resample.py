@@ -91,13 +91,12 @@ def _along(x: Tensor, dim: int, after: int, scale: float, part: slice = slice(No
     if before * after <= _MAX_MATRIX_ENTRIES:
         matrix = _matrix(before, after, scale)[part].to(x)
         return matrix @ x if dim == -2 else x @ matrix.mT
-    index, weight = (
-        torch.from_numpy(values[part]).to(x.device) for values in _taps(before, after, scale)
-    )
+    index, weight = (torch.from_numpy(values[part]) for values in _taps(before, after, scale))
+    index, weight = index.to(x.device), weight.to(x)
     shape = (-1, 1) if dim == -2 else (-1,)
     total: Tensor | None = None
     for n in range(index.shape[1]):
-        taken = x.index_select(dim, index[:, n]).mul_(weight[:, n].to(x.dtype).reshape(shape))
+        taken = x.index_select(dim, index[:, n]).mul_(weight[:, n].reshape(shape))
         total = taken if total is None else total.add_(taken)
     assert total is not None
     return total

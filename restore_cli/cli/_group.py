@@ -18,6 +18,7 @@ from restore_cli.cli._messages import print_error
 from restore_cli.cli._output import echo_err
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError, suggestion, unknown_name
+from restore_cli.files import is_closed_pipe
 
 DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
 
@@ -68,6 +69,8 @@ class RestoreGroup(TyperGroup):
         """Run, print errors as plain lines, and exit with their status."""
         standalone = extra.pop("standalone_mode", True)
         extra["standalone_mode"] = False
+        # On Windows, Click would replace `*`, `[1]`, `~` and `$` in the values of options, too.
+        extra.setdefault("windows_expand_args", False)
         if not standalone:
             return super().main(*args, **extra)
         try:
@@ -79,7 +82,7 @@ class RestoreGroup(TyperGroup):
             echo_err("interrupted")
             sys.exit(exit_status_for(error.__cause__))
         except SystemExit as end:  # raised by rich if the reader of the help has closed the pipe
-            sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
+            sys.exit(0 if is_closed_pipe(end.__context__) else end.code)
         except OSError as error:  # of the help, or of `--install-completion`
             installs = "--install-completion" in (extra.get("args") or sys.argv)
             if not installs and (error.filename is not None or error.errno != ENOSPC):

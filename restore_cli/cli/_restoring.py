@@ -133,6 +133,8 @@ def restore_items(
     from restore_cli.jobs.session import run
 
     pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.uses_other_processes(items))
+    if len(engine.devices) > 1 and any(item.is_video for item in items) and not printer.quiet:
+        out.echo_err("note: with videos, all is restored on one device; restore pictures apart")
     work = Restoration(request, pipeline)
     seconds = None if printer.quiet else announce(request, items, pipeline)
     with Bar(quiet=printer.quiet, unit="pictures") as bar, printer:

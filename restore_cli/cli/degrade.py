@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from restore_cli.cli._complete import degradations
 from restore_cli.cli._messages import handle_errors, print_error
 from restore_cli.cli._terminal import Bar
 from restore_cli.formatting import format_count, format_duration
+from restore_cli.processes import usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +160,7 @@ def degrade(
         device=str(get_device(device)),
     )
     plan_pairs(job)
-    if not _run(job, jobs or os.cpu_count() or 1, quiet=quiet):
+    if not _run(job, jobs or usable_cores(), quiet=quiet):
         raise typer.Exit(1)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from glob import glob
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +44,7 @@ def info(
 ) -> None:
     """Print facts about pictures, videos or weights, and how `restore` made them."""
     failed = 0
-    for text in files:
+    for text in chain.from_iterable(map(_expand, files)):
         try:
             facts = _facts(text)
         except RestoreError as error:
@@ -66,6 +69,12 @@ def info(
                 out.echo(out.printable(f"  {name.replace('_', ' ')}: {shown}"))
     if failed:
         raise typer.Exit(failed if len(files) == 1 else 1)
+
+
+def _expand(text: str) -> list[str]:
+    """Files that match a pattern, which the shells of Windows leave to programs; or the text."""
+    exists = os.path.exists(text)  # noqa: PTH110 - which, like glob, raises nothing
+    return ([] if exists else sorted(glob(text))) or [text]  # noqa: PTH207
 
 
 def _facts(text: str) -> dict[str, Any]:

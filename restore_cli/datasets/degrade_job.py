@@ -11,7 +11,7 @@ from pathlib import Path
 from restore_cli.datasets.layouts import LAYOUTS, SPLIT
 from restore_cli.degradations.recipe import DegradationRecipe
 from restore_cli.errors import NoInputError, UsageError, lookup
-from restore_cli.files import absolute, check_path_length, check_writable
+from restore_cli.files import absolute, check_path_length, check_writable, fold
 from restore_cli.image import FORMATS
 from restore_cli.image.formats import OTHER_SUFFIXES, READ_ONLY, SUFFIXES, has_video_suffix
 
@@ -186,7 +186,8 @@ def is_single_file(job: DegradeJob) -> bool:
 
 def check_unique_names(inputs: Sequence[Path]) -> None:
     """Raise a `UsageError` if inputs differ only in folder and suffix: their pairs would clash."""
-    twice = next((stem for stem, n in Counter(map(name_of, inputs)).items() if n > 1), None)
+    names = Counter(fold(name_of(path)) for path in inputs)
+    twice = next((name for name, n in names.items() if n > 1), None)
     if twice is not None:
         raise UsageError(
             f"two inputs are called '{twice}', but pairs are named after their input",

@@ -68,7 +68,7 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                 if member.is_dir() or not members.fullmatch(member.filename):
                     continue
                 place = PurePosixPath(member.filename)
-                if place.is_absolute() or ".." in place.parts:
+                if place.is_absolute() or ".." in place.parts or ":" in member.filename:
                     raise NoInputError(
                         f"'{archive}' contains '{member.filename}', a path outside the folder"
                     )

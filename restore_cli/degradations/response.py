@@ -70,7 +70,8 @@ def _reds_table() -> tuple[Tensor, Tensor]:
 
 def _look_up(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
     """Linear interpolation in a table (3, N) per channel of (B, 3, H, W), clamped at its ends."""
-    places, values = places.to(x.device), values.to(x.device)
+    exact = torch.float32 if x.device.type == "mps" else torch.float64  # which MPS lacks
+    places, values = places.to(x.device, exact), values.to(x.device, exact)
     channels = x.transpose(0, 1).reshape(3, -1).to(places.dtype)
     high = torch.searchsorted(places, channels.contiguous()).clamp(1, places.shape[1] - 1)
     low = high - 1

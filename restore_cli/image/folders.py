@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from restore_cli.errors import UsageError
+from restore_cli.files import WINDOWS
 from restore_cli.image.formats import PHOTO_SUFFIXES
 
 # Folders of operating systems: trash, snapshots, thumbnails. They contain copies.
@@ -89,6 +90,11 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(found, key=natural_key)
 
 
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    tag = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0)
+    return bool(tag == 0xA000_0003)  # IO_REPARSE_TAG_MOUNT_POINT
+
+
 def _unreadable(error: OSError) -> UsageError:
     return UsageError(
         f"cannot read the folder '{error.filename}': {error.strerror}",
@@ -110,6 +116,8 @@ def _walk(
     inside = []
     for entry in shown:
         # Most entries need no call of the system; a link that leads nowhere is no folder.
+        if WINDOWS and _is_junction(entry):  # e.g. "My Pictures" in Documents, which denies access
+            continue
         link = entry.is_symlink() and Path(entry.path).is_dir()
         if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)

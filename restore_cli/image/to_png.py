@@ -34,7 +34,7 @@ def as_png(data: bytes, key: str, name: str, max_pixels: int) -> bytes:
     """Convert BMP or HEIC to PNG, with Pillow; raises `PictureError` if unreadable or too large."""
     if key == "heic" and (pillow_heif := register_heic()) is None:
         raise PictureError(
-            f"'{name}' is HEIC, which needs pillow-heif", hint="pip install 'restore-cli[heif]'"
+            f"'{name}' is HEIC, which needs pillow-heif", hint='pip install "restore-cli[heif]"'
         )
     try:
         if key == "heic" and (deep := _deep_heic(pillow_heif, data, name, max_pixels)):

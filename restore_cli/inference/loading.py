@@ -108,8 +108,9 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
 class _Building(TorchFunctionMode):
     """Builds a network without random weights, and refuses one much larger than its file.
 
-    Drawing random weights takes 0.25 of the 1.05 s in which `maxim-mscam` is loaded. A config that is inferred from the shapes of a small hostile file can mean a network of many
-    gigabytes. (Building it on the meta device takes 1.3 s, to import torch._dynamo.)
+    Drawing random weights takes 0.25 of the 1.05 s in which `maxim-mscam` is loaded. A config that
+    is inferred from the shapes of a small hostile file can mean a network of many gigabytes.
+    (Building it on the meta device takes 1.3 s, to import torch._dynamo.)
     """
 
     def __init__(self, values: int) -> None:

@@ -13,7 +13,7 @@ import torch
 
 _ALLOCATION_FAILED = (
     *("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED"),
-    "Storage size calculation overflowed",
+    *("Storage size calculation overflowed", "Invalid buffer size"),
 )
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of glibc's mallopt
 

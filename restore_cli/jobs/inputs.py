@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -113,8 +114,17 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
     names = (
         name.removesuffix(b"\r") if separator == b"\n" else name for name in text.split(separator)
     )
-    paths = [Path(os.fsdecode(name)) for name in names if name]
+    paths = [Path(_decode(name)) for name in names if name]
     return [path.absolute() if path == STREAM else path for path in paths]  # a file named "-"
+
+
+def _decode(name: bytes) -> str:
+    with suppress(UnicodeDecodeError):  # on Windows; elsewhere all bytes can be names
+        return os.fsdecode(name)
+    for encoding in ("oem", "mbcs"):  # of cmd and of other programs on Windows
+        with suppress(UnicodeDecodeError, LookupError):
+            return name.decode(encoding)
+    raise UsageError("the list of files is not valid UTF-8", hint="save it as UTF-8")
 
 
 def _unmarked(text: bytes) -> str:
@@ -148,7 +158,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
     Leading folders that exist are taken literally, including brackets. A folder that matches stands
     for the pictures in it.
     """
-    root = next(parent for parent in given.parents if parent.exists())
+    root = next((parent for parent in given.parents if parent.exists()), given)  # no such drive
     pattern = given.relative_to(root)
     if not has_magic(str(pattern)):
         raise NoInputError(f"no such file or folder: '{given}'")

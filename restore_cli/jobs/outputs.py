@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from string import Formatter
-from unicodedata import normalize
 
 from restore_cli.errors import UsageError, nearest_name
-from restore_cli.files import check_writable, is_taken
+from restore_cli.files import check_writable, fold, is_taken
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -210,14 +208,13 @@ def check_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
 
 def canonical_name(path: Path) -> str:
     """Return one name for all names of a file, where case or accents make no difference."""
-    name = str(canonical_path(path))
-    return normalize("NFC", name).casefold() if sys.platform in ("darwin", "win32") else name
+    return fold(str(canonical_path(path)))
 
 
 def check_not_in_run(path: Path, places: Iterable[tuple[Path, ...]], option: str) -> None:
     """Raise a `UsageError` if an option's file is one of the run's inputs or outputs."""
-    own = {canonical_path(place) for some in places for place in some}
-    if canonical_path(path) in own:
+    own = {canonical_name(place) for some in places for place in some}
+    if canonical_name(path) in own:
         raise UsageError(
             f"{option} '{path}' is one of the inputs or outputs", hint="choose another file"
         )

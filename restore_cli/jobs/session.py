@@ -49,7 +49,8 @@ class Engine:
         piped = any(STREAM in (item.source, item.target) for item in items)
         if piped and self.name == "ray":
             raise UsageError("--engine ray works on files, not pipes", hint="leave out --engine")
-        return self.name == "ray" or (len(self.devices) > 1 and len(items) > 1 and not piped)
+        here = piped or any(item.is_video for item in items)
+        return self.name == "ray" or (len(self.devices) > 1 and len(items) > 1 and not here)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ its picture is given to another. Every output is written once, by this process.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -25,7 +24,7 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import Outcome, Task, read_input, restore_task, write_result
-from restore_cli.processes import ProcessPool
+from restore_cli.processes import ProcessPool, usable_cores
 
 _MAX_CRASHES = 3  # processes that may die with one picture before it fails
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
@@ -162,7 +161,7 @@ def _begin(
     keep_freed_memory()
     device = queue.get()
     if device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+        torch.set_num_threads(max(1, usable_cores() // count))
     try:
         _ready["work"] = Restoration(request, spec.load(device))
     except RestoreError as error:

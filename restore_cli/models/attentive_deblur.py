@@ -191,10 +191,10 @@ def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
 
 def _interpolate(x: Tensor, length: int, dim: int) -> Tensor:
     before = x.shape[dim]
-    place = torch.arange(length, device=x.device, dtype=torch.float64) * (before / length)
+    place = torch.arange(length, dtype=torch.float64) * (before / length)  # MPS has no float64
     low = place.floor().long()
     high = (low + 1).clamp(max=before - 1)
-    weight = (place - low).to(x.dtype)
+    low, high, weight = low.to(x.device), high.to(x.device), (place - low).to(x.dtype).to(x.device)
     weight = weight[:, None] if dim == -2 else weight
     return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight)
 

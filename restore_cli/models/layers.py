@@ -81,7 +81,7 @@ class GlobalAttention(GlobalStatistic):
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Every position of a map (B, C, h, w) attends to every position of two maps (B, C, H, W)."""
-    q, k, v = (x.flatten(2).mT[:, None] for x in (query, key, value))  # (B, 1, N, C)
+    q, k, v = (x.flatten(2).mT[:, None].contiguous() for x in (query, key, value))  # (B, 1, N, C)
     attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return attended[:, 0].mT.reshape(query.shape)
 
@@ -120,12 +120,13 @@ def conv(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Co
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
 
-def channels_last(network: nn.Module) -> nn.Module:
-    """Convert the network's weights to the channels-last memory format, in place.
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The memory format of maps and weights: channels_last, except on MPS.
 
     Measured on 2 cores with one 64-channel 3x3 convolution at 180x320: 2.7 times the speed of NCHW.
+    On MPS, channels_last has given wrong values (pytorch#174345, #180984).
     """
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def add_inplace(x: Tensor, branch: Tensor) -> Tensor:

@@ -228,7 +228,7 @@ class Maxim(nn.Module):
         """(B, 3, H, W) -> the maps of every stage, (B, H, W, C)."""
         x = image.permute(0, 2, 3, 1)
         # Nearest with half-pixel centres: the lower right of the central four of each 2^i x 2^i.
-        pictures = [x, x[:, 1::2, 1::2], x[:, 2::4, 2::4]]
+        pictures = [x, x[:, 1::2, 1::2].contiguous(), x[:, 2::4, 2::4].contiguous()]
         stages: list[StageMaps] = []
         for stage in self.stages:
             stages.append(stage(pictures, stages[-1] if stages else None))

@@ -299,7 +299,7 @@ def _shrunk(x: Tensor, factor: int) -> Tensor:
     """
     rising = torch.arange(1, 2 * factor, 2, dtype=torch.float32, device=x.device)
     taps = torch.cat([rising, rising.flip(0)]) / (2 * factor**2)
-    kernel = (taps[:, None] * taps).to(x.dtype).expand(x.shape[-1], 1, -1, -1)
+    kernel = (taps[:, None] * taps).to(x.dtype).repeat(x.shape[-1], 1, 1, 1)
     result = F.conv2d(
         x.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=x.shape[-1]
     )

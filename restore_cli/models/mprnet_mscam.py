@@ -149,7 +149,7 @@ class Upscaler(nn.Module):
         impulses[:, :, 1, 1] = torch.eye(width, dtype=impulses.dtype, device=impulses.device)
         response = self.image(F.pixel_shuffle(self.expand(impulses), self.scale))
         # A convolution's kernel is its impulse response rotated by 180 degrees.
-        return F.pixel_unshuffle(response, self.scale).transpose(0, 1).flip(2, 3)
+        return F.pixel_unshuffle(response, self.scale).transpose(0, 1).flip(2, 3).contiguous()
 
 
 # Network -------------------------------------------------------------------------------------

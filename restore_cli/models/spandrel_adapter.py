@@ -25,7 +25,7 @@ from restore_cli.models.spec import Model, SizeRequirement, StateDict, Tiling
 if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor
 
-_HINT = "pip install 'restore-cli[zoo]'"
+_HINT = 'pip install "restore-cli[zoo]"'
 _MAX_LAYER_NUMBER = 5000  # in a layer's name; real networks have a few hundred at most
 _SAMPLE = 64  # side of the picture that memory is measured with
 # Peak memory in units of the largest map: an assumption, not measured. The automatic tile size uses

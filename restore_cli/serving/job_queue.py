@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import re
 import secrets
@@ -246,7 +247,7 @@ class JobQueue:
                 message = f"{error}{f' ({error.hint})' if error.hint else ''}"
                 # Visitors must not see paths of this machine.
                 for folder in (job.source.parent, job.folder):
-                    message = message.replace(f"{folder}/", "").replace(str(folder), "")
+                    message = message.replace(f"{folder}{os.sep}", "").replace(str(folder), "")
                 job.error = message
                 job.state = "failed"
             # A bug must not end the thread, which restores all other pictures.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -164,7 +165,7 @@ def _replaced(job: Job, height: int, width: int) -> tuple[Job, tuple[str, ...]]:
         job.source.unlink()
         notes = write_image(source, view.picture, Encoding("png", metadata="all"))
     except PictureError as error:  # visitors must not see paths of this machine
-        message = str(error).replace(f"{job.source.parent}/", "")
+        message = str(error).replace(f"{job.source.parent}{os.sep}", "")
         raise PictureError(message, hint=error.hint) from error
     settings = replace(job.settings, format=job.settings.format or view.picture.default_format)
     return replace(job, source=source, settings=settings), (*view.notes, *notes)

@@ -370,9 +370,11 @@ def flip_and_rotate(pictures: list[Tensor], rng: np.random.Generator) -> list[Te
 def upload(crops: list[Tensor], device: torch.device) -> Tensor:
     """Stack maps (C, H, W) to (B, C, H, W) float32 on the device; uint8 is scaled to [0, 1]."""
     stacked = torch.stack(crops)
-    if device.type == "cuda":  # so that the copy runs while the network computes
+    # So that the copy runs while the network computes. From memory that is not pinned, such a copy
+    # to MPS reads what has been freed (pytorch#139550).
+    if pinned := device.type == "cuda":
         stacked = stacked.pin_memory()
-    stacked = stacked.to(device, non_blocking=True)
+    stacked = stacked.to(device, non_blocking=pinned)
     return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked.float()
 
 

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from restore_cli.errors import RestoreError, UsageError
+from restore_cli.files import existing
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.job import TrainJob
 from restore_cli.training.launch_env import world_size
@@ -76,8 +77,7 @@ def dry_run(job: TrainJob) -> Iterator[PhaseEstimate]:
         trainer.start_from(job.weights)
     loader = open_loader(job, trainer)
     validation_set = load_validation_set(job, trainer)
-    place = next(path for path in (job.run, *job.run.absolute().parents) if path.is_dir())
-    temporary = tempfile.TemporaryDirectory(dir=place, prefix=".dry-run.")
+    temporary = tempfile.TemporaryDirectory(dir=existing(job.run), prefix=".dry-run.")
     with temporary as folder, closing(loader), out_of_memory(trainer):
         if job.pool is not None:
             loader.source = fill_pool(Path(folder, "pool"), trainer, loader.source, lambda *_: None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from restore_cli.errors import UsageError
+from restore_cli.processes import usable_cores
 from restore_cli.training.data import Batch, Item, Source
 from restore_cli.training.recipe import TrainingRecipe
 
@@ -35,7 +35,7 @@ class Loader:
     ) -> None:
         self.source, self.seed, self.device = source, seed, device
         self.rank, self.processes, self.accumulate = rank, processes, accumulate
-        ahead = min(READERS, os.cpu_count() or 1) if device.type == "cuda" else 0
+        ahead = min(READERS, usable_cores()) if device.type == "cuda" else 0
         self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
         self._ahead: dict[tuple[int, int], Future[Item]] = {}
         self.waited = 0.0  # seconds that training spent waiting for data

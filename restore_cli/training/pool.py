@@ -36,6 +36,7 @@ from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import remove_abandoned, write_then_rename
 from restore_cli.inference.padding import pad
+from restore_cli.models.layers import memory_format
 from restore_cli.models.spec import Model
 from restore_cli.rounding import to_uint
 from restore_cli.training.data import (
@@ -305,7 +306,7 @@ class Pool(Source):
         training = network.training
         network.eval()
         with torch.inference_mode():
-            image = padded.contiguous(memory_format=torch.channels_last)
+            image = padded.contiguous(memory_format=memory_format(padded.device))
             maps: dict[str, Tensor] = network.prepare(image)  # type: ignore[operator]
         network.train(training)
         factors = {name: padded.shape[-1] // map_.shape[-1] for name, map_ in maps.items()}

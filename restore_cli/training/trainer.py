@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, lookup
 from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork, full_state_dict
-from restore_cli.models.layers import channels_last
+from restore_cli.inference.memory import is_out_of_memory
+from restore_cli.models.layers import memory_format
 from restore_cli.models.registry import get_model
 from restore_cli.models.spec import Model
 from restore_cli.training.data import PREPARED, Batch
@@ -99,7 +100,8 @@ class Trainer:
         if recipe.initialisation == "he":
             initialise_he(network)
         load_parts(network, recipe)
-        self.network = channels_last(network.to(group.device))
+        layout = memory_format(group.device)
+        self.network = network.to(group.device, memory_format=layout)  # type: ignore[call-overload]
         self.scaler = torch.amp.GradScaler(
             group.device.type, enabled=self.execution.precision == torch.float16
         )
@@ -407,7 +409,8 @@ def compute_losses(
         UsageError: a term names an output that the network does not have, or one that differs in
             size from its target.
     """
-    degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
+    degraded = batch.degraded
+    degraded = degraded.contiguous(memory_format=memory_format(degraded.device))
     names = tuple(sorted({term.output for term in wanted}))
     with torch.autocast(
         degraded.device.type, precision, enabled=precision != torch.float32, cache_enabled=True
@@ -439,7 +442,9 @@ def out_of_memory(trainer: Trainer) -> Iterator[None]:
     """Raise a `DeviceError` if the memory of the device is full in the block."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise DeviceError(
             f"out of memory on {trainer.group.device} at step {trainer.step}",
             hint="split each batch with --accumulate 2, or choose a smaller one in the recipe",

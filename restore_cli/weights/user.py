@@ -47,7 +47,10 @@ class UserWeights(Record):
 
 def folder() -> Path:
     """Return the folder of own weights, e.g. ~/.local/share/restore-cli/weights."""
-    return platformdirs.user_data_path("restore-cli", appauthor=False) / "weights"
+    # On macOS and Windows, platformdirs does not read the variable.
+    base = os.environ.get("XDG_DATA_HOME")
+    own = Path(base, "restore-cli") if base else None
+    return (own or platformdirs.user_data_path("restore-cli", appauthor=False)) / "weights"
 
 
 def find(name: str) -> UserWeights | None:

@@ -33,7 +33,7 @@ def test_training_without_its_extra_says_how_to_get_it(monkeypatch, tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert "'matplotlib', which is not installed" in done.stderr
-    assert "pip install 'restore-cli[train]'" in done.stderr
+    assert 'pip install "restore-cli[train]"' in done.stderr
     assert CliRunner().invoke(app, ["train"]).exit_code == 0  # the list of recipes
 
 

@@ -235,7 +235,8 @@ def png():
     return stream.getvalue()
 
 
-def test_only_wanted_members_are_unpacked_and_none_escapes(tmp_path):
+@pytest.mark.parametrize("outside", ["../../00000009.png", "C:/00000009.png"])
+def test_only_wanted_members_are_unpacked_and_none_escapes(outside, tmp_path):
     dataset = DATASETS["reds-val300"]
     path = tmp_path / "a.zip"
     names = ["val/val_sharp/000/00000009.png", "val/val_sharp/000/00000010.png", "notes.txt"]
@@ -244,7 +245,7 @@ def test_only_wanted_members_are_unpacked_and_none_escapes(tmp_path):
     assert unpack(path, tmp_path / "out", members) == 1
     assert unpack(path, tmp_path / "out", members) == 0  # whole already
     assert (tmp_path / "out" / names[0]).is_file()
-    path.write_bytes(archive({"../../00000009.png": png()}))
+    path.write_bytes(archive({outside: png()}))
     with pytest.raises(NoInputError, match="a path outside the folder"):
         unpack(path, tmp_path / "out", members)
     path.write_bytes(archive({names[0]: png()})[:-30])

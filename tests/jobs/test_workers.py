@@ -20,9 +20,10 @@ from asking import request, spec
 from PIL import Image
 
 from restore_cli.errors import DeviceError, PictureError
-from restore_cli.jobs.plan import plan
+from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_task
+from restore_cli.jobs.session import Engine
 from restore_cli.jobs.workers import (
     DeviceWorkers,
     NotReadyError,
@@ -31,6 +32,7 @@ from restore_cli.jobs.workers import (
     unpack_weights,
 )
 
+CPU = torch.device("cpu")
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
 
 
@@ -157,6 +159,13 @@ def hashes(folder):
 
 
 @pytest.mark.slow
+def test_videos_need_no_second_device(tmp_path):
+    pictures = [Item(tmp_path / f"{n}.png", tmp_path / f"{n}_x4.png") for n in range(2)]
+    engine = Engine(devices=(CPU, CPU))
+    assert engine.uses_other_processes(pictures)
+    assert not engine.uses_other_processes([*pictures, Item(tmp_path / "a.mp4", tmp_path / "b.mp4")])
+
+
 def test_a_process_a_device(folder, tmp_path, tiny_weights):
     arguments = [*COMMAND, str(folder), "-w", str(tiny_weights), "--json"]
     one = subprocess.run(
