@@ -163,7 +163,9 @@ def test_videos_need_no_second_device(tmp_path):
     pictures = [Item(tmp_path / f"{n}.png", tmp_path / f"{n}_x4.png") for n in range(2)]
     engine = Engine(devices=(CPU, CPU))
     assert engine.uses_other_processes(pictures)
-    assert not engine.uses_other_processes([*pictures, Item(tmp_path / "a.mp4", tmp_path / "b.mp4")])
+    assert not engine.uses_other_processes(
+        [*pictures, Item(tmp_path / "a.mp4", tmp_path / "b.mp4")]
+    )
 
 
 def test_a_process_a_device(folder, tmp_path, tiny_weights):
