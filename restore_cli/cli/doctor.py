@@ -28,6 +28,7 @@ from restore_cli.formatting import first_line
 from restore_cli.version import __version__
 
 Found = tuple[dict[str, object], list[str]]  # facts and problems
+_DIFFERENT = 2  # of 255: float32 is rounded differently
 EPILOG = """
 Examples:
 
@@ -42,7 +43,7 @@ def doctor(json: opt.JsonOpt = False) -> None:
     """Print versions, devices and caches; report problems with remedies (exit status 1)."""
     facts: dict[str, object] = {}
     problems: list[str] = []
-    for examine in (_software, _command, _hardware, _weights, _own_weights, _cache):
+    for examine in (_software, _command, _hardware, _results, _weights, _own_weights, _cache):
         try:
             found, remarks = examine()
         except Exception as error:  # noqa: BLE001  a broken package must not hide the rest
@@ -152,6 +153,28 @@ def _hardware() -> Found:
     if cuda and not devices:
         problems.append("this torch is built for CUDA, but finds no GPU; see nvidia-smi")
     return facts, problems
+
+
+def _results() -> Found:
+    """Compare what the default models make of noise on a GPU and on the CPU."""
+    import numpy as np
+
+    from restore_cli import load_model
+    from restore_cli.inference.devices import get_device
+    from restore_cli.weights.manifest import default_model
+
+    if (device := str(get_device("auto"))) == "cpu":
+        return {}, []
+    differences: dict[str, int] = {}
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for name in (default_model(1), default_model(4)):
+        made = [load_model(name, device=d, precision="fp32")(noise) for d in ("cpu", device)]
+        differences[name] = int(np.ptp(made, axis=0).max())
+    wrong = [name for name, difference in differences.items() if difference > _DIFFERENT]
+    return (
+        {f"{name}, CPU - {device}": f"up to {n} of 255" for name, n in differences.items()},
+        [f"{name} gives wrong results on {device}; use --device cpu" for name in wrong],
+    )
 
 
 def _weights() -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import metadata
 
+import numpy as np
 import pytest
 from conftest import restore
 from huggingface_hub import constants
@@ -108,6 +109,19 @@ def test_packages_that_cannot_be_imported(tmp_path, monkeypatch, capsys):
     assert facts["extra"] == "2.0, cannot be imported: libx.so: cannot open"
     assert facts["other"] == "not installed: restore-cli[zoo]"
     assert [problem.partition(" ")[0] for problem in problems] == ["broken", "absent"]
+
+
+@pytest.mark.parametrize(("error", "names"), [(2, []), (3, ["maxim", "maxim-mscam"])])
+def test_results_of_a_gpu_are_compared_with_those_of_the_cpu(error, names, monkeypatch):
+    def load_model(name, *, device, precision):
+        return lambda picture: picture // 2 + np.uint8(error if device == "mps" else 0)
+
+    monkeypatch.setattr("restore_cli.load_model", load_model)
+    assert doctor._results() == ({}, [])
+    monkeypatch.setattr("restore_cli.inference.devices.get_device", lambda _: "mps")
+    facts, problems = doctor._results()
+    assert set(facts.values()) == {f"up to {error} of 255"}
+    assert [problem.partition(" ")[0] for problem in problems] == names
 
 
 def test_one_section_that_fails_hides_no_other(monkeypatch):
