@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from restore_cli.cli._signals import restore_signal_handlers
+
 _abandoned = threading.Event()
 
 
@@ -51,6 +53,7 @@ def fast_exit(status: int) -> None:
     """
     if threading.active_count() > 1 and not _abandoned.is_set():
         return  # the usual way, which waits for them
+    restore_signal_handlers()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -23,6 +23,14 @@ def install_signal_handlers() -> None:
             signal.signal(number, _received)
 
 
+def restore_signal_handlers() -> None:
+    """Let signals end the process at once: in Python's own exit, an exception would be printed."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _received:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def exit_status_for(stop: BaseException | None) -> int:
     """Exit status after an interruption: 128 and the number of the signal."""
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)

@@ -76,6 +76,8 @@ def read_colour_signalling(
                 numbers = (*struct.unpack(">HHH", body[4:10]), body[10] >> 7)
                 meaning = _of_numbers(numbers, grey=grey, with_profile=with_profile)
                 return replace(meaning, chunks=_brightness(heif)) if meaning.hdr else meaning
+        if not heif.of_primary(b"colr") and not with_profile:
+            return ColourSignalling(note=f"its container does not state its colours{_AS_SRGB}")
     if with_profile:
         return ColourSignalling()
     if key in ("jpeg", "tiff", "webp") and is_adobe_rgb(data if key == "tiff" else exif or b""):

@@ -117,30 +117,47 @@ def jpeg_end(data: bytes) -> int:
 
 def gif_end(data: bytes) -> int:
     """Return the end of a GIF, after its trailer."""
+    *_, (_, place) = _gif_blocks(data)
+    return place + 1 if data[place : place + 1] == b";" else len(data)
+
+
+def gif_comments(data: bytes) -> list[bytes]:
+    """Return the comments of a GIF."""
+    return [
+        b"".join(_sub_blocks(data, start + 2))
+        for start, _ in _gif_blocks(data)
+        if data[start : start + 2] == b"!\xfe"
+    ]
+
+
+def _gif_blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the header, of every extension and of every picture."""
 
     def after_table(place: int, flags: int) -> int:
         return place + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
 
     place = after_table(13, data[10] if len(data) > 10 else 0)
+    yield 0, place
     while place < len(data) - 1 and data[place] in (0x21, 0x2C):
+        start = place
         if data[place] == 0x2C and place + 9 < len(data):
             place = after_table(place + 10, data[place + 9]) + 1
         else:
             place += 2
-        while place < len(data) and data[place]:
-            place += data[place] + 1
-        place += 1
-    return place + 1 if data[place : place + 1] == b";" else len(data)
+        place += sum(len(block) + 1 for block in _sub_blocks(data, place)) + 1
+        yield start, place
+
+
+def _sub_blocks(data: bytes, place: int) -> Iterator[bytes]:
+    while place < len(data) and data[place]:
+        yield data[place + 1 : place + 1 + data[place]]
+        place += data[place] + 1
 
 
 def gif_extension(data: bytes, name: bytes) -> bytes | None:
     """Return the content of a GIF's application extension, e.g. `ICCRGBG1012`; None without it."""
     _, found, rest = data.partition(b"!\xff\x0b" + name)
-    content, place = bytearray(), 0
-    while found and place < len(rest) and rest[place]:
-        content += rest[place + 1 : place + 1 + rest[place]]
-        place += rest[place] + 1
-    return bytes(content) or None
+    return b"".join(_sub_blocks(rest, 0)) or None if found else None
 
 
 def is_several_jpeg(data: bytes) -> bool:

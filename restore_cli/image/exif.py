@@ -75,6 +75,10 @@ def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | Non
         return None
     block, order = bytearray(exif), directories[0].order
     removed = _PRIVATE if level == "private" else frozenset()
+    # Programs for microscopes describe the size of the array and of its pixels.
+    described = directories[0].value(Base.ImageDescription).lstrip()
+    sized = described.startswith((b"ImageJ=", b'{"shape":')) or b"<OME" in described[:4096]
+    stale = frozenset({Base.ImageDescription} if sized and change.before != change.after else ())
     previews = [one for one in directories[1:] if not one.parent_tag]
     gone = [] if level == "all" else list(previews)
     gone += [one for one in directories if one.parent_tag == IFD.GPSInfo and IFD.GPSInfo in removed]
@@ -93,7 +97,7 @@ def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | Non
                 _set(block, directory, tag, 4, change.after[side])
         if Base.Orientation in directory.tags:
             _set(block, directory, Base.Orientation, 3, 1)
-        _remove(block, directory, removed | _move(block, directory, change))
+        _remove(block, directory, removed | stale | _move(block, directory, change))
     if level != "all":
         (count,) = struct.unpack_from(f"{order}H", block, first.offset)
         place = first.offset + 2 + 12 * count

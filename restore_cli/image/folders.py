@@ -16,8 +16,10 @@ _SYSTEM = frozenset(
     {
         *("__macosx", "$recycle.bin", "recycler", "recycled", "system volume information"),
         *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "lost+found"),
+        *("network trash folder", "temporary items"),
     }
 )
+_NUMBER = re.compile("([0-9]+)")
 
 
 def is_hidden(name: str) -> bool:
@@ -32,13 +34,13 @@ def is_hidden(name: str) -> bool:
 
 
 def natural_key(path: Path) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return a sort key for natural order: digits in names are compared as numbers.
+    """Return a sort key for natural order: digits are compared as numbers, letters without case.
 
-    >>> [p.name for p in sorted(map(Path, ("10.png", "2.png", "1.png")), key=natural_key)]
-    ['1.png', '2.png', '10.png']
+    >>> [p.name for p in sorted(map(Path, ("f10.png", "F2.png", "f1.png")), key=natural_key)]
+    ['f1.png', 'F2.png', 'f10.png']
     """
     return [
-        (tuple(int(x) if n % 2 else x for n, x in enumerate(re.split("([0-9]+)", part))), part)
+        (tuple(int(x) if n % 2 else x for n, x in enumerate(_NUMBER.split(part.casefold()))), part)
         for part in path.parts
     ]
 

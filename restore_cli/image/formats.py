@@ -51,7 +51,8 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".3gp", ".3g2", ".ogv"),
         *(".mxf", ".dv", ".f4v", ".m1v", ".mpe", ".mpv", ".m2p", ".ogm", ".rm", ".rmvb", ".y4m"),
         *(".nut", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg", ".mod"),
-        *(".tod", ".trp", ".wtv", ".gxf", ".lrv", ".insv"),
+        *(".tod", ".trp", ".wtv", ".gxf", ".lrv", ".insv", ".3gpp", ".3gp2", ".mk3d", ".mp4v"),
+        *(".tp", ".dav", ".ogg", ".ogx", ".av1", ".obu", ".amv", ".m4s"),
     }
 )
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
@@ -80,10 +81,13 @@ _BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys(
     (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "heic"
 )
 
+# Places of the first two packets' sync byte in an MPEG transport stream, and in that of cameras.
+_TRANSPORT = ((0, 188), (4, 196))
 # Of videos, which are recognised by their suffix: offset and bytes.
 _VIDEOS = (
     *((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (8, b"AVI "), (0, b"\x1aE\xdf\xa3")),
-    *((0, b"\0\0\1\xba"), (0, b"FLV\1"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"YUV4MPEG2 ")),
+    *((0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"OggS"), (0, b"DKIF"), (0, b".RMF")),
+    *((0, b"\x06\x0e\x2b\x34"), (0, b"FLV\1"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"YUV4MPEG2 ")),
 )
 
 
@@ -94,7 +98,8 @@ def has_video_suffix(path: Path) -> bool:
 
 def is_video(head: bytes) -> bool:
     """Whether a file that is not a known picture looks like a video by its first bytes."""
-    return any(head[place:].startswith(magic) for place, magic in _VIDEOS)
+    packets = any(head[a : a + 1] == head[b : b + 1] == b"G" for a, b in _TRANSPORT)
+    return packets or any(head[place:].startswith(magic) for place, magic in _VIDEOS)
 
 
 def recognise(head: bytes) -> str | None:

@@ -26,6 +26,33 @@ class GeometryChange:
         right, bottom = self.orientation in (2, 3, 6, 7), self.orientation in (3, 4, 7, 8)
         return (1 - x if right else x), (1 - y if bottom else y)
 
+    def box(
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        before: tuple[float, float],
+        after: tuple[float, float],
+    ) -> tuple[float, float, float, float]:
+        """Return left, top, width and height of a part in the restored picture.
+
+        Args:
+            left: left side of the part in the stored picture.
+            top: its upper side.
+            width: its width.
+            height: its height.
+            before: width and height of the stored picture, in the unit of the part.
+            after: width and height of the restored picture, in that unit.
+        """
+        x, y = zip(
+            self.map_point(left / before[0], top / before[1]),
+            self.map_point((left + width) / before[0], (top + height) / before[1]),
+            strict=True,
+        )
+        (left, right), (top, bottom) = sorted(x), sorted(y)
+        return left * after[0], top * after[1], (right - left) * after[0], (bottom - top) * after[1]
+
     def point(self, x: float, y: float) -> tuple[int, int]:
         """Return a pixel of the restored picture for one of the stored picture."""
         width, height = self.before or self.after

@@ -41,7 +41,7 @@ def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
     """Return the IPTC records, and the other resources that are valid for a restored picture."""
     found = list(resources(block))
     own = [one for one in found if one.signature == _OURS]
-    records = next((one.content for one in own if one.number == RECORDS), None)
+    records = join_records(*(one.content for one in own if one.number == RECORDS))
     elsewhere = [one for one in own if one.number == RECORDS or one.number in _TOLD_ELSEWHERE]
     return records, tuple(one for one in found if one not in elsewhere)
 
@@ -64,6 +64,22 @@ def photoshop_segments(block: bytes) -> Iterator[bytes]:
 def iptc_datasets(records: bytes) -> dict[str, bytes]:
     """Return values by number, e.g. 2:120 for the caption; repeated values are joined."""
     found: dict[str, bytes] = {}
+    for name, value, _ in _datasets(records):
+        found[name] = found.get(name, b"") + value + b"\0"
+    return found
+
+
+def join_records(*blocks: bytes) -> bytes | None:
+    """Return the records of all blocks, without those that are in a block before; None if none."""
+    filled = [block for block in blocks if block]
+    if len(filled) < 2:
+        return filled[0] if filled else None
+    datasets = dict.fromkeys(one for block in filled for one in _datasets(block))
+    return b"".join(raw for *_, raw in datasets)
+
+
+def _datasets(records: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield number, value and the whole of each data set."""
     place = 0
     while place + 5 <= len(records) and records[place] == 0x1C:
         size = int.from_bytes(records[place + 3 : place + 5], "big")
@@ -73,6 +89,5 @@ def iptc_datasets(records: bytes) -> dict[str, bytes]:
             size = int.from_bytes(records[start : start + more], "big")
             start += more
         name = f"{records[place + 1]}:{records[place + 2]:03d}"
-        found[name] = found.get(name, b"") + records[start : start + size] + b"\0"
+        yield name, records[start : start + size], records[place : start + size]
         place = start + size
-    return found

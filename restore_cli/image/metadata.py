@@ -14,6 +14,7 @@ from typing import Any
 from PIL.ExifTags import Base
 
 from restore_cli.image.containers import (
+    first_directory,
     jpeg_segment,
     jpeg_segments,
     png_chunk,
@@ -71,7 +72,9 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
         found.aspect = density(*struct.unpack(">II", shape[:8].ljust(8, b"\0"))[::-1])
     found.inventory = take_inventory(data, key, found)
     orientation = orientation_of(data if key == "tiff" else found.exif)
-    found.dpi = None if found.aspect else _dpi(header)
+    # Which libvips takes for millimetres.
+    unitless = key == "tiff" and first_directory(data).integer(Base.ResolutionUnit, 2) == 1
+    found.dpi = None if found.aspect or unitless else _dpi(header)
     if orientation >= 5:  # the picture will be turned, and so will be its pixels
         found.dpi = found.dpi and found.dpi[::-1]
     size = (header.height, header.width)

@@ -19,7 +19,7 @@ _MAGIC = (
     (0, b"\0MRM", "Minolta"),
     (4, b"ftypcrx ", "Canon"),
     (6, b"HEAPCCDR", "Canon"),
-    (8, b"CR\x02", "Canon"),
+    (4, b"\x10\0\0\0CR\x02", "Canon"),
 )
 _MOSAIC = (32803, 34892)  # colour filter array; LinearRaw of DNG
 _RAW_TAGS = (33422, Base.DNGVersion)  # CFAPattern of TIFF/EP

@@ -15,9 +15,15 @@ from typing import Any, Self
 from PIL import Image as Pillow
 from PIL.ExifTags import Base
 
-from restore_cli.image.containers import jpeg_segments, png_chunks, riff_chunks, tiff_directories
+from restore_cli.image.containers import (
+    gif_comments,
+    jpeg_segments,
+    png_chunks,
+    riff_chunks,
+    tiff_directories,
+)
 from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
-from restore_cli.image.iptc import PHOTOSHOP, Resource, split_photoshop
+from restore_cli.image.iptc import PHOTOSHOP, Resource, join_records, split_photoshop
 from restore_cli.image.xmp import XMP_EXTENSION, XMP_HEADER, XMP_KEYWORD, packet_of_jpeg
 
 _TEXT = 1 << 24  # most bytes of a decompressed text
@@ -131,7 +137,7 @@ def _jpeg(parts: RawMetadata, data: bytes) -> None:
     blocks, segments = b"", b""
     packets, comments = [], []
     for marker, body in jpeg_segments(data):
-        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+        if marker == 0xE1 and body.startswith(b"Exif\0"):  # and a byte of any value
             # Several segments contain one large block; a second block is not that of the picture.
             if not (blocks and body[6:10] in (b"II*\0", b"MM\0*")):
                 blocks += body[6:]
@@ -168,13 +174,13 @@ def _tiff(parts: RawMetadata, data: bytes) -> None:
     if tags := tags_of(data):
         parts.exif = build_exif(tags)
     parts.xmp = first.value(Base.XMLPacket) or None
-    parts.photoshop = split_photoshop(first.value(Base.ImageResources))[1]
+    more, parts.photoshop = split_photoshop(first.value(Base.ImageResources))
     records = first.value(Base.IPTCNAA)
     if records[3:4] == b"\x1c" != records[:1]:  # long integers of a program with swapped bytes
         records = b"".join(records[n : n + 4][::-1] for n in range(0, len(records), 4))
     if not records.startswith(b"\x1c"):  # some programs store Photoshop's block there
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
-    parts.iptc = records or split_photoshop(first.value(Base.ImageResources))[0]
+    parts.iptc = join_records(records, more or b"")
     parts.geo = geo_tags(data)
     parts.dots = dots_per_inch(data)
     if first.integer(Base.ResolutionUnit, 2) == 1:
@@ -193,8 +199,7 @@ def _avif(parts: RawMetadata, data: bytes) -> None:
 def _gif(parts: RawMetadata, data: bytes) -> None:
     if data[12:13] > b"\0":  # 64 times the width of a pixel over its height, minus 15
         parts.aspect = density(64, data[12] + 15)
-    with suppress(*BROKEN), open_with_pillow(data, "GIF") as image:
-        parts.comment = image.info.get("comment")
+    parts.comment = b"\n".join(gif_comments(data)) or None
     _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
     packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
     if found and trailer:

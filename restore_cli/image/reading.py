@@ -143,7 +143,9 @@ class UnreadableError(PictureError):
         Its `__init__` keeps the signature of all errors, so that pickling to other processes works.
         """
         reason = first_line(error)
-        hint = "save it as PNG with a program that reads it" * ("support" in reason.lower())
+        hint = "save it as PNG with a program that reads it" * (
+            "support" in reason.lower() or "bits" in reason
+        )
         unreadable = cls(f"cannot read '{name}': {reason}", hint=hint)
         unreadable.reason = reason
         return unreadable

@@ -39,6 +39,9 @@ _SIDE, _AREA = (
     "{http://ns.adobe.com/xap/1.0/sType/Dimensions#}",
     "{http://ns.adobe.com/xmp/sType/Area#}",
 )
+_IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+_UNIT = f"{_IPTC}rbUnit"
+_RECTANGLE = "{http://ns.microsoft.com/photo/1.2/t/Region#}Rectangle"
 _PRIVATE = re.compile(r"gps|latitude|longitude|altitude|serialnumber|ownername", re.IGNORECASE)
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 WIDE_MARKS = (
@@ -225,6 +228,9 @@ def edited_packet(packet: Packet, *, level: str, change: GeometryChange) -> Pack
         _scale_panorama(packet, width / change.before[0], height / change.before[1])
     for regions in list(packet.root.iter(f"{_REGIONS}Regions")):
         _move_regions(regions, change)
+    for boundary in list(packet.root.iter(f"{_IPTC}RegionBoundary")):
+        _move_boundary(boundary, change)
+    _move_rectangles(packet, change)
     sizes = {"ImageWidth": width, "ImageLength": height}
     if change.orientation != 1:  # else none was applied: without EXIF, only readers of XMP rotate
         packet.set(f"{{{_TIFF}}}Orientation", "1")
@@ -263,6 +269,38 @@ def _move_regions(regions: ElementTree.Element, change: GeometryChange) -> None:
             _put(area, f"{_AREA}w", f"{_AREA}h", sides[::-1])
     if size is not None and stated:
         _put(size, f"{_SIDE}w", f"{_SIDE}h", change.after)
+
+
+def _move_boundary(boundary: ElementTree.Element, change: GeometryChange) -> None:
+    """Move a region of IPTC (Photo Metadata Standard 2023.1): rectangle, circle or polygon."""
+    unit = next((one.get(_UNIT) or one.findtext(_UNIT) for one in boundary.iter()), None)
+    stored = change.before or change.after
+    before, after = (stored, change.after) if unit == "pixel" else ((1, 1), (1, 1))
+    digits = 0 if unit == "pixel" else 6
+    sides = _numbers(boundary, f"{_IPTC}rbW", f"{_IPTC}rbH")
+    width, height = sides or (0.0, 0.0)
+    for one in boundary.iter():
+        texts = [one.get(name) or one.findtext(name) for name in (f"{_IPTC}rbX", f"{_IPTC}rbY")]
+        if None not in texts and (place := _numbers(one, f"{_IPTC}rbX", f"{_IPTC}rbY")):
+            left, top, *extent = change.box(*place, width, height, before, after)
+            _put(one, f"{_IPTC}rbX", f"{_IPTC}rbY", (round(left, digits), round(top, digits)))
+            if sides:
+                across, down = (round(side, digits) for side in extent)
+                _put(boundary, f"{_IPTC}rbW", f"{_IPTC}rbH", (across, down))
+
+
+def _move_rectangles(packet: Packet, change: GeometryChange) -> None:
+    """Move Microsoft's regions of people: "left, top, width, height", fractions of the picture."""
+    for one in packet.root.iter():
+        text = one.get(_RECTANGLE) or (one.text if one.tag == _RECTANGLE else "") or ""
+        with suppress(ValueError):
+            left, top, width, height = map(float, text.split(","))
+            box = change.box(left, top, width, height, (1, 1), (1, 1))
+            moved = ", ".join(f"{value:.6g}" for value in box)
+            if one.tag == _RECTANGLE:
+                one.text = moved
+            else:
+                one.set(_RECTANGLE, moved)
 
 
 def _numbers(element: ElementTree.Element, *names: str) -> tuple[float, float] | None:

@@ -40,6 +40,7 @@ from restore_cli.jobs.video_facts import (
     open_video,
     orientation_of,
 )
+from restore_cli.jobs.video_timeline import Timeline
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
@@ -109,9 +110,8 @@ def restore_video(
         read = isinstance(error, av.error.FFmpegError) or error.filename == str(source)
         read &= error.errno not in FULL
         what = f"restore '{source}'" if read else f"write '{target}'"
-        raise PictureError(
-            f"cannot {what}: {error.strerror or error}", hint="" if read else remedy(error)
-        ) from error
+        hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`" if read else remedy(error)
+        raise PictureError(f"cannot {what}: {error.strerror or error}", hint=hint) from error
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
@@ -134,48 +134,6 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
 def _damage(av: Any) -> tuple[type[Exception], ...]:
     """Return the errors of a packet that cannot be decoded."""
     return (av.error.InvalidDataError, av.error.ExternalError)
-
-
-class _Timeline:
-    """Timestamps that increase, also where recordings were joined and begin again.
-
-    All streams are moved by the same time, so that they stay together.
-
-    Attributes:
-        end: end of the last packet, seconds.
-        jumps: how often the timestamps went back.
-    """
-
-    def __init__(self) -> None:
-        self.end = Fraction(0)
-        self._moved = [Fraction(0)]  # seconds, of each recording
-        self._recording: Counter[int] = Counter()  # in which a stream is, by its index
-        self._last: dict[int, Fraction] = {}
-
-    @property
-    def jumps(self) -> int:
-        return len(self._moved) - 1
-
-    def shift_timestamps(self, packet: Any) -> None:
-        """Move a packet behind the one before it, if its recording begins again."""
-        index, unit = packet.stream.index, packet.time_base
-        shown = packet.dts if packet.pts is None else packet.pts
-        if shown is None or not unit:
-            return
-        if packet.dts is not None:  # Matroska states none for the first packets
-            first = packet.dts * unit
-            last = self._last.get(index)
-            if last is not None and first + self._moved[self._recording[index]] < last:
-                self._recording[index] += 1
-                if self._recording[index] == len(self._moved):
-                    self._moved.append(self.end - first)
-            self._last[index] = first + self._moved[self._recording[index]]
-        moved = self._moved[self._recording[index]]
-        self.end = max(self.end, (shown + (packet.duration or 0)) * unit + moved)
-        if moved:
-            ticks = round(moved / unit)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 class _VideoRestorer:
@@ -334,7 +292,7 @@ class _VideoRestorer:
             PictureError: no frame can be decoded, or the network's output is not finite.
         """
         frames = frames_in_all(self._reader, self._source)
-        counts, timeline = Counter[str](), _Timeline()
+        counts, timeline = Counter[str](), Timeline()
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
                 timeline.shift_timestamps(packet)
@@ -348,6 +306,9 @@ class _VideoRestorer:
                     counts["broken"] += 1
                     continue
                 for frame in decoded:
+                    if self._is_late(frame):
+                        counts["late"] += 1
+                        continue
                     self._write(frame, counts["done"])
                     counts["done"] += 1
                     counts["damaged"] += bool(frame.is_corrupt)
@@ -365,7 +326,7 @@ class _VideoRestorer:
             raise PictureError(f"'{self._name}' has no frames that can be decoded")
         self._tell(counts, timeline)
 
-    def _tell(self, counts: Counter[str], timeline: _Timeline) -> None:
+    def _tell(self, counts: Counter[str], timeline: Timeline) -> None:
         """Add notes on what was damaged or is missing."""
         done, broken, source = counts["done"], counts["broken"], self._source
         if broken:
@@ -373,7 +334,10 @@ class _VideoRestorer:
             self.notes.append(
                 f"{broken} of its packets could not be decoded and were left out{kept}"
             )
-        silent = counts["seen"] - broken - done
+        if counts["late"]:
+            what = format_count(counts["late"], "frame")
+            self.notes.append(f"{what} that came after later ones were left out")
+        silent = counts["seen"] - broken - done - counts["late"]
         whole = source.codec_context.name in _ONE_EACH and not counts["interlaced"]
         if silent > 0 and whole:
             self.notes.append(
@@ -388,6 +352,9 @@ class _VideoRestorer:
                 "what follows was moved"
             )
         promised = (self._reader.duration or 0) / 1e6
+        if self._reader.format.name == "avi" and source.average_rate:
+            # FFmpeg derives the duration from the data if the index at the end is missing.
+            promised = max(promised, float(source.frames / source.average_rate))
         start = (self._reader.start_time or 0) / 1e6
         # Matroska's duration begins at zero, that of other containers at their start.
         ends = float(timeline.end) - min(start, 0), float(timeline.end) - start
@@ -407,6 +374,11 @@ class _VideoRestorer:
         index = packet.stream.index
         self._writer.mux(packet)
         self.copied[index] += 1
+
+    def _is_late(self, frame: Any) -> bool:
+        """Whether a later frame was shown before, as when packets of a broadcast were lost."""
+        last = self._last
+        return None not in (last, frame.pts) and frame.pts < last.pts
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")

@@ -72,7 +72,9 @@ def _read_safetensors(path: Path) -> StateDict:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"'{path}' is not a valid safetensors file: {error}") from error
+        raise WeightsError(
+            f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
+        ) from error
 
 
 def _read_npz(path: Path) -> StateDict:

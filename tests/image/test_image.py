@@ -541,6 +541,9 @@ def cut_jpeg(path):
 HOSTILE = {
     "empty": (lambda p: p.write_bytes(b""), "is empty"),
     "video": (lambda p: p.write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"), "looks like a video"),
+    "broadcast": (lambda p: p.write_bytes((b"G" + bytes(187)) * 3), "looks like a video"),
+    "of a camera": (lambda p: p.write_bytes((bytes(4) + b"G" + bytes(187)) * 3), "like a video"),
+    "Ogg": (lambda p: p.write_bytes(b"OggS\0\2" + bytes(200)), "looks like a video"),
     "text": (lambda p: p.write_text("hello"), "not a picture"),
     "svg": (lambda p: p.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "not a picture"),
     "truncated": (truncated, "cannot read"),

@@ -293,6 +293,34 @@ def test_an_animation_of_one_frame_is_a_picture():
         decode(png_with((b"acTL", struct.pack(">II", 2, 0)), frame), "a.png")
 
 
+def test_exif_behind_another_byte():
+    data = with_segments((0xE1, b"Exif\0\xff" + block()))
+    assert RawMetadata.read(data, "jpeg").exif == block()
+
+
+def test_comments_of_a_gif_before_and_behind_the_picture():
+    with io.BytesIO() as file:
+        Image.new("P", (5, 4)).save(file, "GIF", comment=b"first")
+        data = file.getvalue()
+    data = data.removesuffix(b";") + b"!\xfe\x05later\0;"
+    assert RawMetadata.read(data, "gif").comment == b"first\nlater"
+    assert "left out: comment" in written(data, "png")[1]
+
+
+@pytest.mark.parametrize(
+    ("text_", "kept"),
+    [(b"A cell", True), (b"ImageJ=1.54", False), (b'{"shape": [6, 8]}', False), (b"<OME>", False)],
+)
+def test_descriptions_of_arrays_do_not_outlive_their_size(text_, kept):
+    picture = decode(tiff([grey(8, 6, t270=text(text_.decode()))], pixels=bytes(48)), "a.tif")
+    for scale in (1, 2):
+        pixels = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        made, notes = encode(picture.with_pixels(pixels, None), Encoding("tiff"), "b.tif")
+        there = first_directory(made).value(270).rstrip(b"\0") == text_
+        assert there == (kept or scale == 1)
+        assert notes == (() if there else ("left out: EXIF ImageDescription",))
+
+
 def test_all_comments_are_kept():
     made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
     assert (RawMetadata.read(made, "jpeg").comment, notes) == (b"first\nsecond", ())
@@ -419,6 +447,17 @@ def test_iptc_between_all(key, source):
         assert tag.value(33723).startswith(b"\x1c\x02")
 
 
+def test_iptc_of_two_resources_is_joined():
+    title = b"\x1c\x02\x05\0\5title"
+    second = join_photoshop(RECORDS[:7] + title, [])
+    for body in (photoshop() + second, photoshop() + photoshop()[len(PHOTOSHOP) :] + second):
+        made, notes = written(with_segments((0xED, body)), "jpeg")
+        assert (RawMetadata.read(made, "jpeg").iptc, notes) == (RECORDS + title, ())
+    both = grey(8, 6, t33723=(7, RECORDS + b"\0\0"), t34377=(1, second))
+    made, notes = written(tiff([both], pixels=bytes(48)), "jpeg")
+    assert (RawMetadata.read(made, "jpeg").iptc, notes) == (RECORDS + title, ())
+
+
 # XMP -------------------------------------------------------------------------------------------
 
 SPELLINGS = {
@@ -527,6 +566,14 @@ def test_shape_of_pixels_as_numbers_of_every_type(kind, code):
     two, one = ((kind, struct.pack(f"<{code}", *(n, 1)[: len(code)])) for n in (2, 1))
     data = tiff([grey(8, 6, t282=two, t283=one, t296=short(1))], pixels=bytes(48))
     assert RawMetadata.read(data, "tiff").aspect == (2, 1)
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_resolution_without_a_unit_is_none(key):
+    density = {282: (5, struct.pack("<2I", 300, 1)), 283: (5, struct.pack("<2I", 300, 1))}
+    data = tiff([grey(8, 6) | density | {296: short(1)}], pixels=bytes(48))
+    assert decode(data, "a.tif").metadata.dpi is None
+    assert written(data, key)[1] == ()
 
 
 @pytest.mark.parametrize("key", FORMATS)

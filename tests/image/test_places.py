@@ -127,6 +127,71 @@ def packet(properties):
     return XMP_HEADER + f"{text}</x:xmpmeta>".encode()
 
 
+IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+PEOPLE = "http://ns.microsoft.com/photo/1.2/t/Region#"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "unit", "place", "expected"),
+    [
+        (1, "pixel", (4, 8, 12, 16), (16, 32, 48, 64)),
+        (6, "pixel", (4, 8, 12, 16), (4 * (HEIGHT - 24), 16, 64, 48)),
+        (1, "relative", (0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4)),
+        (6, "relative", (0.1, 0.2, 0.3, 0.4), (0.4, 0.1, 0.4, 0.3)),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["elements", "attributes"])
+def test_regions_of_iptc_stay_where_they_are(orientation, unit, place, expected, spelling):
+    fields = zip(("rbUnit", "rbX", "rbY", "rbW", "rbH"), (unit, *place), strict=True)
+    if spelling == "elements":
+        inside = "".join(f"<i:{name}>{value}</i:{name}>" for name, value in fields)
+        boundary = f'<i:RegionBoundary rdf:parseType="Resource">{inside}</i:RegionBoundary>'
+    else:
+        inside = " ".join(f'i:{name}="{value}"' for name, value in fields)
+        boundary = f"<i:RegionBoundary {inside}/>"
+    says = (
+        f'<rdf:Description rdf:about="" xmlns:i="{IPTC}"><i:ImageRegion><rdf:Bag>'
+        f'<rdf:li rdf:parseType="Resource">{boundary}</rdf:li></rdf:Bag></i:ImageRegion>'
+        "</rdf:Description>"
+    )
+    parts, notes = restored(exif(orientation, (1, 1)), packet(says))
+    made = next(Packet.parse(parts.xmp).root.iter(f"{{{IPTC}}}RegionBoundary"))
+    names = [f"{{{IPTC}}}{name}" for name in ("rbX", "rbY", "rbW", "rbH")]
+    assert [float(made.get(n) or made.findtext(n)) for n in names] == pytest.approx(expected)
+    assert notes == ()
+
+
+def test_corners_of_a_region_of_iptc():
+    corner = '<rdf:li rdf:parseType="Resource"><i:rbX>{}</i:rbX><i:rbY>{}</i:rbY></rdf:li>'
+    says = (
+        f'<rdf:Description rdf:about="" xmlns:i="{IPTC}"><i:RegionBoundary '
+        f'rdf:parseType="Resource"><i:rbUnit>pixel</i:rbUnit><i:rbVertices><rdf:Seq>'
+        f"{corner.format(1, 2)}{corner.format(3, 5)}</rdf:Seq></i:rbVertices>"
+        "</i:RegionBoundary></rdf:Description>"
+    )
+    parts, _ = restored(packet(says))
+    root = Packet.parse(parts.xmp).root
+    places = [[float(one.text) for one in root.iter(f"{{{IPTC}}}rb{axis}")] for axis in "XY"]
+    assert places == [[4, 12], [8, 20]]
+
+
+@pytest.mark.parametrize("spelling", ["element", "attribute"])
+def test_people_of_windows_stay_where_they_are(spelling):
+    place = "0.1, 0.2, 0.3, 0.4"
+    person = (
+        f"<rdf:li rdf:parseType='Resource'><m:Rectangle>{place}</m:Rectangle></rdf:li>"
+        if spelling == "element"
+        else f'<rdf:li m:Rectangle="{place}"/>'
+    )
+    says = (
+        f'<rdf:Description rdf:about="" xmlns:m="{PEOPLE}" xmlns:p="urn:p"><p:Regions><rdf:Bag>'
+        f"{person}</rdf:Bag></p:Regions></rdf:Description>"
+    )
+    parts, notes = restored(exif(6, (1, 1)), packet(says))
+    assert b"0.4, 0.1, 0.4, 0.3" in parts.xmp
+    assert notes == ()
+
+
 def test_a_panorama_stays_one():
     says = (
         f'<rdf:Description rdf:about="" xmlns:GPano="{PANO[1:-1]}"'

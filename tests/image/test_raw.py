@@ -55,6 +55,10 @@ def test_who_made_it():
     assert camera_of_raw(RAW["pattern"]) == "a camera"
 
 
+def test_pixels_are_no_sign_of_a_raw_file():
+    assert camera_of_raw(b"II*\0\x40\0\0\0CR\x02\0" + bytes(100)) is None
+
+
 def test_reduced_copies_are_not_the_picture():
     data = tiff([grey(8, 6, t254=long(1), t330=[grey(16, 12)])], pixels=PIXELS)
     with pytest.raises(PictureError, match=r"reduced copy; the full picture \(16x12\)"):

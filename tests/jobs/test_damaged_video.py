@@ -146,6 +146,40 @@ def test_a_truncated_film_does_not_freeze_on_its_last_picture(tmp_path):
     assert abs(float(length(target)) - len(frames) / 10) < 0.15
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_frames_behind_later_ones_are_left_out(tmp_path, suffix):
+    """A broadcast of which packets were lost: the decoder puts frames out in the wrong order."""
+    source = tmp_path / "a.ts"
+    with av.open(str(source), "w") as writer:
+        image = writer.add_stream("libx264", rate=24)
+        image.width, image.height, image.pix_fmt = 64, 48, "yuv420p"
+        y, x = np.mgrid[:48, :64]
+        for n in range(96):
+            values = np.stack([(3 * x + 8 * n) % 256, 4 * y, 0 * x + 128], -1).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(values, "rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 24)
+            writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    data = source.read_bytes()
+    source.write_bytes(data[: 188 * 43] + data[188 * 63 :])
+    target = tmp_path / f"b{suffix}"
+    done = restore("image", source, "--model", "bicubic", "-x1", "-o", target)
+    assert done.exit_code == 0, done.stderr
+    assert "that came after later ones were left out" in done.stderr
+    with av.open(str(target)) as reader:
+        times = [frame.pts for frame in reader.decode(video=0)]
+    assert times == sorted(set(times))
+    assert len(times) > 60
+
+
+def test_an_avi_that_was_cut_off_is_announced(tmp_path):
+    source = make(tmp_path / "a.avi", moving(40), codec="mpeg4")
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) // 2])
+    done = restore("image", source, "--model", "bicubic", "-x1", "-o", tmp_path / "b.mkv")
+    assert "its container states" in done.stderr
+
+
 def test_titles_and_languages_of_streams_are_kept_or_announced(tmp_path):
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w") as writer:

@@ -54,7 +54,7 @@ def test_include_and_exclude(tree):
     assert names(found, tree) == ["a.png"]
     for folder in ("CLIP.MP4", "b.mp4"):  # cameras write suffixes in capitals
         (tree / folder).touch()
-    assert names(found_in(tree, include=["*.mp4"]), tree) == ["CLIP.MP4", "b.mp4"]
+    assert names(found_in(tree, include=["*.mp4"]), tree) == ["b.mp4", "CLIP.MP4"]
     # What was named itself is wanted, whatever it is called.
     assert len(found_in(tree / "notes.txt", include=["*.png"])) == 1
 
