@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from restore_cli.errors import RecipeError, unknown_name
+from restore_cli.errors import RecipeError, suggestion, unknown_name
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -54,6 +54,11 @@ def load(
 
 def first_problem(error: ValidationError) -> str:
     """The first of an error's reasons, and the key that it concerns."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
+    errors = error.errors()
+    # A misspelt key is also a missing one.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    where, message = ".".join(map(str, first["loc"])), first["msg"].lower()
+    if first["type"] == "extra_forbidden":
+        missing = [str(one["loc"][-1]) for one in errors if one["type"] == "missing"]
+        message += f".{guess}" if (guess := suggestion(str(first["loc"][-1]), missing)) else ""
+    return f"{where}: {message}" if where else message

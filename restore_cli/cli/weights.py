@@ -162,13 +162,16 @@ def add(
     """Copy your own weights under a name that --weights accepts."""
     from restore_cli.inference.loading import load_network
     from restore_cli.weights.store import locate
-    from restore_cli.weights.user import check_name, check_name_free
+    from restore_cli.weights.user import check_derived_license, check_name, check_name_free
 
     loaded = load_network(locate(source, None))
     name = name or _default_name(loaded, source)
     check_name(name)  # before the prompt for the licence
     check_name_free(name, overwrite=overwrite)
-    _register(loaded, name, _license(weights_license), overwrite=overwrite)
+    license_name = _license(weights_license)
+    if loaded.header is not None:
+        check_derived_license(loaded.header.provenance, license_name)
+    _register(loaded, name, license_name, overwrite=overwrite)
     out.echo(name)
 
 

@@ -91,7 +91,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         raise WeightsError(f"'{file.name}' does not fit '{model.name}': {reason}") from error
     listed = file.checkpoint
     train_size = listed.train_size if listed else header.train_size if header else None
-    tlsc_base = _tlsc_base(listed, train_size)
+    tlsc_base = _tlsc_base(listed or header, train_size)
     return LoadedNetwork(
         model=model,
         config=config,
@@ -100,7 +100,7 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         train_size=train_size,
         tlsc_base=tlsc_base,
         tlsc=_tlsc(listed, model, train_size),
-        overlap=listed.overlap if listed else _overlap(model, tlsc_base),
+        overlap=listed.overlap if listed else _overlap(model, tlsc_base, header),
         header=header,
     )
 
@@ -214,22 +214,24 @@ def _agreed_config(
     return config
 
 
-def _tlsc_base(listed: Checkpoint | None, train_size: Size | None) -> Size | None:
-    """The listed window, or 1.5 times the training size, as published for MPRNet and NAFNet."""
-    if listed and listed.tlsc_base:
-        return listed.tlsc_base
+def _tlsc_base(
+    stated: Checkpoint | CheckpointHeader | None, train_size: Size | None
+) -> Size | None:
+    """The stated window, or 1.5 times the training size, as published for MPRNet and NAFNet."""
+    if stated and stated.tlsc_base:
+        return stated.tlsc_base
     return (train_size[0] * 3 // 2, train_size[1] * 3 // 2) if train_size else None
 
 
-def _overlap(model: Model, base: Size | None) -> int:
-    """The model's overlap, which for some models grows with the window.
+def _overlap(model: Model, base: Size | None, header: CheckpointHeader | None) -> int:
+    """The model's overlap, which for some models grows with the window, or a larger stated one.
 
     Measured on `mprnet` lite with an overlap of 64 px: 4 % of the values of a tiled picture differ
     by more than 1/255 with a window of 384 px, 0.005 % with a window of 96 px.
     """
-    if base is None or not model.overlap_grows:
-        return model.overlap
-    return model.overlap * max(96, *base) // 96
+    grows = base is not None and model.overlap_grows
+    own = model.overlap * max(96, *base) // 96 if base and grows else model.overlap
+    return max(own, header.overlap or 0) if header else own
 
 
 def _tlsc(listed: Checkpoint | None, model: Model, train_size: Size | None) -> bool:

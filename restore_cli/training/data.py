@@ -223,13 +223,30 @@ class PairedPictures(ShuffledSource):
     GFN and Chu et al. make LR-GoPro in this way.
     """
 
-    def __init__(self, found: Mapping[Path, Pairs], scale: int) -> None:
-        """Check the sizes of all pairs.
+    def __init__(self, found: Mapping[Path, Pairs], scale: int, largest: int) -> None:
+        """Check the sizes of all pairs, and leave out those smaller than the `largest` patch.
 
         Raises:
+            NoInputError: no pair is large enough.
             UsageError: the sizes do not match the scale, or only some pairs need downscaling.
         """
-        self.pairs = [pair for pairs in found.values() for pair in pairs.pairs]
+        listed = [pair for pairs in found.values() for pair in pairs.pairs]
+        shrinks = {_shrinks(pair, scale) for pair in listed}
+        if len(shrinks) > 1:
+            raise UsageError(
+                "some pairs are of equal size, others are downscaled",
+                hint="downscale the former: restore degrade --recipe shrunk",
+            )
+        self.shrink = shrinks.pop()
+        side = largest * (scale if self.shrink else 1)
+        self.pairs = [pair for pair in listed if min(_size(pair.degraded)) >= side]
+        if small := len(listed) - len(self.pairs):
+            self.notes = (f"note: {format_count(small, 'pair')} smaller than {side} px left out",)
+        if not self.pairs:
+            raise NoInputError(
+                f"no pair has sides of {side} px or more",
+                hint="choose a smaller patch in the recipe",
+            )
         self.files = frozenset(pair.reference.resolve() for pair in self.pairs)
         self.layout = ", ".join(dict.fromkeys(pairs.layout for pairs in found.values()))
         self.scale = scale
@@ -237,13 +254,6 @@ class PairedPictures(ShuffledSource):
             {folder: [pair.reference for pair in pairs.pairs] for folder, pairs in found.items()}
         )
         self.pictures = PictureCache()
-        shrinks = {_shrinks(pair, scale) for pair in self.pairs}
-        if len(shrinks) > 1:
-            raise UsageError(
-                "some pairs are of equal size, others are downscaled",
-                hint="downscale the former: restore degrade --recipe shrunk",
-            )
-        self.shrink = shrinks.pop()
         self.targets = frozenset(Photos.targets - (set() if self.shrink else {"degraded_large"}))
 
     def __len__(self) -> int:
@@ -264,10 +274,7 @@ class PairedPictures(ShuffledSource):
         height, width = degraded.shape[1:]
         side = patch * (self.scale if self.shrink else 1)
         if min(height, width) < side:
-            raise PictureError(
-                f"'{pair.degraded}' is {width}x{height}, smaller than a patch of {side} px",
-                hint="leave it out, or choose a smaller patch in the recipe",
-            )
+            raise PictureError(f"'{pair.degraded}' has shrunk since the run began")
         top = int(rng.integers(height - side + 1))
         left = int(rng.integers(width - side + 1))
         small = degraded[:, top : top + side, left : left + side]

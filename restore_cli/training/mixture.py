@@ -114,7 +114,7 @@ def open_source(folders: Sequence[Path], recipe: TrainingRecipe, scale: int, sid
     pairs = {folder: pairs for folder, pairs in found.items() if pairs is not None}
     photos = [folder for folder in folders if folder not in pairs]
     _check_kinds(recipe, photos, list(pairs))
-    paired = PairedPictures(pairs, scale) if pairs else None
+    paired = PairedPictures(pairs, scale, max(recipe.patches)) if pairs else None
     if paired is not None:
         wanted = {term.target for phase in recipe.phases for term in phase.losses}
         missing = sorted(wanted - paired.targets)

@@ -21,7 +21,7 @@ from restore_cli.training.progress import (
 from restore_cli.training.recipe import learning_rate
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Trainer
-from restore_cli.training.validation import ValidationSet
+from restore_cli.training.validation import ValidationScore, ValidationSet
 
 
 class Monitor:
@@ -52,6 +52,22 @@ class Monitor:
             if job.tensorboard
             else None
         )
+        # Training may not improve the weights that it starts from.
+        if "base" in trainer.facts and not trainer.step and (score := self._score(selects=True)):
+            note(f"before the first step: {score.gain:+.2f} dB")
+
+    def _score(self, *, selects: bool) -> ValidationScore | None:
+        """Validate, and keep the weights if they are the best and this score `selects` them."""
+        trainer = self.trainer
+        if self.validation_set is None:
+            return None
+        network, frozen = trainer.ema.module, trainer.frozen
+        score = self.validation_set.score(network, trainer.phase.losses[0], frozen=frozen)
+        facts = {"step": trainer.step, **score.facts()}
+        trainer.facts["last_score"] = facts
+        if selects and (trainer.best is None or score.psnr > trainer.best["psnr"]):
+            self._keep_best(facts)
+        return score
 
     def after_step(
         self, terms: dict[str, float], seconds: float, waited: float, left: float
@@ -66,13 +82,8 @@ class Monitor:
         enlarged = trainer.model.scale > 1 and phase.losses[0].target == "reference"
         due = trainer.step % trainer.recipe.validate_every == 0
         due = due or trainer.phase_step == phase.steps
-        if self.validation_set and (due or left < 0):
-            network, frozen = trainer.ema.module, trainer.frozen
-            score = self.validation_set.score(network, phase.losses[0], frozen=frozen)
-            facts = {"step": trainer.step, **score.facts()}
-            trainer.facts["last_score"] = facts
-            if due and (trainer.best is None or score.psnr > trainer.best["psnr"]):
-                self._keep_best(facts)
+        if due or left < 0:
+            score = self._score(selects=due)
         steps_per_second, patches_per_hour = self.pace.after_step(trainer.seen)
         pool = trainer.facts.get("pool", {})
         items = pool.get("items", 0) + pool.get("replaced", 0)
@@ -105,7 +116,9 @@ class Monitor:
         self.report(progress)
 
     def close(self) -> None:
-        """Plot the final curves."""
+        """Plot the final curves, and say if training did not help."""
+        if self.trainer.best and not self.trainer.best["step"]:
+            self.note("note: no score is better than that of --weights, which are kept as the best")
         try:
             if self.log.rows:
                 plot_curves(self.log.rows, self.job.run / "curves.png")

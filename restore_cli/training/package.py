@@ -23,7 +23,7 @@ from restore_cli.version import __version__
 from restore_cli.weights.checkpoint import CheckpointHeader, read_checkpoint, write_checkpoint
 from restore_cli.weights.manifest import checkpoint_of, parse_manifest
 from restore_cli.weights.store import BEST, WeightsFile
-from restore_cli.weights.user import check_license, check_name
+from restore_cli.weights.user import check_derived_license, check_license, check_name
 
 EMA_PREFIX = "module."  # prefix of the network's weights in `ema.ExponentialMovingAverage`
 
@@ -99,6 +99,8 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     """
     check_name(name)
     check_license(weights_license)
+    if (run / STATE).is_file():
+        check_derived_license(read_state(run / STATE).facts, weights_license)
     weights = folder / f"{name}.safetensors"
     state = export_checkpoint(run, weights)
     checkpoint = Package(
@@ -160,10 +162,16 @@ def _write(
     own, parts = split_stored(tensors, recipe)
     model, config = model_and_config(recipe)
     phase = recipe.phases[state.phase]
+    size, base = max(phase.patches), state.facts.get("base", {})
+    # A window smaller than that of the first training is worse: attentive-deblur after one step on
+    # patches of 64 px gained 2.1 dB on real blur with its 96 px, and 2.3 dB with the 192 of before.
+    window = tuple(max(side, size * 3 // 2) for side in base.get("tlsc_base") or ())
     header = CheckpointHeader(
         model=model.name,
         config=dataclasses.asdict(config),
-        train_size=(max(phase.patches),) * 2,
+        train_size=(size, size),
+        tlsc_base=(window[0], window[1]) if window else None,
+        overlap=base.get("overlap"),
         provenance={
             "version": __version__,
             "recipe": recipe.content(),

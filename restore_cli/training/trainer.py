@@ -208,6 +208,8 @@ class Trainer:
             "weights": Path(loaded.file.name).name,
             "sha256": loaded.file.sha256,
             "license": loaded.file.license or "unknown, ask the authors",
+            "tlsc_base": loaded.tlsc_base and list(loaded.tlsc_base),
+            "overlap": loaded.overlap,
         }
 
     def next_phase(self, best: Path) -> None:

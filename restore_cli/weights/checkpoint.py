@@ -39,6 +39,10 @@ class CheckpointHeader:
     # as module and sha256: `{"deblur": "9186..."}`. They are not stored again. The module "" is the
     # whole network.
     parts: dict[str, str] = field(default_factory=dict)
+    # window of local statistics and overlap of tiles, input pixels, of the weights that training
+    # started from; None for what follows from the training size
+    tlsc_base: tuple[_Side, _Side] | None = None
+    overlap: Annotated[int, Field(ge=0, le=16_384)] | None = None
 
 
 _HEADER = TypeAdapter(CheckpointHeader)
@@ -134,8 +138,9 @@ def write_checkpoint(
     metadata = None
     if header is not None:
         values = asdict(header)
-        if not header.parts:
-            del values["parts"]
+        for name in ("parts", "tlsc_base", "overlap"):
+            if not values[name]:
+                del values[name]
         metadata = {_KEY: json.dumps(values, sort_keys=True)}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:

@@ -12,9 +12,9 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import platformdirs
 from pydantic import Field, ValidationError
@@ -187,6 +187,23 @@ def check_name_free(name: str, *, overwrite: bool) -> None:
         raise UsageError(
             f"you have weights named '{name}' already",
             hint="add --overwrite, or choose another --name",
+        )
+
+
+def check_derived_license(facts: Mapping[str, Any], name: str) -> None:
+    """Raise a `UsageError` if weights may not be shared under a licence.
+
+    Args:
+        facts: provenance of the weights; `base` are those that training started from.
+        name: SPDX name of the licence.
+    """
+    base = facts.get("base") or {}
+    theirs = str(base.get("license", ""))
+    if "-SA-" in theirs and name not in (theirs, "LicenseRef-private"):
+        raise UsageError(
+            f"the weights are fine-tuned from '{base.get('weights')}' under {theirs}, which does "
+            f"not allow '{name}'",
+            hint=f"use --license {theirs}, or LicenseRef-private if you do not share them",
         )
 
 

@@ -255,7 +255,10 @@ def test_tab_completes_without_torch():
         ("restore image --model max", {"maxim", "maxim-mscam"}),
         ("restore image --model gfn+bi", {"gfn+bicubic"}),
         ("restore image --on-exists s", {"skip"}),
-        ("restore train fine", {"finetune", "finetune-x1", "finetune-x4", "finetune-x4-gpu"}),
+        (
+            "restore train fine",
+            {"finetune", "finetune-x1", "finetune-x1-photos", "finetune-x4", "finetune-x4-gpu"},
+        ),
         ("restore degrade --recipe shake-m", {"shake-mild", "shake-mixed"}),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from training_runs import make_recipe, save_photos
 
-from restore_cli.errors import NoInputError, PictureError, UsageError
+from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import read_rgb8
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.data import Photos, _cut, _cut_halved
@@ -152,9 +152,14 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
         (broken / side / "0.png").write_bytes(b"")
     with pytest.raises(UsageError, match="cannot be read as a picture"):
         loader_of(broken)
-    tiny = loader_of(make_pairs(tmp_path / "tiny", 4, side=12))
-    with pytest.raises(PictureError, match="smaller than a patch of 16"):
-        tiny.batches(0, 1, 16, ALL)
+    tiny = make_pairs(tmp_path / "tiny", 4, side=12)
+    with pytest.raises(NoInputError, match="no pair has sides of 16 px"):
+        loader_of(tiny)
+    large = make_pairs(tmp_path / "large", 4, count=3)
+    for side in ("lr", "hr"):
+        (tiny / side / "0.png").replace(large / side / "0.png")
+    source = loader_of(large).source
+    assert (len(source), source.notes) == (2, ("note: 1 pair smaller than 16 px left out",))
 
 
 def test_bad_photos(tmp_path, photos):

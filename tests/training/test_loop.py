@@ -398,6 +398,18 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_wei
                   weights=loaded))  # fmt: skip
 
 
+def test_the_given_weights_are_scored_and_can_be_the_best(job, held_out, tiny_weights):
+    wild = {"steps": 3, "learning_rate": 0.02, "warm_up": 0, "schedule": {"kind": "constant"}}
+    loaded, notes = load_network(locate(str(tiny_weights), None)), []
+    done = job(wild, weights=loaded, validation=[held_out])
+    train(done, note=notes.append)
+    assert any(note.startswith("before the first step: ") for note in notes), notes
+    assert any("no score is better than that of --weights" in note for note in notes), notes
+    assert read_state(done.state).best["step"] == 0
+    for name, tensor in load_file(done.result).items():
+        assert torch.equal(tensor, load_file(tiny_weights)[name].half())
+
+
 def test_the_finetune_recipe_takes_model_and_config_from_the_weights(tiny_weights, job):
     recipe = load_recipe("finetune")
     with pytest.raises(UsageError, match="takes model and config from weights"):

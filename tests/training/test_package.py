@@ -18,11 +18,21 @@ from training_runs import make_recipe, weights_of
 from restore_cli.errors import UsageError, WeightsError
 from restore_cli.files import sha256
 from restore_cli.inference.loading import load_network
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.loop import train
-from restore_cli.training.package import export_checkpoint, package, write_entry
+from restore_cli.training.package import (
+    export_checkpoint,
+    package,
+    write_ema_weights,
+    write_entry,
+)
+from restore_cli.training.recipe import load_recipe
 from restore_cli.training.state import read_state
+from restore_cli.training.trainer import Trainer, for_weights
 from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.manifest import parse_manifest
+from restore_cli.weights.store import locate
+from restore_cli.weights.user import check_derived_license
 
 
 def _noting(calls, function, *arguments):
@@ -87,6 +97,34 @@ def test_bad_names_are_refused_first(tmp_path, name, license_name, message):
     with pytest.raises(UsageError, match=message):
         package(tmp_path, tmp_path / "out", name, license_name)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["attentive-deblur-lite.handheld", "mprnet-mscam-lite.shake"])
+def test_local_statistics_stay_those_of_the_weights_of_before(name, tmp_path):
+    """Smaller patches do not make the window smaller; larger ones make it larger."""
+    loaded = load_network(locate(name, None))
+    for patch, base in ((32, loaded.tlsc_base), (256, (384, 384))):
+        recipe = load_recipe("finetune")
+        phases = (recipe.phases[0].model_copy(update={"patch": patch}),)
+        recipe = recipe.model_copy(update={"phases": phases})
+        trainer = Trainer(for_weights(recipe, loaded), ProcessGroup(torch.device("cpu")))
+        trainer.start_from(loaded)
+        write_ema_weights(trainer.state(), tmp_path / "a.safetensors")
+        tuned = load_network(locate(str(tmp_path / "a.safetensors"), None))
+        assert (tuned.train_size, tuned.tlsc_base) == ((patch, patch), base)
+        assert tuned.overlap >= loaded.overlap
+
+
+@pytest.mark.parametrize("name", ["MIT", "CC-BY-SA-4.0", "LicenseRef-private"])
+def test_share_alike_weights_stay_so(name):
+    check_derived_license({}, name)
+    facts = {"base": {"weights": "gfn-lite.shake", "license": "CC-BY-SA-4.0"}}
+    check_derived_license({"base": facts["base"] | {"license": "Apache-2.0"}}, name)
+    if name == "MIT":
+        with pytest.raises(UsageError, match="which does not allow 'MIT'"):
+            check_derived_license(facts, name)
+    else:
+        check_derived_license(facts, name)
 
 
 @pytest.mark.slow
