@@ -105,7 +105,7 @@ def test_local_statistics_stay_those_of_the_weights_of_before(name, tmp_path):
     loaded = load_network(locate(name, None))
     for patch, base in ((32, loaded.tlsc_base), (256, (384, 384))):
         recipe = load_recipe("finetune")
-        phases = (recipe.phases[0].model_copy(update={"patch": patch}),)
+        phases = [recipe.phases[0].model_copy(update={"patch": patch})]
         recipe = recipe.model_copy(update={"phases": phases})
         trainer = Trainer(for_weights(recipe, loaded), ProcessGroup(torch.device("cpu")))
         trainer.start_from(loaded)
