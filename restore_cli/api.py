@@ -59,7 +59,7 @@ class Options(TypedDict, total=False):
     weights: Name | None
     device: Device
     precision: str
-    tlsc: bool | None
+    tlsc: bool | int | None
     tile: int | None
     overlap: int | None
     self_ensemble: bool
@@ -386,7 +386,7 @@ def load_model(
     weights: Name | None = None,
     device: Device = "auto",
     precision: str = "auto",
-    tlsc: bool | None = None,
+    tlsc: bool | int | None = None,
     tile: int | None = None,
     overlap: int | None = None,
     self_ensemble: bool = False,
@@ -401,8 +401,8 @@ def load_model(
         device: auto, cpu, cuda, cuda:N or mps, or a device of torch.
         precision: auto (bf16 on CPUs that compute it faster, else fp32), fp32, bf16, or fp16 on
             GPUs.
-        tlsc: whether to compute global statistics in local windows (TLSC); None for the
-            checkpoint's setting.
+        tlsc: whether to compute global statistics in local windows (TLSC), or the side of the
+            window in input pixels; None for the checkpoint's setting.
         tile: longest side of a tile in input pixels; None for automatic, 0 for no tiles.
         overlap: overlap of tiles in input pixels; None for the checkpoint's.
         self_ensemble: whether to average over the eight flips and transpositions, which is eight
@@ -465,8 +465,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _check_types(model: object, **options: object) -> None:
     """Refuse options of the wrong type: names, numbers of pixels, and switches."""
     for name, value in {"model": model, **options}.items():
+        number = isinstance(value, Integral) and not isinstance(value, bool)
         if name in ("tile", "overlap"):
-            number = isinstance(value, Integral) and not isinstance(value, bool)
             fits = value is None or (number and int(cast("int", value)) >= 0)
             hint = "use a whole number from 0 on, or None for automatic"
         elif name in ("model", "weights", "device", "precision"):
@@ -476,8 +476,10 @@ def _check_types(model: object, **options: object) -> None:
             fits = usual or path or (isinstance(value, str) and value != "")
             hint = "use None for the default" if value == "" else "give a name"
         elif name in ("tlsc", "self_ensemble"):
-            fits = isinstance(value, bool) or (value is None and name == "tlsc")
-            hint = "use True or False" + ", or None for automatic" * (name == "tlsc")
+            side = name == "tlsc" and number and int(cast("int", value)) >= 32
+            fits = isinstance(value, bool) or side or (name == "tlsc" and value is None)
+            more = ", a window of 32 pixels or more, or None for automatic"
+            hint = "use True or False" + more * (name == "tlsc")
         else:
             continue
         if not fits:

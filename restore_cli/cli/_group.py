@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,17 @@ from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError, suggestion, unknown_name
 from restore_cli.files import is_closed_pipe
 
+# Options of other tools for the same thing.
+_ELSEWHERE = {
+    **dict.fromkeys(("-i", "--input"), "the name of the file alone"),
+    **dict.fromkeys(("-g", "--gpu", "--gpu-id", "--gpuid"), "--device, e.g. --device cuda:0"),
+    **dict.fromkeys(("--tta", "--tta-mode"), "--self-ensemble"),
+    **dict.fromkeys(("--overwrite", "--force", "-f", "-y"), "--on-exists overwrite"),
+    **dict.fromkeys(("--suffix", "--postfix"), 'a template, e.g. -o "{name}_sharp.{ext}"'),
+    **dict.fromkeys(("--outscale", "-s"), "--scale"),
+    **{"--fp32": "--precision fp32", "--half": "--precision bf16", "--cpu": "--device cpu"},
+}
+_EVERYWHERE = ("--no-color", "--no-progress")  # options of `restore` itself
 DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
 
 
@@ -65,16 +77,20 @@ class RestoreGroup(TyperGroup):
             note_unknown(ctx, args[0], resolved[1])
         return resolved
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run, print errors as plain lines, and exit with their status."""
+        given = sys.argv[1:] if args is None else list(args)
+        stop = given.index("--") if "--" in given else len(given)
+        # Our own options may also stand behind the command.
+        given[:stop] = sorted(given[:stop], key=lambda one: one not in _EVERYWHERE)
         standalone = extra.pop("standalone_mode", True)
         extra["standalone_mode"] = False
         # On Windows, Click would replace `*`, `[1]`, `~` and `$` in the values of options, too.
         extra.setdefault("windows_expand_args", False)
         if not standalone:
-            return super().main(*args, **extra)
+            return super().main(given, **extra)
         try:
-            status = super().main(*args, **extra)
+            status = super().main(given, **extra)
         except RestoreError as error:
             print_error(error)
             sys.exit(error.exit_code)
@@ -84,7 +100,7 @@ class RestoreGroup(TyperGroup):
         except SystemExit as end:  # raised by rich if the reader of the help has closed the pipe
             sys.exit(0 if is_closed_pipe(end.__context__) else end.code)
         except OSError as error:  # of the help, or of `--install-completion`
-            installs = "--install-completion" in (extra.get("args") or sys.argv)
+            installs = "--install-completion" in given
             if not installs and (error.filename is not None or error.errno != ENOSPC):
                 raise
             place = f"'{error.filename}'" if installs else "to stdout"
@@ -115,7 +131,9 @@ def show_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         return  # it printed the help
     if type(error).__name__ == "NoSuchOption":
-        guess = suggestion(error.option_name, error.possibilities or ())
+        known = _ELSEWHERE.get(error.option_name)
+        guess = f" Use {known}." if known else ""
+        guess = guess or suggestion(error.option_name, error.possibilities or ())
         print_error(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))
         return
     if number := _bad_number(error, ""):

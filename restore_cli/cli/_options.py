@@ -123,6 +123,13 @@ def parse_pixels(text: str, name: str) -> int | None:
     return int(text)
 
 
+def parse_tlsc(on: bool | None, window: int | None) -> bool | int | None:
+    """A window switches TLSC on; with --no-tlsc it is a `UsageError`."""
+    if window is not None and on is False:
+        raise UsageError("--tlsc-window contradicts --no-tlsc", hint="leave one of them out")
+    return on if window is None else window
+
+
 def parse_bit_depth(text: str) -> int | None:
     """`auto` -> None, or 8, or 16; anything else raises `UsageError`."""
     if text not in OPTION_VALUES["bit_depth"]:

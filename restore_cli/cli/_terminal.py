@@ -91,10 +91,12 @@ class Bar(Progress):
     A task's field `expected` is its estimated time by the plan, in seconds.
     """
 
+    hidden = False  # of every bar, by --no-progress
+
     def __init__(self, *, quiet: bool, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
-        console.quiet = quiet or not stderr_is_terminal()
+        console.quiet = quiet or self.hidden or not stderr_is_terminal()
         one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=one_line),

@@ -25,6 +25,7 @@ from restore_cli.cli._environment import ignore_bad_timeouts
 from restore_cli.cli._group import RestoreGroup
 from restore_cli.cli._output import ANY_TEXT, echo
 from restore_cli.cli._process import fast_exit
+from restore_cli.cli._terminal import Bar
 from restore_cli.errors import UsageError
 from restore_cli.version import __version__
 
@@ -73,9 +74,18 @@ def root(
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not download anything.", show_envvar=False)
     ] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Draw no progress bar.", show_envvar=False)
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Print without colours.", show_envvar=False)
+    ] = False,
 ) -> None:
     """Remove motion blur from pictures, and enlarge them."""
     ignore_bad_timeouts()
+    Bar.hidden = no_progress
+    if no_color:
+        os.environ["NO_COLOR"] = "1"  # which rich reads
     # onnxruntime, which `weights convert` and `doctor` import, would write an id of this machine.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:

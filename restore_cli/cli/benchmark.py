@@ -153,6 +153,10 @@ def benchmark(
             "or the table's rows.",
         ),
     ] = None,
+    tlsc_window: Annotated[
+        int | None,
+        _compute(help="Side of these windows, input pixels.", min=32, metavar="N"),
+    ] = None,
     tile: Annotated[
         str, _compute(help="Longest side of a tile: auto, off, or pixels.", metavar="SIZE")
     ] = "auto",
@@ -206,7 +210,7 @@ def benchmark(
         options=RestorerOptions(
             device=target,
             dtype=get_precision(precision, target),
-            tlsc=tlsc,
+            tlsc=opt.parse_tlsc(tlsc, tlsc_window),
             tile=opt.parse_pixels(tile, "--tile"),
             self_ensemble=bool(self_ensemble),
         ),

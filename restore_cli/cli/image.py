@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._process import gc_paused, limit_thread_spinning
 from restore_cli.errors import NoInputError, UsageError
+from restore_cli.files import is_taken
 
 EPILOG = """
 Examples:
@@ -269,6 +271,10 @@ def image(
             help="Compute global statistics in local windows (TLSC). Default: from the checkpoint.",
         ),
     ] = None,
+    tlsc_window: Annotated[
+        int | None,
+        _compute(help="Side of these windows, input pixels.", min=32, metavar="N"),
+    ] = None,
     self_ensemble: Annotated[
         bool,
         _compute(
@@ -342,7 +348,7 @@ def image(
     options = RestorerOptions(
         device=devices[0],
         dtype=get_precision(precision, None if engine == "ray" else devices[0]),
-        tlsc=tlsc,
+        tlsc=opt.parse_tlsc(tlsc, tlsc_window),
         tile=opt.parse_pixels(tile, "--tile"),
         overlap=opt.parse_pixels(overlap, "--overlap"),
         self_ensemble=self_ensemble,
@@ -425,7 +431,13 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
                 raise UsageError(
                     f"cannot read --files-from '{files_from}': {error.strerror}"
                 ) from error
-        paths += read_list(text, separator=b"\0" if null else b"\n")
+        listed = read_list(text, separator=b"\0" if null else b"\n")
+        if gone := [path for path in listed if not (is_taken(path) or has_magic(str(path)))]:
+            raise NoInputError(
+                f"no such file or folder: '{gone[0]}'",
+                hint=f"one name per line, in UTF-8, must be in the list '{files_from}'",
+            )
+        paths += listed
     if not paths:
         hint = "restore image --help shows examples"
         if files_from is None:

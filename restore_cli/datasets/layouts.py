@@ -77,8 +77,13 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         Layout(
             name="plain",
-            description="lr/ and hr/, input/ and target/, or blur/ and sharp/, any tree below",
-            folders=(("lr", "hr"), ("input", "target"), ("blur", "sharp")),
+            description="lr/ and hr/, input/ and target/, blur/ or blur_bicubic_X4/ and sharp/",
+            folders=(
+                ("lr", "hr"),
+                ("input", "target"),
+                ("blur", "sharp"),
+                ("blur_bicubic_X4", "sharp"),
+            ),
             roots=("", "{split}"),
             file="{name}",
         ),

@@ -194,6 +194,11 @@ class Pipeline:
             if stage.weights
             else f"{stage.name} x{stage.scale}"
             for stage in self.stages
+        ] + [
+            f"note: {stage.name} takes its statistics from each tile alone, so the result differs "
+            "from that of the whole picture"
+            for stage in self.networks
+            if stage.tiles_differ
         ]
 
     def _share(self, report: ProgressCallback, number: int) -> ProgressCallback:

@@ -38,7 +38,9 @@ class RestorerOptions:
     # dtype of convolutions and matrix products on a CPU, of weights and features on other devices;
     # local means and blending stay float32. None for automatic, see `with_dtype`.
     dtype: torch.dtype | None = torch.float32
-    tlsc: bool | None = None  # whether statistics are local; None for the checkpoint's default
+    # whether statistics are local, or the side of their window in input pixels; None for the
+    # checkpoint's default
+    tlsc: bool | int | None = None
     # longest side of a tile in input pixels; None for automatic, 0 for no tiling
     tile: int | None = None
     # overlap of tiles in input pixels; None for the checkpoint's default
@@ -72,6 +74,7 @@ class Restorer:
         sha256: sha256 of the weights.
         tlsc_window: window of local statistics as "96x96", or "off".
         overlap: overlap of tiles, input pixels.
+        tiles_differ: whether there are tiles that have global statistics of their own.
         scale: output pixels per input pixel.
         options: the options, with a dtype.
     """
@@ -85,10 +88,12 @@ class Restorer:
             WeightsError: the training size in the header is too small for the network.
             DeviceError: the device is not available.
         """
-        if options.tlsc and loaded.tlsc_base is None:
+        side = None if isinstance(options.tlsc, bool) else options.tlsc
+        base = (side, side) if side else loaded.tlsc_base
+        if options.tlsc and base is None:
             raise UsageError(
                 f"'{loaded.file.name}' has no training size, from which TLSC takes its window",
-                hint="use --no-tlsc",
+                hint="use --tlsc-window PIXELS or --no-tlsc",
             )
         local = has_global_statistics(loaded.network)
         if options.tlsc and not local:
@@ -107,16 +112,20 @@ class Restorer:
         self.name, self.scale = loaded.model.name, loaded.model.scale
         self.weights, self.sha256 = loaded.file.name, loaded.file.sha256
         self.options = options
-        self._local = local and (loaded.tlsc if options.tlsc is None else options.tlsc)
-        window = loaded.tlsc_base if self._local else None
-        self.tlsc_window = "x".join(map(str, window)) if window else "off"
+        self._local = local and (loaded.tlsc if options.tlsc is None else bool(options.tlsc))
+        self._tlsc_base = base if self._local else None
+        self.tlsc_window = "x".join(map(str, self._tlsc_base)) if self._tlsc_base else "off"
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
-        self._can_be_local = local and loaded.tlsc_base is not None
+        if side and options.overlap is None and loaded.model.overlap_grows:
+            self.overlap = max(loaded.overlap, loaded.model.overlap * side // 96)
+        self._can_be_local = local and base is not None
         self._bytes_per_pixel = loaded.model.bytes_per_pixel(loaded.config)
         # Without local statistics, tiling changes the result.
         tiling = loaded.model.tiling
         whole = not self._local if local else tiling is not Tiling.SUPPORTED
-        self._whole_only = whole and tiling is not Tiling.WINDOWS and options.tile is None
+        whole &= tiling is not Tiling.WINDOWS
+        self._whole_only = whole and options.tile is None
+        self.tiles_differ = whole and bool(options.tile)
         if options.tile:
             self._check_tile(options.tile)
         self._dtype = dtype
@@ -306,11 +315,12 @@ class Restorer:
             dtype = torch.float32
         else:
             network = copy.deepcopy(network)  # the loaded network must not change
-        if self._local and loaded.train_size and loaded.tlsc_base:
+        if self._tlsc_base:
+            train_size = loaded.train_size or self._tlsc_base
             try:
-                network = localise(network, loaded.train_size, loaded.tlsc_base)
+                network = localise(network, train_size, self._tlsc_base)
             except (RuntimeError, ArithmeticError) as error:
-                size = "x".join(map(str, loaded.train_size))
+                size = "x".join(map(str, train_size))
                 raise WeightsError(
                     f"'{self.weights}' has a training size of {size}, which is too small for "
                     f"'{self.name}'",

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
 
-from restore_cli.errors import NoInputError, UsageError
+from restore_cli.errors import NoInputError, UsageError, nearest_name
 from restore_cli.image import PHOTO_SUFFIXES
 from restore_cli.image.folders import is_hidden, list_pictures, natural_key
 from restore_cli.image.formats import VIDEO_SUFFIXES, has_video_suffix
@@ -149,7 +149,18 @@ def _expand(
     elif has_magic(str(given)):
         yield from _glob(given, recursive=recursive, exclude=exclude)
     else:
-        raise NoInputError(f"no such file or folder: '{given}'")
+        raise _missing(given)
+
+
+def _missing(given: Path) -> NoInputError:
+    """Return the error for an input that does not exist, with the name most like it there."""
+    with suppress(OSError):
+        near = nearest_name(given.name, sorted(path.name for path in given.parent.iterdir()))
+        hint = f"did you mean '{given.parent / near}'?" if near else ""
+        return NoInputError(f"no such file or folder: '{given}'", hint=hint)
+    return NoInputError(
+        f"no such file or folder: '{given}'", hint=f"there is no folder '{given.parent}'"
+    )
 
 
 def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
@@ -161,7 +172,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
     root = next((parent for parent in given.parents if parent.exists()), given)  # no such drive
     pattern = given.relative_to(root)
     if not has_magic(str(pattern)):
-        raise NoInputError(f"no such file or folder: '{given}'")
+        raise _missing(given)
     suffixes = {*PHOTO_SUFFIXES, *({pattern.suffix.lower()} & VIDEO_SUFFIXES)}
     asked = any(is_hidden(part) for part in pattern.parts)
     # Not glob.iglob, which follows links to folders: two links to their own folder never end.

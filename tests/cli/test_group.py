@@ -77,6 +77,8 @@ COMMANDS = [(" ".join(names), command) for names, command in every_command()]
         (["serve", "--allow-host", ""], "error: --allow-host is empty", ""),
         (["models", "lst"], "error: command 'lst' not found. Did you mean 'list'?", ""),
         (["no-such.png"], "error: no such file or folder: 'no-such.png'", ""),
+        (["image", "a.png", "--tta"], "error: option '--tta' not found. Use --self-ensemble.", ""),
+        (["a.png", "-g", "0"], "error: option '-g' not found. Use --device, e.g. --device", ""),
         (["image"], "error: no pictures were given", "hint: restore image --help"),
     ],
 )

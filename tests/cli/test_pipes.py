@@ -14,9 +14,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from conftest import restore
 from PIL import Image
 from typer.testing import CliRunner
 
+from restore_cli.cli._terminal import Bar
 from restore_cli.cli.app import app
 from restore_cli.files import write_then_rename
 
@@ -228,6 +230,43 @@ def test_own_files_are_not_overwritten(tmp_path, tiny_weights):
         assert "is one of the inputs or outputs" in done.stderr
     assert listed.read_text() == f"{source}\n"
     assert not (tmp_path / "b.png").exists()
+
+
+def test_a_list_with_a_wrong_name_is_told_apart_from_an_argument(tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text('"a.png"\n')
+    done = restore("image", "--files-from", listed)
+    assert (done.exit_code, "one name per line, in UTF-8" in done.stderr) == (3, True)
+
+
+def test_names_of_inputs_are_suggested(tmp_path):
+    make(tmp_path / "photo.png")
+    assert (
+        f"did you mean '{tmp_path / 'photo.png'}'" in restore("image", tmp_path / "foto.png").stderr
+    )
+    assert "there is no folder" in restore("image", tmp_path / "none" / "a.png").stderr
+
+
+def test_options_of_restore_itself_behind_the_command(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    source = make(tmp_path / "a.png")
+    for place in (0, 2, 6):
+        words: list[object] = [
+            "image",
+            source,
+            "-m",
+            "bicubic",
+            "-x1",
+            "-o",
+            tmp_path / f"{place}.png",
+        ]
+        words[place:place] = ["--no-color", "--no-progress"]
+        done = restore(*words)
+        assert done.exit_code == 0, done.stderr
+        assert os.environ.pop("NO_COLOR") == "1"
+        assert Bar.hidden
+    assert restore("models").exit_code == 0
+    assert not Bar.hidden
 
 
 @pytest.mark.slow

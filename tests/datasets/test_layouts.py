@@ -21,7 +21,10 @@ def names(found):
     return [pair.name for pair in found.pairs]
 
 
-@pytest.mark.parametrize("sides", [("lr", "hr"), ("input", "target"), ("blur", "sharp")])
+@pytest.mark.parametrize(
+    "sides",
+    [("lr", "hr"), ("input", "target"), ("blur", "sharp"), ("blur_bicubic_X4", "sharp")],
+)
 def test_plain(tmp_path, sides):
     degraded, reference = sides
     for root in (tmp_path / "a", tmp_path / "b/train"):

@@ -14,6 +14,7 @@ from conftest import ROOT, TINY_CONFIGS, picture
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.image import read_image
 from restore_cli.inference.loading import LoadedNetwork, load_network
+from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import Restorer, RestorerOptions
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import TilePlacement
@@ -158,6 +159,31 @@ def test_automatic_tiles_follow_free_memory(tiny_weights, monkeypatch):
     assert 96 <= tiny.tile_side(800, 1000) < 300
     monkeypatch.setattr("restore_cli.inference.restorer.free_bytes", lambda device: 0)
     assert tiny.tile_side(800, 1000) == 96  # three overlaps
+
+
+def test_a_window_of_ones_own(tiny_weights):
+    """As large as the picture, local statistics are the global ones; overlap follows the window."""
+    loaded, image = load_network(locate(str(tiny_weights), None)), torch.rand(1, 3, 64, 64)
+    stages = {
+        tlsc: Restorer(loaded, RestorerOptions(CPU, tlsc=tlsc)) for tlsc in (None, False, 48, 64)
+    }
+    assert [one.tlsc_window for one in stages.values()] == ["48x48", "off", "48x48", "64x64"]
+    results = {tlsc: stage(image) for tlsc, stage in stages.items()}
+    assert torch.equal(results[48], results[None])
+    assert torch.allclose(results[64], results[False], atol=1e-5)
+    assert not torch.allclose(results[48], results[False], atol=1e-5)
+    assert Restorer(loaded, RestorerOptions(CPU, tlsc=960)).overlap == 10 * loaded.model.overlap
+    foreign = dataclasses.replace(loaded, train_size=None, tlsc_base=None)
+    assert Restorer(foreign, RestorerOptions(CPU, tlsc=64)).tlsc_window == "64x64"
+
+
+def test_tiles_with_statistics_of_their_own_are_announced(tiny_weights):
+    def notes(**options):
+        spec = PipelineSpec.parse(None, str(tiny_weights), None, RestorerOptions(CPU, **options))
+        return [line for line in spec.load().describe() if line.startswith("note: ")]
+
+    assert notes(tlsc=False) == notes(tile=256) == notes(tlsc=False, tile=0) == []
+    assert "takes its statistics from each tile alone" in notes(tlsc=False, tile=256)[0]
 
 
 def test_tlsc_needs_a_training_size(tiny_weights):
