@@ -14,6 +14,7 @@ from typing import Any
 
 from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.comparison import PublishedComparison, compare, label, source
+from restore_cli.benchmarking.differences import Difference, differences
 from restore_cli.benchmarking.run import Benchmark, Row, content_hash
 from restore_cli.benchmarking.timing import RUNS, Timed
 from restore_cli.datasets.registry import VIDEOS
@@ -38,6 +39,7 @@ class EntrySummary:
     seconds: float  # mean time per picture
     memory: int  # peak memory, bytes
     groups: dict[str, float]  # mean PSNR of each group of the dataset, dB
+    tiles: int  # largest number of tiles of a picture; 0 if unknown
     timed: Timed | None = None  # run time measured as in the table's paper, or None
 
 
@@ -54,6 +56,8 @@ class Report:
     entries: list[EntrySummary]  # summaries in the requested order
     published: list[PublishedComparison]  # comparisons with rows of papers
     rows: list[Row]  # scores of every entry on every sample
+    # each entry against the next lower one, on the pictures that all have
+    differences: tuple[Difference, ...] = ()
     table: str = ""  # name of the paper's table, or ""
     notes: tuple[str, ...] = ()  # notes of the paper, and assumptions where it is not specific
     version: str = __version__  # version of restore
@@ -99,6 +103,7 @@ def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Tim
         entries=list(summaries.values()),
         published=compare(benchmark, scores, seconds),
         rows=list(rows),
+        differences=tuple(differences(by_entry)),
         table=table.name if table else "",
         notes=tuple(notes),
     )
@@ -132,6 +137,7 @@ def _summary(
             group: _mean([row.psnr for row in good if group_of.get(row.sample) == group])
             for group in dict.fromkeys(group_of.values())
         },
+        tiles=max((row.tiles for row in good), default=0),
         timed=timed,
     )
 
@@ -157,9 +163,12 @@ def table(report: Report) -> list[tuple[str, ...]]:
                 f"{facts['macs_64x64'] / 1e9:.2f}",
             ]
         tile = {None: "auto", 0: "off"}.get(facts["tile"], str(facts["tile"]))
+        if entry.tiles:
+            tile += " (whole)" if entry.tiles == 1 else f" (up to {entry.tiles} tiles)"
+        part = f" ({entry.count} of {report.count})" * bool(entry.failed)  # another mean
         cells.append(
             (
-                facts["name"],
+                f"{facts['name']}{part}",
                 _number(entry.psnr, 3),
                 _number(entry.ssim, 4),
                 f"{entry.gain:+.3f}" if entry.gain is not None else "-",
@@ -217,6 +226,7 @@ def heading(report: Report) -> list[str]:
                 f"{timed.device}, median of {RUNS} runs after "
                 f"{format_count(timed.warm_up, 'warm-up run')}"
             )
+    lines += map(str, report.differences)
     failed = sum(entry.failed for entry in report.entries)
     if failed:
         lines.append(f"{format_count(failed, 'result')} missing: see the errors in the rows")

@@ -34,7 +34,7 @@ from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
-from restore_cli.inference.stages import BICUBIC
+from restore_cli.inference.stages import BICUBIC, ProgressCallback, no_progress
 from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
@@ -86,19 +86,26 @@ class Entry:
         files = self.files or {}
         return files.get(sample.name) or files.get(sample.name.replace("/", "_"))
 
-    def restore(self, sample: Pair, degraded: Tensor, protocol: Protocol) -> Tensor:
+    def restore(
+        self,
+        sample: Pair,
+        degraded: Tensor,
+        protocol: Protocol,
+        report: ProgressCallback = no_progress,
+    ) -> Tensor:
         """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
 
         Args:
             sample: the sample.
             degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
             protocol: protocol of the scores, which may crop the picture of another program.
+            report: called with (finished tiles, all tiles).
 
         Raises:
             PictureError: that picture is missing, cannot be read, or has another size.
         """
         if self.files is None:
-            return self.pipeline(degraded)
+            return self.pipeline(degraded, report)
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
@@ -133,6 +140,7 @@ class Row:
     width: int  # width of the degraded picture
     height: int  # height of the degraded picture
     error: str = ""  # error message, or ""
+    tiles: int = 0  # number of tiles of the picture; 0 if unknown
 
 
 _ROW = TypeAdapter(Row)
@@ -366,7 +374,10 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         torch.cuda.reset_peak_memory_stats(device)
     with _PeakMemory() as peak:
         begun = time.monotonic()
-        restored = entry.restore(sample, degraded, benchmark.protocol)
+        reported = [0]
+        restored = entry.restore(
+            sample, degraded, benchmark.protocol, lambda _, tiles: reported.append(tiles)
+        )
         if cuda:
             torch.cuda.synchronize(device)
         seconds = time.monotonic() - begun
@@ -384,6 +395,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         memory=memory,
         width=width,
         height=height,
+        tiles=max(reported),
     )
     if benchmark.save_images:
         write_image(image_path(benchmark.output, row), Picture(result), Encoding())

@@ -26,13 +26,15 @@ _SMOOTH = 8.0  # standard deviation of the blur before shifts are measured, in p
 _MIN_SIDE = 4  # shortest side of a picture whose shift can be measured, in pixels
 _ALIKE = 3  # most differing bits of two 64-bit difference hashes of the same picture
 _UPRIGHT = 1  # EXIF orientation
+_SHARPER = 1.1  # ratio of detail from which one of two pictures is clearly sharper
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One problem; `kind` is a keyword for filters, `text` the details."""
 
-    # missing, ambiguous, unreadable, transparent, rotated, scale, shifted, colour, duplicate
+    # missing, ambiguous, unreadable, transparent, rotated, scale, shifted, colour, exchanged,
+    # duplicate
     kind: str
     path: Path
     text: str
@@ -48,6 +50,7 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
     yield from findings
     scales: dict[float, list[Path]] = {}
     hashes: dict[Path, int] = {}
+    sharper: list[bool] = []  # whether a degraded picture is sharper than its partner
     for pair in pairs:
         if not pair.reference.is_file():
             place = pair.reference.relative_to(folder)
@@ -64,12 +67,17 @@ def check_pairs(folder: Path) -> Iterator[Finding]:
             text = "has another colour profile than its sharp partner"
             yield Finding("colour", pair.degraded, text)
         hashes[pair.reference] = _difference_hash(large.grey)
+        sharper.append(
+            small.grey.shape == large.grey.shape
+            and _detail(small.grey) > _SHARPER * _detail(large.grey)
+        )
         found = list(_check_pair(pair.degraded, small.grey, large.grey))
         yield from found
         if not any(finding.kind == "scale" for finding in found):
             scale = large.grey.shape[0] / small.grey.shape[0]
             scales.setdefault(scale, []).append(pair.degraded)
     yield from _other_scales(scales)
+    yield from _exchanged(folder, sum(sharper), len(sharper))
     yield from _duplicates(hashes, folder)
 
 
@@ -176,6 +184,18 @@ def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
         step, *_ = np.linalg.lstsq(slopes, difference, rcond=None)
         total += step[:2]
     return float(total[0]), float(total[1])
+
+
+def _detail(grey: np.ndarray) -> float:
+    """Mean strength of detail, measured after a blur that removes most noise."""
+    return float(np.abs(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1.5), cv2.CV_32F)).mean())
+
+
+def _exchanged(folder: Path, sharper: int, count: int) -> Iterator[Finding]:
+    """Yield a finding if most degraded pictures are sharper than their partners."""
+    if 2 * sharper > count:
+        text = f"{sharper} of {count} degraded pictures are sharper than their partners"
+        yield Finding("exchanged", folder, f"{text}: are the folders exchanged?")
 
 
 def _other_scales(scales: dict[float, list[Path]]) -> Iterator[Finding]:

@@ -187,7 +187,10 @@ def test_a_sample_that_fails_is_reported_and_the_rest_done(tmp_path, arguments, 
     assert "lr/1.png" in done.stderr
     entries = report(tmp_path)["entries"]
     assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (2, 1)]
-    assert "2 results missing" in (tmp_path / "out/report.md").read_text()
+    text = (tmp_path / "out/report.md").read_text()
+    assert "2 results missing" in text
+    assert "| bicubic (2 of 3) |" in text
+    assert "| auto (whole) |" in text
 
 
 def test_odd_names_stay_in_their_lines_and_cells(tmp_path, arguments, pairs):

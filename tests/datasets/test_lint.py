@@ -111,6 +111,16 @@ def test_pairs_whose_values_cannot_be_compared(tmp_path):
     assert kinds(tmp_path) == [("colour", "lr/wide.png"), ("transparent", "hr/clear.png")]
 
 
+@pytest.mark.parametrize("recipe", ["handheld", "handheld-mixed"])
+def test_exchanged_folders(recipe, tmp_path):
+    folder = dataset(tmp_path / "a", count=4, recipe=recipe)
+    assert "exchanged" not in {kind for kind, _ in kinds(folder)}
+    (folder / "lr").rename(folder / "other")
+    (folder / "hr").rename(folder / "lr")
+    (folder / "other").rename(folder / "hr")
+    assert ("exchanged", ".") in kinds(folder)
+
+
 def test_a_picture_in_two_splits(tmp_path):
     (tmp_path / "d").mkdir()
     dataset(tmp_path / "d" / "train", count=3, recipe="lai-uniform")
