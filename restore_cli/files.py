@@ -73,7 +73,7 @@ def write_then_rename(
         with naming(path):
             yield temporary
             # Disks without modes may refuse: drives of Windows in WSL, FUSE, CIFS.
-            with suppress(PermissionError, NotImplementedError):
+            with suppress(OSError, NotImplementedError):
                 temporary.chmod(0o666 & ~_UMASK)
             _patiently(lambda: commit(temporary, path))
     finally:
@@ -256,7 +256,9 @@ def _length(path: str | Path) -> int:
 
 def _has_long_paths() -> bool:
     """Whether this Windows and this Python allow paths of more than 259 characters."""
-    return bool(ctypes.WinDLL("ntdll").RtlAreLongPathsEnabled())  # type: ignore[attr-defined]
+    library = ctypes.WinDLL("ntdll")  # type: ignore[attr-defined]
+    ask = getattr(library, "RtlAreLongPathsEnabled", None)  # since Windows 10, version 1607
+    return ask is not None and bool(ask() & 0xFF)  # a BOOLEAN, of one byte
 
 
 def check_free_space(folder: Path, needed: int) -> None:

@@ -96,10 +96,13 @@ def for_python(text: str) -> str:
     'use tile=192 or more, or a smaller overlap'
     >>> for_python("--model 'gfn+' lacks a name: use --no-tlsc or --device cpu")
     "model='gfn+' lacks a name: use tlsc=False or device='cpu'"
+    >>> for_python("use --tlsc-window PIXELS or --no-tlsc")
+    'use tlsc=PIXELS or tlsc=False'
     >>> for_python("use --model maxim")
     "use model='maxim'"
     """
     text = re.sub(r"--no-tlsc\b", "tlsc=False", text)
+    text = re.sub(r"--tlsc-window\b", "--tlsc", text).replace("--tlsc PIXELS", "tlsc=PIXELS")
     text = re.sub(r"--(tlsc|self-ensemble)\b", lambda found: f"--{found[1]} True", text)
     text = re.sub(r"--(tile|overlap|tlsc|self-ensemble) (\d+|True)", r"--\1=\2", text)
     text = re.sub(r"--(device|precision) ([a-z]+[\d:]*)(?= |,|$)", r"--\1='\2'", text)

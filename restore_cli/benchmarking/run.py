@@ -395,11 +395,18 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         memory=memory,
         width=width,
         height=height,
-        tiles=max(reported),
+        tiles=_tiles(entry, max(reported)),
     )
     if benchmark.save_images:
         write_image(image_path(benchmark.output, row), Picture(result), Encoding())
     return row
+
+
+def _tiles(entry: Entry, reported: int) -> int:
+    """Number of tiles of a picture by the progress of its pipeline; 0 if unknown, as of a chain."""
+    if len(entry.pipeline.stages) != 1:
+        return 0
+    return reported // (8 if entry.pipeline.options.self_ensemble else 1)
 
 
 class _PeakMemory:

@@ -21,15 +21,19 @@ from restore_cli.cli._signals import exit_status_for
 from restore_cli.errors import RestoreError, UsageError, suggestion, unknown_name
 from restore_cli.files import is_closed_pipe
 
-# Options of other tools for the same thing.
+# Options of other tools for what `restore image` does.
 _ELSEWHERE = {
     **dict.fromkeys(("-i", "--input"), "the name of the file alone"),
     **dict.fromkeys(("-g", "--gpu", "--gpu-id", "--gpuid"), "--device, e.g. --device cuda:0"),
     **dict.fromkeys(("--tta", "--tta-mode"), "--self-ensemble"),
     **dict.fromkeys(("--overwrite", "--force", "-f", "-y"), "--on-exists overwrite"),
     **dict.fromkeys(("--suffix", "--postfix"), 'a template, e.g. -o "{name}_sharp.{ext}"'),
-    **dict.fromkeys(("--outscale", "-s"), "--scale"),
-    **{"--fp32": "--precision fp32", "--half": "--precision bf16", "--cpu": "--device cpu"},
+    **{
+        "--outscale": "--scale",
+        "--fp32": "--precision fp32",
+        "--half": "--precision bf16",
+        "--cpu": "--device cpu",
+    },
 }
 _EVERYWHERE = ("--no-color", "--no-progress")  # options of `restore` itself
 DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
@@ -79,14 +83,13 @@ class RestoreGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run, print errors as plain lines, and exit with their status."""
+        # Not left to Typer, which on Windows would replace `*`, `[1]`, `~` and `$` in all of them.
         given = sys.argv[1:] if args is None else list(args)
         stop = given.index("--") if "--" in given else len(given)
         # Our own options may also stand behind the command.
         given[:stop] = sorted(given[:stop], key=lambda one: one not in _EVERYWHERE)
         standalone = extra.pop("standalone_mode", True)
         extra["standalone_mode"] = False
-        # On Windows, Click would replace `*`, `[1]`, `~` and `$` in the values of options, too.
-        extra.setdefault("windows_expand_args", False)
         if not standalone:
             return super().main(given, **extra)
         try:
@@ -131,7 +134,8 @@ def show_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         return  # it printed the help
     if type(error).__name__ == "NoSuchOption":
-        known = _ELSEWHERE.get(error.option_name)
+        image = context is not None and context.command.name in (DEFAULT_COMMAND, "restore")
+        known = _ELSEWHERE.get(error.option_name) if image else None
         guess = f" Use {known}." if known else ""
         guess = guess or suggestion(error.option_name, error.possibilities or ())
         print_error(UsageError(f"option '{error.option_name}' not found.{guess}", hint=hint))

@@ -133,8 +133,12 @@ def restore_items(
     from restore_cli.jobs.session import run
 
     pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.uses_other_processes(items))
-    if len(engine.devices) > 1 and any(item.is_video for item in items) and not printer.quiet:
-        out.echo_err("note: with videos, all is restored on one device; restore pictures apart")
+    videos = any(item.is_video and not item.skip for item in items)
+    if len(engine.devices) > 1 and len(items) > 1 and videos and not printer.quiet:
+        out.echo_err(
+            "note: videos are restored on one device, so the whole run uses one; restore pictures "
+            "in another run"
+        )
     work = Restoration(request, pipeline)
     seconds = None if printer.quiet else announce(request, items, pipeline)
     with Bar(quiet=printer.quiet, unit="pictures") as bar, printer:
@@ -177,6 +181,8 @@ def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = F
         where = "the Ray cluster" if engine.name == "ray" else everywhere
         for description in pipeline.describe(where if elsewhere else ""):
             out.echo_err(description)
+        for note in pipeline.notes:
+            out.echo_err(note)
         on_cpu = not elsewhere and pipeline.options.device.type == "cpu"
         if on_cpu and (remark := opt.unused_gpu()):
             out.echo_err(f"note: {remark}")

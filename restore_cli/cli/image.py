@@ -435,7 +435,8 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
         if gone := [path for path in listed if not (is_taken(path) or has_magic(str(path)))]:
             raise NoInputError(
                 f"no such file or folder: '{gone[0]}'",
-                hint=f"one name per line, in UTF-8, must be in the list '{files_from}'",
+                hint=f"'{files_from}' must contain the names in UTF-8, "
+                f"{'each with a NUL character behind it' if null else 'one per line'}",
             )
         paths += listed
     if not paths:

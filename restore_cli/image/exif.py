@@ -78,7 +78,8 @@ def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | Non
     # Programs for microscopes describe the size of the array and of its pixels.
     described = directories[0].value(Base.ImageDescription).lstrip()
     sized = described.startswith((b"ImageJ=", b'{"shape":')) or b"<OME" in described[:4096]
-    stale = frozenset({Base.ImageDescription} if sized and change.before != change.after else ())
+    resized = change.before not in (None, change.after)
+    stale = frozenset({Base.ImageDescription} if sized and resized else ())
     previews = [one for one in directories[1:] if not one.parent_tag]
     gone = [] if level == "all" else list(previews)
     gone += [one for one in directories if one.parent_tag == IFD.GPSInfo and IFD.GPSInfo in removed]

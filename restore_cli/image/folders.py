@@ -117,9 +117,9 @@ def _walk(
     shown.sort(key=lambda entry: natural_key(Path(entry.name)))
     inside = []
     for entry in shown:
-        # Most entries need no call of the system; a link that leads nowhere is no folder.
         if WINDOWS and _is_junction(entry):  # e.g. "My Pictures" in Documents, which denies access
             continue
+        # Most entries need no call of the system; a link that leads nowhere is no folder.
         link = entry.is_symlink() and Path(entry.path).is_dir()
         if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)

@@ -23,7 +23,13 @@ from restore_cli.image.containers import (
     tiff_directories,
 )
 from restore_cli.image.exif import Tags, build_exif, dots_per_inch, geo_tags, tags_of
-from restore_cli.image.iptc import PHOTOSHOP, Resource, join_records, split_photoshop
+from restore_cli.image.iptc import (
+    PHOTOSHOP,
+    RECORDS,
+    Resource,
+    iptc_datasets,
+    split_photoshop,
+)
 from restore_cli.image.xmp import XMP_EXTENSION, XMP_HEADER, XMP_KEYWORD, packet_of_jpeg
 
 _TEXT = 1 << 24  # most bytes of a decompressed text
@@ -180,7 +186,9 @@ def _tiff(parts: RawMetadata, data: bytes) -> None:
         records = b"".join(records[n : n + 4][::-1] for n in range(0, len(records), 4))
     if not records.startswith(b"\x1c"):  # some programs store Photoshop's block there
         records = split_photoshop(records.removeprefix(PHOTOSHOP))[0] or records
-    parts.iptc = join_records(records, more or b"")
+    parts.iptc = records or more
+    if records and more and not iptc_datasets(more).items() <= iptc_datasets(records).items():
+        parts.photoshop += (Resource(RECORDS, more),)  # another program's, perhaps outdated
     parts.geo = geo_tags(data)
     parts.dots = dots_per_inch(data)
     if first.integer(Base.ResolutionUnit, 2) == 1:

@@ -40,7 +40,7 @@ _SIDE, _AREA = (
     "{http://ns.adobe.com/xmp/sType/Area#}",
 )
 _IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
-_UNIT = f"{_IPTC}rbUnit"
+_UNIT, _RADIUS = f"{_IPTC}rbUnit", f"{_IPTC}rbRx"
 _RECTANGLE = "{http://ns.microsoft.com/photo/1.2/t/Region#}Rectangle"
 _PRIVATE = re.compile(r"gps|latitude|longitude|altitude|serialnumber|ownername", re.IGNORECASE)
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
@@ -273,10 +273,15 @@ def _move_regions(regions: ElementTree.Element, change: GeometryChange) -> None:
 
 def _move_boundary(boundary: ElementTree.Element, change: GeometryChange) -> None:
     """Move a region of IPTC (Photo Metadata Standard 2023.1): rectangle, circle or polygon."""
-    unit = next((one.get(_UNIT) or one.findtext(_UNIT) for one in boundary.iter()), None)
+    units = (one.get(_UNIT) or one.findtext(_UNIT) for one in boundary.iter())
+    unit = next(filter(None, units), None)
     stored = change.before or change.after
     before, after = (stored, change.after) if unit == "pixel" else ((1, 1), (1, 1))
     digits = 0 if unit == "pixel" else 6
+    if circle := _numbers(boundary, _RADIUS, _RADIUS):  # a fraction of the width, or pixels
+        side = stored[1] if change.transposed else stored[0]  # which became the width
+        factor = change.after[0] / side if unit == "pixel" else stored[0] / side
+        _put(boundary, _RADIUS, _RADIUS, (round(circle[0] * factor, digits),) * 2)
     sides = _numbers(boundary, f"{_IPTC}rbW", f"{_IPTC}rbH")
     width, height = sides or (0.0, 0.0)
     for one in boundary.iter():

@@ -194,7 +194,12 @@ class Pipeline:
             if stage.weights
             else f"{stage.name} x{stage.scale}"
             for stage in self.stages
-        ] + [
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes on options that make results differ from what one would expect."""
+        return [
             f"note: {stage.name} takes its statistics from each tile alone, so the result differs "
             "from that of the whole picture"
             for stage in self.networks

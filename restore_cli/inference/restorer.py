@@ -125,7 +125,7 @@ class Restorer:
         whole = not self._local if local else tiling is not Tiling.SUPPORTED
         whole &= tiling is not Tiling.WINDOWS
         self._whole_only = whole and options.tile is None
-        self.tiles_differ = whole and bool(options.tile)
+        self.tiles_differ = local and whole and bool(options.tile)
         if options.tile:
             self._check_tile(options.tile)
         self._dtype = dtype

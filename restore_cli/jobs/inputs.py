@@ -154,13 +154,11 @@ def _expand(
 
 def _missing(given: Path) -> NoInputError:
     """Return the error for an input that does not exist, with the name most like it there."""
+    hint = "" if given.parent.is_dir() else f"there is no folder '{given.parent}'"
     with suppress(OSError):
         near = nearest_name(given.name, sorted(path.name for path in given.parent.iterdir()))
-        hint = f"did you mean '{given.parent / near}'?" if near else ""
-        return NoInputError(f"no such file or folder: '{given}'", hint=hint)
-    return NoInputError(
-        f"no such file or folder: '{given}'", hint=f"there is no folder '{given.parent}'"
-    )
+        hint = f"did you mean '{given.parent / near}'?" if near else hint
+    return NoInputError(f"no such file or folder: '{given}'", hint=hint)
 
 
 def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:

@@ -49,7 +49,7 @@ class Engine:
         piped = any(STREAM in (item.source, item.target) for item in items)
         if piped and self.name == "ray":
             raise UsageError("--engine ray works on files, not pipes", hint="leave out --engine")
-        here = piped or any(item.is_video for item in items)
+        here = piped or any(item.is_video and not item.skip for item in items)
         return self.name == "ray" or (len(self.devices) > 1 and len(items) > 1 and not here)
 
 

@@ -110,7 +110,9 @@ def restore_video(
         read = isinstance(error, av.error.FFmpegError) or error.filename == str(source)
         read &= error.errno not in FULL
         what = f"restore '{source}'" if read else f"write '{target}'"
-        hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`" if read else remedy(error)
+        broken = read and not isinstance(error, OSError)
+        hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`" * broken
+        hint = hint if read else remedy(error)
         raise PictureError(f"cannot {what}: {error.strerror or error}", hint=hint) from error
 
 
@@ -168,6 +170,7 @@ class _VideoRestorer:
         self.metadata: dict[str, str] = {}
         self.pairs: list[tuple[Any, Any]] = []
         self._last: Any = None  # frame that is not encoded yet: the next one ends it
+        self._newest: int | None = None  # time of the latest frame
         self._ends = 0
         height, width = (side * stage.scale for side in (frame.height, frame.width))
         self._whole = (width, height) if self._turn.swap else (height, width)
@@ -377,8 +380,11 @@ class _VideoRestorer:
 
     def _is_late(self, frame: Any) -> bool:
         """Whether a later frame was shown before, as when packets of a broadcast were lost."""
-        last = self._last
-        return None not in (last, frame.pts) and frame.pts < last.pts
+        if frame.pts is None:
+            return False
+        late = self._newest is not None and frame.pts < self._newest
+        self._newest = frame.pts if self._newest is None else max(self._newest, frame.pts)
+        return late
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")

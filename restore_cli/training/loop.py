@@ -124,7 +124,7 @@ def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: in
         batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
     except PictureError as error:
         broken = error
-        broken.hint = broken.hint or "repair or replace it, and add --resume auto"
+        broken.hint = broken.hint or "leave it out, and begin another run with --weights RUN"
     if _any(trainer.group, broken is not None):
         saver.save()
         if trainer.group.rank == 0 and trainer.step:

@@ -117,7 +117,8 @@ class Monitor:
 
     def close(self) -> None:
         """Plot the final curves, and say if training did not help."""
-        if self.trainer.best and not self.trainer.best["step"]:
+        best, last = self.trainer.best, self.trainer.facts.get("last_score")
+        if best and last and best["step"] == 0 < last["step"] and last["psnr"] <= best["psnr"]:
             self.note("note: no score is better than that of --weights, which are kept as the best")
         try:
             if self.log.rows:

@@ -204,10 +204,12 @@ class Trainer:
                 hint="recipe `finetune` takes model and config from the weights",
             )
         self._load_weights(loaded.network.state_dict())
+        before = loaded.header.provenance.get("base") if loaded.header else None
+        inherited = before.get("license") if isinstance(before, dict) else None
         self.facts["base"] = {
             "weights": Path(loaded.file.name).name,
             "sha256": loaded.file.sha256,
-            "license": loaded.file.license or "unknown, ask the authors",
+            "license": loaded.file.license or inherited or "unknown, ask the authors",
             "tlsc_base": loaded.tlsc_base and list(loaded.tlsc_base),
             "overlap": loaded.overlap,
         }

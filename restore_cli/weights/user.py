@@ -199,7 +199,7 @@ def check_derived_license(facts: Mapping[str, Any], name: str) -> None:
     """
     base = facts.get("base") or {}
     theirs = str(base.get("license", ""))
-    if "-SA-" in theirs and name not in (theirs, "LicenseRef-private"):
+    if "-SA-" in theirs and name.upper() not in (theirs.upper(), "LICENSEREF-PRIVATE"):
         raise UsageError(
             f"the weights are fine-tuned from '{base.get('weights')}' under {theirs}, which does "
             f"not allow '{name}'",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from restore_cli.benchmarking.differences import differences
-from restore_cli.benchmarking.run import Row
+from restore_cli.benchmarking.run import Row, _tiles, make_entry
+from restore_cli.inference.restorer import RestorerOptions
 
 
 def rows(name, scores, *, error=""):
@@ -50,3 +52,17 @@ def test_only_pictures_that_all_have_count():
     few = {"all": rows("all", hard[:4]), "some": rows("some", some[:4])}
     assert differences(few) == []
     assert differences({"equal": rows("equal", [float("inf")] * 9)}) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "ensemble", "reported", "tiles"),
+    [
+        ("gfn", False, 6, 6),
+        ("gfn", True, 48, 6),
+        ("gfn+bicubic", False, 2000, 0),
+        ("bicubic", False, 1, 1),
+    ],
+)
+def test_tiles_are_those_of_the_picture(model, ensemble, reported, tiles):
+    options = RestorerOptions(torch.device("cpu"), self_ensemble=ensemble)
+    assert _tiles(make_entry(model, options, 4), reported) == tiles

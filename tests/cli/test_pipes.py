@@ -236,7 +236,10 @@ def test_a_list_with_a_wrong_name_is_told_apart_from_an_argument(tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text('"a.png"\n')
     done = restore("image", "--files-from", listed)
-    assert (done.exit_code, "one name per line, in UTF-8" in done.stderr) == (3, True)
+    assert (done.exit_code, "must contain the names in UTF-8, one per line" in done.stderr) == (
+        3,
+        True,
+    )
 
 
 def test_names_of_inputs_are_suggested(tmp_path):

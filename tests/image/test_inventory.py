@@ -453,9 +453,17 @@ def test_iptc_of_two_resources_is_joined():
     for body in (photoshop() + second, photoshop() + photoshop()[len(PHOTOSHOP) :] + second):
         made, notes = written(with_segments((0xED, body)), "jpeg")
         assert (RawMetadata.read(made, "jpeg").iptc, notes) == (RECORDS + title, ())
-    both = grey(8, 6, t33723=(7, RECORDS + b"\0\0"), t34377=(1, second))
-    made, notes = written(tiff([both], pixels=bytes(48)), "jpeg")
-    assert (RawMetadata.read(made, "jpeg").iptc, notes) == (RECORDS + title, ())
+
+
+def test_other_iptc_in_a_tiffs_resources_stays_there():
+    """The tag has precedence (Metadata Working Group 2.0, 5.1)."""
+    other = RECORDS[:7] + b"\x1c\x02\x05\0\5title"
+    for records in (other, RECORDS):
+        both = grey(8, 6, t33723=(7, RECORDS + b"\0"), t34377=(1, join_photoshop(records, [])))
+        made, notes = written(tiff([both], pixels=bytes(48)), "tiff")
+        parts = RawMetadata.read(made, "tiff")
+        assert (parts.iptc.rstrip(b"\0"), notes) == (RECORDS.rstrip(b"\0"), ())
+        assert [one.content for one in parts.photoshop] == [other] * (records == other)
 
 
 # XMP -------------------------------------------------------------------------------------------

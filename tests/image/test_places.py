@@ -161,6 +161,20 @@ def test_regions_of_iptc_stay_where_they_are(orientation, unit, place, expected,
     assert notes == ()
 
 
+@pytest.mark.parametrize(
+    ("orientation", "unit", "radius", "expected"),
+    [(6, "pixel", 6, 24), (1, "relative", 0.3, 0.3), (6, "relative", 0.3, 0.3 * WIDTH / HEIGHT)],
+)
+def test_a_circle_of_iptc_keeps_its_size(orientation, unit, radius, expected):
+    says = (
+        f'<rdf:Description rdf:about="" xmlns:i="{IPTC}"><i:RegionBoundary i:rbUnit="{unit}" '
+        f'i:rbX="0" i:rbY="0" i:rbRx="{radius}"/></rdf:Description>'
+    )
+    parts, _ = restored(exif(orientation, (1, 1)), packet(says))
+    made = next(Packet.parse(parts.xmp).root.iter(f"{{{IPTC}}}RegionBoundary"))
+    assert float(made.get(f"{{{IPTC}}}rbRx")) == pytest.approx(expected, abs=1e-6)
+
+
 def test_corners_of_a_region_of_iptc():
     corner = '<rdf:li rdf:parseType="Resource"><i:rbX>{}</i:rbX><i:rbY>{}</i:rbY></rdf:li>'
     says = (

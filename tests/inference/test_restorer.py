@@ -180,7 +180,9 @@ def test_a_window_of_ones_own(tiny_weights):
 def test_tiles_with_statistics_of_their_own_are_announced(tiny_weights):
     def notes(**options):
         spec = PipelineSpec.parse(None, str(tiny_weights), None, RestorerOptions(CPU, **options))
-        return [line for line in spec.load().describe() if line.startswith("note: ")]
+        pipeline = spec.load()
+        assert len(pipeline.describe()) == 1
+        return pipeline.notes
 
     assert notes(tlsc=False) == notes(tile=256) == notes(tlsc=False, tile=0) == []
     assert "takes its statistics from each tile alone" in notes(tlsc=False, tile=256)[0]

@@ -158,7 +158,6 @@ def hashes(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
-@pytest.mark.slow
 def test_videos_need_no_second_device(tmp_path):
     pictures = [Item(tmp_path / f"{n}.png", tmp_path / f"{n}_x4.png") for n in range(2)]
     engine = Engine(devices=(CPU, CPU))
@@ -168,6 +167,7 @@ def test_videos_need_no_second_device(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_process_a_device(folder, tmp_path, tiny_weights):
     arguments = [*COMMAND, str(folder), "-w", str(tiny_weights), "--json"]
     one = subprocess.run(

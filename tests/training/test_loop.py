@@ -54,8 +54,9 @@ from restore_cli.training.progress import MetricsLog
 from restore_cli.training.recipe import load_recipe
 from restore_cli.training.state import SaveError, read_state
 from restore_cli.training.trainer import Execution, Trainer, compute_losses, for_weights
-from restore_cli.training.validation import ValidationSet
+from restore_cli.training.validation import ValidationScore, ValidationSet
 from restore_cli.weights import checkpoint
+from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.store import locate
 
 CPU = torch.device("cpu")
@@ -408,6 +409,25 @@ def test_the_given_weights_are_scored_and_can_be_the_best(job, held_out, tiny_we
     assert read_state(done.state).best["step"] == 0
     for name, tensor in load_file(done.result).items():
         assert torch.equal(tensor, load_file(tiny_weights)[name].half())
+
+
+@pytest.mark.parametrize(("scores", "step"), [((20, 21), 1), ((21, 20), 0)])
+def test_a_stopped_run_exports_what_scored_best(
+    job, held_out, tiny_weights, monkeypatch, scores, step
+):
+    psnr = iter(scores)
+    monkeypatch.setattr(
+        ValidationSet, "score", lambda *_, **__: ValidationScore(next(psnr), 0.0, {}, [])
+    )
+    monkeypatch.setattr("restore_cli.training.progress.ValidationSheet.add", lambda *_: None)
+    loaded, notes = load_network(locate(str(tiny_weights), None)), []
+    one = {"steps": 9, "learning_rate": 0.01, "warm_up": 0, "schedule": {"kind": "constant"}}
+    done = job(one, weights=loaded, validation=[held_out], minutes=0)
+    train(done, note=notes.append)
+    assert read_checkpoint(done.result).header.provenance["steps"] == step
+    name, given = next(iter(load_file(tiny_weights).items()))
+    assert torch.equal(load_file(done.result)[name], given.half()) == (step == 0)
+    assert any("no score is better" in note for note in notes) == (step == 0)
 
 
 def test_the_finetune_recipe_takes_model_and_config_from_the_weights(tiny_weights, job):

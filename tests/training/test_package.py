@@ -113,6 +113,9 @@ def test_local_statistics_stay_those_of_the_weights_of_before(name, tmp_path):
         tuned = load_network(locate(str(tmp_path / "a.safetensors"), None))
         assert (tuned.train_size, tuned.tlsc_base) == ((patch, patch), base)
         assert tuned.overlap >= loaded.overlap
+        again = Trainer(for_weights(recipe, tuned), ProcessGroup(torch.device("cpu")))
+        again.start_from(tuned)
+        assert again.facts["base"]["license"] == loaded.file.license == "CC-BY-SA-4.0"
 
 
 @pytest.mark.parametrize("name", ["MIT", "CC-BY-SA-4.0", "LicenseRef-private"])
