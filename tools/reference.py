@@ -110,7 +110,8 @@ def models() -> str:
         for m in MODELS.values()
     ]
     parts += [
-        "\nParameters and multiply-adds (for a 64x64 input) are those of the published network.\n",
+        "\nParameters and multiply-adds (for a 64x64 input) are those of the published network, "
+        "without the images that only training uses.\n",
         "| checkpoint | model | MB | licence | TLSC window | overlap | pictures | gain |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -209,7 +209,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     if (there := sum(item.skip for item in items)) and cost.count:
         out.echo_err(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
-        out.echo_err(f"about {format_duration(cost.seconds)}")
+        out.echo_err(f"{'about ' * (cost.seconds >= 1)}{format_duration(cost.seconds)}")
     long, large = (cost.seconds or 0) >= LONG_SECONDS, cost.written > LARGE_PIXELS
     if long or large:
         why = " and ".join(
@@ -438,7 +438,8 @@ def print_plan(
         out.echo_err(_there_already(skipped))
     if unreadable := sum(one.is_unreadable for one in estimates):
         out.echo_err(f"{unreadable} of {format_count(len(estimates), 'picture')} cannot be read")
-    out.echo_err(f"{format_count(len(to_do), 'picture')} to do, about {time}; nothing was written")
+    about = "about " * time[0].isdigit()  # not "less than a second"
+    out.echo_err(f"{format_count(len(to_do), 'picture')} to do, {about}{time}; nothing was written")
 
 
 def _planned(one: Estimate) -> dict[str, object]:
