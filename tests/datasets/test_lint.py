@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, slow
 from PIL import Image, ImageCms
 
 from restore_cli.datasets.degrade_job import DegradeJob
@@ -111,7 +111,7 @@ def test_pairs_whose_values_cannot_be_compared(tmp_path):
     assert kinds(tmp_path) == [("colour", "lr/wide.png"), ("transparent", "hr/clear.png")]
 
 
-@pytest.mark.parametrize("recipe", ["handheld", "handheld-mixed"])
+@pytest.mark.parametrize("recipe", ["handheld", slow("handheld-mixed")])
 def test_exchanged_folders(recipe, tmp_path):
     folder = dataset(tmp_path / "a", count=4, recipe=recipe)
     assert "exchanged" not in {kind for kind, _ in kinds(folder)}

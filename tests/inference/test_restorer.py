@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY_CONFIGS, picture
+from conftest import ROOT, TINY_CONFIGS, picture, slow
 
 from restore_cli.errors import DeviceError, PictureError, UsageError
 from restore_cli.image import read_image
@@ -329,7 +329,7 @@ def test_a_window_is_restored_by_itself_and_faded_in():
     assert not torch.allclose(restored, whole, atol=1e-3)  # the grid is another
 
 
-@pytest.mark.parametrize("name", ["maxim", "maxim-mscam"])
+@pytest.mark.parametrize("name", [slow("maxim"), "maxim-mscam"])
 def test_windows_restored_at_once_give_the_same_picture(two_threads, monkeypatch, name):
     windows, image = tiny_restorer(name, tile=64, overlap=16), picture(64, 200)
     assert windows.tiles_at_once(4, 64 * 64) == 2

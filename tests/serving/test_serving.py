@@ -315,7 +315,7 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
 @pytest.mark.parametrize(
     ("task", "model", "size"),
     [
-        ("x4", "maxim-mscam", (96, 80)),
+        pytest.param("x4", "maxim-mscam", (96, 80), marks=pytest.mark.slow),
         ("x1", "maxim", (24, 20)),
         pytest.param("half", "maxim+bicubic", (24, 20), marks=pytest.mark.slow),
         pytest.param("keep", "maxim-mscam", (24, 20), marks=pytest.mark.slow),

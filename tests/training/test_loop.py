@@ -399,6 +399,7 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(tmp_path, job, tiny_wei
                   weights=loaded))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_given_weights_are_scored_and_can_be_the_best(job, held_out, tiny_weights):
     wild = {"steps": 3, "learning_rate": 0.02, "warm_up": 0, "schedule": {"kind": "constant"}}
     loaded, notes = load_network(locate(str(tiny_weights), None)), []

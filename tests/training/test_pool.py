@@ -528,6 +528,7 @@ def test_a_pool_of_pairs_is_for_one_scale(tmp_path, job, pairs):
         train(job(recipe=recipe, data=[pairs], pool=tmp_path / "pool", run=tmp_path / "b"))
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, photos, pairs, capsys):
     recipe = write_toml(tmp_path / "tiny.toml", mixed_recipe())
     run = tmp_path / "run"
