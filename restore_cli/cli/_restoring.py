@@ -209,7 +209,7 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
     if (there := sum(item.skip for item in items)) and cost.count:
         out.echo_err(_there_already(there))
     if cost.seconds is not None and cost.seconds >= 1:
-        out.echo_err(f"{'about ' * (cost.seconds >= 1)}{format_duration(cost.seconds)}")
+        out.echo_err(f"about {format_duration(cost.seconds)}")
     long, large = (cost.seconds or 0) >= LONG_SECONDS, cost.written > LARGE_PIXELS
     if long or large:
         why = " and ".join(

@@ -28,7 +28,7 @@ from restore_cli.formatting import first_line
 from restore_cli.version import __version__
 
 Found = tuple[dict[str, object], list[str]]  # facts and problems
-_DIFFERENT = 10  # of 255: GPUs round, some to 10 bits; wrong memory layouts differ by more
+_DIFFERENT = 10  # of 255, from which results count as wrong: GPUs may round to 10 bits (TF32)
 EPILOG = """
 Examples:
 

@@ -414,7 +414,7 @@ def _check_raw_options(
 def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
     """Return all input paths, given by name or in a list."""
     from restore_cli.image import read_stdin
-    from restore_cli.jobs.inputs import STREAM, read_list
+    from restore_cli.jobs.inputs import STREAM, missing, read_list
 
     if null and files_from is None:
         raise UsageError("--null needs --files-from", hint="leave it out")
@@ -433,11 +433,11 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
                 ) from error
         listed = read_list(text, separator=b"\0" if null else b"\n")
         if gone := [path for path in listed if not (is_taken(path) or has_magic(str(path)))]:
-            raise NoInputError(
-                f"no such file or folder: '{gone[0]}'",
-                hint=f"'{files_from}' must contain the names in UTF-8, "
-                f"{'each with a NUL character behind it' if null else 'one per line'}",
-            )
+            unknown = missing(gone[0])
+            how = "separated by NUL characters" if null else "one per line"
+            needed = f"'{files_from}' must contain the names in UTF-8, {how}"
+            unknown.hint = "; ".join(filter(None, (unknown.hint, needed)))
+            raise unknown
         paths += listed
     if not paths:
         hint = "restore image --help shows examples"

@@ -272,7 +272,7 @@ def _move_regions(regions: ElementTree.Element, change: GeometryChange) -> None:
 
 
 def _move_boundary(boundary: ElementTree.Element, change: GeometryChange) -> None:
-    """Move a region of IPTC (Photo Metadata Standard 2023.1): rectangle, circle or polygon."""
+    """Move an Image Region (IPTC Photo Metadata Standard): a rectangle, circle or polygon."""
     units = (one.get(_UNIT) or one.findtext(_UNIT) for one in boundary.iter())
     unit = next(filter(None, units), None)
     stored = change.before or change.after

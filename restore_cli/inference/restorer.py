@@ -164,8 +164,10 @@ class Restorer:
             except (MemoryError, RuntimeError) as error:
                 tile = self._smaller(tile, error)
             # Here, since the traceback no longer references tensors.
-            empty_cache = {"cuda": torch.cuda.empty_cache, "mps": torch.mps.empty_cache}
-            empty_cache.get(self.options.device.type, lambda: None)()
+            if self.options.device.type == "cuda":
+                torch.cuda.empty_cache()
+            elif self.options.device.type == "mps":
+                torch.mps.empty_cache()
 
     def tile_side(self, height: int, width: int) -> int:
         """Longest side of a tile for a padded picture of that size, possibly the whole picture."""

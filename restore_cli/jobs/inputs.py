@@ -149,10 +149,10 @@ def _expand(
     elif has_magic(str(given)):
         yield from _glob(given, recursive=recursive, exclude=exclude)
     else:
-        raise _missing(given)
+        raise missing(given)
 
 
-def _missing(given: Path) -> NoInputError:
+def missing(given: Path) -> NoInputError:
     """Return the error for an input that does not exist, with the name most like it there."""
     hint = "" if given.parent.is_dir() else f"there is no folder '{given.parent}'"
     with suppress(OSError):
@@ -170,7 +170,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
     root = next((parent for parent in given.parents if parent.exists()), given)  # no such drive
     pattern = given.relative_to(root)
     if not has_magic(str(pattern)):
-        raise _missing(given)
+        raise missing(given)
     suffixes = {*PHOTO_SUFFIXES, *({pattern.suffix.lower()} & VIDEO_SUFFIXES)}
     asked = any(is_hidden(part) for part in pattern.parts)
     # Not glob.iglob, which follows links to folders: two links to their own folder never end.

@@ -110,9 +110,9 @@ def restore_video(
         read = isinstance(error, av.error.FFmpegError) or error.filename == str(source)
         read &= error.errno not in FULL
         what = f"restore '{source}'" if read else f"write '{target}'"
-        broken = read and not isinstance(error, OSError)
-        hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`" * broken
-        hint = hint if read else remedy(error)
+        hint = "" if read else remedy(error)
+        if read and not isinstance(error, OSError):  # neither missing nor forbidden
+            hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`"
         raise PictureError(f"cannot {what}: {error.strerror or error}", hint=hint) from error
 
 

@@ -66,13 +66,20 @@ def export_checkpoint(run: Path, target: Path) -> TrainingState:
         UsageError: the folder is not that of a run.
         WeightsError: the best weights are missing or damaged.
     """
+    return _export(run, _state_of(run), target)
+
+
+def _state_of(run: Path) -> TrainingState:
     path = run / STATE
     if not path.is_file():
         raise UsageError(
             f"'{run}' is not the folder of a training run: it has no '{path.name}'",
             hint="give the --output folder of `restore train`",
         )
-    state = read_state(path)
+    return read_state(path)
+
+
+def _export(run: Path, state: TrainingState, target: Path) -> TrainingState:
     best = run / BEST
     tensors, step = ema_weights(state), state.step
     last = state.facts.get("last_score") or {}
@@ -106,10 +113,10 @@ def package(run: Path, folder: Path, name: str, weights_license: str) -> Package
     """
     check_name(name)
     check_license(weights_license)
-    if (run / STATE).is_file():
-        check_derived_license(read_state(run / STATE).facts, weights_license)
+    state = _state_of(run)
+    check_derived_license(state.facts, weights_license)
     weights = folder / f"{name}.safetensors"
-    state = export_checkpoint(run, weights)
+    state = _export(run, state, weights)
     checkpoint = Package(
         loaded=load_network(WeightsFile(str(weights), weights)),
         license=weights_license,

@@ -456,7 +456,7 @@ def test_iptc_of_two_resources_is_joined():
 
 
 def test_other_iptc_in_a_tiffs_resources_stays_there():
-    """The tag has precedence (Metadata Working Group 2.0, 5.1)."""
+    """The tag has precedence."""
     other = RECORDS[:7] + b"\x1c\x02\x05\0\5title"
     for records in (other, RECORDS):
         both = grey(8, 6, t33723=(7, RECORDS + b"\0"), t34377=(1, join_photoshop(records, [])))
