@@ -187,8 +187,8 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
     """
     name, _, weights = text.partition("=")
     alone = name.strip() == BICUBIC
-    if alone:  # a self-ensemble has no effect
-        options = replace(options, self_ensemble=False)
+    if alone:  # the options are for the networks beside it
+        options = replace(options, self_ensemble=False, tlsc=None)
     spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
     return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
 

@@ -66,3 +66,9 @@ def test_only_pictures_that_all_have_count():
 def test_tiles_are_those_of_the_picture(model, ensemble, reported, tiles):
     options = RestorerOptions(torch.device("cpu"), self_ensemble=ensemble)
     assert _tiles(make_entry(model, options, 4), reported) == tiles
+
+
+def test_tlsc_of_the_networks_does_not_exclude_bicubic():
+    options = RestorerOptions(torch.device("cpu"), tlsc=96)
+    assert make_entry("bicubic", options, 1).facts()["tlsc"] == "off"
+    assert make_entry("attentive-deblur", options, 1).facts()["tlsc"] == "96x96"
