@@ -32,6 +32,8 @@ Examples:
 
   restore serve --host 0.0.0.0
 
+  curl -F picture=@blurry.png -o sharp.png http://127.0.0.1:8000/restore
+
 By default the page can be reached only from this machine. With --host
 0.0.0.0, phones in the same network can open the first printed address. There
 is no password.

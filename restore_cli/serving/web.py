@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import re
 import secrets
 import threading
@@ -46,6 +47,7 @@ from restore_cli.serving.visitor_messages import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_WAIT = 0.1  # seconds between two looks at a job whose client waits for the response
 _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
 
@@ -150,7 +152,7 @@ class Guard:
 
 
 def make_app(queue: JobQueue, limits: Limits) -> Starlette:
-    """Return the application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`."""
+    """Return the application: `/`, `/jobs`, `/jobs/KEY` and `/jobs/KEY/file`; `/restore`."""
     site = _Site(queue, limits)
 
     @contextlib.asynccontextmanager
@@ -161,6 +163,7 @@ def make_app(queue: JobQueue, limits: Limits) -> Starlette:
     return Starlette(
         routes=[
             Route("/", site.page),
+            Route("/restore", site.restore, methods=["POST"]),
             Route("/jobs", site.submit, methods=["POST"]),
             Route("/jobs/{key}", site.state),
             Route("/jobs/{key}", site.cancel, methods=["DELETE"]),
@@ -203,12 +206,29 @@ class _Site:
         return HTMLResponse(text, headers=headers)
 
     async def submit(self, request: Request) -> Response:
+        job, notes = await self._accept(request)
+        return JSONResponse({"key": job.key, "notes": notes}, 202)
+
+    async def restore(self, request: Request) -> Response:
+        """For scripts: the response to the form is the restored file."""
+        job, notes = await self._accept(request, sure=True)
+        while job.state in ("waiting", "running"):
+            if await request.is_disconnected():
+                self.queue.cancel(job)
+            self.queue.find(job.key)  # somebody waits
+            await asyncio.sleep(_WAIT)
+        if job.target is None:
+            return _refused(for_visitors(job.error), 400)
+        return self._attachment(job, {"Restore-Notes": json.dumps([*notes, *_notes(job)])})
+
+    async def _accept(self, request: Request, *, sure: bool = False) -> tuple[Job, tuple[str, ...]]:
+        """Put the picture of a form into the queue; return its job, and notes."""
         if _is_from_elsewhere(request):
-            return _refused("pages of other sites cannot submit pictures", 403)
+            raise HTTPException(403, "pages of other sites cannot submit pictures")
         self.queue.reserve_slot()
         try:
             async with asyncio.timeout(self.limits.request_timeout):
-                job, notes = await self._receive(request)
+                job, notes = await self._receive(request, sure=sure)
         except BaseException as error:
             self.queue.release_slot()
             if isinstance(error, TimeoutError):
@@ -219,7 +239,7 @@ class _Site:
                 raise StorageError.of(error) from error
             raise
         self.queue.submit(job)
-        return JSONResponse({"key": job.key, "notes": notes}, 202)
+        return job, notes
 
     async def cancel(self, request: Request) -> Response:
         if _is_from_elsewhere(request):
@@ -230,14 +250,15 @@ class _Site:
         self.queue.cancel(job)
         return Response(status_code=204)
 
-    async def _receive(self, request: Request) -> tuple[Job, tuple[str, ...]]:
+    async def _receive(self, request: Request, *, sure: bool) -> tuple[Job, tuple[str, ...]]:
         """Store the picture of a form; return its job, and notes on what was done to it."""
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
                 raise UsageError("there is no file 'picture' in the form")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
-            shrink, sure = (_is_on(fields.pop(key, "")) for key in ("shrink", "sure"))
+            shrink = _is_on(fields.pop("shrink", ""))
+            sure = _is_on(fields.pop("sure", "")) or sure
             automatic = not fields.get("model") and not fields.get("scale")
             settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
@@ -267,12 +288,16 @@ class _Site:
         job = self.queue.find(request.path_params["key"])
         if job is None or job.target is None or job.state != "done" or not job.target.exists():
             return _refused("there is no result for this picture", 404)
-        # So that a browser never displays it as a page of this server.
+        return self._attachment(job)
+
+    def _attachment(self, job: Job, headers: dict[str, str] | None = None) -> FileResponse:
+        """Return the result as a file, which a browser never displays as a page of this server."""
+        assert job.target is not None
         return FileResponse(
             job.target,
             media_type="application/octet-stream",
             filename=job.target.name,
-            headers={"X-Content-Type-Options": "nosniff"},
+            headers={"X-Content-Type-Options": "nosniff", **(headers or {})},
         )
 
 
@@ -336,9 +361,13 @@ def _facts(job: Job, queue: JobQueue) -> dict[str, object]:
             "file": job.target.name,
             "bytes": job.target.stat().st_size,
             "seconds": round(job.seconds, 1),
-            "notes": [for_visitors(note) for note in job.notes],
+            "notes": _notes(job),
         }
     return facts
+
+
+def _notes(job: Job) -> list[str]:
+    return [for_visitors(note) for note in job.notes]
 
 
 def _refused(message: str, status: int) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import io
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
@@ -81,6 +82,12 @@ def restored(queue, name, content, **settings):
     return wait_for(queue, job.key)
 
 
+def scope(path, headers):
+    """Of a POST, for a server that speaks to the application itself."""
+    facts = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    return facts | {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}
+
+
 class Client:
     """Requests to the application, without a socket."""
 
@@ -116,6 +123,49 @@ def test_a_picture_comes_back_as_the_command_line_makes_it(client, queue, tmp_pa
     (tmp_path / "a b.png").write_bytes(picture())
     done = CliRunner().invoke(command, ["image", str(tmp_path / "a b.png"), "-m", "gfn", "-q"])
     assert file.content == Path(done.stdout.strip()).read_bytes()
+
+
+def test_a_script_gets_the_result_in_one_request(client, queue):
+    form = {"files": {"picture": ("a b.png", picture())}, "data": {"model": "gfn", "scale": "2"}}
+    key = client("POST", "/jobs", **form).json()["key"]
+    wait_for(queue, key)
+    answer = client("POST", "/restore", **form)
+    assert answer.status_code == 200
+    assert answer.content == client("GET", f"/jobs/{key}/file").content
+    assert "a b_x2.png" in unquote(answer.headers["content-disposition"])
+    notes = client("GET", f"/jobs/{key}").json()["notes"]
+    assert json.loads(answer.headers["restore-notes"]) == notes
+
+
+def test_a_script_is_told_what_is_wrong(client):
+    answer = client("POST", "/restore", files={"picture": ("a.png", picture()[:60])})
+    assert answer.status_code == 400
+    assert "a.png" in answer.json()["error"]
+
+
+def test_a_script_is_not_asked_whether_it_can_wait(client, monkeypatch):
+    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.0)
+    form = {"files": {"picture": ("a.png", picture())}, "data": {"model": "gfn"}}
+    assert client("POST", "/jobs", **form).status_code == 400
+    assert client("POST", "/restore", **form).status_code == 200
+
+
+def test_a_script_that_hangs_up_cancels_its_picture(queue):
+    app, sent = make_app(queue, Limits(max_upload_bytes=200_000)), []
+    form = httpx.Request("POST", HOST, files={"picture": ("a.png", picture())})
+    messages = [{"type": "http.request", "body": form.read()}]
+
+    async def receive():
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", form.headers["content-type"].encode()), (b"host", b"localhost")]
+    asyncio.run(app(scope("/restore", headers), receive, send))
+    assert sent[0]["status"] == 400
+    assert b"cancelled" in sent[1]["body"]
+    assert queue._places == 0
 
 
 def test_choices_are_followed(queue):
@@ -491,9 +541,7 @@ def test_a_visitor_who_leaves_is_no_error_of_the_server(queue):
         sent.append(message)
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"host", b"localhost")]
-    scope = {"type": "http", "method": "POST", "path": "/jobs", "headers": headers}
-    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(app(scope("/jobs", headers), receive, send))
     assert sent[0]["status"] == 400
     assert queue._places == 0
 
