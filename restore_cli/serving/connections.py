@@ -1,4 +1,4 @@
-"""HTTP connections with a time limit for the head of a request."""
+"""HTTP connections with time limits for the head of a request and for reading the response."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS = 10.0  # for a request's line and headers; browsers send them in one piece
+READING_SECONDS = 60.0  # for taking what is buffered of a response, at most some 64 KB
 
 
 class TimedConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 connection, closed when no request's head arrives in time.
+    """Uvicorn's HTTP/1.1 connection, closed when a request's head or its reader is too slow.
 
     Uvicorn limits only the time between two requests, and each byte restarts it: idle visitors,
     or those that send a header byte by byte, would use up the connections of the server. The time
-    for the body of a request that is not answered yet is limited by `Guard`.
+    for the body of a request that is not answered yet is limited by `Guard`. Uvicorn has no limit
+    either for a response that nobody reads.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _reading_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -35,6 +38,18 @@ class TimedConnection(H11Protocol):
         """Stop waiting."""
         super().connection_lost(exc)
         self._stop()
+        self._stop_reading_timer()
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the client takes what was sent."""
+        super().pause_writing()
+        self._stop_reading_timer()
+        self._reading_timer = self.loop.call_later(READING_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop waiting for the client."""
+        super().resume_writing()
+        self._stop_reading_timer()
 
     def _wait(self) -> None:
         self._stop()
@@ -43,6 +58,10 @@ class TimedConnection(H11Protocol):
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
 
     def _close_if_waiting(self) -> None:
         state: Any = self.conn.their_state

@@ -16,6 +16,7 @@ import uvicorn
 from restore_cli.serving import connections
 from restore_cli.serving.connections import TimedConnection
 
+LARGE = 30_000_000  # bytes, more than the system buffers
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
 
 
@@ -26,6 +27,10 @@ async def count_bytes(scope, receive, send):
     while more:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(LARGE)})
+        return
     headers = [(b"content-length", b"1")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": str(size).encode()})
@@ -35,6 +40,7 @@ async def count_bytes(scope, receive, send):
 def connect(monkeypatch):
     """Opens connections to a server of at most three, which wait for 0.5 s."""
     monkeypatch.setattr(connections, "SECONDS", 0.5)
+    monkeypatch.setattr(connections, "READING_SECONDS", 0.5)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         count_bytes, log_level="critical", http=TimedConnection, limit_concurrency=4, lifespan="off"
@@ -95,6 +101,24 @@ def test_a_body_that_never_ends_does_not_keep_an_answered_connection_open(connec
     assert answer(early).endswith(b"0")
     early.sendall(b"b")
     assert early.recv(1) == b""
+
+
+def test_responses_that_nobody_reads_do_not_block_the_page(connect):
+    for _ in range(3):
+        connect().sendall(HEAD.replace(b"/ ", b"/large ", 1) + b"body")
+    time.sleep(1)
+    free = connect()
+    free.sendall(HEAD + b"body")
+    assert answer(free).endswith(b"4")
+
+
+def test_a_slow_reader_gets_all(connect):
+    slow = connect()
+    slow.sendall(HEAD.replace(b"/ ", b"/large ", 1) + b"body")
+    received = 0
+    while received < LARGE:
+        received += len(slow.recv(1 << 20))
+        time.sleep(0.02)
 
 
 def test_a_head_that_drips_is_cut_off(connect):
