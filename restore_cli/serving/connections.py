@@ -9,7 +9,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS = 10.0  # for a request's line and headers; browsers send them in one piece
-READING_SECONDS = 60.0  # for taking what is buffered of a response, at most some 64 KB
+READING_SECONDS = 60.0  # in which a client must take something of a response that waits for it
 
 
 class TimedConnection(H11Protocol):
@@ -43,8 +43,7 @@ class TimedConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait until the client takes what was sent."""
         super().pause_writing()
-        self._stop_reading_timer()
-        self._reading_timer = self.loop.call_later(READING_SECONDS, self.transport.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         """Stop waiting for the client."""
@@ -58,6 +57,17 @@ class TimedConnection(H11Protocol):
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _wait_for_reader(self) -> None:
+        self._stop_reading_timer()
+        unread = self.transport.get_write_buffer_size()
+        self._reading_timer = self.loop.call_later(READING_SECONDS, self._abort_if_unread, unread)
+
+    def _abort_if_unread(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
 
     def _stop_reading_timer(self) -> None:
         if self._reading_timer is not None:
