@@ -40,7 +40,7 @@ from restore_cli.jobs.video_facts import (
     open_video,
     orientation_of,
 )
-from restore_cli.jobs.video_timeline import Timeline
+from restore_cli.jobs.video_timeline import DisplayTimes, Timeline
 
 # x264's constant rate factor: 18 is called visually lossless by its own documentation.
 _RATE_FACTOR = "16"
@@ -296,6 +296,7 @@ class _VideoRestorer:
         """
         frames = frames_in_all(self._reader, self._source)
         counts, timeline = Counter[str](), Timeline()
+        times = DisplayTimes(self._reader.format.name)
         try:
             for packet in self._reader.demux([self._source, *self._copies]):
                 timeline.shift_timestamps(packet)
@@ -303,12 +304,14 @@ class _VideoRestorer:
                     self._copy(packet)
                     continue
                 counts["seen"] += bool(packet.size) and not packet.is_discard
+                times.forget_display_time(packet)
                 try:
                     decoded = packet.decode()
                 except _damage(self._av):
                     counts["broken"] += 1
                     continue
                 for frame in decoded:
+                    times.set_display_time(frame)
                     if self._is_late(frame):
                         counts["late"] += 1
                         continue

@@ -45,3 +45,35 @@ class Timeline:
             ticks = round(moved / unit)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+class DisplayTimes:
+    """Times at which the frames of an AVI are shown; other containers state them.
+
+    AVI states only when packets are decoded. FFmpeg takes that as the time of the frame, so frames
+    that were stored in another order (B-frames) would be shown in that one. Decoders return frames
+    in the order in which they are shown, one whenever a packet is decoded, after a delay.
+    """
+
+    def __init__(self, container: str) -> None:
+        self._applies = container == "avi"
+        self._delay: int | None = None  # ticks from the first packet to that of the first frame
+        self._first: int | None = None  # time of the first packet, ticks
+        self._next = 0  # time of the next frame, ticks
+
+    def forget_display_time(self, packet: Any) -> None:
+        """Leave a packet only the time at which it is decoded."""
+        if self._applies:
+            packet.pts = None
+            self._first = packet.dts if self._first is None else self._first
+
+    def set_display_time(self, frame: Any) -> None:
+        """Set the time of a frame; the decoder's last frames follow at equal distances."""
+        if self._first is None:
+            return
+        if frame.dts is not None:
+            if self._delay is None:
+                self._delay = frame.dts - self._first
+            self._next = max(self._next, frame.dts - self._delay)
+        frame.pts = self._next
+        self._next += frame.duration or 1
