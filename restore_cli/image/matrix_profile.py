@@ -73,13 +73,27 @@ class MatrixProfile:
         luminance = TO_XYZ[1:2].T
         grey = self.channels == 1
         mixed = luminance if grey else (np.linalg.inv(self.matrix) @ TO_XYZ).T
-        numbers = np.linspace(0, top, _STEPS)
+        inverses = [_inverse(curve) for curve in self.curves]
         result = np.empty((*values.shape[:2], self.channels), kind)
         for rows in _strips(values.shape):
             linear = decode_srgb(values[rows].astype(np.float64)) @ mixed
-            for n, curve in enumerate(self.curves):
-                result[rows][..., n] = np.interp(linear[..., n], curve, numbers) + 0.5
+            for n, (levels, codes) in enumerate(inverses):
+                result[rows][..., n] = top * np.interp(linear[..., n], levels, codes) + 0.5
         return result
+
+
+def _inverse(curve: Array) -> tuple[Array, Array]:
+    """Return the levels of a curve, increasing, and the encoded value in [0, 1] of each.
+
+    Of several values with the same level, as tables of 8-bit gamma curves have near black, it is
+    the lowest for the lowest level, so that black stays black, the highest for the highest, and
+    the middle one for others.
+    """
+    levels, first = np.unique(curve, return_index=True)
+    last = np.append(first[1:], len(curve)) - 1
+    codes = (first + last) / 2
+    codes[0], codes[-1] = first[0], last[-1]
+    return levels, codes / (len(curve) - 1)
 
 
 def _strips(shape: tuple[int, ...]) -> list[slice]:

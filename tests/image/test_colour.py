@@ -140,6 +140,19 @@ def test_every_kind_of_curve_is_littlecms_own(name):
     assert np.abs(ours - np.asarray(wanted)).max() < 1.6
 
 
+@pytest.mark.parametrize("entries", [256, 1024, 4096])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_black_and_white_of_tables_come_back(entries, kind):
+    """The first entries of a table of a power function are equal: 0 after rounding."""
+    table = (np.linspace(0, 1, entries) ** 2.2 * 65535).round().astype(">u2").tobytes()
+    profile = matrix_profile(with_curve(b"curv\0\0\0\0" + struct.pack(">I", entries) + table))
+    top = np.iinfo(kind).max
+    values = np.linspace(0, top, 256).round().astype(kind).reshape(16, 16, 1).repeat(3, 2)
+    back = profile.from_srgb(profile.to_srgb(values), 8 * values.itemsize)
+    assert (back[0, 0].tolist(), back[-1, -1].tolist()) == ([0] * 3, [top] * 3)
+    assert np.abs(back.astype(int) - values)[4:].max() <= 1
+
+
 def test_broken_profiles_are_none():
     whole = SPACES["Adobe RGB"]
     for n in range(0, len(whole), 7):
