@@ -101,6 +101,7 @@ def draw_trajectory(
     picture: tuple[int, int],
     centre: tuple[float, float],
     degrees_of_freedom: int = 3,
+    walk: tuple[float, float] | None = None,
 ) -> Trajectory:
     """A random smooth path of a hand-held camera.
 
@@ -114,18 +115,22 @@ def draw_trajectory(
         picture: height, width of the whole picture in pixels; fixes field of view and roll.
         centre: optical axis in the coordinates of the image that will be blurred.
         degrees_of_freedom: 3 for a camera that rotates, 6 for one that also moves.
+        walk: the random part of the velocity over the drift is log-normal: its median, and the
+            standard deviation of its logarithm. None for uniform in [0, 1.5], which makes fewer
+            straight paths and fewer hooks than a hand (`benchmarks/camera_paths.py`).
     """
     height, width = picture
     angle = rng.uniform(0, 2 * np.pi)
     drift = np.array([np.cos(angle), np.sin(angle)])
-    walk = np.cumsum(rng.standard_normal((samples, 3)), axis=0)
-    walk -= walk.mean(0)
-    walk /= np.sqrt((walk[:, :2] ** 2).sum(1).mean()) + 1e-12
-    velocity = drift + rng.uniform(0, 1.5) * walk[:, :2]
+    steps = np.cumsum(rng.standard_normal((samples, 3)), axis=0)
+    steps -= steps.mean(0)
+    steps /= np.sqrt((steps[:, :2] ** 2).sum(1).mean()) + 1e-12
+    strength = rng.uniform(0, 1.5) if walk is None else walk[0] * rng.lognormal(sigma=walk[1])
+    velocity = drift + strength * steps[:, :2]
     shift = np.cumsum(velocity, axis=0)
     shift *= length / max(np.hypot(*np.diff(shift, axis=0).T).sum(), 1e-12)
     # Roll moves the corners, by up to about half of the centre's path.
-    roll = np.cumsum(rng.uniform(-1, 1) + rng.uniform(0, 1) * walk[:, 2])
+    roll = np.cumsum(rng.uniform(-1, 1) + rng.uniform(0, 1) * steps[:, 2])
     roll *= rng.uniform(0, 0.5) * length / (np.hypot(height, width) / 2) / max(np.ptp(roll), 1e-12)
     focal = rng.uniform(0.7, 1.5) * max(height, width)
     turned = Trajectory(shift - shift.mean(0), roll - roll.mean(), focal, centre)
@@ -133,11 +138,11 @@ def draw_trajectory(
         return turned
     # Translation sideways causes at most the displacement of the rotation, forwards at most half of
     # it, at the corners. Then both together are scaled to the requested length.
-    walk = np.cumsum(np.cumsum(rng.standard_normal((samples, 3)), axis=0), axis=0)
-    walk -= walk.mean(0)
-    walk /= np.ptp(walk, axis=0) + 1e-12
-    sideways = rng.uniform(0, 1) * length * walk[:, :2] / focal
-    forwards = rng.uniform(0, 0.5) * length * walk[:, 2:] / (np.hypot(height, width) / 2)
+    steps = np.cumsum(np.cumsum(rng.standard_normal((samples, 3)), axis=0), axis=0)
+    steps -= steps.mean(0)
+    steps /= np.ptp(steps, axis=0) + 1e-12
+    sideways = rng.uniform(0, 1) * length * steps[:, :2] / focal
+    forwards = rng.uniform(0, 0.5) * length * steps[:, 2:] / (np.hypot(height, width) / 2)
     moved = dataclasses.replace(turned, translation=np.concatenate([sideways, forwards], 1))
     ratio = length / moved.length
     assert moved.translation is not None

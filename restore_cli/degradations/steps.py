@@ -108,6 +108,8 @@ class Motion(Step):
         samples: number of averaged poses.
         objects: fraction of the other pictures with a moving object.
         degrees_of_freedom: 3 for a camera that rotates, 6 for one that also moves.
+        walk: random part of the velocity over the drift, log-normal: median, and standard deviation
+            of its logarithm; without it, uniform from 0 to 1.5.
     """
 
     linear = True
@@ -118,6 +120,7 @@ class Motion(Step):
     samples: Annotated[int, Field(ge=2)] = 24
     objects: Fraction = 0.0
     degrees_of_freedom: Literal[3, 6] = 3
+    walk: tuple[Positive, Positive] | None = None
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         def trajectory(length: float) -> Trajectory:
@@ -130,6 +133,7 @@ class Motion(Step):
                 picture=(height // scene.downscaled_by, width // scene.downscaled_by),
                 centre=(x / scene.downscaled_by, y / scene.downscaled_by),
                 degrees_of_freedom=self.degrees_of_freedom,
+                walk=self.walk,
             )
 
         at_rest = rng.random() < self.sharp

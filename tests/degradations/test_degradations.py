@@ -76,9 +76,9 @@ def test_responses_are_the_ones_they_are_called_by():
     assert middle == pytest.approx([1 / 44.017872, 1 / 34.551517, 1 / 46.282566], rel=1e-5)
 
 
-def trajectory(seed, length=30.0, samples=24):
-    rng = np.random.default_rng(seed)
-    return draw_trajectory(rng, length=length, samples=samples, picture=PICTURE, centre=(320, 240))
+def trajectory(seed, length=30.0, samples=24, walk=None):
+    rng, size = np.random.default_rng(seed), {"picture": PICTURE, "centre": (320, 240)}
+    return draw_trajectory(rng, length=length, samples=samples, walk=walk, **size)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -98,6 +98,14 @@ def test_trajectories_differ_in_direction_and_bend():
     straight = np.hypot(*spans.T) / 30
     assert straight.max() > 0.97
     assert straight.min() < 0.6
+
+
+def test_paths_of_a_hand_are_straighter_and_have_more_hooks():
+    """As those of a gyroscope: `benchmarks/camera_paths.py`."""
+    walk = load_degradation("handheld-gyro").steps[0].walk
+    spans = [trajectory(seed, walk=walk).shift[[0, -1]] for seed in range(1000)]
+    straight = np.array([np.hypot(*(end - begin)) / 30 for begin, end in spans])
+    assert np.quantile(straight, [0.1, 0.25, 0.5]) == pytest.approx([0.34, 0.64, 0.94], abs=0.05)
 
 
 def test_homographies_move_the_centre_along_the_path():
