@@ -14,11 +14,18 @@ from restore_cli.version import __version__
 
 if TYPE_CHECKING:
     from restore_cli.api import LoadedModel, list_models, load_model, restore
+    from restore_cli.image import Encoding
+    from restore_cli.jobs.request import Destination, Processing, RestoreRequest, Selection
     from restore_cli.models.spandrel_adapter import add_to_spandrel
 
 __all__ = [
+    "Destination",
+    "Encoding",
     "LoadedModel",
+    "Processing",
     "RestoreError",
+    "RestoreRequest",
+    "Selection",
     "__version__",
     "add_to_spandrel",
     "list_models",
@@ -26,10 +33,16 @@ __all__ = [
     "restore",
 ]
 
+_HOMES = {
+    "add_to_spandrel": "models.spandrel_adapter",
+    "Encoding": "image",
+    **dict.fromkeys(("Destination", "Processing", "RestoreRequest", "Selection"), "jobs.request"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # imported on demand: `restore --help` must not import torch
-        home = "models.spandrel_adapter" if name == "add_to_spandrel" else "api"
+        home = _HOMES.get(name, "api")
         return getattr(importlib.import_module(f"restore_cli.{home}"), name)
     raise AttributeError(f"module 'restore_cli' has no attribute '{name}'")
 
