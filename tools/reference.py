@@ -1,4 +1,5 @@
-"""Write docs/reference/ (commands, models, weights) and the papers' tables of docs/benchmark.md.
+"""Write docs/reference/ (commands, models, weights), the papers' tables of docs/benchmark.md, and
+the table of models in README.md.
 
 `python tools/reference.py` writes; with `--check`, as in `make check`, it writes nothing and fails
 when what is there is not what the code says.
@@ -17,7 +18,7 @@ from restore_cli.benchmarking.published import Table, columns_of, load_published
 from restore_cli.benchmarking.report import markdown_table
 from restore_cli.cli.app import app
 from restore_cli.models.registry import MODELS
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.manifest import default_model, load_manifest
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -155,7 +156,48 @@ def _published(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"commands.md": commands, "models.md": models, "../benchmark.md": tables}
+def readme() -> str:
+    """`README.md` with the table of models from the manifest, between two comments."""
+    text = (REFERENCE.parent.parent / "README.md").read_text("utf-8")
+    before, _, rest = text.partition(MODELS_BEGIN)
+    after = rest.partition(MODELS_END)[2]
+    columns = ("model", "scale", "real", "synthetic", "s/Mpx", "MB", "trained by")
+    rows = [_model_row(name) for scale in (1, 4) for name in _of_scale(scale)]
+    table = "\n".join(markdown_table(columns, rows))
+    return f"{before}{MODELS_BEGIN}\n{table}\n{MODELS_END}{after}"
+
+
+def _of_scale(scale: int) -> list[str]:
+    """Models of a scale: the default one first, those without weights last, others by gain."""
+    ready, default = load_manifest().defaults, default_model(scale)
+
+    def order(name: str) -> tuple[bool, bool, float]:
+        gain = ready[name].gain("real") if name in ready else None
+        return name != default, gain is None, -(gain or 0)
+
+    return sorted((name for name, model in MODELS.items() if model.scale == scale), key=order)
+
+
+def _model_row(name: str) -> tuple[str, ...]:
+    scale = f"x{MODELS[name].scale}"
+    if (one := load_manifest().defaults.get(name)) is None:
+        return f"`{name}`", scale, "", "", "", "", "needs `--weights`"
+    mark = f" (default for {scale})" * (name == default_model(MODELS[name].scale))
+    gains = [f"{gain:+.2f} dB" for kind in ("real", "synthetic") if (gain := one.gain(kind))]
+    seconds = one.seconds_per_megapixel or 0
+    speed = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}"
+    size, first = f"{one.size / 1e6:.1f}", one.trained_by.partition(" ")[0]
+    who = " and ".join([first] * bool(first) + ["us"] * bool(one.recipe))
+    return f"`{name}`{mark}", scale, *gains, speed, size, who
+
+
+PAGES = {
+    "commands.md": commands,
+    "models.md": models,
+    "../benchmark.md": tables,
+    "../../README.md": readme,
+}
+MODELS_BEGIN, MODELS_END = "<!-- models -->", "<!-- end of models -->"
 TABLES = "## Every table of the five papers"
 
 
