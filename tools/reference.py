@@ -1,5 +1,7 @@
-"""Write docs/reference/ (commands, models, weights), the papers' tables of docs/benchmark.md, and
-the table of models in README.md.
+"""Write docs/reference/, and the tables of docs/benchmark.md and README.md.
+
+docs/reference/ has the commands, models and weights, docs/benchmark.md the tables of the papers, and
+README.md that of the models.
 
 `python tools/reference.py` writes; with `--check`, as in `make check`, it writes nothing and fails
 when what is there is not what the code says.

@@ -246,7 +246,7 @@ class JobQueue:
             except RestoreError as error:
                 message = f"{error}{f' ({error.hint})' if error.hint else ''}"
                 # Visitors must not see paths of this machine.
-                for folder in (job.source.parent, job.folder):
+                for folder in (job.source.parent, job.folder / "out", job.folder):
                     message = message.replace(f"{folder}{os.sep}", "").replace(str(folder), "")
                 job.error = message
                 job.state = "failed"
@@ -305,8 +305,10 @@ def _safe(name: str) -> str:
     """Return the last part of a name, restricted to safe characters and length.
 
     Marks of letters belong to a name: macOS stores them apart, and Hindi and Thai need them.
+    Browsers send quotation marks and line breaks as %22, %0D and %0A.
     """
-    last = normalize("NFC", Path(name.replace("\\", "/")).name)
+    name = re.sub("%(?:22|0D|0A)", "_", name.replace("\\", "/"))
+    last = normalize("NFC", Path(name).name)
     last = "".join(one if _is_safe(one) else "_" for one in last).lstrip(".")
     stem, suffix = Path(last).stem, Path(last).suffix
     short = stem.encode()[: _MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")

@@ -8,6 +8,12 @@ _REMEDIES = (
     (r"raise --max-pixels if you trust it", "make it smaller first"),
     (r"use (?:--icc \w+, and )?--format (\w+)[^()]*", r"choose \1 as the file format"),
     (r"pip install [^()]*", "save it as JPEG or PNG first"),
+    # of a disk of the server
+    (
+        r"free disk space|raise the limit on the size of files[^)]*\)[^()]*"
+        r"|delete files: your quota[^()]*",
+        "tell the owner of this page",
+    ),
 )
 _UNUSABLE = re.compile(r" \([^()]*(?:--\w|`)[^()]*\)|; [^;()]*(?:--\w|`)[^;()]*")
 _NAME = re.compile(r"'[^']*'")  # of files, which may look like options

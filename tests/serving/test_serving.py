@@ -31,6 +31,7 @@ import httpx
 
 from restore_cli.cli.app import app as command
 from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.files import FULL, remedy
 from restore_cli.formatting import format_duration
 from restore_cli.image.containers import jpeg_segment
 from restore_cli.inference.restorer import RestorerOptions
@@ -221,6 +222,11 @@ def test_names_stay_in_their_folder(queue, name):
     assert len(job.source.name.encode()) <= 120
     assert job.source.stem.lower() != "nul"
     assert job.source.suffix == ".png"
+
+
+def test_names_as_browsers_escape_them(queue):
+    assert taken(queue, "12%22 disc%0A.png").source.name == "12_ disc_.png"
+    queue.release_slot()
 
 
 def test_names_keep_the_letters_of_every_script(queue):
@@ -609,6 +615,12 @@ def test_addresses_are_such_that_a_browser_can_open(monkeypatch):
 def test_an_address_of_this_machine_can_be_listened_at():
     for address in addresses("0.0.0.0", 80):
         listen(urlsplit(address).hostname, 0).close()
+
+
+@pytest.mark.parametrize("number", sorted(FULL))
+def test_a_full_disk_is_a_matter_of_the_owner(number):
+    error = f"cannot write 'a.png': no room ({remedy(OSError(number, ''))})"
+    assert for_visitors(error) == "cannot write 'a.png': no room (tell the owner of this page)"
 
 
 def test_no_hint_names_an_option_to_a_visitor():
