@@ -1,6 +1,6 @@
 """Write docs/reference/, and the tables of docs/benchmark.md and README.md.
 
-docs/reference/ has the commands, models and weights, docs/benchmark.md the tables of the papers, and
+docs/reference/ has the commands, models and weights; docs/benchmark.md the tables of the papers;
 README.md that of the models.
 
 `python tools/reference.py` writes; with `--check`, as in `make check`, it writes nothing and fails
