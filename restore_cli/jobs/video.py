@@ -87,7 +87,10 @@ def restore_video(
     av = import_av()
     try:
         with source.open("rb") as file:
-            kind = recognise(file.read(HEAD))
+            head = file.read(HEAD)
+        if not head:
+            raise PictureError(f"'{source}' is empty")
+        kind = recognise(head)
         if kind and not (kind == "jpeg" and source.suffix.lower() in _MOTION_JPEG):
             raise PictureError(
                 f"'{source}' is a picture ({kind}), not a video", hint="give it its own suffix"
@@ -118,7 +121,7 @@ def restore_video(
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
     """Decode the first frame with a separate reader: seeking back would lose earlier audio."""
-    with open_video(source) as reader:
+    with suppress(av.error.EOFError), open_video(source) as reader:
         video = main_video_stream(reader)
         if video is None:
             found = reader.streams.video
@@ -130,7 +133,7 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
                 for frame in packet.decode():
                     check_convertible(reader, frame)
                     return frame, colours_of(frame, video), orientation_of(frame)
-        raise PictureError(f"'{source}' has no frames that can be decoded")
+    raise PictureError(f"'{source}' has no frames that can be decoded")
 
 
 def _damage(av: Any) -> tuple[type[Exception], ...]:
@@ -430,8 +433,10 @@ class _VideoRestorer:
         else:
             new.pts, new.time_base = frame.pts, frame.time_base
         last = self._last
-        if last is not None and new.pts <= last.pts and self._writer.format.name in ("mov", "mp4"):
-            new.pts = last.pts + 1  # a tick, since they refuse two frames at one time
+        # MP4 and MOV refuse two frames at one time. Earlier ones follow frames without a time.
+        strict = self._writer.format.name in ("mov", "mp4")
+        if last is not None and new.pts < last.pts + strict:
+            new.pts = last.pts + 1  # a tick
             note = "frames with the time of the frame before were moved by one tick"
             self.notes += [note] * (note not in self.notes)
         self._encode(until=new.pts)

@@ -97,6 +97,36 @@ def test_colours_that_change_are_converted_as_each_frame_states(tmp_path):
         assert ("its colours or bit depth change" in notes) == (name == "bits")
 
 
+def test_videos_without_a_frame(tmp_path):
+    empty = tmp_path / "empty.mp4"
+    empty.write_bytes(b"")
+    whole = make(tmp_path / "a.mkv", [corner()]).read_bytes()
+    header = tmp_path / "header.mkv"
+    header.write_bytes(whole[: whole.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
+    for source, reason in ((empty, "is empty"), (header, "no frames that can be decoded")):
+        done = restore("image", source, "--model", "bicubic", "-x1", "-o", tmp_path / "b.mkv")
+        assert (done.exit_code, reason in done.stderr) == (1, True), done.stderr
+
+
+def test_first_frames_without_a_time(tmp_path):
+    """Matroska that begins before zero: FFmpeg reads these frames without times."""
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w", options={"avoid_negative_ts": "disabled"}) as writer:
+        image = writer.add_stream("libx264", rate=10)
+        image.height, image.width, image.pix_fmt = 24, 32, "yuv420p"
+        for n, values in enumerate(moving(8)):
+            frame = av.VideoFrame.from_ndarray(values, "rgb24")
+            frame.pts, frame.time_base = n - 3, Fraction(1, 10)
+            writer.mux(image.encode(frame))
+        writer.mux(image.encode())
+    with av.open(str(source)) as reader:
+        times = [frame.pts for frame in reader.decode(video=0)]
+    assert times[:4] == [None, None, None, 0]  # else this tests nothing
+    _, frames, notes = same(source, tmp_path / "b.mkv")
+    assert len(frames) == 8
+    assert "were moved by one tick" in notes
+
+
 def test_a_song_with_a_cover_is_no_video(tmp_path):
     song = tmp_path / "song.mkv"
     with av.open(str(song), "w") as writer:
