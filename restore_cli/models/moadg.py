@@ -81,9 +81,6 @@ class MoadgConfig:
     image_skip: bool = False  # add the interpolated input; not in the paper
 
 
-# Blocks --------------------------------------------------------------------------------------
-
-
 class DenseBlock(nn.Module):
     """Five convolutions, each on all previous outputs; 0.2 times the last, + input."""
 
@@ -245,9 +242,6 @@ class Reconstruction(nn.Module):
         return image
 
 
-# Network -------------------------------------------------------------------------------------
-
-
 class Moadg(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4.
 
@@ -329,9 +323,6 @@ class Moadg(nn.Module):
         shape = (len(routes), len(routes[0]), 1, 1, 1)  # routes, pictures
         gates = torch.bernoulli(keep.expand(shape)) / keep
         return [route * gate for route, gate in zip(routes, gates, strict=True)]
-
-
-# Registry ------------------------------------------------------------------------------------
 
 
 def _detect(state: StateDict) -> bool:
