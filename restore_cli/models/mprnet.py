@@ -301,8 +301,7 @@ class Mprnet(DeblurringStages):
 
     def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
-        restored: Tensor = self.stage3_image(self.deblur(image, placement).features)
-        return restored
+        return self.stage3_image(self.deblur(image, placement).features)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, and the images of the first two stages, all (B, 3, H, W)."""
