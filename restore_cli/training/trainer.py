@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, lookup
+from restore_cli.errors import RestoreError, UsageError, WeightsError, lookup
 from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork, full_state_dict
-from restore_cli.inference.memory import is_out_of_memory
+from restore_cli.inference.memory import memory_errors
 from restore_cli.models.layers import memory_format
 from restore_cli.models.registry import get_model
 from restore_cli.models.spec import Model
@@ -441,15 +441,9 @@ def compute_losses(
     return terms
 
 
-@contextmanager
-def out_of_memory(trainer: Trainer) -> Iterator[None]:
+def out_of_memory(trainer: Trainer) -> AbstractContextManager[None]:
     """Raise a `DeviceError` if the memory of the device is full in the block."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"out of memory on {trainer.group.device} at step {trainer.step}",
-            hint="split each batch with --accumulate 2, or choose a smaller one in the recipe",
-        ) from error
+    return memory_errors(
+        lambda: f"out of memory on {trainer.group.device} at step {trainer.step}",
+        "split each batch with --accumulate 2, or choose a smaller one in the recipe",
+    )
