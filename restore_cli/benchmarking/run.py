@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import naming, sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
+from restore_cli.inference.memory import settle
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC, ProgressCallback, no_progress
@@ -144,6 +146,7 @@ class Row:
 
 
 _ROW = TypeAdapter(Row)
+RUNS = 3  # timed runs, of which the median is taken
 _SCORING = 2  # changes with the way of scoring, so that rows of earlier versions are not kept
 
 
@@ -170,6 +173,17 @@ class Benchmark:
         return self.output / (
             "rows-{}-of-{}.jsonl".format(*self.shard) if self.shard else "rows.jsonl"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A run time."""
+
+    seconds: float  # median of `RUNS`
+    width: int  # width of the input, pixels
+    height: int  # height of the input, pixels
+    warm_up: int  # number of warm-up runs
+    device: str  # device, with the name of a GPU
 
 
 def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
@@ -281,6 +295,26 @@ def run(
     return rows
 
 
+def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
+    """Time to restore random pixels, as in the papers: after warm-up runs, without files."""
+    device = entry.pipeline.options.device
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(warm_up + RUNS):
+        begun = time.monotonic()
+        entry.pipeline(image)
+        settle(device)
+        seconds.append(time.monotonic() - begun)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return Timed(
+        seconds=statistics.median(seconds[warm_up:]),
+        width=width,
+        height=height,
+        warm_up=warm_up,
+        device=f"{device} {name}".strip(),
+    )
+
+
 def read_rows(log: Path) -> list[Row]:
     """Rows of an earlier run, without incomplete lines."""
     rows = []
@@ -378,8 +412,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         restored = entry.restore(
             sample, degraded, benchmark.protocol, lambda _, tiles: reported.append(tiles)
         )
-        if cuda:
-            torch.cuda.synchronize(device)
+        settle(device)
         seconds = time.monotonic() - begun
     memory = torch.cuda.max_memory_allocated(device) if cuda else peak.bytes
     result = benchmark.protocol.quantise(restored.float().cpu())
