@@ -17,9 +17,8 @@ from restore_cli.inference.concurrency import map_ordered
 from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
-from restore_cli.inference.padding import padded_tile
 from restore_cli.inference.stages import ProgressCallback, canvas, no_progress
-from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
+from restore_cli.inference.tiling import Block, Span, padded_tile, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import memory_format
 from restore_cli.models.spec import Model, TilePlacement, Tiling

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import remove_abandoned, write_then_rename
-from restore_cli.inference.padding import pad
+from restore_cli.inference.tiling import pad
 from restore_cli.models.layers import memory_format
 from restore_cli.models.spec import Model
 from restore_cli.rounding import to_uint
