@@ -97,14 +97,9 @@ class Entry:
     ) -> Tensor:
         """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
 
-        Args:
-            sample: the sample.
-            degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
-            protocol: protocol of the scores, which may crop the picture of another program.
-            report: called with (finished tiles, all tiles).
-
-        Raises:
-            PictureError: that picture is missing, cannot be read, or has another size.
+        `degraded` is (1, 3, H, W), as the protocol needs it; the picture of another program is
+        cropped to the same. `report` is called with (finished tiles, all tiles). Raises
+        `PictureError` if that picture is missing, cannot be read, or has another size.
         """
         if self.files is None:
             return self.pipeline(degraded, report)
@@ -187,13 +182,9 @@ class Timed:
 
 
 def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
-    """Load an entry.
+    """Load `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`; `scale` is for bicubic alone.
 
-    Args:
-        text: `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`.
-        options: options of its networks.
-        scale: scale of bicubic, if it is the only stage.
-        suffix: suffix of its name.
+    `suffix` is added to the name.
 
     Raises:
         UsageError: a name is unknown.
@@ -208,12 +199,10 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
 
 
 def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
-    """An entry for pictures that another program restored.
+    """An entry for pictures that another program restored, `NAME=DIR`.
 
-    Args:
-        text: `NAME=DIR`; the pictures have the samples' names, with `/` or `_` after a folder.
-        options: options of the other entries.
-        scale: scale of the dataset.
+    They have the samples' names, with `/` or `_` after a folder. The options are those of the other
+    entries, the scale that of the dataset.
 
     Raises:
         UsageError: there is no name, or two pictures differ only in their suffix.
@@ -265,12 +254,7 @@ def run(
 ) -> list[Row]:
     """Compute all rows, in the order of entries and samples, except those of earlier runs.
 
-    Args:
-        benchmark: what to score.
-        report: called with each row.
-
-    Raises:
-        UsageError: the output cannot be written.
+    `report` is called with each row. Raises `UsageError` if the output cannot be written.
     """
     try:
         benchmark.output.mkdir(parents=True, exist_ok=True)
@@ -346,8 +330,7 @@ def content_hash(samples: Sequence[Pair]) -> str:
 def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
     """The degraded picture and its references (1, 3, H, W), as the protocol needs them.
 
-    Raises:
-        PictureError: see `read_pair`; or the sizes do not match.
+    Raises `PictureError`, see `read_pair`, also if the sizes do not match.
     """
     degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]

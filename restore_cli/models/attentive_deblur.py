@@ -139,11 +139,7 @@ class AttentiveDeblur(EncoderDecoder):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: the kernel size is even, or parallel attentions are missing.
-        """
+        """Raises `ValueError` if the kernel size is even, or parallel attentions are missing."""
         if not config.kernel % 2:
             raise ValueError("attentive-deblur needs an odd kernel")
         both = config.channel and config.spatial_encoder and config.spatial_decoder

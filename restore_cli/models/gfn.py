@@ -142,11 +142,7 @@ class Gfn(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4."""
 
     def __init__(self, config: GfnConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: the arrangement is unknown, or there is a gate without parallel branches.
-        """
+        """Raises `ValueError` for an unknown arrangement, or a gate without parallel branches."""
         super().__init__()
         parallel = config.arrangement in (FEATURES, IMAGE)
         if not FEATURES <= config.arrangement <= AFTER:

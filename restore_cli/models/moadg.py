@@ -219,11 +219,7 @@ class Moadg(nn.Module):
     keep_probability: Tensor | None
 
     def __init__(self, config: MoadgConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: there is no branch, or a third order without both branches.
-        """
+        """Raises `ValueError` if there is no branch, or a third order without both branches."""
         super().__init__()
         branches: dict[str, Deblurring | Enlarging] = {}
         if config.deblur_blocks:

@@ -108,8 +108,7 @@ class PictureCache:
     def read(self, path: Path) -> Tensor:
         """Decode a picture, (3, H, W) uint8, or take it from the cache.
 
-        Raises:
-            PictureError: the picture cannot be read.
+        Raises `PictureError` if it cannot be read.
         """
         if path in self._kept:
             return self._kept[path]

@@ -38,8 +38,7 @@ class Loader:
     def indices(self, first: int, count: int) -> list[range]:
         """Item numbers of this process in a batch of `count` from `first` on, per micro-batch.
 
-        Raises:
-            UsageError: the batch cannot be divided evenly.
+        Raises `UsageError` if the batch cannot be divided evenly.
         """
         parts = self.group.size * self.accumulate
         if count % parts:
@@ -69,8 +68,7 @@ class Loader:
     def batches(self, first: int, count: int, patch: int, wanted: Collection[str]) -> list[Batch]:
         """This process's part of a batch, as one batch per accumulated part.
 
-        Raises:
-            PictureError: a picture cannot be read.
+        Raises `PictureError` if a picture cannot be read.
         """
         begun = time.monotonic()
         self.prefetch(first, count, patch)

@@ -121,8 +121,7 @@ def train(
 def deferred_interrupt() -> Iterator[threading.Event]:
     """Set an event at the first SIGINT, SIGTERM or SIGHUP; a second signal has its usual effect.
 
-    Raises:
-        Interrupted: at the end of the block, if there was a signal.
+    Raises `Interrupted` at the end of the block, if there was a signal.
     """
     requested, received = threading.Event(), []
     if threading.current_thread() is not threading.main_thread():
