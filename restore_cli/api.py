@@ -29,11 +29,11 @@ from restore_cli.image import read_image
 from restore_cli.image.raw_metadata import BROKEN
 from restore_cli.image.transparency import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
+from restore_cli.inference.memory import memory_errors
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import ProgressCallback, no_progress
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.restoration import memory_errors
 from restore_cli.jobs.run import Outcome
 from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
@@ -303,8 +303,8 @@ class LoadedModel:
 
     def _restore(self, image: Tensor, scale: int, progress: ProgressCallback) -> Tensor:
         """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
-        size = f"{image.shape[-1]}x{image.shape[-2]} at x{scale}"
-        with self._turn, memory_errors(size):  # restorers are not thread-safe
+        message = f"'{image.shape[-1]}x{image.shape[-2]} at x{scale}': out of memory"
+        with self._turn, memory_errors(lambda: message):  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
 
 

@@ -72,12 +72,8 @@ def compare(
 ) -> list[PublishedComparison]:
     """The rows of the table, or of the dataset, each with every entry of the same network.
 
-    A folder of the user's own has none, even if it is named like a dataset.
-
-    Args:
-        benchmark: the benchmark.
-        scores: mean PSNR by entry, dB.
-        seconds: run time by entry, if measured.
+    `scores` are the mean PSNR in dB and `seconds` the run time of entries, if it was measured. A
+    folder of the user's own has no rows, even if it is named like a dataset.
     """
     table, dataset = benchmark.table, benchmark.dataset
     if table is None and dataset.home == USER_DATA:

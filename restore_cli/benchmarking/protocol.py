@@ -59,11 +59,9 @@ class Protocol:
         return (16 * window if self.ssim == "ms" else window) + 2 * self.crop
 
     def prepare(self, degraded: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Crop both pictures to the rows that the protocol restores.
+        """Crop both pictures, (1, 3, h, w) and (1, 3, H, W), to the rows that are restored.
 
-        Args:
-            degraded: (1, 3, h, w).
-            reference: (1, 3, H, W), with multiples of h and w.
+        H and W are multiples of h and w.
         """
         if self.rows is None:
             return degraded, reference
@@ -81,11 +79,9 @@ class Protocol:
         return to_float(whole.to(torch.uint8))  # as files are read, so that equal values are equal
 
     def score(self, restored: Tensor, references: Sequence[Tensor]) -> Scores:
-        """Scores of a quantised result.
+        """Scores of a result of `quantise`, (1, 3, H, W).
 
-        Args:
-            restored: (1, 3, H, W) from `quantise`.
-            references: one reference of the same shape, or several for a trajectory.
+        The references have the same shape; there are several for a trajectory.
         """
         if self.alignment == "ecc":
             return _score_aligned(restored, references[0])

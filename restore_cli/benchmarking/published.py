@@ -140,17 +140,11 @@ def ablation_recipes() -> set[str]:
 
 
 def table_parts(name: str, dataset: str | None = None) -> list[Table]:
-    """The parts of a table that can be measured, or only the part for a dataset.
+    """The parts of a table, such as `shoyan-2022/1`, that can be measured; or that for a dataset.
 
     A dataset that is in none of the parts replaces that of the only part, or of the part with the
-    same pictures (`gopro-linear` for `gopro`).
-
-    Args:
-        name: name of the table, such as `shoyan-2022/1`.
-        dataset: the requested dataset; None for all.
-
-    Raises:
-        UsageError: the table is unknown, or the dataset can replace none of its datasets.
+    same pictures (`gopro-linear` for `gopro`). Raises `UsageError` if the table is unknown, or the
+    dataset can replace none of its datasets.
     """
     found = [table for table in get_table(name) if table.dataset]
     if dataset is None or not found:

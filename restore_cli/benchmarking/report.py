@@ -7,20 +7,43 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
 from restore_cli.benchmarking.comparison import PublishedComparison, compare, label, source
-from restore_cli.benchmarking.differences import Difference, differences
-from restore_cli.benchmarking.run import Benchmark, Row, content_hash
-from restore_cli.benchmarking.timing import RUNS, Timed
+from restore_cli.benchmarking.run import RUNS, Benchmark, Row, Timed, content_hash
 from restore_cli.datasets.registry import VIDEOS
 from restore_cli.formatting import format_count
 from restore_cli.inference.stages import BICUBIC
 from restore_cli.version import __version__
+
+_SAMPLES = 10_000  # drawn with replacement
+_LEAST = 5  # pictures, below which an interval says little
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """PSNR of one entry above that of another one on the same pictures."""
+
+    better: str  # name of the entry with the higher mean
+    worse: str  # name of the other one
+    mean: float  # mean difference, dB
+    low: float  # lower end of the 95 % interval of the mean, dB
+    high: float  # its upper end
+    wins: int  # number of pictures on which `better` is better
+    count: int  # number of pictures
+
+    def __str__(self) -> str:
+        return (
+            f"{self.better} over {self.worse}: {self.mean:+.2f} dB, 95 % interval {self.low:+.2f} "
+            f"to {self.high:+.2f}, better on {self.wins} of {self.count} pictures"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +130,33 @@ def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Tim
         table=table.name if table else "",
         notes=tuple(notes),
     )
+
+
+def differences(rows: Mapping[str, Sequence[Row]]) -> list[Difference]:
+    """Compare each entry, named by the key, with the next lower one, by the paired bootstrap.
+
+    The interval is that of percentiles.
+    """
+    scores = {name: {r.sample: r.psnr for r in own if not r.error} for name, own in rows.items()}
+    finite = {
+        name: {sample: psnr for sample, psnr in own.items() if math.isfinite(psnr)}
+        for name, own in scores.items()
+    }
+    common = set.intersection(*(set(own) for own in finite.values())) if finite else set()
+    if len(common) < _LEAST:
+        return []
+    names = sorted(common)
+    values = {name: np.array([own[sample] for sample in names]) for name, own in finite.items()}
+    ranked = sorted(values, key=lambda name: -values[name].mean())
+    drawn = np.random.default_rng(0).integers(0, len(names), (_SAMPLES, len(names)))
+    found = []
+    for better, worse in pairwise(ranked):
+        gains = values[better] - values[worse]
+        low, high = np.percentile(gains[drawn].mean(1), (2.5, 97.5))
+        wins = int((gains > 0).sum())
+        mean = float(gains.mean())
+        found.append(Difference(better, worse, mean, float(low), float(high), wins, len(names)))
+    return found
 
 
 def _summary(
@@ -252,27 +302,25 @@ def to_markdown(report: Report) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+_CSV: dict[str, Callable[[Row], object]] = {
+    "model": lambda row: row.entry,
+    "picture": lambda row: row.sample,
+    "psnr": lambda row: _number(row.psnr, 4),
+    "ssim": lambda row: _number(row.ssim, 6),
+    "seconds": lambda row: f"{row.seconds:.3f}",
+    "memory": lambda row: row.memory,
+    "width": lambda row: row.width,
+    "height": lambda row: row.height,
+    "error": lambda row: row.error,
+}
+
+
 def to_csv(report: Report) -> str:
     """The report as CSV: a row per entry and sample."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ("model", "picture", "psnr", "ssim", "seconds", "memory", "width", "height", "error")
-    )
-    for row in report.rows:
-        writer.writerow(
-            (
-                row.entry,
-                row.sample,
-                _number(row.psnr, 4),
-                _number(row.ssim, 6),
-                f"{row.seconds:.3f}",
-                row.memory,
-                row.width,
-                row.height,
-                row.error,
-            )
-        )
+    writer.writerow(_CSV)
+    writer.writerows([value_of(row) for value_of in _CSV.values()] for row in report.rows)
     return stream.getvalue()
 
 

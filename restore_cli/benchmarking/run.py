@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.files import naming, sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
+from restore_cli.inference.memory import settle
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC, ProgressCallback, no_progress
@@ -95,14 +97,9 @@ class Entry:
     ) -> Tensor:
         """Restore or read the picture of a sample, (1, 3, scale * H, scale * W).
 
-        Args:
-            sample: the sample.
-            degraded: its degraded picture (1, 3, H, W), as the protocol needs it.
-            protocol: protocol of the scores, which may crop the picture of another program.
-            report: called with (finished tiles, all tiles).
-
-        Raises:
-            PictureError: that picture is missing, cannot be read, or has another size.
+        `degraded` is (1, 3, H, W), as the protocol needs it; the picture of another program is
+        cropped to the same. `report` is called with (finished tiles, all tiles). Raises
+        `PictureError` if that picture is missing, cannot be read, or has another size.
         """
         if self.files is None:
             return self.pipeline(degraded, report)
@@ -144,6 +141,7 @@ class Row:
 
 
 _ROW = TypeAdapter(Row)
+RUNS = 3  # timed runs, of which the median is taken
 _SCORING = 2  # changes with the way of scoring, so that rows of earlier versions are not kept
 
 
@@ -172,14 +170,21 @@ class Benchmark:
         )
 
 
-def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
-    """Load an entry.
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A run time."""
 
-    Args:
-        text: `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`.
-        options: options of its networks.
-        scale: scale of bicubic, if it is the only stage.
-        suffix: suffix of its name.
+    seconds: float  # median of `RUNS`
+    width: int  # width of the input, pixels
+    height: int  # height of the input, pixels
+    warm_up: int  # number of warm-up runs
+    device: str  # device, with the name of a GPU
+
+
+def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
+    """Load `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`; `scale` is for bicubic alone.
+
+    `suffix` is added to the name.
 
     Raises:
         UsageError: a name is unknown.
@@ -194,12 +199,10 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
 
 
 def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
-    """An entry for pictures that another program restored.
+    """An entry for pictures that another program restored, `NAME=DIR`.
 
-    Args:
-        text: `NAME=DIR`; the pictures have the samples' names, with `/` or `_` after a folder.
-        options: options of the other entries.
-        scale: scale of the dataset.
+    They have the samples' names, with `/` or `_` after a folder. The options are those of the other
+    entries, the scale that of the dataset.
 
     Raises:
         UsageError: there is no name, or two pictures differ only in their suffix.
@@ -251,12 +254,7 @@ def run(
 ) -> list[Row]:
     """Compute all rows, in the order of entries and samples, except those of earlier runs.
 
-    Args:
-        benchmark: what to score.
-        report: called with each row.
-
-    Raises:
-        UsageError: the output cannot be written.
+    `report` is called with each row. Raises `UsageError` if the output cannot be written.
     """
     try:
         benchmark.output.mkdir(parents=True, exist_ok=True)
@@ -279,6 +277,26 @@ def run(
             rows.append(row)
             report(row)
     return rows
+
+
+def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
+    """Time to restore random pixels, as in the papers: after warm-up runs, without files."""
+    device = entry.pipeline.options.device
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(warm_up + RUNS):
+        begun = time.monotonic()
+        entry.pipeline(image)
+        settle(device)
+        seconds.append(time.monotonic() - begun)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return Timed(
+        seconds=statistics.median(seconds[warm_up:]),
+        width=width,
+        height=height,
+        warm_up=warm_up,
+        device=f"{device} {name}".strip(),
+    )
 
 
 def read_rows(log: Path) -> list[Row]:
@@ -312,8 +330,7 @@ def content_hash(samples: Sequence[Pair]) -> str:
 def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
     """The degraded picture and its references (1, 3, H, W), as the protocol needs them.
 
-    Raises:
-        PictureError: see `read_pair`; or the sizes do not match.
+    Raises `PictureError`, see `read_pair`, also if the sizes do not match.
     """
     degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]
@@ -378,8 +395,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
         restored = entry.restore(
             sample, degraded, benchmark.protocol, lambda _, tiles: reported.append(tiles)
         )
-        if cuda:
-            torch.cuda.synchronize(device)
+        settle(device)
         seconds = time.monotonic() - begun
     memory = torch.cuda.max_memory_allocated(device) if cuda else peak.bytes
     result = benchmark.protocol.quantise(restored.float().cpu())

@@ -18,8 +18,7 @@ from restore_cli.files import check_writable
 if TYPE_CHECKING:
     from restore_cli.benchmarking.published import Table
     from restore_cli.benchmarking.report import Report
-    from restore_cli.benchmarking.run import Benchmark, Entry, Row
-    from restore_cli.benchmarking.timing import Timed
+    from restore_cli.benchmarking.run import Benchmark, Entry, Row, Timed
     from restore_cli.datasets.layouts import Pair
     from restore_cli.datasets.registry import Dataset
     from restore_cli.inference.restorer import RestorerOptions
@@ -213,7 +212,7 @@ def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
 
 def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
     """Measure run times of the networks alone, if the paper gives some for one size."""
-    from restore_cli.benchmarking.timing import run_time
+    from restore_cli.benchmarking.run import run_time
 
     timing = job.table.timing if job.table else None
     if timing is None or timing.width is None or timing.height is None:

@@ -24,16 +24,10 @@ def map_ordered(
 ) -> Generator[Result, None, None]:
     """Results of `work`, in the order of the items, `count` items at a time.
 
-    Each thread computes with an equal share of torch's threads. When the iterator is closed, as
-    it is after Ctrl-C, networks that run in its threads end within one layer.
-
-    Args:
-        work: called with one item; in another thread, unless `count` is 1.
-        items: what to work on.
-        count: how many at a time; at most torch's threads.
-
-    Yields:
-        Results. An exception raised by `work` is re-raised when its item's turn comes.
+    Each thread computes with an equal share of torch's threads, of which there must be at least
+    `count`; with 1, no thread is started. An exception raised by `work` is re-raised when its
+    item's turn comes. When the iterator is closed, as it is after Ctrl-C, networks that run in its
+    threads end within one layer.
     """
     if count == 1:
         yield from map(work, items)

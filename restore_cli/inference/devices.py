@@ -45,14 +45,11 @@ def get_device(text: str) -> torch.device:
 
 
 def get_precision(text: str, device: torch.device | None) -> torch.dtype | None:
-    """The dtype for inference; None for `auto`, which depends on the network.
+    """The dtype for inference by its name: fp32, fp16, bf16 or `auto`.
 
-    Args:
-        text: auto, fp32, fp16 or bf16.
-        device: device to run on; None if only a remote machine knows it, where `auto` is fp32.
-
-    Raises:
-        UsageError: the name is unknown, or fp16 was asked for on a CPU, where it is slow.
+    `auto` is None, since it depends on the network, or fp32 if `device` is None, since only a
+    remote machine knows it. Raises `UsageError` for an unknown name, and for fp16 on a CPU, where
+    it is slow.
     """
     if text == "auto":
         return None if device else torch.float32
@@ -93,10 +90,8 @@ def cpu_bf16_ratio() -> float:
 def get_training_precision(text: str, device: torch.device) -> torch.dtype:
     """The dtype for training by its name: fp32, fp16, bf16 or `auto`.
 
-    `auto` is bf16 on GPUs that support it and CPUs it is faster on.
-
-    Raises:
-        UsageError: the name is unknown, or fp16 was asked for without CUDA's gradient scaling.
+    `auto` is bf16 on GPUs that support it and CPUs it is faster on. Raises `UsageError` for an
+    unknown name, and for fp16 without CUDA's gradient scaling.
     """
     if text == "auto":
         on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -112,8 +112,7 @@ class Graph(nn.Module):
     def __init__(self, network: nn.Module, size: SizeRequirement, scale: int) -> None:
         """Wrap a network; its local statistics are replaced in place.
 
-        Raises:
-            UsageError: a local statistic cannot be exported.
+        Raises `UsageError` if one cannot be exported.
         """
         super().__init__()
         for name, module in list(network.named_modules()):

@@ -50,17 +50,11 @@ class LoadedNetwork:
 
 
 def load_network(file: WeightsFile, expected_model: str | None = None) -> LoadedNetwork:
-    """Read weights and build their network; every key must match.
+    """Read weights, verifying them, and build their network; every key must match.
 
     The config comes from the file's header, or is inferred from the shapes if there is no header.
-    Header, shapes and manifest must agree.
-
-    Args:
-        file: file of weights; it is verified while it is read.
-        expected_model: the model the user asked for, or None for any model.
-
-    Raises:
-        WeightsError: the file cannot be read, belongs to another or no model, or is inconsistent.
+    Header, shapes and manifest must agree. Raises `WeightsError` if they do not, or if the file
+    cannot be read, or belongs to no model or to another one than `expected_model`.
     """
     content = read(file)
     file, header = dataclasses.replace(file, sha256=content.sha256), content.header
@@ -132,8 +126,7 @@ class _Building(TorchFunctionMode):
 def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
     """A file's tensors, with those of its parts that are stored in another checkpoint.
 
-    Raises:
-        WeightsError: this version does not list the checkpoint of a part, or it is not available.
+    Raises `WeightsError` if this version does not list such a checkpoint, or it is not available.
     """
     state: dict[str, Tensor] = {}
     known: dict[str, dict[str, Tensor]] = {}  # a hostile header may name one a thousand times

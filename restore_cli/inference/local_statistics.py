@@ -170,17 +170,11 @@ def _windows(length: int, origin: int, window: int, like: Tensor) -> Iterator[tu
 def box_mean(x: Tensor, window: Size) -> Tensor:
     """Mean over every window that lies inside the map; border values are replicated outwards.
 
-    An even window has its extra row and column after the centre, as in the published converter.
-    Sums are computed in at least float32: of an integral image in float16, 81 % of the means of
-    96x96 windows are not finite on a 720p map of values in [0, 1]. They run along one axis at a
-    time, so that each sums a line of values, not a map.
-
-    Args:
-        x: (B, C, H, W).
-        window: height and width, limited to those of the map.
-
-    Returns:
-        (B, C, H, W) of the input's dtype.
+    (B, C, H, W) -> the same, in the input's dtype; `window` is height and width, limited to those
+    of the map. An even window has its extra row and column after the centre, as in the published
+    converter. Sums are computed in at least float32: of an integral image in float16, 81 % of the
+    means of 96x96 windows are not finite on a 720p map of values in [0, 1]. They run along one axis
+    at a time, so that each sums a line of values, not a map.
     """
     height, width = x.shape[-2:]
     rows, columns = min(window[0], height), min(window[1], width)

@@ -1,15 +1,19 @@
-"""Free memory, detection of out-of-memory errors, and reuse of freed memory."""
+"""Free memory, out-of-memory errors, reuse of freed memory, and waiting for a GPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from restore_cli.errors import DeviceError
 
 _ALLOCATION_FAILED = (
     *("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED"),
@@ -23,6 +27,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         text in str(error) for text in _ALLOCATION_FAILED
     )
+
+
+@contextmanager
+def memory_errors(message: Callable[[], str], hint: str = "close other programs") -> Iterator[None]:
+    """Raise a `DeviceError` with that message if memory runs out in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(message(), hint=hint) from error
+
+
+def settle(device: torch.device) -> None:
+    """Wait for a GPU, which computes asynchronously, before reading the clock."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -153,16 +153,11 @@ class Pipeline:
     def __call__(
         self, image: Tensor, report: ProgressCallback = no_progress, depth: int | None = None
     ) -> Tensor:
-        """Restore one picture.
+        """Restore (1, 3, H, W), float in [0, 1] or integers.
 
-        Args:
-            image: (1, 3, H, W), float in [0, 1] or integers.
-            report: called with (finished tiles, all tiles); each stage has an equal share of them.
-            depth: bits per channel to round to, 8 or 16; None for no rounding.
-
-        Returns:
-            (1, 3, scale * H, scale * W): uint8 or uint16 with a depth, else float, which can exceed
-            [0, 1] slightly if the result was resampled from another scale.
+        The result is (1, 3, scale * H, scale * W): uint8 or uint16 with a `depth` of 8 or 16 bits,
+        else float, which can exceed [0, 1] slightly if it was resampled from another scale.
+        `report` is called with (finished tiles, all tiles); each stage has an equal share of them.
 
         Raises:
             DeviceError: out of memory.

@@ -17,9 +17,8 @@ from restore_cli.inference.concurrency import map_ordered
 from restore_cli.inference.devices import prefers_bf16
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.memory import free_bytes, is_out_of_memory
-from restore_cli.inference.padding import padded_tile
 from restore_cli.inference.stages import ProgressCallback, canvas, no_progress
-from restore_cli.inference.tiling import Block, Span, plan_tiles, restore_blocks
+from restore_cli.inference.tiling import Block, Span, padded_tile, plan_tiles, restore_blocks
 from restore_cli.inference.tlsc import has_global_statistics, localise
 from restore_cli.models.layers import memory_format
 from restore_cli.models.spec import Model, TilePlacement, Tiling
@@ -65,18 +64,6 @@ class Restorer:
     """Restores pictures with one network.
 
     Its only state is the tile size that was found to fit into memory.
-
-    Attributes:
-        loaded: the loaded network.
-        model: its model.
-        name: name of the model.
-        weights: name of the weights.
-        sha256: sha256 of the weights.
-        tlsc_window: window of local statistics as "96x96", or "off".
-        overlap: overlap of tiles, input pixels.
-        tiles_differ: whether there are tiles that have global statistics of their own.
-        scale: output pixels per input pixel.
-        options: the options, with a dtype.
     """
 
     def __init__(self, loaded: LoadedNetwork, options: RestorerOptions) -> None:
@@ -109,12 +96,14 @@ class Restorer:
                 hint="use --precision fp32",
             )
         self.loaded, self.model = loaded, loaded.model
-        self.name, self.scale = loaded.model.name, loaded.model.scale
+        self.name, self.scale = loaded.model.name, loaded.model.scale  # output px per input px
         self.weights, self.sha256 = loaded.file.name, loaded.file.sha256
-        self.options = options
+        self.options = options  # with a dtype
         self._local = local and (loaded.tlsc if options.tlsc is None else bool(options.tlsc))
         self._tlsc_base = base if self._local else None
+        # window of local statistics as "96x96", or "off"
         self.tlsc_window = "x".join(map(str, self._tlsc_base)) if self._tlsc_base else "off"
+        # overlap of tiles, input pixels
         self.overlap = loaded.overlap if options.overlap is None else options.overlap
         if side and options.overlap is None and loaded.model.overlap_grows:
             self.overlap = max(loaded.overlap, loaded.model.overlap * side // 96)
@@ -125,6 +114,7 @@ class Restorer:
         whole = not self._local if local else tiling is not Tiling.SUPPORTED
         whole &= tiling is not Tiling.WINDOWS
         self._whole_only = whole and options.tile is None
+        # whether there are tiles that have global statistics of their own
         self.tiles_differ = local and whole and bool(options.tile)
         if options.tile:
             self._check_tile(options.tile)
@@ -138,16 +128,11 @@ class Restorer:
     def __call__(
         self, image: Tensor, report: ProgressCallback = no_progress, depth: int | None = None
     ) -> Tensor:
-        """Restore one picture.
+        """Restore (1, 3, H, W) of any size, float in [0, 1] or integers as in files.
 
-        Args:
-            image: (1, 3, H, W), any size: float in [0, 1], or integers as in files.
-            report: called with (finished tiles, all tiles).
-            depth: bits per channel to round to, 8 or 16; None for no rounding.
-
-        Returns:
-            (1, 3, scale * H, scale * W) on the CPU: float32 in [0, 1], or with a depth uint8 or
-            uint16, without a float copy of the whole picture.
+        The result is (1, 3, scale * H, scale * W) on the CPU: float32 in [0, 1], or with a `depth`
+        of 8 or 16 bits uint8 or uint16, without a float copy of the whole picture. `report` is
+        called with (finished tiles, all tiles).
 
         Raises:
             DeviceError: out of memory even with the smallest tiles; or the picture must be restored
@@ -304,8 +289,7 @@ class Restorer:
     def build_network(self, dtype: torch.dtype) -> nn.Module:
         """The network on the device, with local statistics, in its memory format.
 
-        Args:
-            dtype: dtype of the weights, except on a CPU, where they stay float32.
+        `dtype` is that of the weights, except on a CPU, where they stay float32.
 
         Raises:
             DeviceError: the device is not available.

@@ -48,8 +48,7 @@ KEEP = TargetSize()
 def parse_size(text: str) -> TargetSize:
     """Parse `keep`, a factor such as `2x` or `0.5x`, or a box such as `1600x1200`.
 
-    Raises:
-        UsageError: the text is not a size, or out of range.
+    Raises `UsageError` if the text is not a size, or out of range.
     """
     if text == "keep":
         return KEEP
@@ -81,17 +80,10 @@ def restore_to_size(
     report: ProgressCallback = no_progress,
     depth: int | None = None,
 ) -> Tensor:
-    """Restore a picture to a size.
+    """Restore (1, 3, H, W), float in [0, 1] or integers, to (1, 3, height, width).
 
-    Args:
-        stage: a restorer or a pipeline.
-        image: (1, 3, H, W), float in [0, 1] or integers.
-        size: height and width of the result.
-        report: called with (finished tiles, all tiles).
-        depth: bits per channel to round to, 8 or 16; None for no rounding.
-
-    Returns:
-        (1, 3, height, width): float32 in [0, 1], or with a depth uint8 or uint16.
+    The result is float32 in [0, 1], or with a `depth` of 8 or 16 bits uint8 or uint16. `report` is
+    called with (finished tiles, all tiles).
     """
     before, scale = (image.shape[-2], image.shape[-1]), stage.scale
     given = input_size(scale, before, size)

@@ -71,15 +71,10 @@ def canvas(height: int, width: int, depth: int | None) -> Tensor:
 
 
 def resized(image: Tensor, size: tuple[int, int], depth: int | None) -> Tensor:
-    """Bicubic interpolation to a size, rounded in bands: no float copy of the result is needed.
+    """Bicubic interpolation of (1, 3, H, W), float in [0, 1] or integers, to (1, 3, *size).
 
-    Args:
-        image: (1, 3, H, W), float in [0, 1] or integers.
-        size: height and width of the result.
-        depth: bits per channel to round to, 8 or 16; None for no rounding.
-
-    Returns:
-        (1, 3, *size): uint8 or uint16 with a depth, else float32, not clamped.
+    It is rounded in bands to a `depth` of 8 or 16 bits, uint8 or uint16, without a float copy of
+    the result; with None it is float32, not clamped.
     """
     result = canvas(*size, depth)
     scales = (size[0] / image.shape[-2], size[1] / image.shape[-1])

@@ -1,4 +1,4 @@
-"""Splits a picture into overlapping tiles, and blends their results.
+"""Pads a picture, splits it into overlapping tiles, and blends their results.
 
 Neighbouring tiles are cross-faded over their overlap, so a constant picture stays exactly constant.
 Values near a tile's edge lack context: in the outer quarter of the overlap they are not used, and
@@ -15,9 +15,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from restore_cli.errors import UsageError
 from restore_cli.inference.stages import canvas
-from restore_cli.models.spec import Model
+from restore_cli.models.spec import Model, SizeRequirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +41,43 @@ class Block:
     pixels: Tensor
 
 
+def pad(image: Tensor, size: SizeRequirement) -> Tensor:
+    """Extend (B, C, H, W) to the right and downwards to an accepted size.
+
+    The picture is mirrored without repeating its edge, several times if it is small. A picture of
+    one row or column is repeated instead.
+    """
+    rows, columns = (Span(0, size.padded(side)) for side in image.shape[-2:])
+    return padded_tile(image, rows, columns)
+
+
+def padded_tile(image: Tensor, rows: Span, columns: Span) -> Tensor:
+    """Rows and columns of `pad(image, size)`, without computing the whole padded picture.
+
+    (B, C, H, W) -> (B, C, rows, columns); a view if the tile lies inside the picture.
+    """
+    height, width = image.shape[-2:]
+    mirrored = height > 1 and width > 1
+    for axis, length, span in ((-2, height, rows), (-1, width, columns)):
+        if span.stop <= length:
+            image = image.narrow(axis, span.start, span.length)
+            continue
+        places = torch.arange(span.start, span.stop, device=image.device)
+        if mirrored:
+            places %= 2 * (length - 1)
+            places = torch.minimum(places, 2 * (length - 1) - places)
+        image = image.index_select(axis, places.clamp(max=length - 1))
+    return image
+
+
 def plan_tiles(
     model: Model, height: int, width: int, tile: int, overlap: int
 ) -> tuple[list[Span], list[Span]]:
     """Spans of the rows and columns of a picture's tiles, for a model.
 
     They may extend beyond the picture, which has to be padded. With `Tiling.WINDOWS`, a side with
-    more than one window needs no padding, since windows may start anywhere.
-
-    Args:
-        model: model that the tiles are for.
-        height: height of the picture, pixels.
-        width: width of the picture, pixels.
-        tile: longest side of a tile.
-        overlap: smallest overlap of neighbours, pixels.
-
-    Raises:
-        UsageError: see `plan_axis`.
+    more than one window needs no padding, since windows may start anywhere. All numbers are pixels:
+    the picture's sides, the longest side of a tile, and the smallest overlap of neighbours.
     """
 
     def spans(length: int) -> list[Span]:
@@ -83,25 +102,17 @@ def plan_axis(
 
     Args:
         length: length of the axis, a multiple of `step`; of `multiple` if one span is enough.
-        tile: longest span; rounded down to a multiple.
+        tile: longest span, at least a multiple and three overlaps; rounded down to a multiple.
         overlap: smallest overlap of neighbours; rounded up to a multiple of `step`.
         multiple: the length of every span is a multiple of it.
         step: every start is a multiple of it; None for `multiple`.
-
-    Raises:
-        UsageError: the tile is shorter than three overlaps, so that more than two tiles would
-            overlap.
     """
     step = step or multiple
     overlap = -(-overlap // step) * step
     tile = tile // multiple * multiple
     if length <= tile:
         return [Span(0, length)]
-    if tile < max(3 * overlap, multiple):
-        raise UsageError(
-            f"a tile of {tile} px is too small for an overlap of {overlap} px",
-            hint=f"use --tile {max(3 * overlap, multiple)} or more, or a smaller --overlap",
-        )
+    assert tile >= max(3 * overlap, multiple)  # else more than two tiles would overlap
 
     def lengths_of(count: int) -> list[int]:
         units = -(-(length + (count - 1) * overlap) // multiple)

@@ -68,12 +68,9 @@ def has_global_statistics(network: nn.Module) -> bool:
 def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
     """A copy of a network that computes local statistics and shares its weights.
 
-    Converting a converted network, with the same or another base, equals converting the original.
-
-    Args:
-        network: any network whose global statistics are `GlobalStatistic` modules.
-        train_size: height, width of the training patches.
-        base: window at full resolution, e.g. 96x96 for a training size of 64x64.
+    `train_size` is that of the training patches, `base` the window at full resolution, e.g. 96x96
+    for a training size of 64x64; both are height and width. Converting a converted network, with
+    the same or another base, equals converting the original.
     """
     tensors = chain(network.parameters(), network.buffers())
     local = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
 from torch import Tensor
 
-from restore_cli.errors import HOSTILE, DeviceError, PictureError
+from restore_cli.errors import HOSTILE, PictureError
 from restore_cli.formatting import first_line
 from restore_cli.image import Picture, decode, encode
 from restore_cli.image.writing import check_fits_format, stored_depth
-from restore_cli.inference.memory import is_out_of_memory
+from restore_cli.inference.memory import memory_errors
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.sizing import restore_to_size
 from restore_cli.inference.stages import ProgressCallback, no_progress
@@ -95,7 +93,7 @@ class Restoration:
             DeviceError: out of memory.
         """
         how, scale = self.request.processing, self.pipeline.scale
-        with memory_errors(name):
+        with memory_errors(lambda: f"'{name}': out of memory"):
             most = self.request.selection.max_pixels
             try:
                 picture = decode(data, name, max_pixels=most, icc=how.icc)
@@ -131,7 +129,7 @@ class Restoration:
         bits = self.request.encoding.depth or picture.depth
         depth = stored_depth(bits, format_key or picture.default_format) if plain else None
         alpha = picture.alpha
-        with memory_errors(name):
+        with memory_errors(lambda: f"'{name}': out of memory"):
             restored = self._resized_pipeline(picture.pixels, report, depth)
             height, width = restored.shape[-2:]
             if picture.out_of_gamut is not None:
@@ -165,21 +163,10 @@ class Restoration:
         """
         facts = tuple(self.provenance(input_sha256).items())
         encoding = replace(self.request.encoding, format=format_key, provenance=facts)
-        with memory_errors(name):
+        with memory_errors(lambda: f"'{name}': out of memory"):
             return encode(restored, encoding, name)
 
 
 def _public(weights: str) -> str:
     """Return the name of weights for published pictures, without local paths."""
     return weights if weights.startswith("hf://") else PurePath(weights).name
-
-
-@contextmanager
-def memory_errors(name: str) -> Iterator[None]:
-    """Raise a `DeviceError` if memory runs out in the block."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(f"'{name}': out of memory", hint="close other programs") from error

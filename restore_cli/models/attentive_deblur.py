@@ -139,11 +139,7 @@ class AttentiveDeblur(EncoderDecoder):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: the kernel size is even, or parallel attentions are missing.
-        """
+        """Raises `ValueError` if the kernel size is even, or parallel attentions are missing."""
         if not config.kernel % 2:
             raise ValueError("attentive-deblur needs an odd kernel")
         both = config.channel and config.spatial_encoder and config.spatial_decoder
@@ -205,10 +201,6 @@ def _pad_same(x: Tensor, kernel: int) -> Tensor:
     return F.pad(x, (before, after, before, after))
 
 
-def _detect(state: StateDict) -> bool:
-    return {"encode1.0.conv1.weight", "down2.weight", "image.weight"} <= set(state)
-
-
 def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
     width = state["first.weight"].shape[0]
     spatial = [f"{part}1.0.spatial_squeeze.weight" for part in ("encode", "decode")]
@@ -228,15 +220,6 @@ def _infer_config(state: StateDict) -> AttentiveDeblurConfig:
         spatial_decoder=spatial[1] in state,
         joined=ADDED if "added" in state else joined,
     )
-
-
-def _bytes_per_pixel(config: AttentiveDeblurConfig) -> int:
-    """Peak memory, counted in maps of `width` channels.
-
-    Measured growth of the process: 13 maps (paper, 512x512, TLSC on); with added attentions 14.0,
-    with concatenated ones 16.7 (384x384).
-    """
-    return 4 * (18 if config.joined else 14) * config.width
 
 
 _OFFICIAL_NAMES: RenameRules = (
@@ -282,9 +265,11 @@ ATTENTIVE_DEBLUR = Model(
         "lite": AttentiveDeblurConfig(blocks=1, kernel=3, image_skip=True),
     },
     build=AttentiveDeblur,
-    detect=_detect,
+    detect=lambda state: {"encode1.0.conv1.weight", "down2.weight", "image.weight"} <= set(state),
     infer_config=_infer_config,
-    bytes_per_pixel=_bytes_per_pixel,
+    # In maps of `width` channels; measured growth of the process: 13 (paper, 512x512, TLSC on);
+    # with added attentions 14.0, with concatenated ones 16.7 (384x384).
+    bytes_per_pixel=lambda config: 4 * (18 if config.joined else 14) * config.width,
     size=SizeRequirement(multiple_of=16),
     published=(
         PublishedFormat(

@@ -32,6 +32,8 @@ from torch.nn import functional as F
 from restore_cli.errors import WeightsError
 from restore_cli.models.layers import (
     LearnedInterpolation,
+    ResidualBlock,
+    Upscaler4x,
     add_inplace,
     conv,
     select_outputs,
@@ -56,20 +58,6 @@ class GfnConfig:
     image_skip: bool = False  # add the interpolated input; not published
     gate: bool = True  # needs both branches in parallel
     arrangement: int = FEATURES  # what is added, or where the deblurring module is in series
-
-
-class ResidualBlock(nn.Module):
-    """conv, activation, conv, + input; `slope` 0 is ReLU."""
-
-    def __init__(self, width: int, slope: float) -> None:
-        super().__init__()
-        self.conv1 = conv(width, width, 3, bias=True)
-        self.conv2 = conv(width, width, 3, bias=True)
-        self.slope = slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        return add_inplace(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
 
 
 def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
@@ -113,8 +101,7 @@ class Deblurring(nn.Module):
 
     def image(self, features: Tensor, shallow: Tensor) -> Tensor:
         """The deblurred image (B, 3, H, W)."""
-        deblurred: Tensor = self.image2(F.relu_(self.image1(features + shallow)))
-        return deblurred
+        return self.image2(F.relu_(self.image1(features + shallow)))
 
     def restore(self, image: Tensor) -> Tensor:
         """Image (B, 3, H, W) -> the deblurred one, for modules in series."""
@@ -151,37 +138,11 @@ class Gate(nn.Module):
         return self.conv2(F.leaky_relu_(self.conv1(x), SLOPE))
 
 
-class Reconstruction(nn.Module):
-    """Residual blocks, two pixel shuffles, the image."""
-
-    def __init__(self, config: GfnConfig) -> None:
-        super().__init__()
-        w = config.width
-        self.blocks = _blocks(config.fusion_blocks, w, SLOPE if config.august_2018 else 0.0)
-        self.up1_slope = SLOPE if config.august_2018 else 0.1
-        self.up1 = conv(w, 4 * w, 3, bias=True)
-        self.up2 = conv(w, 4 * w, 3, bias=True)
-        self.conv = conv(w, w, 3, bias=True)
-        self.image = conv(w, 3, 3, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
-        x = self.blocks(x)
-        x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
-        x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
-        restored: Tensor = self.image(F.leaky_relu_(self.conv(x), SLOPE))
-        return restored
-
-
 class Gfn(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4."""
 
     def __init__(self, config: GfnConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: the arrangement is unknown, or there is a gate without parallel branches.
-        """
+        """Raises `ValueError` for an unknown arrangement, or a gate without parallel branches."""
         super().__init__()
         parallel = config.arrangement in (FEATURES, IMAGE)
         if not FEATURES <= config.arrangement <= AFTER:
@@ -198,7 +159,9 @@ class Gfn(nn.Module):
         self.before, self.after = deblurring(BEFORE), deblurring(AFTER)
         self.features = Features(config)
         self.gate = Gate(config.width) if config.gate else None
-        self.reconstruction = Reconstruction(config)
+        slope, up1_slope = (SLOPE, SLOPE) if config.august_2018 else (0.0, 0.1)
+        blocks = _blocks(config.fusion_blocks, config.width, slope)
+        self.reconstruction = Upscaler4x(config.width, blocks, up1_slope)
         lifted = self.deblurring is not None and config.arrangement == IMAGE
         self.lift = conv(3, config.width, 3, bias=True) if lifted else None
         self.interpolation = LearnedInterpolation(4) if config.image_skip else None
@@ -248,10 +211,6 @@ class Gfn(nn.Module):
         return restored
 
 
-def _detect(state: StateDict) -> bool:
-    return {"features.last.weight", "reconstruction.up2.weight"} <= set(state)
-
-
 def _infer_config(state: StateDict) -> GfnConfig:
     module = next((m for m in ("deblurring", "before", "after") if f"{m}.last.weight" in state), "")
     lifted = IMAGE if "lift.weight" in state else FEATURES
@@ -265,14 +224,6 @@ def _infer_config(state: StateDict) -> GfnConfig:
         gate="gate.conv1.weight" in state,
         arrangement={"before": BEFORE, "after": AFTER}.get(module, lifted),
     )
-
-
-def _bytes_per_pixel(config: GfnConfig) -> int:
-    """Peak memory, counted in maps of `width` channels at x4.
-
-    Measured growth of the process: 3.6 maps, paper and lite (256x256); 4.2, sr-first (192x192).
-    """
-    return 4 * 16 * (5 if config.arrangement == AFTER else 4) * config.width
 
 
 _OFFICIAL_NAMES = (
@@ -368,9 +319,13 @@ GFN = Model(
         "lite": GfnConfig(width=32, deblur_blocks=2, sr_blocks=2, fusion_blocks=2, image_skip=True),
     },
     build=Gfn,
-    detect=_detect,
+    detect=lambda state: {"features.last.weight", "reconstruction.up2.weight"} <= set(state),
     infer_config=_infer_config,
-    bytes_per_pixel=_bytes_per_pixel,
+    # In maps of `width` channels at x4; measured growth of the process: 3.6, paper and lite
+    # (256x256); 4.2, sr-first (192x192).
+    bytes_per_pixel=lambda config: (
+        4 * 16 * (5 if config.arrangement == AFTER else 4) * config.width
+    ),
     size=SizeRequirement(multiple_of=4),
     published=(
         PublishedFormat(

@@ -32,8 +32,7 @@ class GlobalMean(GlobalStatistic):
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
         """(B, C, H, W) -> (B, C', 1, 1)."""
-        projected: Tensor = projection(x.mean((2, 3), keepdim=True))
-        return projected
+        return projection(x.mean((2, 3), keepdim=True))
 
 
 class GlobalCovariance(GlobalStatistic):
@@ -49,8 +48,7 @@ class GlobalCovariance(GlobalStatistic):
             centred = features - features.mean(-1, keepdim=True)
             covariance = centred @ centred.mT / centred.shape[-1]
             pooled = matrix_sqrt(covariance).mean(1)[..., None, None].to(x.dtype)
-        projected: Tensor = projection(pooled)
-        return projected
+        return projection(pooled)
 
 
 class InstanceNorm(GlobalStatistic):
@@ -185,6 +183,39 @@ class LearnedInterpolation(nn.Module):
         )
         phases: Tensor = self.phases(planes)
         return phases.reshape(batch, channels * phases.shape[1], height, width)
+
+
+class ResidualBlock(nn.Module):
+    """conv, LeakyReLU, conv, + input; with the default `slope` of 0 it is a ReLU."""
+
+    def __init__(self, width: int, slope: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width, 3, bias=True)
+        self.conv2 = conv(width, width, 3, bias=True)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        return add_inplace(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
+
+
+class Upscaler4x(nn.Module):
+    """`blocks`, two pixel shuffles and two convolutions; LeakyReLU with slope 0.2 by default."""
+
+    def __init__(self, width: int, blocks: nn.Module | None = None, up1_slope: float = 0.2) -> None:
+        super().__init__()
+        self.blocks = blocks or nn.Identity()
+        self.up1 = conv(width, 4 * width, 3, bias=True)
+        self.up2 = conv(width, 4 * width, 3, bias=True)
+        self.conv = conv(width, width, 3, bias=True)
+        self.image = conv(width, 3, 3, bias=True)
+        self.up1_slope = up1_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
+        x = F.leaky_relu_(F.pixel_shuffle(self.up1(self.blocks(x)), 2), self.up1_slope)
+        x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), 0.2)
+        return self.image(F.leaky_relu_(self.conv(x), 0.2))
 
 
 def select_outputs(

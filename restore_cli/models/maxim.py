@@ -61,9 +61,6 @@ class MaximConfig:
         return self.large_window if scale < SCALES - 1 else self.small_window
 
 
-# Parts of a stage; every map is (B, H, W, C) ------------------------------------------------------
-
-
 class Encoder(nn.Module):
     """1x1 convolution of a map and a skip connection, then multi-axis layers and attention.
 
@@ -207,9 +204,6 @@ class Stage(nn.Module):
         return decoded
 
 
-# Network -----------------------------------------------------------------------------------------
-
-
 class Maxim(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 64."""
 
@@ -246,9 +240,6 @@ class Maxim(nn.Module):
                 names[f"stage{n}{suffix}"] = picture
         chosen = [name for name in names if wanted is None or name in wanted]
         return {name: names[name].permute(0, 3, 1, 2) for name in chosen}
-
-
-# Registry ----------------------------------------------------------------------------------------
 
 
 def infer_config(state: StateDict) -> MaximConfig:

@@ -276,14 +276,9 @@ class CrossGating(nn.Module):
 
 
 def resized(x: Tensor, factor: float) -> Tensor:
-    """Bilinear resizing with half-pixel centres, antialiased when downscaling.
+    """Bilinear, (B, H, W, C) -> (B, factor * H, factor * W, C); `factor` is a power of two.
 
-    Args:
-        x: (B, H, W, C).
-        factor: scale factor, a power of two.
-
-    Returns:
-        (B, factor * H, factor * W, C).
+    Pixels have half-pixel centres; downscaling is antialiased.
     """
     if factor < 1:
         return _shrunk(x, round(1 / factor))

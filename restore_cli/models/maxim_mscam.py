@@ -168,9 +168,6 @@ class MaximMscam(nn.Module):
         )
 
 
-# Registry ----------------------------------------------------------------------------------------
-
-
 def _infer_config(state: StateDict) -> MaximMscamConfig:
     deblurring = {k.removeprefix(DEBLUR): v for k, v in state.items() if k.startswith(DEBLUR)}
     width = state["upscaler.gate.weight"].shape[1]

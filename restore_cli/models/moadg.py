@@ -49,9 +49,11 @@ from torch.nn import functional as F
 from restore_cli.models.layers import (
     GlobalCovariance,
     GlobalMean,
+    GlobalStatistic,
     InstanceNorm,
     LearnedInterpolation,
     Origin,
+    Upscaler4x,
     add_inplace,
     conv,
     select_outputs,
@@ -79,9 +81,6 @@ class MoadgConfig:
     third_order: bool = True  # needs both branches
     gating: bool = True  # drop routes in training
     image_skip: bool = False  # add the interpolated input; not in the paper
-
-
-# Blocks --------------------------------------------------------------------------------------
 
 
 class DenseBlock(nn.Module):
@@ -117,33 +116,21 @@ class ResidualBlock(nn.Module):
         return add_inplace(x, self.norm2(self.conv2(y)))
 
 
-class FirstOrderAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(mean of x)))), as in RCAN."""
+class ChannelAttention(nn.Module):
+    """x * sigmoid(expand(relu(squeeze(statistic of x)))).
 
-    def __init__(self, width: int, reduction: int) -> None:
+    Of first order, as in RCAN, with `GlobalMean`; of second, as in SAN, with `GlobalCovariance`.
+    """
+
+    def __init__(self, width: int, reduction: int, statistic: GlobalStatistic) -> None:
         super().__init__()
-        self.mean = GlobalMean()
+        self.statistic = statistic
         self.squeeze = conv(width, width // reduction, 1, bias=True)
         self.expand = conv(width // reduction, width, 1, bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
-        return x * gate.sigmoid_()
-
-
-class SecondOrderAttention(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(pooled root of the covariance)))), as in SAN."""
-
-    def __init__(self, width: int, reduction: int) -> None:
-        super().__init__()
-        self.covariance = GlobalCovariance()
-        self.squeeze = conv(width, width // reduction, 1, bias=True)
-        self.expand = conv(width // reduction, width, 1, bias=True)
-
-    def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> the same; `origin` is the map's position in the whole picture's map."""
-        gate = self.expand(F.relu_(self.covariance(x, self.squeeze, origin=origin)))
+    def forward(self, x: Tensor, **place: Origin) -> Tensor:
+        """(B, C, H, W) -> the same; the second order takes its `origin` in the whole picture."""
+        gate = self.expand(F.relu_(self.statistic(x, self.squeeze, **place)))
         return x * gate.sigmoid_()
 
 
@@ -180,26 +167,7 @@ class Deblurring(nn.Module):
 
     def image(self, features: Tensor) -> Tensor:
         """The deblurred small image (B, 3, H, W)."""
-        deblurred: Tensor = self.image2(F.leaky_relu_(self.image1(features), SLOPE))
-        return deblurred
-
-
-class Upscaler(nn.Module):
-    """Two pixel shuffles and two convolutions: (B, C, H, W) -> (B, 3, 4H, 4W)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.up1 = conv(width, 4 * width, 3, bias=True)
-        self.up2 = conv(width, 4 * width, 3, bias=True)
-        self.conv = conv(width, width, 3, bias=True)
-        self.image = conv(width, 3, 3, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
-        x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), SLOPE)
-        x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), SLOPE)
-        image: Tensor = self.image(F.leaky_relu_(self.conv(x), SLOPE))
-        return image
+        return self.image2(F.leaky_relu_(self.image1(features), SLOPE))
 
 
 class Enlarging(nn.Module):
@@ -215,17 +183,15 @@ class Enlarging(nn.Module):
             *(DenseBlock(w, config.growth) for _ in range(config.sr_blocks))
         )
         self.last = conv(w, w, 3, bias=True)
-        self.upscaler = Upscaler(w)
+        self.upscaler = Upscaler4x(w)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, H, W)."""
-        features: Tensor = self.last(self.blocks(self.first(image)))
-        return features
+        return self.last(self.blocks(self.first(image)))
 
     def image(self, features: Tensor) -> Tensor:
         """The large blurry image (B, 3, 4H, 4W)."""
-        enlarged: Tensor = self.upscaler(features)
-        return enlarged
+        return self.upscaler(features)
 
 
 class Reconstruction(nn.Module):
@@ -237,15 +203,11 @@ class Reconstruction(nn.Module):
         self.blocks = nn.Sequential(
             *(DenseBlock(config.width, config.growth) for _ in range(config.fusion_blocks))
         )
-        self.upscaler = Upscaler(config.width)
+        self.upscaler = Upscaler4x(config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Routes and image (B, inputs, H, W) -> image (B, 3, 4H, 4W)."""
-        image: Tensor = self.upscaler(self.blocks(self.reduce(x)))
-        return image
-
-
-# Network -------------------------------------------------------------------------------------
+        return self.upscaler(self.blocks(self.reduce(x)))
 
 
 class Moadg(nn.Module):
@@ -257,11 +219,7 @@ class Moadg(nn.Module):
     keep_probability: Tensor | None
 
     def __init__(self, config: MoadgConfig) -> None:
-        """Build the network.
-
-        Raises:
-            ValueError: there is no branch, or a third order without both branches.
-        """
+        """Raises `ValueError` if there is no branch, or a third order without both branches."""
         super().__init__()
         branches: dict[str, Deblurring | Enlarging] = {}
         if config.deblur_blocks:
@@ -273,12 +231,13 @@ class Moadg(nn.Module):
         width, reduction = config.width, config.reduction
         self.branches = nn.ModuleDict(branches)
         self.first_order = nn.ModuleDict(
-            {name: FirstOrderAttention(width, reduction) for name in branches}
+            {name: ChannelAttention(width, reduction, GlobalMean()) for name in branches}
         )
         self.second_order = nn.ModuleDict(
-            {name: SecondOrderAttention(width, reduction) for name in branches}
+            {name: ChannelAttention(width, reduction, GlobalCovariance()) for name in branches}
         )
-        self.third_order = FirstOrderAttention(2 * width, reduction) if config.third_order else None
+        third = ChannelAttention(2 * width, reduction, GlobalMean()) if config.third_order else None
+        self.third_order = third
         routes = 2 * len(branches) + 2 * config.third_order  # in widths
         self.reconstruction = Reconstruction(config, routes * config.width + 3)
         # A buffer, so that the state dict shows whether the network drops routes.
@@ -311,7 +270,7 @@ class Moadg(nn.Module):
     ) -> Tensor:
         origin = (placement.top, placement.left) if placement else (0, 0)
         first = [self.first_order[name](x) for name, x in features.items()]
-        second = [self.second_order[name](x, origin) for name, x in features.items()]
+        second = [self.second_order[name](x, origin=origin) for name, x in features.items()]
         third = []
         if self.third_order is not None:
             third = [self.third_order(torch.cat(second, 1))]
@@ -331,15 +290,6 @@ class Moadg(nn.Module):
         return [route * gate for route, gate in zip(routes, gates, strict=True)]
 
 
-# Registry ------------------------------------------------------------------------------------
-
-
-def _detect(state: StateDict) -> bool:
-    return "reconstruction.reduce.weight" in state and any(
-        key.startswith("second_order.") for key in state
-    )
-
-
 def _infer_config(state: StateDict) -> MoadgConfig:
     width = state["reconstruction.reduce.weight"].shape[0]
     branch = "deblurring" if "branches.deblurring.first.weight" in state else "enlarging"
@@ -355,14 +305,6 @@ def _infer_config(state: StateDict) -> MoadgConfig:
         gating="keep_probability" in state,
         image_skip="interpolation.phases.weight" in state,
     )
-
-
-def _bytes_per_pixel(config: MoadgConfig) -> int:
-    """Peak memory, counted in maps of `width` channels at x4.
-
-    Measured growth of the process, 256x256, TLSC on: 5.1 maps (paper), 5.3 (lite).
-    """
-    return 4 * 16 * 6 * config.width
 
 
 MOADG = Model(
@@ -391,9 +333,14 @@ MOADG = Model(
         ),
     },
     build=Moadg,
-    detect=_detect,
+    detect=lambda state: (
+        "reconstruction.reduce.weight" in state
+        and any(key.startswith("second_order.") for key in state)
+    ),
     infer_config=_infer_config,
-    bytes_per_pixel=_bytes_per_pixel,
+    # In maps of `width` channels at x4; measured growth of the process, 256x256, TLSC on: 5.1
+    # (paper), 5.3 (lite).
+    bytes_per_pixel=lambda config: 4 * 16 * 6 * config.width,
     size=SizeRequirement(multiple_of=MULTIPLE),
     # Each of several consecutive norms extends the receptive field by a local window. Values that
     # differ by more than 1/255 between tiled and whole (random weights of `lite`, 320x800 input):

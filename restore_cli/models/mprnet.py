@@ -74,9 +74,6 @@ class Deblurred(NamedTuple):
     stage2: Tensor
 
 
-# Blocks --------------------------------------------------------------------------------------
-
-
 class ChannelAttention(nn.Module):
     """input + x * sigmoid(expand(relu(squeeze(mean(x))))), Zamir et al. fig. 3."""
 
@@ -222,9 +219,6 @@ class FullResolution(nn.Module):
         return x
 
 
-# Parts of a frame ----------------------------------------------------------------------------
-
-
 def _cut(x: Tensor, line: int | None, dim: int) -> list[Tensor]:
     """The parts before and after `line`, or the whole without a line."""
     return [x] if line is None else list(x.tensor_split((line,), dim))
@@ -250,9 +244,6 @@ def _map(
 def _join(parts: list[list[Tensor]], dim: int) -> list[Tensor]:
     """Concatenate the levels of the parts to the levels of the whole."""
     return [torch.cat(levels, dim) for levels in zip(*parts, strict=True)]
-
-
-# Network -------------------------------------------------------------------------------------
 
 
 class DeblurringStages(nn.Module):
@@ -310,8 +301,7 @@ class Mprnet(DeblurringStages):
 
     def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
         """Restore (B, 3, H, W) to the same size, unclamped."""
-        restored: Tensor = self.stage3_image(self.deblur(image, placement).features)
-        return restored
+        return self.stage3_image(self.deblur(image, placement).features)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """`restored`, and the images of the first two stages, all (B, 3, H, W)."""
@@ -334,9 +324,6 @@ def _split_lines(image: Tensor, placement: TilePlacement | None) -> tuple[int | 
     row = placement.picture_height // 2 - placement.top
     column = placement.picture_width // 2 - placement.left
     return row if 0 < row < height else None, column if 0 < column < width else None
-
-
-# Registry ------------------------------------------------------------------------------------
 
 
 def has_deblurring_stages(state: StateDict) -> bool:

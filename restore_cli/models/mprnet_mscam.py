@@ -66,9 +66,6 @@ class MprnetMscamConfig(MprnetConfig):
     image_skip: bool = False  # add a learned x4 interpolation of the input (not in the paper)
 
 
-# Blocks --------------------------------------------------------------------------------------
-
-
 class MultiScaleAttention(nn.Module):
     """MS-CAM: input + x * sigmoid(local(x) + global(mean(x))), without bias and normalisation.
 
@@ -152,9 +149,6 @@ class Upscaler(nn.Module):
         return F.pixel_unshuffle(response, self.scale).transpose(0, 1).flip(2, 3).contiguous()
 
 
-# Network -------------------------------------------------------------------------------------
-
-
 class MprnetMscam(DeblurringStages):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 8 (of 4 in a tile's part)."""
 
@@ -192,9 +186,6 @@ class MprnetMscam(DeblurringStages):
         if self.interpolation is not None:
             phases = phases + self.interpolation(image)
         return F.pixel_shuffle(phases, self.scale)
-
-
-# Registry ------------------------------------------------------------------------------------
 
 
 def _infer_config(state: StateDict) -> MprnetMscamConfig:

@@ -26,9 +26,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from restore_cli.models.layers import GlobalAttention, Origin, add_inplace, conv
+from restore_cli.models.layers import GlobalAttention, Origin, ResidualBlock, conv
 from restore_cli.models.spec import (
     Model,
     PublishedFormat,
@@ -50,19 +49,6 @@ class MsanConfig:
     blocks: int = 4  # residual blocks per group
     stages: int = 4
     attention: bool = True  # in every stage; off in the paper's ablation
-
-
-class ResidualBlock(nn.Module):
-    """conv, ReLU, conv, + input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = conv(width, width, 3, bias=True)
-        self.conv2 = conv(width, width, 3, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        return add_inplace(x, self.conv2(F.relu_(self.conv1(x))))
 
 
 class SelfAttention(nn.Module):
@@ -156,10 +142,6 @@ class Msan(nn.Module):
         return residuals
 
 
-def _detect(state: StateDict) -> bool:
-    return {"stages.0.encode1.0.conv1.weight", "stages.0.residual.weight"} <= set(state)
-
-
 def _infer_config(state: StateDict) -> MsanConfig:
     return MsanConfig(
         width=state["stages.0.first.weight"].shape[0],
@@ -167,14 +149,6 @@ def _infer_config(state: StateDict) -> MsanConfig:
         stages=count_blocks(state, "stages"),
         attention="stages.0.attention.gain" in state,
     )
-
-
-def _bytes_per_pixel(config: MsanConfig) -> int:
-    """Peak memory, counted in maps of `width` channels.
-
-    Measured growth of the process at 1280x720: 8.6 maps (paper; 8.9 with local attention).
-    """
-    return 4 * 10 * config.width
 
 
 _OFFICIAL_NAMES: RenameRules = (
@@ -210,9 +184,13 @@ MSAN = Model(
         "lite": MsanConfig(blocks=1, stages=2),
     },
     build=Msan,
-    detect=_detect,
+    detect=lambda state: (
+        {"stages.0.encode1.0.conv1.weight", "stages.0.residual.weight"} <= set(state)
+    ),
     infer_config=_infer_config,
-    bytes_per_pixel=_bytes_per_pixel,
+    # In maps of `width` channels; measured growth of the process at 1280x720: 8.6 (paper; 8.9 with
+    # local attention).
+    bytes_per_pixel=lambda config: 4 * 10 * config.width,
     size=SizeRequirement(multiple_of=MULTIPLE),
     overlap=128,
     tiling=Tiling.DISCOURAGED,

@@ -129,13 +129,10 @@ def recognise(state: StateDict, name: str) -> tuple[Model, SpandrelConfig, nn.Mo
 
 
 def add_to_spandrel(registry: ArchRegistry | None = None) -> list[str]:
-    """Make spandrel's loaders recognise our networks.
+    """Add our networks to a registry of spandrel, by default the one that its loaders use.
 
     Their statistics stay global there, since a state dict has no training size: whole pictures are
     restored as by the authors' code, and tiling is discouraged.
-
-    Args:
-        registry: registry of spandrel; None for its main one.
 
     Returns:
         The added architectures, `restore-` and the model's name; empty if they were added before.

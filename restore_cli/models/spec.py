@@ -158,8 +158,7 @@ class Model:
     def parse_config(self, values: Mapping[str, object]) -> Any:
         """A config from stored values.
 
-        Raises:
-            WeightsError: a field is unknown, missing or of another type.
+        Raises `WeightsError` if a field is unknown, missing or of another type.
         """
         kind = type(next(iter(self.configs.values())))
         fields = {field.name: field for field in dataclasses.fields(kind)}

@@ -48,8 +48,7 @@ def rename(name: str, rules: RenameRules) -> str:
 def rename_keys(state: StateDict, rules: RenameRules) -> dict[str, Tensor]:
     """A state dict with new names; several old names of one parameter become one.
 
-    Raises:
-        WeightsError: old names with the same new name have different values.
+    Raises `WeightsError` if their values differ.
     """
     result: dict[str, Tensor] = {}
     for old, tensor in state.items():

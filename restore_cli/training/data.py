@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 import psutil
@@ -29,7 +29,7 @@ from restore_cli.image.folders import list_pictures
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
 from restore_cli.training.launch_env import world_size
-from restore_cli.training.recipe import TrainingRecipe
+from restore_cli.training.recipe import Target, TrainingRecipe
 
 PREPARED = "prepared"  # requests the outputs of the network's frozen part, besides the targets
 CACHE_BYTES = 4 << 30  # limit for the decoded pictures of all processes of a host together
@@ -108,8 +108,7 @@ class PictureCache:
     def read(self, path: Path) -> Tensor:
         """Decode a picture, (3, H, W) uint8, or take it from the cache.
 
-        Raises:
-            PictureError: the picture cannot be read.
+        Raises `PictureError` if it cannot be read.
         """
         if path in self._kept:
             return self._kept[path]
@@ -129,9 +128,7 @@ class PictureCache:
 class Photos(ShuffledSource):
     """Folders of sharp photos, degraded on the training device."""
 
-    targets: frozenset[str] = frozenset(
-        {"reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"}
-    )
+    targets: frozenset[str] = frozenset(get_args(Target))
 
     def __init__(
         self,

@@ -78,7 +78,6 @@ class Distributed(ProcessGroup):
 def init_process_group(device: torch.device) -> ProcessGroup:
     """The group that this process belongs to; each process has its own device of that type.
 
-    Raises:
-        UsageError: the environment variables of a group are wrong.
+    Raises `UsageError` if the environment variables of a group are wrong.
     """
     return Distributed(device) if world_size() > 1 else ProcessGroup(device)

@@ -14,6 +14,7 @@ import torch
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import existing
+from restore_cli.inference.memory import settle
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.job import TrainJob
 from restore_cli.training.launch_env import world_size
@@ -99,11 +100,11 @@ def _phase(
     def step() -> tuple[float, float]:
         begun = time.monotonic()
         batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
-        _settle(device)
+        settle(device)
         read = time.monotonic() - begun
         loader.prefetch(trainer.seen + count, count, patch)  # as the training loop does
         trainer.train_step(batches)
-        _settle(device)
+        settle(device)
         return read, time.monotonic() - begun
 
     step()
@@ -123,9 +124,3 @@ def _phase(
             raise RestoreError(f"'{name}' changed when the training state was saved and loaded")
     trained = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     return PhaseEstimate(phase.name, trained, phase.steps, data, whole, validation, memory)
-
-
-def _settle(device: torch.device) -> None:
-    """Wait for the GPU, which computes asynchronously, before reading the clock."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

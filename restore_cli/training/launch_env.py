@@ -10,8 +10,7 @@ from restore_cli.errors import UsageError
 def world_size(variable: str = "WORLD_SIZE") -> int:
     """Number of processes of the group, or with LOCAL_WORLD_SIZE on this machine; 1 if not set.
 
-    Raises:
-        UsageError: it is no number of processes, or another variable of a group is not set.
+    Raises `UsageError` if it is not a number, or another variable of a group is not set.
     """
     hint = f"unset {variable}, or start the group with torchrun"
     text = os.environ.get(variable, "1")

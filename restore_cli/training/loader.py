@@ -6,11 +6,10 @@ import time
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
-
 from restore_cli.errors import UsageError
 from restore_cli.processes import usable_cores
 from restore_cli.training.data import Batch, Item, Source
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.recipe import TrainingRecipe
 
 READERS = 8  # threads that read and crop for a GPU
@@ -27,15 +26,11 @@ class Loader:
         self,
         source: Source,
         seed: int,
-        device: torch.device,
-        *,
-        rank: int = 0,
-        processes: int = 1,
+        group: ProcessGroup,
         accumulate: int = 1,
     ) -> None:
-        self.source, self.seed, self.device = source, seed, device
-        self.rank, self.processes, self.accumulate = rank, processes, accumulate
-        ahead = min(READERS, usable_cores()) if device.type == "cuda" else 0
+        self.source, self.seed, self.group, self.accumulate = source, seed, group, accumulate
+        ahead = min(READERS, usable_cores()) if group.device.type == "cuda" else 0
         self._pool = ThreadPoolExecutor(ahead, "crop") if ahead else None
         self._ahead: dict[tuple[int, int], Future[Item]] = {}
         self.waited = 0.0  # seconds that training spent waiting for data
@@ -43,17 +38,16 @@ class Loader:
     def indices(self, first: int, count: int) -> list[range]:
         """Item numbers of this process in a batch of `count` from `first` on, per micro-batch.
 
-        Raises:
-            UsageError: the batch cannot be divided evenly.
+        Raises `UsageError` if the batch cannot be divided evenly.
         """
-        parts = self.processes * self.accumulate
+        parts = self.group.size * self.accumulate
         if count % parts:
             raise UsageError(
-                f"a batch of {count} cannot be divided evenly among {self.processes} processes"
+                f"a batch of {count} cannot be divided evenly among {self.group.size} processes"
                 f" x {self.accumulate} accumulated parts",
                 hint="choose numbers whose product divides the recipe's batch",
             )
-        size, start = count // parts, first + self.rank * count // self.processes
+        size, start = count // parts, first + self.group.rank * count // self.group.size
         return [range(start + n * size, start + (n + 1) * size) for n in range(self.accumulate)]
 
     def check_batches(self, recipe: TrainingRecipe) -> None:
@@ -74,14 +68,13 @@ class Loader:
     def batches(self, first: int, count: int, patch: int, wanted: Collection[str]) -> list[Batch]:
         """This process's part of a batch, as one batch per accumulated part.
 
-        Raises:
-            PictureError: a picture cannot be read.
+        Raises `PictureError` if a picture cannot be read.
         """
         begun = time.monotonic()
         self.prefetch(first, count, patch)
         crops = [[self._take(n, patch) for n in numbers] for numbers in self.indices(first, count)]
         self.waited += time.monotonic() - begun
-        return [self.source.batch(part, wanted, self.device) for part in crops]
+        return [self.source.batch(part, wanted, self.group.device) for part in crops]
 
     def close(self) -> None:
         """Stop the threads."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -13,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.errors import PictureError, RestoreError, UsageError
+from restore_cli.errors import Interrupted, PictureError, RestoreError, UsageError
 from restore_cli.files import locked, remove_abandoned
 from restore_cli.formatting import format_count
 from restore_cli.training.data import Batch, Source
 from restore_cli.training.distributed import ProcessGroup, init_process_group
-from restore_cli.training.interrupt import deferred_interrupt
 from restore_cli.training.job import TrainJob
 from restore_cli.training.loader import Loader
 from restore_cli.training.mixture import open_source
@@ -116,6 +117,41 @@ def train(
     return job.result
 
 
+@contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """Set an event at the first SIGINT, SIGTERM or SIGHUP; a second signal has its usual effect.
+
+    Raises `Interrupted` at the end of the block, if there was a signal.
+    """
+    requested, received = threading.Event(), []
+    if threading.current_thread() is not threading.main_thread():
+        yield requested  # only the main thread receives signals
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # Windows has no SIGHUP, and under nohup it stays ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        restore()  # first: a second signal inside `set` would wait for its lock forever
+        requested.set()
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield requested
+    finally:
+        restore()
+    if requested.is_set():
+        raise Interrupted(received[0])
+
+
 def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: int) -> list[Batch]:
     """Read the next batches; if that fails in any process, save and export first."""
     broken: PictureError | None = None
@@ -141,16 +177,10 @@ def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
         NoInputError: there are no pictures.
         UsageError: the data does not fit the recipe, or a batch cannot be divided evenly.
     """
-    recipe, group = trainer.recipe, trainer.group
+    recipe = trainer.recipe
     largest = recipe.pool_side if job.pool is not None else max(recipe.patches)
-    loader = Loader(
-        open_source(job.data, recipe, trainer.model.scale, largest),
-        recipe.seed,
-        group.device,
-        rank=group.rank,
-        processes=group.size,
-        accumulate=job.execution.accumulate,
-    )
+    source = open_source(job.data, recipe, trainer.model.scale, largest)
+    loader = Loader(source, recipe.seed, trainer.group, job.execution.accumulate)
     loader.check_batches(recipe)
     return loader
 
@@ -189,7 +219,7 @@ def _check_and_lock(
         if both := validation_set.files & loader.source.files:
             note(
                 f"warning: {format_count(len(both), 'picture')} of --validation "
-                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is too high"
+                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is overstated"
             )
     return validation_set
 

@@ -100,16 +100,10 @@ def _export(run: Path, state: TrainingState, target: Path) -> TrainingState:
 
 
 def package(run: Path, folder: Path, name: str, weights_license: str) -> Package:
-    """Write weights, model card and manifest entry of a run.
+    """Write weights, model card and manifest entry of a run to a folder.
 
-    Args:
-        run: folder of a run.
-        folder: folder for the three files.
-        name: name of the checkpoint, `model-config.training`.
-        weights_license: SPDX licence of the weights.
-
-    Raises:
-        UsageError: the folder is not that of a run, or the name or licence is not valid.
+    `name` is that of the checkpoint, `model-config.training`, and the licence is in SPDX. Raises
+    `UsageError` if it or the name is not valid, or the folder `run` is not that of a run.
     """
     check_name(name)
     check_license(weights_license)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import remove_abandoned, write_then_rename
-from restore_cli.inference.padding import pad
+from restore_cli.inference.tiling import pad
 from restore_cli.models.layers import memory_format
 from restore_cli.models.spec import Model
 from restore_cli.rounding import to_uint
@@ -70,12 +70,7 @@ class FrozenModule(NamedTuple):
 
 
 class Pool(Source):
-    """Items on disk; a patch is a random crop of an item, flipped and rotated.
-
-    Attributes:
-        counts: number of items of each part of the mixture, at a time.
-        replaceable: for each part, whether its items are replaced during training.
-    """
+    """Items on disk; a patch is a random crop of an item, flipped and rotated."""
 
     def __init__(
         self,
@@ -87,8 +82,7 @@ class Pool(Source):
     ) -> None:
         """Open a new or empty folder, or a pool that was made with the same data and settings.
 
-        Raises:
-            UsageError: the pool was made with other data or settings, or the folder is not a pool.
+        Raises `UsageError` for any other folder.
         """
         self.folder, self.recipe, self.device, self.frozen = folder, recipe, device, frozen
         self.source, self.targets = source, source.targets
@@ -98,12 +92,14 @@ class Pool(Source):
         self.order = MixtureOrder(hundredths)
         wanted = [max(round(recipe.pool.size * part / 100), 1) for part in hundredths]
         mirrored = frozen is not None
+        # number of items of each part of the mixture, at a time
         self.counts = [
             part.available(count, mirrored=mirrored)
             for part, count in zip(self.parts, wanted, strict=True)
         ]
         targets = {term.target for phase in recipe.phases for term in phase.losses}
         self._stored = {"degraded_large"} & targets
+        # for each part, whether its items are replaced during training
         self.replaceable = [self.refilled and isinstance(part, Photos) for part in self.parts]
         self._check()
 
@@ -115,16 +111,10 @@ class Pool(Source):
         return self.source.facts
 
     def fill(self, group: ProcessGroup, report: Callable[[int, int], None], seen: int = 0) -> None:
-        """Make the items that are missing; the processes of a group share the work.
+        """Make the items that are missing after `seen` patches, shared by the processes of a group.
 
-        Args:
-            group: group of this process.
-            report: called with the numbers of finished and of all items.
-            seen: number of patches that were cropped before.
-
-        Raises:
-            PictureError: a picture cannot be read.
-            RestoreError: the disk is full.
+        `report` is called with the numbers of finished and of all items. Raises `PictureError` and
+        `RestoreError` as `make` does.
         """
         missing = self._missing(seen)  # before any process makes one, so that all share one list
         group.barrier()  # until all processes have checked the record: a new pool must be empty
@@ -277,9 +267,7 @@ class Pool(Source):
     def make(self, part: int, number: int) -> None:
         """Make an item: a function of the recipe's seed, part and number.
 
-        Raises:
-            PictureError: a picture cannot be read.
-            RestoreError: the disk is full.
+        Raises `PictureError` if a picture cannot be read, and `RestoreError` if the disk is full.
         """
         source, seed = self.parts[part], part_seed(self.recipe.seed, part)
         crop = source.sample(seed, number, self.recipe.pool_side)

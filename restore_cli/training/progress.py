@@ -116,12 +116,7 @@ class TensorBoard:
 
 
 def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
-    """Loss (each step and smoothed), validation and learning rate over steps, as one PNG.
-
-    Args:
-        rows: rows of the metrics log, at least one.
-        target: the PNG file.
-    """
+    """Loss (each step and smoothed), validation and learning rate of one or more rows, as PNG."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
@@ -178,12 +173,9 @@ class ValidationSheet:
         self._sizes = [reference.shape[-2:] for _, reference in pairs]
 
     def add(self, step: int, gain: float, restored: Sequence[Tensor]) -> None:
-        """Add a validation and redraw the sheet.
+        """Add a validation with a gain in dB and pictures (1, 3, H, W), and redraw the sheet.
 
-        Args:
-            step: step of this validation; tiles of later steps, from before a resume, are deleted.
-            gain: its gain, dB.
-            restored: its pictures (3, H, W).
+        Tiles of this step and later ones, from before a resume, are deleted.
         """
         shown = [
             resize_bicubic(image, *size)

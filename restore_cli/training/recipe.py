@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from restore_cli import toml_file
 from restore_cli.errors import RecipeError
-from restore_cli.toml_file import Record
+from restore_cli.toml_file import Record as _Record
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
 ABLATIONS = FOLDER.parent / "ablations.toml"
@@ -26,26 +26,28 @@ Target = Literal[
 ]
 
 
-class LossTerm(Record):
-    """weight * loss(output, target).
+class Record(_Record):
+    """A record whose fields are described by the texts below them, also in the JSON Schema."""
 
-    Attributes:
-        output: name of the network's output.
-        target: `reference` is the sharp picture at full size; `reference_small` the same at the
-            size of the input, by bicubic downscaling; `reference_half` and `reference_quarter`
-            every second and fourth of its pixels; `degraded_large` the blurry picture before
-            downscaling.
-        loss: name of the loss.
-        weight: weight of this term in the sum.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class LossTerm(Record):
+    """weight * loss(output, target)."""
 
     output: Name
+    """Name of the network's output."""
     target: Target
+    """`reference` is the sharp picture at full size; `reference_small` the same at the size of the
+    input, by bicubic downscaling; `reference_half` and `reference_quarter` every second and fourth
+    of its pixels; `degraded_large` the blurry picture before downscaling."""
     loss: Literal[
         "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
         "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30", "psnr_to_35", "psnr_to_40",
     ]  # fmt: skip
+    """Name of the loss."""
     weight: Positive = 1.0
+    """Weight of this term in the sum."""
 
     @property
     def name(self) -> str:
@@ -124,43 +126,38 @@ class ProgressiveSize(Record):
 
 
 class Phase(Record):
-    """A part of the training with its own losses, parameters and schedule.
-
-    Attributes:
-        name: name in logs.
-        steps: optimiser steps.
-        batch: patches per step, over all processes and accumulated parts.
-        patch: side of a degraded patch, pixels.
-        progressive: other sizes from given steps on, in order.
-        learning_rate: learning rate after the warm-up.
-        rate_scales: factors of the learning rate by glob pattern of the parameters; the first
-            pattern that matches decides.
-        schedule: schedule of the learning rate after the warm-up.
-        warm_up: steps in which the learning rate grows linearly.
-        clip: largest norm of the gradient, or None.
-        trained: glob patterns of the trained parameters; the others are frozen.
-        begin: initial weights, from the previous phase: `best` is its best average by validation
-            (the last average without validation), `average` its last average, `last` its last
-            weights.
-        keep_optimizer: keep the optimiser's state and `rate_scales` of the previous phase; needs
-            begin = "last".
-        losses: loss terms, which are summed. Validation scores the output of the first one.
-    """
+    """A part of the training with its own losses, parameters and schedule."""
 
     name: Name
+    """Name in logs."""
     steps: Count
+    """Optimiser steps."""
     batch: Count
+    """Patches per step, over all processes and accumulated parts."""
     patch: Side
+    """Side of a degraded patch, pixels."""
     progressive: list[ProgressiveSize] = []
+    """Other sizes from given steps on, in order."""
     learning_rate: Positive
+    """Learning rate after the warm-up."""
     rate_scales: dict[Name, Positive] = {}
+    """Factors of the learning rate by glob pattern of the parameters; the first pattern that
+    matches decides."""
     schedule: Schedule = CosineLR()
+    """Schedule of the learning rate after the warm-up."""
     warm_up: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the learning rate grows linearly."""
     clip: Positive | None = None
+    """Largest norm of the gradient, or None."""
     trained: Annotated[list[Name], Field(min_length=1)] = ["*"]
+    """Glob patterns of the trained parameters; the others are frozen."""
     begin: Literal["best", "average", "last"] = "best"
+    """Initial weights, from the previous phase: `best` is its best average by validation (the last
+    average without validation), `average` its last average, `last` its last weights."""
     keep_optimizer: bool = False
+    """Keep the optimiser's state and `rate_scales` of the previous phase; needs begin = "last"."""
     losses: Annotated[list[LossTerm], Field(min_length=1)]
+    """Loss terms, which are summed. Validation scores the output of the first one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Phase:
@@ -190,18 +187,14 @@ class Phase(Record):
 
 
 class MixturePart(Record):
-    """One of several kinds of data in every batch.
-
-    Attributes:
-        data: kind of the data folders that this part uses: sharp photos or pairs.
-        probability: fraction of the patches from this part, exact in every hundred patches; a
-            multiple of 0.01.
-        degradation: name of the degradation of photos; None for the recipe's own.
-    """
+    """One of several kinds of data in every batch."""
 
     data: Literal["photos", "pairs"]
+    """Kind of the data folders that this part uses: sharp photos or pairs."""
     probability: Annotated[float, Field(gt=0, le=1)]
+    """Fraction of the patches from this part, exact in every hundred; a multiple of 0.01."""
     degradation: Name | None = None
+    """Name of the degradation of photos; None for the recipe's own."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MixturePart:
@@ -218,68 +211,61 @@ class MixturePart(Record):
 
 
 class PoolSettings(Record):
-    """What `--pool` is filled with before training.
-
-    Attributes:
-        size: number of items, divided by the probabilities of a mixture. Pairs are whole pictures,
-            with at most one item each (two, one of them mirrored, if outputs of a frozen part are
-            stored).
-        side: side of a degraded picture cropped from a photo, pixels; patches are cropped from it
-            at random. None for 128, or the largest patch.
-        reuse: average number of patches from an item of photos before it is replaced: every `reuse`
-            patches a new item replaces the oldest one. None for no replacement.
-    """
+    """What `--pool` is filled with before training."""
 
     size: Count = 2000
+    """Number of items, divided by the probabilities of a mixture. Pairs are whole pictures, with at
+    most one item each (two, one of them mirrored, if outputs of a frozen part are stored)."""
     side: Side | None = None
+    """Side of a degraded picture cropped from a photo, pixels; patches are cropped from it at
+    random. None for 128, or the largest patch."""
     reuse: Count | None = None
+    """Average number of patches from an item of photos before it is replaced: every `reuse` patches
+    a new item replaces the oldest one. None for no replacement."""
 
 
 class TrainingRecipe(Record):
-    """Sizes in pixels of the degraded input; counts in optimiser steps.
-
-    Attributes:
-        model: name of the model; None for the model of the weights that are fine-tuned.
-        config: name of one of its configs, or its fields; None for the config of those weights.
-        parts: modules that are initialised from a checkpoint, with the checkpoint's name; "" is
-            the whole network.
-        degradation: name of the degradation recipe for sharp photos.
-        validation_degradation: name of the degradation recipe for sharp validation photos.
-        mixture: kinds of data in every batch; empty for a single kind.
-        pool: what `--pool` is filled with.
-        gopro_blur: which of GoPro's blurry frames to use in pairs.
-        seed: seed of all random numbers.
-        initialisation: initial weights of a network: `torch` for the defaults of torch and of the
-            network, `he` for `initialisation.initialise_he`.
-        margin: pixels around a patch that are cropped after degrading, so that its border is
-            computed from real neighbours.
-        halve: probability that a photo is downscaled by 2 first, which hides its JPEG artefacts.
-        ema: decay of the moving average of the weights; 0 for the weights themselves.
-        save_every: steps between saved states, at most.
-        save_minutes: minutes between saved states, at most.
-        validate_every: steps between validations.
-        optimizer: optimiser of all phases.
-        phases: phases in order.
-    """
+    """Sizes in pixels of the degraded input; counts in optimiser steps."""
 
     model: str | None = None
+    """Name of the model; None for the model of the weights that are fine-tuned."""
     config: str | dict[str, int | bool] | None = None
+    """Name of one of its configs, or its fields; None for the config of those weights."""
     parts: dict[str, Name] = {}
+    """Modules that are initialised from a checkpoint, with the checkpoint's name; "" is the whole
+    network."""
     degradation: str = "shake-mixed"
+    """Name of the degradation recipe for sharp photos."""
     validation_degradation: str = "shake"
+    """Name of the degradation recipe for sharp validation photos."""
     mixture: list[MixturePart] = []
+    """Kinds of data in every batch; empty for a single kind."""
     pool: PoolSettings = PoolSettings()
+    """What `--pool` is filled with."""
     gopro_blur: Literal["blur_gamma", "blur"] = "blur_gamma"
+    """Which of GoPro's blurry frames to use in pairs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of all random numbers."""
     initialisation: Literal["torch", "he"] = "torch"
+    """Initial weights of a network: `torch` for the defaults of torch and of the network, `he` for
+    `initialisation.initialise_he`."""
     margin: Annotated[int, Field(ge=0)] = 8
+    """Pixels around a patch that are cropped after degrading, so that its border is computed from
+    real neighbours."""
     halve: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Probability that a photo is downscaled by 2 first, which hides its JPEG artefacts."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the moving average of the weights; 0 for the weights themselves."""
     save_every: Count = 100
+    """Steps between saved states, at most."""
     save_minutes: Positive = 2.0
+    """Minutes between saved states, at most."""
     validate_every: Count = 500
+    """Steps between validations."""
     optimizer: Annotated[Adam | AdamW | Sgd, Field(discriminator="kind")] = Adam()
+    """Optimiser of all phases."""
     phases: Annotated[list[Phase], Field(min_length=1)]
+    """Phases in order."""
 
     @model_validator(mode="after")
     def _named(self) -> TrainingRecipe:
@@ -321,24 +307,20 @@ class TrainingRecipe(Record):
 
 
 class Ablation(Record):
-    """A shipped recipe with a part changed or left out.
-
-    Attributes:
-        base: name of a shipped recipe.
-        config: config instead of the base's: a name, or the fields that differ from the published
-            network.
-        phases: names of the base's phases to keep; empty for all.
-        without: names of loss terms to remove, e.g. `level0.mse`.
-        losses: losses of every phase instead of the base's; empty for the base's.
-        learning_rate: learning rate of every phase instead of the base's.
-    """
+    """A shipped recipe with a part changed or left out."""
 
     base: Name
+    """Name of a shipped recipe."""
     config: str | dict[str, int | bool] | None = None
+    """Config instead of the base's: a name, or the fields that differ from the published one."""
     phases: list[Name] = []
+    """Names of the base's phases to keep; empty for all."""
     without: list[Name] = []
+    """Names of loss terms to remove, e.g. `level0.mse`."""
     losses: list[LossTerm] = []
+    """Losses of every phase instead of the base's; empty for the base's."""
     learning_rate: Positive | None = None
+    """Learning rate of every phase instead of the base's."""
 
     def recipe(self) -> TrainingRecipe:
         """The complete recipe; raises `RecipeError` if the base has no such phase or loss term."""

@@ -75,18 +75,14 @@ def _make(part: int, number: int) -> None:
 def fill_pool(
     folder: Path, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
 ) -> Pool:
-    """Open the pool of a run, and create its missing items.
+    """Open the pool of a run at the trainer's current step, and create its missing items.
 
-    Args:
-        folder: folder of the pool.
-        trainer: the trainer, at its current step.
-        source: data that items are made from.
-        filled: called with the numbers of finished and of all items, in the first process of a
-            group.
+    `filled` is called with the numbers of finished and of all items, in the first process of a
+    group.
 
     Raises:
-        UsageError: the pool was made with other data or settings, or lacks items that can no
-            longer be made.
+        UsageError: the pool was made with other data or settings, or lacks items that can no longer
+            be made.
         RestoreError: a picture cannot be read, or the disk is full.
     """
     model, group, recipe = trainer.model, trainer.group, trainer.recipe

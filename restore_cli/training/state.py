@@ -60,8 +60,7 @@ class SaveError(RestoreError):
 def save_state(state: TrainingState, path: Path) -> None:
     """Write atomically; an existing file is replaced when the new one is complete.
 
-    Raises:
-        SaveError: the disk is full or not available.
+    Raises `SaveError` if the disk is full or not available.
     """
     try:
         with write_then_rename(path) as temporary, temporary.open("wb") as stream:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restore_cli.errors import DeviceError, RestoreError, UsageError, WeightsError, lookup
+from restore_cli.errors import RestoreError, UsageError, WeightsError, lookup
 from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork, full_state_dict
-from restore_cli.inference.memory import is_out_of_memory
+from restore_cli.inference.memory import memory_errors
 from restore_cli.models.layers import memory_format
 from restore_cli.models.registry import get_model
 from restore_cli.models.spec import Model
@@ -76,11 +76,7 @@ class Trainer:
     ) -> None:
         """Build everything from the recipe's seed.
 
-        Args:
-            recipe: the training recipe.
-            group: group of this process.
-            execution: how the recipe is computed; None for the defaults.
-            pooled: whether batches come from a pool, with the outputs of a frozen part.
+        `pooled` says whether batches come from a pool, with the outputs of a frozen part.
 
         Raises:
             UsageError: a name is unknown, or the model does not accept a patch size.
@@ -180,10 +176,9 @@ class Trainer:
         return sums
 
     def check_gradient(self) -> None:
-        """Check that the last gradient was finite; one step late, as it synchronises with a GPU.
+        """Raise a `RestoreError` if the last gradient was not finite and the weights are lost.
 
-        Raises:
-            RestoreError: it was not finite, and the weights are lost.
+        It is called one step late, as it synchronises with a GPU.
         """
         # In float16 the scaler skips such a step.
         if not self.scaler.is_enabled() and not isfinite(self._norm):
@@ -217,11 +212,8 @@ class Trainer:
     def next_phase(self, best: Path) -> None:
         """Go to the next phase.
 
-        Args:
-            best: file of the best weights of this phase; it exists if a validation was scored.
-
-        Raises:
-            WeightsError: it is missing or damaged.
+        `best` is the file of this phase's best weights, which exists if a validation was scored.
+        Raises `WeightsError` if it is then missing or damaged.
         """
         self.phase_index, self.phase_step = self.phase_index + 1, 0
         if self.phase.begin != "last":
@@ -257,9 +249,8 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write the state atomically, unless the weights are lost.
 
-        Raises:
-            SaveError: the disk is full.
-            RestoreError: the last gradient was not finite.
+        Raises `SaveError` if the disk is full, and `RestoreError` if the last gradient was not
+        finite.
         """
         self.check_gradient()
         if self.group.rank == 0:
@@ -268,9 +259,8 @@ class Trainer:
     def resume_from(self, path: Path) -> None:
         """Go back to a saved step.
 
-        Raises:
-            UsageError: the state belongs to another recipe or to a config that has changed since,
-                or is incomplete.
+        Raises `UsageError` if the state belongs to another recipe or to a config that has changed
+        since, or is incomplete.
         """
         # Only the first process reads: other hosts may not have the folder.
         first = self.group.rank == 0
@@ -402,16 +392,9 @@ def compute_losses(
 ) -> dict[str, Tensor]:
     """Weighted terms by name, e.g. `restored.l1`; the network in `precision`, losses in float32.
 
-    Args:
-        outputs_of: degraded pictures (B, 3, H, W), names, and the frozen part's outputs if the
-            batch has them -> outputs by name.
-        wanted: loss terms.
-        batch: degraded pictures and targets.
-        precision: dtype of the network.
-
-    Raises:
-        UsageError: a term names an output that the network does not have, or one that differs in
-            size from its target.
+    `outputs_of` makes outputs by name of degraded pictures (B, 3, H, W), the wanted names, and the
+    frozen part's outputs if the batch has them. Raises `UsageError` if the network lacks the output
+    of a term, or it differs in size from its target.
     """
     degraded = batch.degraded
     degraded = degraded.contiguous(memory_format=memory_format(degraded.device))
@@ -441,15 +424,9 @@ def compute_losses(
     return terms
 
 
-@contextmanager
-def out_of_memory(trainer: Trainer) -> Iterator[None]:
+def out_of_memory(trainer: Trainer) -> AbstractContextManager[None]:
     """Raise a `DeviceError` if the memory of the device is full in the block."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"out of memory on {trainer.group.device} at step {trainer.step}",
-            hint="split each batch with --accumulate 2, or choose a smaller one in the recipe",
-        ) from error
+    return memory_errors(
+        lambda: f"out of memory on {trainer.group.device} at step {trainer.step}",
+        "split each batch with --accumulate 2, or choose a smaller one in the recipe",
+    )

@@ -94,13 +94,10 @@ class ValidationSet:
         return whole.hexdigest()
 
     def score(self, network: nn.Module, term: LossTerm, *, frozen: bool = False) -> ValidationScore:
-        """Run the network on every crop.
+        """Run the network, in eval mode, on every crop; score the term's output by its target.
 
-        Args:
-            network: the network; it is run in eval mode.
-            term: the loss term whose output is scored against its target.
-            frozen: whether the frozen part is unchanged since the last call; then its stored
-                outputs are used.
+        `frozen` says whether the frozen part is unchanged since the last call, so that its stored
+        outputs are used.
         """
         training = network.training
         network.eval()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from restore_cli.benchmarking.differences import differences
+from restore_cli.benchmarking.report import differences
 from restore_cli.benchmarking.run import Row, _tiles, make_entry
 from restore_cli.inference.restorer import RestorerOptions
 

@@ -16,8 +16,8 @@ import fill
 
 from restore_cli.inference.local_statistics import LocalInstanceNorm
 from restore_cli.models.attentive_deblur import resize_without_centres
-from restore_cli.models.layers import matrix_sqrt
-from restore_cli.models.moadg import FirstOrderAttention, SecondOrderAttention
+from restore_cli.models.layers import GlobalCovariance, GlobalMean, matrix_sqrt
+from restore_cli.models.moadg import ChannelAttention
 from restore_cli.models.msan import SelfAttention
 from restore_cli.models.registry import detect, get_model
 
@@ -95,8 +95,8 @@ def test_self_attention_is_the_published_one():
         assert torch.allclose(attention(unit["input"]), unit["output"], atol=1e-5)
 
 
-def attention(kind, unit):
-    layer = kind(64, 16)
+def attention(statistic, unit):
+    layer = ChannelAttention(64, 16, statistic)
     layer.load_state_dict(
         {
             f"{ours}.{k}": unit[f"param.conv_du.{theirs}.{k}"]
@@ -110,7 +110,7 @@ def attention(kind, unit):
 def test_first_order_attention_is_the_published_one():
     unit = load_file(GOLDEN / "moadg_foca.safetensors")
     with torch.inference_mode():
-        output = attention(FirstOrderAttention, unit)(unit["input"])
+        output = attention(GlobalMean(), unit)(unit["input"])
     assert torch.allclose(output[..., ::4, ::4], unit["output"], atol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_second_order_attention_is_the_published_one():
     root = matrix_sqrt(x @ x.mT / x.shape[-1])
     assert torch.allclose(root[:, ::2, ::2], unit["sqrt"], atol=1e-5)
     with torch.inference_mode():
-        output = attention(SecondOrderAttention, unit)(unit["input"])
+        output = attention(GlobalCovariance(), unit)(unit["input"])
     assert torch.allclose(output[..., ::2, ::2], unit["output"], atol=1e-5)
 
 

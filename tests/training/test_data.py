@@ -14,6 +14,7 @@ from restore_cli.errors import NoInputError, UsageError
 from restore_cli.image import read_rgb8
 from restore_cli.resample import resize_bicubic
 from restore_cli.training.data import Photos, _cut, _cut_halved
+from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.loader import Loader
 from restore_cli.training.mixture import open_source
 
@@ -21,9 +22,10 @@ CPU = torch.device("cpu")
 ALL = Photos.targets
 
 
-def loader_of(folder, recipe=None, scale=4, **options):
-    recipe = recipe or make_recipe()
-    return Loader(open_source([folder], recipe, scale, 16), recipe.seed, CPU, **options)
+def loader_of(folder, recipe=None, scale=4, rank=0, size=1, **options):
+    recipe, group = recipe or make_recipe(), ProcessGroup(CPU)
+    group.rank, group.size = rank, size
+    return Loader(open_source([folder], recipe, scale, 16), recipe.seed, group, **options)
 
 
 def test_batches_are_functions_of_seed_and_number(photos):
@@ -62,7 +64,7 @@ def test_processes_and_parts_share_a_batch(photos):
     parts = [
         batch
         for rank in (0, 1)
-        for batch in loader_of(photos, rank=rank, processes=2, accumulate=2).batches(4, 4, 16, ALL)
+        for batch in loader_of(photos, rank=rank, size=2, accumulate=2).batches(4, 4, 16, ALL)
     ]
     assert [len(part.degraded) for part in parts] == [1, 1, 1, 1]
     for name, target in whole.targets.items():

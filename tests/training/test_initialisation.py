@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from restore_cli.models.layers import zero_init
-from restore_cli.models.msan import ResidualBlock, SelfAttention
+from restore_cli.models.layers import ResidualBlock, zero_init
+from restore_cli.models.msan import SelfAttention
 from restore_cli.models.registry import MODELS
 from restore_cli.training.initialisation import initialise_he
 from restore_cli.training.recipe import load_recipe, shipped_recipes

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from restore_cli.errors import Interrupted
-from restore_cli.training.interrupt import deferred_interrupt
+from restore_cli.training.loop import deferred_interrupt
 
 
 def test_a_second_signal_has_its_usual_effect_even_while_the_first_is_handled(monkeypatch):

@@ -224,7 +224,7 @@ def test_the_recipe_says_how_weights_are_drawn():
 def test_it_learns_and_the_result_runs(job):
     longer = job({"steps": 15, "learning_rate": 4e-3})
     trainer = Trainer(longer.recipe, ProcessGroup(CPU))
-    loader = Loader(open_source(longer.data, longer.recipe, 4, 16), 1, CPU)
+    loader = Loader(open_source(longer.data, longer.recipe, 4, 16), 1, ProcessGroup(CPU))
 
     def loss():  # on items of later steps, the same for both
         terms = trainer.phase.losses

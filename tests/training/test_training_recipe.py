@@ -17,7 +17,7 @@ from training_runs import PHASE, RECIPE, inline, make_recipe, write_toml
 
 from restore_cli.degradations.recipe import load_degradation
 from restore_cli.errors import RecipeError, UsageError
-from restore_cli.inference.padding import pad
+from restore_cli.inference.tiling import pad
 from restore_cli.training.data import Batch, Photos
 from restore_cli.training.distributed import ProcessGroup
 from restore_cli.training.recipe import (
