@@ -9,6 +9,7 @@ from math import prod
 
 import torch
 
+from restore_cli.inference.devices import cpu_convolution_rate
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.sizing import input_size
@@ -24,7 +25,11 @@ _PROBES = 3
 _MAX_PROBE_SECONDS = 30.0  # for one probe of a tile; a smaller one is used if it takes longer
 _MAX_PROBING_SECONDS = 10.0  # seconds of probing after which no further probe is started
 _SLOWER = 1.15  # margin over the slowest probe, for reading and writing
-_LISTED, _CORES = (960, 1280), 2  # picture and cores of the manifest's seconds per megapixel
+_LISTED = 960, 1280  # picture of the manifest's seconds per megapixel
+# Operations per second of a convolution where these were measured: 127 to 173e9 in 30 processes.
+_LISTED_RATE = 150e9
+_MAX_FASTER = 4  # times: more cores or wider instructions help a whole network less
+_SHORT = 10.0  # seconds; shorter runs are not worth the 40 ms that measuring this processor takes
 _BF16 = 0.6  # times that; 0.48 to 0.61 were measured (docs/speed.md)
 
 
@@ -155,7 +160,9 @@ def _rate(pipeline: Pipeline, height: int, width: int) -> float:
 
 
 def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:
-    """Seconds for one network according to the manifest; None on a GPU, or if not measured.
+    """Seconds for one network: the manifest's, scaled by this processor's convolution rate.
+
+    None on a GPU, or if not measured.
 
     Args:
         checkpoint: weights of the network.
@@ -165,10 +172,11 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None
     times = 8 if options.self_ensemble else 1
-    cores = min(torch.get_num_threads(), 4 * _CORES)
-    model = MODELS[checkpoint.model]
-    faster = _BF16 if options.with_dtype([model]).dtype == torch.bfloat16 else 1
-    return checkpoint.seconds_per_megapixel * pixels / 1e6 * times * faster * _CORES / cores
+    is_bf16 = options.with_dtype([MODELS[checkpoint.model]]).dtype == torch.bfloat16
+    listed = checkpoint.seconds_per_megapixel * pixels / 1e6 * times * (_BF16 if is_bf16 else 1)
+    if listed < _SHORT:
+        return listed
+    return listed / min(cpu_convolution_rate(torch.float32) / _LISTED_RATE, _MAX_FASTER)
 
 
 def _listed_seconds(pipeline: Pipeline, worked: int) -> float | None:

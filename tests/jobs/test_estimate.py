@@ -85,7 +85,8 @@ def test_a_probe_has_as_many_windows_as_are_restored_at_once(estimated, two_thre
 
 @pytest.mark.parametrize("model", ["maxim", "mprnet-mscam"])
 def test_the_manifests_seconds_are_of_a_picture_in_tiles(estimated, monkeypatch, model):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    rate = "restore_cli.jobs.estimate.cpu_convolution_rate"
+    monkeypatch.setattr(rate, lambda dtype: 150e9)
     _, clock, asked, items = estimated(1280, 960, model)
     listed = default_checkpoint(model).seconds_per_megapixel
     known = costs.forecast(asked, items, clock.real)

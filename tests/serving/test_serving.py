@@ -408,18 +408,20 @@ def test_without_a_model_the_server_chooses(client, queue, monkeypatch, task, mo
 def test_times_are_those_of_the_settings_and_of_this_machine(monkeypatch):
     checkpoint, options = default_checkpoint("maxim"), RestorerOptions(torch.device("cpu"))
     seconds = {}
-    for cores in (1, 4):
-        monkeypatch.setattr("torch.get_num_threads", lambda cores=cores: cores)
-        seconds[cores] = listed_seconds(checkpoint, 10**6, options)
-    assert seconds[1] == 4 * seconds[4] > 0
+    for times in (1, 2, 100):
+        rate = 75e9 * times
+        monkeypatch.setattr("restore_cli.jobs.estimate.cpu_convolution_rate", lambda _, r=rate: r)
+        seconds[times] = listed_seconds(checkpoint, 10**6, options)
+    assert seconds[1] == 2 * seconds[2] == 8 * seconds[100] > 0
     eight = listed_seconds(checkpoint, 10**6, replace(options, self_ensemble=True))
-    assert eight == 8 * seconds[4]
+    assert eight == 8 * seconds[100]
     assert listed_seconds(checkpoint, 10**6, replace(options, device=torch.device("cuda"))) is None
     ensemble = JobSettings("maxim", self_ensemble=True)
     ways = _choices(ensemble, (1000, 1000), 10**9, replace(options, self_ensemble=True))
     anyway = ways["all"]
-    small = listed_seconds(default_checkpoint("maxim-mscam"), 250**2, options)
-    assert ways["keep"].label.endswith(f": about {format_duration(8 * small)}")
+    all_eight = replace(options, self_ensemble=True)
+    small = listed_seconds(default_checkpoint("maxim-mscam"), 250**2, all_eight)
+    assert ways["keep"].label.endswith(f": about {format_duration(small)}")
     assert anyway.label == f"Continue anyway: about {format_duration(eight)}"
 
 
