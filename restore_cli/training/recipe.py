@@ -227,6 +227,8 @@ class PoolSettings(Record):
 class TrainingRecipe(Record):
     """Sizes in pixels of the degraded input; counts in optimiser steps."""
 
+    description: str = ""
+    """What it trains, and how, in one line."""
     model: str | None = None
     """Name of the model; None for the model of the weights that are fine-tuned."""
     config: str | dict[str, int | bool] | None = None
