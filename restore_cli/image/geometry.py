@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def mirrored(orientation: int) -> tuple[bool, bool]:
+    """Whether the stored picture begins at the right, and at the bottom, of the upright one."""
+    return orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+
+
 @dataclass(frozen=True, slots=True)
 class GeometryChange:
     """How the stored picture became the restored one."""
@@ -22,8 +27,7 @@ class GeometryChange:
         """Return a place in the restored picture for one in the stored picture, both in [0, 1]."""
         if self.transposed:
             x, y = y, x
-        # By the sides of the upright picture at which row 0 and column 0 are stored.
-        right, bottom = self.orientation in (2, 3, 6, 7), self.orientation in (3, 4, 7, 8)
+        right, bottom = mirrored(self.orientation)
         return (1 - x if right else x), (1 - y if bottom else y)
 
     def box(

@@ -179,16 +179,16 @@ class _Both:
         height, width = outcome.size
         shrink = min(1.0, _MAX_SIDE / max(height, width))
         shown = max(1, round(height * shrink)), max(1, round(width * shrink))
-        before = read_thumbnail(outcome.item.source, *shown)
+        before, source = read_thumbnail(outcome.item.source, *shown)
         report()
-        after = read_thumbnail(outcome.item.target, *shown)
+        after, full = read_thumbnail(outcome.item.target, *shown)
         report()
         return cls(
             outcome,
             resize_bicubic(before.on_white, *shown).clamp(0, 1),
             after.on_white,
-            (before.height, before.width),
-            (after.height, after.width),
+            source,
+            full,
         )
 
     def closer(self, size: tuple[int, int], report: OnStep) -> tuple[Box, Tensor, Tensor]:
