@@ -27,7 +27,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.formatting import for_python
 from restore_cli.image import read_image
 from restore_cli.image.raw_metadata import BROKEN
-from restore_cli.image.transparency import fill_transparent
+from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,7 +41,6 @@ from restore_cli.image.raw import (
 )
 from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
 from restore_cli.image.to_png import as_png, check_pixel_count
-from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import (
     INTEGER,
     VipsError,
@@ -76,31 +76,29 @@ def read_image(
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
             decoded incorrectly; or with `strict`, transparent or damaged.
     """
-    data = read_bytes(path)
-    picture, damage = read_tolerantly(data, partial(_decode, data, str(path), max_pixels, icc))
-    if strict and damage:
-        raise PictureError(f"'{path}': {damage[0]}", hint="replace it, or leave it out")
-    if strict and picture.is_transparent:
-        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return replace(picture, pixels=to_float(picture.pixels), notes=(*damage, *picture.notes))
+    picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc, strict=strict)
+    return replace(picture, pixels=to_float(picture.pixels))
 
 
 def decode(
-    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
+    data: bytes,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    icc: str = "convert",
+    strict: bool = False,
 ) -> Picture:
     """`read_image` from bytes, but pixels that need no conversion stay integers.
 
-    Args:
-        data: content of the file.
-        name: name for messages.
-        max_pixels: see `read_image`.
-        icc: see `read_image`.
-
     Raises:
-        PictureError: see `read_image`.
+        PictureError: see `read_image`; messages contain `name`.
     """
-    picture, notes = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
-    return replace(picture, notes=(*notes, *picture.notes))
+    picture, damage = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
+    if strict and damage:
+        raise PictureError(f"'{name}': {damage[0]}", hint="replace it, or leave it out")
+    if strict and picture.is_transparent:
+        raise PictureError(f"'{name}' has transparency", hint="flatten it first")
+    return replace(picture, notes=(*damage, *picture.notes))
 
 
 def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
@@ -382,6 +380,24 @@ def decoded(image: Any, header: ImageHeader, icc: str = "convert") -> Picture:
         notes=tuple(notes),
         source_bits=header.source_bits,
     )
+
+
+def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
+    """Give pixels (1, C, H, W) where alpha (1, 1, H, W) is 0 the colour of the nearest visible one.
+
+    Their own colour is arbitrary, often black, and would bleed into edges.
+    """
+    hidden = (alpha[0, 0] == 0).numpy()
+    if not hidden.any() or hidden.all():
+        return pixels
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, columns = np.nonzero(~hidden)
+    nearest = np.zeros(labels.max() + 1, np.int64)
+    nearest[labels[rows, columns]] = np.arange(len(rows))
+    source = nearest[labels]
+    return pixels[:, :, rows[source], columns[source]]
 
 
 def _colours(
