@@ -96,7 +96,10 @@ def read_kernel(path: Path) -> np.ndarray:
     """
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
-        kernel = _read_picture(path) if picture else _read_numbers(path)
+        if picture:
+            kernel = read_image(path, icc="keep").pixels[0].mean(0).double().numpy()
+        else:
+            kernel = _read_numbers(path)
     except (*BROKEN, NotImplementedError, MemoryError, PictureError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
@@ -125,7 +128,3 @@ def _read_numbers(path: Path) -> np.ndarray:
     if len(matrices) != 1:
         raise ValueError(f"it contains {len(matrices)} matrices of numbers, not one")
     return np.asarray(matrices[0], np.float64)
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    return read_image(path, icc="keep").pixels[0].mean(0).double().numpy()

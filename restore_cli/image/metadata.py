@@ -127,18 +127,19 @@ def update_metadata(
     if packet is not None or facts:
         packet = add_to_packet(packet or Packet.empty(), facts)
     private = level == "private"
-    text = [one for one in metadata.text if not (private and _is_private_text(one[0]))]
+    text = metadata.text
+    if private:  # a key may name a place, and EXIF that could not be read may hold one
+        text = [
+            one
+            for one in text
+            if not (is_private_property(one[0]) or one[0].lower().startswith("raw profile type"))
+        ]
     geo: Tags = {}
     if metadata.geo and metadata.size and not private:
         rows, columns = metadata.size
         geo = scaled_geo(metadata.geo, width / columns, height / rows)
     changed = replace(metadata, exif=block, text=text, geo=geo)
     return changed, packet
-
-
-def _is_private_text(key: str) -> bool:
-    """Whether a PNG's text may reveal a place: by its key, or as EXIF that could not be read."""
-    return is_private_property(key) or key.lower().startswith("raw profile type")
 
 
 def attach_metadata(

@@ -126,12 +126,13 @@ class Packet:
 
         Properties inside a removable one are not listed, since they are removed along with it.
         """
+        removable = (describes_other_content, is_private_property, is_preview_property)
         found: set[str] = set()
         waiting = list(self.descriptions())
         while waiting:
             one = waiting.pop()
             found.update(one.attrib, (child.tag for child in one))
-            waiting += [child for child in one if not _is_removable(child.tag)]
+            waiting += [child for child in one if not any(test(child.tag) for test in removable)]
         return {name for name in found if not name.startswith(_SYNTAX)}
 
     def value(self, name: str) -> str:
@@ -200,10 +201,6 @@ def is_private_property(name: str) -> bool:
 def is_preview_property(name: str) -> bool:
     """Whether a property is an embedded preview."""
     return name == f"{{{_XAP}}}Thumbnails"
-
-
-def _is_removable(name: str) -> bool:
-    return describes_other_content(name) or is_private_property(name) or is_preview_property(name)
 
 
 def edited_packet(packet: Packet, *, level: str, change: GeometryChange) -> Packet:
