@@ -183,7 +183,7 @@ def _curve(body: bytes) -> Array:
 
 def make_profile(
     name: str,
-    corners: tuple[tuple[float, float], ...],
+    chromaticities: tuple[tuple[float, float], ...],
     curve: tuple[float, ...],
     *,
     grey: bool = False,
@@ -192,14 +192,14 @@ def make_profile(
 
     Args:
         name: description, ASCII.
-        corners: chromaticities x, y of white, red, green and blue.
+        chromaticities: x, y of white, red, green and blue.
         curve: an exponent, or the parameters g, a, b, c, d of ICC's parametric curve 3.
         grey: whether the profile is for grey pictures.
 
     Raises:
         ValueError: the chromaticities are degenerate.
     """
-    linear = np.array([_lift(x, y) for x, y in corners]).T
+    linear = np.array([_lift(x, y) for x, y in chromaticities]).T
     white, primaries = linear[:, 0], linear[:, 1:]
     if abs(np.linalg.det(primaries)) < 1e-9:
         raise ValueError("chromaticities on one line")
