@@ -24,8 +24,8 @@ from restore_cli.errors import DeviceError, RestoreError
 from restore_cli.formatting import first_line
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Task, restore_task
+from restore_cli.jobs.restoration import Restoration, Task
+from restore_cli.jobs.run import restore_task
 from restore_cli.jobs.workers import Restored, pack_weights, unpack_weights
 
 

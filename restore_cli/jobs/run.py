@@ -22,7 +22,7 @@ from restore_cli.image.writing import write_file
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.outputs import next_free_name
 from restore_cli.jobs.plan import Item, file_provenance
-from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_containers import is_complete
 
@@ -40,25 +40,6 @@ class Outcome:
     sha256: str = ""  # digest of the input; "" if it was not read
     size: tuple[int, int] | None = None  # height and width of the output; None if none was written
     seconds: float = 0.0  # time in the network
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One picture to restore."""
-
-    item: Item  # its input and output
-    data: bytes  # bytes of the input
-    sha256: str  # digest of the data
-    format: str  # format of the output; "" for the input's
-
-    @property
-    def name(self) -> str:
-        """The input's name, for messages."""
-        return "stdin" if self.item.source == STREAM else str(self.item.source)
-
-    def failed(self, error: RestoreError) -> Outcome:
-        """Return the outcome for an error."""
-        return Outcome(self.item, "failed", error, sha256=self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +121,11 @@ def read_input(work: Restoration, item: Item) -> Task | Outcome:
     return Task(item, data, digest, SUFFIXES.get(item.target.suffix.lower(), wanted))
 
 
+def failed(task: Task, error: RestoreError) -> Outcome:
+    """Return the outcome of a picture for an error."""
+    return Outcome(task.item, "failed", error, sha256=task.sha256)
+
+
 def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
     """Decode, restore and encode one picture, in another process.
 
@@ -147,9 +133,9 @@ def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
         PictureError: the picture cannot be read, restored or encoded.
         DeviceError: out of memory.
     """
-    picture = work.load(task.data, task.name, task.format)
+    picture = work.load(task)
     begun = time.monotonic()
-    restored = work.restore(picture, task.format, task.name)
+    restored = work.restore(picture, task)
     return _encoded(work, _InProgress(task, restored, time.monotonic() - begun))
 
 
@@ -160,9 +146,9 @@ def _read(work: Restoration, item: Item) -> _InProgress | Item | Outcome:
     if isinstance(task, Outcome):
         return task
     try:
-        picture = work.load(task.data, task.name, task.format)
+        picture = work.load(task)
     except (PictureError, DeviceError) as error:
-        return task.failed(error)
+        return failed(task, error)
     return _InProgress(replace(task, data=b""), picture)
 
 
@@ -176,10 +162,10 @@ def _restore(
     task, begun = step.task, time.monotonic()
     try:
         restored = work.restore(
-            step.picture, task.format, task.name, lambda done, all_: report(task.item, done, all_)
+            step.picture, task, lambda done, tiles: report(task.item, done, tiles)
         )
     except (PictureError, DeviceError) as error:
-        return task.failed(error)
+        return failed(task, error)
     return _InProgress(task, restored, time.monotonic() - begun)
 
 
@@ -190,7 +176,7 @@ def _write(work: Restoration, step: _InProgress | Outcome) -> Outcome:
         data, outcome = _encoded(work, step)
         return write_result(work, outcome, data)
     except (PictureError, DeviceError) as error:
-        return step.task.failed(error)
+        return failed(step.task, error)
 
 
 def write_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
@@ -241,7 +227,7 @@ class _Committer:
 
 def _encoded(work: Restoration, step: _InProgress) -> tuple[bytes, Outcome]:
     task, picture = step.task, step.picture
-    data, notes = work.save(picture, task.sha256, task.format, str(task.item.target))
+    data, notes = work.save(picture, task)
     outcome = Outcome(
         task.item,
         "restored",
