@@ -60,14 +60,10 @@ class DegradeOutcome:
 
 
 def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
-    """Degrade every input, in any order; the result does not depend on the number of workers.
+    """Degrade every input of a job that `plan_pairs` has checked, in any order.
 
-    Args:
-        job: the job, checked by `plan_pairs`.
-        workers: number of processes with one thread each; several are used on the CPU only.
-
-    Raises:
-        RestoreError: the system ended a process.
+    The result does not depend on `workers`, the number of processes with one thread each; several
+    are used on the CPU only. Raises `RestoreError` if the system ended a process.
     """
     if not is_single_file(job):
         (job.output / "records").mkdir(parents=True, exist_ok=True)  # marks the folder as ours
@@ -88,12 +84,9 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
 
 
 def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
-    """Make one degraded picture again from its record.
+    """Make one degraded picture again from its record: a picture, or `.npy` for 32-bit values.
 
-    Args:
-        record_file: the JSON file beside the pair.
-        output: picture file, or `.npy` for 32-bit values.
-        source: the sharp picture, or None for the path in the record.
+    `source` is the sharp picture, or None for the path in the record.
 
     Raises:
         UsageError: the record is broken, or the output exists.

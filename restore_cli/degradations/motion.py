@@ -150,14 +150,9 @@ def draw_trajectory(
 
 
 def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
-    """Average of the views along each image's path.
+    """Average of the views of (B, C, H, W) linear light along each image's path; the same shape.
 
-    Args:
-        linear: (B, C, H, W) linear light; border values are replicated outwards.
-        paths: one per image, all with the same number of samples.
-
-    Returns:
-        (B, C, H, W).
+    Border values are replicated outwards. All paths have the same number of samples.
     """
     total = torch.zeros_like(linear)
     for views in _views(paths, linear):

@@ -407,14 +407,9 @@ AnyStep = Annotated[
 def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
     """Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
 
-    Args:
-        linear: (B, C, H, W) linear light.
-        shot: (B,) variance per unit of light.
-        read: (B,) standard deviation in the dark.
-        seeds: one per image, for the noise field.
-
-    Returns:
-        (B, C, H, W), possibly outside [0, 1].
+    `linear` is (B, C, H, W) linear light, and so is the result, possibly outside [0, 1]. `shot`
+    (B,) is the variance per unit of light, and `read` (B,) the standard deviation in the dark. Each
+    image has its own seed.
     """
     shape = tuple(linear.shape[1:])
     fields = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]

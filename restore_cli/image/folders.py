@@ -56,16 +56,10 @@ def list_pictures(
 ) -> list[Path]:
     """Return the pictures in a folder in natural order; those of each subfolder are together.
 
-    Args:
-        folder: folder to search.
-        recursive: whether to search subfolders.
-        suffixes: accepted suffixes in lower case.
-        enter: whether to search a subfolder, given its relative path.
-        links: whether to search links to subfolders, except to those that contain them.
-        dead_links: whether to also return dangling links, which cannot be read.
-
-    Raises:
-        UsageError: a folder cannot be read.
+    Suffixes are in lower case. `enter` says whether to search a subfolder, given its relative path.
+    With `links`, links to subfolders are searched, except to those that contain them; with
+    `dead_links`, dangling links are returned as well, which cannot be read. Raises `UsageError` if
+    a folder cannot be read.
     """
 
     def wanted(relative: Path) -> bool:

@@ -41,13 +41,8 @@ class GeometryChange:
     ) -> tuple[float, float, float, float]:
         """Return left, top, width and height of a part in the restored picture.
 
-        Args:
-            left: left side of the part in the stored picture.
-            top: its upper side.
-            width: its width.
-            height: its height.
-            before: width and height of the stored picture, in the unit of the part.
-            after: width and height of the restored picture, in that unit.
+        They are given for the stored picture. `before` and `after` are width and height of the
+        stored and of the restored picture, in the unit of the part.
         """
         x, y = zip(
             self.map_point(left / before[0], top / before[1]),

@@ -58,13 +58,10 @@ _LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
 
 
 def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadata:
-    """Read the metadata of a file.
+    """Read the metadata of a file with the content `data` and the format `key`.
 
-    Args:
-        header: libvips image, not decoded.
-        content: the bytes that libvips reads: the file, or a PNG if libvips cannot read it.
-        data: content of the file.
-        key: its format.
+    `header` is a libvips image, not decoded. `content` is what libvips reads: the file, or a PNG if
+    libvips cannot read it.
     """
     found = Metadata.read(content, "png" if key in ("bmp", "heic") else key)
     heif = read_heif(data) if key in ("avif", "heic") else None
@@ -101,15 +98,10 @@ def update_metadata(
     height: int,
     width: int,
 ) -> tuple[Metadata, Packet | None]:
-    """Return the metadata and the XMP of a restored picture.
+    """Return the metadata and the XMP of a restored picture of `height` x `width`.
 
-    Args:
-        metadata: metadata of the input.
-        facts: how the picture was made; see `provenance.add_to_packet`.
-        key: format of the output.
-        level: "all", "standard", "private" or "none"; see `writing.Encoding`.
-        height: height of the restored picture.
-        width: width of the restored picture.
+    `facts` say how it was made; see `provenance.add_to_packet`. `key` is the format of the output.
+    `level` is "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     if level == "none":
         bare = replace(metadata, exif=None, xmp=None, iptc=None, photoshop=(), comment=None)
@@ -147,11 +139,7 @@ def attach_metadata(
 ) -> tuple[Any, int]:
     """Attach the resolution, and for AVIF all metadata, to a libvips image; also return save flags.
 
-    Args:
-        image: image to save.
-        metadata: result of `update_metadata`.
-        key: format of the output.
-        packet: XMP of the output.
+    `metadata` is the result of `update_metadata`, and `key` the format of the output.
     """
     dpi = metadata.dpi or _DEFAULT_DPI
     image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)

@@ -90,8 +90,7 @@ def decode(
 ) -> Picture:
     """`read_image` from bytes, but pixels that need no conversion stay integers.
 
-    Raises:
-        PictureError: see `read_image`; messages contain `name`.
+    Raises `PictureError` as `read_image` does; messages contain `name`.
     """
     picture, damage = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
     if strict and damage:
@@ -105,13 +104,8 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
     """Read a picture; also return a note if it is damaged, else none.
 
     libjpeg recovers from most errors; a partly wrong picture with a note is better than none.
-
-    Args:
-        data: content of the file.
-        read: reads it; its argument is that of `open_header`.
-
-    Raises:
-        PictureError: see `read_image`.
+    `read` is called with the `fail_on` of `open_header`. Raises `PictureError` as `read_image`
+    does.
     """
     key = recognise(data[:HEAD]) or ""
     try:
@@ -126,13 +120,9 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
 
 
 class UnreadableError(PictureError):
-    """The decoder gave up.
+    """The decoder gave up."""
 
-    Attributes:
-        reason: its first line.
-    """
-
-    reason = ""
+    reason = ""  # its first line
 
     @classmethod
     def of(cls, name: str, error: VipsError) -> UnreadableError:
@@ -188,14 +178,8 @@ def open_header(
 ) -> ImageHeader:
     """Recognise a file and read everything but its pixels.
 
-    Args:
-        data: content of the file.
-        name: name for messages.
-        max_pixels: see `read_image`.
-        fail_on: "error", or "warning" for JPEGs that must have no fault at all.
-
-    Raises:
-        PictureError: see `read_image`.
+    `fail_on` is "error", or "warning" for JPEGs that must have no fault at all. Raises
+    `PictureError` as `read_image` does; messages contain `name`.
     """
     _check_not_raw(data, name)
     key = recognise(data[:HEAD])

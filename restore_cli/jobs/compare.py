@@ -102,16 +102,11 @@ def write_comparison(
     description: str,
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> None:
-    """Write a page of restored pictures, or a picture of the first one.
+    """Write a page of restored pictures (`.html`), or a picture of the first one (`.png`).
 
-    Args:
-        path: `.html` or `.png`.
-        outcomes: outcomes of pictures that are files; see `shown_in`.
-        description: one line that describes the restoration.
-        report: called `STEPS` times per picture.
-
-    Raises:
-        PictureError: a picture cannot be read again, or the disk is full.
+    The outcomes are of pictures that are files; see `shown_in`. `description` is one line. `report`
+    is called `STEPS` times per picture. Raises `PictureError` if a picture cannot be read again, or
+    the disk is full.
     """
     shown = shown_in(path, outcomes)
     if path.suffix.lower() == ".png":
@@ -129,14 +124,10 @@ def write_comparison(
 
 
 def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
-    """Read both pictures of an outcome, shrunk for a page, and the part for the loupe.
+    """Read both files of an outcome, shrunk for a page, and the part for the loupe.
 
-    Args:
-        outcome: outcome of a picture that is a file.
-        report: called `STEPS` times.
-
-    Raises:
-        PictureError: one of the pictures cannot be read again.
+    `report` is called `STEPS` times. Raises `PictureError` if one of the pictures cannot be read
+    again.
     """
     both = _Both.read(outcome, report)
     box, before, after = both.closer(_PART, report)

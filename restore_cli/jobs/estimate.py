@@ -157,10 +157,7 @@ def _rate(pipeline: Pipeline, height: int, width: int) -> float:
 def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions) -> float | None:
     """Seconds for one network according to the manifest; None on a GPU, or if not measured.
 
-    Args:
-        checkpoint: weights of the network.
-        pixels: pixels of the input; the manifest's seconds include overlaps of tiles.
-        options: device, dtype, and whether the self-ensemble runs the network eight times.
+    `pixels` are those of the input; the manifest's seconds include overlaps of tiles.
     """
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None

@@ -34,10 +34,8 @@ class Source:
 def find(selection: Selection) -> list[Source]:
     """Return the pictures of a selection in order, without duplicates, for all shards together.
 
-    Links to folders are not followed. Patterns match names or relative paths.
-
-    Raises:
-        NoInputError: an input does not exist or cannot be read, or a pattern matches nothing.
+    Links to folders are not followed. Patterns match names or relative paths. Raises `NoInputError`
+    if an input does not exist or cannot be read, or a pattern matches nothing.
     """
     found: dict[Path, Source] = {}
     suffixes = {*PHOTO_SUFFIXES, *_videos_asked_for(selection.include)}
@@ -53,20 +51,14 @@ def find(selection: Selection) -> list[Source]:
 
 
 def pictures(path: Path) -> list[Path]:
-    """Return the file itself, or the pictures directly in a folder, sorted.
-
-    Raises:
-        NoInputError: the path does not exist.
-    """
+    """Return a file, or the sorted pictures in a folder; raises `NoInputError` if it is missing."""
     return [source.path for source in _expand(path, PHOTO_SUFFIXES, Selection((path,)))]
 
 
 def left_out(selection: Selection, suffixes: Collection[str]) -> list[Path]:
-    """Return files in the selected folders that are not inputs by default, e.g. videos.
+    """Return files with such suffixes in the selected folders that are not inputs, e.g. videos.
 
-    Args:
-        selection: the selection.
-        suffixes: suffixes of such files; videos that the selection includes are not listed.
+    Videos that the selection includes are not listed.
     """
     folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
     suffixes = {*suffixes} - _videos_asked_for(selection.include)

@@ -48,8 +48,7 @@ class RayWorkers:
     ) -> None:
         """Connect, and load the networks in all actors.
 
-        Raises:
-            DeviceError: no cluster at that address, or no actor could start.
+        Raises `DeviceError` if there is no cluster at that address, or no actor could start.
         """
         self._owns = not ray.is_initialized()
         if self._owns:

@@ -199,14 +199,11 @@ class _Committer:
     """Moves a finished file to its name, which may have been taken since the plan was made.
 
     Only with `overwrite`, and with `--resume` after `is_done`, a file is replaced.
-
-    Attributes:
-        item: the item with the name that its result got.
-        skips: whether the name was taken, and the policy is "skip".
     """
 
     def __init__(self, work: Restoration, item: Item) -> None:
-        self.item, self.skips = item, False
+        self.item = item  # with the name that its result got
+        self.skips = False  # whether the name was taken, and the policy is "skip"
         self._destination = work.request.destination
 
     def __call__(self, temporary: Path, path: Path) -> None:
@@ -272,15 +269,8 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
 def is_done(work: Restoration, item: Item, digest: str) -> bool:
     """Whether `--resume` skips a picture: its output has the same input, weights and options.
 
-    With the policy "skip", an output that `restore` did not make counts as done, too.
-
-    Args:
-        work: the request with its pipeline.
-        item: input and output.
-        digest: sha256 of the input.
-
-    Raises:
-        PictureError: the output exists, but `restore` did not make it.
+    `digest` is the sha256 of the input. An output that `restore` did not make counts as done with
+    the policy "skip", and is replaced with "overwrite"; otherwise, it raises `PictureError`.
     """
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():

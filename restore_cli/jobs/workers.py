@@ -53,14 +53,8 @@ def restore_with_workers(
 ) -> Generator[Outcome, None, None]:
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
-    Args:
-        workers: processes that restore; closed at the end.
-        work: the request with its pipeline.
-        items: result of `plan`.
-        fail_fast: whether the first failure ends the run.
-
-    Raises:
-        NotReadyError: a process cannot load the networks.
+    The workers are closed at the end. With `fail_fast`, the first failure ends the run. Raises
+    `NotReadyError` if a process cannot load the networks.
     """
     waiting = deque(items)
     suspects: deque[tuple[Task, int]] = deque()
