@@ -143,8 +143,7 @@ class Folders:
     def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
         """Return every degraded picture with its sharp one, or the path where that should be.
 
-        Raises:
-            NoInputError: two pictures of one side have the same name.
+        Raises `NoInputError` if two pictures of one side have the same name.
         """
         degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
         return [

@@ -28,9 +28,8 @@ from restore_cli.image.folders import list_pictures
 def read_frames(path: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their numbers.
 
-    Raises:
-        PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
-            in size from the first.
+    Raises `PictureError` if the video or a frame cannot be read, there are no frames, or a frame
+    differs in size from the first.
     """
     still = partial(read_rgb8, strict=True)
     frames = map(still, list_pictures(path)) if path.is_dir() else _video(path)

@@ -84,11 +84,9 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
 def read_kernel(path: Path) -> np.ndarray:
     """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
 
-    The values of a picture are rounded, so they are normalised to a sum of 1.
-
-    Raises:
-        UsageError: the file cannot be read, is not a matrix, has negative values or an even side,
-            or its numbers do not sum to 1.
+    The values of a picture are rounded, so they are normalised to a sum of 1. Raises `UsageError`
+    if the file cannot be read, is not a matrix, has negative values or an even side, or its numbers
+    do not sum to 1.
     """
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:

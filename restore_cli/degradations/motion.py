@@ -155,8 +155,8 @@ def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
     Border values are replicated outwards. All paths have the same number of samples.
     """
     total = torch.zeros_like(linear)
-    for views in _views(paths, linear):
-        total += F.grid_sample(linear, views, padding_mode="border", align_corners=False)
+    for grids in _grids(paths, linear):
+        total += F.grid_sample(linear, grids, padding_mode="border", align_corners=False)
     return total / len(paths[0].shift)
 
 
@@ -182,9 +182,9 @@ def blur_with_object(
     layer = torch.cat([object_linear * mask, mask], 1)
     total = torch.zeros_like(linear)
     both = [_combined(path, own) for path, own in zip(paths, object_paths, strict=True)]
-    for views, object_views in zip(_views(paths, linear), _views(both, linear), strict=True):
-        behind = F.grid_sample(linear, views, padding_mode="border", align_corners=False)
-        front = F.grid_sample(layer, object_views, padding_mode="border", align_corners=False)
+    for grids, object_grids in zip(_grids(paths, linear), _grids(both, linear), strict=True):
+        behind = F.grid_sample(linear, grids, padding_mode="border", align_corners=False)
+        front = F.grid_sample(layer, object_grids, padding_mode="border", align_corners=False)
         total += front[:, :-1] + (1 - front[:, -1:]) * behind
     return total / len(paths[0].shift)
 
@@ -198,7 +198,7 @@ def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
     )
 
 
-def _views(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
+def _grids(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
     """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
     height, width = linear.shape[-2:]
     # Pixel centre i <-> (2i + 1) / n - 1, combined with the homography.

@@ -37,7 +37,7 @@ from restore_cli.image.geometry import GeometryChange
 from restore_cli.image.inventory import take_inventory
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
 from restore_cli.image.picture import Metadata
-from restore_cli.image.provenance import add_to_packet, facts_of
+from restore_cli.image.provenance import add_to_packet, provenance_in
 from restore_cli.image.raw_metadata import density
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
 from restore_cli.image.xmp import (
@@ -91,7 +91,7 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
 
 def update_metadata(
     metadata: Metadata,
-    facts: tuple[tuple[str, str], ...],
+    provenance: tuple[tuple[str, str], ...],
     key: str,
     *,
     level: str,
@@ -100,7 +100,7 @@ def update_metadata(
 ) -> tuple[Metadata, Packet | None]:
     """Return the metadata and the XMP of a restored picture of `height` x `width`.
 
-    `facts` say how it was made; see `provenance.add_to_packet`. `key` is the format of the output.
+    `provenance` says how it was made; see `add_to_packet`. `key` is the format of the output.
     `level` is "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     if level == "none":
@@ -116,8 +116,8 @@ def update_metadata(
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
     if packet is not None:
         packet = edited_packet(packet, level=level, change=change)
-    if packet is not None or facts:
-        packet = add_to_packet(packet or Packet.empty(), facts)
+    if packet is not None or provenance:
+        packet = add_to_packet(packet or Packet.empty(), provenance)
     private = level == "private"
     text = metadata.text
     if private:  # a key may name a place, and EXIF that could not be read may hold one
@@ -221,7 +221,7 @@ def _into_jpeg(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None
         parts.append((0xE1, b"Exif\0\0" + block))
     if packet is not None:
         first = Packet.empty()
-        add_to_packet(first, facts_of(packet))
+        add_to_packet(first, provenance_in(packet))
         parts += [(0xE1, body) for body in packet_segments(packet, first)]
     joined = join_photoshop(metadata.iptc, metadata.photoshop)
     parts += [(0xED, body) for body in photoshop_segments(joined)]

@@ -261,8 +261,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
 def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:
     """(3, H, W) uint8 sRGB of a photo; transparency and damage are ignored, or refused if `strict`.
 
-    Raises:
-        PictureError: as `read_image`.
+    Raises `PictureError` as `read_image` does.
     """
     return to_uint(read_image(path, strict=strict).pixels[0], 8)
 

@@ -34,11 +34,8 @@ _ANY = 2**62  # no limit on pixels: only the result is kept in memory
 def read_thumbnail(path: Path, height: int, width: int) -> tuple[Picture, Size]:
     """Read a whole picture of any number of pixels, shrunk to at most `height` x `width`.
 
-    Returns:
-        The shrunken picture; height and width of the whole one, upright.
-
-    Raises:
-        PictureError: see `image.read_image`.
+    Also return height and width of the whole picture, upright. Raises `PictureError` as
+    `image.read_image` does.
     """
     data = read_bytes(path)
     shrink = partial(_shrunk, data, str(path), height, width)
@@ -65,8 +62,7 @@ def _shrunk(data: bytes, name: str, height: int, width: int, fail_on: str) -> tu
 def read_region(path: Path, top: int, left: int, height: int, width: int) -> Picture:
     """Read a part of a picture at full resolution; rows and columns are of the upright picture.
 
-    Raises:
-        PictureError: see `image.read_image`; or the part is not inside the picture.
+    Raises `PictureError` as `image.read_image` does, and if the part is not inside the picture.
     """
     header = open_header(read_bytes(path), str(path), max_pixels=_ANY)
     right, bottom = mirrored(header.orientation)

@@ -72,9 +72,8 @@ class Comparison:
 def check_comparison_file(path: Path, items: Sequence[Item], on_exists: str) -> None:
     """Refuse a file for the comparison before anything is restored.
 
-    Raises:
-        UsageError: it is neither .png nor .html, a .png for several inputs, an input or an output,
-            exists already, or cannot be written.
+    Raises `UsageError` if it is neither .png nor .html, a .png for several inputs, an input or an
+    output, exists already, or cannot be written.
     """
     if path.suffix.lower() not in (".png", ".html"):
         raise UsageError(f"--compare '{path}' is neither .png nor .html")

@@ -60,9 +60,8 @@ class Item:
 def check_request(request: RestoreRequest) -> None:
     """Refuse requests that are impossible whatever the inputs and the model are.
 
-    Raises:
-        UsageError: an unknown choice, a name that does not fit the format, or options that exclude
-            each other.
+    Raises `UsageError` for an unknown choice, a name that does not fit the format, or options that
+    exclude each other.
     """
     _check_choices(request)
     outputs.check_output_name(request.destination.output, request.encoding.format)

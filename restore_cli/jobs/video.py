@@ -284,8 +284,7 @@ class _VideoRestorer:
     def run(self, report: ProgressCallback) -> None:
         """Process all packets in the order of the file.
 
-        Raises:
-            PictureError: no frame can be decoded, or the network's output is not finite.
+        Raises `PictureError` if no frame can be decoded, or the network's output is not finite.
         """
         frames = frames_in_all(self._reader, self._source)
         counts, timeline = Counter[str](), Timeline()
