@@ -292,7 +292,7 @@ def _doubles(values: list[float]) -> tuple[int, bytes]:
 
 
 def build_exif(tags: Tags, *, largest: int | None = None) -> bytes:
-    """Build a little-endian EXIF block; values of more than `largest` bytes are left out."""
+    """Build a little-endian EXIF block, without values of more than `largest` bytes if given."""
     return b"II*\0\x08\0\0\0" + _directory(_small(tags, largest), 8)
 
 

@@ -222,8 +222,8 @@ def make_profile(
 def with_channels(profile: bytes, channels: int) -> bytes | None:
     """Return an equivalent profile for 1 or 3 channels, in which greys keep their appearance.
 
-    Decoders and encoders silently drop a profile that does not match the number of channels. One
-    that matches is returned itself, and None for one that is not a matrix/TRC profile.
+    Decoders and encoders silently drop a profile that does not match the number of channels. The
+    result is the profile itself if it matches, and None if it is not a matrix/TRC profile.
     """
     if profile[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]:
         return profile
