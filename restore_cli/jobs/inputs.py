@@ -51,7 +51,7 @@ def find(selection: Selection) -> list[Source]:
 
 
 def pictures(path: Path) -> list[Path]:
-    """Return a file, or the sorted pictures in a folder; raises `NoInputError` if it is missing."""
+    """Return a file, or a folder's own pictures, sorted; raises `NoInputError` if it is missing."""
     return [source.path for source in _expand(path, PHOTO_SUFFIXES, Selection((path,)))]
 
 
