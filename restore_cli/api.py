@@ -27,7 +27,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.formatting import for_python
 from restore_cli.image import read_image
 from restore_cli.image.raw_metadata import BROKEN
-from restore_cli.image.transparency import fill_transparent
+from restore_cli.image.reading import fill_transparent
 from restore_cli.inference.devices import get_device, get_precision
 from restore_cli.inference.memory import memory_errors
 from restore_cli.inference.pipeline import Pipeline, PipelineSpec
@@ -125,25 +125,12 @@ class LoadedModel:
             UsageError: an image of an unsupported kind, shape, dtype or value range.
             DeviceError: out of memory.
             PictureError: a file that is not a picture, or the network's output is not finite.
-            BaseException: whatever `progress` raises.
+            BaseException: whatever `progress` raises; running out of memory there is handled like
+                running out of memory in the network.
         """
-        factor, failures = self._factor(scale), []
-
-        def report(done: int, tiles: int) -> None:
-            # What a callback raises is not an error of the network: of memory, for example, which
-            # smaller tiles would remedy.
-            try:
-                (progress or no_progress)(done, tiles)
-            except BaseException as error:
-                failures.append(error)
-                raise _CallbackFailed from error
-
-        try:
-            with _messages_for_python(), torch.autocast("cpu", enabled=False):
-                return self._any(image, factor, report)
-        except _CallbackFailed:
-            pass
-        raise failures[0]
+        factor = self._factor(scale)
+        with _messages_for_python(), torch.autocast("cpu", enabled=False):
+            return self._any(image, factor, progress or no_progress)
 
     def restore_files(
         self,
@@ -306,10 +293,6 @@ class LoadedModel:
         message = f"'{image.shape[-1]}x{image.shape[-2]} at x{scale}': out of memory"
         with self._turn, memory_errors(lambda: message):  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
-
-
-class _CallbackFailed(BaseException):
-    """Ends a run whose progress callback has raised an exception, unseen by what handles errors."""
 
 
 @contextmanager

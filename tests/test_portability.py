@@ -174,7 +174,7 @@ def test_a_drive_that_does_not_exist(windows, monkeypatch):
         files.existing(Path("/a/b"))
     monkeypatch.setattr(Path, "exists", lambda _: False)
     with pytest.raises(NoInputError, match="no such file"):
-        list(inputs._expand(Path("/a/*.png"), {".png"}, recursive=False))
+        inputs.pictures(Path("/a/*.png"))
 
 
 def test_a_folder_that_only_seems_writable(windows, monkeypatch, tmp_path):

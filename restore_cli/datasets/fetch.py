@@ -19,12 +19,9 @@ from restore_cli.weights.hub import hub_errors
 
 
 def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
-    """Fetch a dataset into a folder; complete files are kept.
+    """Fetch a dataset that has a `hub` entry into a folder; complete files are kept.
 
-    Args:
-        dataset: a dataset with a `hub` entry.
-        folder: folder of the dataset.
-        note: called with a line about the source and the licence.
+    `note` is called with a line about the source and the licence.
 
     Raises:
         UsageError: the dataset is not on the Hub.
@@ -53,13 +50,10 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
 
 
 def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
-    """Unpack the members that match, each atomically; existing complete files are kept.
+    """Unpack the members that match, each atomically; return the number of written files.
 
-    Returns:
-        The number of written files.
-
-    Raises:
-        NoInputError: not a zip file, a broken member, or a path outside the folder.
+    Existing complete files are kept. Raises `NoInputError` if the archive is not a zip file, or has
+    a broken member or a path outside the folder.
     """
     written = 0
     try:

@@ -49,13 +49,7 @@ class Layout:
     ) -> tuple[Path, Path]:
         """Return the paths of a new pair, without suffix: the degraded and the sharp picture.
 
-        Args:
-            name: name of the source.
-            split: name of the split, e.g. "train".
-            scale: downscaling factor.
-            blur: `blur_gamma` or `blur`.
-            sequence: number of the video.
-            frame: number of the frame, from 0.
+        `blur` is `blur_gamma` or `blur`; sequences and frames are numbered from 0.
         """
         fields = {
             "name": name,
@@ -149,8 +143,7 @@ class Folders:
     def pairs(self, suffixes: Collection[str] = PHOTO_SUFFIXES) -> list[Pair]:
         """Return every degraded picture with its sharp one, or the path where that should be.
 
-        Raises:
-            NoInputError: two pictures of one side have the same name.
+        Raises `NoInputError` if two pictures of one side have the same name.
         """
         degraded, reference = (_by_name(side, suffixes) for side in (self.degraded, self.reference))
         return [
@@ -169,15 +162,10 @@ class Folders:
 
 
 def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma") -> Pairs | None:
-    """Find the pairs in a folder; None if it has none of the layouts.
+    """Find the pairs in the folder of a dataset or its split; None if it has none of the layouts.
 
-    Args:
-        folder: the dataset, or the folder of its split.
-        split: name of the split in layouts that have one.
-        gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
-
-    Raises:
-        NoInputError: a part of the layout is missing.
+    `gopro_blur` is the one of GoPro's two blurry folders, `blur_gamma` or `blur`. Raises
+    `NoInputError` if a part of the layout is missing.
     """
     for name in LAYOUTS:
         found = find_folders(folder, name, split, gopro_blur)
@@ -189,16 +177,9 @@ def find_pairs(folder: Path, split: str = "train", gopro_blur: str = "blur_gamma
 def find_folders(
     folder: Path, layout: str, split: str, gopro_blur: str = "blur_gamma"
 ) -> list[Folders]:
-    """Find the folders of one layout; their content is not examined.
+    """Find the folders of one of the `LAYOUTS`, like `find_pairs`; their content is not examined.
 
-    Args:
-        folder: the dataset, or the folder of its split.
-        layout: name in `LAYOUTS`.
-        split: name of the split in layouts that have one.
-        gopro_blur: which of GoPro's two blurry folders, `blur_gamma` or `blur`.
-
-    Raises:
-        NoInputError: only one side exists.
+    Raises `NoInputError` if only one side exists.
     """
     kind = LAYOUTS[layout]
     for missing_too in (False, True):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.degradations.kernels import read_kernel
 from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS, DegradationRecipe, Parameters
 from restore_cli.degradations.steps import StepParameters
@@ -47,25 +48,19 @@ class Record:
         with write_then_rename(path) as temporary:
             temporary.write_text(json.dumps(values), "utf-8")
 
-    def differs(
-        self, sha256: str, seed: int, index: int, recipe: DegradationRecipe, *, motion: bool
-    ) -> str:
-        """Return what differs from a pair that is to be made: "picture", "seed", ..., or "".
+    def differs(self, job: DegradeJob, sha256: str, index: int) -> str:
+        """Return what differs from a pair of a job: "picture", "seed", ..., or "".
 
-        Args:
-            sha256: digest of the source.
-            seed: random seed of the set.
-            index: index of the source among the inputs.
-            recipe: the recipe; its name, description and source are not compared.
-            motion: whether motion blur is applied.
+        The digest and the index of the pair's source are given. The name, the description and the
+        source of the recipe are not compared.
         """
         compared = {
             "picture": self.sha256 == sha256,
-            "seed": self.seed == seed,
+            "seed": self.seed == job.seed,
             "place among the inputs": self.index == index,
             "recipe": self.recipe.model_dump(exclude=DESCRIPTIVE_FIELDS)
-            == recipe.model_dump(exclude=DESCRIPTIVE_FIELDS),
-            "motion": self.motion == motion,
+            == job.recipe.model_dump(exclude=DESCRIPTIVE_FIELDS),
+            "motion": self.motion == job.motion,
         }
         other = next((what for what, same in compared.items() if not same), "")
         return other or ("" if all(map(_same_kernel, self.parameters)) else "kernel")

@@ -65,8 +65,7 @@ class Dataset:
 def find_samples(dataset: Dataset, folder: Path) -> list[Pair]:
     """Return all samples in a folder, which may be fewer than `Dataset.count`.
 
-    Raises:
-        NoInputError: a folder, or a file of a pair, is missing.
+    Raises `NoInputError` if a folder, or a file of a pair, is missing.
     """
     if not folder.is_dir():
         raise NoInputError(

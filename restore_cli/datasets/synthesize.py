@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,10 @@ class DegradeOutcome:
 
 
 def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
-    """Degrade every input, in any order; the result does not depend on the number of workers.
+    """Degrade every input of a job that `plan_pairs` has checked, in any order.
 
-    Args:
-        job: the job, checked by `plan_pairs`.
-        workers: number of processes with one thread each; several are used on the CPU only.
-
-    Raises:
-        RestoreError: the system ended a process.
+    The result does not depend on `workers`, the number of processes with one thread each; several
+    are used on the CPU only. Raises `RestoreError` if the system ended a process.
     """
     if not is_single_file(job):
         (job.output / "records").mkdir(parents=True, exist_ok=True)  # marks the folder as ours
@@ -87,12 +84,9 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
 
 
 def replay(record_file: Path, output: Path, source: Path | None = None) -> None:
-    """Make one degraded picture again from its record.
+    """Make one degraded picture again from its record: a picture, or `.npy` for 32-bit values.
 
-    Args:
-        record_file: the JSON file beside the pair.
-        output: picture file, or `.npy` for 32-bit values.
-        source: the sharp picture, or None for the path in the record.
+    `source` is the sharp picture, or None for the path in the record.
 
     Raises:
         UsageError: the record is broken, or the output exists.
@@ -155,80 +149,76 @@ def _still(job: DegradeJob, index: int) -> DegradeOutcome:
     digest = digest_of(source)
     done = DegradeOutcome(source, notes=_left_out(sharp))
     for n, (size, patch) in enumerate(_views(job, index, sharp.pixels)):
-        pixels = _cut(sharp.pixels, size, patch, recipe)
         place = pair_paths(job, index, 0 if recipe.patches is None else n, size, patch)
         if _is_there(job, index, place, digest):
             done.skipped += 1
             continue
+        pixels = _cut(sharp.pixels, size, patch, recipe)
+        _check_min_size(source, pixels, recipe)
         # The seed of a whole picture is (seed, index), so that it does not depend on the layout;
         # each patch has a seed of its own.
         rng = np.random.default_rng([job.seed, index] + ([n] if recipe.patches else []))
-        height, width = pixels.shape[-2:]
-        _check_min_size(source, height, width, recipe)
-        whole = tuple(round(side * size) for side in sharp.pixels.shape[-2:])
+        height, width = (round(side * size) for side in sharp.pixels.shape[-2:])
         top, left = patch or (0, 0)
-        parameters = draw(
-            recipe,
-            rng,
-            picture=(whole[0], whole[1]),
-            centre=(whole[1] / 2 - left, whole[0] / 2 - top),
-            motion=job.motion,
-        )
+        centre = (width / 2 - left, height / 2 - top)
+        parameters = draw(recipe, rng, picture=(height, width), centre=centre, motion=job.motion)
         record = Record(
             source, digest, job.seed, index, recipe, size, patch, None, parameters, job.motion
         )
         pair = _degrade(pixels, None, parameters, recipe, job.device)
         done.written += _save(job, place, pair, record)
-        done.pixels += height * width
+        done.pixels += pixels.shape[-2] * pixels.shape[-1]
     return done
 
 
 def _average(job: DegradeJob, index: int) -> DegradeOutcome:
     """Average successive windows of a sequence, each with a random number of frames."""
     source, recipe = job.inputs[index], job.recipe
-    assert recipe.frames is not None
-    low, high = (count // 2 for count in recipe.frames.count)
     digest = digest_of(source)
     done = DegradeOutcome(source)
-    held: list[Tensor] = []
-    start = window = 0
-    rng = np.random.default_rng([job.seed, index, window])
-    wanted = 2 * int(rng.integers(low, high + 1)) + 1
-    for frame in read_frames(source):
-        held.append(frame)
-        if len(held) < wanted:
-            continue
-        for n, (size, patch) in enumerate(
-            _views(job, index, held[wanted // 2][None].float() / 255)
-        ):
+    for window, start, frames in _windows(job, index):
+        span = (start, start + len(frames))
+        middle = frames[len(frames) // 2][None].float() / 255
+        for n, (size, patch) in enumerate(_views(job, index, middle)):
             number = window if recipe.patches is None else window * 10_000 + n
             place = pair_paths(job, index, number, size, patch)
             if _is_there(job, index, place, digest):
                 done.skipped += 1
                 continue
-            blurred, reference = _expose(held, size, patch, recipe)
+            blurred, reference = _expose(frames, size, patch, recipe)
+            _check_min_size(source, blurred, recipe)
+            rng = np.random.default_rng([job.seed, index, window, n])
             height, width = blurred.shape[-2:]
-            _check_min_size(source, height, width, recipe)
-            own = np.random.default_rng([job.seed, index, window, n])
             centre = (width / 2, height / 2)
-            parameters = draw(recipe, own, picture=(height, width), centre=centre, motion=False)
-            span = (start, start + wanted)
+            parameters = draw(recipe, rng, picture=(height, width), centre=centre, motion=False)
             record = Record(
                 source, digest, job.seed, index, recipe, size, patch, span, parameters, job.motion
             )
             pair = _degrade(blurred, reference, parameters, recipe, job.device)
-            saved = _save(job, place, pair, record)
-            done.written += saved
+            done.written += _save(job, place, pair, record)
             done.pixels += height * width
-        held, start, window = [], start + wanted, window + 1
+    return done
+
+
+def _windows(job: DegradeJob, index: int) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """Yield successive windows of a sequence: number, first frame, and the frames."""
+    assert job.recipe.frames is not None
+    low, high = (number // 2 for number in job.recipe.frames.count)
+    frames, start = read_frames(job.inputs[index]), 0
+    for window in count():
         rng = np.random.default_rng([job.seed, index, window])
         wanted = 2 * int(rng.integers(low, high + 1)) + 1
+        held = list(islice(frames, wanted))
+        if len(held) < wanted:
+            break
+        yield window, start, held
+        start += wanted
+        held.clear()  # of two windows, only one is kept in memory
     if not window:
         raise PictureError(
-            f"'{source}' has {len(held)} frames, but {wanted} are to be averaged",
+            f"'{job.inputs[index]}' has {len(held)} frames, but {wanted} are to be averaged",
             hint="give a longer video, or a recipe with a smaller frames.count",
         )
-    return done
 
 
 def _views(
@@ -296,7 +286,8 @@ def _left_out(sharp: Picture) -> tuple[str, ...]:
     return (*sharp.notes, *lost)
 
 
-def _check_min_size(source: Path, height: int, width: int, recipe: DegradationRecipe) -> None:
+def _check_min_size(source: Path, sharp: Tensor, recipe: DegradationRecipe) -> None:
+    height, width = sharp.shape[-2:]
     if min(height, width) < _MIN_SIDE * recipe.scale:
         raise PictureError(
             f"'{source}' is {width}x{height}, too small to shrink x{recipe.scale}",
@@ -312,7 +303,7 @@ def _is_there(job: DegradeJob, index: int, place: PairPaths, digest: str) -> boo
     try:
         record = read_record(path)
         expected = index if job.fixed else record.index
-        other = record.differs(digest, job.seed, expected, job.recipe, motion=job.motion)
+        other = record.differs(job, digest, expected)
     except UsageError as error:
         raise PictureError(str(error), hint="remove it") from error
     if other:

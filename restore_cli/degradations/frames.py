@@ -28,9 +28,8 @@ from restore_cli.image.folders import list_pictures
 def read_frames(path: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their numbers.
 
-    Raises:
-        PictureError: the video or a frame cannot be read, there are no frames, or a frame differs
-            in size from the first.
+    Raises `PictureError` if the video or a frame cannot be read, there are no frames, or a frame
+    differs in size from the first.
     """
     still = partial(read_rgb8, strict=True)
     frames = map(still, list_pictures(path)) if path.is_dir() else _video(path)
@@ -86,13 +85,8 @@ def _video(path: Path) -> Iterator[Tensor]:
 def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> Tensor:
     """(3, H, W) encoded mean of frames in linear light, float32 in [0, 1].
 
-    Args:
-        frames: (3, H, W) uint8, at least one.
-        response: response of the camera.
-        between: number of frames interpolated between two, see `interpolate`.
-
-    Raises:
-        ValueError: there is no frame.
+    The frames are (3, H, W) uint8; raises `ValueError` if there are none. `between` frames are
+    interpolated between two, see `interpolate`.
     """
     total: Tensor | None = None
     count = 0
@@ -110,14 +104,10 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
 
 
 def interpolate(first: Tensor, second: Tensor, count: int) -> list[Tensor]:
-    """Views between two frames, by dense optical flow (DIS); float32 in [0, 1].
+    """`count` views between two frames (3, H, W) uint8, by dense optical flow (DIS).
 
+    The views are (3, H, W) float32 in [0, 1], evenly spaced in time, without the frames themselves.
     REDS used a network for this. Optical flow blends regions that are occluded in one frame.
-
-    Args:
-        first: (3, H, W) uint8.
-        second: (3, H, W) uint8.
-        count: number of views, evenly spaced in time, without the frames themselves.
     """
     a, b = (frame.permute(1, 2, 0).numpy() for frame in (first, second))
     grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_RGB2GRAY) for x in (a, b)]

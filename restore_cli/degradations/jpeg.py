@@ -27,14 +27,10 @@ _TO_YCC = torch.tensor(
 
 
 def compress_jpeg(image: Tensor, quality: Tensor) -> Tensor:
-    """An image after JPEG compression with 4:2:0 chroma.
+    """Images (B, 3, H, W) in [0, 1] after JPEG compression with 4:2:0 chroma, on the 8-bit grid.
 
-    Args:
-        image: (B, 3, H, W) in [0, 1]; rounded to 8 bits first, as an encoder receives it.
-        quality: (B,) libjpeg quality, 1 to 100.
-
-    Returns:
-        (B, 3, H, W) in [0, 1] on the 8-bit grid.
+    They are rounded to 8 bits first, as an encoder receives them. `quality` (B,) is libjpeg's, 1 to
+    100.
     """
     height, width = image.shape[-2:]
     x = (image.clamp(0, 1) * 255).round()

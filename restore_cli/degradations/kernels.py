@@ -22,12 +22,10 @@ _OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
 
 
 def convolve(linear: Tensor, kernels: list[np.ndarray]) -> Tensor:
-    """Convolve each image with its own kernel; border values are replicated outwards.
+    """Convolve each image (B, C, H, W) with its own kernel; border values are replicated outwards.
 
-    Args:
-        linear: (B, C, H, W).
-        kernels: one per image, with odd sides and a sum of 1. This is a convolution, not a
-            correlation: a single bright point becomes the kernel.
+    Kernels have odd sides and a sum of 1. This is a convolution, not a correlation: a single bright
+    point becomes the kernel.
     """
     return torch.cat([_convolve(linear[n : n + 1], k) for n, k in enumerate(kernels)])
 
@@ -64,11 +62,9 @@ def disc_kernel(radius: float) -> np.ndarray:
 
 
 def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
-    """A path (N, 2) as a kernel (side, side), scaled to fill it, sum 1.
+    """A path (T, 2) of points x, y as a kernel (side, side), scaled to fill it, sum 1.
 
-    Args:
-        path: (T, 2) points, x then y.
-        side: side of the kernel, odd; the path's larger extent becomes side - 1 pixels.
+    The side is odd; the path's larger extent becomes side - 1 pixels.
     """
     middle = (path.min(0) + path.max(0)) / 2
     extent = max(float(np.ptp(path, axis=0).max()), 1e-12)
@@ -88,15 +84,16 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
 def read_kernel(path: Path) -> np.ndarray:
     """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
 
-    The values of a picture are rounded, so they are normalised to a sum of 1.
-
-    Raises:
-        UsageError: the file cannot be read, is not a matrix, has negative values or an even side,
-            or its numbers do not sum to 1.
+    The values of a picture are rounded, so they are normalised to a sum of 1. Raises `UsageError`
+    if the file cannot be read, is not a matrix, has negative values or an even side, or its numbers
+    do not sum to 1.
     """
     picture = path.suffix.lower() not in (".npy", ".mat")
     try:
-        kernel = _read_picture(path) if picture else _read_numbers(path)
+        if picture:
+            kernel = read_image(path, icc="keep").pixels[0].mean(0).double().numpy()
+        else:
+            kernel = _read_numbers(path)
     except (*BROKEN, NotImplementedError, MemoryError, PictureError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
@@ -125,7 +122,3 @@ def _read_numbers(path: Path) -> np.ndarray:
     if len(matrices) != 1:
         raise ValueError(f"it contains {len(matrices)} matrices of numbers, not one")
     return np.asarray(matrices[0], np.float64)
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    return read_image(path, icc="keep").pixels[0].mean(0).double().numpy()

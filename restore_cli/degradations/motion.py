@@ -155,18 +155,13 @@ def draw_trajectory(
 
 
 def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
-    """Average of the views along each image's path.
+    """Average of the views of (B, C, H, W) linear light along each image's path; the same shape.
 
-    Args:
-        linear: (B, C, H, W) linear light; border values are replicated outwards.
-        paths: one per image, all with the same number of samples.
-
-    Returns:
-        (B, C, H, W).
+    Border values are replicated outwards. All paths have the same number of samples.
     """
     total = torch.zeros_like(linear)
-    for views in _views(paths, linear):
-        total += F.grid_sample(linear, views, padding_mode="border", align_corners=False)
+    for grids in _grids(paths, linear):
+        total += F.grid_sample(linear, grids, padding_mode="border", align_corners=False)
     return total / len(paths[0].shift)
 
 
@@ -192,9 +187,9 @@ def blur_with_object(
     layer = torch.cat([object_linear * mask, mask], 1)
     total = torch.zeros_like(linear)
     both = [_combined(path, own) for path, own in zip(paths, object_paths, strict=True)]
-    for views, object_views in zip(_views(paths, linear), _views(both, linear), strict=True):
-        behind = F.grid_sample(linear, views, padding_mode="border", align_corners=False)
-        front = F.grid_sample(layer, object_views, padding_mode="border", align_corners=False)
+    for grids, object_grids in zip(_grids(paths, linear), _grids(both, linear), strict=True):
+        behind = F.grid_sample(linear, grids, padding_mode="border", align_corners=False)
+        front = F.grid_sample(layer, object_grids, padding_mode="border", align_corners=False)
         total += front[:, :-1] + (1 - front[:, -1:]) * behind
     return total / len(paths[0].shift)
 
@@ -208,7 +203,7 @@ def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
     )
 
 
-def _views(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
+def _grids(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
     """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
     height, width = linear.shape[-2:]
     # Pixel centre i <-> (2i + 1) / n - 1, combined with the homography.

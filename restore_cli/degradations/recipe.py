@@ -28,16 +28,13 @@ DESCRIPTIVE_FIELDS = {"name", "description", "source"}  # fields of a recipe tha
 Odd = Annotated[int, Field(ge=1, le=9999)]
 
 
-class Frames(Record):
-    """How the frames of a video become one blurry picture, in place of `motion` steps.
-
-    Attributes:
-        count: smallest and largest number of averaged frames, both odd; drawn per picture.
-        between: number of frames interpolated between two (by optical flow) before averaging.
-    """
+class Frames(Record, use_attribute_docstrings=True):
+    """How the frames of a video become one blurry picture, in place of `motion` steps."""
 
     count: tuple[Odd, Odd]
+    """Smallest and largest number of averaged frames, both odd; drawn per picture."""
     between: Annotated[int, Field(ge=0, le=64)] = 0
+    """Number of frames interpolated between two (by optical flow) before averaging."""
 
     @model_validator(mode="after")
     def _odd(self) -> Frames:
@@ -48,48 +45,42 @@ class Frames(Record):
         return self
 
 
-class Patches(Record):
-    """Cut the sharp picture into patches before anything else.
-
-    Attributes:
-        side: side of a square patch, pixels; a multiple of the recipe's scale.
-        stride: distance between patches, pixels.
-        gradient: smallest mean gradient magnitude of a patch, for values in [0, 1]; flatter patches
-            are left out.
-    """
+class Patches(Record, use_attribute_docstrings=True):
+    """Cut the sharp picture into patches before anything else."""
 
     side: Annotated[int, Field(ge=16)]
+    """Side of a square patch, pixels; a multiple of the recipe's scale."""
     stride: Annotated[int, Field(ge=1)]
+    """Distance between patches, pixels."""
     gradient: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest mean gradient magnitude of a patch, for values in [0, 1]; others are left out."""
 
 
-class DegradationRecipe(Record):
-    """How sharp pictures are degraded.
-
-    Attributes:
-        name: name of the recipe.
-        description: description, one line.
-        source: source of the procedure.
-        scale: factor of the downscaling step; 1 without one.
-        response: camera response between encoded values and linear light.
-        sizes: the sharp picture is first resized by one of these factors (with patches, by all).
-            Training ignores sizes and patches, and makes its own crops.
-        patches: cutting into patches; None for whole pictures.
-        frames: averaging of frames of videos; None for recipes that do not support videos.
-        bits: 8, or 32 for float32 values that are neither rounded nor clipped.
-        steps: steps in order.
-    """
+class DegradationRecipe(Record, use_attribute_docstrings=True):
+    """How sharp pictures are degraded."""
 
     name: str
+    """Name of the recipe."""
     description: str
+    """Description, one line."""
     source: str
+    """Source of the procedure."""
     scale: Annotated[int, Field(ge=1, le=8)] = 4
+    """Factor of the downscaling step; 1 without one."""
     response: Response = "srgb"
+    """Camera response between encoded values and linear light."""
     sizes: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [1.0]
+    """The sharp picture is first resized by one of these factors (with patches, by all). Training
+    ignores sizes and patches, and makes its own crops.
+    """
     patches: Patches | None = None
+    """Cutting into patches; None for whole pictures."""
     frames: Frames | None = None
+    """Averaging of frames of videos; None for recipes that do not support videos."""
     bits: Literal[8, 32] = 8
+    """8, or 32 for float32 values that are neither rounded nor clipped."""
     steps: list[AnyStep]
+    """Steps in order."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DegradationRecipe:

@@ -72,17 +72,14 @@ class Images:
     to_encoded: Callable[[Tensor], Tensor]
 
 
-class Step(Record, ABC):
-    """One step of a degradation.
-
-    Attributes:
-        probability: probability that it is applied to a picture.
-    """
+class Step(Record, ABC, use_attribute_docstrings=True):
+    """One step of a degradation."""
 
     linear: ClassVar[bool]  # whether it works on linear light rather than on encoded values
     spatial: ClassVar[bool] = True  # whether it mixes neighbouring pixels
 
     probability: Fraction = 1.0
+    """Probability that it is applied to a picture."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         """Draw the step's parameters for one picture, or None to skip it."""
@@ -100,27 +97,24 @@ class Step(Record, ABC):
 
 
 class Motion(Step):
-    """Camera shake, and objects with their own motion in front of a moving background.
-
-    Attributes:
-        sharp: fraction of the pictures taken with the camera at rest.
-        length: length of the path, pixels of the sharp picture, drawn log-uniformly.
-        samples: number of averaged poses.
-        objects: fraction of the other pictures with a moving object.
-        degrees_of_freedom: 3 for a camera that rotates, 6 for one that also moves.
-        walk: random part of the velocity over the drift, log-normal: median, and standard deviation
-            of its logarithm; without it, uniform from 0 to 1.5.
-    """
+    """Camera shake, and objects with their own motion in front of a moving background."""
 
     linear = True
 
     kind: Literal["motion"]
     sharp: Fraction = 0.0
+    """Fraction of the pictures taken with the camera at rest."""
     length: LogRange
+    """Length of the path, pixels of the sharp picture, drawn log-uniformly."""
     samples: Annotated[int, Field(ge=2)] = 24
+    """Number of averaged poses."""
     objects: Fraction = 0.0
+    """Fraction of the other pictures with a moving object."""
     degrees_of_freedom: Literal[3, 6] = 3
+    """3 for a camera that rotates, 6 for one that also moves."""
     walk: tuple[Positive, Positive] | None = None
+    """Random part of the velocity over the drift, log-normal: median, and standard deviation of its
+    logarithm; without it, uniform from 0 to 1.5."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
         def trajectory(length: float) -> Trajectory:
@@ -173,11 +167,7 @@ class Motion(Step):
 
 
 class RandomKernel(Step):
-    """Uniform blur by a random path as a kernel (Lai et al.).
-
-    Attributes:
-        side: side of the kernel, pixels; drawn uniformly from the odd numbers of the range.
-    """
+    """Uniform blur by a random path as a kernel (Lai et al.)."""
 
     linear = True
 
@@ -185,6 +175,7 @@ class RandomKernel(Step):
     side: Annotated[
         tuple[Annotated[int, Field(ge=3)], Annotated[int, Field(le=255)]], AfterValidator(_ordered)
     ]
+    """Side of the kernel, pixels; drawn uniformly from the odd numbers of the range."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         low, high = (side // 2 for side in self.side)
@@ -198,16 +189,13 @@ class RandomKernel(Step):
 
 
 class Kernel(Step):
-    """Uniform blur by the kernel of a file, drawn uniformly from several.
-
-    Attributes:
-        files: `.npy`, `.mat` or pictures; paths relative to the working directory.
-    """
+    """Uniform blur by the kernel of a file, drawn uniformly from several."""
 
     linear = True
 
     kind: Literal["kernel"]
     files: Annotated[list[str], Field(min_length=1)]
+    """`.npy`, `.mat` or pictures; paths relative to the working directory."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         file = self.files[int(rng.integers(len(self.files)))]
@@ -218,12 +206,13 @@ class Kernel(Step):
 
 
 class Gaussian(Step):
-    """Gaussian blur. `sigma` in pixels, drawn log-uniformly."""
+    """Gaussian blur."""
 
     linear = True
 
     kind: Literal["gaussian"]
     sigma: LogRange
+    """In pixels, drawn log-uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"sigma": log_uniform(rng, self.sigma)}
@@ -233,12 +222,13 @@ class Gaussian(Step):
 
 
 class Defocus(Step):
-    """Defocus blur by a disc. `radius` in pixels, drawn log-uniformly."""
+    """Defocus blur by a disc."""
 
     linear = True
 
     kind: Literal["defocus"]
     radius: LogRange
+    """In pixels, drawn log-uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"radius": log_uniform(rng, self.radius)}
@@ -251,10 +241,6 @@ class Highlights(Step):
     """Lamps and reflections brighter than white: linear light above a threshold is amplified.
 
     Motion turns them into saturated streaks, which blurring clipped values cannot reproduce.
-
-    Attributes:
-        gain: gain of white, drawn log-uniformly; it grows linearly from 1 at the threshold.
-        threshold: threshold in linear light.
     """
 
     linear = True
@@ -262,7 +248,9 @@ class Highlights(Step):
 
     kind: Literal["highlights"]
     gain: LogRange
+    """Gain of white, drawn log-uniformly; it grows linearly from 1 at the threshold."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Threshold in linear light."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"gain": log_uniform(rng, self.gain)}
@@ -290,19 +278,16 @@ class Downscale(Step):
 
 
 class Noise(Step):
-    """Poisson-Gaussian noise of a sensor in linear light; both parameters drawn log-uniformly.
-
-    Attributes:
-        shot: variance per unit of light (shot noise).
-        read: standard deviation in the dark (read noise).
-    """
+    """Poisson-Gaussian noise of a sensor in linear light; both parameters drawn log-uniformly."""
 
     linear = True
     spatial = False
 
     kind: Literal["noise"]
     shot: LogRange
+    """Variance per unit of light (shot noise)."""
     read: LogRange
+    """Standard deviation in the dark (read noise)."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         shot, read = log_uniform(rng, self.shot), log_uniform(rng, self.read)
@@ -314,13 +299,14 @@ class Noise(Step):
 
 
 class GaussianNoise(Step):
-    """White Gaussian noise in encoded values. `sigma` for [0, 1], drawn log-uniformly."""
+    """White Gaussian noise in encoded values."""
 
     linear = False
     spatial = False
 
     kind: Literal["gaussian_noise"]
     sigma: LogRange
+    """For values in [0, 1], drawn log-uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"sigma": log_uniform(rng, self.sigma), "seed": int(rng.integers(2**32))}
@@ -351,18 +337,15 @@ class UniformNoise(Step):
 
 
 class Sharpen(Step):
-    """An unsharp mask, as cameras apply to their pictures.
-
-    Attributes:
-        amount: weight of the difference to the smoothed picture, drawn uniformly.
-        sigma: sigma of the smoothing, pixels.
-    """
+    """An unsharp mask, as cameras apply to their pictures."""
 
     linear = False
 
     kind: Literal["sharpen"]
     amount: Range
+    """Weight of the difference to the smoothed picture, drawn uniformly."""
     sigma: Annotated[float, Field(gt=0)] = 1.0
+    """Sigma of the smoothing, pixels."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"amount": float(rng.uniform(*self.amount))}
@@ -375,13 +358,14 @@ class Sharpen(Step):
 
 
 class Jpeg(Step):
-    """JPEG compression as by libjpeg. `quality` 1 to 100, drawn uniformly."""
+    """JPEG compression as by libjpeg."""
 
     linear = False
     spatial = False  # it mixes pixels inside 8x8 blocks only, so it needs no margin
 
     kind: Literal["jpeg"]
     quality: Annotated[tuple[JpegQuality, JpegQuality], AfterValidator(_ordered)]
+    """From 1 to 100, drawn uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
         return {"quality": float(rng.uniform(*self.quality))}
@@ -411,14 +395,9 @@ AnyStep = Annotated[
 def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
     """Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
 
-    Args:
-        linear: (B, C, H, W) linear light.
-        shot: (B,) variance per unit of light.
-        read: (B,) standard deviation in the dark.
-        seeds: one per image, for the noise field.
-
-    Returns:
-        (B, C, H, W), possibly outside [0, 1].
+    `linear` is (B, C, H, W) linear light, and so is the result, possibly outside [0, 1]. `shot`
+    (B,) is the variance per unit of light, and `read` (B,) the standard deviation in the dark. Each
+    image has its own seed.
     """
     shape = tuple(linear.shape[1:])
     fields = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]

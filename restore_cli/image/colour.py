@@ -29,17 +29,11 @@ _KNEE = 6 / 29  # of CIE Lab
 
 
 def to_srgb(image: Any, profile: bytes | str) -> Array:
-    """Convert the values of an image from a profile to sRGB.
+    """Convert the values of a libvips image from a profile to sRGB: (H, W, 3), unbounded.
 
-    Args:
-        image: libvips image, grey, RGB or CMYK, 8 or 16 bits, without alpha.
-        profile: ICC profile, or libvips' name of a built-in one ("cmyk").
-
-    Returns:
-        (H, W, 3), unbounded; float64 for 16 bits, else float32.
-
-    Raises:
-        VipsError: the profile is broken, or is for another kind of pixels.
+    The image is grey, RGB or CMYK, of 8 or 16 bits, without alpha. The profile is an ICC profile,
+    or libvips' name of a built-in one ("cmyk"). The result is float64 for 16 bits, else float32.
+    Raises `VipsError` if the profile is broken, or is for another kind of pixels.
     """
     kind = np.float64 if image.format == "ushort" else np.float32
     matrix = matrix_profile(profile) if isinstance(profile, bytes) else None
@@ -59,19 +53,10 @@ def to_srgb(image: Any, profile: bytes | str) -> Array:
 
 
 def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) -> Any:
-    """The inverse of `to_srgb`.
+    """The inverse of `to_srgb`: (H, W, 3) -> a libvips image of 8 or 16 bits with the profile.
 
-    Args:
-        values: (H, W, 3).
-        profile: ICC profile.
-        depth: bits per channel, 8 or 16.
-        grey: whether the original was grey.
-
-    Returns:
-        libvips image with the profile attached; one channel if grey.
-
-    Raises:
-        VipsError: the profile is broken, or supports only one direction.
+    It has one channel if the original was grey. Raises `VipsError` if the profile is broken, or
+    supports only one direction.
     """
     if (matrix := matrix_profile(profile)) is not None:
         matrix = matrix.of_grey() if grey else matrix

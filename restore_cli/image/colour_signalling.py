@@ -21,12 +21,13 @@ from restore_cli.image.exif import is_adobe_rgb
 from restore_cli.image.formats import HDR
 from restore_cli.image.matrix_profile import make_profile
 
-Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+Point = tuple[float, float]  # chromaticities x, y
+Primaries = tuple[Point, Point, Point, Point]  # white, red, green, blue
 
 _D65, _C, _DCI = (0.3127, 0.329), (0.31, 0.316), (0.314, 0.351)
-_BT709: Corners = (_D65, (0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
-_SMPTE: Corners = (_D65, (0.63, 0.34), (0.31, 0.595), (0.155, 0.07))
-PRIMARIES: dict[int, Corners] = {
+_BT709: Primaries = (_D65, (0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+_SMPTE: Primaries = (_D65, (0.63, 0.34), (0.31, 0.595), (0.155, 0.07))
+PRIMARIES: dict[int, Primaries] = {
     1: _BT709,
     2: _BT709,
     4: (_C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
@@ -40,7 +41,7 @@ PRIMARIES: dict[int, Corners] = {
 }
 _SRGB = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _VIDEO = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-CURVES: dict[int, tuple[float, ...]] = {
+TRANSFER_FUNCTIONS: dict[int, tuple[float, ...]] = {
     **dict.fromkeys((1, 6, 14, 15), _VIDEO),
     **dict.fromkeys((2, 13), _SRGB),
     **{4: (2.2,), 5: (2.8,), 8: (1.0,)},
@@ -48,7 +49,7 @@ CURVES: dict[int, tuple[float, ...]] = {
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _SRGB_GAMMA, _NEAR = 0.45455, 0.01
 _UNSPECIFIED = 2  # primaries or transfer
-_ADOBE_RGB: Corners = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+_ADOBE_RGB: Primaries = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _AS_SRGB = "; its values were taken as sRGB"
 
 
@@ -119,11 +120,13 @@ def _of_bmp(data: bytes, grey: bool) -> ColourSignalling:
     white = [sum(column) for column in zip(*ends, strict=True)]
     gammas = [n / 65536 for n in struct.unpack("<3I", data[110:122])]
     try:
-        corners = [(x / (x + y + z), y / (x + y + z)) for x, y, z in (white, *ends)]
-        profile = make_profile("calibrated RGB", tuple(corners), (_gamma(*gammas),), grey=grey)
+        primaries = [(x / (x + y + z), y / (x + y + z)) for x, y, z in (white, *ends)]
+        profile = make_profile("calibrated RGB", tuple(primaries), (_gamma(*gammas),), grey=grey)
     except (ValueError, ZeroDivisionError):
         return ColourSignalling(note=f"its calibrated colours are invalid{_AS_SRGB}")
-    return ColourSignalling(None if _is_bt709(corners) and abs(gammas[0] - 2.2) < 0.05 else profile)
+    return ColourSignalling(
+        None if _is_bt709(primaries) and abs(gammas[0] - 2.2) < 0.05 else profile
+    )
 
 
 def _gamma(value: float, *equal: float) -> float:
@@ -141,17 +144,17 @@ def _of_tiff(data: bytes, grey: bool) -> ColourSignalling:
     try:
         x, y = [n or 0.0 for n in numbers[::2]], [n or 0.0 for n in numbers[1::2]]
         white, red, green, blue = zip(x, y, strict=True)
-        corners: Corners = (white, red, green, blue)
-        profile = make_profile("chromaticities of the TIFF", corners, _SRGB)
+        primaries: Primaries = (white, red, green, blue)
+        profile = make_profile("chromaticities of the TIFF", primaries, _SRGB)
     except ValueError:
         return ColourSignalling(
             note=f"its WhitePoint and PrimaryChromaticities are invalid{_AS_SRGB}"
         )
-    return ColourSignalling(None if _is_bt709(corners) else profile)
+    return ColourSignalling(None if _is_bt709(primaries) else profile)
 
 
-def _is_bt709(corners: Sequence[tuple[float, float]]) -> bool:
-    return bool(np.abs(np.subtract(corners, _BT709)).max() < _NEAR)
+def _is_bt709(primaries: Sequence[Point]) -> bool:
+    return bool(np.abs(np.subtract(primaries, _BT709)).max() < _NEAR)
 
 
 def _of_numbers(
@@ -163,12 +166,12 @@ def _of_numbers(
     usual = PRIMARIES.get(primaries) == _BT709 and transfer in (1, 2, 6, 13, 14, 15)
     if with_profile or usual:
         return ColourSignalling()
-    if primaries not in PRIMARIES or transfer not in CURVES:
+    if primaries not in PRIMARIES or transfer not in TRANSFER_FUNCTIONS:
         return ColourSignalling(
             note=f"its colours (primaries {primaries}, transfer {transfer}) are not known{_AS_SRGB}"
         )
     name = f"H.273 primaries {primaries}, transfer {transfer}"
-    profile = make_profile(name, PRIMARIES[primaries], CURVES[transfer], grey=grey)
+    profile = make_profile(name, PRIMARIES[primaries], TRANSFER_FUNCTIONS[transfer], grey=grey)
     return ColourSignalling(profile)
 
 
@@ -201,15 +204,15 @@ def _of_png(data: bytes, *, grey: bool, with_profile: bool) -> ColourSignalling:
 
 def _of_gamma(gamma: bytes | None, chromaticities: bytes | None, *, grey: bool) -> bytes | None:
     """Convert gAMA and cHRM (PNG 11.3.2.1 and 11.3.2.2) to a profile; None for sRGB."""
-    corners, curve = _BT709, _SRGB
+    primaries, curve = _BT709, _SRGB
     near = True
     if chromaticities is not None and not grey:
         numbers = [n / 100_000 for n in struct.unpack(">8I", chromaticities)]
         x = list(zip(numbers[::2], numbers[1::2], strict=True))
-        corners = (x[0], x[1], x[2], x[3])
-        near = _is_bt709(corners)
+        primaries = (x[0], x[1], x[2], x[3])
+        near = _is_bt709(primaries)
     if gamma is not None:
         value = struct.unpack(">I", gamma)[0] / 100_000
         if abs(_gamma(value) - _SRGB_GAMMA) > _NEAR or not near:
-            return make_profile(f"gamma {1 / value:.4g}", corners, (1 / value,), grey=grey)
-    return None if near else make_profile("chromaticities of cHRM", corners, curve, grey=grey)
+            return make_profile(f"gamma {1 / value:.4g}", primaries, (1 / value,), grey=grey)
+    return None if near else make_profile("chromaticities of cHRM", primaries, curve, grey=grey)

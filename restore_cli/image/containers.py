@@ -68,12 +68,9 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_text(keyword: str, value: bytes, language: bytes = b"\0") -> bytes:
-    """Return an iTXt chunk without compression (PNG 11.3.3.4).
+    """Return an iTXt chunk without compression (PNG 11.3.3.4); its value is UTF-8.
 
-    Args:
-        keyword: its name.
-        value: UTF-8.
-        language: tag of the language, a zero, and the keyword in it (UTF-8); both can be empty.
+    `language` is the language's tag, a zero, and the keyword in it (UTF-8); both can be empty.
     """
     name = keyword.encode("latin-1", "replace")[:79]
     return png_chunk(b"iTXt", name + b"\0\0\0" + language + b"\0" + value)

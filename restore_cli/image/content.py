@@ -31,12 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_stdin() -> bytes:
-    """Read stdin to its end.
-
-    Raises:
-        UsageError: it is closed.
-        PictureError: it is too large.
-    """
+    """Read stdin; raises `UsageError` if it is closed, and `PictureError` if it is too large."""
     if sys.stdin is None:
         raise UsageError("stdin is closed", hint="pipe something into it, or name files")
     return _read(sys.stdin.buffer, "stdin")

@@ -63,12 +63,9 @@ Tags = dict[int, Any]  # (type, bytes of the values), or the Tags of a subdirect
 def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | None:
     """Update an EXIF block for a restored picture; None if it is broken.
 
-    Values keep their offsets, so that maker notes, which point into the block, stay valid.
-
-    Args:
-        exif: block, beginning with the byte order.
-        level: "all", "standard" or "private"; see `writing.Encoding`.
-        change: how the picture was turned and resized.
+    The block begins with the byte order. `level` is "all", "standard" or "private"; see
+    `writing.Encoding`. Values keep their offsets, so that maker notes, which point into the block,
+    stay valid.
     """
     directories = tiff_directories(exif)
     if not directories or exif[2:4] not in (b"*\0", b"\0*"):
@@ -252,12 +249,9 @@ def geo_tags(data: bytes) -> Tags:
 
 
 def scaled_geo(tags: Tags, across: float, down: float) -> Tags:
-    """Return the GeoTIFF tags of an enlarged picture; GeoTIFF 1.1, annex B.6.
+    """Return the result of `geo_tags` for an enlarged picture; GeoTIFF 1.1, annex B.6.
 
-    Args:
-        tags: result of `geo_tags`.
-        across: ratio of new to old columns.
-        down: ratio of new to old rows.
+    `across` and `down` are the ratios of new to old columns and rows.
     """
     result = {tag: value for tag, value in tags.items() if tag not in _UNSCALED}
     keys = _numbers(tags.get(34735), "H")
@@ -298,12 +292,7 @@ def _doubles(values: list[float]) -> tuple[int, bytes]:
 
 
 def build_exif(tags: Tags, *, largest: int | None = None) -> bytes:
-    """Build an EXIF block, little-endian.
-
-    Args:
-        tags: tags as returned by `tags_of`.
-        largest: values of more bytes are left out; None to keep all.
-    """
+    """Build a little-endian EXIF block, without values of more than `largest` bytes if given."""
     return b"II*\0\x08\0\0\0" + _directory(_small(tags, largest), 8)
 
 
@@ -371,11 +360,9 @@ def dots_per_inch(block: bytes) -> float | None:
 
 
 def add_to_tiff(file: BytesIO, tags: Tags) -> None:
-    """Add tags to the first directory of a TIFF, which is rewritten at the end of the file.
+    """Add or replace tags in a TIFF's first directory, which is rewritten at the end of the file.
 
-    Args:
-        file: a little-endian TIFF under 4 GB; others are not changed.
-        tags: tags to add or to replace.
+    Only little-endian TIFFs under 4 GB are changed.
     """
     data = file.getvalue()
     directories, size = tiff_directories(data), len(data)

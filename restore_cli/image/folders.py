@@ -56,16 +56,10 @@ def list_pictures(
 ) -> list[Path]:
     """Return the pictures in a folder in natural order; those of each subfolder are together.
 
-    Args:
-        folder: folder to search.
-        recursive: whether to search subfolders.
-        suffixes: accepted suffixes in lower case.
-        enter: whether to search a subfolder, given its relative path.
-        links: whether to search links to subfolders, except to those that contain them.
-        dead_links: whether to also return dangling links, which cannot be read.
-
-    Raises:
-        UsageError: a folder cannot be read.
+    Suffixes are in lower case. `enter` says whether to search a subfolder, given its relative path.
+    With `links`, links to subfolders are searched, except to those that contain them; with
+    `dead_links`, dangling links are returned as well, which cannot be read. Raises `UsageError` if
+    a folder cannot be read.
     """
 
     def wanted(relative: Path) -> bool:
@@ -77,8 +71,24 @@ def list_pictures(
             return False
         return enter(relative)
 
+    def walk(relative: Path) -> Iterator[Path]:
+        inside = []
+        for entry in _visible(folder / relative):
+            # Most entries need no call of the system; a link that leads nowhere is not a folder.
+            link = entry.is_symlink() and Path(entry.path).is_dir()
+            if link or entry.is_dir(follow_symlinks=False):
+                inside.append(relative / entry.name)
+            elif Path(entry.name).suffix.lower() in suffixes and (
+                Path(entry.path).is_file()
+                or (dead_links and entry.is_symlink() and not Path(entry.path).exists())
+            ):
+                yield folder / relative / entry.name
+        for below in inside if recursive else ():
+            if wanted(below):
+                yield from walk(below)
+
     try:
-        return list(_walk(folder, Path(), recursive, suffixes, wanted, dead_links))
+        return list(walk(Path()))
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -92,6 +102,15 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(found, key=natural_key)
 
 
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder in natural order, without what is hidden."""
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not is_hidden(entry.name)]
+    if WINDOWS:  # e.g. "My Pictures" in Documents, which denies access
+        shown = [entry for entry in shown if not _is_junction(entry)]
+    return sorted(shown, key=lambda entry: natural_key(Path(entry.name)))
+
+
 def _is_junction(entry: os.DirEntry[str]) -> bool:
     tag = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0)
     return bool(tag == 0xA000_0003)  # IO_REPARSE_TAG_MOUNT_POINT
@@ -102,32 +121,3 @@ def _unreadable(error: OSError) -> UsageError:
         f"cannot read the folder '{error.filename}': {error.strerror}",
         hint="make it readable; `restore image` can leave it out with --exclude NAME",
     )
-
-
-def _walk(
-    folder: Path,
-    relative: Path,
-    recursive: bool,
-    suffixes: Collection[str],
-    enter: Callable[[Path], bool],
-    dead_links: bool,
-) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not is_hidden(entry.name)]
-    shown.sort(key=lambda entry: natural_key(Path(entry.name)))
-    inside = []
-    for entry in shown:
-        if WINDOWS and _is_junction(entry):  # e.g. "My Pictures" in Documents, which denies access
-            continue
-        # Most entries need no call of the system; a link that leads nowhere is no folder.
-        link = entry.is_symlink() and Path(entry.path).is_dir()
-        if link or entry.is_dir(follow_symlinks=False):
-            inside.append(entry.name)
-        elif Path(entry.name).suffix.lower() in suffixes and (
-            Path(entry.path).is_file()
-            or (dead_links and entry.is_symlink() and not Path(entry.path).exists())
-        ):
-            yield folder / entry.name
-    for name in inside if recursive else ():
-        if enter(relative / name):
-            yield from _walk(folder / name, relative / name, recursive, suffixes, enter, dead_links)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def mirrored(orientation: int) -> tuple[bool, bool]:
+    """Whether the stored picture begins at the right, and at the bottom, of the upright one."""
+    return orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+
+
 @dataclass(frozen=True, slots=True)
 class GeometryChange:
     """How the stored picture became the restored one."""
@@ -22,8 +27,7 @@ class GeometryChange:
         """Return a place in the restored picture for one in the stored picture, both in [0, 1]."""
         if self.transposed:
             x, y = y, x
-        # By the sides of the upright picture at which row 0 and column 0 are stored.
-        right, bottom = self.orientation in (2, 3, 6, 7), self.orientation in (3, 4, 7, 8)
+        right, bottom = mirrored(self.orientation)
         return (1 - x if right else x), (1 - y if bottom else y)
 
     def box(
@@ -37,13 +41,8 @@ class GeometryChange:
     ) -> tuple[float, float, float, float]:
         """Return left, top, width and height of a part in the restored picture.
 
-        Args:
-            left: left side of the part in the stored picture.
-            top: its upper side.
-            width: its width.
-            height: its height.
-            before: width and height of the stored picture, in the unit of the part.
-            after: width and height of the restored picture, in that unit.
+        They are given for the stored picture. `before` and `after` are width and height of the
+        stored and of the restored picture, in the unit of the part.
         """
         x, y = zip(
             self.map_point(left / before[0], top / before[1]),

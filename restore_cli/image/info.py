@@ -22,8 +22,7 @@ from restore_cli.image.reading import open_header
 def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
     """Return facts about a picture, as `restore info` prints them; None for what it does not state.
 
-    Raises:
-        PictureError: not a picture, or one that cannot be restored.
+    Raises `PictureError` if it is not a picture, or one that cannot be restored.
     """
     header = open_header(read_bytes(path), str(path), max_pixels=max_pixels)
     metadata = header.metadata

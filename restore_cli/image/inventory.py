@@ -180,12 +180,9 @@ def _of_heif(data: bytes) -> Iterable[Item]:
 
 
 def loss_notes(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:
-    """Return one note on what was lost unintentionally, or none.
+    """Return one note on what was lost unintentionally between two inventories, or none.
 
-    Args:
-        before: inventory of the input.
-        after: inventory of the output.
-        level: "all", "standard", "private" or "none"; see `writing.Encoding`.
+    `level` is "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     gone: dict[str, list[str]] = {}
     there = set(after)

@@ -197,7 +197,7 @@ def _curve(body: bytes) -> Array:
 
 def make_profile(
     name: str,
-    corners: tuple[tuple[float, float], ...],
+    chromaticities: tuple[tuple[float, float], ...],
     curve: tuple[float, ...],
     *,
     grey: bool = False,
@@ -206,14 +206,14 @@ def make_profile(
 
     Args:
         name: description, ASCII.
-        corners: chromaticities x, y of white, red, green and blue.
+        chromaticities: x, y of white, red, green and blue.
         curve: an exponent, or the parameters g, a, b, c, d of ICC's parametric curve 3.
         grey: whether the profile is for grey pictures.
 
     Raises:
         ValueError: the chromaticities are degenerate.
     """
-    linear = np.array([_lift(x, y) for x, y in corners]).T
+    linear = np.array([_lift(x, y) for x, y in chromaticities]).T
     white, primaries = linear[:, 0], linear[:, 1:]
     if abs(np.linalg.det(primaries)) < 1e-9:
         raise ValueError("chromaticities on one line")
@@ -236,10 +236,8 @@ def make_profile(
 def with_channels(profile: bytes, channels: int) -> bytes | None:
     """Return an equivalent profile for 1 or 3 channels, in which greys keep their appearance.
 
-    Decoders and encoders silently drop a profile that does not match the number of channels.
-
-    Returns:
-        The profile itself if it is for that many channels; None if it is no matrix/TRC profile.
+    Decoders and encoders silently drop a profile that does not match the number of channels. The
+    result is the profile itself if it matches, and None if it is not a matrix/TRC profile.
     """
     if profile[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]:
         return profile

@@ -37,7 +37,7 @@ from restore_cli.image.geometry import GeometryChange
 from restore_cli.image.inventory import take_inventory
 from restore_cli.image.iptc import join_photoshop, photoshop_segments
 from restore_cli.image.picture import Metadata
-from restore_cli.image.provenance import add_to_packet, facts_of
+from restore_cli.image.provenance import add_to_packet, provenance_in
 from restore_cli.image.raw_metadata import density
 from restore_cli.image.vips import BLOB, INTEGER, VipsError, VipsImage
 from restore_cli.image.xmp import (
@@ -58,13 +58,10 @@ _LARGE_VALUE = 4096  # values of more bytes are dropped if a block is too large
 
 
 def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadata:
-    """Read the metadata of a file.
+    """Read the metadata of a file with the content `data` and the format `key`.
 
-    Args:
-        header: libvips image, not decoded.
-        content: the bytes that libvips reads: the file, or a PNG if libvips cannot read it.
-        data: content of the file.
-        key: its format.
+    `header` is a libvips image, not decoded. `content` is what libvips reads: the file, or a PNG if
+    libvips cannot read it.
     """
     found = Metadata.read(content, "png" if key in ("bmp", "heic") else key)
     heif = read_heif(data) if key in ("avif", "heic") else None
@@ -94,22 +91,17 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
 
 def update_metadata(
     metadata: Metadata,
-    facts: tuple[tuple[str, str], ...],
+    provenance: tuple[tuple[str, str], ...],
     key: str,
     *,
     level: str,
     height: int,
     width: int,
 ) -> tuple[Metadata, Packet | None]:
-    """Return the metadata and the XMP of a restored picture.
+    """Return the metadata and the XMP of a restored picture of `height` x `width`.
 
-    Args:
-        metadata: metadata of the input.
-        facts: how the picture was made; see `provenance.add_to_packet`.
-        key: format of the output.
-        level: "all", "standard", "private" or "none"; see `writing.Encoding`.
-        height: height of the restored picture.
-        width: width of the restored picture.
+    `provenance` says how it was made; see `add_to_packet`. `key` is the format of the output.
+    `level` is "all", "standard", "private" or "none"; see `writing.Encoding`.
     """
     if level == "none":
         bare = replace(metadata, exif=None, xmp=None, iptc=None, photoshop=(), comment=None)
@@ -124,10 +116,16 @@ def update_metadata(
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
     if packet is not None:
         packet = edited_packet(packet, level=level, change=change)
-    if packet is not None or facts:
-        packet = add_to_packet(packet or Packet.empty(), facts)
+    if packet is not None or provenance:
+        packet = add_to_packet(packet or Packet.empty(), provenance)
     private = level == "private"
-    text = [one for one in metadata.text if not (private and _is_private_text(one[0]))]
+    text = metadata.text
+    if private:  # a key may name a place, and EXIF that could not be read may hold one
+        text = [
+            one
+            for one in text
+            if not (is_private_property(one[0]) or one[0].lower().startswith("raw profile type"))
+        ]
     geo: Tags = {}
     if metadata.geo and metadata.size and not private:
         rows, columns = metadata.size
@@ -136,21 +134,12 @@ def update_metadata(
     return changed, packet
 
 
-def _is_private_text(key: str) -> bool:
-    """Whether a PNG's text may reveal a place: by its key, or as EXIF that could not be read."""
-    return is_private_property(key) or key.lower().startswith("raw profile type")
-
-
 def attach_metadata(
     image: Any, metadata: Metadata, key: str, packet: Packet | None
 ) -> tuple[Any, int]:
     """Attach the resolution, and for AVIF all metadata, to a libvips image; also return save flags.
 
-    Args:
-        image: image to save.
-        metadata: result of `update_metadata`.
-        key: format of the output.
-        packet: XMP of the output.
+    `metadata` is the result of `update_metadata`, and `key` the format of the output.
     """
     dpi = metadata.dpi or _DEFAULT_DPI
     image = image.copy(xres=dpi[0] / MM_PER_INCH, yres=dpi[1] / MM_PER_INCH)
@@ -232,7 +221,7 @@ def _into_jpeg(file: BytesIO, metadata: Metadata, packet: Packet | None) -> None
         parts.append((0xE1, b"Exif\0\0" + block))
     if packet is not None:
         first = Packet.empty()
-        add_to_packet(first, facts_of(packet))
+        add_to_packet(first, provenance_in(packet))
         parts += [(0xE1, body) for body in packet_segments(packet, first)]
     joined = join_photoshop(metadata.iptc, metadata.photoshop)
     parts += [(0xED, body) for body in photoshop_segments(joined)]

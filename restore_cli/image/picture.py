@@ -56,6 +56,11 @@ class Picture:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     @property
+    def on_white(self) -> Tensor:
+        """The picture on a white background, (1, 3, H, W) in [0, 1], if its pixels are floats."""
+        return self.pixels if self.alpha is None else self.pixels * self.alpha + 1 - self.alpha
+
+    @property
     def is_transparent(self) -> bool:
         """Whether any pixel is transparent; an opaque alpha channel is none."""
         return self.alpha is not None and float(self.alpha.min()) < 1

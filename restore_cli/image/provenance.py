@@ -12,14 +12,14 @@ _PREFIX = f"{{{NAMESPACE}}}"
 ElementTree.register_namespace("restore", NAMESPACE)
 
 
-def add_to_packet(packet: Packet, facts: tuple[tuple[str, str], ...]) -> Packet:
+def add_to_packet(packet: Packet, provenance: tuple[tuple[str, str], ...]) -> Packet:
     """Replace the provenance in a packet by XML attributes with these names and values."""
     packet.remove(lambda name: name.startswith(_PREFIX))
     for one in list(packet.descriptions()):
         if not len(one) and set(one.attrib) <= {f"{{{RDF}}}about"}:
             packet.rdf.remove(one)
-    if facts:
-        values = {f"{_PREFIX}{name}": _printable(text) for name, text in facts}
+    if provenance:
+        values = {f"{_PREFIX}{name}": _printable(text) for name, text in provenance}
         about = {f"{{{RDF}}}about": ""}
         ElementTree.SubElement(packet.rdf, f"{{{RDF}}}Description", about | values)
     return packet
@@ -34,10 +34,10 @@ def _printable(text: str) -> str:
 def read_provenance(metadata: Metadata) -> dict[str, str]:
     """Return the provenance of a picture; empty if `restore` did not make it."""
     packet = None if metadata.xmp is None else Packet.parse(metadata.xmp)
-    return {} if packet is None else dict(facts_of(packet))
+    return {} if packet is None else dict(provenance_in(packet))
 
 
-def facts_of(packet: Packet) -> tuple[tuple[str, str], ...]:
+def provenance_in(packet: Packet) -> tuple[tuple[str, str], ...]:
     """Return what `add_to_packet` wrote into a packet."""
     return tuple(
         (name.removeprefix(_PREFIX), value)

@@ -6,7 +6,7 @@ from PIL import TiffTags
 from PIL.ExifTags import Base
 
 from restore_cli.formatting import format_count
-from restore_cli.image.containers import Directory, first_directory, tiff_directories
+from restore_cli.image.containers import first_directory, tiff_directories
 
 # Signatures: offset, bytes, maker.
 _MAGIC = (
@@ -33,25 +33,18 @@ _LAYERS = 37724  # of Photoshop
 
 
 def camera_of_raw(data: bytes) -> str | None:
-    """Return the camera maker of a raw file, or "a camera" if it is not stated.
-
-    Returns:
-        None if it is not a raw file.
-    """
+    """Return the camera maker of a raw file, or "a camera"; None if it is not a raw file."""
     for place, magic, maker in _MAGIC:
         if data[place : place + len(magic)] == magic:
             return maker
     directories = tiff_directories(data)
-    if not any(_is_raw(directory) for directory in directories):
+    if not any(
+        one.integer(Base.PhotometricInterpretation) in _MOSAIC or one.tags.keys() & _RAW_TAGS
+        for one in directories
+    ):
         return None
     maker = directories[0].value(Base.Make).split(b"\0")[0].decode("ascii", "replace").strip()
     return maker if maker.isprintable() and maker else "a camera"
-
-
-def _is_raw(directory: Directory) -> bool:
-    return directory.integer(Base.PhotometricInterpretation) in _MOSAIC or any(
-        tag in directory.tags for tag in _RAW_TAGS
-    )
 
 
 def larger_inside(data: bytes) -> tuple[int, int] | None:
@@ -92,25 +85,21 @@ def reduced_copies(data: bytes) -> int:
 
 def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
     """Return notes on what a TIFF has besides its colours; none for other files."""
-    copies, first = reduced_copies(data), first_directory(data)
-    notes = (f"left out: {format_count(copies, 'reduced copy', 'reduced copies')} of it",) * bool(
-        copies
-    )
-    inside = sum(
-        one.parent_tag == Base.SubIFDs and Base.ImageWidth in one.tags
-        for one in tiff_directories(data)
-    )
-    notes += (f"left out: {format_count(inside, 'picture')} in its subdirectories",) * bool(inside)
-    notes += ("left out: the layers of Photoshop",) * (_LAYERS in first.tags)
+    notes, first = [], first_directory(data)
+    if copies := reduced_copies(data):
+        notes.append(f"left out: {format_count(copies, 'reduced copy', 'reduced copies')} of it")
+    subs = [one for one in tiff_directories(data) if one.parent_tag == Base.SubIFDs]
+    if inside := sum(Base.ImageWidth in one.tags for one in subs):
+        notes.append(f"left out: {format_count(inside, 'picture')} in its subdirectories")
+    if _LAYERS in first.tags:
+        notes.append("left out: the layers of Photoshop")
     if alpha and first.tags and not first.integer(Base.ExtraSamples):  # 0 is an unspecified channel
-        notes += ("its extra channel is not declared as transparency, but was treated as such",)
-    if (
-        Base.TransferFunction in first.tags and Base.InterColorProfile not in first.tags
-    ):  # which takes precedence
-        notes += ("its transfer function was left out; its values were taken as sRGB",)
+        notes.append("its extra channel is not declared as transparency, but was treated as such")
+    # A profile takes precedence over the transfer function.
+    if Base.TransferFunction in first.tags and Base.InterColorProfile not in first.tags:
+        notes.append("its transfer function was left out; its values were taken as sRGB")
     stated = [TiffTags.lookup(tag).name for tag in _MEANING if tag in first.tags]
-    if (
-        stated and first.integer(Base.PhotometricInterpretation) != _YCBCR
-    ):  # which has them, and libtiff applies them
-        notes += (f"left out: {', '.join(stated)}",)
-    return notes
+    # YCbCr has them, and libtiff applies them.
+    if stated and first.integer(Base.PhotometricInterpretation) != _YCBCR:
+        notes.append(f"left out: {', '.join(stated)}")
+    return tuple(notes)

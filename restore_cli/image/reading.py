@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,7 +41,6 @@ from restore_cli.image.raw import (
 )
 from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
 from restore_cli.image.to_png import as_png, check_pixel_count
-from restore_cli.image.transparency import fill_transparent
 from restore_cli.image.vips import (
     INTEGER,
     VipsError,
@@ -76,44 +76,36 @@ def read_image(
         PictureError: unreadable, truncated, too large, animated, or of a kind that would be
             decoded incorrectly; or with `strict`, transparent or damaged.
     """
-    data = read_bytes(path)
-    picture, damage = read_tolerantly(data, partial(_decode, data, str(path), max_pixels, icc))
-    if strict and damage:
-        raise PictureError(f"'{path}': {damage[0]}", hint="replace it, or leave it out")
-    if strict and picture.is_transparent:
-        raise PictureError(f"'{path}' has transparency", hint="flatten it first")
-    return replace(picture, pixels=to_float(picture.pixels), notes=(*damage, *picture.notes))
+    picture = decode(read_bytes(path), str(path), max_pixels=max_pixels, icc=icc, strict=strict)
+    return replace(picture, pixels=to_float(picture.pixels))
 
 
 def decode(
-    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, icc: str = "convert"
+    data: bytes,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    icc: str = "convert",
+    strict: bool = False,
 ) -> Picture:
     """`read_image` from bytes, but pixels that need no conversion stay integers.
 
-    Args:
-        data: content of the file.
-        name: name for messages.
-        max_pixels: see `read_image`.
-        icc: see `read_image`.
-
-    Raises:
-        PictureError: see `read_image`.
+    Raises `PictureError` as `read_image` does; messages contain `name`.
     """
-    picture, notes = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
-    return replace(picture, notes=(*notes, *picture.notes))
+    picture, damage = read_tolerantly(data, partial(_decode, data, name, max_pixels, icc))
+    if strict and damage:
+        raise PictureError(f"'{name}': {damage[0]}", hint="replace it, or leave it out")
+    if strict and picture.is_transparent:
+        raise PictureError(f"'{name}' has transparency", hint="flatten it first")
+    return replace(picture, notes=(*damage, *picture.notes))
 
 
 def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str, ...]]:
     """Read a picture; also return a note if it is damaged, else none.
 
     libjpeg recovers from most errors; a partly wrong picture with a note is better than none.
-
-    Args:
-        data: content of the file.
-        read: reads it; its argument is that of `open_header`.
-
-    Raises:
-        PictureError: see `read_image`.
+    `read` is called with the `fail_on` of `open_header`. Raises `PictureError` as `read_image`
+    does.
     """
     key = recognise(data[:HEAD]) or ""
     try:
@@ -128,13 +120,9 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
 
 
 class UnreadableError(PictureError):
-    """The decoder gave up.
+    """The decoder gave up."""
 
-    Attributes:
-        reason: its first line.
-    """
-
-    reason = ""
+    reason = ""  # its first line
 
     @classmethod
     def of(cls, name: str, error: VipsError) -> UnreadableError:
@@ -190,14 +178,8 @@ def open_header(
 ) -> ImageHeader:
     """Recognise a file and read everything but its pixels.
 
-    Args:
-        data: content of the file.
-        name: name for messages.
-        max_pixels: see `read_image`.
-        fail_on: "error", or "warning" for JPEGs that must have no fault at all.
-
-    Raises:
-        PictureError: see `read_image`.
+    `fail_on` is "error", or "warning" for JPEGs that must have no fault at all. Raises
+    `PictureError` as `read_image` does; messages contain `name`.
     """
     _check_not_raw(data, name)
     key = recognise(data[:HEAD])
@@ -279,8 +261,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
 def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:
     """(3, H, W) uint8 sRGB of a photo; transparency and damage are ignored, or refused if `strict`.
 
-    Raises:
-        PictureError: as `read_image`.
+    Raises `PictureError` as `read_image` does.
     """
     return to_uint(read_image(path, strict=strict).pixels[0], 8)
 
@@ -382,6 +363,24 @@ def decoded(image: Any, header: ImageHeader, icc: str = "convert") -> Picture:
         notes=tuple(notes),
         source_bits=header.source_bits,
     )
+
+
+def fill_transparent(pixels: Tensor, alpha: Tensor) -> Tensor:
+    """Give pixels (1, C, H, W) where alpha (1, 1, H, W) is 0 the colour of the nearest visible one.
+
+    Their own colour is arbitrary, often black, and would bleed into edges.
+    """
+    hidden = (alpha[0, 0] == 0).numpy()
+    if not hidden.any() or hidden.all():
+        return pixels
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, columns = np.nonzero(~hidden)
+    nearest = np.zeros(labels.max() + 1, np.int64)
+    nearest[labels[rows, columns]] = np.arange(len(rows))
+    source = nearest[labels]
+    return pixels[:, :, rows[source], columns[source]]
 
 
 def _colours(

@@ -52,13 +52,10 @@ class Encoding:
 
 
 def write_image(path: Path, picture: Picture, encoding: Encoding) -> tuple[str, ...]:
-    """Encode a picture and write it atomically; the folder is created if needed.
+    """Encode a picture and write it atomically; return notes on what the format cannot hold.
 
-    Returns:
-        Notes on what the format cannot hold.
-
-    Raises:
-        PictureError: the format cannot hold the picture, or the file cannot be written.
+    The folder is created if needed. Raises `PictureError` if the format cannot hold the picture, or
+    the file cannot be written.
     """
     data, notes = encode(picture, encoding, str(path))
     write_file(path, data)
@@ -79,18 +76,10 @@ def write_file(
 
 
 def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:
-    """Encode a picture.
+    """Encode a picture; return the bytes, and notes on what the format cannot hold.
 
-    Args:
-        picture: values outside [0, 1] are clipped after conversion to the profile, then rounded.
-        encoding: how to encode it.
-        name: name for messages.
-
-    Returns:
-        The bytes, and notes on what the format cannot hold.
-
-    Raises:
-        PictureError: the format cannot hold the picture.
+    Values outside [0, 1] are clipped after conversion to the profile, then rounded. Raises
+    `PictureError` if the format cannot hold the picture; messages contain `name`.
     """
     encoding = replace(encoding, format=encoding.format or picture.default_format)
     check_fits_format(

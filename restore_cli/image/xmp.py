@@ -65,14 +65,10 @@ _END = '<?xpacket end="w"?>'
 
 
 class Packet:
-    """A parsed packet.
-
-    Attributes:
-        root: `x:xmpmeta`, or `rdf:RDF` itself.
-    """
+    """A parsed packet."""
 
     def __init__(self, root: ElementTree.Element) -> None:
-        self.root = root
+        self.root = root  # `x:xmpmeta`, or `rdf:RDF` itself
 
     @classmethod
     def parse(cls, raw: bytes) -> Packet | None:
@@ -126,12 +122,13 @@ class Packet:
 
         Properties inside a removable one are not listed, since they are removed along with it.
         """
+        removable = (describes_other_content, is_private_property, is_preview_property)
         found: set[str] = set()
         waiting = list(self.descriptions())
         while waiting:
             one = waiting.pop()
             found.update(one.attrib, (child.tag for child in one))
-            waiting += [child for child in one if not _is_removable(child.tag)]
+            waiting += [child for child in one if not any(test(child.tag) for test in removable)]
         return {name for name in found if not name.startswith(_SYNTAX)}
 
     def value(self, name: str) -> str:
@@ -202,17 +199,10 @@ def is_preview_property(name: str) -> bool:
     return name == f"{{{_XAP}}}Thumbnails"
 
 
-def _is_removable(name: str) -> bool:
-    return describes_other_content(name) or is_private_property(name) or is_preview_property(name)
-
-
 def edited_packet(packet: Packet, *, level: str, change: GeometryChange) -> Packet:
-    """Update a packet for a restored picture.
+    """Change a packet for a restored picture, and return it.
 
-    Args:
-        packet: packet to change.
-        level: "all", "standard" or "private"; see `writing.Encoding`.
-        change: how the picture was turned and resized.
+    `level` is "all", "standard" or "private"; see `writing.Encoding`.
     """
     # The panorama properties of a picture that is stored rotated cannot be converted.
     told = change.before is not None and change.orientation == 1
@@ -335,9 +325,7 @@ def _put(
 def packet_segments(packet: Packet, first: Packet) -> list[bytes]:
     """Return the contents of a JPEG's segments: one packet, or a main and an extended packet.
 
-    Args:
-        packet: the whole packet.
-        first: the main packet if an extended one is needed; it is changed.
+    If an extended packet is needed, `first` becomes the main packet, and is changed.
     """
     whole = packet.packet()
     if len(whole) <= _ROOM:

@@ -72,9 +72,8 @@ class Comparison:
 def check_comparison_file(path: Path, items: Sequence[Item], on_exists: str) -> None:
     """Refuse a file for the comparison before anything is restored.
 
-    Raises:
-        UsageError: it is neither .png nor .html, a .png for several inputs, an input or an output,
-            exists already, or cannot be written.
+    Raises `UsageError` if it is neither .png nor .html, a .png for several inputs, an input or an
+    output, exists already, or cannot be written.
     """
     if path.suffix.lower() not in (".png", ".html"):
         raise UsageError(f"--compare '{path}' is neither .png nor .html")
@@ -102,16 +101,11 @@ def write_comparison(
     description: str,
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> None:
-    """Write a page of restored pictures, or a picture of the first one.
+    """Write a page of restored pictures (`.html`), or a picture of the first one (`.png`).
 
-    Args:
-        path: `.html` or `.png`.
-        outcomes: outcomes of pictures that are files; see `shown_in`.
-        description: one line that describes the restoration.
-        report: called `STEPS` times per picture.
-
-    Raises:
-        PictureError: a picture cannot be read again, or the disk is full.
+    The outcomes are of pictures that are files; see `shown_in`. `description` is one line. `report`
+    is called `STEPS` times per picture. Raises `PictureError` if a picture cannot be read again, or
+    the disk is full.
     """
     shown = shown_in(path, outcomes)
     if path.suffix.lower() == ".png":
@@ -129,14 +123,10 @@ def write_comparison(
 
 
 def compare(outcome: Outcome, report: OnStep = lambda: None) -> Comparison:
-    """Read both pictures of an outcome, shrunk for a page, and the part for the loupe.
+    """Read both files of an outcome, shrunk for a page, and the part for the loupe.
 
-    Args:
-        outcome: outcome of a picture that is a file.
-        report: called `STEPS` times.
-
-    Raises:
-        PictureError: one of the pictures cannot be read again.
+    `report` is called `STEPS` times. Raises `PictureError` if one of the pictures cannot be read
+    again.
     """
     both = _Both.read(outcome, report)
     box, before, after = both.closer(_PART, report)
@@ -179,16 +169,16 @@ class _Both:
         height, width = outcome.size
         shrink = min(1.0, _MAX_SIDE / max(height, width))
         shown = max(1, round(height * shrink)), max(1, round(width * shrink))
-        before = read_thumbnail(outcome.item.source, *shown)
+        before, source = read_thumbnail(outcome.item.source, *shown)
         report()
-        after = read_thumbnail(outcome.item.target, *shown)
+        after, full = read_thumbnail(outcome.item.target, *shown)
         report()
         return cls(
             outcome,
             resize_bicubic(before.on_white, *shown).clamp(0, 1),
             after.on_white,
-            (before.height, before.width),
-            (after.height, after.width),
+            source,
+            full,
         )
 
     def closer(self, size: tuple[int, int], report: OnStep) -> tuple[Box, Tensor, Tensor]:

@@ -164,10 +164,7 @@ def listed_seconds(checkpoint: Checkpoint, pixels: int, options: RestorerOptions
 
     None on a GPU, or if not measured.
 
-    Args:
-        checkpoint: weights of the network.
-        pixels: pixels of the input; the manifest's seconds include overlaps of tiles.
-        options: device, dtype, and whether the self-ensemble runs the network eight times.
+    `pixels` are those of the input; the manifest's seconds include overlaps of tiles.
     """
     if options.device.type != "cpu" or checkpoint.seconds_per_megapixel is None:
         return None

@@ -16,16 +16,9 @@ from restore_cli.rounding import to_float
 
 
 def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> Iterator[int]:
-    """Restore frames from a stream to stdout until it ends.
+    """Restore frames from a stream to stdout until it ends; yield the number of frames done.
 
-    Args:
-        stream: frames of height * width * 3 bytes each.
-        height: pixels of a frame.
-        width: pixels of a frame.
-        stage: a pipeline.
-
-    Yields:
-        The number of frames done.
+    Frames have height * width * 3 bytes each.
 
     Raises:
         NoInputError: there are no frames.
@@ -48,17 +41,9 @@ def restore_frames(stream: BinaryIO, height: int, width: int, stage: Stage) -> I
 
 
 def restore_frame(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
-    """Restore one frame.
+    """(H, W, 3) uint8 or uint16 -> (scale * H, scale * W, 3) of the same type, contiguous.
 
-    Args:
-        values: (H, W, 3), uint8 or uint16.
-        stage: a pipeline.
-
-    Returns:
-        (scale * H, scale * W, 3), contiguous, of the same type.
-
-    Raises:
-        PictureError: the network's output is not finite.
+    Raises `PictureError` if the network's output is not finite.
     """
     whole = torch.from_numpy(np.require(values, requirements="W"))  # torch warns if read-only
     restored = stage(to_float(whole.permute(2, 0, 1)[None]), depth=8 * values.itemsize)

@@ -34,20 +34,16 @@ class Source:
 def find(selection: Selection) -> list[Source]:
     """Return the pictures of a selection in order, without duplicates, for all shards together.
 
-    Links to folders are not followed. Patterns match names or relative paths.
-
-    Raises:
-        NoInputError: an input does not exist or cannot be read, or a pattern matches nothing.
+    Links to folders are not followed. Patterns match names or relative paths. Raises `NoInputError`
+    if an input does not exist or cannot be read, or a pattern matches nothing.
     """
     found: dict[Path, Source] = {}
-    include, exclude = selection.include, selection.exclude
-    suffixes = {*PHOTO_SUFFIXES, *_videos_asked_for(include)}
+    suffixes = {*PHOTO_SUFFIXES, *_videos_asked_for(selection.include)}
     for given in selection.inputs:
         try:
-            recursive = selection.recursive
-            for source in _expand(given, suffixes, recursive=recursive, exclude=exclude):
+            for source in _expand(given, suffixes, selection):
                 name = str(source.relative / source.path.name)
-                if source.path == given or _wanted(name, include, exclude):
+                if source.path == given or _wanted(name, selection.include, selection.exclude):
                     found.setdefault(_canonical_link(source.path), source)
         except OSError as error:  # e.g. the name is too long, or access to a folder is denied
             raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
@@ -55,29 +51,22 @@ def find(selection: Selection) -> list[Source]:
 
 
 def pictures(path: Path) -> list[Path]:
-    """Return the file itself, or the pictures directly in a folder, sorted.
-
-    Raises:
-        NoInputError: the path does not exist.
-    """
-    return [source.path for source in _expand(path, PHOTO_SUFFIXES, recursive=False)]
+    """Return a file, or a folder's own pictures, sorted; raises `NoInputError` if it is missing."""
+    return [source.path for source in _expand(path, PHOTO_SUFFIXES, Selection((path,)))]
 
 
 def left_out(selection: Selection, suffixes: Collection[str]) -> list[Path]:
-    """Return files in the selected folders that are not inputs by default, e.g. videos.
+    """Return files with such suffixes in the selected folders that are not inputs, e.g. videos.
 
-    Args:
-        selection: the selection.
-        suffixes: suffixes of such files; videos that the selection includes are not listed.
+    Videos that the selection includes are not listed.
     """
     folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
     suffixes = {*suffixes} - _videos_asked_for(selection.include)
-    recursive, exclude = selection.recursive, selection.exclude
     return [
         source.path
         for folder in folders
-        for source in _folder(folder, suffixes, recursive=recursive, exclude=exclude)
-        if _wanted(source.path.name, selection.include, exclude)
+        for source in _folder(folder, suffixes, selection)
+        if _wanted(source.path.name, selection.include, selection.exclude)
     ]
 
 
@@ -137,17 +126,15 @@ def _unmarked(text: bytes) -> str:
     return ""
 
 
-def _expand(
-    given: Path, suffixes: Collection[str], *, recursive: bool, exclude: Sequence[str] = ()
-) -> Iterator[Source]:
+def _expand(given: Path, suffixes: Collection[str], selection: Selection) -> Iterator[Source]:
     if given == STREAM:
         yield Source(given)
     elif given.is_dir():
-        yield from _folder(given, suffixes, recursive=recursive, exclude=exclude)
+        yield from _folder(given, suffixes, selection)
     elif given.exists() or given.is_symlink():
         yield Source(given)
     elif has_magic(str(given)):
-        yield from _glob(given, recursive=recursive, exclude=exclude)
+        yield from _glob(given, selection)
     else:
         raise missing(given)
 
@@ -161,7 +148,7 @@ def missing(given: Path) -> NoInputError:
     return NoInputError(f"no such file or folder: '{given}'", hint=hint)
 
 
-def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[Source]:
+def _glob(given: Path, selection: Selection) -> Iterator[Source]:
     """Expand a pattern that the shell did not expand, since it was quoted.
 
     Leading folders that exist are taken literally, including brackets. A folder that matches stands
@@ -183,7 +170,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
     if deep:  # folders that cannot be read, which `Path.glob` leaves out
         before = Path(*pattern.parts[: pattern.parts.index("**")])
         for top in root.glob(str(before)) if before.parts else [root]:
-            list(_folder(top, (), recursive=True, exclude=exclude))
+            list(_folder(top, (), replace(selection, recursive=True)))
     shown = [
         match
         for match in sorted(matches, key=natural_key)
@@ -195,7 +182,7 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
         if match.suffix.lower() in suffixes and path.is_file():
             sources.append(Source(path, match.parent))
         elif path.is_dir() and not deep:
-            inside = _folder(path, suffixes, recursive=recursive, exclude=exclude)
+            inside = _folder(path, suffixes, selection)
             sources += [replace(one, relative=match / one.relative) for one in inside]
     if not sources:
         videos = any(map(has_video_suffix, matches))
@@ -204,14 +191,13 @@ def _glob(given: Path, *, recursive: bool, exclude: Sequence[str]) -> Iterator[S
     yield from sources
 
 
-def _folder(
-    folder: Path, suffixes: Collection[str], *, recursive: bool, exclude: Sequence[str]
-) -> Iterator[Source]:
-    def enter(relative: Path) -> bool:
-        return _wanted(str(relative), (), exclude)
-
+def _folder(folder: Path, suffixes: Collection[str], selection: Selection) -> Iterator[Source]:
     for path in list_pictures(
-        folder, recursive=recursive, suffixes=suffixes, enter=enter, dead_links=True
+        folder,
+        recursive=selection.recursive,
+        suffixes=suffixes,
+        enter=lambda relative: _wanted(str(relative), (), selection.exclude),
+        dead_links=True,
     ):
         yield Source(path, path.parent.relative_to(folder))
 

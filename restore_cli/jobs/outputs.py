@@ -32,9 +32,8 @@ FIELDS = ("dir", "name", "scale", "model", "ext")
 def check_output_name(output: Path | None, format_key: str) -> None:
     """Refuse the name of an output that does not fit its format.
 
-    Raises:
-        UsageError: the suffix is of a format that cannot be written, or not of the requested
-            format; or a template has unknown fields.
+    Raises `UsageError` if the suffix is of a format that cannot be written, or not of the requested
+    format, or if a template has unknown fields.
     """
     if output is None or output == STREAM or output.is_dir():
         return
@@ -133,9 +132,8 @@ def is_file_name(output: Path) -> bool:
 def check_known_suffix(text: str) -> None:
     """Refuse a new name with an unknown suffix, which would become a folder.
 
-    Raises:
-        UsageError: the suffix looks like a format but is not known, e.g. `sharp.jepg`; or a new
-            folder has the suffix of a file, e.g. `sharp.png/`.
+    Raises `UsageError` if the suffix looks like a format but is not known, e.g. `sharp.jepg`, or if
+    a new folder has the suffix of a file, e.g. `sharp.png/`.
     """
     template = is_template(Path(text))
     if text.endswith(("/", os.sep)) and template:

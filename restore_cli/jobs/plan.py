@@ -60,9 +60,8 @@ class Item:
 def check_request(request: RestoreRequest) -> None:
     """Refuse requests that are impossible whatever the inputs and the model are.
 
-    Raises:
-        UsageError: an unknown choice, a name that does not fit the format, or options that exclude
-            each other.
+    Raises `UsageError` for an unknown choice, a name that does not fit the format, or options that
+    exclude each other.
     """
     _check_choices(request)
     outputs.check_output_name(request.destination.output, request.encoding.format)
@@ -73,12 +72,9 @@ def plan(
 ) -> list[Item]:
     """Pair every input with its output, and refuse impossible requests.
 
-    Only names and headers are read, nothing is written, and no weights are loaded.
-
-    Args:
-        request: the request.
-        spec: the pipeline; its scale and name may be part of the outputs' names.
-        sources: result of `find` for the selection, if it is known already.
+    Only names and headers are read, nothing is written, and no weights are loaded. The scale and
+    the name of `spec` may be part of the outputs' names. `sources` is the result of `find`, if it
+    is known already.
 
     Raises:
         NoInputError: an input does not exist, or no input is a picture.
@@ -220,9 +216,7 @@ def _least_bytes(request: RestoreRequest, scale: int, item: Item) -> int:
 def check_video_options(request: RestoreRequest, *, raw: bool = False) -> None:
     """Raise a `UsageError` for options of picture files: videos are H.264, raw frames stay raw.
 
-    Args:
-        request: the request.
-        raw: whether it is for raw frames, which are no files.
+    `raw` says that the request is for raw frames, which are not files.
     """
     selection, destination = Selection(request.selection.inputs), Destination()
     usual = RestoreRequest(selection, replace(destination, output=request.destination.output))

@@ -32,12 +32,9 @@ _NOISE = 3.5  # standard deviation, of 255
 
 
 def window_of_largest_mean(values: Array, height: int, width: int) -> tuple[int, int, float]:
-    """Return the first row and column of the window with the largest mean, and that mean.
+    """Return the first row and column of the window of (H, W) with the largest mean, and that mean.
 
-    Args:
-        values: (H, W); a window that is larger is cut to that size.
-        height: rows of the window.
-        width: columns of the window.
+    A window of `height` x `width` that is larger is cut to that size.
     """
     height, width = min(height, values.shape[0]), min(width, values.shape[1])
     means = cv2.blur(values, (width, height), anchor=(0, 0))

@@ -24,8 +24,8 @@ from restore_cli.errors import DeviceError, RestoreError
 from restore_cli.formatting import first_line
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Task, restore_task
+from restore_cli.jobs.restoration import Restoration, Task
+from restore_cli.jobs.run import restore_task
 from restore_cli.jobs.workers import Restored, pack_weights, unpack_weights
 
 
@@ -48,8 +48,7 @@ class RayWorkers:
     ) -> None:
         """Connect, and load the networks in all actors.
 
-        Raises:
-            DeviceError: no cluster at that address, or no actor could start.
+        Raises `DeviceError` if there is no cluster at that address, or no actor could start.
         """
         self._owns = not ray.is_initialized()
         if self._owns:

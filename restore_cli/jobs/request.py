@@ -14,23 +14,14 @@ from restore_cli.inference.sizing import TargetSize, parse_size
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which pictures are restored.
+    """Which pictures are restored."""
 
-    Attributes:
-        inputs: files, folders, quoted globs, `inputs.STREAM`.
-        recursive: whether folders are searched with all folders in them.
-        include: patterns that names in folders must match.
-        exclude: patterns that names in folders must not match.
-        shard: part I of N of the pictures, counted from 1.
-        max_pixels: larger inputs are refused.
-    """
-
-    inputs: tuple[Path, ...]
-    recursive: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    shard: tuple[int, int] = (1, 1)
-    max_pixels: int = MAX_PIXELS
+    inputs: tuple[Path, ...]  # files, folders, quoted globs, `inputs.STREAM`
+    recursive: bool = False  # whether folders are searched with all folders in them
+    include: tuple[str, ...] = ()  # patterns that names in folders must match
+    exclude: tuple[str, ...] = ()  # patterns that names in folders must not match
+    shard: tuple[int, int] = (1, 1)  # part I of N of the pictures, counted from 1
+    max_pixels: int = MAX_PIXELS  # larger inputs are refused
 
     def __post_init__(self) -> None:
         if isinstance(self.inputs, str) and not self.inputs:
@@ -44,17 +35,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the results go.
+    """Where the results go."""
 
-    Attributes:
-        output: a file (for one input), a folder, a template, or `inputs.STREAM`; None for the
-            folder of each input.
-        on_exists: "error", "skip", "overwrite" or "rename", if an output exists already.
-        resume: whether to keep outputs that were made by the same model, weights and options.
-    """
-
+    # a file (for one input), a folder, a template, or `inputs.STREAM`; None: each input's folder
     output: Path | None = None
+    # "error", "skip", "overwrite" or "rename", if an output exists already
     on_exists: str = "error"
+    # whether to keep outputs that were made by the same model, weights and options
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -66,19 +53,12 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """How a picture is processed, besides the pipeline.
+    """How a picture is processed, besides the pipeline."""
 
-    Attributes:
-        alpha: transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop".
-        icc: "convert", "keep" or "strip"; see `image.read_image`.
-        check: whether inputs are examined for faults; see `preflight`.
-        size: size of the results; None for the pipeline's scale.
-    """
-
-    alpha: str = "resize"
-    icc: str = "convert"
-    check: bool = True
-    size: TargetSize | None = None
+    alpha: str = "resize"  # transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop"
+    icc: str = "convert"  # "convert", "keep" or "strip"; see `image.read_image`
+    check: bool = True  # whether inputs are examined for faults; see `preflight`
+    size: TargetSize | None = None  # size of the results; None for the pipeline's scale
 
     def __post_init__(self) -> None:
         if isinstance(self.size, str):
@@ -88,28 +68,16 @@ class Processing:
                 raise UsageError(for_python(str(error)), hint=error.hint) from error
 
     def output_size(self, height: int, width: int, scale: int) -> tuple[int, int]:
-        """Return height and width of the result.
-
-        Args:
-            height: height of the input.
-            width: width of the input.
-            scale: scale of the pipeline.
-        """
+        """Return height and width of the result for those of the input and the pipeline's scale."""
         return (height * scale, width * scale) if self.size is None else self.size.of(height, width)
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """A request of the command line, the web page or Python.
+    """A request of the command line, the web page or Python."""
 
-    Attributes:
-        selection: which pictures are restored.
-        destination: where the results go.
-        processing: how pictures are processed, besides the pipeline.
-        encoding: encoding of the results; the run fills in their provenance.
-    """
-
-    selection: Selection
-    destination: Destination = Destination()
-    processing: Processing = Processing()
+    selection: Selection  # which pictures are restored
+    destination: Destination = Destination()  # where the results go
+    processing: Processing = Processing()  # how pictures are processed, besides the pipeline
+    # encoding of the results; the run fills in their provenance
     encoding: Encoding = field(default_factory=Encoding)

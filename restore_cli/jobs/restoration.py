@@ -19,10 +19,27 @@ from restore_cli.inference.memory import memory_errors
 from restore_cli.inference.pipeline import Pipeline
 from restore_cli.inference.sizing import restore_to_size
 from restore_cli.inference.stages import ProgressCallback, no_progress
+from restore_cli.jobs.inputs import STREAM
+from restore_cli.jobs.plan import Item
 from restore_cli.jobs.preflight import input_notes
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.resample import resize_bicubic
 from restore_cli.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture to restore."""
+
+    item: Item  # its input and output
+    data: bytes  # bytes of the input
+    sha256: str  # digest of the data
+    format: str  # format of the output; "" for the input's
+
+    @property
+    def name(self) -> str:
+        """The input's name, for messages."""
+        return "stdin" if self.item.source == STREAM else str(self.item.source)
 
 
 @dataclass(frozen=True)
@@ -80,46 +97,36 @@ class Restoration:
             "key": self.key,
         }
 
-    def load(self, data: bytes, name: str, format_key: str) -> Picture:
+    def load(self, task: Task) -> Picture:
         """Decode a file, and refuse it if the output's format cannot hold the result.
-
-        Args:
-            data: content of the file.
-            name: name for messages.
-            format_key: format of the output; "" for the input's.
 
         Raises:
             PictureError: see `image.read_image` and `image.encode`.
             DeviceError: out of memory.
         """
-        how, scale = self.request.processing, self.pipeline.scale
+        how, scale, name = self.request.processing, self.pipeline.scale, task.name
         with memory_errors(lambda: f"'{name}': out of memory"):
             most = self.request.selection.max_pixels
             try:
-                picture = decode(data, name, max_pixels=most, icc=how.icc)
+                picture = decode(task.data, name, max_pixels=most, icc=how.icc)
             except HOSTILE as error:  # whatever a header breaks, the batch goes on
                 raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
             if how.alpha == "drop":
                 picture = replace(picture, alpha=None)
             height, width = how.output_size(*picture.size, scale)
-            key, alpha = format_key or picture.default_format, picture.alpha is not None
+            key, alpha = task.format or picture.default_format, picture.alpha is not None
             check_fits_format(name, height, width, key, alpha=alpha, hdr=picture.hdr)
             found = tuple(input_notes(picture.pixels)) if how.check else ()
             return replace(picture, notes=(*picture.notes, *found))
 
     def restore(
-        self, picture: Picture, format_key: str, name: str, report: ProgressCallback = no_progress
+        self, picture: Picture, task: Task, report: ProgressCallback = no_progress
     ) -> Picture:
         """Run the pipeline on a picture.
 
         Pixels that need no conversion for the file are rounded to integers tile by tile, which
-        needs a quarter of the memory. All others stay float until they are encoded.
-
-        Args:
-            picture: the decoded picture.
-            format_key: format of the output; "" for the input's.
-            name: name for messages.
-            report: called with (finished tiles, all tiles).
+        needs a quarter of the memory. All others stay float until they are encoded. `report` is
+        called with (finished tiles, all tiles).
 
         Raises:
             PictureError: the network's output is not finite.
@@ -127,9 +134,9 @@ class Restoration:
         """
         plain = picture.colours == "rgb" and picture.out_of_gamut is None and not picture.grey
         bits = self.request.encoding.depth or picture.depth
-        depth = stored_depth(bits, format_key or picture.default_format) if plain else None
+        depth = stored_depth(bits, task.format or picture.default_format) if plain else None
         alpha = picture.alpha
-        with memory_errors(lambda: f"'{name}': out of memory"):
+        with memory_errors(lambda: f"'{task.name}': out of memory"):
             restored = self._resized_pipeline(picture.pixels, report, depth)
             height, width = restored.shape[-2:]
             if picture.out_of_gamut is not None:
@@ -152,17 +159,15 @@ class Restoration:
         height, width = image.shape[-2:]
         return restore_to_size(self.pipeline, image, size.of(height, width), report, depth)
 
-    def save(
-        self, restored: Picture, input_sha256: str, format_key: str, name: str
-    ) -> tuple[bytes, tuple[str, ...]]:
+    def save(self, restored: Picture, task: Task) -> tuple[bytes, tuple[str, ...]]:
         """Encode a restored picture; also return notes on what the format cannot hold.
 
         Raises:
             PictureError: the picture cannot be encoded.
             DeviceError: out of memory.
         """
-        facts = tuple(self.provenance(input_sha256).items())
-        encoding = replace(self.request.encoding, format=format_key, provenance=facts)
+        name, provenance = str(task.item.target), tuple(self.provenance(task.sha256).items())
+        encoding = replace(self.request.encoding, format=task.format, provenance=provenance)
         with memory_errors(lambda: f"'{name}': out of memory"):
             return encode(restored, encoding, name)
 

@@ -22,7 +22,7 @@ from restore_cli.image.writing import write_file
 from restore_cli.jobs.inputs import STREAM
 from restore_cli.jobs.outputs import next_free_name
 from restore_cli.jobs.plan import Item, file_provenance
-from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.jobs.video import restore_video
 from restore_cli.jobs.video_containers import is_complete
 
@@ -40,25 +40,6 @@ class Outcome:
     sha256: str = ""  # digest of the input; "" if it was not read
     size: tuple[int, int] | None = None  # height and width of the output; None if none was written
     seconds: float = 0.0  # time in the network
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One picture to restore."""
-
-    item: Item  # its input and output
-    data: bytes  # bytes of the input
-    sha256: str  # digest of the data
-    format: str  # format of the output; "" for the input's
-
-    @property
-    def name(self) -> str:
-        """The input's name, for messages."""
-        return "stdin" if self.item.source == STREAM else str(self.item.source)
-
-    def failed(self, error: RestoreError) -> Outcome:
-        """Return the outcome for an error."""
-        return Outcome(self.item, "failed", error, sha256=self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +121,11 @@ def read_input(work: Restoration, item: Item) -> Task | Outcome:
     return Task(item, data, digest, SUFFIXES.get(item.target.suffix.lower(), wanted))
 
 
+def failed(task: Task, error: RestoreError) -> Outcome:
+    """Return the outcome of a picture for an error."""
+    return Outcome(task.item, "failed", error, sha256=task.sha256)
+
+
 def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
     """Decode, restore and encode one picture, in another process.
 
@@ -147,9 +133,9 @@ def restore_task(work: Restoration, task: Task) -> tuple[bytes, Outcome]:
         PictureError: the picture cannot be read, restored or encoded.
         DeviceError: out of memory.
     """
-    picture = work.load(task.data, task.name, task.format)
+    picture = work.load(task)
     begun = time.monotonic()
-    restored = work.restore(picture, task.format, task.name)
+    restored = work.restore(picture, task)
     return _encoded(work, _InProgress(task, restored, time.monotonic() - begun))
 
 
@@ -160,9 +146,9 @@ def _read(work: Restoration, item: Item) -> _InProgress | Item | Outcome:
     if isinstance(task, Outcome):
         return task
     try:
-        picture = work.load(task.data, task.name, task.format)
+        picture = work.load(task)
     except (PictureError, DeviceError) as error:
-        return task.failed(error)
+        return failed(task, error)
     return _InProgress(replace(task, data=b""), picture)
 
 
@@ -176,10 +162,10 @@ def _restore(
     task, begun = step.task, time.monotonic()
     try:
         restored = work.restore(
-            step.picture, task.format, task.name, lambda done, all_: report(task.item, done, all_)
+            step.picture, task, lambda done, tiles: report(task.item, done, tiles)
         )
     except (PictureError, DeviceError) as error:
-        return task.failed(error)
+        return failed(task, error)
     return _InProgress(task, restored, time.monotonic() - begun)
 
 
@@ -190,7 +176,7 @@ def _write(work: Restoration, step: _InProgress | Outcome) -> Outcome:
         data, outcome = _encoded(work, step)
         return write_result(work, outcome, data)
     except (PictureError, DeviceError) as error:
-        return step.task.failed(error)
+        return failed(step.task, error)
 
 
 def write_result(work: Restoration, outcome: Outcome, data: bytes) -> Outcome:
@@ -213,14 +199,11 @@ class _Committer:
     """Moves a finished file to its name, which may have been taken since the plan was made.
 
     Only with `overwrite`, and with `--resume` after `is_done`, a file is replaced.
-
-    Attributes:
-        item: the item with the name that its result got.
-        skips: whether the name was taken, and the policy is "skip".
     """
 
     def __init__(self, work: Restoration, item: Item) -> None:
-        self.item, self.skips = item, False
+        self.item = item  # with the name that its result got
+        self.skips = False  # whether the name was taken, and the policy is "skip"
         self._destination = work.request.destination
 
     def __call__(self, temporary: Path, path: Path) -> None:
@@ -241,7 +224,7 @@ class _Committer:
 
 def _encoded(work: Restoration, step: _InProgress) -> tuple[bytes, Outcome]:
     task, picture = step.task, step.picture
-    data, notes = work.save(picture, task.sha256, task.format, str(task.item.target))
+    data, notes = work.save(picture, task)
     outcome = Outcome(
         task.item,
         "restored",
@@ -286,15 +269,8 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
 def is_done(work: Restoration, item: Item, digest: str) -> bool:
     """Whether `--resume` skips a picture: its output has the same input, weights and options.
 
-    With the policy "skip", an output that `restore` did not make counts as done, too.
-
-    Args:
-        work: the request with its pipeline.
-        item: input and output.
-        digest: sha256 of the input.
-
-    Raises:
-        PictureError: the output exists, but `restore` did not make it.
+    `digest` is the sha256 of the input. An output that `restore` did not make counts as done with
+    the policy "skip", and is replaced with "overwrite"; otherwise, it raises `PictureError`.
     """
     destination = work.request.destination
     if not destination.resume or item.target == STREAM or not item.target.exists():

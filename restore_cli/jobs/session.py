@@ -43,8 +43,7 @@ class Engine:
     def uses_other_processes(self, items: Sequence[Item]) -> bool:
         """Whether other processes restore, so that this process needs no pipeline on a device.
 
-        Raises:
-            UsageError: stdin or stdout with a cluster.
+        Raises `UsageError` for stdin or stdout with a cluster.
         """
         piped = any(STREAM in (item.source, item.target) for item in items)
         if piped and self.name == "ray":

@@ -127,12 +127,10 @@ def measure_blur(pixels: Tensor) -> BlurMeasurement:
 def choose(
     seen: BlurMeasurement, sharpens: Callable[[int], bool] = lambda factor: True
 ) -> TaskChoice:
-    """Choose the task for a picture.
+    """Choose the task for a picture by its size and blur.
 
-    Args:
-        seen: its size and blur.
-        sharpens: called if it is large and much blurred: whether the x1 network can sharpen it when
-            it is shrunk by the factor 1 or 2.
+    If it is large and much blurred, `sharpens` is called: whether the x1 network can sharpen it
+    when it is shrunk by the factor 1 or 2.
     """
     blur = "hardly blurred" if seen.blur < 2 else f"blurred over about {seen.blur:.0f} px"
     facts = f"{seen.width}x{seen.height}, {blur}"
@@ -174,15 +172,12 @@ def choose_for_run(
 
     Pictures are shrunk first only if that suits every one that is examined, and none is small.
 
-    A few pictures are examined, and of videos one frame each. Results of earlier runs are ignored
-    unless there is nothing else, so that a folder gets the same choice before and after it was
-    restored.
+    A few pictures are examined, and of videos one frame each. Pictures of more than `max_pixels`
+    are ignored. Results of earlier runs are ignored unless there is nothing else, so that a folder
+    gets the same choice before and after it was restored.
 
-    Args:
-        paths: all pictures and videos, in order.
-        max_pixels: larger pictures are ignored.
-        restore: the x1 network, (1, 3, H, W) -> the same, for parts of much blurred large pictures;
-            None if it cannot be tried: then they count as pictures that it sharpens.
+    `restore` is the x1 network, (1, 3, H, W) -> the same, for parts of much blurred large pictures;
+    if it is None, they count as pictures that it sharpens.
     """
     if len(paths) > 1:
         made = results_among(paths)
@@ -225,10 +220,8 @@ def _pixels(path: Path, max_pixels: int) -> Tensor:
 def is_sharpened(pixels: Tensor, restore: Callable[[Tensor], Tensor], factor: int = 1) -> bool:
     """Whether a network sharpens the part of a picture that has the largest gradients.
 
-    Args:
-        pixels: (1, 3, H, W) in [0, 1].
-        restore: (1, 3, H, W) -> the same shape.
-        factor: factor by which the picture is shrunk first, a key of `MIN_GRADIENT_GAIN`.
+    The picture is (1, 3, H, W) in [0, 1], and is shrunk first by `factor`, a key of
+    `MIN_GRADIENT_GAIN`. The network is (1, 3, H, W) -> the same shape.
     """
     if factor > 1:
         pixels = resize_bicubic(pixels, *(side // factor for side in pixels.shape[-2:]))

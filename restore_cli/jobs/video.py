@@ -142,15 +142,7 @@ def _damage(av: Any) -> tuple[type[Exception], ...]:
 
 
 class _VideoRestorer:
-    """The restoration of one video.
-
-    Attributes:
-        size: height and width of the output.
-        notes: notes on what was left out.
-        copied: number of packets written, by index of the copied stream.
-        metadata: the metadata to be written.
-        pairs: streams that are restored or copied, and those written for them.
-    """
+    """The restoration of one video."""
 
     def __init__(
         self,
@@ -168,10 +160,11 @@ class _VideoRestorer:
         self._first = (frame.width, frame.height)
         self._source = main_video_stream(reader)
         self._source.thread_count = 1  # decoding must not fight the network for the cores
+        # Notes on what was left out.
         self.notes = frame_notes(frame, self._source, self._colours, self._turn)
-        self.copied: Counter[int] = Counter()
-        self.metadata: dict[str, str] = {}
-        self.pairs: list[tuple[Any, Any]] = []
+        self.copied: Counter[int] = Counter()  # packets written, by index of the copied stream
+        self.metadata: dict[str, str] = {}  # to be written
+        self.pairs: list[tuple[Any, Any]] = []  # streams restored or copied, and those written
         self._last: Any = None  # frame that is not encoded yet: the next one ends it
         self._newest: int | None = None  # time of the latest frame
         self._ends = 0
@@ -187,7 +180,7 @@ class _VideoRestorer:
             )
         self._deep = self._colours.bits > 8
         self._image = self._add_image()
-        self.size = (self._image.height, self._image.width)
+        self.size = (self._image.height, self._image.width)  # of the output
         if self.size != self._whole:
             self.notes.append("one row or column was cut off: H.264 needs even sides")
         self._copies = self._add_copies()
@@ -294,8 +287,7 @@ class _VideoRestorer:
     def run(self, report: ProgressCallback) -> None:
         """Process all packets in the order of the file.
 
-        Raises:
-            PictureError: no frame can be decoded, or the network's output is not finite.
+        Raises `PictureError` if no frame can be decoded, or the network's output is not finite.
         """
         frames = frames_in_all(self._reader, self._source)
         counts, timeline = Counter[str](), Timeline()

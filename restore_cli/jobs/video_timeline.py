@@ -9,13 +9,10 @@ class Timeline:
     """Timestamps that increase, also where recordings were joined and begin again.
 
     All streams are moved by the same time, so that they stay together.
-
-    Attributes:
-        end: end of the last packet, seconds.
     """
 
     def __init__(self) -> None:
-        self.end = Fraction(0)
+        self.end = Fraction(0)  # end of the last packet, seconds
         self._moved = [Fraction(0)]  # seconds, of each recording
         self._recording: Counter[int] = Counter()  # in which a stream is, by its index
         self._last: dict[int, Fraction] = {}

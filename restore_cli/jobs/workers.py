@@ -22,8 +22,8 @@ from restore_cli.inference.memory import keep_freed_memory
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.restoration import Restoration
-from restore_cli.jobs.run import Outcome, Task, read_input, restore_task, write_result
+from restore_cli.jobs.restoration import Restoration, Task
+from restore_cli.jobs.run import Outcome, failed, read_input, restore_task, write_result
 from restore_cli.processes import ProcessPool, usable_cores
 
 _MAX_CRASHES = 3  # processes that may die with one picture before it fails
@@ -53,14 +53,8 @@ def restore_with_workers(
 ) -> Generator[Outcome, None, None]:
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
-    Args:
-        workers: processes that restore; closed at the end.
-        work: the request with its pipeline.
-        items: result of `plan`.
-        fail_fast: whether the first failure ends the run.
-
-    Raises:
-        NotReadyError: a process cannot load the networks.
+    The workers are closed at the end. With `fail_fast`, the first failure ends the run. Raises
+    `NotReadyError` if a process cannot load the networks.
     """
     waiting = deque(items)
     suspects: deque[tuple[Task, int]] = deque()
@@ -107,16 +101,15 @@ def _collect_result(
         if deaths + 1 < _MAX_CRASHES:
             suspects.append((task, deaths + 1))
             return None
-        return task.failed(
-            DeviceError(
-                f"'{task.name}': {deaths + 1} processes died while restoring it: {error}",
-                hint="memory may be short: use a smaller --tile",
-            )
+        failure = DeviceError(
+            f"'{task.name}': {deaths + 1} processes died while restoring it: {error}",
+            hint="memory may be short: use a smaller --tile",
         )
+        return failed(task, failure)
     except NotReadyError:
         raise
     except RestoreError as error:
-        return task.failed(error)
+        return failed(task, error)
 
 
 class DeviceWorkers:

@@ -161,11 +161,11 @@ def _replaced(job: Job, height: int, width: int) -> tuple[Job, tuple[str, ...]]:
     """Return the job with a shrunken picture, as PNG, and notes; the result's format is kept."""
     source = job.source.with_suffix(".png")
     try:
-        view = read_thumbnail(job.source, height, width)
+        picture, _ = read_thumbnail(job.source, height, width)
         job.source.unlink()
-        notes = write_image(source, view.picture, Encoding("png", metadata="all"))
+        notes = write_image(source, picture, Encoding("png", metadata="all"))
     except PictureError as error:  # visitors must not see paths of this machine
         message = str(error).replace(f"{job.source.parent}{os.sep}", "")
         raise PictureError(message, hint=error.hint) from error
-    settings = replace(job.settings, format=job.settings.format or view.picture.default_format)
-    return replace(job, source=source, settings=settings), (*view.notes, *notes)
+    settings = replace(job.settings, format=job.settings.format or picture.default_format)
+    return replace(job, source=source, settings=settings), (*picture.notes, *notes)

@@ -22,8 +22,9 @@ from restore_cli.image.matrix_profile import make_profile, matrix_profile
 from restore_cli.image.reading import decode
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
+from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import Processing, RestoreRequest, Selection
-from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.rounding import to_float
 
 D65 = (0.3127, 0.329)
@@ -318,7 +319,8 @@ def test_a_converted_input_is_not_rounded_before_it_is_restored(tmp_path):
     source = save(tmp_path / "a.png", muted, icc_profile=wide_profile())
     asked = RestoreRequest(Selection((source,)), processing=Processing(icc="strip"))
     pipeline = PipelineSpec.parse("bicubic", None, 4, RestorerOptions(torch.device("cpu"))).load()
-    picture = Restoration(asked, pipeline).load(source.read_bytes(), "a", "")
+    task = Task(Item(source, source), source.read_bytes(), "", "")
+    picture = Restoration(asked, pipeline).load(task)
     assert picture.out_of_gamut is None
     assert torch.equal(picture.pixels, read_image(source, icc="strip").pixels)
 

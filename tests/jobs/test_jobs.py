@@ -19,7 +19,7 @@ from restore_cli.image import decode, read_image
 from restore_cli.inference.restorer import Restorer
 from restore_cli.jobs import restoration
 from restore_cli.jobs.plan import Item, plan
-from restore_cli.jobs.restoration import Restoration
+from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.jobs.run import restore_all
 from restore_cli.rounding import to_float
 
@@ -282,6 +282,6 @@ def test_skipped_pictures_are_not_touched(tmp_path, pipeline):
 def test_an_input_is_held_in_whole_numbers(tmp_path, mode):
     source = make(tmp_path / "a.png", mode=mode)
     work = Restoration(request(source), spec("bicubic").load())
-    pixels = work.load(source.read_bytes(), "a", "").pixels
+    pixels = work.load(Task(Item(source, source), source.read_bytes(), "", "")).pixels
     assert pixels.dtype == torch.uint8
     assert torch.equal(to_float(pixels), read_image(source).pixels)
