@@ -17,6 +17,7 @@ from restore_cli.cli import (
     image,
     info,
     models,
+    recipes,
     serve,
     train,
     weights,
@@ -107,6 +108,7 @@ app.command("info", epilog=info.EPILOG)(info.info)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(weights.app, name="weights")
 
 

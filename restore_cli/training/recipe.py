@@ -346,7 +346,23 @@ class Ablation(Record):
             for number, phase in enumerate(phases)
         ]
         values = base.content() | {"phases": [phase.model_dump() for phase in changed]}
-        return TrainingRecipe.model_validate(values | {"config": self.config or base.config})
+        changes = {"config": self.config or base.config, "description": self.description}
+        return TrainingRecipe.model_validate(values | changes)
+
+    @property
+    def description(self) -> str:
+        """What it changes, in one line."""
+        config = self.config or ""
+        if isinstance(config, dict):
+            config = ", ".join(f"{key} {value}" for key, value in config.items())
+        changes = (
+            f"config {config}" * bool(config),
+            f"only {', '.join(self.phases)}" * bool(self.phases),
+            f"without {', '.join(self.without)}" * bool(self.without),
+            f"loss {', '.join(term.name for term in self.losses)}" * bool(self.losses),
+            f"learning rate {self.learning_rate:g}" if self.learning_rate else "",
+        )
+        return f"{self.base}: {'; '.join(filter(None, changes))}"
 
 
 class Ablations(RootModel[dict[str, Ablation]]):
