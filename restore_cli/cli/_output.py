@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 
 from rich.console import Console
 
+from restore_cli.cli import _terminal
 from restore_cli.cli._terminal import (
     bar_aside,
     is_terminal,
@@ -50,6 +51,12 @@ def echo_err(message: str) -> None:
         if stderr_is_terminal():
             lines = [part for line in lines for part in _parts(line, console.width)]
         console.print("\n".join(lines), markup=False)
+
+
+def note(message: str) -> None:
+    """Print a message on stderr, unless --quiet was given."""
+    if not _terminal.quiet:
+        echo_err(message)
 
 
 def printable(text: str) -> str:

@@ -31,6 +31,7 @@ from restore_cli.formatting import format_clock
 
 _PRIOR = 0.1  # share of the work at which its own pace weighs as much as the plan's estimate
 _GAP = 2  # cells between columns
+quiet = False  # whether --quiet was given: no notes and no progress
 _lock = threading.RLock()
 _living: list[Progress] = []
 
@@ -86,14 +87,14 @@ class _TimeLeft(ProgressColumn):
 
 
 class Bar(Progress):
-    """Progress bar with time left on stderr; hidden if stderr is no terminal, or if quiet.
+    """Progress bar with time left on stderr; hidden if stderr is not a terminal, or if quiet.
 
     A task's field `expected` is its estimated time by the plan, in seconds.
     """
 
     hidden = False  # of every bar, by --no-progress
 
-    def __init__(self, *, quiet: bool, unit: str) -> None:
+    def __init__(self, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
         console.quiet = quiet or self.hidden or not stderr_is_terminal()

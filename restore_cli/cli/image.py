@@ -371,16 +371,16 @@ def image(
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
     sources = do.find_inputs(request, raw=raw is not None)
     if not (model or weights):
-        request, model, scale = do.choose_task(request, sources, scale, options, quiet=quiet)
+        request, model, scale = do.choose_task(request, sources, scale, options)
     spec = PipelineSpec.parse(model, weights, scale, options)
     if raw is not None:
         height, width = opt.parse_frame_size(raw)
-        do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
+        do.restore_frames(height, width, do.load(spec, run_by))
         return
-    printer = do.Printer(files_from, json=json, quiet=quiet, manifest=manifest, compare=compare)
+    printer = do.Printer(files_from, json=json, manifest=manifest, compare=compare)
     items = do.plan(request, spec, sources, printer)
     if dry_run:
-        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json, quiet=quiet)
+        do.print_plan(request, items, do.load(spec, run_by), json=json)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
 
