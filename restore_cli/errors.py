@@ -1,4 +1,4 @@
-"""All errors that are reported to users, with their exit status. Imports nothing of this package.
+"""All errors that are reported to users, with their exit status. Imports nothing from this package.
 
 A message names the thing, the value and the remedy in one line; the command line prints it without
 a traceback. Any other exception is a bug and keeps its traceback.

@@ -155,10 +155,10 @@ def _shift(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
     """Estimate the displacement in pixels of the small picture from its sharp partner.
 
     Least squares on brightness (Lucas and Kanade) of both pictures after smoothing: at low
-    frequencies a blur of any shape is a shift by its centroid, and a centred blur is no shift. (The
-    peak of phase correlation follows the ends of a long path instead.) Computed on linear light,
-    where blur is linear: on encoded values the same pairs gave up to 2.7 px, on linear light 0.4.
-    Brightness may differ by a factor and an offset.
+    frequencies a blur of any shape is a shift by its centroid, and a centred blur is not a shift.
+    (The peak of phase correlation follows the ends of a long path instead.) Computed on linear
+    light, where blur is linear: on encoded values the same pairs gave up to 2.7 px, on linear light
+    0.4. Brightness may differ by a factor and an offset.
     """
     small, large = (((x / 255) ** 2.2).astype(np.float32) for x in (small, large))
     height, width = small.shape

@@ -119,7 +119,7 @@ def _walk(
     for entry in shown:
         if WINDOWS and _is_junction(entry):  # e.g. "My Pictures" in Documents, which denies access
             continue
-        # Most entries need no call of the system; a link that leads nowhere is no folder.
+        # Most entries need no call of the system; a link that leads nowhere is not a folder.
         link = entry.is_symlink() and Path(entry.path).is_dir()
         if link or entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)

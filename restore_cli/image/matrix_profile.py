@@ -225,7 +225,7 @@ def with_channels(profile: bytes, channels: int) -> bytes | None:
     Decoders and encoders silently drop a profile that does not match the number of channels.
 
     Returns:
-        The profile itself if it is for that many channels; None if it is no matrix/TRC profile.
+        The profile itself if it is for that many channels; None if it is not a matrix/TRC profile.
     """
     if profile[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]:
         return profile

@@ -222,7 +222,7 @@ def check_video_options(request: RestoreRequest, *, raw: bool = False) -> None:
 
     Args:
         request: the request.
-        raw: whether it is for raw frames, which are no files.
+        raw: whether it is for raw frames, which are not files.
     """
     selection, destination = Selection(request.selection.inputs), Destination()
     usual = RestoreRequest(selection, replace(destination, output=request.destination.output))

@@ -18,7 +18,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:  # the latter of names like a..b
-        reason = getattr(error, "strerror", None) or "it is no host name"
+        reason = getattr(error, "strerror", None) or "it is not a host name"
         raise UsageError(
             f"--host '{host}' is not an address: {reason}",
             hint="use e.g. 127.0.0.1, 0.0.0.0 or ::1, without brackets",

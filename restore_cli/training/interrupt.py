@@ -33,7 +33,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
 
     def note(number: int, frame: object) -> None:
         received.append(number)
-        restore()  # first: a second signal inside `set` would wait for its lock for ever
+        restore()  # first: a second signal inside `set` would wait for its lock forever
         requested.set()
 
     for number in previous:

@@ -11,7 +11,7 @@ def world_size(variable: str = "WORLD_SIZE") -> int:
     """Number of processes of the group, or with LOCAL_WORLD_SIZE on this machine; 1 if not set.
 
     Raises:
-        UsageError: it is no number of processes, or another variable of a group is not set.
+        UsageError: it is not a number of processes, or another variable of a group is not set.
     """
     hint = f"unset {variable}, or start the group with torchrun"
     text = os.environ.get(variable, "1")

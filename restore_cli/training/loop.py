@@ -189,7 +189,7 @@ def _check_and_lock(
         if both := validation_set.files & loader.source.files:
             note(
                 f"warning: {format_count(len(both), 'picture')} of --validation "
-                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is too high"
+                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is overstated"
             )
     return validation_set
 

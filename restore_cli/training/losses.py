@@ -69,10 +69,10 @@ def psnr(output: Tensor, target: Tensor, least: float = 1e-8) -> Tensor:
     times the gradient of a blurred one at 20 dB, and an x1 network that starts as the identity
     stays one. `psnr_to_20` to `psnr_to_40` therefore level off above that PSNR: 20 for x1 networks
     and some sharp inputs, 30 for a phase after that, 35 for x4, where few images exceed it, and 40
-    for fine-tuning a good x1 network. attentive-deblur
-    lite with `handheld-mixed`, dB over the blurry picture after 100 s on two cores: +0.04 when
-    levelling off at 40 dB, +0.21 at 20 dB. The squared error of an image at 40 dB weighs 5 times as
-    much as at 23 dB with `psnr_to_30`, 50 times with `psnr`, 1.5 times with `psnr_to_20`.
+    for fine-tuning a good x1 network. attentive-deblur lite with `handheld-mixed`, dB over the
+    blurry picture after 100 s on two cores: +0.04 when levelling off at 40 dB, +0.21 at 20 dB. The
+    squared error of an image at 40 dB weighs 5 times as much as at 23 dB with `psnr_to_30`, 50
+    times with `psnr`, 1.5 times with `psnr_to_20`.
 
     Args:
         output: restored images in [0, 1].

@@ -56,7 +56,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
             hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (OSError, ValueError) as error:  # the latter also for an HF_ENDPOINT that is no address
+    except (OSError, ValueError) as error:  # the latter if HF_ENDPOINT is not an address
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error
