@@ -49,7 +49,7 @@ class RestoreGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options of `restore` itself, after Typer has added those for completion."""
-        _tidy_parameters(self, "")
+        _unify_help(self, "")
         parameters: list[Any] = super().get_params(ctx)
         return parameters
 
@@ -183,11 +183,12 @@ def _tidy(command: Any, name: str) -> None:
     """Set up help and completion of a command and its subcommands."""
     for inner in getattr(command, "commands", {}).values():
         _tidy(inner, name)
-    _tidy_parameters(command, name)
+    _unify_help(command, name)
 
 
-def _tidy_parameters(command: Any, name: str) -> None:
-    """Unify the help: no type beside flags and arguments, a metavar beside all others."""
+def _unify_help(command: Any, name: str) -> None:
+    """No type beside flags and arguments, a metavar beside all others, a paragraph per example."""
+    command.epilog = re.sub(r"\n+(?=  \S)", "\n\n", command.epilog or "")
     help_option = type(command).get_help_option
     command.get_help_option = lambda ctx: _without_variable(help_option(command, ctx))
     for one in command.params:

@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from restore_cli.errors import UsageError
-from restore_cli.option_values import OPTION_VALUES
+from restore_cli.errors import UsageError, lookup
 
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
 
-_MAX_SIDE = 1 << 16  # pixels of a frame's side
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -46,6 +44,10 @@ DeviceOpt = Annotated[
         metavar="DEVICE",
         rich_help_panel=COMPUTE,
     ),
+]
+TlscWindowOpt = Annotated[
+    int | None,
+    option(help="Side of these windows, input pixels.", min=32, rich_help_panel=COMPUTE),
 ]
 
 
@@ -83,12 +85,11 @@ def _is_number(text: str) -> bool:
 
 def parse_frame_size(text: str) -> tuple[int, int]:
     """`WIDTHxHEIGHT` -> (height, width); anything else raises `UsageError`."""
-    width, _, height = text.partition("x")
-    if not (_is_number(width) and _is_number(height) and int(width) and int(height)):
-        raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
-    if max(int(width), int(height)) > _MAX_SIDE:
-        raise UsageError(f"--raw '{text}' has sides of more than {_MAX_SIDE} px")
-    return int(height), int(width)
+    from restore_cli.inference.sizing import parse_box
+
+    if size := parse_box(text, "--raw"):
+        return size
+    raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
 
 
 def parse_path(text: str) -> Path:
@@ -132,9 +133,7 @@ def parse_tlsc(on: bool | None, window: int | None) -> bool | int | None:
 
 def parse_bit_depth(text: str) -> int | None:
     """`auto` -> None, or 8, or 16; anything else raises `UsageError`."""
-    if text not in OPTION_VALUES["bit_depth"]:
-        raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
-    return None if text == "auto" else int(text)
+    return lookup("--bit-depth", text, {"auto": None, "8": 8, "16": 16})
 
 
 def unused_gpu() -> str:

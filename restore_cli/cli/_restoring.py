@@ -210,10 +210,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         )
         faster = "a faster model of `restore models`"
         if request.processing.size is None and not any(item.is_video for item in items):
-            kept = (
-                "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
-            )
-            faster = f"--size keep ({kept}), or {faster}"
+            kept = "--size keep (a 16th of the work)"
+            if pipeline.scale == 1:
+                kept = "--size keep without --model (less detail)"
+            faster = f"{kept}, or {faster}"
         out.echo_err(f"note: it {why}; faster: {faster}")
     return cost.seconds
 

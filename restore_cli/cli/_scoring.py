@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,7 +311,7 @@ def _show(report: Report, request: ScoringRequest) -> None:
         return
     for line in heading(report):
         out.note(line)
-    shown = SCORE_COLUMNS if is_terminal() else len(COLUMNS)
+    shown = SCORE_COLUMNS if is_terminal(sys.stdout) else len(COLUMNS)
     out.table(COLUMNS[:shown], [row[:shown] for row in table(report)])
     if report.published:
         out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -97,7 +97,7 @@ class Bar(Progress):
     def __init__(self, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
-        console.quiet = quiet or self.hidden or not stderr_is_terminal()
+        console.quiet = quiet or self.hidden or not is_terminal(sys.stderr)
         one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=one_line),
@@ -195,11 +195,6 @@ def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
     return needed + _GAP * (len(columns) - 1) <= width
 
 
-def stderr_is_terminal() -> bool:
-    """Whether stderr is a terminal; rich would also say so of a file if FORCE_COLOR is set."""
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def is_terminal() -> bool:
-    """Whether stdout is a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is open and a terminal; rich says so of a file if FORCE_COLOR is set."""
+    return stream is not None and stream.isatty()

@@ -14,21 +14,13 @@ from restore_cli.errors import UsageError, lookup
 FORMATS = ("html", "md", "csv", "json")
 EPILOG = """
 Examples:
-
   restore benchmark --dataset blurmini --model mprnet-mscam bicubic
-
   restore benchmark --dataset reds-val300 --fetch --model gfn=mine.safetensors
-
   restore benchmark --degrade shake photos/ --model gfn moadg
-
   restore benchmark --table shoyan-2022/1 --data-root ~/data --fetch
-
   restore benchmark --dataset gopro-x4 --model mprnet+gfn --protocol gfn
-
   restore benchmark --dataset pairs/ --model msan=mine.safetensors --limit 20
-
   restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
-
   restore benchmark --dataset pairs/ --model bicubic --results theirs=out/
 
 `restore datasets list`, `protocols` and `tables` list the choices. Reports
@@ -88,11 +80,7 @@ def benchmark(
     seed: Annotated[int, _what(help="Random seed of --degrade.", min=0)] = 0,
     side: Annotated[
         int | None,
-        _what(
-            help="With --degrade, use only the middle N x N pixels of each picture.",
-            min=64,
-            metavar="N",
-        ),
+        _what(help="With --degrade, use only the middle N x N pixels of each picture.", min=64),
     ] = None,
     motion: Annotated[
         bool,
@@ -108,9 +96,7 @@ def benchmark(
             help="Protocol of the scores. Default: the table's or the dataset's.", metavar="NAME"
         ),
     ] = None,
-    limit: Annotated[
-        int | None, _what(help="Score only the first N pictures.", min=1, metavar="N")
-    ] = None,
+    limit: Annotated[int | None, _what(help="Score only the first N pictures.", min=1)] = None,
     data_root: Annotated[
         str, _where(help="Folder that contains one folder per dataset.", metavar="DIR")
     ] = "data",
@@ -153,10 +139,7 @@ def benchmark(
             "or the table's rows.",
         ),
     ] = None,
-    tlsc_window: Annotated[
-        int | None,
-        _compute(help="Side of these windows, input pixels.", min=32, metavar="N"),
-    ] = None,
+    tlsc_window: opt.TlscWindowOpt = None,
     tile: Annotated[
         str, _compute(help="Longest side of a tile: auto, off, or pixels.", metavar="SIZE")
     ] = "auto",
@@ -169,9 +152,7 @@ def benchmark(
     ] = None,
     warm_up: Annotated[
         int,
-        _compute(
-            help="Warm-up runs before the run times of a table are measured.", min=0, metavar="N"
-        ),
+        _compute(help="Warm-up runs before the run times of a table are measured.", min=0),
     ] = 1,
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,

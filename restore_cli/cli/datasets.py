@@ -13,13 +13,9 @@ from restore_cli.formatting import format_count
 
 EPILOG = """
 Examples:
-
   restore datasets list
-
   restore datasets fetch reds-val300 --data-root data/
-
   restore datasets check pairs/
-
   restore datasets replay pairs/records/lr/a.json -o again.png
 """
 

@@ -25,17 +25,11 @@ if TYPE_CHECKING:
 
 EPILOG = """
 Examples:
-
   restore degrade sharp.png -o blurry.png --seed 7
-
   restore degrade photos/*.jpg -o pairs/ --recipe real
-
   restore degrade film.mp4 -o dataset/ --recipe reds --layout reds
-
   restore degrade sharp.png -o blurry.png --kernel psf.npy --scale 1
-
   restore datasets check pairs/
-
   restore datasets replay pairs/records/lr/a.json -o again.png
 
 """
@@ -68,12 +62,7 @@ def degrade(
     scale: Annotated[
         int | None,
         _what(
-            "--scale",
-            "-x",
-            help="Downscaling factor, 1 to 8. Default: the recipe's.",
-            min=1,
-            max=8,
-            metavar="N",
+            "--scale", "-x", help="Downscaling factor, 1 to 8. Default: the recipe's.", min=1, max=8
         ),
     ] = None,
     kernel: Annotated[
@@ -112,7 +101,6 @@ def degrade(
             "-j",
             help="Number of processes. Default: one per core. It does not change the pictures.",
             min=1,
-            metavar="N",
         ),
     ] = None,
     device: opt.DeviceOpt = "cpu",

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from restore_cli.cli import _terminal
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import Interrupted, NoInputError, UsageError, require, unknown_name
+from restore_cli.errors import Interrupted, NoInputError, UsageError, lookup, require
 from restore_cli.files import check_writable
 from restore_cli.formatting import format_clock, format_duration
 
@@ -35,17 +35,11 @@ _safety, _compute = opt.panel("Resuming and duration"), opt.panel(opt.COMPUTE)
 _print = opt.panel(opt.REPORT)
 EPILOG = """
 Examples:
-
   restore train mprnet-mscam-lite --data photos/ -o runs/mine
-
   restore train mprnet-mscam-lite --data photos/ -o runs/mine --resume auto
-
   restore train finetune --data photos/ -w gfn-lite.shake -o runs/tuned
-
   restore train gfn --data GOPRO_Large/ -o runs/gfn --dry-run
-
   torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO/ -o runs/g
-
   restore train maxim-mscam --data photos/ --pool pool/ -o runs/large
 
 --data is a folder of sharp photos, which are blurred and shrunk on the fly,
@@ -156,9 +150,10 @@ def train(
         list(map(opt.parse_path, given or ())) for given in (data, validation)
     )
     _check_folders(folders, validation_folders, run)
-    if resume not in RESUME:
-        raise unknown_name("--resume value", resume, RESUME)
+    lookup("--resume value", resume, dict.fromkeys(RESUME))
     require("train", "accelerate", "matplotlib")
+    if tensorboard:
+        require("tensorboard", "tensorboard")
     from restore_cli.inference.devices import get_device, get_training_precision
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.memory import keep_freed_memory
@@ -183,7 +178,7 @@ def train(
         minutes=minutes,
         device=str(target),
         execution=Execution(get_training_precision(precision, target), accumulate, compiled),
-        tensorboard=_tensorboard_writer() if tensorboard else None,
+        tensorboard=tensorboard,
     )
     if dry_run:
         _dry_run(job, json=json)
@@ -385,10 +380,3 @@ def _list_recipes(*, json: bool) -> None:
         return
     rows = [(name, f"{steps:,}", description) for name, steps, description in recipes]
     out.table(("recipe", "steps", "model, config: phases"), rows)
-
-
-def _tensorboard_writer() -> Any:
-    require("tensorboard", "tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter

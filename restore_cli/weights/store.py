@@ -11,11 +11,7 @@ from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.hub import hub_errors
-from restore_cli.weights.manifest import (
-    Checkpoint,
-    default_checkpoint,
-    load_manifest,
-)
+from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
@@ -88,11 +84,6 @@ def read(file: WeightsFile) -> CheckpointFile:
         raise
     _check_digest(file, content.sha256)
     return content
-
-
-def fetch(checkpoint: Checkpoint) -> WeightsFile:
-    """Return the verified file of a listed checkpoint; raises `WeightsError` if there is none."""
-    return verify(_listed(checkpoint))
 
 
 def verify(file: WeightsFile) -> WeightsFile:
