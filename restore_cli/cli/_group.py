@@ -56,8 +56,7 @@ class RestoreGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name of the command, the command, and the remaining arguments.
 
-        Raises:
-            UsageError: neither a command nor a picture; the nearest name is suggested.
+        For neither a command nor a picture, the `UsageError` suggests the nearest name.
         """
         name = args[0]
         if ctx.resilient_parsing and name not in self.commands and not _is_picture(name):
@@ -158,9 +157,7 @@ def show_usage(error: Any) -> None:
 def _bad_number(error: Any, name: str) -> str:
     """Return a message with value and range of an invalid number, else ""; Typer's lacks them.
 
-    Args:
-        error: usage error of Typer.
-        name: name for the message; "" for that of the option.
+    It calls the number `name`, or by its option if that is "".
     """
     one: Any = getattr(error, "param", None)
     cause = error.__cause__ or error.__context__

@@ -59,9 +59,8 @@ def panel(name: str) -> Callable[..., Any]:
 def list_without_command(context: typer.Context, show: Callable[[], object]) -> None:
     """List what a group of commands is about, if it is called without a command.
 
-    Raises:
-        UsageError: `--json` was typed between the group and its command, which would not see it.
-            The environment variable applies only to the group.
+    `--json` between the group and its command is a `UsageError`, since the command would not see
+    it. The environment variable applies only to the group.
     """
     if context.invoked_subcommand is None:
         show()
@@ -107,8 +106,7 @@ def check_not_a_file(folder: Path, option: str = "--output") -> None:
 def parse_pixels(text: str, name: str) -> int | None:
     """`auto` -> None, a number of pixels -> that number; for --tile also `off` -> 0.
 
-    Raises:
-        UsageError: anything else. --tile 0 has opposite meanings in other tools.
+    Anything else is a `UsageError`; --tile 0 has opposite meanings in other tools.
     """
     tile = name == "--tile"
     if text == "auto":

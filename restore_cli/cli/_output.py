@@ -64,8 +64,7 @@ def printable(text: str) -> str:
 def echo(line: str) -> None:
     """Print a line of data on stdout; a closed pipe does not stop the work.
 
-    Raises:
-        RestoreError: stdout cannot be written to, e.g. its disk is full.
+    On a full disk it raises `RestoreError`.
     """
     with bar_aside() if is_terminal(sys.stdout) else nullcontext():
         write_to_stdout((line + "\n").encode(errors=ANY_TEXT))

@@ -90,8 +90,7 @@ def score_dataset(request: ScoringRequest, name: str) -> bool:
 def score_table(request: ScoringRequest, name: str, dataset_name: str | None) -> bool:
     """Measure a published table, or print it if it cannot be; return whether nothing failed.
 
-    Raises:
-        NoInputError: the pictures of all of its parts are missing.
+    Raises `NoInputError` if the pictures of all of its parts are missing.
     """
     from restore_cli.benchmarking.published import get_table, table_parts
     from restore_cli.datasets.registry import DATASETS

@@ -12,8 +12,7 @@ from restore_cli.errors import UsageError
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 stands for any free port.
 
-    Raises:
-        UsageError: the port is in use, or the host is not an address of this machine.
+    Raises `UsageError` if the port is in use, or the host is not an address of this machine.
     """
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -65,8 +65,7 @@ def name_in_network(module: str, name: str) -> str:
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a file once, so that header, tensors and digest belong to the same bytes.
 
-    Raises:
-        WeightsError: not a valid safetensors file, a broken header, or values that are not finite.
+    A broken safetensors file or header, or values that are not finite, raise `WeightsError`.
     """
     try:
         content = path.read_bytes()
@@ -132,8 +131,7 @@ def write_checkpoint(
 ) -> None:
     """Write a file atomically; the header is None if the training size is not known.
 
-    Raises:
-        RestoreError: the file cannot be written, e.g. the disk is full.
+    Raises `RestoreError` if the file cannot be written, e.g. because the disk is full.
     """
     metadata = None
     if header is not None:

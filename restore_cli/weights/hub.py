@@ -19,9 +19,7 @@ _NAMES = (
 def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator[None]:
     """Convert errors of the Hub's client in the block into errors of restore.
 
-    Args:
-        action: attempted action for messages, e.g. "fetch 'hf://...'" or "write to 'owner/name'".
-        kind: class of the errors.
+    The action is what was tried, e.g. "fetch 'hf://...'" or "write to 'owner/name'".
 
     Raises:
         UsageError: not the name of a repository.

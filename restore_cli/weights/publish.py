@@ -10,15 +10,9 @@ from restore_cli.weights.hub import hub_errors
 
 
 def push(repository: str, files: list[Path], *, private: bool) -> str:
-    """Upload files as one commit; the repository is created if it is missing.
+    """Upload files as one commit to `owner/name`, and return the commit, 40 hex digits.
 
-    Args:
-        repository: `owner/name`.
-        files: files to upload under their names.
-        private: whether a new repository is private.
-
-    Returns:
-        The commit, 40 hex digits.
+    The repository is created if it is missing, and is then private if that is wanted.
 
     Raises:
         UsageError: not the name of a repository.

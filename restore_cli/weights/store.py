@@ -89,8 +89,7 @@ def read(file: WeightsFile) -> CheckpointFile:
 def verify(file: WeightsFile) -> WeightsFile:
     """Verify the sha256 of a file, and return the record with it; without one, read the file.
 
-    Raises:
-        WeightsError: missing, or with another digest than expected, or not safetensors.
+    Raises `WeightsError` if it is missing, has another digest than expected, or is not safetensors.
     """
     try:
         found = sha256(file.path) if file.sha256 else read_checkpoint(file.path).sha256
@@ -168,13 +167,9 @@ def _download(uri: str) -> Path:
 
 
 def remove(source: str) -> int:
-    """Delete the user's own weights, or fetched ones from the Hub's cache.
+    """Delete the user's own weights, or fetched ones from the Hub's cache; return freed bytes.
 
-    Args:
-        source: a name, or `hf://owner/repo/file@revision`, whose whole revision is deleted.
-
-    Returns:
-        The number of freed bytes.
+    Of `hf://owner/repo/file@revision`, the whole revision is deleted.
 
     Raises:
         UsageError: unknown checkpoint.
