@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from restore_cli.errors import RestoreError, UsageError, require
-from restore_cli.formatting import format_bytes
+from restore_cli.formatting import format_bytes, reason_of
 
 try:
     import fcntl
@@ -103,6 +103,24 @@ def link(temporary: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "File exists", str(path)) from error
         temporary.replace(path)
+
+
+@contextmanager
+def writing(
+    path: Path,
+    kind: type[RestoreError] = RestoreError,
+    also: type[Exception] = OSError,
+    more: str = "",
+) -> Iterator[None]:
+    """Convert errors of the system, and `also` others, in the block into errors of that kind.
+
+    Their hint is the remedy, and `more`.
+    """
+    try:
+        yield
+    except (OSError, also) as error:
+        hint = "; ".join(filter(None, (remedy(error), more)))
+        raise kind(f"cannot write '{path}': {reason_of(error)}", hint=hint) from error
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from restore_cli.cli import _output as out
 from restore_cli.cli import _terminal
 from restore_cli.cli._messages import print_error
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import RestoreError, UsageError
-from restore_cli.files import remedy
+from restore_cli.errors import UsageError
+from restore_cli.files import writing
 from restore_cli.formatting import format_count, format_duration, format_list, format_pixels
 
 if TYPE_CHECKING:
@@ -282,14 +282,11 @@ class Printer:
 
     def __enter__(self) -> Self:
         if self._manifest is not None:
-            try:
+            with writing(self._manifest, UsageError):
                 self._manifest.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
                 if not _ends_a_line(self._manifest):  # an earlier run was killed
                     self._file.write("\n")
-            except OSError as error:
-                reason = error.strerror or error
-                raise UsageError(f"cannot write '{self._manifest}': {reason}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -304,16 +301,11 @@ class Printer:
         if outcome.status == "restored":
             self._restored.append(outcome)
         record = record_of(outcome, work)
-        if self._file is not None:
+        if self._manifest is not None and self._file is not None:
             # Each line is flushed, so that a killed run leaves complete lines.
-            try:
+            with writing(self._manifest):
                 self._file.write(json_text(record) + "\n")
                 self._file.flush()
-            except OSError as error:
-                raise RestoreError(
-                    f"cannot write --manifest '{self._manifest}': {error.strerror}",
-                    hint=remedy(error),
-                ) from error
         if self._json:
             out.echo_json(record)
         elif not outcome.error and not self._silent:

@@ -277,8 +277,8 @@ def export_weights(
         raise UsageError("--name is missing", hint="e.g. --name mprnet-mscam-lite.mine")
     require("train", "accelerate")
     from restore_cli.training.package import package, write_entry
+    from restore_cli.weights.hub import push
     from restore_cli.weights.manifest import load_manifest
-    from restore_cli.weights.publish import push
     from restore_cli.weights.user import check_name_free
 
     folder, source = opt.parse_path(output), opt.parse_path(run)

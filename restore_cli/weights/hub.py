@@ -1,9 +1,10 @@
-"""Converts errors of the Hugging Face Hub's client into errors of restore, with remedies."""
+"""The Hugging Face Hub: errors of its client as errors of restore, with remedies; uploads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import remedy
@@ -58,3 +59,25 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error
+
+
+def push(repository: str, files: list[Path], *, private: bool) -> str:
+    """Upload files as one commit to `owner/name`, and return the commit, 40 hex digits.
+
+    The repository is created if it is missing, and is then private if that is wanted.
+
+    Raises:
+        UsageError: not the name of a repository.
+        WeightsError: no token, no permission to write, or no connection.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi  # noqa: PLC0415  as above
+
+    api = HfApi()
+    with hub_errors(f"write to '{repository}'"):
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.create_commit(
+            repository,
+            [CommitOperationAdd(file.name, file) for file in files],
+            commit_message=f"Weights from restore train: {files[0].stem}",
+        )
+    return str(done.oid)

@@ -20,7 +20,7 @@ import platformdirs
 from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.files import locked, remedy, sha256, write_then_rename
+from restore_cli.files import locked, sha256, write_then_rename, writing
 from restore_cli.weights.manifest import Weights, load_manifest
 
 _NAME = re.compile(r"\w[\w-]*\.[\w.-]*[\w-]")
@@ -107,7 +107,7 @@ def add(
     check_name(name)
     check_license(weights_license)
     target = folder() / f"{name}.safetensors"
-    try:
+    with writing(target, more="XDG_DATA_HOME sets the folder"):
         folder().mkdir(parents=True, exist_ok=True)
         busy = RestoreError("weights are being added by another process", hint="try again")
         with locked(folder(), busy):
@@ -128,11 +128,6 @@ def add(
                     license=weights_license,
                 )
                 record.write_text(facts.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise RestoreError(
-            f"cannot write '{target}': {error.strerror or error}",
-            hint=f"{remedy(error)}; XDG_DATA_HOME sets the folder",
-        ) from error
     return target
 
 
