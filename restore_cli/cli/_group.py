@@ -56,7 +56,7 @@ class RestoreGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name of the command, the command, and the remaining arguments.
 
-        For neither a command nor a picture, the `UsageError` suggests the nearest name.
+        A word that is neither a command nor a picture raises `UsageError`, with the nearest name.
         """
         name = args[0]
         if ctx.resilient_parsing and name not in self.commands and not _is_picture(name):

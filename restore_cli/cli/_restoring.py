@@ -258,7 +258,7 @@ class Printer:
     def refuse(self, items: list[Item], on_exists: str) -> None:
         """Refuse outputs that cannot be printed or written, before anything is loaded.
 
-        Two outputs for stdout, or a manifest or comparison that is also a picture: `UsageError`.
+        Raises `UsageError` for two outputs on stdout, or a picture as manifest or comparison.
         """
         from restore_cli.jobs.inputs import STREAM
         from restore_cli.jobs.outputs import check_not_in_run, check_output_file

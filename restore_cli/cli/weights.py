@@ -187,9 +187,7 @@ def import_weights(
         ),
     ] = None,
     half: Annotated[bool, opt.option("--half", help="Store as float16, half the size.")] = False,
-    overwrite: Annotated[
-        bool, opt.option("--overwrite", help="Replace an existing output.")
-    ] = False,
+    overwrite: OverwriteOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Convert an authors' checkpoint, or your own pickle, to safetensors.
