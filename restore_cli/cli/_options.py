@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from restore_cli.errors import UsageError, lookup
+from restore_cli.errors import UsageError
 
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
@@ -127,11 +127,6 @@ def parse_tlsc(on: bool | None, window: int | None) -> bool | int | None:
     if window is not None and on is False:
         raise UsageError("--tlsc-window contradicts --no-tlsc", hint="leave one of them out")
     return on if window is None else window
-
-
-def parse_bit_depth(text: str) -> int | None:
-    """`auto` -> None, or 8, or 16; anything else raises `UsageError`."""
-    return lookup("--bit-depth", text, {"auto": None, "8": 8, "16": 16})
 
 
 def unused_gpu() -> str:

@@ -146,10 +146,10 @@ def show_table(
     """
     rows = [tuple(row) for row in rows]
     console = console or Console(highlight=False, emoji=False)
-    if _fits(columns, rows, console.width):
+    least = [_widest_word(n, columns, rows) for n in range(len(columns))]
+    spare = console.width - sum(least) - _GAP * (len(columns) - 1)
+    if spare >= 0:
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        least = [_widest_word(n, columns, rows) for n in range(len(columns))]
-        spare = console.width - sum(least) - _GAP * (len(columns) - 1)
         for n, column in enumerate(columns):
             longest = max(map(cell_len, (column, *(row[n] for row in rows))))
             more = min(spare, longest - least[n])
@@ -188,11 +188,6 @@ def _widest_word(n: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     cells = [columns[n], *(row[n] for row in rows)]
     words = cells if n == 0 else [word for cell in cells for word in cell.split() or [""]]
     return max(map(cell_len, words))
-
-
-def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
-    needed = sum(_widest_word(n, columns, rows) for n in range(len(columns)))
-    return needed + _GAP * (len(columns) - 1) <= width
 
 
 def is_terminal(stream: TextIO | None) -> bool:

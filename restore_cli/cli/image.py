@@ -12,7 +12,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._process import gc_paused, limit_thread_spinning
-from restore_cli.errors import NoInputError, UsageError
+from restore_cli.errors import NoInputError, UsageError, lookup
 
 EPILOG = """
 Examples:
@@ -347,7 +347,7 @@ def image(
             format=format_ or "",
             quality=quality,
             lossless=lossless,
-            depth=opt.parse_bit_depth(bit_depth),
+            depth=lookup("--bit-depth", bit_depth, {"auto": None, "8": 8, "16": 16}),
             metadata="standard" if metadata == "safe" else metadata,  # its earlier name
         ),
     )
