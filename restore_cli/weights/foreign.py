@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.formatting import first_line
-from restore_cli.weights.checkpoint import read_checkpoint
 from restore_cli.weights.file_kinds import detect_kind
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertModule, read_torch
@@ -56,11 +57,20 @@ def read_foreign(path: Path) -> StateDict:
     if path.stat().st_size == 0:
         raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
-        "safetensors": lambda path: read_checkpoint(path).tensors,
+        "safetensors": _read_safetensors,
         "npz": _read_npz,
         "pickle": _read_pickle,
     }
     return _without_prefix(path, readers[detect_kind(path)](path))
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        return load_file(path)  # sorted by name; `load` gives any order, which GFN cannot take
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
+        ) from error
 
 
 def _read_npz(path: Path) -> StateDict:
