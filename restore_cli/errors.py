@@ -1,4 +1,4 @@
-"""All errors that are reported to users, with their exit status. Imports nothing of this package.
+"""All errors that are reported to users, with their exit status. Imports nothing from this package.
 
 A message names the thing, the value and the remedy in one line; the command line prints it without
 a traceback. Any other exception is a bug and keeps its traceback.
@@ -23,30 +23,21 @@ HOSTILE = (
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal was received.
-
-    Attributes:
-        number: number of the signal.
-    """
+    """A signal was received."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
+        self.number = number  # of the signal
 
 
 class RestoreError(Exception):
-    """Base class of all errors that are reported to users.
+    """Base class of all errors that are reported to users."""
 
-    Attributes:
-        exit_code: exit status of the process if this error ends it.
-        hint: what to do next, one line, or "".
-    """
-
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = 1  # exit status of the process if this error ends it
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint  # what to do next, one line, or ""
 
 
 class PictureError(RestoreError):
@@ -82,15 +73,9 @@ class RecipeError(UsageError):
 
 
 def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:
-    """Return the entry of that name.
+    """Return the entry of that name, of that kind, e.g. "model".
 
-    Args:
-        kind: what is named, e.g. "model".
-        name: its name.
-        known: the entries that exist.
-
-    Raises:
-        UsageError: the name is unknown; the nearest name is suggested.
+    Raises `UsageError` if the name is unknown, and suggests the nearest one.
     """
     if name not in known:
         raise unknown_name(kind, name, known)
@@ -98,13 +83,7 @@ def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return a usage error for an unknown name, which suggests the nearest known one.
-
-    Args:
-        kind: what is named, e.g. "model".
-        name: the unknown name.
-        known: the names that exist.
-    """
+    """Return an error for an unknown name of a kind, e.g. "model", which suggests the nearest."""
     names = sorted(known)
     return UsageError(
         f"{kind} '{name}' not found.{suggestion(name, names)}", hint=f"known: {', '.join(names)}"
@@ -123,15 +102,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def require(extra: str, *packages: str, what: str = "this") -> None:
-    """Refuse what needs an extra that is not installed.
+    """Raise a `UsageError` if a package that `what` needs is missing; its hint names the extra.
 
-    Args:
-        extra: the extra of this package that installs them.
-        packages: the packages as they are imported.
-        what: what needs them, for the message.
-
-    Raises:
-        UsageError: one of the packages is missing; the hint says how to install it.
+    The packages are named as they are imported.
     """
     for package in packages:
         if find_spec(package) is None:

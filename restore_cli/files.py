@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from restore_cli.errors import RestoreError, UsageError, require
-from restore_cli.formatting import format_bytes
+from restore_cli.formatting import format_bytes, reason_of
 
 try:
     import fcntl
@@ -58,11 +58,8 @@ def write_then_rename(
     """Yield a temporary path in the same folder; it takes the name `path` if the block succeeds.
 
     The folder is made if it is missing. On any exception, Ctrl-C included, the temporary file is
-    removed and `path` is left as it was.
-
-    Args:
-        path: name of the file.
-        commit: gives the temporary file that name; see `link` for one that replaces no file.
+    removed and `path` is left as it was. `commit` gives the temporary file its name; `link` is one
+    that replaces no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{temporary_prefix(path)}{_machine()}-{os.getpid()}-"
@@ -94,24 +91,36 @@ def _patiently(step: Callable[[], object]) -> None:
 
 
 def link(temporary: Path, path: Path) -> None:
-    """Give a file a further name, in one step; or, where the disk has no links, rename it.
+    """Give a file a further name in one step, or rename it where the disk has no links.
 
-    Raises:
-        FileExistsError: the name is taken.
+    Raises `FileExistsError` if the name is taken.
     """
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError as error:
-        if is_taken(path):
+        if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "File exists", str(path)) from error
         temporary.replace(path)
 
 
-def is_taken(path: Path) -> bool:
-    """Whether there is a file, a folder or a dangling link of that name."""
-    return os.path.lexists(path)
+@contextmanager
+def writing(
+    path: Path,
+    kind: type[RestoreError] = RestoreError,
+    also: type[Exception] = OSError,
+    more: str = "",
+) -> Iterator[None]:
+    """Convert errors of the system, and `also` others, in the block into errors of that kind.
+
+    Their hint is the remedy, and `more`.
+    """
+    try:
+        yield
+    except (OSError, also) as error:
+        hint = "; ".join(filter(None, (remedy(error), more)))
+        raise kind(f"cannot write '{path}': {reason_of(error)}", hint=hint) from error
 
 
 @contextmanager
@@ -128,9 +137,8 @@ def naming(path: Path) -> Iterator[None]:
 def remedy(error: BaseException) -> str:
     """Return one line of advice for a failed write.
 
-    Args:
-        error: of Python, or of safetensors, which states the number as text; one without a number,
-            as torch raises it, counts as a full disk.
+    Errors of safetensors state their number as text; one without a number, as torch raises it,
+    counts as a full disk.
     """
     number = getattr(error, "errno", None)
     if stated := re.search(r"\(os error (\d+)\)", str(error)):  # of Windows, its own number
@@ -199,8 +207,7 @@ def fold(name: str) -> str:
 def existing(folder: Path) -> Path:
     """Return the folder if it exists, even as a broken link; else its nearest existing parent.
 
-    Raises:
-        UsageError: its drive does not exist, on Windows.
+    On Windows, raises `UsageError` if its drive does not exist.
     """
     for one in (folder, *folder.absolute().parents):
         if os.path.lexists(one):
@@ -273,25 +280,24 @@ def check_free_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder against other processes; yield False if one of them has locked it.
+def locked(folder: Path, refusal: RestoreError) -> Iterator[None]:
+    """Lock a folder against other processes; raise `refusal` if one of them has locked it.
 
     The system unlocks it when the process ends, however it ends. Where folders cannot be locked (on
-    Windows, on some network file systems), every process gets True.
+    Windows, on some network file systems), no process is refused.
     """
     if fcntl is None:
-        yield True
+        yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
         except BlockingIOError:
-            mine = False
+            raise refusal from None
         except OSError:
-            mine = True
-        yield mine
+            pass
+        yield
     finally:
         os.close(handle)
 
@@ -305,8 +311,7 @@ def is_closed_pipe(error: BaseException | None) -> bool:
 def write_to_stdout(data: bytes) -> bool:
     """Write bytes to stdout; return False if the reader of the pipe has closed it.
 
-    Raises:
-        RestoreError: stdout cannot be written to, e.g. its disk is full.
+    Raises `RestoreError` if stdout cannot be written to, e.g. because its disk is full.
     """
     if sys.stdout is None:
         return False
@@ -333,12 +338,7 @@ def sha256(path: Path) -> str:
 
 
 def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
-    """Read the variables of a `.mat` file, or one of them.
-
-    Args:
-        path: the file.
-        most: most values of a variable.
-        name: the variable; "" for all.
+    """Read the variables of a `.mat` file, or one of them, of at most `most` values each.
 
     Raises:
         UsageError: scipy is not installed.
@@ -348,6 +348,8 @@ def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
     from scipy.io import loadmat, whosmat  # noqa: PLC0415  only for .mat
     from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
+    # With the two below, all exceptions that scipy raises; it executes nothing in broken files.
+    broken = (MatReadError, TypeError, LookupError, OSError, EOFError, zlib.error)
     try:
         shapes = {one: shape for one, shape, _ in whosmat(path)}
         chosen = [one for one in shapes if name == one or not (name or one.startswith("__"))]
@@ -359,10 +361,7 @@ def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
         return {one: loadmat(path, variable_names=[one])[one] for one in chosen}
     except NotImplementedError as error:
         raise ValueError("it is a MATLAB 7.3 file: save it in MATLAB with '-v7'") from error
-    # All exceptions that scipy raises for broken files; it executes nothing in them.
-    except (MatReadError, TypeError, LookupError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"it is not a valid MATLAB file: {error}") from error
-    except (MemoryError, OverflowError) as error:
+    except (*broken, MemoryError, OverflowError) as error:
         raise ValueError(f"it is not a valid MATLAB file: {error}") from error
 
 

@@ -34,6 +34,15 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed: the system's words, without its number and the file, or `first_line`.
+
+    >>> reason_of(FileNotFoundError(2, "No such file", "a.png")), reason_of(ValueError("no number"))
+    ('No such file', 'no number')
+    """
+    return str(getattr(error, "strerror", None) or first_line(error))
+
+
 def format_bytes(number: float) -> str:
     """A number of bytes, never "0.0 GB".
 

@@ -20,13 +20,8 @@ STRIP = 32
 def psnr(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
     """Peak signal-to-noise ratio in dB over all RGB values, peak 1; inf for equal images.
 
-    Args:
-        restored: (B, C, H, W) in [0, 1]; quantise first for the score of a saved picture.
-        reference: same shape.
-        crop: pixels left out along each border.
-
-    Returns:
-        (B,) float64.
+    Of two (B, C, H, W) in [0, 1], without `crop` pixels along each border -> (B,) float64. Quantise
+    first for the score of a saved picture.
     """
     x, y = _inner(restored, crop), _inner(reference, crop)
     strips = [slice(top, top + STRIP) for top in range(0, x.shape[2], STRIP)]
@@ -38,15 +33,8 @@ def ssim(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
     """Structural similarity: 11x11 Gaussian, sigma 1.5, valid region, mean over channels.
 
     Wang et al. 2004 with C1 = 0.01^2, C2 = 0.03^2, peak 1, per channel: the formula of the
-    CNLRN and NTIRE REDS scripts.
-
-    Args:
-        restored: (B, C, H, W) in [0, 1], at least 11 pixels a side after the crop.
-        reference: same shape.
-        crop: pixels left out along each border.
-
-    Returns:
-        (B,) float64.
+    CNLRN and NTIRE REDS scripts. Of two (B, C, H, W) in [0, 1], at least 11 pixels a side without
+    `crop` pixels along each border -> (B,) float64.
     """
     return _mean_similarity(_inner(restored, crop), _inner(reference, crop))
 
@@ -63,15 +51,8 @@ def ssim_volume(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor
     11x11x11 Gaussian, sigma 1.5, replicated borders, mean over the whole map. It is much higher
     than `ssim` on noise, so the two are not comparable. Computed in float64; the Python emulation
     of HINet and TLC, whose float32 sums of 1331 terms round down, gives up to 2.6e-6 more on the
-    test pictures. Not checked against MATLAB.
-
-    Args:
-        restored: (B, 3, H, W) in [0, 1].
-        reference: same shape.
-        crop: pixels left out along each border.
-
-    Returns:
-        (B,) float64.
+    test pictures. Not checked against MATLAB. Of two (B, 3, H, W) in [0, 1], without `crop` pixels
+    along each border -> (B,) float64.
     """
     pairs = zip(_inner(restored, crop).cpu(), _inner(reference, crop).cpu(), strict=True)
     return torch.tensor(
@@ -88,14 +69,8 @@ def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
     """Five-scale SSIM (Wang et al. 2003), downscaled by the 9/7 low-pass with symmetric borders.
 
     As in the evaluation of Koehler et al.: the product of the contrast-structure terms of four
-    scales and the full SSIM of the smallest, each to the power of its weight.
-
-    Args:
-        restored: (B, C, H, W) in [0, 1], at least 176 pixels a side.
-        reference: same shape.
-
-    Returns:
-        (B,) float64.
+    scales and the full SSIM of the smallest, each to the power of its weight. Of two (B, C, H, W)
+    in [0, 1], at least 176 pixels a side -> (B,) float64.
     """
     x, y = restored.double(), reference.double()
     product = torch.ones(len(x), dtype=torch.float64, device=x.device)
@@ -109,10 +84,9 @@ def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
 
 
 def studio_luma(image: Tensor) -> Tensor:
-    """Y' of ITU-R BT.601 in studio range, (B, 1, H, W): MATLAB's `rgb2ycbcr`, peak 1.
+    """(B, 3, H, W) in [0, 1] -> Y' of ITU-R BT.601 in studio range, (B, 1, H, W), peak 1.
 
-    Args:
-        image: (B, 3, H, W) in [0, 1].
+    As MATLAB's `rgb2ycbcr`.
     """
     weights = image.new_tensor([65.481, 128.553, 24.966]).reshape(1, 3, 1, 1)
     return ((image * weights).sum(1, keepdim=True) + 16) / 255

@@ -26,7 +26,7 @@ class ProcessPool(ProcessPoolExecutor):
     """Spawned processes, since neither CUDA nor torch's threads survive a fork.
 
     Ctrl-C at a terminal reaches them too; they leave it to this process. If this process is killed,
-    they end, instead of waiting for work for ever.
+    they end, instead of waiting for work forever.
     """
 
     def __init__(

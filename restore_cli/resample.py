@@ -17,14 +17,9 @@ _BAND = 250_000  # values of the result that are computed at a time, to keep the
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
     """Antialiased bicubic (Keys, a = -1/2) with half-sample symmetric borders, not clamped.
 
-    Args:
-        image: (B, C, H, W), any float type; computed in float32, or in float64 for float64.
-        height: rows of the result.
-        width: columns of the result. The scale along each side is new / old, as in
-            MATLAB's `imresize(image, [height width])`.
-
-    Returns:
-        (B, C, height, width) of the input's type; the input itself if it has that size.
+    (B, C, H, W) of any float type -> (B, C, height, width) of that type, computed in float32, or in
+    float64 for float64; the input itself if it has that size. The scale along each side is
+    new / old, as in MATLAB's `imresize(image, [height width])`.
     """
     before = image.shape[-2:]
     if tuple(before) == (height, width):
@@ -41,13 +36,8 @@ def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
 def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
     """`resize_bicubic` with independent size and factors, aligned at the upper left corner.
 
-    Args:
-        image: (B, C, H, W), any float type.
-        size: rows and columns of the result.
-        scales: new pixels per old pixel, vertical and horizontal.
-
-    Returns:
-        (B, C, *size) of the input's type, not clamped.
+    (B, C, H, W) of any float type -> (B, C, *size) of that type, not clamped. The scales are new
+    pixels per old pixel, vertical and horizontal.
     """
     result: Tensor | None = None
     for top, band in bicubic_bands(image, size, scales):

@@ -11,14 +11,9 @@ _SLACK = 0.01  # tolerated outside [0, 1]: resampled values overshoot
 
 
 def to_uint(pixels: Tensor, depth: int) -> Tensor:
-    """Clip to [0, 1] and round to integers from 0 to 2^depth - 1.
+    """Clip floats of any shape to [0, 1], and round to integers from 0 to 2^depth - 1.
 
-    Args:
-        pixels: float of any shape.
-        depth: bits per channel, 8 or 16.
-
-    Returns:
-        uint8, or uint16 for 16 bits, of the same shape.
+    The depth is 8 or 16 bits per channel; the result is uint8 or uint16, of the same shape.
     """
     whole = pixels.clamp(0, 1).mul_(2**depth - 1).round_()
     return whole.to(torch.uint8 if depth == 8 else torch.uint16)

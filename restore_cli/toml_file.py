@@ -31,7 +31,7 @@ def load(
 ) -> Kind:
     """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
 
-    The error of an unknown name calls it `what` and may suggest `others`, which are no files.
+    The error of an unknown name calls it `what` and may suggest `others`, which are not files.
 
     Raises:
         UsageError: the name or the file does not exist.

@@ -261,10 +261,10 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 def heading(report: Report) -> list[str]:
     """A few lines on what was measured, and how."""
-    part = "all" if report.whole else "a part of its pictures,"
+    count = format_count(report.count, "picture")
+    part = f"all {count}" if report.whole else f"{report.count:,} of its pictures"
     lines = [
-        f"{report.dataset}: {report.description}; {part} "
-        f"{format_count(report.count, 'picture')}, sha256 {report.data_sha256[:16]}",
+        f"{report.dataset}: {report.description}; {part}, sha256 {report.data_sha256[:16]}",
         f"protocol {report.protocol['name']}: {report.protocol['description']} "
         f"({report.protocol['source']})",
     ]

@@ -64,11 +64,9 @@ VALUES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def values_of(command: str, parameter: str) -> list[str]:
-    """Return the possible values of a parameter; empty if any value is allowed.
+    """Return the possible values of a parameter (its name in Python); empty if any is allowed.
 
-    Args:
-        command: name of the command (`image`, `train`), or of the group it belongs to.
-        parameter: name of the parameter in Python.
+    A command of a group, e.g. `weights add`, has those of the group.
     """
     source = VALUES.get(f"{command} {parameter}") or VALUES.get(parameter)
     return list(source() if source else OPTION_VALUES.get(parameter, ()))

@@ -24,12 +24,9 @@ def ignore_bad_timeouts() -> None:
 def note_unknown(context: Any, name: str, command: Any) -> None:
     """Print a note for variables of a command that belong to none of its options.
 
-    Args:
-        context: Typer's context of the root command.
-        name: name of the command; of a group of commands nothing is known here.
-        command: the command.
+    The context is that of the root command.
     """
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands"):  # of a group of commands nothing is known here
         return
     usual = f"{context.auto_envvar_prefix}_{name.upper()}"
     prefix = command.context_settings.get("auto_envvar_prefix", usual)
@@ -52,11 +49,9 @@ def source_of(error: Any) -> str:
 
 
 def variable_behind(message: str, prefix: str) -> str:
-    """Return a remark if a value in a message was not typed, but comes from a variable; else "".
+    """Return a remark if a value in an error's message comes from a variable; else "".
 
-    Args:
-        message: message of an error.
-        prefix: prefix of the command's variables.
+    Only variables with the command's prefix count, whose value was not typed as well.
     """
     given = message.partition(" Did you mean")[0]
     for name, value in os.environ.items():

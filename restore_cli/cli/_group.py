@@ -49,15 +49,14 @@ class RestoreGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options of `restore` itself, after Typer has added those for completion."""
-        _tidy_parameters(self, "")
+        _unify_help(self, "")
         parameters: list[Any] = super().get_params(ctx)
         return parameters
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name of the command, the command, and the remaining arguments.
 
-        Raises:
-            UsageError: neither a command nor a picture; the nearest name is suggested.
+        A word that is neither a command nor a picture raises `UsageError`, with the nearest name.
         """
         name = args[0]
         if ctx.resilient_parsing and name not in self.commands and not _is_picture(name):
@@ -158,9 +157,7 @@ def show_usage(error: Any) -> None:
 def _bad_number(error: Any, name: str) -> str:
     """Return a message with value and range of an invalid number, else ""; Typer's lacks them.
 
-    Args:
-        error: usage error of Typer.
-        name: name for the message; "" for that of the option.
+    It calls the number `name`, or by its option if that is "".
     """
     one: Any = getattr(error, "param", None)
     cause = error.__cause__ or error.__context__
@@ -183,11 +180,12 @@ def _tidy(command: Any, name: str) -> None:
     """Set up help and completion of a command and its subcommands."""
     for inner in getattr(command, "commands", {}).values():
         _tidy(inner, name)
-    _tidy_parameters(command, name)
+    _unify_help(command, name)
 
 
-def _tidy_parameters(command: Any, name: str) -> None:
-    """Unify the help: no type beside flags and arguments, a metavar beside all others."""
+def _unify_help(command: Any, name: str) -> None:
+    """No type beside flags and arguments, a metavar beside all others, a paragraph per example."""
+    command.epilog = re.sub(r"\n+(?=  \S)", "\n\n", command.epilog or "")
     help_option = type(command).get_help_option
     command.get_help_option = lambda ctx: _without_variable(help_option(command, ctx))
     for one in command.params:

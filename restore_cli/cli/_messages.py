@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar, get_type_hints
 import typer
 from typer.models import ArgumentInfo
 
+from restore_cli.cli import _terminal
 from restore_cli.cli._environment import variable_behind
 from restore_cli.cli._output import echo_err
 from restore_cli.cli._signals import exit_status_for
@@ -40,6 +41,7 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        _terminal.quiet = bool(kwargs.get("quiet"))
         try:
             _check_not_empty(command, kwargs)
             return command(*args, **kwargs)

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from restore_cli.errors import UsageError
-from restore_cli.option_values import OPTION_VALUES
 
 # Every option has an environment variable, RESTORE_COMMAND_OPTION; the help of a command names one.
 option = partial(typer.Option, show_envvar=False)
 
-_MAX_SIDE = 1 << 16  # pixels of a frame's side
 COMPUTE, REPORT = "Computation", "Messages"
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
@@ -47,6 +45,10 @@ DeviceOpt = Annotated[
         rich_help_panel=COMPUTE,
     ),
 ]
+TlscWindowOpt = Annotated[
+    int | None,
+    option(help="Side of these windows, input pixels.", min=32, rich_help_panel=COMPUTE),
+]
 
 
 def panel(name: str) -> Callable[..., Any]:
@@ -57,9 +59,8 @@ def panel(name: str) -> Callable[..., Any]:
 def list_without_command(context: typer.Context, show: Callable[[], object]) -> None:
     """List what a group of commands is about, if it is called without a command.
 
-    Raises:
-        UsageError: `--json` was typed between the group and its command, which would not see it.
-            The environment variable applies only to the group.
+    `--json` between the group and its command is a `UsageError`, since the command would not see
+    it. The environment variable applies only to the group.
     """
     if context.invoked_subcommand is None:
         show()
@@ -83,12 +84,11 @@ def _is_number(text: str) -> bool:
 
 def parse_frame_size(text: str) -> tuple[int, int]:
     """`WIDTHxHEIGHT` -> (height, width); anything else raises `UsageError`."""
-    width, _, height = text.partition("x")
-    if not (_is_number(width) and _is_number(height) and int(width) and int(height)):
-        raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
-    if max(int(width), int(height)) > _MAX_SIDE:
-        raise UsageError(f"--raw '{text}' has sides of more than {_MAX_SIDE} px")
-    return int(height), int(width)
+    from restore_cli.inference.sizing import parse_box
+
+    if size := parse_box(text, "--raw"):
+        return size
+    raise UsageError(f"--raw '{text}' is not a size", hint="WIDTHxHEIGHT, e.g. 320x180")
 
 
 def parse_path(text: str) -> Path:
@@ -106,8 +106,7 @@ def check_not_a_file(folder: Path, option: str = "--output") -> None:
 def parse_pixels(text: str, name: str) -> int | None:
     """`auto` -> None, a number of pixels -> that number; for --tile also `off` -> 0.
 
-    Raises:
-        UsageError: anything else. --tile 0 has opposite meanings in other tools.
+    Anything else is a `UsageError`; --tile 0 has opposite meanings in other tools.
     """
     tile = name == "--tile"
     if text == "auto":
@@ -128,13 +127,6 @@ def parse_tlsc(on: bool | None, window: int | None) -> bool | int | None:
     if window is not None and on is False:
         raise UsageError("--tlsc-window contradicts --no-tlsc", hint="leave one of them out")
     return on if window is None else window
-
-
-def parse_bit_depth(text: str) -> int | None:
-    """`auto` -> None, or 8, or 16; anything else raises `UsageError`."""
-    if text not in OPTION_VALUES["bit_depth"]:
-        raise UsageError(f"--bit-depth '{text}' is not known", hint="auto, 8 or 16")
-    return None if text == "auto" else int(text)
 
 
 def unused_gpu() -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 
 from rich.console import Console
 
-from restore_cli.cli._terminal import (
-    bar_aside,
-    is_terminal,
-    show_facts,
-    show_table,
-    stderr_is_terminal,
-)
+from restore_cli.cli import _terminal
+from restore_cli.cli._terminal import bar_aside, is_terminal, show_facts, show_table
 from restore_cli.files import write_to_stdout
 
 ANY_TEXT = "restore.any-text"  # name of the error handler, for `str.encode` and streams
@@ -47,9 +44,16 @@ def echo_err(message: str) -> None:
     with suppress(OSError, ValueError, SystemExit), bar_aside():
         console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         lines = message.splitlines()
-        if stderr_is_terminal():
-            lines = [part for line in lines for part in _parts(line, console.width)]
+        if is_terminal(sys.stderr):
+            break_at = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+            lines = [part for line in lines for part in break_at(line, console.width) or [""]]
         console.print("\n".join(lines), markup=False)
+
+
+def note(message: str) -> None:
+    """Print a message on stderr, unless --quiet was given."""
+    if not _terminal.quiet:
+        echo_err(message)
 
 
 def printable(text: str) -> str:
@@ -57,32 +61,23 @@ def printable(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def _parts(line: str, width: int) -> list[str]:
-    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
 def echo(line: str) -> None:
     """Print a line of data on stdout; a closed pipe does not stop the work.
 
-    Raises:
-        RestoreError: stdout cannot be written to, e.g. its disk is full.
+    On a full disk it raises `RestoreError`.
     """
-    with bar_aside() if is_terminal() else nullcontext():
+    with bar_aside() if is_terminal(sys.stdout) else nullcontext():
         write_to_stdout((line + "\n").encode(errors=ANY_TEXT))
 
 
 def echo_json(value: object) -> None:
     r"""Print one JSON value on one line; bytes that are not UTF-8 are escaped as \udcff."""
     text = json.dumps(value, ensure_ascii=False)
-    echo(text if text.isascii() or _is_text(text) else json.dumps(value))
-
-
-def _is_text(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        text = json.dumps(value)
+    echo(text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -92,7 +87,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     contain, are printed as `\x1b`.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
-    if is_terminal():
+    if is_terminal(sys.stdout):
         show_table(columns, rows)
         return
     for row in rows:
@@ -105,7 +100,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     Control characters, which files may contain, are printed as `\x1b`.
     """
     pairs = [(printable(name), printable(value)) for name, value in pairs]
-    if is_terminal():
+    if is_terminal(sys.stdout):
         show_facts(pairs)
         return
     for pair in pairs:

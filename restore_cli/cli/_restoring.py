@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli import _terminal
 from restore_cli.cli._messages import print_error
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import RestoreError, UsageError
-from restore_cli.files import remedy
+from restore_cli.errors import UsageError
+from restore_cli.files import writing
 from restore_cli.formatting import format_count, format_duration, format_list, format_pixels
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ def choose_task(
     sources: list[Source],
     scale: int | None,
     options: RestorerOptions,
-    *,
-    quiet: bool,
 ) -> tuple[RestoreRequest, str | None, int | None]:
     """Return request, model and scale; without scale and size they are chosen from the pictures.
 
@@ -63,17 +62,15 @@ def choose_task(
 
     if scale is not None or request.processing.size is not None:
         best = default_checkpoint(default_model(1 if scale == 1 else 4))
-        if not quiet:
-            kind, gain = f"x{MODELS[best.model].scale}", out.format_gain(best.gain("real"))
-            out.echo_err(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
+        kind, gain = f"x{MODELS[best.model].scale}", out.format_gain(best.gain("real"))
+        out.note(f"{best.model}: the best bundled {kind} model on real blur ({gain} dB)")
         return request, None, scale
     # A pipe, e.g. <(cat a.png), can be read only once.
     paths = [source.path for source in sources if source.path.is_file()]
     videos = any(map(has_video_suffix, paths))
 
     def note() -> None:
-        if not quiet:
-            out.echo_err(f"strong blur: {default_model(1)} is tried on a part first")
+        out.note(f"strong blur: {default_model(1)} is tried on a part first")
 
     choice = choose_for_run(
         paths,
@@ -84,9 +81,8 @@ def choose_task(
     if choice is None:
         return request, None, None
     chosen = preset_for(choice.task)
-    if not quiet:
-        job = f"{chosen.options} by {chosen.model}"
-        out.echo_err(f"{job}: {choice.reason} (--model, -x or --size overrule)")
+    job = f"{chosen.options} by {chosen.model}"
+    out.note(f"{job}: {choice.reason} (--model, -x or --size overrule)")
     if chosen.keep:
         request = replace(request, processing=replace(request.processing, size=KEEP))
     return request, chosen.model, chosen.scale
@@ -102,7 +98,7 @@ def plan(
 
     items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
-    if printer.quiet:
+    if _terminal.quiet:
         return items
     others = left_out(request.selection, VIDEO_SUFFIXES | OTHER_SUFFIXES)
     if videos := [path for path in others if has_video_suffix(path)]:
@@ -132,16 +128,16 @@ def restore_items(
     from restore_cli.jobs.restoration import Restoration
     from restore_cli.jobs.session import run
 
-    pipeline = load(spec, engine, quiet=printer.quiet, elsewhere=engine.uses_other_processes(items))
+    pipeline = load(spec, engine, elsewhere=engine.uses_other_processes(items))
     videos = any(item.is_video and not item.skip for item in items)
-    if len(engine.devices) > 1 and len(items) > 1 and videos and not printer.quiet:
-        out.echo_err(
+    if len(engine.devices) > 1 and len(items) > 1 and videos:
+        out.note(
             "note: videos are restored on one device, so the whole run uses one; restore pictures "
             "in another run"
         )
     work = Restoration(request, pipeline)
-    seconds = None if printer.quiet else announce(request, items, pipeline)
-    with Bar(quiet=printer.quiet, unit="pictures") as bar, printer:
+    seconds = None if _terminal.quiet else announce(request, items, pipeline)
+    with Bar("pictures") as bar, printer:
         task = bar.add_task("", total=len(items), expected=seconds)
         done = 0
 
@@ -171,21 +167,18 @@ def restore_items(
     return summary.exit_status
 
 
-def load(spec: PipelineSpec, engine: Engine, *, quiet: bool, elsewhere: bool = False) -> Pipeline:
+def load(spec: PipelineSpec, engine: Engine, *, elsewhere: bool = False) -> Pipeline:
     """Load and describe the pipeline; on the CPU if other processes restore."""
     import torch
 
     pipeline = spec.load(torch.device("cpu") if elsewhere else engine.devices[0])
-    if not quiet:
-        everywhere = ", ".join(map(str, engine.devices))
-        where = "the Ray cluster" if engine.name == "ray" else everywhere
-        for description in pipeline.describe(where if elsewhere else ""):
-            out.echo_err(description)
-        for note in pipeline.notes:
-            out.echo_err(note)
-        on_cpu = not elsewhere and pipeline.options.device.type == "cpu"
-        if on_cpu and (remark := opt.unused_gpu()):
-            out.echo_err(f"note: {remark}")
+    everywhere = ", ".join(map(str, engine.devices))
+    where = "the Ray cluster" if engine.name == "ray" else everywhere
+    for text in (*pipeline.describe(where if elsewhere else ""), *pipeline.notes):
+        out.note(text)
+    on_cpu = not elsewhere and pipeline.options.device.type == "cpu"
+    if on_cpu and (remark := opt.unused_gpu()):
+        out.note(f"note: {remark}")
     return pipeline
 
 
@@ -217,10 +210,10 @@ def announce(request: RestoreRequest, items: list[Item], pipeline: Pipeline) -> 
         )
         faster = "a faster model of `restore models`"
         if request.processing.size is None and not any(item.is_video for item in items):
-            kept = (
-                "without --model, for less detail" if pipeline.scale == 1 else "a 16th of the work"
-            )
-            faster = f"--size keep ({kept}), or {faster}"
+            kept = "--size keep (a 16th of the work)"
+            if pipeline.scale == 1:
+                kept = "--size keep without --model (less detail)"
+            faster = f"{kept}, or {faster}"
         out.echo_err(f"note: it {why}; faster: {faster}")
     return cost.seconds
 
@@ -233,11 +226,11 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def restore_frames(height: int, width: int, pipeline: Pipeline, *, quiet: bool) -> None:
+def restore_frames(height: int, width: int, pipeline: Pipeline) -> None:
     """Restore raw frames from stdin to stdout; their number is unknown in advance."""
     from restore_cli.jobs import frames
 
-    with Bar(quiet=quiet, unit="frames") as bar:
+    with Bar("frames") as bar:
         task = bar.add_task("frames", total=None)
         for done in frames.restore_frames(sys.stdin.buffer, height, width, pipeline):
             bar.update(task, completed=done)
@@ -251,11 +244,9 @@ class Printer:
         listed: str | None,
         *,
         json: bool = False,
-        quiet: bool,
         manifest: str | None,
         compare: str | None,
     ) -> None:
-        self.quiet = quiet
         self._json, self._silent = json, False
         self._manifest = opt.parse_path(manifest) if manifest is not None else None
         self._compare = opt.parse_path(compare) if compare is not None else None
@@ -267,8 +258,7 @@ class Printer:
     def refuse(self, items: list[Item], on_exists: str) -> None:
         """Refuse outputs that cannot be printed or written, before anything is loaded.
 
-        Raises:
-            UsageError: two outputs for stdout, or a manifest or comparison that is also a picture.
+        Raises `UsageError` for two outputs on stdout, or a picture as manifest or comparison.
         """
         from restore_cli.jobs.inputs import STREAM
         from restore_cli.jobs.outputs import check_not_in_run, check_output_file
@@ -292,14 +282,11 @@ class Printer:
 
     def __enter__(self) -> Self:
         if self._manifest is not None:
-            try:
+            with writing(self._manifest, UsageError):
                 self._manifest.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
                 if not _ends_a_line(self._manifest):  # an earlier run was killed
                     self._file.write("\n")
-            except OSError as error:
-                reason = error.strerror or error
-                raise UsageError(f"cannot write '{self._manifest}': {reason}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -314,21 +301,16 @@ class Printer:
         if outcome.status == "restored":
             self._restored.append(outcome)
         record = record_of(outcome, work)
-        if self._file is not None:
+        if self._manifest is not None and self._file is not None:
             # Each line is flushed, so that a killed run leaves complete lines.
-            try:
+            with writing(self._manifest):
                 self._file.write(json_text(record) + "\n")
                 self._file.flush()
-            except OSError as error:
-                raise RestoreError(
-                    f"cannot write --manifest '{self._manifest}': {error.strerror}",
-                    hint=remedy(error),
-                ) from error
         if self._json:
             out.echo_json(record)
         elif not outcome.error and not self._silent:
             out.echo(str(outcome.item.target))
-        for note in outcome.notes if not self.quiet else ():
+        for note in () if _terminal.quiet else outcome.notes:
             if self._is_new("note", note, outcome.item):
                 out.echo_err(out.printable(f"note: '{outcome.item.source}': {note}"))
         if outcome.error and self._is_new("error", str(outcome.error), outcome.item):
@@ -349,8 +331,8 @@ class Printer:
                 more = "" if len(others) == 1 else f", and {len(others) - 1} more"
                 out.echo_err(f"the same {key.split()[0]} as for '{first}': '{others[0]}'{more}")
         failed, total, left = len(summary.failed), summary.total, summary.not_tried
-        if summary.skipped and not self.quiet:
-            out.echo_err(_there_already(summary.skipped))
+        if summary.skipped:
+            out.note(_there_already(summary.skipped))
         if (failed and total > 1) or left:
             others_done = "; the others are done" if failed < total and not left else ""
             rest = f"; {left} not tried" if left else others_done
@@ -382,19 +364,17 @@ class Printer:
             and not outcome.item.is_video
         ]
         if not shown:
-            if not self.quiet:
-                out.echo_err(f"note: nothing to compare, so '{self._compare}' was not written")
+            out.note(f"note: nothing to compare, so '{self._compare}' was not written")
             return
         description = f"Restored by {'; '.join(pipeline.describe())}."
-        with Bar(quiet=self.quiet, unit="pictures compared") as bar:
+        with Bar("pictures compared") as bar:
             task = bar.add_task("", total=len(shown_in(self._compare, shown)))
 
             def report(outcome: Outcome) -> None:
                 bar.update(task, description=outcome.item.source.name, advance=1 / STEPS)
 
             write_comparison(self._compare, shown, description, report)
-        if not self.quiet:
-            out.echo_err(f"before and after: {self._compare}")
+        out.note(f"before and after: {self._compare}")
 
 
 def _ends_a_line(path: Path) -> bool:
@@ -408,7 +388,7 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def print_plan(
-    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool, quiet: bool
+    request: RestoreRequest, items: list[Item], pipeline: Pipeline, *, json: bool
 ) -> None:
     """Print the plan: a table and, unless quiet, the totals; or one line of JSON per picture."""
     from restore_cli.jobs.estimate import estimate
@@ -430,7 +410,7 @@ def print_plan(
         cost = ["", "", "cannot be read"] if one.is_unreadable else cost
         rows.append([str(one.item.source), str(one.item.target), " -> ".join(sizes), *cost])
     out.table(["input", "output", "size", "tiles", "memory", "time"], rows)
-    if quiet:
+    if _terminal.quiet:
         return
     to_do = [one for one in estimates if not (one.item.skip or one.is_unreadable)]
     time = _range(sum(one.fastest for one in to_do), sum(one.seconds for one in to_do))

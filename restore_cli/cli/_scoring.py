@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScoringRequest:
     """The options of `restore benchmark` except dataset and table."""
 
     models: tuple[str, ...]
@@ -41,13 +42,12 @@ class Request:
     limit: int | None
     shard: str | None
     warm_up: int
-    as_json: bool
-    quiet: bool
+    json: bool
     documents: list[Any] = field(default_factory=list)  # to print, with --json
 
 
 def score_photos(
-    request: Request,
+    request: ScoringRequest,
     recipe_name: str,
     paths: list[Path],
     *,
@@ -75,7 +75,7 @@ def score_photos(
     return _score(request, dataset, None, entries, place)
 
 
-def score_dataset(request: Request, name: str) -> bool:
+def score_dataset(request: ScoringRequest, name: str) -> bool:
     """Score the models on a dataset, and return whether no picture failed."""
     from restore_cli.benchmarking.run import make_entry, make_results
 
@@ -86,11 +86,10 @@ def score_dataset(request: Request, name: str) -> bool:
     return _score(request, dataset, folder, entries, place)
 
 
-def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
+def score_table(request: ScoringRequest, name: str, dataset_name: str | None) -> bool:
     """Measure a published table, or print it if it cannot be; return whether nothing failed.
 
-    Raises:
-        NoInputError: the pictures of all of its parts are missing.
+    Raises `NoInputError` if the pictures of all of its parts are missing.
     """
     from restore_cli.benchmarking.published import get_table, table_parts
     from restore_cli.datasets.registry import DATASETS
@@ -119,7 +118,7 @@ def score_table(request: Request, name: str, dataset_name: str | None) -> bool:
     return good
 
 
-def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
+def _entries(request: ScoringRequest, table: Table, scale: int) -> list[Entry]:
     """List the table's networks with its options, then other requested ones; bicubic last."""
     from restore_cli.benchmarking.run import make_entry
     from restore_cli.inference.stages import BICUBIC
@@ -147,7 +146,7 @@ def _entries(request: Request, table: Table, scale: int) -> list[Entry]:
 
 
 def _score(
-    request: Request,
+    request: ScoringRequest,
     dataset: Dataset,
     folder: Path | None,
     entries: list[Entry],
@@ -171,35 +170,33 @@ def _score(
     )
     check_entries(job)
     check_writable(place)
-    found, failed = _samples(
-        dataset, folder or place / "pictures", fetch=request.fetch, quiet=request.quiet
-    )
+    found, failed = _samples(dataset, folder or place / "pictures", fetch=request.fetch)
     whole = len(found) == (dataset.count or len(found))
-    if not whole and not request.quiet:
-        out.echo_err(
+    if not whole:
+        out.note(
             f"warning: only {len(found)} of {dataset.count} pictures of {dataset.name} were found"
         )
     part = opt.parse_shard(request.shard) if request.shard else None
     first, step = part or (1, 1)
     samples = found[: request.limit][first - 1 :: step]
     whole = whole and len(samples) == len(found)
-    if not samples and not request.quiet:
-        out.echo_err(f"warning: --shard {request.shard} is empty: there are {len(found)} pictures")
+    if not samples:
+        out.note(f"warning: --shard {request.shard} is empty: there are {len(found)} pictures")
     job = dataclasses.replace(job, samples=samples, shard=part, whole=whole)
-    rows = _run(job, quiet=request.quiet)
+    rows = _run(job)
     timed = _timed(job, request.warm_up) if part is None else {}
     report = summarise(job, rows, timed)
     _show(report, request)
     if part is None:
-        _write(job, report, request.formats, quiet=request.quiet)
+        _write(job, report, request.formats)
     return not failed and not any(row.error for row in rows)
 
 
-def _run(job: Benchmark, *, quiet: bool) -> list[Row]:
+def _run(job: Benchmark) -> list[Row]:
     """Score everything with a progress bar."""
     from restore_cli.benchmarking.run import run
 
-    with Bar(quiet=quiet, unit="pictures") as bar:
+    with Bar("pictures") as bar:
         task = bar.add_task("", total=len(job.samples) * len(job.entries))
 
         def report(row: Row) -> None:
@@ -234,7 +231,7 @@ def _scale(models: tuple[str, ...]) -> int | None:
     return next((default_scale(names) for names in lines if names != (BICUBIC,)), None)
 
 
-def _place(request: Request, name: str) -> Path:
+def _place(request: ScoringRequest, name: str) -> Path:
     """Return the folder for the reports; by default it is named after the dataset or table."""
     plain = re.sub(r"[/\\\x00-\x1f]+", "-", name)
     return request.output or Path(f"benchmark-{plain}")
@@ -257,7 +254,7 @@ def _dataset(name: str, root: Path, scale: int | None) -> tuple[Dataset, Path | 
     return pair_folder_dataset(Path(name), scale), Path(name)
 
 
-def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tuple[list[Pair], int]:
+def _samples(dataset: Dataset, folder: Path, *, fetch: bool) -> tuple[list[Pair], int]:
     """Make, fetch or find the samples; also return how many could not be made."""
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import find_samples
@@ -265,19 +262,19 @@ def _samples(dataset: Dataset, folder: Path, *, fetch: bool, quiet: bool) -> tup
     failed: set[str] = set()
     if dataset.make is not None:
         for made in dataset.make(folder):
-            for note in () if quiet else made.notes:
-                out.echo_err(f"note: '{made.source}': {note}")
+            for note in made.notes:
+                out.note(f"note: '{made.source}': {note}")
             if made.error:
                 print_error(made.error)
                 failed.add(made.source.stem)
     elif fetch:
-        fetch_dataset(dataset, folder, out.echo_err if not quiet else lambda message: None)
+        fetch_dataset(dataset, folder, out.note)
     # An earlier run may have made pairs of what cannot be made now.
     samples = [sample for sample in find_samples(dataset, folder) if sample.name not in failed]
     return samples, len(failed)
 
 
-def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: bool) -> None:
+def _write(job: Benchmark, report: Report, formats: tuple[str, ...]) -> None:
     from restore_cli.benchmarking.page import to_html
     from restore_cli.benchmarking.report import to_csv, to_json, to_markdown
     from restore_cli.files import write_then_rename
@@ -291,11 +288,10 @@ def _write(job: Benchmark, report: Report, formats: tuple[str, ...], *, quiet: b
     for name in formats:
         with write_then_rename(job.output / f"report.{name}") as temporary:
             temporary.write_text(makers[name](), "utf-8", errors="backslashreplace")
-        if not quiet:
-            out.echo_err(f"written: {job.output / f'report.{name}'}")
+        out.note(f"written: {job.output / f'report.{name}'}")
 
 
-def _show(report: Report, request: Request) -> None:
+def _show(report: Report, request: ScoringRequest) -> None:
     from restore_cli.benchmarking.comparison import COLUMNS as PUBLISHED_COLUMNS
     from restore_cli.benchmarking.report import (
         COLUMNS,
@@ -306,15 +302,14 @@ def _show(report: Report, request: Request) -> None:
         to_json,
     )
 
-    if request.as_json:
+    if request.json:
         import json
 
         request.documents.append(json.loads(to_json(report)))
         return
-    if not request.quiet:
-        for line in heading(report):
-            out.echo_err(line)
-    shown = SCORE_COLUMNS if is_terminal() else len(COLUMNS)
+    for line in heading(report):
+        out.note(line)
+    shown = SCORE_COLUMNS if is_terminal(sys.stdout) else len(COLUMNS)
     out.table(COLUMNS[:shown], [row[:shown] for row in table(report)])
     if report.published:
         out.table(PUBLISHED_COLUMNS, [one.cells() for one in report.published])
@@ -323,13 +318,12 @@ def _show(report: Report, request: Request) -> None:
         out.table(columns, groups)
 
 
-def _print(table: Table, request: Request) -> None:
+def _print(table: Table, request: ScoringRequest) -> None:
     """Print a table that cannot be measured: sizes of sets, single pictures, running text."""
     from restore_cli.benchmarking.published import columns_of, rows_of
 
-    if request.as_json:
+    if request.json:
         request.documents.append(table.model_dump(mode="json", exclude_defaults=True))
         return
-    if not request.quiet:
-        out.echo_err(f"{table.name} ({table.kind}) is printed, not measured. {table.note}")
+    out.note(f"{table.name} ({table.kind}) is printed, not measured. {table.note}")
     out.table(columns_of(table), rows_of(table))

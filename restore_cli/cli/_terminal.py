@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -31,6 +31,7 @@ from restore_cli.formatting import format_clock
 
 _PRIOR = 0.1  # share of the work at which its own pace weighs as much as the plan's estimate
 _GAP = 2  # cells between columns
+quiet = False  # whether --quiet was given: no notes and no progress
 _lock = threading.RLock()
 _living: list[Progress] = []
 
@@ -86,17 +87,17 @@ class _TimeLeft(ProgressColumn):
 
 
 class Bar(Progress):
-    """Progress bar with time left on stderr; hidden if stderr is no terminal, or if quiet.
+    """Progress bar with time left on stderr; hidden if stderr is not a terminal, or if quiet.
 
     A task's field `expected` is its estimated time by the plan, in seconds.
     """
 
     hidden = False  # of every bar, by --no-progress
 
-    def __init__(self, *, quiet: bool, unit: str) -> None:
+    def __init__(self, unit: str) -> None:
         console = Console(stderr=True, emoji=False)
         # Rich 13 ends even a disabled bar with a line.
-        console.quiet = quiet or self.hidden or not stderr_is_terminal()
+        console.quiet = quiet or self.hidden or not is_terminal(sys.stderr)
         one_line = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=one_line),
@@ -145,10 +146,10 @@ def show_table(
     """
     rows = [tuple(row) for row in rows]
     console = console or Console(highlight=False, emoji=False)
-    if _fits(columns, rows, console.width):
+    least = [_widest_word(n, columns, rows) for n in range(len(columns))]
+    spare = console.width - sum(least) - _GAP * (len(columns) - 1)
+    if spare >= 0:
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        least = [_widest_word(n, columns, rows) for n in range(len(columns))]
-        spare = console.width - sum(least) - _GAP * (len(columns) - 1)
         for n, column in enumerate(columns):
             longest = max(map(cell_len, (column, *(row[n] for row in rows))))
             more = min(spare, longest - least[n])
@@ -189,16 +190,6 @@ def _widest_word(n: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     return max(map(cell_len, words))
 
 
-def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
-    needed = sum(_widest_word(n, columns, rows) for n in range(len(columns)))
-    return needed + _GAP * (len(columns) - 1) <= width
-
-
-def stderr_is_terminal() -> bool:
-    """Whether stderr is a terminal; rich would also say so of a file if FORCE_COLOR is set."""
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def is_terminal() -> bool:
-    """Whether stdout is a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is open and a terminal; rich says so of a file if FORCE_COLOR is set."""
+    return stream is not None and stream.isatty()

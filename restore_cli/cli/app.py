@@ -32,11 +32,8 @@ from restore_cli.version import __version__
 
 EPILOG = """
 Examples:
-
   restore photo.jpg
-
   restore image holiday/ -r -o sharp/ --resume
-
   restore models
 
 A picture or a folder in place of a command means `restore image`.
@@ -62,25 +59,18 @@ def _version(*, wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
+        opt.option(
             "--version",
             "-V",
             help="Print the version.",
             is_eager=True,
-            show_envvar=False,
             allow_from_autoenv=False,
             callback=lambda value: _version(wanted=value),
         ),
     ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not download anything.", show_envvar=False)
-    ] = False,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="Draw no progress bar.", show_envvar=False)
-    ] = False,
-    no_color: Annotated[
-        bool, typer.Option("--no-color", help="Print without colours.", show_envvar=False)
-    ] = False,
+    offline: Annotated[bool, opt.option("--offline", help="Do not download anything.")] = False,
+    no_progress: Annotated[bool, opt.option("--no-progress", help="Draw no progress bar.")] = False,
+    no_color: Annotated[bool, opt.option("--no-color", help="Print without colours.")] = False,
 ) -> None:
     """Remove motion blur from pictures, and enlarge them."""
     ignore_bad_timeouts()

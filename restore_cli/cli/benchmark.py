@@ -14,21 +14,13 @@ from restore_cli.errors import UsageError, lookup
 FORMATS = ("html", "md", "csv", "json")
 EPILOG = """
 Examples:
-
   restore benchmark --dataset blurmini --model mprnet-mscam bicubic
-
   restore benchmark --dataset reds-val300 --fetch --model gfn=mine.safetensors
-
   restore benchmark --degrade shake photos/ --model gfn moadg
-
   restore benchmark --table shoyan-2022/1 --data-root ~/data --fetch
-
   restore benchmark --dataset gopro-x4 --model mprnet+gfn --protocol gfn
-
   restore benchmark --dataset pairs/ --model msan=mine.safetensors --limit 20
-
   restore benchmark --dataset gopro --model msan -d cuda:1 --shard 2/8
-
   restore benchmark --dataset pairs/ --model bicubic --results theirs=out/
 
 `restore datasets list`, `protocols` and `tables` list the choices. Reports
@@ -88,18 +80,14 @@ def benchmark(
     seed: Annotated[int, _what(help="Random seed of --degrade.", min=0)] = 0,
     side: Annotated[
         int | None,
-        _what(
-            help="With --degrade, use only the middle N x N pixels of each picture.",
-            min=64,
-            metavar="N",
-        ),
+        _what(help="With --degrade, use only the middle N x N pixels of each picture.", min=64),
     ] = None,
     motion: Annotated[
         bool,
         _what(
             "--motion/--no-motion",
-            help="With --degrade, apply motion blur; without it, scores show the loss on sharp "
-            "pictures.",
+            help="With --degrade, apply motion blur; with --no-motion, scores show what is lost on "
+            "sharp pictures.",
         ),
     ] = True,
     protocol: Annotated[
@@ -108,9 +96,7 @@ def benchmark(
             help="Protocol of the scores. Default: the table's or the dataset's.", metavar="NAME"
         ),
     ] = None,
-    limit: Annotated[
-        int | None, _what(help="Score only the first N pictures.", min=1, metavar="N")
-    ] = None,
+    limit: Annotated[int | None, _what(help="Score only the first N pictures.", min=1)] = None,
     data_root: Annotated[
         str, _where(help="Folder that contains one folder per dataset.", metavar="DIR")
     ] = "data",
@@ -153,10 +139,7 @@ def benchmark(
             "or the table's rows.",
         ),
     ] = None,
-    tlsc_window: Annotated[
-        int | None,
-        _compute(help="Side of these windows, input pixels.", min=32, metavar="N"),
-    ] = None,
+    tlsc_window: opt.TlscWindowOpt = None,
     tile: Annotated[
         str, _compute(help="Longest side of a tile: auto, off, or pixels.", metavar="SIZE")
     ] = "auto",
@@ -169,17 +152,15 @@ def benchmark(
     ] = None,
     warm_up: Annotated[
         int,
-        _compute(
-            help="Warm-up runs before the run times of a table are measured.", min=0, metavar="N"
-        ),
+        _compute(help="Warm-up runs before the run times of a table are measured.", min=0),
     ] = 1,
-    as_json: opt.JsonOpt = False,
+    json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Score models on a dataset by a published protocol, beside published scores."""
     asked = (dataset, degrade, *(model or ()), *(models or ()))
-    if _old_listing(table, nothing=asked == (None, None), as_json=as_json):
+    if _old_listing(table, nothing=asked == (None, None), json=json):
         return
     if degrade is None and (seed or side is not None or not motion):
         raise UsageError(
@@ -198,12 +179,12 @@ def benchmark(
     known = {name: name for name in FORMATS}
     wanted = tuple(lookup("format", name.strip(), known) for name in formats.split(","))
     from restore_cli.benchmarking.protocol import PROTOCOLS
-    from restore_cli.cli._scoring import Request, score_dataset, score_photos, score_table
+    from restore_cli.cli._scoring import ScoringRequest, score_dataset, score_photos, score_table
     from restore_cli.inference.devices import get_device, get_precision
     from restore_cli.inference.restorer import RestorerOptions
 
     target = get_device(device)
-    request = Request(
+    request = ScoringRequest(
         models=names,
         results=tuple(results or ()),
         protocol=lookup("protocol", protocol, PROTOCOLS).name if protocol else None,
@@ -223,8 +204,7 @@ def benchmark(
         limit=limit,
         shard=shard,
         warm_up=warm_up,
-        as_json=as_json,
-        quiet=quiet,
+        json=json,
     )
     if degrade is not None:
         paths = [opt.parse_path(text) for text in photos]
@@ -233,7 +213,7 @@ def benchmark(
         good = score_table(request, table, dataset)
     else:
         good = score_dataset(request, dataset or "")
-    if as_json:
+    if json:
         documents = request.documents
         out.echo_json(documents[0] if len(documents) == 1 else documents)
     if not good:
@@ -257,14 +237,14 @@ def _check_required(
         raise UsageError("--model is missing", hint="e.g. --model mprnet-mscam bicubic")
 
 
-def _old_listing(table: str | None, *, nothing: bool, as_json: bool) -> bool:
+def _old_listing(table: str | None, *, nothing: bool, json: bool) -> bool:
     """Accept the old spellings of `restore datasets list` and `tables`, for one release."""
     if table == "list":
-        datasets.list_tables(as_json=as_json)
+        datasets.list_tables(json=json)
         return True
     if nothing and table is None:
-        datasets.list_datasets(as_json=as_json)
-        if not as_json:
+        datasets.list_datasets(json=json)
+        if not json:
             datasets.list_protocols()
         return True
     return False

@@ -13,13 +13,9 @@ from restore_cli.formatting import format_count
 
 EPILOG = """
 Examples:
-
   restore datasets list
-
   restore datasets fetch reds-val300 --data-root data/
-
   restore datasets check pairs/
-
   restore datasets replay pairs/records/lr/a.json -o again.png
 """
 
@@ -32,13 +28,13 @@ app = typer.Typer(
 
 @app.command("list")
 @handle_errors
-def list_datasets(as_json: opt.JsonOpt = False) -> None:
+def list_datasets(json: opt.JsonOpt = False) -> None:
     """List the datasets that `restore benchmark` knows by name."""
     from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.registry import DATASETS
 
     known = {**MINIATURES, **DATASETS}.values()
-    if as_json:
+    if json:
         keys = ("name", "description", "scale", "count", "protocol", "layout", "home")
         out.echo_json(
             [{key: getattr(d, key) for key in keys} | {"fetched": d.hub is not None} for d in known]
@@ -52,11 +48,11 @@ def list_datasets(as_json: opt.JsonOpt = False) -> None:
 
 @app.command("layouts")
 @handle_errors
-def list_layouts(as_json: opt.JsonOpt = False) -> None:
+def list_layouts(json: opt.JsonOpt = False) -> None:
     """List the folder layouts of pairs that degrade writes, and train and benchmark read."""
     from restore_cli.datasets.layouts import LAYOUTS
 
-    if as_json:
+    if json:
         out.echo_json([{"name": one.name, "what": one.description} for one in LAYOUTS.values()])
         return
     out.table(("layout", "what"), ((one.name, one.description) for one in LAYOUTS.values()))
@@ -64,14 +60,14 @@ def list_layouts(as_json: opt.JsonOpt = False) -> None:
 
 @app.command("protocols")
 @handle_errors
-def list_protocols(as_json: opt.JsonOpt = False) -> None:
+def list_protocols(json: opt.JsonOpt = False) -> None:
     """List the scoring protocols and their sources."""
     from dataclasses import asdict
 
     from restore_cli.benchmarking.protocol import PROTOCOLS
 
     known = PROTOCOLS.values()
-    if as_json:
+    if json:
         out.echo_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
         return
     out.table(("protocol", "what", "source"), ((p.name, p.description, p.source) for p in known))
@@ -79,12 +75,12 @@ def list_protocols(as_json: opt.JsonOpt = False) -> None:
 
 @app.command("tables")
 @handle_errors
-def list_tables(as_json: opt.JsonOpt = False) -> None:
+def list_tables(json: opt.JsonOpt = False) -> None:
     """List the published tables that `restore benchmark --table` measures or prints."""
     from restore_cli.benchmarking.published import load_published
 
     tables = load_published().tables
-    if as_json:
+    if json:
         out.echo_json(
             [
                 table.model_dump(mode="json", exclude_defaults=True) | {"name": table.name}
@@ -124,7 +120,7 @@ def fetch(
 
     dataset = lookup("dataset", name, DATASETS)
     folder = dataset.folder(opt.parse_path(data_root))
-    fetch_dataset(dataset, folder, (lambda message: None) if quiet else out.echo_err)
+    fetch_dataset(dataset, folder, out.note)
     find_samples(dataset, folder)
     out.echo(str(folder))
 
@@ -133,14 +129,14 @@ def fetch(
 @handle_errors
 def check(
     folder: Annotated[str, typer.Argument(help="A folder of pairs.", metavar="PAIRS")],
-    as_json: opt.JsonOpt = False,
+    json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
 ) -> None:
     """Report pairs that are missing, shifted, rotated, unreadable or of different colours.
 
     Prints kind, path and text of each finding; exits with 1 if there are any.
     """
-    check_folder(opt.parse_path(folder), as_json=as_json, quiet=quiet)
+    check_folder(opt.parse_path(folder), json=json)
 
 
 @app.command("replay")
@@ -160,20 +156,19 @@ def replay(
     replay_record(record, output, sharp)
 
 
-def check_folder(folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
+def check_folder(folder: Path, *, json: bool = False) -> None:
     """Print the findings for a folder of pairs; exit 1 if there are any."""
     from restore_cli.datasets.lint import check_pairs
 
     findings = list(check_pairs(folder))
     rows = [(finding.kind, str(finding.path), finding.text) for finding in findings]
-    if as_json:
+    if json:
         out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
     else:
         for row in rows:
             out.echo("\t".join(row))
-    if not quiet:
-        count = len(findings)
-        out.echo_err(format_count(count, "finding") if count else "no problems found")
+    count = len(findings)
+    out.note(format_count(count, "finding") if count else "no problems found")
     if findings:
         raise typer.Exit(1)
 

@@ -25,17 +25,11 @@ if TYPE_CHECKING:
 
 EPILOG = """
 Examples:
-
   restore degrade sharp.png -o blurry.png --seed 7
-
   restore degrade photos/*.jpg -o pairs/ --recipe real
-
   restore degrade film.mp4 -o dataset/ --recipe reds --layout reds
-
   restore degrade sharp.png -o blurry.png --kernel psf.npy --scale 1
-
   restore datasets check pairs/
-
   restore datasets replay pairs/records/lr/a.json -o again.png
 
 """
@@ -68,12 +62,7 @@ def degrade(
     scale: Annotated[
         int | None,
         _what(
-            "--scale",
-            "-x",
-            help="Downscaling factor, 1 to 8. Default: the recipe's.",
-            min=1,
-            max=8,
-            metavar="N",
+            "--scale", "-x", help="Downscaling factor, 1 to 8. Default: the recipe's.", min=1, max=8
         ),
     ] = None,
     kernel: Annotated[
@@ -112,7 +101,6 @@ def degrade(
             "-j",
             help="Number of processes. Default: one per core. It does not change the pictures.",
             min=1,
-            metavar="N",
         ),
     ] = None,
     device: opt.DeviceOpt = "cpu",
@@ -131,7 +119,7 @@ def degrade(
 
     paths = [opt.parse_path(text) for text in inputs or []]
     if check is not None:
-        datasets.check_folder(opt.parse_path(check), quiet=quiet)
+        datasets.check_folder(opt.parse_path(check))
         return
     if output is None:
         raise UsageError("--output is missing", hint="a folder for pairs, or a picture file")
@@ -160,7 +148,7 @@ def degrade(
         device=str(get_device(device)),
     )
     plan_pairs(job)
-    if not _run(job, jobs or usable_cores(), quiet=quiet):
+    if not _run(job, jobs or usable_cores()):
         raise typer.Exit(1)
 
 
@@ -192,32 +180,31 @@ def _with_kernels(recipe: DegradationRecipe, files: list[str]) -> DegradationRec
     return DegradationRecipe.model_validate(values | {"steps": steps})
 
 
-def _run(job: DegradeJob, workers: int, *, quiet: bool) -> bool:
+def _run(job: DegradeJob, workers: int) -> bool:
     """Make the pairs, print their paths, and return whether none failed."""
     from restore_cli.datasets.synthesize import make_pairs
     from restore_cli.degradations.frames import gap_in
     from restore_cli.image.folders import list_pictures
 
-    for folder in (path for path in job.inputs if path.is_dir() and not quiet):
+    for folder in (path for path in job.inputs if path.is_dir()):
         if gap := gap_in(list_pictures(folder)):
-            out.echo_err(f"note: '{folder}': {gap}, so the blur jumps there")
+            out.note(f"note: '{folder}': {gap}, so the blur jumps there")
     started, pixels, pairs, skipped, failed = time.monotonic(), 0, 0, 0, 0
-    with Bar(quiet=quiet, unit="inputs") as bar:
+    with Bar("inputs") as bar:
         task = bar.add_task(job.recipe.name, total=len(job.inputs))
         for one in make_pairs(job, workers):
             bar.advance(task)
             pixels, pairs = pixels + one.pixels, pairs + len(one.written)
             skipped += one.skipped
-            for note in () if quiet else one.notes:
-                out.echo_err(f"note: '{one.source}': {note}")
+            for note in one.notes:
+                out.note(f"note: '{one.source}': {note}")
             if one.error:
                 print_error(one.error)
                 failed += 1
             for path in one.written:
                 out.echo(str(path))
-    if not quiet:
-        seconds = max(time.monotonic() - started, 1e-9)
-        pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if pairs else ""
-        done = f", {format_count(skipped, 'pair')} already there" if skipped else ""
-        out.echo_err(f"{format_count(pairs, 'pair')} in {format_duration(seconds)}{pace}{done}")
+    seconds = max(time.monotonic() - started, 1e-9)
+    pace = f", {pixels / 1e6 / seconds:.1f} Mpx/s of sharp pictures" if pairs else ""
+    done = f", {format_count(skipped, 'pair')} already there" if skipped else ""
+    out.note(f"{format_count(pairs, 'pair')} in {format_duration(seconds)}{pace}{done}")
     return not failed

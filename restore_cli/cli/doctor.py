@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import metadata
 from importlib.metadata import packages_distributions
@@ -31,9 +32,7 @@ Found = tuple[dict[str, object], list[str]]  # facts and problems
 _DIFFERENT = 10  # of 255, from which results count as wrong: GPUs may round to 10 bits (TF32)
 EPILOG = """
 Examples:
-
   restore doctor
-
   restore doctor --json > report.json
 """
 
@@ -64,7 +63,7 @@ def doctor(json: opt.JsonOpt = False) -> None:
 
 
 def _software() -> Found:
-    """Versions, and whether packages can be imported; an extra that cannot is no problem."""
+    """Versions, and whether packages can be imported; an extra that cannot is not a problem."""
     facts: dict[str, object] = {
         "restore": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -177,26 +176,31 @@ def _results() -> Found:
     )
 
 
-def _weights() -> Found:
-    from restore_cli.weights.manifest import load_manifest
-    from restore_cli.weights.store import fetch
+def _verified(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the weights that are whole, and the problems of the others."""
+    from restore_cli.weights.store import locate, verify
 
     good, problems = [], []
-    for checkpoint in load_manifest().checkpoints.values():
-        if not checkpoint.source.startswith("bundled:"):
-            continue
+    for name in names:
         try:
-            fetch(checkpoint)
+            verify(locate(name, None))
         except RestoreError as error:
             problems.append(f"{error}; {error.hint}")
         else:
-            good.append(checkpoint.name)
+            good.append(name)
+    return good, problems
+
+
+def _weights() -> Found:
+    from restore_cli.weights.manifest import load_manifest
+
+    known = load_manifest().checkpoints.values()
+    good, problems = _verified(c.name for c in known if c.source.startswith("bundled:"))
     return {"weights": f"verified: {', '.join(good) or 'none'}"}, problems
 
 
 def _own_weights() -> Found:
     from restore_cli.weights import user
-    from restore_cli.weights.store import locate, verify
 
     folder, names = user.folder(), user.names()
     problems = []
@@ -207,11 +211,7 @@ def _own_weights() -> Found:
         )
     if not is_writable(folder):
         problems.append(f"'{folder}' cannot be written to; set XDG_DATA_HOME to another folder")
-    for name in names:
-        try:
-            verify(locate(name, None))
-        except RestoreError as error:
-            problems.append(f"{error}; {error.hint}")
+    problems += _verified(names)[1]
     return {"your weights": f"{len(names)} in {folder}"}, problems
 
 

@@ -1,42 +1,32 @@
 """`restore image`."""
 
+import os
 import sys
 from collections.abc import Mapping
 from glob import has_magic
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._process import gc_paused, limit_thread_spinning
-from restore_cli.errors import NoInputError, UsageError
-from restore_cli.files import is_taken
+from restore_cli.errors import NoInputError, UsageError, lookup
 
 EPILOG = """
 Examples:
-
   restore image photo.jpg
-
   restore image photo.jpg --size keep
-
   restore image blurry.png --model mprnet-mscam -x4
-
   restore image holiday/ -r -o sharp/ --resume
-
   restore image "shots/*.tif" -o "{dir}/{name}_{model}.{ext}" -f jpeg
-
   cat blurry.png | restore image - > sharp.png
-
   find . -name "*.jpg" -print0 | restore image --files-from - -0 -o sharp/
-
   ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
-  restore image --raw 320x180 |
-  ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
-
+    restore image --raw 320x180 |
+    ffmpeg -f rawvideo -pix_fmt rgb24 -s 1280x720 -r 25 -i - out.mp4
   restore image shot.jpg -o shot.png -x2 --compare shot.html
-
   restore image shot.jpg --model mprnet-mscam+bicubic -x8
 
 Exit status: 0 all restored or skipped; 1 some failed, the rest are done;
@@ -62,12 +52,15 @@ def image(
     ] = False,
     include: Annotated[
         list[str] | None,
-        _input(help="In folders, include only files that match GLOB, in any case.", metavar="GLOB"),
+        _input(
+            help="In folders, include only files that match GLOB, ignoring case.", metavar="GLOB"
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         _input(
-            help="In folders, exclude files and paths that match GLOB, in any case.", metavar="GLOB"
+            help="In folders, exclude files and paths that match GLOB, ignoring case.",
+            metavar="GLOB",
         ),
     ] = None,
     files_from: Annotated[
@@ -83,9 +76,7 @@ def image(
     ] = "1/1",
     max_pixels: Annotated[
         int | None,
-        _input(
-            help="Refuse inputs with more than N pixels. Default: 268 million.", min=1, metavar="N"
-        ),
+        _input(help="Refuse inputs with more than N pixels. Default: 268 million.", min=1),
     ] = None,
     raw: Annotated[
         str | None,
@@ -173,7 +164,6 @@ def image(
             help="Enlarge N times, 1 to 8, e.g. -x4; 1 keeps the size. Default: the model's scale.",
             min=1,
             max=8,
-            metavar="N",
         ),
     ] = None,
     size: Annotated[
@@ -201,7 +191,6 @@ def image(
             "AVIF 90.",
             min=1,
             max=100,
-            metavar="N",
         ),
     ] = None,
     lossless: Annotated[bool, _file("--lossless", help="Write lossless WebP and AVIF.")] = False,
@@ -271,10 +260,7 @@ def image(
             help="Compute global statistics in local windows (TLSC). Default: from the checkpoint.",
         ),
     ] = None,
-    tlsc_window: Annotated[
-        int | None,
-        _compute(help="Side of these windows, input pixels.", min=32, metavar="N"),
-    ] = None,
+    tlsc_window: opt.TlscWindowOpt = None,
     self_ensemble: Annotated[
         bool,
         _compute(
@@ -291,7 +277,6 @@ def image(
             "Default: 0 on a CPU, else 4.",
             min=0,
             max=64,
-            metavar="N",
         ),
     ] = None,
     engine: Annotated[
@@ -303,9 +288,7 @@ def image(
     workers: Annotated[
         int | None,
         _compute(
-            help="Number of Ray processes. Default: one per GPU, else one per machine.",
-            min=1,
-            metavar="N",
+            help="Number of Ray processes. Default: one per GPU, else one per machine.", min=1
         ),
     ] = None,
     check: Annotated[
@@ -364,32 +347,32 @@ def image(
             format=format_ or "",
             quality=quality,
             lossless=lossless,
-            depth=opt.parse_bit_depth(bit_depth),
+            depth=lookup("--bit-depth", bit_depth, {"auto": None, "8": 8, "16": 16}),
             metadata="standard" if metadata == "safe" else metadata,  # its earlier name
         ),
     )
     run_by = Engine(engine, tuple(devices), address, workers, jobs)
     sources = do.find_inputs(request, raw=raw is not None)
     if not (model or weights):
-        request, model, scale = do.choose_task(request, sources, scale, options, quiet=quiet)
+        request, model, scale = do.choose_task(request, sources, scale, options)
     spec = PipelineSpec.parse(model, weights, scale, options)
     if raw is not None:
         height, width = opt.parse_frame_size(raw)
-        do.restore_frames(height, width, do.load(spec, run_by, quiet=quiet), quiet=quiet)
+        do.restore_frames(height, width, do.load(spec, run_by))
         return
-    printer = do.Printer(files_from, json=json, quiet=quiet, manifest=manifest, compare=compare)
+    printer = do.Printer(files_from, json=json, manifest=manifest, compare=compare)
     items = do.plan(request, spec, sources, printer)
     if dry_run:
-        do.print_plan(request, items, do.load(spec, run_by, quiet=quiet), json=json, quiet=quiet)
+        do.print_plan(request, items, do.load(spec, run_by), json=json)
     elif status := do.restore_items(request, spec, items, run_by, printer, fail_fast=fail_fast):
         raise typer.Exit(status)
 
 
-def _no_pipe() -> str:
-    """Describe stdout if no picture can be written to it, else ""."""
-    if sys.stdout is None:
+def _no_pipe(stream: TextIO | None) -> str:
+    """Describe stdin or stdout if no picture can pass through it, else ""."""
+    if stream is None:
         return "closed"
-    return "the terminal" if sys.stdout.isatty() else ""
+    return "the terminal" if stream.isatty() else ""
 
 
 def _check_cluster_options(engine: str, address: str, workers: int | None) -> None:
@@ -407,7 +390,7 @@ def _check_raw_options(
         raise UsageError("--raw reads stdin and writes stdout", hint="use < FILE and > FILE")
     if useless := [name for name, value in for_files.items() if value]:
         raise UsageError(f"--raw excludes --{', --'.join(useless)}", hint="leave it out")
-    if sys.stdin is None or sys.stdin.isatty() or _no_pipe():
+    if _no_pipe(sys.stdin) or _no_pipe(sys.stdout):
         raise UsageError("--raw needs pipes on both sides", hint="see restore image --help")
 
 
@@ -432,7 +415,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
                     f"cannot read --files-from '{files_from}': {error.strerror}"
                 ) from error
         listed = read_list(text, separator=b"\0" if null else b"\n")
-        if gone := [path for path in listed if not (is_taken(path) or has_magic(str(path)))]:
+        if gone := [one for one in listed if not (os.path.lexists(one) or has_magic(str(one)))]:
             unknown = missing(gone[0])
             how = "separated by NUL characters" if null else "one per line"
             needed = f"'{files_from}' must contain the names in UTF-8, {how}"
@@ -444,8 +427,7 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
         if files_from is None:
             raise UsageError("no pictures were given", hint=hint)
         raise NoInputError(f"no pictures in the list '{files_from}'", hint=hint)
-    if STREAM in paths and (sys.stdin is None or sys.stdin.isatty()):
-        what = "closed" if sys.stdin is None else "the terminal"
+    if STREAM in paths and (what := _no_pipe(sys.stdin)):
         raise UsageError(f"stdin is {what}", hint="cat a.png | restore image - > b.png")
     return tuple(paths)
 
@@ -456,9 +438,9 @@ def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     from restore_cli.jobs.outputs import check_known_suffix
 
     if text is None:
-        return STREAM if inputs == (STREAM,) and not _no_pipe() else None
+        return STREAM if inputs == (STREAM,) and not _no_pipe(sys.stdout) else None
     if text == "-":
-        if what := _no_pipe():
+        if what := _no_pipe(sys.stdout):
             raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
         return STREAM
     check_known_suffix(text)

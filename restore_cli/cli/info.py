@@ -17,17 +17,12 @@ from restore_cli.errors import NoInputError, RestoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 EPILOG = """
 Examples:
-
   restore info photo.jpg
-
   restore info photo_x4.png --json
-
   restore info trained.safetensors
-
   restore info gfn-lite.shake
 """
 
@@ -94,16 +89,9 @@ def _facts(text: str) -> dict[str, Any]:
         from restore_cli.jobs.video_facts import describe_video
 
         return describe_video(path)
-    return _picture(path)
-
-
-def _picture(path: Path) -> dict[str, object]:
     from restore_cli.image.info import describe
 
-    facts = describe(path, max_pixels=2**62)
-    provenance: dict[str, str] = facts.pop("provenance")
-    size = {"format": facts.pop("format"), "size": f"{facts.pop('width')}x{facts.pop('height')}"}
-    return size | facts | {f"restored: {name}": value for name, value in provenance.items()}
+    return describe(path)
 
 
 def _weights(text: str) -> dict[str, object]:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 EPILOG = """
 Examples:
-
   restore models
-
   restore models info maxim
 """
 app = typer.Typer(

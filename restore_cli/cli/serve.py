@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[\w.-]+")  # of a host
 EPILOG = """
 Examples:
-
   restore serve
-
   restore serve --port 9000 --max-upload 20 --open
-
   restore serve --host 0.0.0.0
-
   curl -F picture=@blurry.png -o sharp.png http://127.0.0.1:8000/restore
 
 By default the page can be reached only from this machine. With --host
-0.0.0.0, phones in the same network can open the first printed address. There
+0.0.0.0, phones on the same network can open the first printed address. There
 is no password.
 """
 
@@ -54,15 +50,12 @@ def serve(
     max_pixels: Annotated[
         int,
         opt.option(
-            help="Refuse pictures whose result would have more pixels. Default: 100 million.",
+            help="Refuse pictures whose result has more than N pixels. Default: 100 million.",
             min=1,
-            metavar="N",
             show_default=False,
         ),
     ] = 100_000_000,
-    waiting: Annotated[
-        int, opt.option(help="Pictures that may wait in the queue.", min=1, metavar="N")
-    ] = 8,
+    waiting: Annotated[int, opt.option(help="Pictures that may wait in the queue.", min=1)] = 8,
     allow_host: Annotated[
         list[str] | None,
         opt.option(

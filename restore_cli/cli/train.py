@@ -7,16 +7,17 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
+from restore_cli.cli import _terminal
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import Interrupted, NoInputError, UsageError, require, unknown_name
+from restore_cli.errors import Interrupted, NoInputError, UsageError, lookup, require
 from restore_cli.files import check_writable
 from restore_cli.formatting import format_clock, format_duration
 
@@ -34,17 +35,11 @@ _safety, _compute = opt.panel("Resuming and duration"), opt.panel(opt.COMPUTE)
 _print = opt.panel(opt.REPORT)
 EPILOG = """
 Examples:
-
   restore train mprnet-mscam-lite --data photos/ -o runs/mine
-
   restore train mprnet-mscam-lite --data photos/ -o runs/mine --resume auto
-
   restore train finetune --data photos/ -w gfn-lite.shake -o runs/tuned
-
   restore train gfn --data GOPRO_Large/ -o runs/gfn --dry-run
-
   torchrun --nproc-per-node 8 -m restore_cli train gfn --data GOPRO/ -o runs/g
-
   restore train maxim-mscam --data photos/ --pool pool/ -o runs/large
 
 --data is a folder of sharp photos, which are blurred and shrunk on the fly,
@@ -130,7 +125,7 @@ def train(
     tensorboard: Annotated[
         bool, _print("--tensorboard", help="Also write TensorBoard event files.")
     ] = False,
-    as_json: opt.JsonOpt = False,
+    json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
@@ -146,7 +141,7 @@ def train(
         wanted = (data, output, validation, pool, weights, minutes, dry_run, tensorboard, compiled)
         if any(wanted) or resume != "no":
             raise UsageError("RECIPE is missing", hint="`restore train` lists the recipes")
-        _list_recipes(as_json=as_json)
+        _list_recipes(json=json)
         return
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
@@ -155,9 +150,10 @@ def train(
         list(map(opt.parse_path, given or ())) for given in (data, validation)
     )
     _check_folders(folders, validation_folders, run)
-    if resume not in RESUME:
-        raise unknown_name("--resume value", resume, RESUME)
+    lookup("--resume value", resume, dict.fromkeys(RESUME))
     require("train", "accelerate", "matplotlib")
+    if tensorboard:
+        require("tensorboard", "tensorboard")
     from restore_cli.inference.devices import get_device, get_training_precision
     from restore_cli.inference.loading import load_network
     from restore_cli.inference.memory import keep_freed_memory
@@ -182,12 +178,12 @@ def train(
         minutes=minutes,
         device=str(target),
         execution=Execution(get_training_precision(precision, target), accumulate, compiled),
-        tensorboard=_tensorboard_writer() if tensorboard else None,
+        tensorboard=tensorboard,
     )
     if dry_run:
-        _dry_run(job, as_json=as_json, quiet=quiet)
+        _dry_run(job, json=json)
     else:
-        _train(job, as_json=as_json, quiet=quiet)
+        _train(job, json=json)
 
 
 def _check_folders(data: list[Path], validation: list[Path], output: Path) -> None:
@@ -207,19 +203,17 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
     check_writable(output)
 
 
-def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
+def _train(job: TrainJob, *, json: bool) -> None:
+    from restore_cli.inference.devices import name_of
     from restore_cli.training.launch_env import is_main_process
     from restore_cli.training.loop import train as run_training
 
     first = is_main_process()
-    quiet = quiet or not first
-    if not quiet:
-        from restore_cli.inference.devices import name_of
-
-        precision = name_of(job.execution.precision)
-        out.echo_err(f"on {job.device}, convolutions in {precision} (--precision overrules)")
-    with Bar(quiet=quiet, unit="steps") as bar:
-        display = _Display(job, bar, as_json=as_json, quiet=quiet)
+    _terminal.quiet |= not first
+    precision = name_of(job.execution.precision)
+    out.note(f"on {job.device}, convolutions in {precision} (--precision overrules)")
+    with Bar("steps") as bar:
+        display = _Display(job, bar, json=json)
         note = display.note if first else lambda message: None
         try:
             run_training(job, display.report, note, display.filled)
@@ -232,14 +226,14 @@ def _train(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
             out.echo_err(f"interrupted; saved: '{job.state}', '{job.result}'")
         raise typer.Exit(exit_status_for(stop))
     if first:
-        out.echo_json({"weights": str(job.result)}) if as_json else out.echo(str(job.result))
+        out.echo_json({"weights": str(job.result)}) if json else out.echo(str(job.result))
 
 
 class _Display:
     """Progress of a run: the bar, messages above it, and the final message."""
 
-    def __init__(self, job: TrainJob, bar: Bar, *, as_json: bool, quiet: bool) -> None:
-        self.job, self.bar, self.as_json, self.quiet = job, bar, as_json, quiet
+    def __init__(self, job: TrainJob, bar: Bar, *, json: bool) -> None:
+        self.job, self.bar, self.json = job, bar, json
         self.task = bar.add_task("training", total=job.recipe.steps, visible=job.pool is None)
         self.filling: TaskID | None = None
         self.loss = 0.0  # smoothed
@@ -265,14 +259,13 @@ class _Display:
             return
         score = _score(progress.score, progress.baseline)
         self.shown = f"{score} at step {progress.step:,}"
-        if self.as_json:
+        if self.json:
             out.echo_json({"step": progress.step, **progress.score.facts()})
-        if not self.quiet:
-            out.echo_err(f"step {progress.step:,}: {score}")
+        out.note(f"step {progress.step:,}: {score}")
 
     def note(self, message: str) -> None:
-        if not self.quiet or message.startswith("warning"):
-            out.echo_err(message)
+        tell = out.echo_err if message.startswith("warning") else out.note
+        tell(message)
 
     def filled(self, done: int, total: int) -> None:
         if self.filling is None:
@@ -282,19 +275,17 @@ class _Display:
     def say_end(self) -> None:
         """Print where the run stopped, its gain, and the command that continues it."""
         begun, last = self.begun, self.last
-        if self.quiet or begun is None or last is None:
+        if begun is None or last is None:
             return
         gained = self.shown or (
             f"loss {begun.loss:.4f} at step {begun.step:,} and {self.loss:.4f} now; "
             "--validation FOLDER measures dB"
         )
         where = "done" if last.step == last.steps else f"stopped in phase '{last.phase}'"
-        out.echo_err(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
+        out.note(f"{where} at step {last.step:,} of {last.steps:,}: {gained}")
         if last.step < last.steps:
             rest = format_duration((last.steps - last.step) / last.steps_per_second)
-            out.echo_err(
-                f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}"
-            )
+            out.note(f"the rest takes about {rest}; continue with:\n  {_resuming(sys.argv[1:])}")
 
 
 def _resuming(typed: Sequence[str]) -> str:
@@ -321,16 +312,15 @@ def _score(score: ValidationScore, baseline: str) -> str:
     return f"{total} ({each})" if each else total
 
 
-def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
+def _dry_run(job: TrainJob, *, json: bool) -> None:
     from restore_cli.training.dry_run import dry_run, steps_within
 
     every = job.recipe.validate_every
     done = []
     for phase in dry_run(job):
         done.append(phase)
-        if not quiet:
-            out.echo_err(f"phase '{phase.phase}': data, step, validation, save and resume work")
-    if as_json:
+        out.note(f"phase '{phase.phase}': data, step, validation, save and resume work")
+    if json:
         for phase in done:
             hours = phase.seconds(every) / 3600
             out.echo_json(
@@ -363,19 +353,17 @@ def _dry_run(job: TrainJob, *, as_json: bool, quiet: bool) -> None:
     ]
     columns = ("phase", "trained", "steps", "s/step", "for data", "time", "GiB")
     out.table(columns, rows)
-    if quiet:
-        return
-    out.echo_err(f"{format_duration(total)} in total; nothing was written")
+    out.note(f"{format_duration(total)} in total; nothing was written")
     if job.minutes:
         reached = steps_within(60 * job.minutes, done, every)
         runs = math.ceil(total / 60 / job.minutes)
-        out.echo_err(
+        out.note(
             f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
             f"all steps take about {runs:,} runs of that length"
         )
 
 
-def _list_recipes(*, as_json: bool) -> None:
+def _list_recipes(*, json: bool) -> None:
     from restore_cli.training.recipe import ablations, load_recipe, shipped_recipes
 
     recipes = []
@@ -386,16 +374,9 @@ def _list_recipes(*, as_json: bool) -> None:
             config = ", ".join(f"{key} {value}" for key, value in config.items())
         phases = ", ".join(phase.name for phase in recipe.phases)
         recipes.append((name, recipe.steps, f"{recipe.model or 'any'} {config}: {phases}"))
-    if as_json:
+    if json:
         keys = ("recipe", "steps", "description")
         out.echo_json([dict(zip(keys, one, strict=True)) for one in recipes])
         return
     rows = [(name, f"{steps:,}", description) for name, steps, description in recipes]
     out.table(("recipe", "steps", "model, config: phases"), rows)
-
-
-def _tensorboard_writer() -> Any:
-    require("tensorboard", "tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter

@@ -14,6 +14,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors, print_error
+from restore_cli.cli._terminal import is_terminal
 from restore_cli.errors import RestoreError, UsageError, lookup, require
 from restore_cli.files import check_writable
 
@@ -26,20 +27,17 @@ if TYPE_CHECKING:
 HELP = "List, fetch, verify, add, remove, import, export and convert weights."
 EPILOG = """
 Examples:
-
   restore weights list
-
   restore weights import esrgan.pth -o esrgan.safetensors
-
   restore weights add runs/mine --name gfn-lite.mine --license CC-BY-4.0
-
   restore weights convert gfn-lite.shake --to onnx --check -o exported/
 """
 app = typer.Typer(help=HELP, epilog=EPILOG, invoke_without_command=True)
 NameArg = Annotated[
     str,
     typer.Argument(
-        help="Name of a checkpoint, a file, the folder of a run, or hf://….", metavar="WEIGHTS"
+        help="Name of a checkpoint, a file, the folder of a run, or an hf:// address.",
+        metavar="WEIGHTS",
     ),
 ]
 NamesArg = Annotated[
@@ -122,24 +120,14 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Your own weights, or fetched ones by name or as hf://….", metavar="NAME..."
+            help="Your own weights, or fetched ones by name or hf:// address.", metavar="NAME..."
         ),
     ],
 ) -> None:
     """Delete your own weights, or fetched ones from the Hub cache."""
     from restore_cli.weights.store import remove as remove_weights
 
-    failed: RestoreError | None = None
-    for name in names:
-        try:
-            freed = remove_weights(name)
-        except RestoreError as error:
-            print_error(error)
-            failed = error
-        else:
-            out.echo_err(f"{name}: {freed / 1e6:.1f} MB freed")
-    if failed:
-        raise typer.Exit(failed.exit_code)
+    _each(names, lambda name: out.echo_err(f"{name}: {remove_weights(name) / 1e6:.1f} MB freed"))
 
 
 @app.command()
@@ -148,7 +136,8 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            help="A .safetensors file, the folder of a training run, or hf://….", metavar="SOURCE"
+            help="A .safetensors file, the folder of a training run, or an hf:// address.",
+            metavar="SOURCE",
         ),
     ],
     name: Annotated[
@@ -198,9 +187,7 @@ def import_weights(
         ),
     ] = None,
     half: Annotated[bool, opt.option("--half", help="Store as float16, half the size.")] = False,
-    overwrite: Annotated[
-        bool, opt.option("--overwrite", help="Replace an existing output.")
-    ] = False,
+    overwrite: OverwriteOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
     """Convert an authors' checkpoint, or your own pickle, to safetensors.
@@ -288,8 +275,8 @@ def export_weights(
         raise UsageError("--name is missing", hint="e.g. --name mprnet-mscam-lite.mine")
     require("train", "accelerate")
     from restore_cli.training.package import package, write_entry
+    from restore_cli.weights.hub import push
     from restore_cli.weights.manifest import load_manifest
-    from restore_cli.weights.publish import push
     from restore_cli.weights.user import check_name_free
 
     folder, source = opt.parse_path(output), opt.parse_path(run)
@@ -373,26 +360,24 @@ def _check_not_existing(files: list[Path], *, overwrite: bool) -> None:
 
 
 def _verify(names: list[str], line: Callable[[str, WeightsFile], str]) -> None:
-    """Verify weights, and print a line for each; go on after one that is missing or changed."""
+    """Verify weights, and print a line for each."""
     from restore_cli.weights.store import locate
     from restore_cli.weights.store import verify as verify_file
 
+    _each(names, lambda name: out.echo(line(name, verify_file(locate(name, None)))))
+
+
+def _each(names: list[str], work: Callable[[str], object]) -> None:
+    """Do it for all names; go on after errors, and exit with the highest status among them."""
     status = 0
     for name in names:
         try:
-            file = verify_file(locate(name, None))
+            work(name)
         except RestoreError as error:
             print_error(error)
             status = max(status, error.exit_code)
-        else:
-            out.echo(line(name, file))
     if status:
         raise typer.Exit(status)
-
-
-def asks() -> bool:
-    """Whether stdin is a terminal, so that a question can be answered."""
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _license(given: str | None) -> str:
@@ -400,7 +385,7 @@ def _license(given: str | None) -> str:
     from restore_cli.weights.user import check_license
 
     if given is None:
-        if not asks():
+        if not is_terminal(sys.stdin):
             raise UsageError(
                 "--license is missing",
                 hint="an SPDX name, e.g. CC-BY-4.0; LicenseRef-private if nobody else may use them",

@@ -16,7 +16,7 @@ from restore_cli.degradations.recipe import DESCRIPTIVE_FIELDS, DegradationRecip
 from restore_cli.degradations.steps import StepParameters
 from restore_cli.errors import UsageError
 from restore_cli.files import sha256, write_then_rename
-from restore_cli.formatting import first_line
+from restore_cli.formatting import reason_of
 from restore_cli.image.folders import list_pictures
 from restore_cli.toml_file import first_problem
 from restore_cli.version import __version__
@@ -96,5 +96,4 @@ def read_record(path: Path) -> Record:
     except ValidationError as error:
         raise UsageError(f"'{path}' is not a record of a pair: {first_problem(error)}") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error
+        raise UsageError(f"'{path}' is not a record of a pair: {reason_of(error)}") from error

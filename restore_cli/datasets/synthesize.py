@@ -37,7 +37,7 @@ from restore_cli.degradations.recipe import (
 )
 from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import write_then_rename
-from restore_cli.formatting import first_line
+from restore_cli.formatting import first_line, reason_of
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.processes import ProcessPool
@@ -130,7 +130,7 @@ def _make(job: DegradeJob, index: int) -> DegradeOutcome:
     except PictureError as error:
         return DegradeOutcome(source, error=error)
     except OSError as error:
-        return DegradeOutcome(source, error=PictureError(f"'{source}': {error.strerror or error}"))
+        return DegradeOutcome(source, error=PictureError(f"'{source}': {reason_of(error)}"))
 
 
 def _pairs_of(job: DegradeJob, index: int) -> DegradeOutcome:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.files import read_mat, read_npy
-from restore_cli.formatting import first_line
+from restore_cli.formatting import reason_of
 from restore_cli.image import read_image
 from restore_cli.image.raw_metadata import BROKEN
 
@@ -95,8 +95,7 @@ def read_kernel(path: Path) -> np.ndarray:
         else:
             kernel = _read_numbers(path)
     except (*BROKEN, NotImplementedError, MemoryError, PictureError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UsageError(f"cannot read the kernel '{path}': {reason}") from error
+        raise UsageError(f"cannot read the kernel '{path}': {reason_of(error)}") from error
     if kernel.ndim != 2 or min(kernel.shape) < 1:
         raise UsageError(f"the kernel '{path}' is not a matrix: its shape is {kernel.shape}")
     if not np.isfinite(kernel).all() or kernel.min() < 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from restore_cli.errors import PictureError, UsageError
+from restore_cli.formatting import reason_of
 from restore_cli.image.formats import MAX_PIXELS
 
 _PIECE = 1 << 20  # bytes
@@ -26,8 +27,7 @@ def read_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             return _read(stream, f"'{path}'")
     except (OSError, ValueError) as error:  # the latter if the path contains NUL
-        reason = getattr(error, "strerror", None) or error
-        raise PictureError(f"cannot read '{path}': {reason}") from error
+        raise PictureError(f"cannot read '{path}': {reason_of(error)}") from error
 
 
 def read_stdin() -> bytes:

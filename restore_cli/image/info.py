@@ -19,20 +19,19 @@ from restore_cli.image.provenance import read_provenance
 from restore_cli.image.reading import open_header
 
 
-def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
     """Return facts about a picture, as `restore info` prints them; None for what it does not state.
 
     Raises `PictureError` if it is not a picture, or one that cannot be restored.
     """
-    header = open_header(read_bytes(path), str(path), max_pixels=max_pixels)
+    header = open_header(read_bytes(path), str(path), max_pixels=2**62)  # nothing is decoded
     metadata = header.metadata
     kinds = sorted({kind for kind, _ in metadata.inventory})
     held = {kind: sorted(n for k, n in metadata.inventory if k == kind and n) for kind in kinds}
     makers = [text_of(metadata.exif or b"", tag) for tag in (Base.Make, Base.Model)]
     return {
         "format": header.format,
-        "width": header.width,
-        "height": header.height,
+        "size": f"{header.width}x{header.height}",
         "depth": header.source_bits,
         "colours": header.kind,
         "alpha": header.alpha,
@@ -44,7 +43,7 @@ def describe(path: Path, *, max_pixels: int) -> dict[str, Any]:
         "gps": any(kind == "EXIF" and name.startswith("GPS") for kind, name in metadata.inventory),
         "metadata": tuple(kinds),
         "inventory": tuple(f"{kind}: {', '.join(names)}" for kind, names in held.items() if names),
-        "provenance": read_provenance(metadata),
+        **{f"restored: {name}": value for name, value in read_provenance(metadata).items()},
     }
 
 

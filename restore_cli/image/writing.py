@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_cli.errors import PictureError, UsageError
-from restore_cli.files import remedy, write_then_rename
+from restore_cli.files import write_then_rename, writing
 from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
 from restore_cli.image.inventory import loss_notes, take_inventory
@@ -66,13 +66,8 @@ def write_file(
     path: Path, data: bytes, commit: Callable[[Path, Path], object] = os.replace
 ) -> None:
     """Write a file with `write_then_rename`; raises `PictureError` if it cannot be written."""
-    try:
-        with write_then_rename(path, commit) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise PictureError(
-            f"cannot write '{path}': {error.strerror or error}", hint=remedy(error)
-        ) from error
+    with writing(path, PictureError), write_then_rename(path, commit) as temporary:
+        temporary.write_bytes(data)
 
 
 def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tuple[str, ...]]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.errors import RestoreError, UsageError, require
-from restore_cli.files import remedy, write_then_rename
+from restore_cli.files import write_then_rename, writing
 from restore_cli.formatting import first_line
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.inference.local_statistics import (
@@ -83,13 +83,10 @@ def export(
     with write_then_rename(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         try:
-            write(graph, facts, temporary)
+            with writing(path):
+                write(graph, facts, temporary)
         except RestoreError:
             raise
-        except OSError as error:
-            raise RestoreError(
-                f"cannot write '{path}': {error.strerror or error}", hint=remedy(error)
-            ) from error
         except Exception as error:  # torch's exporters raise errors of many types
             raise RestoreError(
                 f"'{loaded.file.name}' cannot be exported as {kind}: {first_line(error)}",

@@ -45,6 +45,21 @@ class TargetSize:
 KEEP = TargetSize()
 
 
+def parse_box(text: str, option: str) -> tuple[int, int] | None:
+    """`WIDTHxHEIGHT` -> (height, width) in pixels, or None if the text has another form.
+
+    Raises:
+        UsageError: a side is 0 or too large.
+    """
+    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text)
+    if found is None:
+        return None
+    width, height = map(int, found.groups())
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        raise UsageError(f"{option} '{text}' must have sides between 1 and {_MAX_SIDE} px")
+    return height, width
+
+
 def parse_size(text: str) -> TargetSize:
     """Parse `keep`, a factor such as `2x` or `0.5x`, or a box such as `1600x1200`.
 
@@ -52,11 +67,8 @@ def parse_size(text: str) -> TargetSize:
     """
     if text == "keep":
         return KEEP
-    if found := re.fullmatch(r"(\d+)x(\d+)", text):
-        width, height = map(int, found.groups())
-        if 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE:
-            return TargetSize(box=(height, width))
-        raise UsageError(f"--size '{text}' must have sides between 1 and {_MAX_SIDE} px")
+    if box := parse_box(text, "--size"):
+        return TargetSize(box=box)
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)x", text):
         if 0.01 <= float(found[1]) <= 8:
             return TargetSize(float(found[1]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 from restore_cli.errors import UsageError, nearest_name
-from restore_cli.files import check_writable, fold, is_taken
+from restore_cli.files import check_writable, fold
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -178,7 +178,7 @@ def stem_before(path: Path) -> str | None:
 def next_free_name(path: Path, taken: set[Path]) -> Path:
     """Return the first free name of `a.png`, `a-1.png`, `a-2.png` and so on."""
     candidate, n = path, 0
-    while is_taken(candidate) or candidate in taken:
+    while os.path.lexists(candidate) or candidate in taken:
         n += 1
         candidate = path.with_stem(f"{path.stem}-{n}")
     return candidate

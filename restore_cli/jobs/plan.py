@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -9,13 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from restore_cli.errors import NoInputError, UsageError, unknown_name
-from restore_cli.files import (
-    check_free_space,
-    check_path_length,
-    check_writable,
-    existing,
-    is_taken,
-)
+from restore_cli.files import check_free_space, check_path_length, check_writable, existing
 from restore_cli.image import FORMATS, read_size
 from restore_cli.image.formats import READ_ONLY, SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
 from restore_cli.image.info import provenance_of
@@ -163,7 +158,7 @@ def file_provenance(path: Path) -> dict[str, str]:
 
 def _policy(destination: Destination, items: list[Item]) -> list[Item]:
     """Apply the --on-exists policy to items whose output exists."""
-    there = [item for item in items if item.target != STREAM and is_taken(item.target)]
+    there = [item for item in items if item.target != STREAM and os.path.lexists(item.target)]
     if folder := next((item.target for item in there if item.target.is_dir()), None):
         raise UsageError(
             f"the output '{folder}' is a folder", hint="remove it, or choose another --output"

@@ -13,7 +13,7 @@ from typing import Any
 
 from restore_cli.errors import HOSTILE, DeviceError, PictureError, RestoreError
 from restore_cli.files import link, sha256, write_to_stdout
-from restore_cli.formatting import first_line
+from restore_cli.formatting import reason_of
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
 from restore_cli.image.info import is_whole
@@ -259,8 +259,7 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
             return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
     except HOSTILE as error:  # whatever it breaks, the batch goes on
-        reason = getattr(error, "strerror", None) or first_line(error)
-        failure = PictureError(f"cannot read '{item.source}': {reason}")
+        failure = PictureError(f"cannot read '{item.source}': {reason_of(error)}")
         return Outcome(item, "failed", failure, sha256=digest)
     seconds = time.monotonic() - begun
     return Outcome(commit.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)

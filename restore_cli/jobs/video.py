@@ -17,7 +17,7 @@ import numpy as np
 
 from restore_cli.errors import PictureError
 from restore_cli.files import FULL, remedy, write_then_rename
-from restore_cli.formatting import format_count
+from restore_cli.formatting import format_count, reason_of
 from restore_cli.image.formats import CONTAINERS, HEAD, recognise
 from restore_cli.inference.stages import ProgressCallback, Stage
 from restore_cli.jobs.frames import restore_frame
@@ -116,7 +116,7 @@ def restore_video(
         hint = "" if read else remedy(error)
         if read and not isinstance(error, OSError):  # neither missing nor forbidden
             hint = "convert it first, e.g. `ffmpeg -i FILE FILE.mkv`"
-        raise PictureError(f"cannot {what}: {error.strerror or error}", hint=hint) from error
+        raise PictureError(f"cannot {what}: {reason_of(error)}", hint=hint) from error
 
 
 def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:

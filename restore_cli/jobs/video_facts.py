@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_cli.errors import HOSTILE, PictureError, UsageError, require
-from restore_cli.formatting import format_count
+from restore_cli.formatting import format_count, reason_of
 from restore_cli.image.formats import HDR
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
@@ -255,8 +255,7 @@ def describe_video(path: Path) -> dict[str, Any]:
         with open_video(path) as container:
             return _facts(container)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PictureError(f"cannot read '{path}' as a video: {reason}") from error
+        raise PictureError(f"cannot read '{path}' as a video: {reason_of(error)}") from error
 
 
 def main_video_stream(container: Any) -> Any:

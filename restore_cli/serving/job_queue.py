@@ -157,9 +157,7 @@ class JobQueue:
     def new(self, name: str, settings: JobSettings) -> Job:
         """Return a new job; the caller writes its `source`, then submits it. It needs a place.
 
-        Args:
-            name: name of the visitor's file; only its last part is used.
-            settings: how to restore it.
+        Of the name of the visitor's file, only the last part is used.
 
         Raises:
             PictureError: not the name of a picture.

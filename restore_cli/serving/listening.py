@@ -12,13 +12,12 @@ from restore_cli.errors import UsageError
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 stands for any free port.
 
-    Raises:
-        UsageError: the port is in use, or the host is not an address of this machine.
+    Raises `UsageError` if the port is in use, or the host is not an address of this machine.
     """
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:  # the latter of names like a..b
-        reason = getattr(error, "strerror", None) or "it is no host name"
+        reason = getattr(error, "strerror", None) or "it is not a host name"
         raise UsageError(
             f"--host '{host}' is not an address: {reason}",
             hint="use e.g. 127.0.0.1, 0.0.0.0 or ::1, without brackets",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from torch import Tensor
 
 from restore_cli.errors import PictureError
 from restore_cli.formatting import format_duration, format_pixels
@@ -20,7 +18,7 @@ from restore_cli.inference.stages import BICUBIC
 from restore_cli.jobs.estimate import LARGE_PIXELS, LONG_SECONDS, listed_seconds
 from restore_cli.jobs.task_choice import TaskChoice, choose_for_run, preset_for
 from restore_cli.models.spec import Size
-from restore_cli.serving.job_queue import Job, JobSettings
+from restore_cli.serving.job_queue import Job, JobQueue, JobSettings
 from restore_cli.weights.manifest import default_checkpoint, default_model
 
 
@@ -33,56 +31,41 @@ class Button:
 
 
 class ConfirmationRequiredError(PictureError):
-    """The result would be too large, or the visitor must confirm its size or time.
-
-    Attributes:
-        choices: alternatives for the visitor.
-    """
+    """The result would be too large, or the visitor must confirm its size or time."""
 
     def __init__(self, message: str, choices: Sequence[Button] = ()) -> None:
         super().__init__(message)
-        self.choices = choices
+        self.choices = choices  # alternatives for the visitor
 
 
 def fit_to_limits(
-    job: Job,
-    max_pixels: int,
-    options: RestorerOptions,
-    restore: Callable[[Tensor], Tensor],
-    *,
-    automatic: bool,
-    shrink: bool,
-    sure: bool,
+    job: Job, queue: JobQueue, *, automatic: bool, shrink: bool, sure: bool
 ) -> tuple[Job, tuple[str, ...]]:
     """Return a job that may be submitted, and notes on what was done to its picture.
 
-    Args:
-        job: the job, with its picture in place.
-        max_pixels: limit for the pixels of a result.
-        options: options of the networks, except self-ensemble, which the job sets.
-        restore: the x1 network, (1, 3, H, W) -> the same, for `choose_for_run`.
-        automatic: whether model, scale and size are chosen for the picture.
-        shrink: whether to shrink the picture if necessary.
-        sure: whether the visitor has confirmed a large result or a long time.
+    The job's picture is in place. Model, scale and size are chosen for it if `automatic`; it is
+    shrunk if that is necessary and allowed by `shrink`. A visitor who is `sure` has confirmed a
+    large result or a long time.
 
     Raises:
-        ConfirmationRequiredError: the result would have more than `max_pixels`; or more than
+        ConfirmationRequiredError: the result would have more pixels than the limit; or more than
             `LARGE_PIXELS`, or take longer than `LONG_SECONDS`, and the visitor is not `sure`.
         PictureError: the picture cannot be read.
     """
     size = read_size(job.source)
     if size is None:
         return job, ()  # the error is reported when it is decoded
+    max_pixels = queue.max_pixels
     advice: TaskChoice | None = None
     notes: tuple[str, ...] = ()
     if automatic:
-        advice = choose_for_run([job.source], max_pixels=max_pixels, restore=restore)
+        advice = choose_for_run([job.source], max_pixels=max_pixels, restore=queue.restore_part)
     if advice is not None:
         chosen = preset_for(advice.task)
         settings = replace(job.settings, model=chosen.model, scale=chosen.scale, keep=chosen.keep)
         job, notes = replace(job, settings=settings), (f"{chosen.model}: {advice.reason}",)
     settings = job.settings
-    options = replace(options, self_ensemble=settings.self_ensemble)
+    options = replace(queue.options, self_ensemble=settings.self_ensemble)
     scale = settings.largest_scale
     most = max_pixels if sure else min(max_pixels, LARGE_PIXELS)
     result = size[0] * size[1] * scale**2

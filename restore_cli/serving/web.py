@@ -274,8 +274,7 @@ class _Site:
 
     def _fitted(self, job: Job, **wishes: bool) -> tuple[Job, tuple[str, ...]]:
         with self.shrinking:
-            queue = self.queue
-            return fit_to_limits(job, queue.max_pixels, queue.options, queue.restore_part, **wishes)
+            return fit_to_limits(job, self.queue, **wishes)
 
     async def state(self, request: Request) -> Response:
         job = self.queue.find(request.path_params["key"])

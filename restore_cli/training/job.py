@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from restore_cli.inference.loading import LoadedNetwork
 from restore_cli.training.recipe import TrainingRecipe
@@ -34,7 +33,7 @@ class TrainJob:
     minutes: float | None = None
     device: str = "cpu"  # cpu, cuda or mps; in a group, the type of device
     execution: Execution = field(default_factory=Execution)  # precision, accumulation, compilation
-    tensorboard: Any = None  # the class that writes event files, or None
+    tensorboard: bool = False  # whether to write event files as well
 
     @property
     def state(self) -> Path:

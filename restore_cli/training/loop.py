@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -224,17 +224,12 @@ def _check_and_lock(
     return validation_set
 
 
-@contextmanager
-def _only_process(run: Path) -> Iterator[None]:
+def _only_process(run: Path) -> AbstractContextManager[None]:
     """Refuse to train in a folder in which another process trains."""
     run.mkdir(parents=True, exist_ok=True)
-    with locked(run) as mine:
-        if not mine:
-            raise UsageError(
-                f"another process is training in '{run}'",
-                hint="wait until it ends, or choose another --output",
-            )
-        yield
+    what = f"another process is training in '{run}'"
+    hint = "wait until it ends, or choose another --output"
+    return locked(run, UsageError(what, hint=hint))
 
 
 def _forget_incomparable_best(

@@ -47,11 +47,7 @@ class Monitor:
             self.log = MetricsLog(job.run / "metrics.jsonl", trainer.step)
         except OSError as error:
             raise SaveError(f"cannot write to '{job.run}': {error}", hint=remedy(error)) from error
-        self.board = (
-            TensorBoard(job.run / "tensorboard", job.tensorboard, trainer.step)
-            if job.tensorboard
-            else None
-        )
+        self.board = TensorBoard(job.run / "tensorboard", trainer.step) if job.tensorboard else None
         # Training may not improve the weights that it starts from.
         if "base" in trainer.facts and not trainer.step and (score := self._score(selects=True)):
             note(f"before the first step: {score.gain:+.2f} dB")

@@ -96,9 +96,11 @@ class MetricsLog:
 class TensorBoard:
     """Event files for TensorBoard."""
 
-    def __init__(self, folder: Path, writer: Any, first: int) -> None:
+    def __init__(self, folder: Path, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  an extra
+
         # Steps after the saved one were lost and are computed again.
-        self._writer = writer(str(folder), purge_step=first + 1)
+        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
 
     def add(self, progress: Progress) -> None:
         """Write the scalars of one step."""

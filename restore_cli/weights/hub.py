@@ -1,9 +1,10 @@
-"""Converts errors of the Hugging Face Hub's client into errors of restore, with remedies."""
+"""The Hugging Face Hub: errors of its client as errors of restore, with remedies; uploads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import remedy
@@ -19,9 +20,7 @@ _NAMES = (
 def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator[None]:
     """Convert errors of the Hub's client in the block into errors of restore.
 
-    Args:
-        action: attempted action for messages, e.g. "fetch 'hf://...'" or "write to 'owner/name'".
-        kind: class of the errors.
+    The action is what was tried, e.g. "fetch 'hf://...'" or "write to 'owner/name'".
 
     Raises:
         UsageError: not the name of a repository.
@@ -56,7 +55,29 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
             hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (OSError, ValueError) as error:  # the latter also for an HF_ENDPOINT that is no address
+    except (OSError, ValueError) as error:  # the latter if HF_ENDPOINT is not an address
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error
+
+
+def push(repository: str, files: list[Path], *, private: bool) -> str:
+    """Upload files as one commit to `owner/name`, and return the commit, 40 hex digits.
+
+    The repository is created if it is missing, and is then private if that is wanted.
+
+    Raises:
+        UsageError: not the name of a repository.
+        WeightsError: no token, no permission to write, or no connection.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi  # noqa: PLC0415  as above
+
+    api = HfApi()
+    with hub_errors(f"write to '{repository}'"):
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.create_commit(
+            repository,
+            [CommitOperationAdd(file.name, file) for file in files],
+            commit_message=f"Weights from restore train: {files[0].stem}",
+        )
+    return str(done.oid)

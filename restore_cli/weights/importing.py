@@ -42,14 +42,10 @@ def import_checkpoint(
 ) -> Imported:
     """Convert a file of the authors, or one with restore's names, to a safetensors checkpoint.
 
-    Tensors that have restore's names, or are of a network that only spandrel knows, keep their
-    names.
-
-    Args:
-        source: any file that `weights.foreign.read_foreign` reads.
-        target: the `.safetensors` file to write.
-        model: name of its model, or None to recognise it.
-        half: store float16. This changes the output of `maxim` by at most 0.003 of its range.
+    The source is any file that `weights.foreign.read_foreign` reads, and the target `.safetensors`.
+    Without the name of a model, it is recognised. Tensors that have restore's names, or are of a
+    network that only spandrel knows, keep their names. With `half`, they are stored as float16,
+    which changes the output of `maxim` by at most 0.003 of its range.
 
     Raises:
         UsageError: no such model.
@@ -114,15 +110,10 @@ def _by_spandrel(source: Path, state: dict[str, Tensor]) -> Imported:
 
 
 def convert(state: StateDict, source: Path, model: Model | None = None) -> Imported:
-    """Convert a state dict to restore's names, and check every key and shape.
+    """Convert a state dict of the authors' or restore's names, and check every key and shape.
 
-    Args:
-        state: state dict with names of the authors or of restore, without wrappers and prefixes.
-        source: path for messages and the digest.
-        model: required model, or None for any.
-
-    Raises:
-        WeightsError: see `import_checkpoint`.
+    The names are without wrappers and prefixes; messages and the digest are those of `source`. With
+    a model, weights of another one are refused. Raises `WeightsError` as `import_checkpoint` does.
     """
     candidates = published_formats(state)
     if not candidates and (own := detect(state)) is not None:

@@ -36,20 +36,25 @@ class Measurement(Record):
         return self.psnr - self.bicubic_psnr
 
 
-class Checkpoint(Record):
-    """One trained set of weights."""
+class Weights(Record):
+    """The facts about a file of weights."""
 
-    name: str  # key in the manifest, `model-config.training`
-    model: str  # name of the network family; a test proves that the registry knows it
+    name: str  # `model-config.training`; of a checkpoint, its key in the manifest
+    model: str  # name of the network family
+    # digest of the file; checked at every load
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=1)]  # size of the file in bytes
+    license: str  # SPDX licence of the weights
+
+
+class Checkpoint(Weights):
+    """One trained set of weights that the manifest lists."""
+
     config: dict[str, int | bool]  # all fields of the model's config; must equal those in the file
     # `bundled:FILE` or `hf://owner/repo/file.safetensors@revision`
     source: Annotated[
         str, Field(pattern=r"^(bundled:[\w.-]+|hf://[\w.-]+/[\w.-]+/[\w./-]+@[0-9a-f]{40})$")
     ]
-    # digest of the file; checked at every load
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=1)]  # size of the file in bytes
-    license: str  # SPDX licence of the weights
     training_data: str  # description of the training data
     trained_by: str = ""  # who trained it, or parts of it; "" for this project alone
     recipe: str = ""  # name of the training recipe; "" if this project did not train it

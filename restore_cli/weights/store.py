@@ -11,11 +11,7 @@ from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.hub import hub_errors
-from restore_cli.weights.manifest import (
-    Checkpoint,
-    default_checkpoint,
-    load_manifest,
-)
+from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
@@ -90,16 +86,10 @@ def read(file: WeightsFile) -> CheckpointFile:
     return content
 
 
-def fetch(checkpoint: Checkpoint) -> WeightsFile:
-    """Return the verified file of a listed checkpoint; raises `WeightsError` if there is none."""
-    return verify(_listed(checkpoint))
-
-
 def verify(file: WeightsFile) -> WeightsFile:
     """Verify the sha256 of a file, and return the record with it; without one, read the file.
 
-    Raises:
-        WeightsError: missing, or with another digest than expected, or not safetensors.
+    Raises `WeightsError` if it is missing, has another digest than expected, or is not safetensors.
     """
     try:
         found = sha256(file.path) if file.sha256 else read_checkpoint(file.path).sha256
@@ -177,13 +167,9 @@ def _download(uri: str) -> Path:
 
 
 def remove(source: str) -> int:
-    """Delete the user's own weights, or fetched ones from the Hub's cache.
+    """Delete the user's own weights, or fetched ones from the Hub's cache; return freed bytes.
 
-    Args:
-        source: a name, or `hf://owner/repo/file@revision`, whose whole revision is deleted.
-
-    Returns:
-        The number of freed bytes.
+    Of `hf://owner/repo/file@revision`, the whole revision is deleted.
 
     Raises:
         UsageError: unknown checkpoint.

@@ -128,14 +128,14 @@ class _Unpickler(pickle._Unpickler):
             "collections.OrderedDict": OrderedDict,
             "collections.defaultdict": self._dict,
             "collections.Counter": self._dict,
-            "collections.deque": self._list,
+            "collections.deque": lambda *_: [],  # which the unpickler fills
             "builtins.set": set,
             "__builtin__.set": set,
             # The factory of a defaultdict, which is never called.
             **{f"{b}.{n}": self._nothing for b in _BUILTINS for n in _FACTORIES},
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
-            "torch._utils._rebuild_parameter": self._parameter,
+            "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
             "torch.nn.backends.thnn._get_thnn_function_backend": self._nothing,
             "torch.device": self._nothing,
             "torch.Size": self._nothing,
@@ -210,17 +210,10 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("a tensor is larger than its storage")
         return storage.as_strided(tuple(size), tuple(stride), offset)
 
-    def _parameter(self, tensor: Tensor, *_: object) -> Tensor:
-        return tensor
-
     def _dict(self, *arguments: object) -> InertDict:
         """Make a dictionary from the arguments of a defaultdict or a Counter."""
         held = next((one for one in arguments if isinstance(one, dict)), {})
         return InertDict(held)
-
-    def _list(self, *_: object) -> list[Any]:
-        """Make an empty list, which the unpickler fills."""
-        return []
 
     def _nothing(self, *_: object) -> None:
         """Stand-in for calls whose result is not needed."""

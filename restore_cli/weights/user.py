@@ -14,30 +14,22 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
-from restore_cli.files import locked, remedy, sha256, write_then_rename
-from restore_cli.toml_file import Record
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.files import locked, sha256, write_then_rename, writing
+from restore_cli.weights.manifest import Weights, load_manifest
 
 _NAME = re.compile(r"\w[\w-]*\.[\w.-]*[\w-]")
 _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
-class UserWeights(Record):
-    """The record of weights that the user added."""
-
-    name: str  # `model-config.training`
-    model: str  # name of the network family
-    # digest of the file; checked at every load
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=1)]  # size of the file in bytes
-    license: str  # SPDX licence of the weights, as the user stated it
+class UserWeights(Weights):
+    """The record of weights that the user added; the licence is the one that the user stated."""
 
     @property
     def path(self) -> Path:
@@ -101,18 +93,11 @@ def readable(on_broken: Callable[[WeightsError], object]) -> list[UserWeights]:
 def add(
     source: Path, name: str, model: str, weights_license: str, digest: str, *, overwrite: bool
 ) -> Path:
-    """Copy a file of weights under a name that `--weights` accepts.
+    """Copy a file of weights under a name that `--weights` accepts; return the path of the copy.
 
-    Args:
-        source: a `.safetensors` file that was loaded successfully.
-        name: its new name; see `check_name` and `check_name_free`.
-        model: name of its model.
-        weights_license: SPDX licence.
-        digest: sha256 of what was loaded.
-        overwrite: whether it may replace own weights of that name.
-
-    Returns:
-        The path of the copy.
+    The source is a `.safetensors` file that was loaded successfully, `digest` the sha256 of what
+    was loaded, and the licence an SPDX name. Own weights of that name are replaced only with
+    `overwrite`.
 
     Raises:
         UsageError: the name is in use or not allowed, or the licence is invalid.
@@ -122,11 +107,10 @@ def add(
     check_name(name)
     check_license(weights_license)
     target = folder() / f"{name}.safetensors"
-    try:
+    with writing(target, more="XDG_DATA_HOME sets the folder"):
         folder().mkdir(parents=True, exist_ok=True)
-        with locked(folder()) as mine:
-            if not mine:
-                raise RestoreError("weights are being added by another process", hint="try again")
+        busy = RestoreError("weights are being added by another process", hint="try again")
+        with locked(folder(), busy):
             check_name_free(name, overwrite=overwrite)
             # Both are written before either gets its name: a full disk leaves none of them.
             with (
@@ -144,19 +128,13 @@ def add(
                     license=weights_license,
                 )
                 record.write_text(facts.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise RestoreError(
-            f"cannot write '{target}': {error.strerror or error}",
-            hint=f"{remedy(error)}; XDG_DATA_HOME sets the folder",
-        ) from error
     return target
 
 
 def remove(name: str) -> int | None:
     """Delete own weights; return the freed bytes, or None if there are none of that name.
 
-    Raises:
-        WeightsError: there is a folder in place of a file.
+    Raises `WeightsError` if there is a folder in place of a file.
     """
     paths = [folder() / f"{name}{suffix}" for suffix in (".json", ".safetensors")]
     if not _NAME.fullmatch(name) or not any(map(os.path.lexists, paths)):
@@ -191,11 +169,9 @@ def check_name_free(name: str, *, overwrite: bool) -> None:
 
 
 def check_derived_license(facts: Mapping[str, Any], name: str) -> None:
-    """Raise a `UsageError` if weights may not be shared under a licence.
+    """Raise a `UsageError` if weights of that provenance may not be shared under a licence.
 
-    Args:
-        facts: provenance of the weights; `base` are those that training started from.
-        name: SPDX name of the licence.
+    `base` in the provenance are the weights that training started from.
     """
     base = facts.get("base") or {}
     theirs = str(base.get("license", ""))

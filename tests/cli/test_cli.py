@@ -141,7 +141,7 @@ def test_ctrl_c_at_a_question_says_so_by_its_status(tmp_path, tiny_weights, monk
     def interrupted(*_, **__):
         raise typer.Abort
 
-    monkeypatch.setattr("restore_cli.cli.weights.asks", lambda: True)
+    monkeypatch.setattr("restore_cli.cli.weights.is_terminal", lambda stream: True)
     monkeypatch.setattr("typer.prompt", interrupted)
     done = restore("weights", "add", tiny_weights)
     assert (done.exit_code, done.stderr) == (130, "interrupted\n")

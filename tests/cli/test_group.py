@@ -64,7 +64,7 @@ COMMANDS = [(" ".join(names), command) for names, command in every_command()]
             "error: unexpected argument 'all'",
             "hint: restore models list",
         ),
-        (["image", "--raw", "99999x9"], "error: --raw '99999x9' has sides of more than", ""),
+        (["image", "--raw", "99999x9"], "error: --raw '99999x9' must have sides between", ""),
         (["train", "gfn", "--data", "none", "-o", "x"], "error: no such folder: --data 'none'", ""),
         (["image", "a" * 300], "error: cannot use 'aaa", ""),
         (["image", "a.png", "--workers", "2"], "error: --workers needs --engine ray", ""),

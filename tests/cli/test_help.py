@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from restore_cli.cli import degrade, doctor, image, info
 EXAMPLES = [
     (command.__name__.rpartition(".")[2], " ".join(example.split()))
     for command in (image, degrade, info, doctor)
-    for example in command.EPILOG.split("\n\n")
+    for example in re.split(r"\n(?=  \S)|\n\n", command.EPILOG)
     if example.lstrip().startswith(("restore ", "cat ", "find ", "ffmpeg "))
 ]
 

@@ -33,7 +33,7 @@ def test_a_broken_record_is_reported_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", NAMES)
 def test_names_are_never_broken(command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(out, "is_terminal", lambda: True)
+    monkeypatch.setattr(out, "is_terminal", lambda stream: True)
     lines = CliRunner().invoke(app, [command]).stdout.splitlines()
     first = {line.split(" ")[0] for line in lines}
     assert set(NAMES[command]) <= first
@@ -45,7 +45,7 @@ def test_names_are_never_broken(command, width, monkeypatch):
 
 
 def test_rows_are_stacked_where_columns_do_not_fit(capsys, monkeypatch):
-    monkeypatch.setattr(out, "is_terminal", lambda: True)
+    monkeypatch.setattr(out, "is_terminal", lambda stream: True)
     rows = [("a-name-to-be-copied", "12 MB", "what it is [for] in some words"), ("b", "-", "")]
     for width, expected in (
         (80, ["name                 size   what", "a-name-to-be-copied  12 MB  what it is [for]"]),

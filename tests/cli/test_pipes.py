@@ -175,7 +175,7 @@ def test_what_cannot_be(tmp_path, tiny_weights):
         ((source, "--raw", "3x3"), "--raw reads stdin"),
         (("--raw", "3x3", "--dry-run", "--json"), "--raw excludes --json, --dry-run"),
         (("--raw", "3x3", "--quality", "5"), "--quality does not apply to raw frames"),
-        ((source, "--bit-depth", "12"), "is not known"),
+        ((source, "--bit-depth", "12"), "not found"),
     ):
         done = shell(*arguments, "-w", tiny_weights)
         assert done.exit_code in (2, 3)

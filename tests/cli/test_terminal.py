@@ -63,7 +63,7 @@ BARS = """
 import sys, time
 from restore_cli.cli import _output as out
 from restore_cli.cli._terminal import Bar
-with Bar(quiet=False, unit="pictures") as bar:
+with Bar("pictures") as bar:
     first = bar.add_task("a-name-of-a-picture-that-is-rather-long-for-a-bar.png", total=3)
     second = bar.add_task("filling the pool", total=3)
     for n in range(3):
@@ -104,7 +104,7 @@ def test_time_left_begins_with_the_plan_and_ends_with_its_own_pace():
 
 def test_a_bar_is_one_line_of_the_terminal():
     console_file = io.StringIO()
-    bar = Bar(quiet=False, unit="pictures")
+    bar = Bar("pictures")
     bar.add_task("x" * 200, total=4, completed=1, expected=3600.0)
     Console(file=console_file, width=COLUMNS, force_terminal=True).print(bar.get_renderable())
     lines = console_file.getvalue().splitlines()
@@ -242,5 +242,5 @@ def test_notes_are_broken_between_words_and_names_stay_whole(tmp_path):
 def test_messages_without_stderr_are_lost_and_nothing_else(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     out.echo_err("nobody reads this")
-    with Bar(quiet=False, unit="pictures") as bar:
+    with Bar("pictures") as bar:
         bar.add_task("", total=1)

@@ -13,7 +13,7 @@ from PIL import Image
 from situations import situation
 from typer.testing import CliRunner
 
-from restore_cli.cli import _restoring
+from restore_cli.cli import _restoring, _terminal
 from restore_cli.cli.app import app
 from restore_cli.image import read_image
 from restore_cli.inference.pipeline import PipelineSpec
@@ -82,7 +82,8 @@ def test_the_job_is_chosen_and_said(tmp_path, capsys, monkeypatch, what, expecte
     sources = find(given.selection)
 
     def chosen(*, quiet):
-        request, model, scale = _restoring.choose_task(given, sources, None, CPU, quiet=quiet)
+        monkeypatch.setattr(_terminal, "quiet", quiet)
+        request, model, scale = _restoring.choose_task(given, sources, None, CPU)
         assert model in said
         return scale, request.processing.size and str(request.processing.size)
 
@@ -104,7 +105,7 @@ def test_a_pipe_is_not_looked_at_since_it_can_be_read_only_once(tmp_path, monkey
     monkeypatch.setattr(
         "restore_cli.jobs.task_choice.choose_for_run", lambda paths, **_: looked.extend(paths)
     )
-    assert _restoring.choose_task(given, find(given.selection), None, CPU, quiet=True) == (
+    assert _restoring.choose_task(given, find(given.selection), None, CPU) == (
         given,
         None,
         None,

@@ -286,7 +286,7 @@ def test_heic_of_ten_bits_is_sixteen(tmp_path):
     assert picture.pixels.numpy().max() > 0.999 * 65535
     assert len(np.unique(picture.pixels[0, 1].numpy())) > 500
     (tmp_path / "a.heic").write_bytes(data)
-    assert describe(tmp_path / "a.heic", max_pixels=10**6)["depth"] == 10
+    assert describe(tmp_path / "a.heic")["depth"] == 10
     made, notes = encode(picture, Encoding("png"), "b.png")
     assert not notes
     assert decode(made, "b").depth == 16

@@ -428,7 +428,7 @@ def test_provenance_comes_back_from_every_format(tmp_path):
     for key in FORMATS:
         write_image(tmp_path / "out", picture, Encoding(key, provenance=facts))
         assert provenance_of(tmp_path / "out") == dict(facts)
-        assert describe(tmp_path / "out", max_pixels=1000)["width"] == 17
+        assert describe(tmp_path / "out")["size"].startswith("17x")
         again = read_image(tmp_path / "out")  # and only the last is kept
         write_image(tmp_path / "again", again, Encoding(key, provenance=(("version", "2"),)))
         assert provenance_of(tmp_path / "again") == {"version": "2"}
@@ -742,7 +742,7 @@ def test_text_under_a_name_that_is_not_utf8_does_not_end_the_reading(tmp_path):
     Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
     data = path.read_bytes()
     path.write_bytes(data[:33] + png_chunk(b"tEXt", b"Com\x80ment\0hello") + data[33:])
-    assert describe(path, max_pixels=1000)
+    assert describe(path)
     assert read_image(path).pixels.shape == (1, 3, 8, 8)
 
 

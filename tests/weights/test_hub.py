@@ -23,12 +23,14 @@ SCRIPT = """
 import sys
 from restore_cli.errors import RestoreError
 from restore_cli.weights.manifest import load_manifest
-from restore_cli.weights.store import fetch, locate
+from restore_cli.weights.store import locate, verify
 uri, digest = sys.argv[1:]
 try:
     if digest:
-        some = next(iter(load_manifest().checkpoints.values()))
-        found = fetch(some.model_copy(update={"source": uri, "sha256": digest, "name": "listed"}))
+        known = load_manifest().checkpoints
+        some, changes = next(iter(known.values())), {"source": uri, "sha256": digest}
+        known["listed"] = some.model_copy(update=changes | {"name": "listed"})
+        found = verify(locate("listed", None))
     else:
         found = locate(uri, None)
 except RestoreError as error:

@@ -140,7 +140,7 @@ def test_a_licence_is_stated_not_presumed(tiny_weights, monkeypatch):
     assert "--license is missing" in done.stderr
     assert restore("weights", "add", tiny_weights, "--license", "as you like").exit_code == 2
     assert user.names() == []
-    monkeypatch.setattr("restore_cli.cli.weights.asks", lambda: True)
+    monkeypatch.setattr("restore_cli.cli.weights.is_terminal", lambda stream: True)
     asked = CliRunner().invoke(
         app, ["weights", "add", str(tiny_weights), "--name", NAME], input="CC-BY-4.0\n"
     )
@@ -203,7 +203,10 @@ def test_a_full_disk_leaves_neither_file_nor_record(tiny_weights, monkeypatch):
 
 def test_two_processes_cannot_add_at_once(tiny_weights):
     user.folder().mkdir(parents=True)
-    with locked(user.folder()), pytest.raises(RestoreError, match="by another process"):
+    with (
+        locked(user.folder(), RestoreError("locked")),
+        pytest.raises(RestoreError, match="by another process"),
+    ):
         add(tiny_weights)
 
 

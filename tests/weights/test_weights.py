@@ -28,7 +28,7 @@ from restore_cli.weights.manifest import (
     load_manifest,
     parse_manifest,
 )
-from restore_cli.weights.store import fetch, locate, read, verify
+from restore_cli.weights.store import locate, read, verify
 
 CHECKPOINTS = load_manifest().checkpoints
 
@@ -44,7 +44,7 @@ def test_every_listed_fact_is_true(name):
         # A recipe for fine-tuning takes the model from the weights.
         assert load_recipe(checkpoint.recipe).model in (None, checkpoint.model)
     assert checkpoint.scores, "a checkpoint without a measured score is not shipped"
-    file = fetch(checkpoint)
+    file = verify(locate(name, None))
     assert file.path.stat().st_size == checkpoint.size
     loaded = load_network(file, checkpoint.model)
     header = read_checkpoint(file.path).header
@@ -130,19 +130,19 @@ def test_a_model_has_one_default_at_most():
 
 
 def test_a_changed_or_missing_bundled_file_is_never_used(tmp_path, monkeypatch):
-    checkpoint = next(iter(CHECKPOINTS.values()))
-    original = fetch(checkpoint).path
+    name, checkpoint = next(iter(CHECKPOINTS.items()))
+    original = verify(locate(name, None)).path
     monkeypatch.setattr(store, "BUNDLED", tmp_path)
     with pytest.raises(WeightsError, match="is missing"):
-        fetch(checkpoint)
+        verify(locate(name, None))
     copy = tmp_path / original.name
     shutil.copy(original, copy)
-    assert fetch(checkpoint).path == copy
+    assert verify(locate(name, None)).path == copy
     content = bytearray(copy.read_bytes())
     content[-1] ^= 1
     copy.write_bytes(content)
     with pytest.raises(WeightsError, match=f"expected {checkpoint.sha256}"):
-        fetch(checkpoint)
+        verify(locate(name, None))
 
 
 def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
@@ -167,10 +167,11 @@ def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
 
 
 def test_a_listed_hub_file_is_verified_too(tiny_weights, monkeypatch):
-    listed = next(iter(CHECKPOINTS.values())).model_copy(update={"source": HUB})
+    name, checkpoint = next(iter(CHECKPOINTS.items()))
+    monkeypatch.setitem(CHECKPOINTS, name, checkpoint.model_copy(update={"source": HUB}))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(tiny_weights))
     with pytest.raises(WeightsError, match="expected"):
-        fetch(listed)
+        verify(locate(name, None))
 
 
 def rewritten(path, header=None, tensors=None, **changes):
