@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,21 @@ from restore_cli.option_values import OPTION_VALUES
 PACKAGE = Path(__file__).parent.parent
 
 
-def models() -> Iterator[str]:
-    """Names of models; the docstring of each network's file begins with its name."""
+@cache
+def networks() -> dict[str, int]:
+    """Names of models and their scales; each network's file begins with its name."""
+    found = {}
     for path in sorted((PACKAGE / "models").glob("*.py")):
-        if found := re.match(r'"""([a-z0-9-]+): ', path.read_text("utf-8")):
-            yield found[1]
-    yield "bicubic"
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
+        if name := re.match(r'"""([a-z0-9-]+): ', first):
+            found[name[1]] = 4 if "x4" in first else 1
+    return found
+
+
+def models() -> Iterator[str]:
+    """Names of models."""
+    yield from (*networks(), "bicubic")
 
 
 def weights() -> Iterator[str]:

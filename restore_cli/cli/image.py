@@ -10,6 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from restore_cli.cli import _options as opt
+from restore_cli.cli._complete import networks
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._process import gc_paused, limit_thread_spinning
 from restore_cli.errors import NoInputError, UsageError, lookup
@@ -38,6 +39,10 @@ Every option can also be set by an environment variable, e.g. RESTORE_IMAGE_MODE
 _input, _model = opt.panel("Inputs"), opt.panel("Model and weights")
 _output_to, _file = opt.panel("Outputs"), opt.panel("Picture files")
 _compute, _print = opt.panel(opt.COMPUTE), opt.panel(opt.REPORT)
+
+
+def _names(scale: int) -> str:
+    return ", ".join(name for name, factor in networks().items() if factor == scale)
 
 
 @handle_errors
@@ -91,9 +96,9 @@ def image(
         _model(
             "--model",
             "-m",
-            help="x1: maxim, attentive-deblur, msan, mprnet. x4: maxim-mscam, mprnet-mscam, gfn, "
-            "moadg. bicubic only enlarges; A+B runs B after A. Default: maxim or maxim-mscam, by "
-            "the size and blur of the picture; from stdin maxim-mscam.",
+            help=f"x1: {_names(1)}. x4: {_names(4)}. bicubic only enlarges; A+B runs B after A. "
+            "Default: maxim or maxim-mscam, by the size and blur of the picture; from stdin "
+            "maxim-mscam.",
             metavar="NAME",
         ),
     ] = None,

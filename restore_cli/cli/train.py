@@ -17,6 +17,7 @@ from restore_cli.cli import _terminal
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._signals import exit_status_for
 from restore_cli.cli._terminal import Bar
+from restore_cli.cli.recipes import Command, show_recipes
 from restore_cli.errors import Interrupted, NoInputError, UsageError, lookup, require
 from restore_cli.files import check_writable
 from restore_cli.formatting import format_clock, format_duration
@@ -129,7 +130,7 @@ def train(
     quiet: opt.QuietOpt = False,
     verbose: opt.VerboseOpt = 0,
 ) -> None:
-    """Train a network on your own pictures; without a recipe, list the recipes.
+    """Train a network on your own pictures by a recipe (see `restore recipes`).
 
     The folder of the run contains weights.safetensors (the result, for
     `restore image --weights`), best.safetensors, state.pt (for --resume),
@@ -140,8 +141,8 @@ def train(
     if recipe is None:
         wanted = (data, output, validation, pool, weights, minutes, dry_run, tensorboard, compiled)
         if any(wanted) or resume != "no":
-            raise UsageError("RECIPE is missing", hint="`restore train` lists the recipes")
-        _list_recipes(json=json)
+            raise UsageError("RECIPE is missing", hint="`restore recipes list train` lists them")
+        show_recipes([Command.TRAIN], json=json)
         return
     if not data or output is None:
         raise UsageError("--data and --output are needed", hint="restore train --help")
@@ -361,22 +362,3 @@ def _dry_run(job: TrainJob, *, json: bool) -> None:
             f"{job.minutes:g} min reach about step {reached:,} of {job.recipe.steps:,}; "
             f"all steps take about {runs:,} runs of that length"
         )
-
-
-def _list_recipes(*, json: bool) -> None:
-    from restore_cli.training.recipe import ablations, load_recipe, shipped_recipes
-
-    recipes = []
-    for name in (*shipped_recipes(), *ablations()):
-        recipe = load_recipe(name)
-        config = recipe.config or "of --weights"
-        if isinstance(config, dict):
-            config = ", ".join(f"{key} {value}" for key, value in config.items())
-        phases = ", ".join(phase.name for phase in recipe.phases)
-        recipes.append((name, recipe.steps, f"{recipe.model or 'any'} {config}: {phases}"))
-    if json:
-        keys = ("recipe", "steps", "description")
-        out.echo_json([dict(zip(keys, one, strict=True)) for one in recipes])
-        return
-    rows = [(name, f"{steps:,}", description) for name, steps, description in recipes]
-    out.table(("recipe", "steps", "model, config: phases"), rows)

@@ -403,6 +403,23 @@ def test_train_refuses_before_it_writes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos"]
 
 
+def test_recipes_are_listed_with_what_they_do_and_printed():
+    listed = [line.split("\t") for line in restore("recipes").stdout.splitlines()]
+    assert restore("recipes", "list").stdout == restore("recipes").stdout
+    assert {command for _, command, _ in listed} == {"train", "degrade"}
+    trained = [what for _, command, what in listed if command == "train"]
+    assert len(set(trained)) == len(trained)
+    file = ROOT / "restore_cli/recipes/degrade/gfn.toml"
+    assert restore("recipes", "show", "degrade/gfn").stdout == file.read_text()
+    for name, hint in {
+        "gfn": "train/gfn or degrade/gfn",
+        "gfn-sr-alone": "restore recipes show gfn-two-steps",
+        "shak": "degrade/shake",
+    }.items():
+        done = restore("recipes", "show", name)
+        assert (done.exit_code, hint in done.stderr) == (2, True), done.stderr
+
+
 def test_a_forgotten_recipe_is_no_list(tmp_path):
     done = restore("train", "--data", tmp_path, "-o", tmp_path / "run")
     assert done.exit_code == 2
@@ -411,8 +428,9 @@ def test_a_forgotten_recipe_is_no_list(tmp_path):
 
 @pytest.mark.slow
 def test_train_lists_estimates_and_refuses(tmp_path):
-    listed = restore("train").stdout.splitlines()
-    as_json = json.loads(restore("train", "--json").stdout)
+    listed = restore("recipes", "list", "train").stdout.splitlines()
+    assert restore("train").stdout.splitlines() == listed
+    as_json = json.loads(restore("recipes", "list", "train", "--json").stdout)
     assert [one["recipe"] for one in as_json] == [line.split("\t")[0] for line in listed]
     assert [line.split("\t")[0] for line in listed] == [*shipped_recipes(), *ablations()]
     (tmp_path / "photos").mkdir()

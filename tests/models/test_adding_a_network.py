@@ -86,6 +86,7 @@ def test_example_is_listed_trains_exports_and_restores(clone, tmp_path):
         return clone("-m", "restore_cli", *arguments)
 
     assert "espcn" in restore("models", "list")
+    assert "espcn" in restore("image", "--help")
     photos = tmp_path / "photos"
     photos.mkdir()
     values = np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8)

@@ -133,7 +133,8 @@ def test_ablations_change_what_they_say():
     assert [p.name for p in load_recipe("mprnet-mscam-120-jointly").phases] == ["joint"]
     for name, ablation in ablations().items():
         changed, base = (load_recipe(n).content() for n in (name, ablation.base))
-        assert {key for key in base if changed[key] != base[key]} <= {"config", "phases"}
+        different = {key for key in base if changed[key] != base[key]}
+        assert different <= {"config", "description", "phases"}
         assert changed != base
     with pytest.raises(RecipeError, match=r"'msan' has no phase or loss named restored\.l1"):
         Ablation(base="msan", without=["restored.l1"]).recipe()
