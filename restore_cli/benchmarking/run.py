@@ -34,13 +34,13 @@ from restore_cli.files import naming, sha256
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.folders import list_pictures
 from restore_cli.inference.memory import settle
-from restore_cli.inference.pipeline import Pipeline, PipelineSpec
+from restore_cli.inference.pipeline import Pipeline, PipelineSpec, default_scale
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import BICUBIC, ProgressCallback, no_progress
 from restore_cli.models.registry import MODELS
 from restore_cli.resample import resize_bicubic
 from restore_cli.rounding import quantise
-from restore_cli.weights.manifest import load_manifest
+from restore_cli.weights.manifest import default_model, load_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +182,32 @@ class Timed:
 
 
 def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
-    """Load `MODEL`, `A+B`, `bicubic` or `MODEL=WEIGHTS`; `scale` is for bicubic alone.
-
-    `suffix` is added to the name.
+    """Load what `parse_entry` describes; `suffix` is added to the name.
 
     Raises:
         UsageError: a name is unknown.
         WeightsError: weights are missing or do not fit.
     """
+    name, spec = parse_entry(text, options, scale)
+    return Entry(name + suffix + " x8" * spec.options.self_ensemble, spec.load())
+
+
+def parse_entry(text: str, options: RestorerOptions, scale: int | None) -> tuple[str, PipelineSpec]:
+    """Parse `MODEL`, `A+B`, `bicubic`, `MODEL=WEIGHTS` or `LABEL=FILE`, a network of any kind.
+
+    `scale` is for bicubic alone. Raises `UsageError` or `WeightsError`, as `PipelineSpec.parse`.
+
+    Returns:
+        Name of the entry, and its pipeline.
+    """
     name, _, weights = text.partition("=")
     alone = name.strip() == BICUBIC
     if alone:  # the options are for the networks beside it
         options = replace(options, self_ensemble=False, tlsc=None)
+    if weights and not {*MODELS, BICUBIC} & {one.strip() for one in name.split("+")}:
+        return name, PipelineSpec.parse(None, weights, None, options)
     spec = PipelineSpec.parse(name, weights or None, scale if alone else None, options)
-    return Entry((text if weights else name) + suffix + " x8" * options.self_ensemble, spec.load())
+    return (text if weights else name), spec
 
 
 def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
@@ -228,9 +240,13 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
 
 
 def models_of_scale(scale: int) -> list[str]:
-    """Every model of that scale with default weights, then bicubic."""
+    """Every model of that scale with default weights, then bicubic.
+
+    At x4 also the default x1 model followed by bicubic, which a network for x4 should beat.
+    """
     models = load_manifest().defaults
-    return [*(name for name in models if MODELS[name].scale == scale), BICUBIC]
+    chain = [f"{default_model(1)}+{BICUBIC}"] * (scale == default_scale([BICUBIC]))
+    return [*(name for name in models if MODELS[name].scale == scale), *chain, BICUBIC]
 
 
 def check_entries(benchmark: Benchmark) -> None:

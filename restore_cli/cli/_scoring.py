@@ -79,7 +79,7 @@ def score_dataset(request: ScoringRequest, name: str) -> bool:
     """Score the models on a dataset, and return whether no picture failed."""
     from restore_cli.benchmarking.run import make_entry, make_results
 
-    dataset, folder = _dataset(name, request.data_root, _scale(request.models))
+    dataset, folder = _dataset(name, request.data_root, _scale(request))
     entries = [make_entry(text, request.options, dataset.scale) for text in request.models]
     entries += [make_results(text, request.options, dataset.scale) for text in request.results]
     place = _place(request, dataset.name)
@@ -222,13 +222,13 @@ def _timed(job: Benchmark, warm_up: int) -> dict[str, Timed]:
     }
 
 
-def _scale(models: tuple[str, ...]) -> int | None:
+def _scale(request: ScoringRequest) -> int | None:
     """Return the scale of the first model that has a network, or None: bicubic has any scale."""
-    from restore_cli.inference.pipeline import default_scale, split_names
+    from restore_cli.benchmarking.run import parse_entry
     from restore_cli.inference.stages import BICUBIC
 
-    lines = [split_names(text.partition("=")[0]) for text in models]
-    return next((default_scale(names) for names in lines if names != (BICUBIC,)), None)
+    specs = (parse_entry(text, request.options, None)[1] for text in request.models)
+    return next((spec.scale for spec in specs if spec.models != (BICUBIC,)), None)
 
 
 def _place(request: ScoringRequest, name: str) -> Path:

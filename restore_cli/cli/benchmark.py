@@ -49,7 +49,8 @@ def benchmark(
         _what(
             "--model",
             "-m",
-            help="A model, A+B, bicubic, or MODEL=WEIGHTS; several are allowed.",
+            help="A model, A+B, bicubic, MODEL=WEIGHTS, or LABEL=FILE for the network of any file "
+            "that --weights takes; several are allowed.",
             metavar="MODEL",
         ),
     ] = None,
@@ -253,6 +254,8 @@ def _old_listing(table: str | None, *, nothing: bool, json: bool) -> bool:
 def _is_model(text: str) -> bool:
     from restore_cli.inference.pipeline import split_names
 
+    if "=" in text and not Path(text).exists():
+        return True
     try:
         split_names(text.partition("=")[0])
     except UsageError:

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 
 from restore_cli.benchmarking.protocol import PROTOCOLS
 from restore_cli.benchmarking.report import markdown_table
+from restore_cli.benchmarking.run import models_of_scale
 from restore_cli.datasets.layouts import find_pairs
 from restore_cli.datasets.registry import DATASETS
 from restore_cli.errors import PictureError
@@ -41,6 +42,22 @@ def pairs(tmp_path):
 def arguments(tmp_path, pairs, tiny_weights):
     common = ("benchmark", "--dataset", pairs, "-o", tmp_path / "out", "-d", "cpu")
     return (*common, "--model", f"mprnet-mscam={tiny_weights}", "bicubic")
+
+
+def test_any_weights_are_scored_under_a_label(tmp_path, pairs, tiny_weights):
+    common = ("benchmark", "--dataset", pairs, "-o", tmp_path / "out", "--json", "--formats", "csv")
+    done = restore(*common, "--model", f"theirs={tiny_weights}", "bicubic")
+    assert done.exit_code == 0, done.stderr
+    names = [entry["facts"]["name"] for entry in json.loads(done.stdout)["entries"]]
+    assert names == ["theirs", "bicubic"]
+    done = restore(*common, "--model", "mprnet-mscan")
+    assert (done.exit_code, "Did you mean 'mprnet-mscam'?" in done.stderr) == (2, True)
+
+
+def test_a_network_for_x4_is_compared_with_the_one_for_x1():
+    assert models_of_scale(4)[-2:] == ["maxim+bicubic", "bicubic"]
+    assert models_of_scale(1)[-1] == "bicubic"
+    assert not any("+" in name for name in models_of_scale(1))
 
 
 def rows(tmp_path):
