@@ -34,7 +34,7 @@ from restore_cli.inference.pipeline import Pipeline, PipelineSpec
 from restore_cli.inference.restorer import RestorerOptions
 from restore_cli.inference.stages import ProgressCallback, no_progress
 from restore_cli.jobs.request import RestoreRequest
-from restore_cli.jobs.run import Outcome
+from restore_cli.jobs.run import OnTile, Outcome
 from restore_cli.jobs.session import Summary, run
 from restore_cli.models.registry import MODELS
 from restore_cli.models.spec import Model
@@ -138,6 +138,8 @@ class LoadedModel:
         on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
         *,
         scale: int | None = None,
+        report: OnTile = lambda item, done, tiles: None,
+        fail_fast: bool = False,
     ) -> Summary:
         """Restore files into files, as `restore image` does: profiles, metadata, 16 bits.
 
@@ -145,6 +147,8 @@ class LoadedModel:
             request: which files to restore, where to write them, and how to encode them.
             on_outcome: called with the outcome of each picture.
             scale: output pixels per input pixel; None for the network's own.
+            report: called with (item, finished tiles, all tiles) of the current picture.
+            fail_fast: whether the first failure ends the run.
 
         Raises:
             UsageError: the scale is below 1.
@@ -152,7 +156,8 @@ class LoadedModel:
         """
         factor = self._factor(scale)
         with self._turn, _messages_for_python(), torch.autocast("cpu", enabled=False):
-            return run(request, self._pipeline.to_scale(factor), on_outcome)
+            pipeline = self._pipeline.to_scale(factor)
+            return run(request, pipeline, on_outcome, report=report, fail_fast=fail_fast)
 
     def _factor(self, scale: int | None) -> int:
         if scale is None:

@@ -255,6 +255,11 @@ def test_files_go_the_way_of_the_command_line(colours, gfn, tmp_path):
     summary = gfn.restore_files(request, outcomes.append)
     assert (summary.restored, len(summary.failed), summary.exit_status) == (1, 1, 1)
     assert [outcome.status for outcome in outcomes] == ["restored", "failed"]
+    told = []
+    again = replace(request, destination=Destination(tmp_path / "again"))
+    summary = gfn.restore_files(again, report=lambda *tile: told.append(tile), fail_fast=True)
+    assert (summary.restored, len(summary.failed)) == (1, 1)
+    assert [(done, tiles) for _, done, tiles in told] == [(0, 1), (1, 1)]
     with Image.open(tmp_path / "out/a_x4.png") as written:
         assert np.array_equal(gfn(colours), np.asarray(written))
 
