@@ -33,16 +33,16 @@ _OPTIMAL_JPEG = 12_000_000  # pixels
 class Encoding:
     """How to write a picture."""
 
-    format: str = ""  # key of `formats.FORMATS`; "" for the picture's own
-    # 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 and AVIF 90, both with full chroma, and
-    # lossless WebP
+    format: str = ""  #: key of `formats.FORMATS`; "" for the picture's own
+    #: 1 to 100 for JPEG, WebP and AVIF; None for JPEG 95 and AVIF 90, both with full chroma, and
+    #: lossless WebP
     quality: int | None = None
-    lossless: bool = False  # whether WebP and AVIF are lossless, whatever the quality
-    depth: int | None = None  # bits per channel, 8 or 16; None for the picture's own
-    # "all"; "standard" for all but the embedded preview, which shows the unrestored picture;
-    # "private" for "standard" without GPS, serial numbers, owners and maker notes; or "none"
+    lossless: bool = False  #: whether WebP and AVIF are lossless, whatever the quality
+    depth: int | None = None  #: bits per channel, 8 or 16; None for the picture's own
+    #: "all"; "standard" for all but the embedded preview, which shows the unrestored picture;
+    #: "private" for "standard" without GPS, serial numbers, owners and maker notes; or "none"
     metadata: str = "standard"
-    provenance: tuple[tuple[str, str], ...] = ()  # facts about how the picture was made, for XMP
+    provenance: tuple[tuple[str, str], ...] = ()  #: facts about how the picture was made, for XMP
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:

@@ -16,12 +16,12 @@ from restore_cli.inference.sizing import TargetSize, parse_size
 class Selection:
     """Which pictures are restored."""
 
-    inputs: tuple[Path, ...]  # files, folders, quoted globs, `inputs.STREAM`
-    recursive: bool = False  # whether folders are searched with all folders in them
-    include: tuple[str, ...] = ()  # patterns that names in folders must match
-    exclude: tuple[str, ...] = ()  # patterns that names in folders must not match
-    shard: tuple[int, int] = (1, 1)  # part I of N of the pictures, counted from 1
-    max_pixels: int = MAX_PIXELS  # larger inputs are refused
+    inputs: tuple[Path, ...]  #: files, folders, quoted globs, `inputs.STREAM`
+    recursive: bool = False  #: whether folders are searched with all folders in them
+    include: tuple[str, ...] = ()  #: patterns that names in folders must match
+    exclude: tuple[str, ...] = ()  #: patterns that names in folders must not match
+    shard: tuple[int, int] = (1, 1)  #: part I of N of the pictures, counted from 1
+    max_pixels: int = MAX_PIXELS  #: larger inputs are refused
 
     def __post_init__(self) -> None:
         if isinstance(self.inputs, str) and not self.inputs:
@@ -37,11 +37,11 @@ class Selection:
 class Destination:
     """Where the results go."""
 
-    # a file (for one input), a folder, a template, or `inputs.STREAM`; None: each input's folder
+    #: a file (for one input), a folder, a template, or `inputs.STREAM`; None: each input's folder
     output: Path | None = None
-    # "error", "skip", "overwrite" or "rename", if an output exists already
+    #: "error", "skip", "overwrite" or "rename", if an output exists already
     on_exists: str = "error"
-    # whether to keep outputs that were made by the same model, weights and options
+    #: whether to keep outputs that were made by the same model, weights and options
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -55,10 +55,10 @@ class Destination:
 class Processing:
     """How a picture is processed, besides the pipeline."""
 
-    alpha: str = "resize"  # transparency: "resize" (bicubic), "restore" (by the pipeline) or "drop"
-    icc: str = "convert"  # "convert", "keep" or "strip"; see `image.read_image`
-    check: bool = True  # whether inputs are examined for faults; see `preflight`
-    size: TargetSize | None = None  # size of the results; None for the pipeline's scale
+    alpha: str = "resize"  #: transparency: "resize" (bicubic), "restore" (the pipeline) or "drop"
+    icc: str = "convert"  #: "convert", "keep" or "strip"; see `image.read_image`
+    check: bool = True  #: whether inputs are examined for faults; see `preflight`
+    size: TargetSize | None = None  #: size of the results; None for the pipeline's scale
 
     def __post_init__(self) -> None:
         if isinstance(self.size, str):
@@ -76,8 +76,8 @@ class Processing:
 class RestoreRequest:
     """A request of the command line, the web page or Python."""
 
-    selection: Selection  # which pictures are restored
-    destination: Destination = Destination()  # where the results go
-    processing: Processing = Processing()  # how pictures are processed, besides the pipeline
-    # encoding of the results; the run fills in their provenance
+    selection: Selection  #: which pictures are restored
+    destination: Destination = Destination()  #: where the results go
+    processing: Processing = Processing()  #: how pictures are processed, besides the pipeline
+    #: encoding of the results; the run fills in their provenance
     encoding: Encoding = field(default_factory=Encoding)
