@@ -19,7 +19,8 @@ from pathlib import Path
 
 from restore_cli.cli._process import limit_thread_spinning
 
-limit_thread_spinning()  # as `restore` does
+if __name__ == "__main__":
+    limit_thread_spinning()  # as `restore` does
 
 import numpy as np
 import onnxruntime
