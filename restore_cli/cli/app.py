@@ -11,6 +11,7 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import (
     benchmark,
+    compare,
     datasets,
     degrade,
     doctor,
@@ -93,6 +94,7 @@ app.command("restore", hidden=True, context_settings={"auto_envvar_prefix": "RES
 app.command("degrade", epilog=degrade.EPILOG)(degrade.degrade)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)

@@ -69,25 +69,27 @@ class Comparison:
     loupe: Loupe  # the part that can be seen at 100 %
 
 
-def check_comparison_file(path: Path, items: Sequence[Item], on_exists: str) -> None:
+def check_comparison_file(
+    path: Path, items: Sequence[Item], on_exists: str, *, option: str = "--compare"
+) -> None:
     """Refuse a file for the comparison before anything is restored.
 
     Raises `UsageError` if it is neither .png nor .html, a .png for several inputs, an input or an
     output, exists already, or cannot be written.
     """
     if path.suffix.lower() not in (".png", ".html"):
-        raise UsageError(f"--compare '{path}' is neither .png nor .html")
+        raise UsageError(f"{option} '{path}' is neither .png nor .html", hint="name it .html")
     if path.suffix.lower() == ".png" and len(items) > 1:
         raise UsageError(
-            f"--compare '{path}' is one picture, but there are {len(items)} inputs",
+            f"{option} '{path}' is one picture, but there are {len(items)} inputs",
             hint="use an .html file",
         )
-    check_not_in_run(path, ((i.source, i.target) for i in items), "--compare")
+    check_not_in_run(path, ((i.source, i.target) for i in items), option)
     if path.exists() and on_exists != "overwrite":
-        other = "use another --compare, or delete it"  # overwriting would concern the pictures, too
-        hint = "use --on-exists overwrite, or another --compare" if on_exists == "error" else other
+        other = f"use another {option}, or delete it"  # overwriting would concern the pictures, too
+        hint = f"use --on-exists overwrite, or another {option}" if on_exists == "error" else other
         raise UsageError(f"'{path}' exists", hint=hint)
-    check_output_file(path, "--compare")
+    check_output_file(path, option)
 
 
 def shown_in(path: Path, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
