@@ -22,8 +22,9 @@ total = sum(map(len, by_source.values()))
 if names:
     print("# The held-out photographs\n")
     print(
-        "Name in the reports, original file, size after shrinking and cropping, licence and credit\n"
-        f"of the {total} photographs that the weights are scored on. None was used in training.\n"
+        "Name in the reports, original file, size after shrinking and cropping, licence and "
+        f"credit\nof the {total} photographs that the weights are scored on. None was used in "
+        "training.\n"
     )
 else:
     print("# Credits of the training photos\n")
