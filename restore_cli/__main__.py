@@ -6,7 +6,7 @@ from restore_cli.cli._signals import exit_status_for, install_signal_handlers
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     install_signal_handlers()  # first: importing the command line takes 0.4 s
     try:
         from restore_cli.cli.app import main as run  # noqa: PLC0415

@@ -294,7 +294,7 @@ class LoadedModel:
         return result.reshape(*image.shape[:-2], *result.shape[-2:]).to(image.device)
 
     def _restore(self, image: Tensor, scale: int, progress: ProgressCallback) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
+        """Map (1, 3, H, W) in [0, 1] to (1, 3, scale * H, scale * W) in [0, 1]."""
         message = f"'{image.shape[-1]}x{image.shape[-2]} at x{scale}': out of memory"
         with self._turn, memory_errors(lambda: message):  # restorers are not thread-safe
             return self._pipeline.to_scale(scale)(image.clamp(0, 1), progress).clamp(0, 1)
@@ -475,7 +475,7 @@ def _check_types(model: object, **options: object) -> None:
 
 
 def _stamp(weights: Name | None) -> tuple[object, ...]:
-    """What changes when files of weights are written again, or the current folder changes."""
+    """Return what changes when files of weights are rewritten, or the current folder changes."""
     if weights is None:
         return ()
     paths = [Path(part) for part in (fspath(weights), *fspath(weights).split("+"))]

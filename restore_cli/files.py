@@ -91,7 +91,7 @@ def _patiently(step: Callable[[], object]) -> None:
 
 
 def link(temporary: Path, path: Path) -> None:
-    """Give a file a further name in one step, or rename it where the disk has no links.
+    """Give a file the further name `path` in one step, or rename it where the disk has no links.
 
     Raises `FileExistsError` if the name is taken.
     """
@@ -255,7 +255,7 @@ def check_path_length(path: Path) -> None:
 
 
 def _length(path: str | Path) -> int:
-    """Length in the units of the system's limits: UTF-16 on Windows, else bytes."""
+    """Return the length in the units of the system's limits: UTF-16 on Windows, else bytes."""
     if WINDOWS:
         return len(str(path).encode("utf-16-le", "surrogatepass")) // 2
     return len(os.fsencode(path))
@@ -338,7 +338,7 @@ def sha256(path: Path) -> str:
 
 
 def read_mat(path: Path, most: int, name: str = "") -> dict[str, Any]:
-    """Read the variables of a `.mat` file, or one of them, of at most `most` values each.
+    """Read the variables of a `.mat` file, or that of this `name`, of at most `most` values each.
 
     Raises:
         UsageError: scipy is not installed.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def format_count(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     >>> format_count(1, "pair"), format_count(1200, "pair"), format_count(0, "entry", "entries")
     ('1 pair', '1,200 pairs', '0 entries')
@@ -16,7 +16,7 @@ def format_count(count: int, noun: str, plural: str = "") -> str:
 
 
 def format_list(names: Sequence[str], most: int) -> str:
-    """The first names, and how many more there are.
+    """List the first names, and how many more there are.
 
     >>> format_list(["a", "b", "c"], 3), format_list(["a", "b", "c"], 1)
     ('a, b, c', 'a and 2 more')
@@ -26,7 +26,7 @@ def format_list(names: Sequence[str], most: int) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class.
+    """Return the first line of an error's message, or the name of its class.
 
     >>> first_line(ValueError("no number")), first_line(EOFError())
     ('no number', 'EOFError')
@@ -35,7 +35,7 @@ def first_line(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed: the system's words, without its number and the file, or `first_line`.
+    """Say why something failed: the system's words, without number and file, or `first_line`.
 
     >>> reason_of(FileNotFoundError(2, "No such file", "a.png")), reason_of(ValueError("no number"))
     ('No such file', 'no number')
@@ -44,7 +44,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def format_bytes(number: float) -> str:
-    """A number of bytes, never "0.0 GB".
+    """Format a number of bytes, never as "0.0 GB".
 
     >>> format_bytes(2.5e9), format_bytes(230_400), format_bytes(0)
     ('2.5 GB', '0.2 MB', '0 bytes')
@@ -55,7 +55,7 @@ def format_bytes(number: float) -> str:
 
 
 def format_pixels(number: int) -> str:
-    """A number of pixels, never "0.0 megapixels".
+    """Format a number of pixels, never as "0.0 megapixels".
 
     >>> format_pixels(192_000_000), format_pixels(307_200), format_pixels(4800)
     ('192 megapixels', '0.3 megapixels', '4,800 pixels')
@@ -66,7 +66,7 @@ def format_pixels(number: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration, never "0.0 minutes".
+    """Format a duration in seconds, never as "0.0 minutes".
 
     >>> [format_duration(seconds) for seconds in (0.2, 41, 100, 3700, 200000)]
     ['less than a second', '41 s', '1 min 40 s', '1 h 02 min', '2 days 8 h']
@@ -88,7 +88,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """Seconds as a progress bar shows them.
+    """Format seconds as a progress bar shows them.
 
     >>> format_clock(7.4), format_clock(754), format_clock(7500)
     ('0:07', '12:34', '2:05:00')

@@ -18,7 +18,7 @@ STRIP = 32
 
 
 def psnr(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
-    """Peak signal-to-noise ratio in dB over all RGB values, peak 1; inf for equal images.
+    """Compute the peak signal-to-noise ratio in dB over all RGB values, peak 1; inf if equal.
 
     Of two (B, C, H, W) in [0, 1], without `crop` pixels along each border -> (B,) float64. Quantise
     first for the score of a saved picture.
@@ -30,7 +30,7 @@ def psnr(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
 
 
 def ssim(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
-    """Structural similarity: 11x11 Gaussian, sigma 1.5, valid region, mean over channels.
+    """Compute structural similarity: 11x11 Gaussian, sigma 1.5, valid region, mean over channels.
 
     Wang et al. 2004 with C1 = 0.01^2, C2 = 0.03^2, peak 1, per channel: the formula of the
     CNLRN and NTIRE REDS scripts. Of two (B, C, H, W) in [0, 1], at least 11 pixels a side without
@@ -40,13 +40,16 @@ def ssim(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
 
 
 def ssim_map(restored: Tensor, reference: Tensor) -> Tensor:
-    """SSIM per channel and pixel of the valid region, (B, C, H - 10, W - 10) float64."""
+    """Compute SSIM per channel and pixel of the valid region, (B, C, H - 10, W - 10) float64.
+
+    `restored` and `reference` are (B, C, H, W) in [0, 1], with H and W of at least 11.
+    """
     scores: Tensor = _similarity(restored.double(), reference.double(), _smooth_valid)
     return scores
 
 
 def ssim_volume(restored: Tensor, reference: Tensor, *, crop: int = 0) -> Tensor:
-    """SSIM of MATLAB's `ssim` on an H x W x 3 array, which it treats as a volume.
+    """Compute SSIM like MATLAB's `ssim` on an H x W x 3 array, which it treats as a volume.
 
     11x11x11 Gaussian, sigma 1.5, replicated borders, mean over the whole map. It is much higher
     than `ssim` on noise, so the two are not comparable. Computed in float64; the Python emulation
@@ -66,7 +69,7 @@ LOW_PASS = (0.0378, -0.0238, -0.1106, 0.3774, 0.8527, 0.3774, -0.1106, -0.0238, 
 
 
 def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
-    """Five-scale SSIM (Wang et al. 2003), downscaled by the 9/7 low-pass with symmetric borders.
+    """Compute five-scale SSIM (Wang et al. 2003) with the 9/7 low-pass and symmetric borders.
 
     As in the evaluation of Koehler et al.: the product of the contrast-structure terms of four
     scales and the full SSIM of the smallest, each to the power of its weight. Of two (B, C, H, W)
@@ -84,7 +87,7 @@ def ms_ssim(restored: Tensor, reference: Tensor) -> Tensor:
 
 
 def studio_luma(image: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> Y' of ITU-R BT.601 in studio range, (B, 1, H, W), peak 1.
+    """Convert (B, 3, H, W) in [0, 1] to Y' of ITU-R BT.601 in studio range, (B, 1, H, W), peak 1.
 
     As MATLAB's `rgb2ycbcr`.
     """
@@ -93,13 +96,13 @@ def studio_luma(image: Tensor) -> Tensor:
 
 
 def rec601_luma(image: Tensor) -> Tensor:
-    """.299 R + .587 G + .114 B, (B, 1, H, W)."""
+    """Compute .299 R + .587 G + .114 B of (B, 3, H, W), as (B, 1, H, W)."""
     weights = image.new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
     return (image * weights).sum(1, keepdim=True)
 
 
 def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
-    """Mean SSIM over all channels and pixels, (B,) float64."""
+    """Average SSIM over all channels and pixels, (B,) float64."""
     if x.requires_grad or y.requires_grad or x.device.type != "cpu":
         scores: Tensor = _similarity(_wide(x), _wide(y), _smooth_valid, whole=whole)
         return _wide(scores.mean((1, 2, 3)))
@@ -108,7 +111,7 @@ def _mean_similarity(x: Tensor, y: Tensor, *, whole: bool = True) -> Tensor:
 
 
 def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool = True) -> float:
-    """Mean SSIM of one pair (C, H, W) on the CPU, in float64, with OpenCV's separable filter."""
+    """Average SSIM of one pair (C, H, W) on the CPU, in float64, by OpenCV's separable filter."""
     line = _gaussian(torch.empty(0, dtype=torch.float64)).numpy()
     pictures = [image.permute(1, 2, 0).numpy() for image in (x, y)]
     mixing = None
@@ -133,7 +136,7 @@ def _mean_in_strips(x: Tensor, y: Tensor, *, volume: bool = False, whole: bool =
 
 
 def _similarity(x: Any, y: Any, smooth: Callable[[Any], Any], *, whole: bool = True) -> Any:
-    """SSIM of every pixel, for tensors or arrays, depending on the filter."""
+    """Compute SSIM of every pixel, for tensors or arrays, depending on the filter."""
     mean_x, mean_y = smooth(x), smooth(y)
     var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y

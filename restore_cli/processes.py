@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: a job of a cluster may have fewer than the machine."""
+    """Count the cores that this process may use: a cluster job may have fewer than the machine."""
     if hasattr(os, "sched_getaffinity"):  # neither on macOS nor on Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

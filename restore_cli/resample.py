@@ -15,7 +15,7 @@ _BAND = 250_000  # values of the result that are computed at a time, to keep the
 
 
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
-    """Antialiased bicubic (Keys, a = -1/2) with half-sample symmetric borders, not clamped.
+    """Resize by antialiased bicubic (Keys, a = -1/2), half-sample symmetric borders, unclamped.
 
     (B, C, H, W) of any float type -> (B, C, height, width) of that type, computed in float32, or in
     float64 for float64; the input itself if it has that size. The scale along each side is
@@ -34,7 +34,7 @@ def rescale_bicubic(image: Tensor, scale: float) -> Tensor:
 
 
 def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
-    """`resize_bicubic` with independent size and factors, aligned at the upper left corner.
+    """Resize like `resize_bicubic`, with independent size and factors, aligned at the top left.
 
     (B, C, H, W) of any float type -> (B, C, *size) of that type, not clamped. The scales are new
     pixels per old pixel, vertical and horizontal.
@@ -53,7 +53,7 @@ def resample_bicubic(image: Tensor, size: tuple[int, int], scales: tuple[float, 
 def bicubic_bands(
     image: Tensor, size: tuple[int, int], scales: tuple[float, float]
 ) -> Iterator[tuple[int, Tensor]]:
-    """`resample_bicubic` in bands of rows, from top to bottom.
+    """Yield the result of `resample_bicubic` in bands of rows, from top to bottom.
 
     Yields:
         The first row of a band, and its pixels: (B, C, rows, size[1]).
@@ -94,7 +94,7 @@ def _along(x: Tensor, dim: int, after: int, scale: float, part: slice = slice(No
 
 @lru_cache(maxsize=32)
 def _matrix(before: int, after: int, scale: float) -> Tensor:
-    """(after, before) float64 matrix of one axis; rows sum to 1."""
+    """Return the (after, before) float64 matrix of one axis; rows sum to 1."""
     index, weight = _taps(before, after, scale)
     matrix = np.zeros((after, before))
     np.add.at(matrix, (np.arange(after)[:, None], index), weight)
@@ -103,7 +103,7 @@ def _matrix(before: int, after: int, scale: float) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _taps(before: int, after: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Old positions of each new one, (after, taps), and their weights."""
+    """Return the old positions of each new one, (after, taps), and their weights."""
     stretch = min(scale, 1.0)  # a wider kernel when downscaling, for antialiasing
     centre = (np.arange(after) + 0.5) / scale - 0.5
     taps = math.ceil(4 / stretch) + 2
@@ -115,7 +115,7 @@ def _taps(before: int, after: int, scale: float) -> tuple[np.ndarray, np.ndarray
 
 
 def _keys(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel, a = -1/2."""
+    """Compute Keys' cubic convolution kernel, a = -1/2."""
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2

@@ -20,7 +20,7 @@ def to_uint(pixels: Tensor, depth: int) -> Tensor:
 
 
 def to_float(whole: Tensor) -> Tensor:
-    """The inverse of `to_uint`: uint8 or uint16 of any shape -> contiguous float32 in [0, 1].
+    """Invert `to_uint`: uint8 or uint16 of any shape to contiguous float32 in [0, 1].
 
     Float pixels are returned unchanged.
     """

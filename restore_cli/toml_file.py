@@ -22,14 +22,14 @@ class Record(BaseModel):
 
 
 def names(folder: Path) -> list[str]:
-    """The names of the files in a folder, sorted."""
+    """Return the names of the files in a folder, sorted."""
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def load(
     kind: type[Kind], name_or_path: str, folder: Path, what: str, others: Sequence[str] = ()
 ) -> Kind:
-    """Read `folder/name.toml`, or the file when the argument ends in `.toml`.
+    """Read a `kind` of record from `folder/name.toml`, or from the path if it ends in `.toml`.
 
     The error of an unknown name calls it `what` and may suggest `others`, which are not files.
 
@@ -53,7 +53,7 @@ def load(
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of an error's reasons, and the key that it concerns."""
+    """Return the first of an error's reasons, and the key that it concerns."""
     errors = error.errors()
     # A misspelt key is also a missing one.
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])

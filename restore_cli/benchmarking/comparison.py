@@ -39,7 +39,7 @@ class PublishedComparison:
     seconds: float | None = None  # run time here, if the row has one
 
     def cells(self) -> tuple[str, ...]:
-        """The row as text, one string per column of `COLUMNS`."""
+        """Return the row as text, one string per column of `COLUMNS`."""
         row, ssim = self.row, self.row.ssim or self.row.ms_ssim
         return (
             label(row),
@@ -56,13 +56,13 @@ class PublishedComparison:
 
 
 def label(row: PublishedRow) -> str:
-    """The name of the method, with our name of its network and its self-ensemble."""
+    """Name the method, with our name of its network and its self-ensemble."""
     network = f": {row.model}" if row.recipe else ""
     return row.method + network + " x8" * bool(row.self_ensemble)
 
 
 def source(table: Table, row: PublishedRow) -> str:
-    """Where the number is printed, and whether it was cited from another paper."""
+    """State where the number is printed, and whether it was cited from another paper."""
     where = table.source or f"{table.paper}, {table.title}"
     return where + ", cited there" * row.cited + ", in the text" * row.from_text
 
@@ -70,7 +70,7 @@ def source(table: Table, row: PublishedRow) -> str:
 def compare(
     benchmark: Benchmark, scores: Mapping[str, float], seconds: Mapping[str, float]
 ) -> list[PublishedComparison]:
-    """The rows of the table, or of the dataset, each with every entry of the same network.
+    """Compare the rows of the table, or of the dataset, with every entry of the same network.
 
     `scores` are the mean PSNR in dB and `seconds` the run time of entries, if it was measured. A
     folder of the user's own has no rows, even if it is named like a dataset.
@@ -104,7 +104,7 @@ def _compare_row(
 
 
 def _same(row: PublishedRow, entries: Sequence[Entry]) -> list[Entry]:
-    """Entries of the row's network: for an ablation those of its recipe, else no ablations.
+    """Select the entries of the row's network: for an ablation its recipe's, else no ablations.
 
     Entries with the row's TLSC and self-ensemble are preferred.
     """
@@ -122,7 +122,10 @@ def _same(row: PublishedRow, entries: Sequence[Entry]) -> list[Entry]:
 def what_differs(
     table: Table, row: PublishedRow, benchmark: Benchmark, entry: Entry | None = None
 ) -> str:
-    """Possible reasons why a published number and a measured entry differ; "" if none is known."""
+    """List possible reasons why a published number and an entry's differ; "" if none is known.
+
+    Without `entry`, the row has no measurement, and the reasons include why.
+    """
     reasons = list(_weights(row, entry))
     reasons += _protocol(table, row, benchmark)
     if entry is not None:
@@ -172,7 +175,7 @@ def _weights(row: PublishedRow, entry: Entry | None) -> Iterator[str]:
 
 
 def how_to_import(model: str) -> str:
-    """Instructions for importing the authors' weights, in one line."""
+    """Return instructions for importing the authors' weights, in one line."""
     theirs = load_published().weights[model]
     if not theirs.file:
         return "its authors published no weights"

@@ -29,7 +29,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 600, 30, 270  # edges of the plot
 
 
 def to_html(benchmark: Benchmark, report: Report) -> str:
-    """The report of a benchmark with saved pictures, as HTML."""
+    """Render the report of a benchmark with saved pictures as HTML."""
     template = page_template("benchmarking/page.html.j2")
     points, ticks = _plot(report)
     published_columns, published = published_table(report)
@@ -51,7 +51,7 @@ def to_html(benchmark: Benchmark, report: Report) -> str:
 
 
 def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Points and ticks in the coordinates of the drawing; the axis of costs is logarithmic."""
+    """Place points and ticks in the drawing's coordinates; the axis of costs is logarithmic."""
     known = [e for e in report.entries if e.facts["macs_64x64"] is not None]
     entries = [e for e in known if math.isfinite(e.psnr)]
     if len(entries) < 2:
@@ -83,7 +83,7 @@ def _plot(report: Report) -> tuple[list[dict[str, Any]], dict[str, list[dict[str
 
 
 def _groups(benchmark: Benchmark, report: Report) -> Any:
-    """The worst and best pictures of each entry with a network."""
+    """Yield the worst and best pictures of each entry with a network."""
     samples = {sample.name: sample for sample in benchmark.samples}
     scored = [row for row in report.rows if not row.error]
     finite = [row for row in scored if row.entry == BICUBIC and math.isfinite(row.psnr)]
@@ -119,7 +119,7 @@ def _pair(
 
 
 def _crops(images: Sequence[Tensor]) -> list[str]:
-    """The crop with the most detail in the reference, of each image, as data URIs."""
+    """Crop each image to the part with the most detail in the reference, as data URIs."""
     grey = images[-1].mean(1)[0]
     detail = grey.diff(dim=0)[:, :-1].abs() + grey.diff(dim=1)[:-1].abs()
     top, left, _ = window_of_largest_mean(detail.numpy(), SIDE, SIDE)

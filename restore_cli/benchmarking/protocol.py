@@ -79,7 +79,7 @@ class Protocol:
         return to_float(whole.to(torch.uint8))  # as files are read, so that equal values are equal
 
     def score(self, restored: Tensor, references: Sequence[Tensor]) -> Scores:
-        """Scores of a result of `quantise`, (1, 3, H, W).
+        """Score a result of `quantise`, (1, 3, H, W), by PSNR in dB and SSIM.
 
         The references have the same shape; there are several for a trajectory.
         """
@@ -106,7 +106,7 @@ _SIMILARITIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 
 def _score_aligned(restored: Tensor, reference: Tensor) -> Scores:
-    """RealBlur's score after scaling to the reference's intensity and ECC alignment.
+    """Compute RealBlur's score after scaling to the reference's intensity and ECC alignment.
 
     Homography from 100 iterations with a Gaussian of 5, bicubic warp; PSNR over the pixels with a
     counterpart; SSIM per channel (Gaussian, population variance), without 5 px of border, weighted
@@ -146,7 +146,7 @@ def _array(image: Tensor) -> Any:
 
 
 def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
-    """Koehler's score: best PSNR and best MS-SSIM of luminance over the frames of a trajectory.
+    """Compute Koehler's score: best PSNR and best MS-SSIM of luminance over a trajectory's frames.
 
     For each frame the result is scaled to its intensity and shifted by whole pixels (to the peak of
     the correlation of channel means); pixels outside the shifted result are black in both.
@@ -167,7 +167,7 @@ def _score_trajectory(restored: Tensor, references: Sequence[Tensor]) -> Scores:
 
 
 def _shift(image: Tensor, reference: Tensor) -> tuple[int, int]:
-    """The shift of the image to the reference, in whole pixels, down and right."""
+    """Return the shift of the image to the reference, in whole pixels, down and right."""
     correlation = torch.fft.ifft2(torch.fft.fft2(reference) * torch.fft.fft2(image).conj()).abs()
     row, column = divmod(int(correlation.argmax()), image.shape[1])
     height, width = image.shape

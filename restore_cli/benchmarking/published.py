@@ -88,7 +88,7 @@ class Table(Record):
         return f"Table {self.table}" if self.table.isdigit() else self.table.replace("-", " ")
 
     def lines(self) -> Iterator[tuple[Table, PublishedRow]]:
-        """The rows of this table and of the one in `also`, each with its table."""
+        """Yield the rows of this table and of the one in `also`, each with its table."""
         yield from ((self, row) for row in self.rows)
         for table in get_table(f"{self.paper}/{self.also}") if self.also else ():
             if table.dataset == self.dataset:
@@ -116,7 +116,7 @@ def load_published() -> _File:
 
 
 def get_table(name: str) -> list[Table]:
-    """The parts of a table, one per dataset; raises `UsageError` if the name is unknown."""
+    """Return the parts of a table, one per dataset; raises `UsageError` if the name is unknown."""
     found = [table for table in load_published().tables if table.name == name]
     if not found:
         raise unknown_name("table", name, {table.name for table in load_published().tables})
@@ -124,7 +124,7 @@ def get_table(name: str) -> list[Table]:
 
 
 def published_on(dataset: str) -> list[tuple[Table, PublishedRow]]:
-    """Rows of comparisons on a dataset, with their tables."""
+    """List the rows of comparisons on a dataset, with their tables."""
     return [
         (table, row)
         for table in load_published().tables
@@ -134,13 +134,13 @@ def published_on(dataset: str) -> list[tuple[Table, PublishedRow]]:
 
 
 def ablation_recipes() -> set[str]:
-    """Recipes of the rows that are not a paper's main network."""
+    """Name the recipes of the rows that are not a paper's main network."""
     rows = (row for table in load_published().tables for row in table.rows)
     return {row.recipe for row in rows if row.recipe and not row.is_authors_result}
 
 
 def table_parts(name: str, dataset: str | None = None) -> list[Table]:
-    """The parts of a table, such as `shoyan-2022/1`, that can be measured; or that for a dataset.
+    """Return the measurable parts of a table, such as `shoyan-2022/1`; or that for a dataset.
 
     A dataset that is in none of the parts replaces that of the only part, or of the part with the
     same pictures (`gopro-linear` for `gopro`). Raises `UsageError` if the table is unknown, or the
@@ -163,25 +163,25 @@ def table_parts(name: str, dataset: str | None = None) -> list[Table]:
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
-    """Names of the columns that are not empty in all rows of a table."""
+    """Name the columns that are not empty in all rows of a table."""
     return tuple(name for name in _CELLS if any(_CELLS[name](row) != "-" for row in table.rows))
 
 
 def rows_of(table: Table) -> list[tuple[str, ...]]:
-    """The rows of a table as text, one string per column of `columns_of`."""
+    """Return the rows of a table as text, one string per column of `columns_of`."""
     columns = columns_of(table)
     return [tuple(_CELLS[name](row) for name in columns) for row in table.rows]
 
 
 def size_of(row: PublishedRow) -> str:
-    """The size of a network: parameters or megabytes, or a dash."""
+    """Format the size of a network: parameters or megabytes, or a dash."""
     if row.params_m is not None:
         return f"{row.params_m} M"
     return "-" if row.size_mb is None else f"{row.size_mb} MB"
 
 
 def _words(values: dict[str, bool | int | str]) -> str:
-    """Facts in a few words: a flag by its name, or with "no" if it is off."""
+    """State facts in a few words: a flag by its name, or with "no" if it is off."""
     words = []
     for name, value in values.items():
         text = name.replace("_", " ")
@@ -209,7 +209,7 @@ def _remarks(row: PublishedRow) -> str:
 
 
 def printed(value: Decimal | None) -> str:
-    """A number as the paper prints it, or a dash."""
+    """Format a number as the paper prints it, or a dash."""
     return "-" if value is None else str(value)
 
 

@@ -87,9 +87,9 @@ class Report:
 
 
 def summarise(benchmark: Benchmark, rows: Sequence[Row], timed: Mapping[str, Timed]) -> Report:
-    """Means, gains over bicubic if it is among the entries, and comparisons with published rows.
+    """Summarise a benchmark: means, gains over bicubic if it is an entry, and published rows.
 
-    `timed` holds the run times by entry, if the table has run times.
+    `rows` are those of all entries, and `timed` holds the run times by entry, if the table has any.
     """
     by_entry = {
         entry.name: [r for r in rows if r.entry == entry.name] for entry in benchmark.entries
@@ -200,7 +200,7 @@ SCORE_COLUMNS = 8  # the first columns are scores and costs, the others are sett
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
-    """Measured rows as text, one string per column of `COLUMNS`."""
+    """Return the measured rows as text, one string per column of `COLUMNS`."""
     cells: list[tuple[str, ...]] = []
     for entry in report.entries:
         facts = entry.facts
@@ -236,14 +236,14 @@ def table(report: Report) -> list[tuple[str, ...]]:
 
 
 def published_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The non-empty columns, and the published rows as text."""
+    """Return the non-empty columns, and the published rows as text."""
     rows = [one.cells() for one in report.published]
     kept = [n for n in range(len(PUBLISHED_COLUMNS)) if any(row[n] != "-" for row in rows)]
     return tuple(PUBLISHED_COLUMNS[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
 
 def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows of the published and measured PSNR per group; empty without groups."""
+    """List columns and rows of the published and measured PSNR per group; empty without groups."""
     groups = list(dict.fromkeys(name for entry in report.entries for name in entry.groups))
     if not groups:
         return (), []
@@ -260,7 +260,7 @@ def groups_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 
 def heading(report: Report) -> list[str]:
-    """A few lines on what was measured, and how."""
+    """State in a few lines what was measured, and how."""
     count = format_count(report.count, "picture")
     part = f"all {count}" if report.whole else f"{report.count:,} of its pictures"
     lines = [
@@ -284,7 +284,7 @@ def heading(report: Report) -> list[str]:
 
 
 def to_markdown(report: Report) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [
         f"# {report.table or report.dataset}",
         "",
@@ -316,7 +316,7 @@ _CSV: dict[str, Callable[[Row], object]] = {
 
 
 def to_csv(report: Report) -> str:
-    """The report as CSV: a row per entry and sample."""
+    """Return the report as CSV: a row per entry and sample."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV)
@@ -325,7 +325,7 @@ def to_csv(report: Report) -> str:
 
 
 def to_json(report: Report) -> str:
-    """The whole report as JSON."""
+    """Return the whole report as JSON."""
     values = asdict(report)
     values["published"] = [
         one.row.model_dump(exclude_defaults=True)
@@ -343,7 +343,11 @@ def to_json(report: Report) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table.
+
+    `columns` are the titles, and each of `rows` has a cell for every one. In cells, `|` is escaped,
+    and line breaks become spaces.
+    """
     cells = [[re.sub(r"\s", " ", cell).replace("|", r"\|") for cell in row] for row in rows]
     return [
         f"| {' | '.join(columns)} |",

@@ -66,7 +66,7 @@ class Entry:
         return {**self.pipeline.identity, "device": str(self.pipeline.options.device)}
 
     def facts(self) -> dict[str, Any]:
-        """Facts for the report: weights, cost, device and everything in `identity`."""
+        """Return facts for the report: weights, cost, device and everything in `identity`."""
         known = self.files is None
         networks = [network.loaded for network in self.pipeline.networks]
         costs = [network.model.cost(network.config) for network in networks]
@@ -80,7 +80,7 @@ class Entry:
         }
 
     def hash(self, sample: Pair) -> str:
-        """Digests of the files that a sample's score depends on."""
+        """Return digests of the files that a sample's score depends on."""
         path = self._file(sample)
         return _hash(sample.degraded, *sample.references, *([path] if path else []))
 
@@ -184,6 +184,8 @@ class Timed:
 def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = "") -> Entry:
     """Load what `parse_entry` describes; `suffix` is added to the name.
 
+    `options` are those of the networks, and `scale`, output pixels per input pixel, is for bicubic.
+
     Raises:
         UsageError: a name is unknown.
         WeightsError: weights are missing or do not fit.
@@ -195,7 +197,8 @@ def make_entry(text: str, options: RestorerOptions, scale: int, suffix: str = ""
 def parse_entry(text: str, options: RestorerOptions, scale: int | None) -> tuple[str, PipelineSpec]:
     """Parse `MODEL`, `A+B`, `bicubic`, `MODEL=WEIGHTS` or `LABEL=FILE`, a network of any kind.
 
-    `scale` is for bicubic alone. Raises `UsageError` or `WeightsError`, as `PipelineSpec.parse`.
+    `options` are those of the networks; bicubic alone takes `scale`, and neither TLSC nor
+    self-ensemble. Raises `UsageError` or `WeightsError`, as `PipelineSpec.parse`.
 
     Returns:
         Name of the entry, and its pipeline.
@@ -211,7 +214,7 @@ def parse_entry(text: str, options: RestorerOptions, scale: int | None) -> tuple
 
 
 def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
-    """An entry for pictures that another program restored, `NAME=DIR`.
+    """Make an entry for pictures that another program restored, `NAME=DIR`.
 
     They have the samples' names, with `/` or `_` after a folder. The options are those of the other
     entries, the scale that of the dataset.
@@ -240,7 +243,7 @@ def make_results(text: str, options: RestorerOptions, scale: int) -> Entry:
 
 
 def models_of_scale(scale: int) -> list[str]:
-    """Every model of that scale with default weights, then bicubic.
+    """List every model of that scale with default weights, then bicubic.
 
     At x4 also the default x1 model followed by bicubic, which a network for x4 should beat.
     """
@@ -296,7 +299,10 @@ def run(
 
 
 def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
-    """Time to restore random pixels, as in the papers: after warm-up runs, without files."""
+    """Time the restoring of random pixels, as in the papers, without files.
+
+    The input has `height` x `width` pixels; `warm_up` runs before the timed ones are not counted.
+    """
     device = entry.pipeline.options.device
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     seconds = []
@@ -316,7 +322,7 @@ def run_time(entry: Entry, width: int, height: int, warm_up: int) -> Timed:
 
 
 def read_rows(log: Path) -> list[Row]:
-    """Rows of an earlier run, without incomplete lines."""
+    """Read the rows of an earlier run, without incomplete lines."""
     rows = []
     for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
         try:
@@ -327,7 +333,10 @@ def read_rows(log: Path) -> list[Row]:
 
 
 def image_path(output: Path, row: Row) -> Path:
-    """The file of a restored picture, whose name depends on weights, options and picture."""
+    """Name the file of a restored picture in the folder `output`.
+
+    The name depends on weights, options and picture.
+    """
     entry, sample = (
         re.sub(r"[^\w.+=-]+", "_", text).lstrip(".").encode()[:200].decode("utf-8", "ignore")
         for text in (row.entry, row.sample)
@@ -336,7 +345,7 @@ def image_path(output: Path, row: Row) -> Path:
 
 
 def content_hash(samples: Sequence[Pair]) -> str:
-    """Digest of the names and bytes of all samples."""
+    """Return a digest of the names and bytes of all samples."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(os.fsencode(f"{sample.name} {_hash(sample.degraded, *sample.references)}\n"))
@@ -344,9 +353,11 @@ def content_hash(samples: Sequence[Pair]) -> str:
 
 
 def load_sample(dataset: Dataset, sample: Pair, protocol: Protocol) -> tuple[Tensor, list[Tensor]]:
-    """The degraded picture and its references (1, 3, H, W), as the protocol needs them.
+    """Read the degraded picture and its references (1, 3, H, W), as the protocol needs them.
 
-    Raises `PictureError`, see `read_pair`, also if the sizes do not match.
+    If `dataset.shrink` is above 1, a degraded picture of the reference's size is downscaled by it.
+    Raises `PictureError`, see `read_pair`, also if the sizes do not match, or are too small for
+    `protocol`.
     """
     degraded, references = read_pair(sample)
     height, width = references[0].shape[-2:]
@@ -435,7 +446,7 @@ def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Ro
 
 
 def _tiles(entry: Entry, reported: int) -> int:
-    """Number of tiles of a picture by the progress of its pipeline; 0 if unknown, as of a chain."""
+    """Count the tiles of a picture by the progress of its pipeline; 0 if unknown, as of a chain."""
     if len(entry.pipeline.stages) != 1:
         return 0
     return reported // (8 if entry.pipeline.options.self_ensemble else 1)
@@ -471,5 +482,5 @@ def _hash(*paths: Path) -> str:
 
 @cache
 def _file_hash(path: Path, size: int, modified: int) -> str:
-    """The sha256 of a file; size and time of modification are keys of the cache."""
+    """Return the sha256 of a file; size and time of modification are keys of the cache."""
     return sha256(path)

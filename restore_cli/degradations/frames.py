@@ -26,7 +26,7 @@ from restore_cli.image.folders import list_pictures
 
 
 def read_frames(path: Path) -> Iterator[Tensor]:
-    """(3, H, W) uint8 frames of a video, or of a folder of pictures in the order of their numbers.
+    """Yield (3, H, W) uint8 frames of a video, or of a folder's pictures in numerical order.
 
     Raises `PictureError` if the video or a frame cannot be read, there are no frames, or a frame
     differs in size from the first.
@@ -83,7 +83,7 @@ def _video(path: Path) -> Iterator[Tensor]:
 
 
 def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> Tensor:
-    """(3, H, W) encoded mean of frames in linear light, float32 in [0, 1].
+    """Average frames in linear light, to an encoded picture (3, H, W), float32 in [0, 1].
 
     The frames are (3, H, W) uint8; raises `ValueError` if there are none. `between` frames are
     interpolated between two, see `interpolate`.
@@ -104,10 +104,10 @@ def average(frames: Iterable[Tensor], response: Response, between: int = 0) -> T
 
 
 def interpolate(first: Tensor, second: Tensor, count: int) -> list[Tensor]:
-    """`count` views between two frames (3, H, W) uint8, by dense optical flow (DIS).
+    """Compute `count` views between frames (3, H, W) uint8, `first` and `second`, by optical flow.
 
     The views are (3, H, W) float32 in [0, 1], evenly spaced in time, without the frames themselves.
-    REDS used a network for this. Optical flow blends regions that are occluded in one frame.
+    REDS used a network for this. The dense flow (DIS) blends regions that one frame occludes.
     """
     a, b = (frame.permute(1, 2, 0).numpy() for frame in (first, second))
     grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_RGB2GRAY) for x in (a, b)]

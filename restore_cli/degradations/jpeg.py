@@ -27,7 +27,7 @@ _TO_YCC = torch.tensor(
 
 
 def compress_jpeg(image: Tensor, quality: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] after JPEG compression with 4:2:0 chroma, on the 8-bit grid.
+    """Compress images (B, 3, H, W) in [0, 1] as JPEG with 4:2:0 chroma, to the 8-bit grid.
 
     They are rounded to 8 bits first, as an encoder receives them. `quality` (B,) is libjpeg's, 1 to
     100.
@@ -46,7 +46,7 @@ def compress_jpeg(image: Tensor, quality: Tensor) -> Tensor:
 
 
 def _quantise(planes: Tensor, table: Tensor) -> Tensor:
-    """Blockwise DCT, rounding to multiples of `table` (B, 8, 8), inverse DCT."""
+    """Apply the blockwise DCT, round to multiples of `table` (B, 8, 8), and invert the DCT."""
     batch, channels, height, width = planes.shape
     dct = _dct_matrix().to(planes)
     blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
@@ -57,14 +57,14 @@ def _quantise(planes: Tensor, table: Tensor) -> Tensor:
 
 
 def _table(text: str, quality: Tensor) -> Tensor:
-    """(B,) qualities -> (B, 8, 8) quantisation steps."""
+    """Map qualities (B,) to quantisation steps (B, 8, 8)."""
     base = torch.tensor([float(v) for v in text.split()]).reshape(8, 8).to(quality)
     percent = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     return ((base * percent[:, None, None] + 50) / 100).floor().clamp(1, 255)
 
 
 def _dct_matrix() -> Tensor:
-    """Orthonormal 8-point DCT-II."""
+    """Return the orthonormal 8-point DCT-II."""
     k, n = np.mgrid[0:8, 0:8]
     matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
     matrix[0] /= np.sqrt(2)

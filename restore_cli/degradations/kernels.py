@@ -24,8 +24,8 @@ _OVERSAMPLING = 8  # sub-pixels per pixel and axis of analytic kernels
 def convolve(linear: Tensor, kernels: list[np.ndarray]) -> Tensor:
     """Convolve each image (B, C, H, W) with its own kernel; border values are replicated outwards.
 
-    Kernels have odd sides and a sum of 1. This is a convolution, not a correlation: a single bright
-    point becomes the kernel.
+    The B kernels have odd sides in pixels and a sum of 1. This is a convolution, not a correlation:
+    a single bright point becomes the kernel.
     """
     return torch.cat([_convolve(linear[n : n + 1], k) for n, k in enumerate(kernels)])
 
@@ -45,7 +45,7 @@ def _convolve(image: Tensor, kernel: np.ndarray) -> Tensor:
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """Sampled Gaussian (N, N) out to 3 sigma, sum 1."""
+    """Sample a Gaussian of `sigma` pixels out to 3 sigma; (N, N), sum 1."""
     radius = max(1, int(np.ceil(3 * sigma)))
     line = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     line /= line.sum()
@@ -53,7 +53,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 
 def disc_kernel(radius: float) -> np.ndarray:
-    """Point spread function (N, N) of defocus: a disc with antialiased edge, sum 1."""
+    """Return the point spread function (N, N) of defocus: a disc with antialiased edge, sum 1."""
     side = int(np.ceil(radius))
     grid = (np.arange((2 * side + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - side - 0.5
     inside = (grid[:, None] ** 2 + grid[None] ** 2 <= radius**2).astype(np.float64)
@@ -62,7 +62,7 @@ def disc_kernel(radius: float) -> np.ndarray:
 
 
 def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
-    """A path (T, 2) of points x, y as a kernel (side, side), scaled to fill it, sum 1.
+    """Draw a path (T, 2) of points x, y as a kernel (side, side), scaled to fill it, sum 1.
 
     The side is odd; the path's larger extent becomes side - 1 pixels.
     """
@@ -82,7 +82,7 @@ def path_kernel(path: np.ndarray, side: int) -> np.ndarray:
 
 
 def read_kernel(path: Path) -> np.ndarray:
-    """A kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
+    """Read a kernel (H, W) from `.npy`, `.mat` (its only matrix) or a grey picture.
 
     The values of a picture are rounded, so they are normalised to a sum of 1. Raises `UsageError`
     if the file cannot be read, is not a matrix, has negative values or an even side, or its numbers

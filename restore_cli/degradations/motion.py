@@ -46,7 +46,7 @@ class Trajectory:
         return float(np.hypot(*np.diff(self.path, axis=0).T).sum())
 
     def record(self) -> dict[str, Any]:
-        """Plain numbers and lists for JSON, without loss of precision."""
+        """Return plain numbers and lists for JSON, without loss of precision."""
         moved = None if self.translation is None else self.translation.tolist()
         return {
             "shift": self.shift.tolist(),
@@ -58,7 +58,7 @@ class Trajectory:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Trajectory:
-        """The inverse of `record`."""
+        """Invert `record`."""
         moved = record["translation"]
         x, y = record["centre"]
         return cls(
@@ -70,7 +70,7 @@ class Trajectory:
         )
 
     def homographies(self) -> np.ndarray:
-        """(T, 3, 3) float64 maps from pixels of the blurred picture to those of the sharp one."""
+        """Return (T, 3, 3) float64 maps from pixels of the blurred picture to the sharp one's."""
         yaw = -np.arctan(self.shift[:, 0] / self.focal)
         pitch = np.arctan(self.shift[:, 1] / self.focal)
         zero, one = np.zeros_like(yaw), np.ones_like(yaw)
@@ -103,7 +103,7 @@ def draw_trajectory(
     degrees_of_freedom: int = 3,
     walk: tuple[float, float] | None = None,
 ) -> Trajectory:
-    """A random smooth path of a hand-held camera.
+    """Draw a random smooth path of a hand-held camera.
 
     Velocity is a constant drift plus a smooth random part (an integrated random walk), so that
     paths range from a straight sweep to a hook or a loop.
@@ -155,7 +155,7 @@ def draw_trajectory(
 
 
 def blur(linear: Tensor, paths: list[Trajectory]) -> Tensor:
-    """Average of the views of (B, C, H, W) linear light along each image's path; the same shape.
+    """Average the views of (B, C, H, W) linear light along each image's path; the same shape.
 
     Border values are replicated outwards. All paths have the same number of samples.
     """
@@ -172,7 +172,7 @@ def blur_with_object(
     mask: Tensor,
     object_paths: list[Trajectory],
 ) -> Tensor:
-    """Average of the views of an object with its own motion in front of a moving background.
+    """Average the views of an object with its own motion in front of a moving background.
 
     In each view the moved object covers the moved background, so the average contains background
     that is visible for a part of the exposure (soft occlusion).
@@ -195,7 +195,7 @@ def blur_with_object(
 
 
 def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
-    """The motion of an object as seen by the moving camera."""
+    """Combine the motion of an object with that of the camera that sees it."""
     moved = [t.translation for t in (path, own) if t.translation is not None]
     translation = np.sum(moved, axis=0) if moved else None
     return Trajectory(
@@ -204,7 +204,7 @@ def _combined(path: Trajectory, own: Trajectory) -> Trajectory:
 
 
 def _grids(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
-    """T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
+    """Yield T sampling grids (B, H, W, 2), one after the other, in `grid_sample` coordinates."""
     height, width = linear.shape[-2:]
     # Pixel centre i <-> (2i + 1) / n - 1, combined with the homography.
     to_pixel = np.array(
@@ -224,7 +224,10 @@ def _grids(paths: list[Trajectory], linear: Tensor) -> Iterator[Tensor]:
 
 
 def draw_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """(H, W) float32 coverage of a random soft-edged blob, from smoothed and thresholded noise."""
+    """Draw a random blob with soft edges: its coverage (H, W), float32 in [0, 1].
+
+    It is noise, smoothed and thresholded; `height` and `width` are in pixels.
+    """
     cells = int(rng.integers(3, 7))
     noise = torch.from_numpy(rng.standard_normal((1, 1, cells, cells)).astype(np.float32))
     smooth = F.interpolate(noise, (height, width), mode="bicubic", align_corners=True)[0, 0].numpy()

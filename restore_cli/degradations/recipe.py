@@ -101,13 +101,13 @@ class DegradationRecipe(Record, use_attribute_docstrings=True):
         return self
 
     def before_downscale(self) -> DegradationRecipe:
-        """The steps before the downscale step, at scale 1, for the blurry picture at full size."""
+        """Return the steps before downscaling, at scale 1, for the blurry picture at full size."""
         kinds = [step.kind for step in self.steps]
         last = kinds.index("downscale") if "downscale" in kinds else len(kinds)
         return self.model_copy(update={"scale": 1, "steps": self.steps[:last]})
 
     def at_scale(self, scale: int) -> DegradationRecipe:
-        """The recipe at another scale: a downscale step is inserted after the blurs, or removed."""
+        """Return the recipe at another scale, a downscale step put after the blurs or removed."""
         values = self.model_dump()
         steps = [step for step in values["steps"] if step["kind"] != "downscale" or scale > 1]
         if scale > 1 and self.scale == 1:
@@ -123,7 +123,7 @@ Parameters = list[StepParameters | None]  # parameters of one picture, one entry
 
 
 def load_degradation(name_or_path: str) -> DegradationRecipe:
-    """A shipped recipe by name, or one from a file.
+    """Load a shipped recipe by name, or one from a file.
 
     Raises:
         UsageError: the name is unknown.
@@ -133,7 +133,7 @@ def load_degradation(name_or_path: str) -> DegradationRecipe:
 
 
 def shipped_degradations() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Name the recipes that come with the package."""
     return toml_file.names(FOLDER)
 
 
@@ -224,10 +224,11 @@ def _without_margin(
 
 
 def cut_patches(sharp: Tensor, patches: Patches) -> list[tuple[int, int]]:
-    """Top, left of every patch of (1, 3, H, W) with a sufficient gradient.
+    """Return top, left of every patch of (1, 3, H, W) in [0, 1] with a sufficient gradient.
 
     The criterion is that of GFN's authors: the mean over pixels and channels of the magnitude of
-    MATLAB's `gradient` (central differences, one-sided at the borders).
+    MATLAB's `gradient` (central differences, one-sided at the borders). `patches` states the
+    smallest mean; its side and stride are in pixels.
     """
     height, width = sharp.shape[-2:]
     places = [

@@ -19,7 +19,7 @@ _REDS = Path(__file__).parent / "reds_response.csv"
 
 
 def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
-    """Encoded values -> linear light in [0, 1].
+    """Convert encoded values to linear light in [0, 1].
 
     Args:
         image: (B, 3, H, W); clipped to [0, 1].
@@ -37,7 +37,7 @@ def to_linear(image: Tensor, response: Response = "srgb") -> Tensor:
 
 
 def to_encoded(linear: Tensor, response: Response = "srgb") -> Tensor:
-    """The inverse of `to_linear`, for any shape; light is clipped to [0, 1], as by a sensor."""
+    """Invert `to_linear`, for any shape; light is clipped to [0, 1], as by a sensor."""
     linear = linear.clamp(0, 1)
     if response == "gamma2.2":
         return linear ** (1 / 2.2)
@@ -52,7 +52,7 @@ def to_encoded(linear: Tensor, response: Response = "srgb") -> Tensor:
 
 @cache
 def _reds_table() -> tuple[Tensor, Tensor]:
-    """(3, 256) encoded values and linear light, both increasing.
+    """Return (3, 256) encoded values and linear light, both increasing.
 
     The measured curve is noisy: where it does not increase (2 of 768 steps), it is interpolated
     linearly.
@@ -69,7 +69,7 @@ def _reds_table() -> tuple[Tensor, Tensor]:
 
 
 def _look_up(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Linear interpolation in a table (3, N) per channel of (B, 3, H, W), clamped at its ends."""
+    """Interpolate linearly in a table (3, N) per channel of (B, 3, H, W), clamped at its ends."""
     exact = torch.float32 if x.device.type == "mps" else torch.float64  # which MPS lacks
     places, values = places.to(x.device, exact), values.to(x.device, exact)
     channels = x.transpose(0, 1).reshape(3, -1).to(places.dtype)

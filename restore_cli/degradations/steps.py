@@ -82,7 +82,11 @@ class Step(Record, ABC, use_attribute_docstrings=True):
     """Probability that it is applied to a picture."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> StepParameters | None:
-        """Draw the step's parameters for one picture, or None to skip it."""
+        """Draw the step's parameters for one picture, or None to skip it.
+
+        They are plain values by name, in the units of the step's fields; `scene` states where the
+        image lies in the whole sharp picture.
+        """
         if self.probability < 1 and rng.random() >= self.probability:
             return None
         return self._draw_parameters(rng, scene)
@@ -93,7 +97,10 @@ class Step(Record, ABC, use_attribute_docstrings=True):
 
     @abstractmethod
     def apply(self, images: Images, drawn: list[StepParameters]) -> None:
-        """Apply the step to images, in place, with one set of parameters each."""
+        """Apply the step to images, in place, with one set of parameters each.
+
+        `drawn` holds what `draw` of this step returned (not None) for each of the B images.
+        """
 
 
 class Motion(Step):
@@ -393,7 +400,7 @@ AnyStep = Annotated[
 
 
 def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
-    """Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
+    """Add Poisson-Gaussian noise in its normal approximation: variance shot * linear + read^2.
 
     `linear` is (B, C, H, W) linear light, and so is the result, possibly outside [0, 1]. `shot`
     (B,) is the variance per unit of light, and `read` (B,) the standard deviation in the dark. Each
@@ -407,6 +414,6 @@ def add_noise(linear: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> T
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
-    """A number that is drawn log-uniformly from a range."""
+    """Draw a number log-uniformly between `limits`, low and high, both above 0."""
     low, high = limits
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -22,7 +22,7 @@ class _Stopped(Exception):
 def map_ordered(
     work: Callable[[Item], Result], items: Iterable[Item], count: int
 ) -> Generator[Result, None, None]:
-    """Results of `work`, in the order of the items, `count` items at a time.
+    """Yield results of `work`, in the order of the items, `count` items at a time.
 
     Each thread computes with an equal share of torch's threads, of which there must be at least
     `count`; with 1, no thread is started. An exception raised by `work` is re-raised when its

@@ -18,7 +18,7 @@ _PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloa
 
 
 def get_device(text: str) -> torch.device:
-    """The device of that name; `auto` is cuda if available, then mps, then cpu.
+    """Return the device of that name; `auto` is cuda if available, then mps, then cpu.
 
     Raises:
         UsageError: the name is not that of a device.
@@ -45,7 +45,7 @@ def get_device(text: str) -> torch.device:
 
 
 def get_precision(text: str, device: torch.device | None) -> torch.dtype | None:
-    """The dtype for inference by its name: fp32, fp16, bf16 or `auto`.
+    """Return the dtype for inference by its name: fp32, fp16, bf16 or `auto`.
 
     `auto` is None, since it depends on the network, or fp32 if `device` is None, since only a
     remote machine knows it. Raises `UsageError` for an unknown name, and for fp16 on a CPU, where
@@ -66,7 +66,7 @@ def prefers_bf16(device: torch.device) -> bool:
 
 @cache
 def cpu_bf16_ratio() -> float:
-    """Time of a 3x3 convolution in bf16 on this CPU over that in float32; inf if it is emulated.
+    """Return the time of a 3x3 convolution in bf16 over float32 on this CPU; inf if emulated.
 
     Measured once per process. CPUs without instructions for bf16 (AVX512_BF16 or AMX) are
     not measured: they took 2.4 times as long as in float32.
@@ -80,7 +80,7 @@ def cpu_bf16_ratio() -> float:
 
 @cache
 def cpu_convolution_rate(dtype: torch.dtype) -> float:
-    """Operations per second of a 3x3 convolution on this CPU; measured once, in 40 ms."""
+    """Return operations per second of a 3x3 convolution on this CPU; measured once, in 40 ms."""
     side, width, fastest = 128, 64, math.inf
     for _ in range(4):  # the first is slower
         x = torch.zeros(1, width, side, side, dtype=dtype).to(memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def cpu_convolution_rate(dtype: torch.dtype) -> float:
 
 
 def get_training_precision(text: str, device: torch.device) -> torch.dtype:
-    """The dtype for training by its name: fp32, fp16, bf16 or `auto`.
+    """Return the dtype for training on a device by its name: fp32, fp16, bf16 or `auto`.
 
     `auto` is bf16 on GPUs that support it and CPUs it is faster on. Raises `UsageError` for an
     unknown name, and for fp16 without CUDA's gradient scaling.
@@ -115,12 +115,12 @@ def _precision(text: str) -> torch.dtype:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """The name of a precision on the command line."""
+    """Return the name of a precision on the command line."""
     return next(name for name, known in _PRECISIONS.items() if known == dtype)
 
 
 def get_devices(text: str) -> list[torch.device]:
-    """One device, or several of a type: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
+    """Return one device, or several of a type: `cuda:0,1`, `cpu,cpu`; `auto` is every GPU.
 
     Raises:
         UsageError: a name is not that of a device.

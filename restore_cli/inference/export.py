@@ -131,7 +131,7 @@ class Graph(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> (1, 3, scale * H, scale * W) in [0, 1]."""
+        """Map (1, 3, H, W) in [0, 1] to (1, 3, scale * H, scale * W) in [0, 1]."""
         height, width = image.shape[-2], image.shape[-1]
         for dim, length in ((-2, height), (-1, width)):
             padded = (length + self.multiple - 1) // self.multiple * self.multiple
@@ -143,18 +143,18 @@ class Graph(nn.Module):
 
 
 def _cut(x: Tensor, height: int, width: int) -> Tensor:
-    """The upper left corner, by index_select, since slicing branches on the size."""
+    """Return the upper left corner, by index_select, since slicing branches on the size."""
     rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
     return x.index_select(-2, rows).index_select(-1, columns)
 
 
 def _length(x: Tensor, dim: int) -> Tensor:
-    """A side as a tensor."""
+    """Return a side as a tensor."""
     return torch.arange(x.shape[dim], device=x.device)[-1] + 1
 
 
 def _branch_free_box_mean(x: Tensor, window: Size) -> Tensor:
-    """`local_statistics.box_mean` by index_select, for maps larger or smaller than the window."""
+    """Compute `local_statistics.box_mean` by index_select, for any size of map and window."""
     for dim, length in ((-1, window[1]), (-2, window[0])):
         position = torch.arange(x.shape[dim], device=x.device)
         end = position[-1:] + 1
@@ -173,7 +173,7 @@ class BranchFreeMean(LocalStatistic):
     """`LocalMean` without a branch."""
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         return _branch_free_box_mean(projection(x), self.windows[level])
 
 
@@ -181,7 +181,7 @@ class BranchFreeInstanceNorm(LocalStatistic):
     """`LocalInstanceNorm` without a branch."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         x = x - x.mean((2, 3), keepdim=True)
         mean = _branch_free_box_mean(x, self.windows[0])
         variance = (_branch_free_box_mean(x * x, self.windows[0]) - mean * mean).clamp_min(0)
@@ -195,7 +195,7 @@ class BranchFreeCovariance(LocalCovariance):
         return _branch_free_box_mean(x, (3, 3))
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         height, width = x.shape[-2], x.shape[-1]
         counted = x - x.mean((2, 3), keepdim=True)
         counted = torch.cat([counted, torch.ones_like(x[:, :1])], 1)
@@ -224,7 +224,7 @@ def _example() -> tuple[Tensor]:
 
 
 def _program(graph: Graph) -> torch.export.ExportedProgram:
-    """The exported program; conditions on sizes that torch.export cannot prove become asserts."""
+    """Export the graph; conditions on sizes that torch.export cannot prove become asserts."""
     height, width = (
         torch.export.Dim(name, min=graph.min_side, max=_MAX_SIDE) for name in ("height", "width")
     )
@@ -295,7 +295,7 @@ FORMATS: dict[
 
 
 def _differences(run: Run, restorer: Restorer, least: int) -> dict[Size, float]:
-    """Largest absolute difference to this package's result for a ramp with noise, by size."""
+    """Find the largest absolute difference to this package's result for a noisy ramp, by size."""
     found: dict[Size, float] = {}
     generator = np.random.default_rng(0)
     for sides in _CHECKED:

@@ -124,9 +124,10 @@ class _Building(TorchFunctionMode):
 
 
 def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
-    """A file's tensors, with those of its parts that are stored in another checkpoint.
+    """Return a file's tensors, with those of its parts that are stored in another checkpoint.
 
-    Raises `WeightsError` if this version does not list such a checkpoint, or it is not available.
+    Errors name the file by `name`. Raises `WeightsError` if this version does not list such a
+    checkpoint, or it is not available.
     """
     state: dict[str, Tensor] = {}
     known: dict[str, dict[str, Tensor]] = {}  # a hostile header may name one a thousand times
@@ -210,14 +211,14 @@ def _agreed_config(
 def _tlsc_base(
     stated: Checkpoint | CheckpointHeader | None, train_size: Size | None
 ) -> Size | None:
-    """The stated window, or 1.5 times the training size, as published for MPRNet and NAFNet."""
+    """Return the stated window, or 1.5 x the training size, as published for MPRNet and NAFNet."""
     if stated and stated.tlsc_base:
         return stated.tlsc_base
     return (train_size[0] * 3 // 2, train_size[1] * 3 // 2) if train_size else None
 
 
 def _overlap(model: Model, base: Size | None, header: CheckpointHeader | None) -> int:
-    """The model's overlap, which for some models grows with the window, or a larger stated one.
+    """Return the model's overlap, which for some grows with the window, or a larger stated one.
 
     Measured on `mprnet` lite with an overlap of 64 px: 4 % of the values of a tiled picture differ
     by more than 1/255 with a window of 384 px, 0.005 % with a window of 96 px.
@@ -228,7 +229,7 @@ def _overlap(model: Model, base: Size | None, header: CheckpointHeader | None) -
 
 
 def _tlsc(listed: Checkpoint | None, model: Model, train_size: Size | None) -> bool:
-    """As listed; other files default to on, unless the model discourages local statistics."""
+    """Return the listed setting; else on, unless the model discourages local statistics."""
     if listed:
         return listed.tlsc_base is not None
     return train_size is not None and model.tiling is Tiling.SUPPORTED

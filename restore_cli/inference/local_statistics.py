@@ -45,7 +45,7 @@ class LocalMean(LocalStatistic):
     """Mean over a window around each position."""
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W), or (B, C', 1, 1) where the window covers the map."""
+        """Map (B, C, H, W) to (B, C', H, W), or (B, C', 1, 1) where the window covers the map."""
         if self.covers(x, level):
             return GlobalMean.forward(self, x, projection, level=level)  # type: ignore[arg-type]
         return box_mean(projection(x), self.windows[level])
@@ -55,7 +55,7 @@ class LocalInstanceNorm(LocalStatistic):
     """Mean and variance over a window around each position (the published local instance norm)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         if self.covers(x):
             return InstanceNorm.forward(self, x)  # type: ignore[arg-type]
         wide = at_least_float32(x)
@@ -75,7 +75,7 @@ class LocalCovariance(LocalStatistic):
     """
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W), or (B, C', 1, 1) where the window covers the map."""
+        """Map (B, C, H, W) to (B, C', H, W), or (B, C', 1, 1) where the window covers the map."""
         if self.covers(x):
             return GlobalCovariance.forward(self, x, projection)  # type: ignore[arg-type]
         height, width = x.shape[-2:]
@@ -98,7 +98,11 @@ class LocalCovariance(LocalStatistic):
         return max(1, height // 3), max(1, width // 3)
 
     def blended(self, counted: Tensor, projection: nn.Module, dtype: torch.dtype) -> Tensor:
-        """Projected statistics of whole blocks (B, C + 1, H, W), the last channel being counts."""
+        """Blend projected statistics of the blocks: (B, C + 1, H, W) to (B, C', H, W).
+
+        H and W are multiples of the block; the last channel of `counted` has ones inside the
+        picture, 0 outside. The projection's input is of `dtype`.
+        """
         block = self.block
         rows, columns = counted.shape[-2] // block[0], counted.shape[-1] // block[1]
         blocks = counted.reshape(*counted.shape[:2], rows, block[0], columns, block[1])
@@ -119,7 +123,7 @@ class LocalCovariance(LocalStatistic):
         return F.interpolate(lattice, size, mode="bilinear", align_corners=False)
 
     def over_blocks(self, x: Tensor) -> Tensor:
-        """Mean over three by three blocks around each, (B, C, rows, columns) -> the same."""
+        """Average three by three blocks around each, (B, C, rows, columns) to the same shape."""
         return box_mean(x, (3, 3))
 
 
@@ -133,7 +137,7 @@ class LocalAttention(LocalStatistic):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, origin: Origin = (0, 0)
     ) -> Tensor:
-        """Three maps (B, C, H, W) -> (B, C, H, W)."""
+        """Map query, key and value, each (B, C, H, W), to (B, C, H, W)."""
         if self.covers(query):
             return attend(query, key, value)
         result = torch.zeros_like(query, dtype=torch.promote_types(query.dtype, torch.float32))
@@ -152,7 +156,7 @@ class LocalAttention(LocalStatistic):
 
 
 def _windows(length: int, origin: int, window: int, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Windows along an axis, cropped at its ends, with the weights of their positions.
+    """Yield windows along an axis, cropped at its ends, with the weights of their positions.
 
     They start at multiples of half a window in the whole picture; the map has `length` positions of
     it, from `origin` on.
@@ -168,7 +172,7 @@ def _windows(length: int, origin: int, window: int, like: Tensor) -> Iterator[tu
 
 
 def box_mean(x: Tensor, window: Size) -> Tensor:
-    """Mean over every window that lies inside the map; border values are replicated outwards.
+    """Average every window that lies inside the map; border values are replicated outwards.
 
     (B, C, H, W) -> the same, in the input's dtype; `window` is height and width, limited to those
     of the map. An even window has its extra row and column after the centre, as in the published
@@ -187,7 +191,7 @@ def box_mean(x: Tensor, window: Size) -> Tensor:
 
 
 def _running_sum(x: Tensor, length: int, dim: int) -> Tensor:
-    """Sums of `length` neighbours along one axis, valid positions only."""
+    """Sum `length` neighbours along one axis, valid positions only."""
     total = x.cumsum(dim)
     count = x.shape[dim] - length
     sums = total.narrow(dim, length - 1, count + 1).clone(memory_format=torch.preserve_format)

@@ -47,7 +47,7 @@ def settle(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a tile may use."""
+    """Return the memory that a tile may use, in bytes."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
@@ -76,7 +76,7 @@ def keep_freed_memory() -> None:
 
 
 def _free_in_container(otherwise: int) -> int:
-    """Memory left of a container's limit (control groups, version 2), if there is one."""
+    """Return the memory left of a container's limit (control groups, version 2), if it has one."""
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
@@ -96,7 +96,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def _kept() -> int:
-    """Bytes of freed memory that the C library keeps, as far as they are resident."""
+    """Count the bytes of freed memory that the C library keeps, as far as they are resident."""
     library = _glibc()
     if library is None or not hasattr(library, "mallinfo2"):  # before 2.33
         return 0
@@ -106,7 +106,7 @@ def _kept() -> int:
 
 @cache
 def _glibc() -> Any:
-    """The C library if it is glibc, else None."""
+    """Return the C library if it is glibc, else None."""
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)

@@ -171,14 +171,14 @@ class Pipeline:
         return image if fits else resized(image, size, depth)
 
     def to_scale(self, scale: int) -> Pipeline:
-        """The same networks for another scale, with the scale of a bicubic stage adapted."""
+        """Return the same networks for another scale, with that of a bicubic stage adapted."""
         networks = prod(network.scale for network in self.networks)
         bicubic = Bicubic(ceil(scale / networks))
         stages = tuple(bicubic if isinstance(one, Bicubic) else one for one in self.stages)
         return Pipeline(dataclasses.replace(self.spec, scale=scale), stages)
 
     def describe(self, where: str = "") -> list[str]:
-        """A line per stage: weights, device (or `where`), options that determine the pixels."""
+        """Return a line per stage: weights, device (or `where`), options that decide the pixels."""
         ensemble = ", self-ensemble" * self.options.self_ensemble
         dtype = self.options.dtype or torch.float32
         half = "" if dtype == torch.float32 else f", {name_of(dtype)}"
@@ -202,7 +202,7 @@ class Pipeline:
         ]
 
     def _share(self, report: ProgressCallback, number: int) -> ProgressCallback:
-        """Converts the progress of one stage to that of the pipeline."""
+        """Convert the progress of one stage to that of the pipeline."""
         count = len(self.stages)
         if count == 1:
             return report
@@ -210,7 +210,7 @@ class Pipeline:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The stages of `--model`, in order; raises `UsageError` for unknown names or bicubic twice."""
+    """Split `--model` into stages; raises `UsageError` for unknown names or bicubic twice."""
     names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if not name:
@@ -223,13 +223,13 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def default_scale(names: Sequence[str]) -> int:
-    """Default scale: that of the models, or 4 if bicubic is the only stage that enlarges."""
+    """Return the scale of the models, or 4 if bicubic is the only stage that enlarges."""
     models = prod(MODELS[name].scale for name in names if name != BICUBIC)
     return max(_DEFAULT_SCALE, models) if BICUBIC in names else models
 
 
 def _split_weights(names: Sequence[str], text: str | None) -> tuple[str | None, ...]:
-    """The given weights of each stage; None for default weights and for bicubic."""
+    """Return the given weights of each stage; None for default weights and for bicubic."""
     models = [name for name in names if name != BICUBIC]
     if text is None:
         return (None,) * len(names)
@@ -247,7 +247,7 @@ def _split_weights(names: Sequence[str], text: str | None) -> tuple[str | None, 
 
 
 def _load(weights: str | None, model: str | None) -> LoadedNetwork:
-    """A network with verified weights, which restorers share and must not change.
+    """Load a network with verified weights, which restorers share and must not change.
 
     A file that has not changed since this process read it is not read again.
     """

@@ -48,7 +48,7 @@ class RestorerOptions:
     self_ensemble: bool = False
 
     def with_dtype(self, models: Sequence[Model]) -> RestorerOptions:
-        """These options with a dtype, chosen if it is automatic.
+        """Return these options with a dtype, chosen if it is automatic.
 
         It is bfloat16 where the device computes that faster and all models support it: results then
         differ from float32 by 55 to 83 dB (docs/speed.md). Otherwise it is float32.
@@ -155,7 +155,10 @@ class Restorer:
                 torch.mps.empty_cache()
 
     def tile_side(self, height: int, width: int) -> int:
-        """Longest side of a tile for a padded picture of that size, possibly the whole picture."""
+        """Return the longest side of a tile, pixels, for a padded picture of that size.
+
+        It may be that of the whole picture.
+        """
         longest = max(height, width)
         if self.options.tile == 0 or self._whole_only:
             return longest
@@ -170,11 +173,17 @@ class Restorer:
         return min(longest, max(side, self._smallest_tile()))
 
     def plan(self, height: int, width: int, tile: int) -> tuple[list[Span], list[Span]]:
-        """Spans of the rows and columns of a picture's tiles, which may extend beyond it."""
+        """Return spans of the rows and columns of a picture's tiles, which may extend beyond it.
+
+        All are in pixels: the picture's sides, and `tile`, the longest side of a tile.
+        """
         return plan_tiles(self.model, height, width, tile, self.overlap)
 
     def cost(self, height: int, width: int) -> tuple[int, int, int]:
-        """Number of tiles, of input pixels including overlaps, and bytes of features."""
+        """Count tiles, input pixels including overlaps, and bytes of features of a picture.
+
+        `height` and `width` are its sides in pixels, before padding.
+        """
         padded = (self.model.size.padded(side) for side in (height, width))
         rows, columns = self.plan(height, width, self.tile_side(*padded))
         areas = [band.length * span.length for band, span in product(rows, columns)]
@@ -182,7 +191,7 @@ class Restorer:
         return len(areas), sum(areas), at_once * max(areas) * self._bytes_per_pixel
 
     def tiles_at_once(self, tiles: int, pixels: int) -> int:
-        """How many tiles of at most `pixels` input pixels are restored at the same time.
+        """Return how many tiles of at most `pixels` input pixels are restored at the same time.
 
         Networks that need windows spend half of their time in passes over memory that gain little
         from a second core: two windows at once are 1.2 times as fast (docs/speed.md). For the
@@ -287,7 +296,7 @@ class Restorer:
         return restored
 
     def build_network(self, dtype: torch.dtype) -> nn.Module:
-        """The network on the device, with local statistics, in its memory format.
+        """Put the network on the device, with local statistics, in its memory format.
 
         `dtype` is that of the weights, except on a CPU, where they stay float32.
 
@@ -319,7 +328,7 @@ class Restorer:
         return network
 
     def _smaller(self, tile: int, error: Exception) -> int:
-        """Half of the tile after running out of memory; other errors are raised again.
+        """Halve the tile after running out of memory; other errors are raised again.
 
         Tiles that may have run at the same time are first tried one at a time.
         """
@@ -355,7 +364,7 @@ class Restorer:
             )
 
     def _whole_hint(self, longest: int, otherwise: str) -> str:
-        """Options that need less memory than a picture of that side, if there are any."""
+        """Name options that need less memory than a picture of that side, if there are any."""
         multiple = self.model.size.multiple_of
         tile = max(min(512, longest // 2 // multiple * multiple), self._smallest_tile())
         if tile >= longest:
@@ -386,7 +395,7 @@ def _transform(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
 
 
 def _inverse_transform(image: Tensor, pose: tuple[bool, ...]) -> Tensor:
-    """The inverse of `_transform`."""
+    """Invert `_transform`."""
     mirrored, upside_down, transposed = pose
     image = image.mT if transposed else image
     image = image.flip(-2) if upside_down else image

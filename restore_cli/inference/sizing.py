@@ -30,7 +30,7 @@ class TargetSize:
     box: tuple[int, int] | None = None
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result for an input of that size, at least one pixel each."""
+        """Return height and width of the result, at least one pixel each, for that input size."""
         factor = self.factor
         if self.box is not None:
             factor = min(self.box[0] / height, self.box[1] / width)
@@ -46,7 +46,7 @@ KEEP = TargetSize()
 
 
 def parse_box(text: str, option: str) -> tuple[int, int] | None:
-    """`WIDTHxHEIGHT` -> (height, width) in pixels, or None if the text has another form.
+    """Parse `WIDTHxHEIGHT` to (height, width) in pixels, or None if the text has another form.
 
     Raises:
         UsageError: a side is 0 or too large.
@@ -79,7 +79,10 @@ def parse_size(text: str) -> TargetSize:
 
 
 def input_size(scale: int, before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the network's input: the result's / scale, but at most the input's."""
+    """Return height and width of the network's input: the result's / scale, at most the input's.
+
+    `before` and `after` are height and width of the input and of the result, pixels.
+    """
     height, width = (ceil(side / scale) for side in after)
     shrinks = height < before[0] and width < before[1]
     return (height, width) if shrinks else before
@@ -94,8 +97,8 @@ def restore_to_size(
 ) -> Tensor:
     """Restore (1, 3, H, W), float in [0, 1] or integers, to (1, 3, height, width).
 
-    The result is float32 in [0, 1], or with a `depth` of 8 or 16 bits uint8 or uint16. `report` is
-    called with (finished tiles, all tiles).
+    `size` is height and width of the result in pixels. The result is float32 in [0, 1], or with a
+    `depth` of 8 or 16 bits uint8 or uint16. `report` is called with (finished tiles, all tiles).
     """
     before, scale = (image.shape[-2], image.shape[-1]), stage.scale
     given = input_size(scale, before, size)

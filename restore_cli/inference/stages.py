@@ -17,7 +17,7 @@ ProgressCallback = Callable[[int, int], object]  # (finished tiles, all tiles)
 
 
 def no_progress(done: int, total: int) -> None:
-    """Ignore the progress."""
+    """Ignore the numbers of finished and of all tiles."""
 
 
 class Stage(Protocol):
@@ -30,7 +30,7 @@ class Stage(Protocol):
     def __call__(
         self, image: Tensor, report: ProgressCallback = ..., depth: int | None = ...
     ) -> Tensor:
-        """(1, 3, H, W), float in [0, 1] or integers -> (1, 3, scale * H, scale * W).
+        """Map (1, 3, H, W), float in [0, 1] or integers, to (1, 3, scale * H, scale * W).
 
         The result is float in [0, 1], or uint8 or uint16 with a depth of 8 or 16 bits.
         """
@@ -59,10 +59,10 @@ class Bicubic:
 
 
 def canvas(height: int, width: int, depth: int | None) -> Tensor:
-    """An empty (1, 3, H, W) on the CPU; integers have the memory layout of files.
+    """Allocate an empty (1, 3, H, W) on the CPU; integers have the memory layout of files.
 
-    Dtype and device are stated, since the program that uses this package may have set others as
-    torch's defaults.
+    With a `depth` of 8 or 16 bits it is uint8 or uint16, with None float32. Dtype and device are
+    stated, since the program that uses this package may have set others as torch's defaults.
     """
     if depth is None:
         return torch.empty(1, 3, height, width, dtype=torch.float32, device="cpu")
@@ -71,7 +71,7 @@ def canvas(height: int, width: int, depth: int | None) -> Tensor:
 
 
 def resized(image: Tensor, size: tuple[int, int], depth: int | None) -> Tensor:
-    """Bicubic interpolation of (1, 3, H, W), float in [0, 1] or integers, to (1, 3, *size).
+    """Resize (1, 3, H, W), float in [0, 1] or integers, to (1, 3, *size) by bicubic interpolation.
 
     It is rounded in bands to a `depth` of 8 or 16 bits, uint8 or uint16, without a float copy of
     the result; with None it is float32, not clamped.

@@ -52,7 +52,7 @@ def pad(image: Tensor, size: SizeRequirement) -> Tensor:
 
 
 def padded_tile(image: Tensor, rows: Span, columns: Span) -> Tensor:
-    """Rows and columns of `pad(image, size)`, without computing the whole padded picture.
+    """Cut rows and columns of `pad(image, size)`, without computing the whole padded picture.
 
     (B, C, H, W) -> (B, C, rows, columns); a view if the tile lies inside the picture.
     """
@@ -73,7 +73,7 @@ def padded_tile(image: Tensor, rows: Span, columns: Span) -> Tensor:
 def plan_tiles(
     model: Model, height: int, width: int, tile: int, overlap: int
 ) -> tuple[list[Span], list[Span]]:
-    """Spans of the rows and columns of a picture's tiles, for a model.
+    """Return spans of the rows and columns of a picture's tiles, for a model.
 
     They may extend beyond the picture, which has to be padded. With `Tiling.WINDOWS`, a side with
     more than one window needs no padding, since windows may start anywhere. All numbers are pixels:
@@ -90,7 +90,7 @@ def plan_tiles(
 def plan_axis(
     length: int, tile: int, overlap: int, multiple: int, step: int | None = None
 ) -> list[Span]:
-    """Spans that cover an axis; three or more share at most two thirds with each neighbour.
+    """Return spans that cover an axis; three or more share at most two thirds with each neighbour.
 
     Of the numbers of spans that `tile` permits, the one with the least work, their total length, is
     taken, and of equal ones the smallest. Spans are as short as their number permits. Where
@@ -136,7 +136,7 @@ def restore_blocks(
     spans: tuple[list[Span], list[Span]],
     restored: Iterable[Tensor],
 ) -> Iterator[Block]:
-    """Finished parts of the restored picture, one per tile, row by row.
+    """Yield finished parts of the restored picture, one per tile, row by row.
 
     Memory holds half of the overlaps with tiles that are not restored yet, below a row of tiles and
     to the right of one tile; the outer quarters of an overlap are final at once. It is allocated
@@ -180,7 +180,7 @@ def restore_blocks(
 
 
 def _parts(spans: list[Span], scale: int) -> list[tuple[int, int, int]]:
-    """Start of each span, its length before the next one, and their overlap, in output pixels."""
+    """Return each span's start, length before the next one, and their overlap, in output pixels."""
     starts = [span.start for span in spans[1:]] + [spans[-1].stop]
     return [
         (span.start * scale, (start - span.start) * scale, (span.stop - start) * scale)
@@ -189,7 +189,7 @@ def _parts(spans: list[Span], scale: int) -> list[tuple[int, int, int]]:
 
 
 def _half(shared: int) -> int:
-    """Length of the middle half of an overlap, over which tiles are cross-faded."""
+    """Return the length of the middle half of an overlap, over which tiles are cross-faded."""
     return shared - 2 * (shared // 4)
 
 

@@ -25,10 +25,11 @@ _one_at_a_time = threading.Lock()  # the filters of warnings belong to the whole
 
 
 def windows(network: nn.Module, train_size: Size, base: Size) -> dict[str, tuple[Size, ...]]:
-    """Windows of each statistic by module name and level: feature size * base // train_size.
+    """Return windows of each statistic by module name and level: feature size * base // train_size.
 
-    Feature sizes are measured by running the network on an empty batch of size `train_size`, which
-    computes shapes only. (The meta device would import torch._dynamo, which takes 1.3 s.)
+    `train_size` and `base` are as for `localise`. Feature sizes are measured by running the network
+    on an empty batch of size `train_size`, which computes shapes only. (The meta device would
+    import torch._dynamo, which takes 1.3 s.)
     """
     sizes: dict[str, dict[int, Size]] = {}
 
@@ -66,7 +67,7 @@ def has_global_statistics(network: nn.Module) -> bool:
 
 
 def localise(network: nn.Module, train_size: Size, base: Size) -> nn.Module:
-    """A copy of a network that computes local statistics and shares its weights.
+    """Return a copy of a network that computes local statistics and shares its weights.
 
     `train_size` is that of the training patches, `base` the window at full resolution, e.g. 96x96
     for a training size of 64x64; both are height and width. Converting a converted network, with

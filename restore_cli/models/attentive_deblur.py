@@ -69,7 +69,7 @@ class AttentionBlock(nn.Module):
             self.join = conv(2 * width, width, 1, bias=True)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
+        """Map (B, C, H, W) to the same shape; `level` 0 is the coarsest size."""
         y = placed = self.conv2(F.relu_(self.conv1(x)))
         if self.spatial:
             placed = y * self.spatial_expand(F.relu_(self.spatial_squeeze(y))).sigmoid_()
@@ -92,7 +92,7 @@ class Blocks(nn.ModuleList):
         super().__init__(AttentionBlock(width, config, spatial=flag) for flag in spatial)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        """(B, C, H, W) -> the same; `level` 0 is the coarsest size."""
+        """Map (B, C, H, W) to the same shape; `level` 0 is the coarsest size."""
         for block in self:
             x = block(x, level)
         return x
@@ -124,7 +124,7 @@ class EncoderDecoder(nn.Module):
             zero_init(self.image)
 
     def restore(self, x: Tensor, level: int) -> Tensor:
-        """One pass: (B, 6, h, w) -> (B, 3, h, w); `level` 0 is the coarsest size."""
+        """Run one pass: (B, 6, h, w) to (B, 3, h, w); `level` 0 is the coarsest size."""
         image = x[:, :3]
         level1 = self.encode1(F.relu_(self.first(x)), level)
         level2 = self.encode2(F.relu_(self.down1(_pad_same(level1, self.kernel))), level)
@@ -139,7 +139,7 @@ class AttentiveDeblur(EncoderDecoder):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 16."""
 
     def __init__(self, config: AttentiveDeblurConfig) -> None:
-        """Raises `ValueError` if the kernel size is even, or parallel attentions are missing."""
+        """Raise a `ValueError` if the kernel size is even, or parallel attentions are missing."""
         if not config.kernel % 2:
             raise ValueError("attentive-deblur needs an odd kernel")
         both = config.channel and config.spatial_encoder and config.spatial_decoder
@@ -158,7 +158,10 @@ class AttentiveDeblur(EncoderDecoder):
         return self.outputs(image)["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `level0` at 1/4 of the size, `level1` at 1/2, `restored`."""
+        """Map (B, 3, H, W) to `level0` at 1/4 of the size, `level1` at 1/2, and `restored`.
+
+        `wanted` names those to return; None for all.
+        """
         height, width = image.shape[-2:]
         images: list[Tensor] = []
         for level in range(SCALES):
@@ -179,7 +182,10 @@ class AttentiveDeblur(EncoderDecoder):
 
 
 def resize_without_centres(image: Tensor, height: int, width: int) -> Tensor:
-    """TensorFlow 1's bilinear, (B, C, H, W): output pixel i at i * (old / new), no antialiasing."""
+    """Resize (B, C, H, W) like TensorFlow 1's bilinear, without antialiasing, to a size in pixels.
+
+    Output pixel i lies at i * (old / new).
+    """
     if image.shape[-2:] == (height, width):
         return image
     return _interpolate(_interpolate(image, width, -1), height, -2)
@@ -196,7 +202,7 @@ def _interpolate(x: Tensor, length: int, dim: int) -> Tensor:
 
 
 def _pad_same(x: Tensor, kernel: int) -> Tensor:
-    """TensorFlow's SAME padding at stride 2 on even sizes; for a kernel of 5: 1 before, 2 after."""
+    """Pad like TensorFlow's SAME, stride 2, on even sizes; for a kernel of 5: 1 before, 2 after."""
     before, after = (kernel - 2) // 2, (kernel - 1) // 2
     return F.pad(x, (before, after, before, after))
 

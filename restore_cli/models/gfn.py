@@ -65,7 +65,7 @@ def _blocks(count: int, width: int, slope: float) -> nn.Sequential:
 
 
 def _first_slope(config: GfnConfig) -> float:
-    """Slope of the LeakyReLU after the first convolution of a branch; 1 for no activation."""
+    """Return the slope of the LeakyReLU after a branch's first convolution; 1 for no activation."""
     return 1.0 if config.august_2018 else SLOPE
 
 
@@ -89,7 +89,7 @@ class Deblurring(nn.Module):
         self.image2 = conv(w, 3, 3, bias=True)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> output features, shallow features; both (B, C, H, W)."""
+        """Map (B, 3, H, W) to output features and shallow features, both (B, C, H, W)."""
         shallow = x = F.leaky_relu_(self.first(image), self.first_slope)
         x = add_inplace(x, self.blocks[0](x))
         for down, blocks in zip(self.downs, list(self.blocks)[1:], strict=True):
@@ -100,11 +100,11 @@ class Deblurring(nn.Module):
         return self.last(x), shallow
 
     def image(self, features: Tensor, shallow: Tensor) -> Tensor:
-        """The deblurred image (B, 3, H, W)."""
+        """Map output and shallow features, (B, C, H, W), to the deblurred image (B, 3, H, W)."""
         return self.image2(F.relu_(self.image1(features + shallow)))
 
     def restore(self, image: Tensor) -> Tensor:
-        """Image (B, 3, H, W) -> the deblurred one, for modules in series."""
+        """Map an image (B, 3, H, W) to the deblurred one, for modules in series."""
         return self.image(*self(image))
 
 
@@ -119,7 +119,7 @@ class Features(nn.Module):
         self.last = conv(config.width, config.width, 3, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (B, 3, H, W) -> features (B, C, H, W)."""
+        """Map an image (B, 3, H, W) to features (B, C, H, W)."""
         shallow = F.leaky_relu_(self.first(image), self.first_slope)
         return add_inplace(shallow, self.last(self.blocks(shallow)))
 
@@ -133,7 +133,7 @@ class Gate(nn.Module):
         self.conv2 = conv(width, width, 1, bias=True)
 
     def forward(self, deblurring: Tensor, image: Tensor, features: Tensor) -> Tensor:
-        """Features, image, features, each (B, C or 3, H, W) -> weights (B, C, H, W)."""
+        """Map features, image, features, each (B, C or 3, H, W), to weights (B, C, H, W)."""
         x = torch.cat([deblurring, image, features], 1)
         return self.conv2(F.leaky_relu_(self.conv1(x), SLOPE))
 
@@ -142,7 +142,7 @@ class Gfn(nn.Module):
     """The network. Input (B, 3, H, W) in [0, 1], H and W multiples of 4."""
 
     def __init__(self, config: GfnConfig) -> None:
-        """Raises `ValueError` for an unknown arrangement, or a gate without parallel branches."""
+        """Raise a `ValueError` for an unknown arrangement, or a gate without parallel branches."""
         super().__init__()
         parallel = config.arrangement in (FEATURES, IMAGE)
         if not FEATURES <= config.arrangement <= AFTER:
@@ -173,7 +173,7 @@ class Gfn(nn.Module):
         return self.outputs(image, ("restored",))["restored"]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `restored`, `ungated` (without the gate), and `deblurred`.
+        """Map (B, 3, H, W) to `restored`, `ungated` (without the gate), and `deblurred`.
 
         `deblurred` is of the input's size, and exists if the network deblurs the small image.
         """
@@ -194,7 +194,7 @@ class Gfn(nn.Module):
     def _restore(
         self, image: Tensor, small: Tensor, branch: tuple[Tensor, Tensor] | None, gate: Gate | None
     ) -> Tensor:
-        """Everything after the deblurring of the small image."""
+        """Run everything after the deblurring of the small image."""
         features = self.features(small)
         if self.deblurring is not None and branch is not None:
             deblurring = branch[0]
@@ -254,7 +254,7 @@ _OFFICIAL_NAMES = (
 
 
 def _from_august_2018(state: StateDict) -> dict[str, Tensor]:
-    """The first published network's parameters, under our names.
+    """Put the first published network's parameters under our names.
 
     Only the names of its parts and the shapes inside them are known. Inside a part, layers of the
     same shape are assigned in the order in which the network uses them. Tensors that do not match

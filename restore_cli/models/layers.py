@@ -31,7 +31,7 @@ class GlobalMean(GlobalStatistic):
     """
 
     def forward(self, x: Tensor, projection: nn.Module, *, level: int = 0) -> Tensor:
-        """(B, C, H, W) -> (B, C', 1, 1)."""
+        """Map (B, C, H, W) to (B, C', 1, 1)."""
         return projection(x.mean((2, 3), keepdim=True))
 
 
@@ -42,7 +42,7 @@ class GlobalCovariance(GlobalStatistic):
     """
 
     def forward(self, x: Tensor, projection: nn.Module, *, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> (B, C', 1, 1)."""
+        """Map (B, C, H, W) to (B, C', 1, 1)."""
         with without_autocast(x):
             features = at_least_float32(x).flatten(2)
             centred = features - features.mean(-1, keepdim=True)
@@ -58,7 +58,7 @@ class InstanceNorm(GlobalStatistic):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         wide = at_least_float32(x)
         variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         return ((wide - mean) * torch.rsqrt(variance + NORM_EPSILON)).to(x.dtype)
@@ -73,19 +73,22 @@ class GlobalAttention(GlobalStatistic):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, origin: Origin = (0, 0)
     ) -> Tensor:
-        """Three maps (B, C, H, W) -> (B, C, H, W)."""
+        """Map query, key and value, each (B, C, H, W), to (B, C, H, W)."""
         return attend(query, key, value)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Every position of a map (B, C, h, w) attends to every position of two maps (B, C, H, W)."""
+    """Let every position of `query` (B, C, h, w) attend to all of `key` and `value` (B, C, H, W).
+
+    The result is (B, C, h, w); scores are not scaled.
+    """
     q, k, v = (x.flatten(2).mT[:, None].contiguous() for x in (query, key, value))  # (B, 1, N, C)
     attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return attended[:, 0].mT.reshape(query.shape)
 
 
 def matrix_sqrt(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Square root of symmetric matrices (..., C, C) >= 0 by coupled Newton-Schulz iteration.
+    """Return the root of symmetric matrices (..., C, C) >= 0 by coupled Newton-Schulz iteration.
 
     As published with 5 `steps` (Dai et al. 2019). It has not converged for ill-conditioned matrices
     (20 % error on the test matrix), but networks are trained with it. A zero matrix gives zero.
@@ -102,7 +105,7 @@ def matrix_sqrt(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast for the device of `x` (any shape), so that products stay wide."""
+    """Return a context without autocast on the device of `x` (any shape): products stay wide."""
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
@@ -114,12 +117,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> nn.Conv2d:
-    """Stride-1 convolution with zero padding that keeps the size."""
+    """Make a stride-1 convolution with zero padding that keeps the size.
+
+    `inputs` and `outputs` are numbers of channels; `kernel` is its odd side in pixels.
+    """
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The memory format of maps and weights: channels_last, except on MPS.
+    """Return the memory format of maps and weights: channels_last, except on MPS.
 
     Measured on 2 cores with one 64-channel 3x3 convolution at 180x320: 2.7 times the speed of NCHW.
     On MPS, channels_last has given wrong values (pytorch#174345, #180984).
@@ -137,7 +143,7 @@ def add_inplace(x: Tensor, branch: Tensor) -> Tensor:
 
 
 def add_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
-    """`x` + `branch` * sigmoid(`gate`), (B, C, H, W); `gate` is overwritten.
+    """Return `x` + `branch` * sigmoid(`gate`), each (B, C, H, W); `gate` is overwritten.
 
     Measured at 64x176x320 on 2 cores: 2.9 ms; separate sigmoid, product and sum take 6.1 ms.
     """
@@ -145,7 +151,7 @@ def add_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
 
 
 def upsample2x(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 2H, 2W): bilinear x2, half-pixel centres."""
+    """Map (B, C, H, W) to (B, C, 2H, 2W): bilinear x2, half-pixel centres."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
@@ -176,7 +182,7 @@ class LearnedInterpolation(nn.Module):
             self.phases.weight.copy_(plane.reshape(-1, 1, 5, 5))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
+        """Map (B, 3, H, W) to phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
         batch, channels, height, width = image.shape
         planes = F.pad(image, (2, 2, 2, 2), mode="replicate").reshape(
             batch * channels, 1, height + 4, width + 4
@@ -195,7 +201,7 @@ class ResidualBlock(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         return add_inplace(x, self.conv2(F.leaky_relu_(self.conv1(x), self.slope)))
 
 
@@ -212,7 +218,7 @@ class Upscaler4x(nn.Module):
         self.up1_slope = up1_slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> image (B, 3, 4H, 4W)."""
+        """Map (B, C, H, W) to an image (B, 3, 4H, 4W)."""
         x = F.leaky_relu_(F.pixel_shuffle(self.up1(self.blocks(x)), 2), self.up1_slope)
         x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), 0.2)
         return self.image(F.leaky_relu_(self.conv(x), 0.2))
@@ -221,5 +227,5 @@ class Upscaler4x(nn.Module):
 def select_outputs(
     makers: Mapping[str, Callable[[], Tensor]], wanted: Collection[str] | None
 ) -> dict[str, Tensor]:
-    """The wanted outputs by name, or all if `wanted` is None; unknown names are left out."""
+    """Make the wanted outputs by name, or all if `wanted` is None; unknown names are left out."""
     return {name: make() for name, make in makers.items() if wanted is None or name in wanted}

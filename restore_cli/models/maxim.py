@@ -53,11 +53,11 @@ class MaximConfig:
     bottlenecks: int = 2
 
     def channels(self, scale: int) -> int:
-        """Channels of the maps at 1 / 2^scale of the resolution."""
+        """Return the channels of the maps at 1 / 2^scale of the resolution."""
         return self.width * 2**scale
 
     def window(self, scale: int) -> int:
-        """Cells and blocks a side at 1 / 2^scale of the resolution."""
+        """Return cells and blocks a side at 1 / 2^scale of the resolution."""
         return self.large_window if scale < SCALES - 1 else self.small_window
 
 
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         self.gate = CrossGating(channels, window, channels) if gated else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None, extra: Tensor | None = None) -> Tensor:
-        """(B, H, W, C_x), (B, H, W, C_skip) and for a gate (B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C_x), (B, H, W, C_skip), for a gate also (B, H, W, C), to (B, H, W, C)."""
         x = shortcut = self.reduce(x if skip is None else torch.cat([x, skip], -1))
         for mix, attend in zip(self.multi_axis, self.channel, strict=True):
             x = attend(mix(x))
@@ -104,7 +104,7 @@ class Resample(nn.Module):
         self.project = Dense(config.channels(source), config.channels(target))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, 2^steps H, 2^steps W, C')."""
+        """Map (B, H, W, C) to (B, 2^steps H, 2^steps W, C')."""
         if self.steps > 0:  # the two commute, since the weights of the resizing sum to one
             return resized(self.project(x), 2.0**self.steps)
         return self.project(resized(x, 2.0**self.steps) if self.steps else x)
@@ -117,7 +117,10 @@ class Gather(nn.ModuleList):
         super().__init__(Resample(config, source, target) for source in range(SCALES))
 
     def forward(self, maps: Sequence[Tensor], *, coarse_first: bool = False) -> Tensor:
-        """(B, H / 2^i, W / 2^i, C_i) for every scale i -> (B, H', W', 3C')."""
+        """Map (B, H / 2^i, W / 2^i, C_i) for every scale i to (B, H', W', 3C').
+
+        With `coarse_first`, the channels of the coarsest scale come first.
+        """
         parts = [resample(x) for resample, x in zip(self, maps, strict=True)]
         return torch.cat(parts[::-1] if coarse_first else parts, -1)
 
@@ -167,7 +170,7 @@ class Stage(nn.Module):
         self.output = conv3(channels[0], 3) if last else None
 
     def forward(self, pictures: Sequence[Tensor], before: StageMaps | None) -> StageMaps:
-        """Pictures (B, H, W, 3) at three scales, maps of the previous stage -> maps."""
+        """Map pictures (B, H, W, 3) at three scales, and maps of the stage `before`, to maps."""
         maps = [conv(picture) for conv, picture in zip(self.input_convs, pictures, strict=True)]
         extras: list[Tensor | None] = [None] * SCALES
         if before is not None:
@@ -188,7 +191,7 @@ class Stage(nn.Module):
         return StageMaps(encoded, decoded, list(attended), list(images))
 
     def _skips(self, encoded: Sequence[Tensor], y: Tensor) -> list[Tensor]:
-        """Skip connections from all encoders to each decoder, gated by the lower scale."""
+        """Connect all encoders to each decoder, gated by the lower scale."""
         skips: list[Tensor] = []
         for i in reversed(range(SCALES)):
             skip, y = self.skip_gates[i](self.skip_resamples[i](encoded), y)
@@ -219,7 +222,7 @@ class Maxim(nn.Module):
         return self.run(image)[-1].images[0].permute(0, 3, 1, 2)
 
     def run(self, image: Tensor) -> list[StageMaps]:
-        """(B, 3, H, W) -> the maps of every stage, (B, H, W, C)."""
+        """Map (B, 3, H, W) to the maps of every stage, (B, H, W, C)."""
         x = image.permute(0, 2, 3, 1)
         # Nearest with half-pixel centres: the lower right of the central four of each 2^i x 2^i.
         pictures = [x, x[:, 1::2, 1::2].contiguous(), x[:, 2::4, 2::4].contiguous()]
@@ -229,9 +232,10 @@ class Maxim(nn.Module):
         return stages
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `restored`, and the earlier stages' pictures at three scales.
+        """Map (B, 3, H, W) to `restored`, and the earlier stages' pictures at three scales.
 
-        Those are `stage1`, `stage1_half`, `stage1_quarter`, `stage2`, ...
+        Those are `stage1`, `stage1_half`, `stage1_quarter`, `stage2`, ... `wanted` names those to
+        return; None for all.
         """
         stages = self.run(image)
         names: dict[str, Tensor] = {"restored": stages[-1].images[0]}
@@ -243,7 +247,7 @@ class Maxim(nn.Module):
 
 
 def infer_config(state: StateDict) -> MaximConfig:
-    """The config of a state dict of `maxim`, by its shapes."""
+    """Infer the config of a state dict of `maxim` from its shapes."""
 
     def window(name: str) -> int:
         return math.isqrt(state[f"stages.0.{name}.multi_axis.0.grid.mixing.bias"].shape[0])
@@ -259,7 +263,7 @@ def infer_config(state: StateDict) -> MaximConfig:
 
 
 def _resample(match: re.Match[str]) -> str:
-    """The authors number these 18 layers per stage in the order of their creation."""
+    """Name a layer by its number: the authors count these 18 per stage in order of creation."""
     stage, place = divmod(int(match[1]), 2 * SCALES**2)
     kind, place = divmod(place, SCALES**2)
     upwards, order = divmod(place, SCALES)
@@ -312,7 +316,7 @@ _DENSE = re.compile(r"(project(_[xy])?|reduce)\.weight$")  # 1x1 convolutions th
 
 
 def _from_flax(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' names and layouts (kernels HWIO, dense in x out) -> ours."""
+    """Convert the authors' names and layouts (kernels HWIO, dense in x out) to ours."""
     converted: dict[str, Tensor] = {}
     for path, tensor in state.items():
         name = rename(path, _FLAX_NAMES)

@@ -53,7 +53,7 @@ class MaximMscamConfig(MaximConfig):
     scale: int = 4
 
     def deblurring(self) -> MaximConfig:
-        """The config of MAXIM."""
+        """Return the config of MAXIM."""
         names = [field.name for field in dataclasses.fields(MaximConfig)]
         return MaximConfig(**{name: getattr(self, name) for name in names})
 
@@ -77,7 +77,7 @@ class Fusion(nn.Module):
         )
 
     def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W)."""
+        """Map (B, 3, H, W) and MAXIM's result to (B, C, H, W)."""
         maps = zip(self.features, deblurred.features, FEATURE_DEVIATIONS, strict=True)
         *finer, x = (project(features / deviation) for project, features, deviation in maps)
         for own in reversed(finer):
@@ -109,7 +109,7 @@ class GatedUpscaler(nn.Module):
         zero_init(self.phases)
 
     def forward(self, image: Tensor, deblurred: Deblurred) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, scale * H, scale * W), unclamped."""
+        """Map (B, 3, H, W) and MAXIM's result to (B, 3, scale * H, scale * W), unclamped."""
         x = self.first(self.fusion(image, deblurred))
         x = x + F.pixel_shuffle(self.up(self.coarse(self.down(x))), 2)
         x = F.leaky_relu(self.last(x), 0.1)
@@ -130,13 +130,13 @@ class MaximMscam(nn.Module):
         return self.upscaler(image, self.deblurred(image))
 
     def deblurred(self, image: Tensor) -> Deblurred:
-        """MAXIM's picture and features for (B, 3, H, W)."""
+        """Return MAXIM's picture and features for (B, 3, H, W)."""
         last = self.deblur.run(image)[-1]
         planes = [x.permute(0, 3, 1, 2) for x in (last.images[0], *last.decoded)]
         return Deblurred(planes[0], planes[1:])
 
     def prepare(self, image: Tensor) -> dict[str, Tensor]:
-        """MAXIM's outputs for (B, 3, H, W) by name, for the argument `prepared` of `outputs`."""
+        """Return MAXIM's outputs for (B, 3, H, W) by name, as `prepared` for `outputs`."""
         deblurred = self.deblurred(image)
         features = {f"features{n}": x for n, x in enumerate(deblurred.features)}
         return {"image": deblurred.image} | features
@@ -147,7 +147,7 @@ class MaximMscam(nn.Module):
         wanted: Collection[str] | None = None,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `restored`, and `deblurred` at the input's size.
+        """Map (B, 3, H, W) to `restored`, and `deblurred` at the input's size.
 
         Args:
             image: the degraded picture; with `prepared`, sides may be multiples of 4.

@@ -93,7 +93,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         seen = x
         for layer in self.convs[:-1]:
             seen = torch.cat([seen, F.leaky_relu_(layer(seen), SLOPE)], 1)
@@ -111,7 +111,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         y = F.leaky_relu_(self.norm1(self.conv1(x)), SLOPE)
         return add_inplace(x, self.norm2(self.conv2(y)))
 
@@ -129,7 +129,7 @@ class ChannelAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1, bias=True)
 
     def forward(self, x: Tensor, **place: Origin) -> Tensor:
-        """(B, C, H, W) -> the same; the second order takes its `origin` in the whole picture."""
+        """Map (B, C, H, W) to the same; the second order takes `origin` in the whole picture."""
         gate = self.expand(F.relu_(self.statistic(x, self.squeeze, **place)))
         return x * gate.sigmoid_()
 
@@ -155,7 +155,7 @@ class Deblurring(nn.Module):
         self.image2 = conv(w, 3, 3, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W)."""
+        """Map (B, 3, H, W) to (B, C, H, W)."""
         norms = iter(self.norms)
         x = image
         for layer in (self.first, *self.downs):
@@ -166,7 +166,7 @@ class Deblurring(nn.Module):
         return x
 
     def image(self, features: Tensor) -> Tensor:
-        """The deblurred small image (B, 3, H, W)."""
+        """Map features (B, C, H, W) to the deblurred small image (B, 3, H, W)."""
         return self.image2(F.leaky_relu_(self.image1(features), SLOPE))
 
 
@@ -186,11 +186,11 @@ class Enlarging(nn.Module):
         self.upscaler = Upscaler4x(w)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W)."""
+        """Map (B, 3, H, W) to (B, C, H, W)."""
         return self.last(self.blocks(self.first(image)))
 
     def image(self, features: Tensor) -> Tensor:
-        """The large blurry image (B, 3, 4H, 4W)."""
+        """Map features (B, C, H, W) to the large blurry image (B, 3, 4H, 4W)."""
         return self.upscaler(features)
 
 
@@ -206,7 +206,7 @@ class Reconstruction(nn.Module):
         self.upscaler = Upscaler4x(config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Routes and image (B, inputs, H, W) -> image (B, 3, 4H, 4W)."""
+        """Map routes and image (B, inputs, H, W) to an image (B, 3, 4H, 4W)."""
         return self.upscaler(self.blocks(self.reduce(x)))
 
 
@@ -219,7 +219,7 @@ class Moadg(nn.Module):
     keep_probability: Tensor | None
 
     def __init__(self, config: MoadgConfig) -> None:
-        """Raises `ValueError` if there is no branch, or a third order without both branches."""
+        """Raise a `ValueError` if there is no branch, or a third order without both branches."""
         super().__init__()
         branches: dict[str, Deblurring | Enlarging] = {}
         if config.deblur_blocks:
@@ -251,7 +251,10 @@ class Moadg(nn.Module):
         return self._restore(image, self._features(image), placement)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `restored`, the small `deblurred`, the blurry `enlarged`."""
+        """Map (B, 3, H, W) to `restored`, the small `deblurred`, the blurry `enlarged`.
+
+        `wanted` names those to return; None for all.
+        """
         features = self._features(image)
         makers: dict[str, Callable[[], Tensor]] = {
             "restored": lambda: self._restore(image, features, None)

@@ -84,7 +84,7 @@ class ChannelAttention(nn.Module):
         self.expand = conv(width // reduction, width, 1)
 
     def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
-        """Two maps (B, C, H, W) -> the gated first plus the second, the same size."""
+        """Gate the first of two maps (B, C, H, W), and add the second; the same shape."""
         gate = self.expand(F.relu_(self.mean(x, self.squeeze)))
         return add_gated(block_input, x, gate)
 
@@ -101,7 +101,7 @@ class AttentionBlock(nn.Module):
         self._activation = (activation,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         return self.attention(self.conv2(self._activation[0](self.conv1(x))), x)
 
 
@@ -114,7 +114,7 @@ class ResidualGroup(nn.Module):
         self.conv = conv(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         return add_inplace(x, self.conv(self.blocks(x)))
 
 
@@ -128,7 +128,7 @@ class SupervisedAttention(nn.Module):
         self.gate = conv(3, width, 1)
 
     def forward(self, x: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W), (B, 3, H, W) -> gated features, image."""
+        """Map features (B, C, H, W) and picture (B, 3, H, W) to gated features and an image."""
         image = self.image(x) + degraded
         return add_gated(x, self.features(x), self.gate(image)), image
 
@@ -152,7 +152,10 @@ class Encoder(nn.Module):
     def forward(
         self, x: Tensor, encoded: Sequence[Tensor] = (), decoded: Sequence[Tensor] = ()
     ) -> list[Tensor]:
-        """(B, c1, H, W) -> features at H, H/2, H/4."""
+        """Map (B, c1, H, W) to features at H, H/2, H/4.
+
+        `encoded` and `decoded` are an earlier stage's levels, which are added; the first has none.
+        """
         levels: list[Tensor] = []
         for index, blocks in enumerate(self.levels):
             # A 2x2 mean is bilinear downscaling by 2.
@@ -177,7 +180,7 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(conv(b, a, 1) for a, b in pairwise(widths))
 
     def forward(self, *encoded: Tensor) -> list[Tensor]:
-        """Features (B, C, H, W), at H / 2 and H / 4 -> the same sizes and widths."""
+        """Map features (B, C, H, W), at H / 2 and H / 4, to the same sizes and widths."""
         levels = [self.levels[-1](encoded[-1])]
         for index in reversed(range(LEVELS - 1)):
             # The 1x1 convolution is first: it commutes with the interpolation, and costs a quarter.
@@ -203,13 +206,13 @@ class FullResolution(nn.Module):
 
     @staticmethod
     def _lift(config: MprnetConfig, level: int, width: int) -> nn.Sequential:
-        """1x1 convolutions from a level's width to `width`: one per upscaling, and a last one."""
+        """Make 1x1 convolutions from a level's width to `width`: one per upscaling, one last."""
         widths = config.widths[level::-1]
         steps = [conv(a, b, 1) for a, b in pairwise(widths)]
         return nn.Sequential(*steps, conv(config.features, width, 1))
 
     def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
-        """(B, C, H, W) and the levels (B, C, H / 2^n, W / 2^n) of both -> (B, C, H, W)."""
+        """Map (B, C, H, W) and the levels (B, C, H / 2^n, W / 2^n) of both to (B, C, H, W)."""
         for level, group in enumerate(self.groups):
             lifted = self.from_encoder[level](encoded[level])
             lifted = add_inplace(lifted, self.from_decoder[level](decoded[level]))
@@ -220,7 +223,7 @@ class FullResolution(nn.Module):
 
 
 def _cut(x: Tensor, line: int | None, dim: int) -> list[Tensor]:
-    """The parts before and after `line`, or the whole without a line."""
+    """Return the parts before and after `line`, or the whole without a line."""
     return [x] if line is None else list(x.tensor_split((line,), dim))
 
 
@@ -269,11 +272,11 @@ class DeblurringStages(nn.Module):
         self.stage3_image = conv(full, 3, 3)
 
     def block_maker(self, config: MprnetConfig) -> BlockMaker:
-        """Attention blocks that share this network's one PReLU."""
+        """Return a maker of attention blocks that share this network's one PReLU."""
         return lambda width: AttentionBlock(width, config.reduction, self.activation)
 
     def deblur(self, image: Tensor, placement: TilePlacement | None) -> Deblurred:
-        """Run all three stages on (B, 3, H, W)."""
+        """Run all three stages on (B, 3, H, W); `placement` is that of a tile in its picture."""
         row, column = _split_lines(image, placement)
         halves = _cut(image, row, -2)
         quadrants = [part for half in halves for part in _cut(half, column, -1)]
@@ -300,11 +303,14 @@ class Mprnet(DeblurringStages):
     """The network: the image of stage 3 is the result."""
 
     def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
-        """Restore (B, 3, H, W) to the same size, unclamped."""
+        """Restore (B, 3, H, W) to the same size, unclamped.
+
+        `placement` is that of a tile in its picture; None for a whole picture.
+        """
         return self.stage3_image(self.deblur(image, placement).features)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored`, and the images of the first two stages, all (B, 3, H, W)."""
+        """Return `restored`, and the images of the first two stages, all (B, 3, H, W)."""
         deblurred = self.deblur(image, None)
         return select_outputs(
             {
@@ -317,7 +323,7 @@ class Mprnet(DeblurringStages):
 
 
 def _split_lines(image: Tensor, placement: TilePlacement | None) -> tuple[int | None, int | None]:
-    """Row and column of the picture's middle in the tile; None if it is outside the tile."""
+    """Return row and column of the picture's middle in the tile; None if it is outside the tile."""
     height, width = image.shape[-2:]
     if placement is None:
         return height // 2, width // 2
@@ -332,7 +338,7 @@ def has_deblurring_stages(state: StateDict) -> bool:
 
 
 def infer_deblurring_config(state: StateDict) -> MprnetConfig:
-    """Config of the three stages from the shapes of their weights."""
+    """Infer the config of the three stages from the shapes of their weights."""
     features = state["fuse2.weight"].shape[0]
     squeeze = "encoder1.levels.0.0.attention.squeeze.weight"
     return MprnetConfig(
@@ -346,7 +352,7 @@ def infer_deblurring_config(state: StateDict) -> MprnetConfig:
 
 
 def bytes_per_pixel(config: MprnetConfig) -> int:
-    """Peak memory, counted in maps of stage 3's width.
+    """Estimate the peak memory per pixel in bytes, counted in maps of stage 3's width.
 
     Measured growth of the process with the upscaler, TLSC on: 15 maps (lite, 768x768), 18 maps
     (paper, 256x256).
@@ -355,7 +361,7 @@ def bytes_per_pixel(config: MprnetConfig) -> int:
 
 
 def one_less(match: re.Match[str]) -> str:
-    """The authors count stages, levels and groups from 1, we from 0."""
+    """Subtract one: the authors count stages, levels and groups from 1, we from 0."""
     return f"{match[1]}{int(match[2]) - 1}"
 
 

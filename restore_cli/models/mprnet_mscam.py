@@ -82,7 +82,7 @@ class MultiScaleAttention(nn.Module):
         self.global_expand = conv(width // reduction, width, 1)
 
     def forward(self, x: Tensor, block_input: Tensor) -> Tensor:
-        """Two maps (B, C, H, W) -> the gated first plus the second, the same size."""
+        """Gate the first of two maps (B, C, H, W), and add the second; the same shape."""
         squeeze = torch.cat([self.local_squeeze.weight, self.global_squeeze.weight])
         expand = torch.cat([self.local_expand.weight, self.global_expand.weight], 1)
         local, whole = F.conv2d(x, squeeze).chunk(2, 1)
@@ -101,7 +101,7 @@ class MultiScaleBlock(nn.Module):
         self.attention = MultiScaleAttention(width, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Map (B, C, H, W) to the same shape."""
         return self.attention(self.conv2(F.relu_(self.conv1(x))), x)
 
 
@@ -133,14 +133,14 @@ class Upscaler(nn.Module):
         self.image = conv(width, 3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
+        """Map (B, C, H, W) to phases (B, 3 * scale^2, H, W), to be pixel-shuffled."""
         if len(self.groups):
             x = add_inplace(x, self.groups(x))
         x = F.leaky_relu_(self.conv(x), 0.1)
         return F.conv2d(x, self._phase_kernel(), padding=1)
 
     def _phase_kernel(self) -> Tensor:
-        """(3 * scale^2, C, 3, 3): the response of expand, shuffle, image to unit impulses."""
+        """Return (3 * scale^2, C, 3, 3): response of expand, shuffle, image to unit impulses."""
         width = self.conv.out_channels
         impulses = self.conv.weight.new_zeros(width, width, 3, 3)
         impulses[:, :, 1, 1] = torch.eye(width, dtype=impulses.dtype, device=impulses.device)
@@ -168,7 +168,7 @@ class MprnetMscam(DeblurringStages):
         return self._upscale(self.deblur(image, placement).features, image)
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Outputs for (B, 3, H, W): `restored` and the images of the three stages."""
+        """Map (B, 3, H, W) to `restored` and the images of the three stages."""
         deblurred = self.deblur(image, None)
         return select_outputs(
             {

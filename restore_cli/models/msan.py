@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """(B, C, H, W) -> the same; `origin` is in positions of the attention."""
+        """Map (B, C, H, W) to the same; `origin` is in positions of the attention."""
         small = self.down(x)
         attended = self.attention(
             self.query(small), self.key(small), self.value(small), origin=origin
@@ -99,7 +99,10 @@ class Stage(nn.Module):
         self.residual = conv(w, 3, 3, bias=True)
 
     def forward(self, x: Tensor, earlier: Tensor | None, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) -> residual, features."""
+        """Map images (B, 3 or 6, H, W), features (B, 4w, H/4, W/4) to a residual and features.
+
+        `earlier` are the features of the stage before, or None; `origin` is as in `SelfAttention`.
+        """
         level1 = self.encode1(self.first(x))
         level2 = self.encode2(self.down1(level1))
         smallest = self.down2(level2)
@@ -120,11 +123,14 @@ class Msan(nn.Module):
         self.stages = nn.ModuleList(Stage(config, 6 if n else 3) for n in range(config.stages))
 
     def forward(self, image: Tensor, placement: TilePlacement | None = None) -> Tensor:
-        """Restore (B, 3, H, W) to the same size, unclamped."""
+        """Restore (B, 3, H, W) to the same size, unclamped.
+
+        `placement` is that of a tile in its picture; None for a whole picture.
+        """
         return image + self._residuals(image, placement)[-1]
 
     def outputs(self, image: Tensor, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-        """`restored` and the images after earlier stages, `stage1`, ..., all (B, 3, H, W)."""
+        """Return `restored` and images after earlier stages, `stage1`, ..., all (B, 3, H, W)."""
         images = [image + residual for residual in self._residuals(image, None)]
         names = [*(f"stage{n}" for n in range(1, len(images))), "restored"]
         named = zip(names, images, strict=True)

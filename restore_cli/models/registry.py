@@ -30,12 +30,12 @@ MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _
 
 
 def get_model(name: str) -> Model:
-    """The model of that name; an unknown name raises a `UsageError` that suggests the closest."""
+    """Return the model of that name, or raise a `UsageError` that suggests the closest."""
     return lookup("model", name, MODELS)
 
 
 def published_formats(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
-    """The models and formats of published files that a state dict fits."""
+    """Return the models and formats of published files that a state dict fits."""
     return [
         (model, published)
         for model in MODELS.values()
@@ -45,7 +45,7 @@ def published_formats(state: StateDict) -> list[tuple[Model, PublishedFormat]]:
 
 
 def detect(state: StateDict) -> Model | None:
-    """The model that a state dict belongs to, or None; raises `WeightsError` if several match."""
+    """Return the model that a state dict fits, or None; raises `WeightsError` if several do."""
     found = [model for model in MODELS.values() if model.detect(state)]
     if len(found) > 1:
         names = ", ".join(model.name for model in found)

@@ -50,7 +50,7 @@ class SpandrelNetwork(nn.Module):
         self.found = found
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, 3, scale * H, scale * W) in [0, 1].
+        """Map (B, 3, H, W) in [0, 1] to (B, 3, scale * H, scale * W) in [0, 1].
 
         A network of one channel runs on each of the three; spandrel takes one picture at a time.
         """
@@ -211,7 +211,7 @@ def _check_layers(state: StateDict, name: str) -> None:
 
 
 def _bytes_per_pixel(network: nn.Module, size: SizeRequirement) -> int:
-    """Memory per input pixel, from the largest map for a small picture."""
+    """Estimate the bytes of memory per input pixel from the largest map for a small picture."""
     largest = 0
 
     def record(module: nn.Module, inputs: Any, output: object) -> None:

@@ -40,7 +40,7 @@ class SizeRequirement:
     minimum: int = 1
 
     def padded(self, length: int) -> int:
-        """The smallest accepted length that is at least `length`."""
+        """Return the smallest accepted length that is at least `length`, pixels."""
         longest = max(length, self.minimum)
         return -(-longest // self.multiple_of) * self.multiple_of
 
@@ -143,7 +143,7 @@ class Model:
         return 1 if self.tiling is Tiling.WINDOWS else self.size.multiple_of
 
     def cost(self, config: Any) -> tuple[int, int]:
-        """Number of parameters, and of multiply-adds for a 64x64 input."""
+        """Count the parameters, and the multiply-adds for a 64x64 input."""
         if config == next(iter(self.configs.values()), None):
             return self.parameters, self.macs  # counting takes 0.2 to 6 s
         from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415  for few commands
@@ -156,7 +156,7 @@ class Model:
         return parameters, counter.get_total_flops() // 2  # it counts two per multiply-add
 
     def parse_config(self, values: Mapping[str, object]) -> Any:
-        """A config from stored values.
+        """Make a config from stored values.
 
         Raises `WeightsError` if a field is unknown, missing or of another type.
         """

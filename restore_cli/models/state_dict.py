@@ -19,7 +19,7 @@ RenameRules = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 
 def count_blocks(state: StateDict, prefix: str) -> int:
-    """Number of modules `prefix.0`, `prefix.1`, ... that own a parameter (0 if there is none).
+    """Count modules `prefix.0`, `prefix.1`, ... that own a parameter (0 if there is none).
 
     >>> count_blocks({"body.0.weight": None, "body.1.weight": None, "tail.weight": None}, "body")
     2
@@ -46,7 +46,7 @@ def rename(name: str, rules: RenameRules) -> str:
 
 
 def rename_keys(state: StateDict, rules: RenameRules) -> dict[str, Tensor]:
-    """A state dict with new names; several old names of one parameter become one.
+    """Give a state dict new names; several old names of one parameter become one.
 
     Raises `WeightsError` if their values differ.
     """
@@ -66,7 +66,7 @@ def rename_keys(state: StateDict, rules: RenameRules) -> dict[str, Tensor]:
 
 
 def from_tensorflow(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trainable variables of a TensorFlow 1 checkpoint, with kernels in torch's order.
+    """Return the trainable variables of a TensorFlow 1 checkpoint, with kernels in torch's order.
 
     Kernels are (kh, kw, in, out), those of transposed convolutions (kh, kw, out, in); torch has the
     reverse order of channels, before the sides. The optimiser's variables are left out.

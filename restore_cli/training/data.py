@@ -71,14 +71,17 @@ class Source(Protocol):
     files: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
-        """Number of photos or pairs."""
+        """Return the number of photos or pairs."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts about the data, for the model card."""
 
     def item(self, seed: int, number: int, patch: int) -> Item:
-        """One item on the CPU, a function of the run's seed and the item's number."""
+        """Make one item on the CPU, a function of the run's seed and the item's number.
+
+        `patch` is the side of its degraded crop in pixels, without the margin.
+        """
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
         """Collate items into a batch on the device, with the targets that are wanted."""
@@ -88,7 +91,10 @@ class ShuffledSource(Source, Protocol):
     """Iterates over all photos or pairs in epochs, each in a new random order."""
 
     def crop(self, index: int, rng: np.random.Generator, patch: int) -> Item:
-        """A random crop of one photo or pair, on the CPU."""
+        """Crop the photo or pair of that `index` at random, on the CPU.
+
+        `patch` is as in `item`.
+        """
 
     def item(self, seed: int, number: int, patch: int) -> Item:
         epoch, place = divmod(number, len(self))
@@ -189,17 +195,20 @@ class Photos(ShuffledSource):
         return Item(augmented, None, parameters)
 
     def with_degradation(self, degradation: DegradationRecipe) -> Photos:
-        """The same photos with another degradation."""
+        """Return the same photos with another degradation."""
         other = copy.copy(self)
         other.degradation = degradation
         return other
 
     def available(self, wanted: int, *, mirrored: bool) -> int:
-        """Number of distinct pool items, at most `wanted`; random crops have no other limit."""
+        """Count the distinct pool items, at most `wanted`; random crops have no other limit."""
         return wanted
 
     def sample(self, seed: int, number: int, side: int) -> Item:
-        """A pool item: a crop that is a function of seed and number."""
+        """Make a pool item: a crop that is a function of seed and number.
+
+        `side` is that of the degraded crop in pixels.
+        """
         return self.item(seed, number, side)
 
     def batch(self, crops: Sequence[Item], wanted: Collection[str], device: torch.device) -> Batch:
@@ -281,11 +290,11 @@ class PairedPictures(ShuffledSource):
         return Item(large, small, None)
 
     def available(self, wanted: int, *, mirrored: bool) -> int:
-        """Number of distinct pool items, at most `wanted`; mirror images count if `mirrored`."""
+        """Count the distinct pool items, at most `wanted`; mirror images count if `mirrored`."""
         return min(wanted, len(self) * (2 if mirrored else 1))
 
     def sample(self, seed: int, number: int, side: int) -> Item:
-        """A pool item: a whole pair; numbers beyond the last pair give mirror images."""
+        """Make a pool item: a whole pair, of any size; numbers beyond the last pair mirror it."""
         mirror, place = divmod(number, len(self))
         degraded, sharp = self._read(int(shuffled_order(seed, 0, len(self))[place]))
         if self.shrink:
@@ -321,12 +330,12 @@ class PairedPictures(ShuffledSource):
 
 @lru_cache(32)  # one per part of a mixture
 def shuffled_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Random order of the indices below `count` in an epoch, counted from 0."""
+    """Return a random order of the indices below `count` in an epoch, counted from 0."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
 def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]]:
-    """Pictures in a folder and its subfolders, sorted by path, with sides of `minimum` or more.
+    """List pictures in a folder and below, sorted by path, with sides of `minimum` pixels or more.
 
     Also returns a note if there are others; raises `NoInputError` if there is none.
     """
@@ -353,7 +362,7 @@ def _cut(photo: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
-    """A crop of the photo at half size; only the part that is needed is resized."""
+    """Crop the photo at half size; only the part that is needed is resized."""
     rows, columns = (length // 2 for length in photo.shape[1:])
     border = 4  # pixels of the halved photo: more than the radius of the bicubic kernel
     first = max(top - border, 0), max(left - border, 0)
@@ -365,7 +374,10 @@ def _cut_halved(photo: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 def flip_and_rotate(pictures: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """Apply one of the eight flips and rotations, drawn at random, to all maps (C, H, W)."""
+    """Apply one of the eight flips and rotations, drawn at random, to all maps (C, H, W).
+
+    A quarter turn swaps H and W.
+    """
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     turned = [torch.rot90(picture, turns, (1, 2)) for picture in pictures]
     return [(picture.flip(2) if flip else picture).contiguous() for picture in turned]
@@ -385,7 +397,11 @@ def upload(crops: list[Tensor], device: torch.device) -> Tensor:
 def make_targets(
     wanted: Collection[str], degraded: Tensor, reference: Tensor, large: Tensor | None
 ) -> dict[str, Tensor]:
-    """Wanted targets by name, (B, 3, H, W) in [0, 1]; `large` is `degraded` before downscaling."""
+    """Return targets by name, (B, 3, H, W) in [0, 1]: `reference`, and those that are wanted.
+
+    `degraded` and `reference` are pictures of the batch, (B, 3, h, w) and (B, 3, H, W); `large` is
+    `degraded` before downscaling, or None.
+    """
     targets = {"reference": reference}
     if "reference_small" in wanted:
         targets["reference_small"] = resize_bicubic(reference, *degraded.shape[-2:]).clamp(0, 1)
@@ -414,14 +430,14 @@ def _shrinks(pair: Pair, scale: int) -> bool:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture; raises `UsageError` if it is not a picture."""
+    """Return height and width of a picture; raises `UsageError` if it is not a picture."""
     if (size := read_size(path)) is None:
         raise UsageError(f"'{path}' cannot be read as a picture", hint="remove the pair")
     return size
 
 
 def _listing(found: Mapping[Path, Sequence[Path]]) -> str:
-    """Digest of file names and sizes; hashing the contents of a dataset would take minutes."""
+    """Return a digest of file names and sizes; hashing a dataset's contents would take minutes."""
     lines = [
         f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
         for folder, paths in found.items()

@@ -25,11 +25,11 @@ class ProcessGroup:
         self.device = device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """A module with gradients averaged over the group and weights of the first process."""
+        """Wrap a module: gradients are the group's mean, weights those of the first process."""
         return module
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """Mean of each value (of any shape) over the group."""
+        """Average each value (of any shape) over the group."""
         return values
 
     def broadcast(self, value: Any) -> Any:
@@ -76,7 +76,7 @@ class Distributed(ProcessGroup):
 
 
 def init_process_group(device: torch.device) -> ProcessGroup:
-    """The group that this process belongs to; each process has its own device of that type.
+    """Return the group of this process; each process has its own device of that type.
 
     Raises `UsageError` if the environment variables of a group are wrong.
     """

@@ -44,12 +44,15 @@ class PhaseEstimate:
     memory: int  # memory in use at the largest patch, bytes; on a GPU, its own
 
     def seconds(self, validate_every: int) -> float:
-        """Estimated duration of the whole phase."""
+        """Estimate the duration of the whole phase, validating every `validate_every` steps."""
         return self.steps * self.step + (self.steps // validate_every + 1) * self.validation
 
 
 def steps_within(seconds: float, phases: Sequence[PhaseEstimate], validate_every: int) -> int:
-    """Number of steps that fit in the given time, by the estimates of the phases, in order."""
+    """Count the steps that fit in the given time, by the estimates of the phases, in order.
+
+    A validation comes every `validate_every` steps.
+    """
     steps = 0
     for phase in phases:
         whole = phase.seconds(validate_every)

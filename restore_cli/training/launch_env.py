@@ -8,7 +8,7 @@ from restore_cli.errors import UsageError
 
 
 def world_size(variable: str = "WORLD_SIZE") -> int:
-    """Number of processes of the group, or with LOCAL_WORLD_SIZE on this machine; 1 if not set.
+    """Count the processes of the group, or with LOCAL_WORLD_SIZE on this machine; 1 if not set.
 
     Raises `UsageError` if it is not a number, or another variable of a group is not set.
     """

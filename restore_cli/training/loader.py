@@ -36,7 +36,7 @@ class Loader:
         self.waited = 0.0  # seconds that training spent waiting for data
 
     def indices(self, first: int, count: int) -> list[range]:
-        """Item numbers of this process in a batch of `count` from `first` on, per micro-batch.
+        """List this process's items in a batch of `count` from number `first` on, per micro-batch.
 
         Raises `UsageError` if the batch cannot be divided evenly.
         """
@@ -57,7 +57,7 @@ class Loader:
                 self.indices(0, batch)
 
     def prefetch(self, first: int, count: int, patch: int) -> None:
-        """Start reading a later batch."""
+        """Start reading a later batch, described as for `batches`."""
         if self._pool is not None:
             for numbers in self.indices(first, count):
                 for number in numbers:
@@ -66,9 +66,11 @@ class Loader:
                         self._ahead[number, patch] = future
 
     def batches(self, first: int, count: int, patch: int, wanted: Collection[str]) -> list[Batch]:
-        """This process's part of a batch, as one batch per accumulated part.
+        """Make this process's part of a batch, as one batch per accumulated part.
 
-        Raises `PictureError` if a picture cannot be read.
+        The whole batch has `count` items of the run from number `first` on, with degraded crops of
+        `patch` pixels a side and the targets that are `wanted`. Raises `PictureError` if a picture
+        cannot be read.
         """
         begun = time.monotonic()
         self.prefetch(first, count, patch)

@@ -171,7 +171,7 @@ def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: in
 
 
 def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
-    """A loader of the job's data for this process.
+    """Return a loader of the job's data for this process.
 
     Raises:
         NoInputError: there are no pictures.
@@ -186,7 +186,7 @@ def open_loader(job: TrainJob, trainer: Trainer) -> Loader:
 
 
 def load_validation_set(job: TrainJob, trainer: Trainer) -> ValidationSet | None:
-    """Read the held-out pictures; None if there are none.
+    """Read the held-out pictures of `job` for the trainer's model and device; None without any.
 
     Raises:
         NoInputError: no picture of a folder is large enough.

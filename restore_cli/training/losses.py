@@ -13,17 +13,17 @@ from restore_cli.metrics import ssim as structural_similarity
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, 2021)."""
+    """Average sqrt(d^2 + eps^2) over (B, C, H, W), eps = 1e-3 (Zamir et al., MPRNet, 2021)."""
     return ((output - target).square() + 1e-6).sqrt().mean()
 
 
 def edge(output: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier distance of Laplacians of (B, C, H, W) (Zamir et al., MPRNet, 2021)."""
+    """Compare Laplacians of (B, C, H, W) by Charbonnier distance (Zamir et al., MPRNet, 2021)."""
     return charbonnier(laplacian(output), laplacian(target))
 
 
 def gradient(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of Sobel gradients, horizontal plus vertical (CNLRN).
+    """Average absolute differences of Sobel gradients, horizontal plus vertical (CNLRN).
 
     Kernels are unnormalised and borders zero-padded, as in the published code.
     """
@@ -35,7 +35,7 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
 
 
 def gray_gradient(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of the gradients, along x plus along y, of luma of (B, 3, H, W).
+    """Average squared differences of the gradients, along x plus along y, of luma of (B, 3, H, W).
 
     Xu et al., CVIU 2021, as in their published code: luma .2989 R + .5870 G + .1140 B.
     """
@@ -45,7 +45,7 @@ def gray_gradient(output: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """Mean of -log(1 - |output - target|) (Guo et al., MSAN, Entropy 24(10), 2022).
+    """Average -log(1 - |output - target|) (Guo et al., MSAN, Entropy 24(10), 2022).
 
     The logarithm is defined for differences below 1 only, which an unclamped output can exceed.
     Beyond 1 - 1e-3 its tangent is used, so that such values still have a gradient.
@@ -57,12 +57,15 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """1 - SSIM of (B, C, H, W), 11x11 Gaussian (Wang et al. 2004); Chu et al. omit the 1 -."""
+    """Return 1 - SSIM of (B, C, H, W), 11x11 Gaussian (Wang et al. 2004).
+
+    Chu et al. omit the 1 -.
+    """
     return 1 - structural_similarity(output, target).mean()
 
 
 def psnr(output: Tensor, target: Tensor, least: float = 1e-8) -> Tensor:
-    """Negative PSNR in units of 10 dB, mean over the batch (Chen et al., HINet, arXiv:2105.06086).
+    """Return -PSNR in units of 10 dB, mean over the batch (Chen et al., HINet, arXiv:2105.06086).
 
     It is computed per image (B, C, H, W), so that easy and hard images have equal weight. The
     gradient is proportional to 1 / RMS error, so an image at 60 dB, nearly a copy, has a hundred
@@ -83,7 +86,7 @@ def psnr(output: Tensor, target: Tensor, least: float = 1e-8) -> Tensor:
 
 
 def laplacian(image: Tensor) -> Tensor:
-    """Image (B, C, H, W) minus G(U(G(image))).
+    """Subtract G(U(G(image))) from an image (B, C, H, W).
 
     G is a 5x5 Gaussian-like filter; U sets odd rows and columns to 0 and multiplies by 4.
     """

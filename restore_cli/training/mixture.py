@@ -38,13 +38,13 @@ class MixtureOrder:
         self._hundredths = list(hundredths)
 
     def locate(self, number: int) -> tuple[int, int]:
-        """The part that an item of the run belongs to, and its index within that part."""
+        """Return the part that an item of the run belongs to, and its index within that part."""
         hundreds, place = divmod(number, 100)
         part = self._parts[place]
         return part, hundreds * self._hundredths[part] + self._before[place]
 
     def before(self, number: int) -> list[int]:
-        """Number of items of each part before an item of the run."""
+        """Count the items of each part before an item of the run."""
         hundreds, place = divmod(number, 100)
         begun = self._parts[:place]
         return [hundreds * each + begun.count(n) for n, each in enumerate(self._hundredths)]
@@ -92,7 +92,7 @@ class Mixture(Source):
 
 
 def part_seed(seed: int, part: int) -> int:
-    """Seed of a part of a mixture, so that two parts do not crop photos at the same places."""
+    """Return the seed of a mixture's part, so that no two parts crop photos at the same places."""
     return int(np.random.SeedSequence([seed, 2, part]).generate_state(1)[0])
 
 

@@ -70,6 +70,7 @@ class Monitor:
     ) -> None:
         """Validate if due, keep the best weights, log and report.
 
+        `terms` are the weighted losses by name of a step of `seconds`, `waited` of them for data.
         When time is up (`left` < 0 seconds), an extra score is recorded but does not select the
         best weights: the point where a run is stopped must not change the next phase.
         """

@@ -40,7 +40,7 @@ class Package:
 
 
 def ema_weights(state: TrainingState) -> dict[str, Tensor]:
-    """The averaged weights of a state."""
+    """Return the averaged weights of a state."""
     return {
         name.removeprefix(EMA_PREFIX): tensor
         for name, tensor in state.ema.items()
@@ -195,7 +195,7 @@ def _write(
 
 
 def _data_line(facts: dict[str, Any]) -> str:
-    """The training data, and the weights that training started from."""
+    """Describe the training data, and the weights that training started from."""
     data, base = facts.get("data", {}), facts.get("base", {})
     if not data:
         return "not recorded"
@@ -231,7 +231,7 @@ def _pool_line(state: TrainingState) -> str:
 
 
 def _scores(state: TrainingState, model: Model) -> str:
-    """The score that selected the weights, or the last score of a run without a best one."""
+    """Describe the score that selected the weights, or the last one of a run without a best."""
     score, why = state.best, "to select the weights"
     if score is None:
         score, why = state.facts.get("last_score"), "when the run was stopped"

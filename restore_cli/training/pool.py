@@ -130,11 +130,11 @@ class Pool(Source):
         report(len(self), len(self))
 
     def bytes_on_disk(self) -> int:
-        """Size of all items in the folder, in bytes."""
+        """Sum the sizes of all items in the folder, in bytes."""
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
     def missing(self) -> int:
-        """Number of items that the initial pool still lacks."""
+        """Count the items that the initial pool still lacks."""
         return len(self._missing(0))
 
     @property
@@ -143,7 +143,7 @@ class Pool(Source):
         return self.recipe.pool.reuse is not None
 
     def first_numbers(self, seen: int) -> list[int]:
-        """Number of each part's oldest item after `seen` patches were cropped.
+        """Return the number of each part's oldest item after `seen` patches were cropped.
 
         The pool contains `counts` items from that number on; earlier ones were replaced.
         """
@@ -191,11 +191,11 @@ class Pool(Source):
         return Batch(degraded, make_targets(wanted, degraded, reference, enlarged), prepared)
 
     def path(self, part: int, number: int) -> Path:
-        """File of an item."""
+        """Name the file of an item by its part and its number in that part, both from 0."""
         return self.folder / f"{part}-{number:06d}.safetensors"
 
     def _first(self, part: int, own: int) -> int:
-        """Number of a part's oldest item at its patch number `own`; pairs are not replaced."""
+        """Return the number of a part's oldest item at its patch `own`; pairs are not replaced."""
         reuse = self.recipe.pool.reuse
         return own // reuse if reuse and self.replaceable[part] else 0
 
@@ -241,7 +241,7 @@ class Pool(Source):
             raise RestoreError(f"cannot write to the pool '{self.folder}': {error}") from error
 
     def _origin(self) -> dict[str, Any]:
-        """Everything the items depend on; pool size and probabilities do not affect them."""
+        """Return everything the items depend on; pool size and probabilities do not affect them."""
         parts = []
         for part in self.parts:
             facts = part.facts
@@ -286,7 +286,7 @@ class Pool(Source):
         write_checkpoint(self.path(part, number), on_the_cpu, None)
 
     def _prepare(self, degraded: Tensor) -> tuple[dict[str, tuple[Tensor, int]], int]:
-        """Outputs of the frozen part with their downscaling factors, and the largest factor."""
+        """Run the frozen part: outputs with their downscaling factors, and the largest factor."""
         if self.frozen is None:
             return {}, 1
         network = self.frozen.network
@@ -338,7 +338,7 @@ def _exact(picture: Tensor) -> Tensor:
 
 
 def _stacked(pictures: Sequence[Tensor], device: torch.device) -> Tensor:
-    """A batch of uint8 pictures, float32 pictures, or both."""
+    """Make a batch of uint8 pictures, float32 pictures, or both."""
     if len({picture.dtype for picture in pictures}) > 1:
         pictures = [p.float() / 255 if p.dtype == torch.uint8 else p for p in pictures]
     return upload(list(pictures), device)

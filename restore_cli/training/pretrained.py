@@ -44,7 +44,7 @@ def load_parts(network: nn.Module, recipe: TrainingRecipe) -> None:
 def split_stored(
     tensors: dict[str, Tensor], recipe: TrainingRecipe
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The float32 tensors that a file has to store, and the listed checkpoints with the others.
+    """Return the float32 tensors that a file has to store, and the checkpoints with the others.
 
     Returns:
         tensors that differ from those checkpoints; sha256 of the checkpoints by module.
@@ -77,7 +77,7 @@ def untouched(part: str, names: Collection[str], phases: Collection[Phase]) -> b
 
 
 def digest(module: nn.Module) -> str:
-    """sha256 of a module's weights."""
+    """Return the sha256 of a module's weights."""
     total = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         total.update(f"{name} {tuple(tensor.shape)}\n".encode())

@@ -57,7 +57,7 @@ class Pace:
         self._marks = deque([(time.monotonic(), seen)], maxlen=101)
 
     def after_step(self, seen: int) -> tuple[float, float]:
-        """Steps per second and patches per hour, given the patches seen so far."""
+        """Return steps per second and patches per hour, given the patches seen so far."""
         self._marks.append((time.monotonic(), seen))
         (begun, first), (now, last) = self._marks[0], self._marks[-1]
         seconds = max(now - begun, 1e-9)
@@ -118,7 +118,7 @@ class TensorBoard:
 
 
 def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
-    """Loss (each step and smoothed), validation and learning rate of one or more rows, as PNG."""
+    """Plot loss (each step, and smoothed), validation and learning rate of the rows, as PNG."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
@@ -157,7 +157,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], target: Path) -> None:
 
 
 def _plain(name: str) -> str:
-    """A label that matplotlib shows as it is: no formula, and not hidden by an underscore."""
+    """Escape a label, so that matplotlib shows it as it is: no formula, no hiding underscore."""
     text = name.replace("\\", r"\\").replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
@@ -166,7 +166,7 @@ class ValidationSheet:
     """`validation.png`: a row per picture; input, results of some validations, reference."""
 
     def __init__(self, folder: Path, validation_set: ValidationSet, target: Path) -> None:
-        """Tiles of validations are stored in `folder`, so that a resumed run can show them."""
+        """Store tiles of validations in `folder`, so that a resumed run can show them."""
         self._folder, self._target = folder, target
         pairs = validation_set.pairs[:ROWS]
         large = [resize_bicubic(x, *reference.shape[-2:]) for x, reference in pairs]
@@ -204,13 +204,13 @@ class ValidationSheet:
             _beside(columns).save(temporary, "PNG")
 
     def _files(self) -> list[Path]:
-        """The tiles, in the order of their steps, but not other files in the folder."""
+        """List the tiles, in the order of their steps, but not other files in the folder."""
         found = self._folder.glob("*.png")
         return sorted(file for file in found if re.fullmatch(r"\d{8,}_.*", file.name))
 
 
 def _column(images: Sequence[Tensor]) -> Image.Image:
-    """Centre crops of pictures, one below the other."""
+    """Put the centre crops of pictures one below the other."""
     tiles = []
     for image in images:
         height, width = image.shape[-2:]
@@ -235,7 +235,7 @@ def _beside(columns: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average over about 50 steps, with bias correction."""
+    """Return the exponential moving average over about 50 steps, with bias correction."""
     mean, weight, out = 0.0, 0.0, []
     for value in values:
         mean, weight = 0.98 * mean + 0.02 * value, 0.98 * weight + 0.02
@@ -244,7 +244,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _step(line: str) -> float:
-    """Step of a line; infinite for a line that was cut off by a crash, or lacks what is drawn."""
+    """Return a line's step; infinite if a crash cut the line off, or it lacks what is drawn."""
     try:
         row = json.loads(line)
         str(row["phase"]), float(row["loss"]), float(row["learning_rate"])

@@ -176,7 +176,7 @@ class Phase(Record):
         return self
 
     def sizes(self, step: int) -> tuple[int, int]:
-        """Patch and batch at a step of this phase."""
+        """Return patch (side of the degraded crop, pixels) and batch at a step of this phase."""
         reached = [larger for larger in self.progressive if larger.step <= step]
         return (reached[-1].patch, reached[-1].batch) if reached else (self.patch, self.batch)
 
@@ -290,7 +290,7 @@ class TrainingRecipe(Record):
         return sum(phase.steps for phase in self.phases)
 
     def steps_from(self, step: int, phase: int, phase_step: int) -> int:
-        """Steps of a whole run; finished phases count with the steps that they took."""
+        """Count the steps of a whole run; finished phases count with the steps that they took."""
         return step - phase_step + sum(one.steps for one in self.phases[phase:])
 
     @property
@@ -304,7 +304,7 @@ class TrainingRecipe(Record):
         return self.pool.side or max(128, *self.patches)
 
     def content(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
+        """Return the recipe as JSON values."""
         return self.model_dump(mode="json")
 
 
@@ -325,7 +325,7 @@ class Ablation(Record):
     """Learning rate of every phase instead of the base's."""
 
     def recipe(self) -> TrainingRecipe:
-        """The complete recipe; raises `RecipeError` if the base has no such phase or loss term."""
+        """Complete the recipe; raises `RecipeError` if the base has no such phase or loss term."""
         base = load_recipe(self.base)
         phases = [p for p in base.phases if not self.phases or p.name in self.phases]
         named = {phase.name for phase in phases} | {t.name for p in phases for t in p.losses}
@@ -371,12 +371,12 @@ class Ablations(RootModel[dict[str, Ablation]]):
 
 @cache
 def ablations() -> dict[str, Ablation]:
-    """The ablations that come with the package."""
+    """Return the ablations that come with the package."""
     return toml_file.load(Ablations, str(ABLATIONS), FOLDER, "recipes").root
 
 
 def load_recipe(name_or_path: str) -> TrainingRecipe:
-    """A shipped recipe or ablation by name, or a recipe from a `.toml` file.
+    """Load a shipped recipe or ablation by name, or a recipe from a `.toml` file.
 
     Raises:
         UsageError: unknown name.
@@ -388,12 +388,12 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package, without the ablations."""
+    """Name the recipes that come with the package, without the ablations."""
     return toml_file.names(FOLDER)
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """Learning rate at a step of a phase: linear warm-up, then its schedule."""
+    """Return the learning rate at a step of a phase: linear warm-up, then its schedule."""
     rate, schedule = phase.learning_rate, phase.schedule
     if step < phase.warm_up:
         return rate * (step + 1) / phase.warm_up

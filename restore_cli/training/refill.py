@@ -75,10 +75,10 @@ def _make(part: int, number: int) -> None:
 def fill_pool(
     folder: Path, trainer: Trainer, source: Source, filled: Callable[[int, int], None]
 ) -> Pool:
-    """Open the pool of a run at the trainer's current step, and create its missing items.
+    """Open the pool of a run in `folder` at the trainer's current step, and make missing items.
 
-    `filled` is called with the numbers of finished and of all items, in the first process of a
-    group.
+    They are made from `source`. `filled` is called with the numbers of finished and of all items,
+    in the first process of a group.
 
     Raises:
         UsageError: the pool was made with other data or settings, or lacks items that can no longer

@@ -58,7 +58,7 @@ class SaveError(RestoreError):
 
 
 def save_state(state: TrainingState, path: Path) -> None:
-    """Write atomically; an existing file is replaced when the new one is complete.
+    """Write a state atomically; an existing file is replaced when the new one is complete.
 
     Raises `SaveError` if the disk is full or not available.
     """

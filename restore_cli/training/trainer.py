@@ -57,7 +57,7 @@ class Outputs(nn.Module):
         wanted: tuple[str, ...],
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """(B, 3, H, W), optionally with outputs of the frozen part -> wanted outputs by name."""
+        """Map (B, 3, H, W), maybe with outputs of the frozen part, to wanted outputs by name."""
         given = (image, wanted, prepared) if prepared else (image, wanted)
         outputs: dict[str, Tensor] = self.network.outputs(*given)  # type: ignore[operator]
         return outputs
@@ -133,7 +133,7 @@ class Trainer:
         return self._before + time.monotonic() - self._since
 
     def train_step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """One optimiser step on the parts of one batch; returns the weighted loss terms.
+        """Take one optimiser step on the parts of one batch; return the weighted loss terms.
 
         Raises:
             RestoreError: a term is not finite, and nothing was changed; or the last gradient was
@@ -230,7 +230,7 @@ class Trainer:
         return self.recipe.steps_from(self.step, self.phase_index, self.phase_step)
 
     def state(self) -> TrainingState:
-        """The state that `restore` takes."""
+        """Return the state that `save` writes."""
         return TrainingState(
             phase=self.phase_index,
             phase_step=self.phase_step,
@@ -343,7 +343,7 @@ class Trainer:
 
 
 def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
-    """The model and config that a recipe trains.
+    """Return the model and config that a recipe trains.
 
     Raises:
         UsageError: a name is unknown, or the recipe fine-tunes and no weights were given.
@@ -361,7 +361,7 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
 
 
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
-    """The recipe with the model and config of a loaded network, if it names none itself."""
+    """Give the recipe the model and config of a loaded network, if it names none itself."""
     if recipe.model is not None:
         return recipe
     config = dataclasses.asdict(loaded.config)
@@ -390,11 +390,11 @@ def compute_losses(
     batch: Batch,
     precision: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """Weighted terms by name, e.g. `restored.l1`; the network in `precision`, losses in float32.
+    """Return weighted terms by name, e.g. `restored.l1`; the network in `precision`.
 
-    `outputs_of` makes outputs by name of degraded pictures (B, 3, H, W), the wanted names, and the
-    frozen part's outputs if the batch has them. Raises `UsageError` if the network lacks the output
-    of a term, or it differs in size from its target.
+    Losses are computed in float32. `outputs_of` makes outputs by name of degraded pictures
+    (B, 3, H, W), the wanted names, and the frozen part's outputs if the batch has them. Raises
+    `UsageError` if the network lacks the output of a term, or it differs in size from its target.
     """
     degraded = batch.degraded
     degraded = degraded.contiguous(memory_format=memory_format(degraded.device))

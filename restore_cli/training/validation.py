@@ -36,7 +36,7 @@ class ValidationScore(NamedTuple):
     restored: list[Tensor]  # the restored pictures, each (1, 3, H, W) in 0 to 1
 
     def facts(self) -> dict[str, Any]:
-        """The numbers, as metrics.jsonl and the weights record them."""
+        """Return the numbers, as metrics.jsonl and the weights record them."""
         facts: dict[str, Any] = {"psnr": self.psnr, "gain": self.gain}
         return facts | ({"gains": self.gains} if self.gains else {})
 
@@ -172,7 +172,7 @@ class ValidationSet:
         return crop, self._centre(sharp, self.scale, pair.reference)
 
     def _centre(self, picture: Tensor, scale: int, path: Path) -> Tensor:
-        """A crop with sides up to SIDE at full size, and a size that the model accepts."""
+        """Crop a picture to sides up to SIDE at full size, and a size that the model accepts."""
         whole = self.multiple * scale
         longest = SIDE if scale == self.scale else SIDE // self.scale
         height, width = picture.shape[1:]
