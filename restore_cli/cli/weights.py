@@ -216,9 +216,10 @@ def import_weights(
         f"{found.model.name} ({found.published.name if found.published else origin}), "
         f"{sum(t.numel() for t in found.tensors.values()):,} parameters"
     )
-    if found.published is None:
+    if found.header is None:
         out.echo_err("note: the size of its training patches is not known, so TLSC is off")
-    out.echo_err("note: ask the authors before you pass these weights on")
+    if found.header is None or "imported_from" in found.header.provenance:
+        out.echo_err("note: ask the authors before you pass these weights on")
     out.echo(str(target))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     check_finite(path, tensors)
     return CheckpointFile(
-        header=_parse_header(path, content),
+        header=_parse_header(path, _metadata(content)),
         tensors=tensors,
         sha256=hashlib.sha256(content).hexdigest(),
     )
@@ -113,10 +113,26 @@ def _strict_json(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
-def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
-    """Parse the header: safetensors files begin with the length of a JSON object, then it."""
+def read_header(path: Path) -> CheckpointHeader | None:
+    """Read the header alone; None if restore did not write the file, or it is no safetensors.
+
+    A broken header raises `WeightsError`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return _parse_header(path, metadata or {})
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+
+
+def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointHeader | None:
     raw = metadata.get(_KEY)
     try:
         # Not by pydantic's parser, which refuses names that are not UTF-8.

@@ -9,6 +9,7 @@ import pickle
 import sys
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.gfn import GFN, Gfn, GfnConfig
 from restore_cli.models.registry import MODELS, get_model
-from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.importing import convert, import_checkpoint
 from restore_cli.weights.store import locate
@@ -683,3 +684,36 @@ def test_what_is_no_file_of_weights_is_said_in_words(tmp_path, content, said):
     assert said in str(raised.value)
     assert "stack" not in str(raised.value)
     assert "persistent" not in str(raised.value)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_restores_own_file_keeps_its_header(half, tiny_weights, tmp_path):
+    """Otherwise an import would lose the training size, and the licence of what it is made from."""
+    content, target = read_checkpoint(tiny_weights), tmp_path / "b.safetensors"
+    base = {"weights": "maxim.gopro", "license": "CC-BY-SA-4.0"}
+    header = replace(content.header, provenance={"base": base}, tlsc_base=(96, 96), overlap=40)
+    write_checkpoint(tmp_path / "a.safetensors", content.tensors, header)
+    done = restore(
+        *("weights", "import", tmp_path / "a.safetensors", "-o", target), *["--half"] * half
+    )
+    assert (done.exit_code, "note:" in done.stderr) == (0, False)
+    assert read_checkpoint(target).header == header
+    assert target.stat().st_size < (0.6 if half else 1.1) * tiny_weights.stat().st_size
+    refused = restore("weights", "add", target, "--name", "a.b", "--license", "MIT")
+    assert (refused.exit_code, "does not allow 'MIT'" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"parts": {"deblur": "0" * 64}}, "which a listed checkpoint completes"),
+        ({"model": "gfn"}, "does not fit 'gfn'"),
+        ({"model": "later"}, "for model 'later', which this version does not have"),
+    ],
+)
+def test_restores_own_file_that_cannot_be_converted(changes, said, tiny_weights, tmp_path):
+    content, source = read_checkpoint(tiny_weights), tmp_path / "a.safetensors"
+    write_checkpoint(source, content.tensors, replace(content.header, **changes))
+    with pytest.raises(WeightsError, match=said):
+        import_checkpoint(source, tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
