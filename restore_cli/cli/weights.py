@@ -202,7 +202,7 @@ def import_weights(
     from restore_cli.weights.importing import import_checkpoint
 
     target = opt.parse_path(output)
-    if target.suffix != ".safetensors":
+    if target.suffix.lower() != ".safetensors":
         raise UsageError(
             f"--output '{output}' does not end in .safetensors", hint="give FILE.safetensors"
         )
@@ -341,7 +341,7 @@ def convert(
 
     suffix, *_ = lookup("format", to, FORMATS)
     loaded = load_network(locate(name, None))
-    stem = Path(loaded.file.name).name.partition("@")[0].removesuffix(".safetensors")
+    stem = _stem(Path(loaded.file.name).name.partition("@")[0])
     target = folder / f"{stem}{suffix}"
     _check_not_existing([target], overwrite=overwrite)
     check_writable(folder)
@@ -396,11 +396,16 @@ def _license(given: str | None) -> str:
     return given
 
 
+def _stem(name: str) -> str:
+    """Return the name of a file without the suffix of weights, or a checkpoint's name as it is."""
+    return re.sub(r"\.safetensors$", "", name, flags=re.IGNORECASE)
+
+
 def _default_name(loaded: LoadedNetwork, source: str) -> str:
     """Return the source's name if it is a valid checkpoint name, else `model-config.label`."""
     from restore_cli.weights.user import check_name
 
-    stem = Path(source.partition("@")[0]).absolute().name.removesuffix(".safetensors")
+    stem = _stem(Path(source.partition("@")[0]).absolute().name)
     with suppress(UsageError):
         check_name(stem)
         return stem

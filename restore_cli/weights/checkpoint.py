@@ -18,7 +18,7 @@ from restore_cli.errors import WeightsError
 from restore_cli.files import write_then_rename, writing
 from restore_cli.formatting import first_line, format_list
 from restore_cli.toml_file import first_problem
-from restore_cli.weights.file_kinds import HEAD, check_is_weights
+from restore_cli.weights.file_kinds import DamagedFileError, detect_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,11 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """
     try:
         content = path.read_bytes()
-        check_is_weights(path, content[:HEAD])
+        if (kind := detect_kind(path, otherwise="safetensors")) != "safetensors":
+            raise WeightsError(
+                f"'{path}' is a {'PyTorch file' if kind == 'pickle' else 'NumPy archive'}",
+                hint=f"convert it: restore weights import {path} -o NAME.safetensors",
+            )
         tensors = load(content)
     except KeyError as error:  # of safetensors' own table
         raise WeightsError(
@@ -79,13 +83,16 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     except OSError as error:
         raise WeightsError(f"cannot read '{path}': {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        raise WeightsError(
+        raise DamagedFileError(
             f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
         ) from error
     tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     check_finite(path, tensors)
+    header = _parse_header(path, _metadata(content))
+    if not tensors and not (header and header.parts):
+        raise WeightsError(f"'{path}' contains no tensors", hint="save the weights again")
     return CheckpointFile(
-        header=_parse_header(path, _metadata(content)),
+        header=header,
         tensors=tensors,
         sha256=hashlib.sha256(content).hexdigest(),
     )

@@ -27,6 +27,7 @@ from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
 
 _MAX_KEYS_SHOWN = 5  # keys of one kind that an error lists
+_MAX_NETWORKS = 20  # in one file; more first parts of names are those of one unknown network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def import_checkpoint(
             of another shape; or a file of restore's that another checkpoint completes. Nothing is
             written.
     """
-    state = _recognisable(read_foreign(source))
+    state = _recognisable(source, read_foreign(source))
     check_finite(source, state)
     if (own := read_header(source)) is not None:
         found = _own(source, state, own, model)
@@ -109,18 +110,47 @@ def _header(source: Path, found: Imported) -> CheckpointHeader | None:
     )
 
 
-def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _recognisable(source: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove a common prefix of all names if the network is recognised only without it.
 
-    Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.`
+    Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.` Raises
+    `WeightsError` if a network is recognised only without the names of other prefixes.
     """
-    plain = dict(state)
-    while not (published_formats(plain) or detect(plain)):
-        first = {name.partition(".")[0] for name in plain}
-        if len(first) != 1 or not all("." in name for name in plain):
-            return state
-        plain = {name.partition(".")[2]: tensor for name, tensor in plain.items()}
-    return plain
+    plain = _unwrapped(state)
+    if _is_known(plain):
+        return plain
+    groups = _by_first_part(plain)
+    many = len(groups) > _MAX_NETWORKS
+    if known := [g for g, inner in groups.items() if not many and _is_known(_unwrapped(inner))]:
+        counts = [f"{group or 'others'} ({len(inner)})" for group, inner in groups.items()]
+        raise WeightsError(
+            f"'{source}' is no known network as a whole: its names begin with {', '.join(counts)}",
+            hint=f"save on its own, without this prefix, what begins with {' or '.join(known)}",
+        )
+    return state
+
+
+def _is_known(state: StateDict) -> bool:
+    return bool(published_formats(state) or detect(state))
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove common prefixes until the network is recognised, or the names have none in common."""
+    while not _is_known(state):
+        groups = _by_first_part(state)
+        if len(groups) != 1 or "" in groups:
+            break
+        (state,) = groups.values()
+    return state
+
+
+def _by_first_part(state: StateDict) -> dict[str, dict[str, Tensor]]:
+    """Group tensors by the first part of their names, `net.`, which is removed; "" has no part."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        first, dot, rest = name.partition(".")
+        groups.setdefault(first + dot if dot else "", {})[rest if dot else name] = tensor
+    return groups
 
 
 def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

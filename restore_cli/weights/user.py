@@ -21,11 +21,11 @@ from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import locked, sha256, write_then_rename, writing
+from restore_cli.weights.file_kinds import PICKLES
 from restore_cli.weights.manifest import Weights, load_manifest
 
 _NAME = re.compile(r"\w[\w-]*\.[\w.-]*[\w-]")
 _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
-PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
 class UserWeights(Weights):
@@ -151,7 +151,7 @@ def remove(name: str) -> int | None:
 
 def check_name(name: str) -> None:
     """Raise a `UsageError` if a name is like a file's, or not like `model-config.training`."""
-    if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
+    if not _NAME.fullmatch(name) or Path(name).suffix.lower() in {".safetensors", *PICKLES}:
         raise UsageError(
             f"invalid checkpoint name '{name}'", hint="use a name like 'mprnet-mscam-lite.mine'"
         )
