@@ -820,3 +820,16 @@ def test_no_tensors(tmp_path):
     for read in (read_foreign, read_checkpoint):
         with pytest.raises(WeightsError, match="contains no tensors"):
             read(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("https://host/x.pth", "'https://host/x.pth' is an address"),
+        ("hf://a/b/c.pth@main", "'hf://a/b/c.pth@main' is an address"),
+        ("gfn-lite.shake", "'gfn-lite.shake' is imported already"),
+    ],
+)
+def test_only_files_are_imported(file, said, tmp_path):
+    done = restore("weights", "import", file, "-o", tmp_path / "o.safetensors")
+    assert (done.exit_code, said in done.stderr) == (2, True)
