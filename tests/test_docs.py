@@ -27,6 +27,7 @@ NOT_RUN = {
     "make test": "this is it",
     "make bench": "ten minutes on an idle machine",
     "pip install": "tests/test_wheel.py does it",
+    "restore doctor": "its status is the machine's; tests/cli/test_doctor.py has its parts",
     "--fetch": "needs the Hub",
     "torchrun": "needs several GPUs; tests/training/test_processes.py runs two processes",
     "--push-to-hub": "needs the Hub; tests/training/test_package.py has one of its own",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,36 @@ _ELSEWHERE = {
         "--half": "--precision bf16",
         "--cpu": "--device cpu",
     },
+}
+# Commands of other tools, and what does that here; of the groups, if they have that command.
+_COMMANDS = {
+    **dict.fromkeys(("upscale", "deblur", "sharpen", "enhance", "run"), "`restore image`"),
+    **dict.fromkeys(
+        ("ls", "list"), "`restore models`, `restore weights list` or `restore recipes list`"
+    ),
+    **dict.fromkeys(("rm", "delete", "remove"), "`restore weights remove`"),
+    **dict.fromkeys(("download", "fetch", "pull"), "`restore weights fetch`"),
+    **dict.fromkeys(("finetune", "fine-tune", "fit"), "`restore train`"),
+    **dict.fromkeys(("eval", "evaluate", "test", "score"), "`restore benchmark`"),
+    **dict.fromkeys(("gui", "ui", "web", "server"), "`restore serve`"),
+    **dict.fromkeys(("show", "describe"), "`restore info`"),
+    "convert": "`restore weights convert`",
+    "export": "`restore weights export` or `restore weights convert --to onnx`",
+    "import": "`restore weights import`",
+    "verify": "`restore weights verify`",
+    "compare": "`restore image --compare`",
+    "weights info": "`restore info`",
+    "weights show": "`restore info`",
+    "weights push": "`restore weights export --push-to-hub`",
+    "weights upload": "`restore weights export --push-to-hub`",
+}
+_SYNONYMS = {
+    "ls": "list",
+    **dict.fromkeys(("rm", "delete", "del", "uninstall"), "remove"),
+    **dict.fromkeys(("download", "pull", "get"), "fetch"),
+    **dict.fromkeys(("describe", "show"), "info"),
+    **dict.fromkeys(("install", "register"), "add"),
+    **dict.fromkeys(("init", "cat", "info"), "show"),
 }
 _EVERYWHERE = ("--no-color", "--no-progress")  # options of `restore` itself
 DEFAULT_COMMAND = "image"  # the command that runs if the first word is a picture
@@ -73,8 +103,7 @@ class RestoreGroup(TyperGroup):
         if args[0] == "--version":
             self.parse_args(ctx, args)
         if args[0] not in self.commands:
-            known = [label for label, command in self.commands.items() if not command.hidden]
-            raise unknown_name("command", args[0], [*known, "help", "version"])
+            raise _unknown_command(args[0], self.commands, also=("help", "version"))
         resolved: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
         if not ctx.resilient_parsing and not {"-q", "--quiet"} & {*args}:
             note_unknown(ctx, args[0], resolved[1])
@@ -144,14 +173,26 @@ def show_usage(error: Any) -> None:
         return
     if unknown := re.match(r"No such command '(.*?)'", error.message):
         commands = context.command.commands if context else {}
-        print_error(
-            unknown_name("command", unknown[1], [n for n, c in commands.items() if not c.hidden])
-        )
+        group = context.command.name if context else ""
+        print_error(_unknown_command(unknown[1], commands, group))
         return
     message = error.format_message().strip().removesuffix(".")
     if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         message = f"unexpected argument '{extra[1]}'"
     print_error(UsageError(message[:1].lower() + message[1:], hint=hint))
+
+
+def _unknown_command(
+    name: str, commands: Mapping[str, Any], group: str = "", also: Sequence[str] = ()
+) -> UsageError:
+    """Return an error that names the command here for one of another tool, else the nearest."""
+    known = [*(label for label, command in commands.items() if not command.hidden), *also]
+    use = _COMMANDS.get(f"{group} {name}".lstrip())
+    if group and (same := _SYNONYMS.get(name)) in known:
+        use = f"`restore {group} {same}`"
+    if use is None:
+        return unknown_name("command", name, known)
+    return UsageError(f"command '{name}' not found. Use {use}.", hint="restore --help")
 
 
 def _bad_number(error: Any, name: str) -> str:

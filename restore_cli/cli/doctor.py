@@ -63,7 +63,7 @@ def doctor(json: opt.JsonOpt = False) -> None:
 
 
 def _software() -> Found:
-    """Versions, and whether packages can be imported; an extra that cannot is not a problem."""
+    """Versions, and whether packages can be imported; an extra that is missing is no problem."""
     facts: dict[str, object] = {
         "restore": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -86,8 +86,11 @@ def _software() -> Found:
                 fault = f", cannot be imported: {first_line(error)}"
         missing = f"not installed: restore-cli[{extra}]" if extra else "missing"
         facts[package] = f"{version}{fault}" if version else missing
-        if (fault or not version) and not extra:
-            problems.append(f"{package} is {facts[package]}; install it again")
+        if fault or not (version or extra):
+            torchvision = "torchvision" in fault  # built for another torch
+            remedy = "install torchvision from the same index as torch" if torchvision else ""
+            again = "install it again" if not extra else f'pip install -U "restore-cli[{extra}]"'
+            problems.append(f"{package} is {facts[package]}; {remedy or again}")
     return facts, problems
 
 
@@ -236,8 +239,9 @@ def _cache() -> Found:
         usable = False
     if not usable:
         problems.append(f"HF_ENDPOINT '{constants.ENDPOINT}' is not the address of a server")
-    if not is_writable(folder):
-        problems.append(f"'{folder}' cannot be written to; set {variable} to another folder")
+    places = (folder, folder / ".locks")  # of downloads
+    if locked := next((str(place) for place in places if not is_writable(place)), ""):
+        problems.append(f"'{locked}' cannot be written to; set {variable} to another folder")
     try:
         tempfile.gettempdir()
     except OSError:

@@ -74,6 +74,7 @@ def _expand(text: str) -> list[str]:
 
 def _facts(text: str) -> dict[str, Any]:
     from restore_cli.image.formats import has_video_suffix
+    from restore_cli.weights.file_kinds import SUFFIXES
     from restore_cli.weights.user import all_names
 
     path = opt.parse_path(text)
@@ -83,7 +84,7 @@ def _facts(text: str) -> dict[str, Any]:
             f"no such file, and no weights of that name: '{text}'",
             hint="`restore weights list` shows the names",
         )
-    if path.suffix == ".safetensors" or path.is_dir() or named:
+    if path.suffix.lower() in SUFFIXES or path.is_dir() or named:
         return _weights(text)
     if has_video_suffix(path):
         from restore_cli.jobs.video_facts import describe_video

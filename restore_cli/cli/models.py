@@ -108,13 +108,24 @@ def info(
         )
     for checkpoint in facts["checkpoints"]:
         out.echo(
-            f"checkpoint: {checkpoint['name']}, trained by {checkpoint['trained_by']}, "
+            f"checkpoint: {checkpoint['name']}, {_measured(checkpoint)}"
+            f"trained by {checkpoint['trained_by']}, "
             f"licence of the weights {checkpoint['license']}"
         )
     for own in facts["own_weights"]:
         out.echo(f"your own: {own}")
     for published in facts["published_files"]:
         out.echo(f"`restore weights import` reads: {published}")
+
+
+def _measured(checkpoint: dict[str, Any]) -> str:
+    """Return the gains and the seconds of a checkpoint in words, those that are known."""
+    words = ""
+    for blur in ("real", "synthetic"):
+        if (gain := checkpoint[f"gain_{blur}"]) is not None:
+            words += f"{gain:+.2f} dB on {blur} blur, "
+    seconds = checkpoint["seconds_per_megapixel"]
+    return words + (f"{seconds:.3g} s per megapixel, " if seconds else "")
 
 
 def _facts(name: str, own: list[UserWeights]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from restore_cli.errors import WeightsError
 from restore_cli.files import write_then_rename, writing
 from restore_cli.formatting import first_line, format_list
 from restore_cli.toml_file import first_problem
-from restore_cli.weights.file_kinds import HEAD, check_is_weights
+from restore_cli.weights.file_kinds import DamagedFileError, detect_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,11 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     """
     try:
         content = path.read_bytes()
-        check_is_weights(path, content[:HEAD])
+        if (kind := detect_kind(path, otherwise="safetensors")) != "safetensors":
+            raise WeightsError(
+                f"'{path}' is a {'PyTorch file' if kind == 'pickle' else 'NumPy archive'}",
+                hint=f"convert it: restore weights import {path} -o NAME.safetensors",
+            )
         tensors = load(content)
     except KeyError as error:  # of safetensors' own table
         raise WeightsError(
@@ -79,13 +83,16 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     except OSError as error:
         raise WeightsError(f"cannot read '{path}': {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        raise WeightsError(
+        raise DamagedFileError(
             f"'{path}' is not a valid safetensors file: {error}", hint="copy or fetch it again"
         ) from error
     tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     check_finite(path, tensors)
+    header = _parse_header(path, _metadata(content))
+    if not tensors and not (header and header.parts):
+        raise WeightsError(f"'{path}' contains no tensors", hint="save the weights again")
     return CheckpointFile(
-        header=_parse_header(path, content),
+        header=header,
         tensors=tensors,
         sha256=hashlib.sha256(content).hexdigest(),
     )
@@ -113,10 +120,26 @@ def _strict_json(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
-def _parse_header(path: Path, content: bytes) -> CheckpointHeader | None:
-    """Parse the header: safetensors files begin with the length of a JSON object, then it."""
+def read_header(path: Path) -> CheckpointHeader | None:
+    """Read the header alone; None if restore did not write the file, or it is no safetensors.
+
+    A broken header raises `WeightsError`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return _parse_header(path, metadata or {})
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Safetensors files begin with the length of a JSON object, then it."""
     length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+
+
+def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointHeader | None:
     raw = metadata.get(_KEY)
     try:
         # Not by pydantic's parser, which refuses names that are not UTF-8.

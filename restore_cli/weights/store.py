@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore_cli.errors import RestoreError, WeightsError, unknown_name
+from restore_cli.errors import WeightsError, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
+from restore_cli.weights.file_kinds import PICKLES, DamagedFileError, detect_kind
 from restore_cli.weights.hub import hub_errors
 from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
 
@@ -52,32 +53,32 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         return WeightsFile(weights, _download(weights))
     if (own := user.find(weights)) is not None:
         return _existing(WeightsFile(own.name, own.path, own.sha256, license=own.license))
+    return _of_path(weights)
+
+
+def _of_path(weights: str) -> WeightsFile:
+    """Return a file, or the weights in the folder of a training run."""
     path = Path(weights)
     if path.is_dir():
         return _of_run(path)
-    if path.suffix in user.PICKLES:
+    if path.suffix.lower() in PICKLES:
+        if path.is_file():
+            detect_kind(path)  # whose errors say more
         raise WeightsError(
             f"'{weights}' is not safetensors, and pickled files may contain code",
             hint=f"convert it: restore weights import {weights} -o NAME.safetensors",
         )
-    if path.suffix == ".safetensors" or len(path.parts) > 1:
-        if not path.is_file():
-            raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
+    if path.is_file():
         return WeightsFile(weights, path)
-    raise _unknown(weights)
-
-
-def _unknown(weights: str) -> RestoreError:
-    if Path(weights).is_file():
-        hint = "see `restore weights list`"
-        return WeightsError(f"'{weights}' is not a .safetensors file", hint=hint)
-    return unknown_name("checkpoint", weights, user.all_names())
+    if path.suffix.lower() == ".safetensors" or len(path.parts) > 1:
+        raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
+    raise unknown_name("checkpoint", weights, user.all_names())
 
 
 def read(file: WeightsFile) -> CheckpointFile:
     """Read a file once, and verify its sha256; raises `WeightsError` if either fails."""
     try:
-        content = read_checkpoint(file.path)
+        content = _read(file)
     except WeightsError:
         if file.sha256 and file.path.is_file():
             _check_digest(file, sha256(file.path))
@@ -86,13 +87,23 @@ def read(file: WeightsFile) -> CheckpointFile:
     return content
 
 
+def _read(file: WeightsFile) -> CheckpointFile:
+    """Read a file; the remedy for a damaged one in the Hub's cache is to fetch it again."""
+    try:
+        return read_checkpoint(file.path)
+    except DamagedFileError as error:
+        if not file.name.startswith("hf://"):
+            raise
+        raise WeightsError(str(error), hint=_remedy_for(file)) from error
+
+
 def verify(file: WeightsFile) -> WeightsFile:
     """Verify the sha256 of a file, and return the record with it; without one, read the file.
 
     Raises `WeightsError` if it is missing, has another digest than expected, or is not safetensors.
     """
     try:
-        found = sha256(file.path) if file.sha256 else read_checkpoint(file.path).sha256
+        found = sha256(file.path) if file.sha256 else _read(file).sha256
     except OSError as error:
         raise WeightsError(f"cannot read '{file.path}': {error.strerror}") from error
     _check_digest(file, found)

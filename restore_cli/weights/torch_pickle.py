@@ -52,6 +52,14 @@ _TYPES = {
 }
 
 
+# How tensors are saved whose type has no storage of its own: float8, uint16, ...; complex numbers.
+_UNREAD = re.compile(r"torch\._utils\._rebuild_tensor_v3|torch\.Complex\w+Storage")
+
+
+class UnreadTensorError(pickle.UnpicklingError):
+    """The file has tensors of a type that is not read."""
+
+
 class InertModule:
     """Stand-in for a pickled object: attributes without behaviour."""
 
@@ -158,6 +166,8 @@ class _Unpickler(pickle._Unpickler):
             return self._known[full]
         if _VALUES.fullmatch(full):
             return self._nothing
+        if _UNREAD.fullmatch(full):
+            raise UnreadTensorError("tensors of a type that is not read, e.g. float8 or complex")
         raise pickle.UnpicklingError(f"the name {full} is not allowed")
 
     def persistent_load(self, pid: Any) -> Any:

@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from pydantic import ValidationError
 
 from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import locked, sha256, write_then_rename, writing
+from restore_cli.weights.file_kinds import PICKLES
 from restore_cli.weights.manifest import Weights, load_manifest
 
 _NAME = re.compile(r"\w[\w-]*\.[\w.-]*[\w-]")
 _LICENSE = re.compile(r"[A-Za-z0-9.+-]+")
-PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".pkl"})
 
 
 class UserWeights(Weights):
@@ -51,22 +52,27 @@ def find(name: str) -> UserWeights | None:
         return None
     path = folder() / f"{name}.json"
     try:
-        record = UserWeights.model_validate_json(path.read_bytes())
+        content = path.read_bytes().removeprefix(BOM_UTF8)  # editors of Windows add it
+        record = UserWeights.model_validate_json(content)
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         if missing and not os.path.lexists(path):
             return None
-        raise WeightsError(
-            f"cannot read '{path}': {error.strerror}", hint=f"run `restore weights remove {name}`"
-        ) from error
+        raise WeightsError(f"cannot read '{path}': {error.strerror}", hint=_remedy(path)) from error
     except ValidationError:
         record = None
     if record is None or record.name != name:
-        raise WeightsError(
-            f"'{path}' is not a record of weights of that name",
-            hint=f"run `restore weights remove {name}`",
-        )
+        raise WeightsError(f"'{path}' is not a record of weights of that name", hint=_remedy(path))
     return record
+
+
+def _remedy(record: Path) -> str:
+    """Return what to do about a broken record: no weights are deleted if they are there."""
+    weights = record.with_suffix(".safetensors")
+    if not weights.is_file() or record.is_dir():
+        return f"run `restore weights remove {record.stem}`"
+    again = f'restore weights add "{weights}" --name {record.stem} --license NAME --overwrite'
+    return f"write it anew: {again}"
 
 
 def all_names() -> list[str]:
@@ -151,7 +157,7 @@ def remove(name: str) -> int | None:
 
 def check_name(name: str) -> None:
     """Raise a `UsageError` if a name is like a file's, or not like `model-config.training`."""
-    if not _NAME.fullmatch(name) or Path(name).suffix in {".safetensors", *PICKLES}:
+    if not _NAME.fullmatch(name) or Path(name).suffix.lower() in {".safetensors", *PICKLES}:
         raise UsageError(
             f"invalid checkpoint name '{name}'", hint="use a name like 'mprnet-mscam-lite.mine'"
         )

@@ -107,7 +107,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "-o", "sharp.jepg"], 2, "the suffix '.jepg' is not known"),
         (["a.png", "-o", "{name}.jepg"], 2, "the suffix '.jepg' is not known"),
         (["a.png", "-o", "sharp.png/"], 2, "is a folder with the suffix of a file"),
-        (["a.png", "-w", "a.png"], 4, "'a.png' is not a .safetensors file"),
+        (["a.png", "-w", "a.png"], 4, "'a.png' is a picture"),
     ],
 )
 def test_errors_name_the_thing_and_the_remedy(tmp_path, monkeypatch, arguments, code, message):

@@ -52,6 +52,13 @@ def test_a_cache_that_is_a_broken_link_is_a_problem(tmp_path, monkeypatch):
     assert any("cannot be written to" in problem for problem in doctor._cache()[1])
 
 
+def test_a_cache_that_cannot_be_locked_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert not any("written to" in problem for problem in doctor._cache()[1])
+    (tmp_path / ".locks").touch()
+    assert any(".locks' cannot be written to" in problem for problem in doctor._cache()[1])
+
+
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
@@ -108,7 +115,8 @@ def test_packages_that_cannot_be_imported(tmp_path, monkeypatch, capsys):
     assert facts["broken"] == "1.0, cannot be imported: libx.so: cannot open"
     assert facts["extra"] == "2.0, cannot be imported: libx.so: cannot open"
     assert facts["other"] == "not installed: restore-cli[zoo]"
-    assert [problem.partition(" ")[0] for problem in problems] == ["broken", "absent"]
+    assert [problem.partition(" ")[0] for problem in problems] == ["broken", "absent", "extra"]
+    assert problems[-1].endswith('; pip install -U "restore-cli[zoo]"')
 
 
 @pytest.mark.parametrize(("error", "names"), [(10, []), (11, ["maxim", "maxim-mscam"])])

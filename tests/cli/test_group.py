@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import typer
 from conftest import restore
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from restore_cli.cli import _group
 from restore_cli.cli._complete import (
     OPTION_VALUES,
     degradations,
@@ -76,6 +79,18 @@ COMMANDS = [(" ".join(names), command) for names, command in every_command()]
         (["weights", "add", "x", "--license", ""], "error: --license is empty", ""),
         (["serve", "--allow-host", ""], "error: --allow-host is empty", ""),
         (["models", "lst"], "error: command 'lst' not found. Did you mean 'list'?", ""),
+        (["upscale", "a.png"], "error: command 'upscale' not found. Use `restore image`.", ""),
+        (["ls"], "error: command 'ls' not found. Use `restore models`, `restore", ""),
+        (["export", "gfn", "--to", "onnx"], "error: command 'export' not found. Use", ""),
+        (
+            ["weights", "rm", "x"],
+            "error: command 'rm' not found. Use `restore weights remove`.",
+            "",
+        ),
+        (["weights", "info", "x"], "error: command 'info' not found. Use `restore info`.", ""),
+        (["models", "ls"], "error: command 'ls' not found. Use `restore models list`.", ""),
+        (["models", "show"], "error: command 'show' not found. Use `restore models info`.", ""),
+        (["models", "rm"], "error: command 'rm' not found.", "hint: known: info, list"),
         (["no-such.png"], "error: no such file or folder: 'no-such.png'", ""),
         (["image", "a.png", "--tta"], "error: option '--tta' not found. Use --self-ensemble.", ""),
         (["a.png", "-g", "0"], "error: option '-g' not found. Use --device, e.g. --device", ""),
@@ -293,3 +308,15 @@ def test_options_of_a_run_need_a_recipe(option):
     done = restore("train", *option)
     assert done.exit_code == 2
     assert "RECIPE is missing" in done.stderr
+
+
+def test_commands_that_are_pointed_to_exist():
+    root = get_command(app)
+    uses = [
+        use for text in _group._COMMANDS.values() for use in re.findall("`restore (.*?)`", text)
+    ]
+    assert len(uses) > len(_group._COMMANDS)
+    for use in uses:
+        found = root
+        for word in use.partition(" --")[0].split():
+            found = found.commands[word]

@@ -70,3 +70,21 @@ def test_rows_are_stacked_where_columns_do_not_fit(capsys, monkeypatch):
 def test_a_pipe_gets_tabs(capsys):
     out.table(("name", "size", "what"), [("a", "12 MB", "what it is"), ("b", "-", "")])
     assert capsys.readouterr().out.splitlines() == ["a\t12 MB\twhat it is", "b\t-\t"]
+
+
+def test_every_checkpoint_has_its_gains_and_its_seconds():
+    listed = CliRunner().invoke(app, ["weights", "list"]).stdout
+    known = next(one for one in CHECKPOINTS.values() if one.seconds_per_megapixel and one.scores)
+    seconds, gain = known.seconds_per_megapixel, known.gain("real")
+    row = next(line.split("\t") for line in listed.splitlines() if line.startswith(known.name))
+    assert {f"{seconds:.0f}", f"{gain:+.2f}"} <= set(row)
+    told = CliRunner().invoke(app, ["models", "info", known.model]).stdout
+    assert f"{known.name}, {gain:+.2f} dB on real blur" in told
+    assert f"{seconds:.3g} s per megapixel" in told
+
+
+def test_json_has_no_more_digits_than_are_measured():
+    facts = json.loads(CliRunner().invoke(app, ["models", "info", "maxim", "--json"]).stdout)
+    gains = [one["gain_real"] for one in facts["checkpoints"]]
+    assert gains
+    assert all(len(f"{gain!r}") <= len("-12.3456") for gain in gains)

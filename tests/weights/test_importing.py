@@ -6,9 +6,11 @@ import argparse
 import hashlib
 import os
 import pickle
+import re
 import sys
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from restore_cli.errors import UsageError, WeightsError
 from restore_cli.inference.loading import load_network
 from restore_cli.models.gfn import GFN, Gfn, GfnConfig
 from restore_cli.models.registry import MODELS, get_model
-from restore_cli.weights.checkpoint import read_checkpoint
+from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 from restore_cli.weights.foreign import read_foreign
 from restore_cli.weights.importing import convert, import_checkpoint
 from restore_cli.weights.store import locate
@@ -527,6 +529,9 @@ def test_damaged_files_end_in_one_line(tmp_path, kind):
         (b"\x1f\x8b\x08\x00rest", "is a gzip archive"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
         (b"\x89PNG\r\n\x1a\n", "is a picture"),
+        (b"\x93NUMPY\1\0", "is one NumPy array"),
+        (b"\x28\xb5\x2f\xfdrest", "is a Zstandard archive"),
+        (b'{"metadata": {}, "weight_map": {"a": "1.safetensors"}}', "checkpoint in several files"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".pt"])
@@ -683,3 +688,148 @@ def test_what_is_no_file_of_weights_is_said_in_words(tmp_path, content, said):
     assert said in str(raised.value)
     assert "stack" not in str(raised.value)
     assert "persistent" not in str(raised.value)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_restores_own_file_keeps_its_header(half, tiny_weights, tmp_path):
+    """Otherwise an import would lose the training size, and the licence of what it is made from."""
+    content, target = read_checkpoint(tiny_weights), tmp_path / "b.safetensors"
+    base = {"weights": "maxim.gopro", "license": "CC-BY-SA-4.0"}
+    header = replace(content.header, provenance={"base": base}, tlsc_base=(96, 96), overlap=40)
+    write_checkpoint(tmp_path / "a.safetensors", content.tensors, header)
+    done = restore(
+        *("weights", "import", tmp_path / "a.safetensors", "-o", target), *["--half"] * half
+    )
+    assert (done.exit_code, "note:" in done.stderr) == (0, False)
+    assert read_checkpoint(target).header == header
+    assert target.stat().st_size < (0.6 if half else 1.1) * tiny_weights.stat().st_size
+    refused = restore("weights", "add", target, "--name", "a.b", "--license", "MIT")
+    assert (refused.exit_code, "does not allow 'MIT'" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"parts": {"deblur": "0" * 64}}, "which a listed checkpoint completes"),
+        ({"model": "gfn"}, "does not fit 'gfn'"),
+        ({"model": "later"}, "for model 'later', which this version does not have"),
+    ],
+)
+def test_restores_own_file_that_cannot_be_converted(changes, said, tiny_weights, tmp_path):
+    content, source = read_checkpoint(tiny_weights), tmp_path / "a.safetensors"
+    write_checkpoint(source, content.tensors, replace(content.header, **changes))
+    with pytest.raises(WeightsError, match=said):
+        import_checkpoint(source, tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.onnx", "is an ONNX graph"),
+        ("a.PB", "is a TensorFlow graph"),
+        ("a.tflite", "is a TensorFlow Lite graph"),
+        ("a.msgpack", "is a Flax checkpoint"),
+    ],
+)
+def test_graphs_and_checkpoints_of_others_are_called_by_their_name(name, said, tmp_path):
+    (tmp_path / name).write_bytes(b"\x08\x07\x12\x07pytorch" + bytes(range(200)))
+    for read in (read_foreign, read_checkpoint):
+        with pytest.raises(WeightsError, match=said):
+            read(tmp_path / name)
+
+
+def test_a_torchscript_program_is_called_by_its_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        for name in ("data.pkl", "code/__torch__.py", "constants.pkl"):
+            archive.writestr(f"archive/{name}", b"x")
+    with pytest.raises(WeightsError, match="is a TorchScript program"):
+        read_foreign(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("kind", ["pth", "legacy", "npz"])
+def test_what_import_reads_is_not_called_damaged_elsewhere(kind, tmp_path):
+    save(kind, official("msan"), tmp_path / "a")
+    named = (tmp_path / ("a.npz" if kind == "npz" else "a")).rename(tmp_path / "x.safetensors")
+    for use in (lambda: read_checkpoint(named), lambda: load_network(locate(str(named), None))):
+        with pytest.raises(WeightsError, match=r"is a (PyTorch file|NumPy archive)") as raised:
+            use()
+        assert (
+            raised.value.hint == f"convert it: restore weights import {named} -o NAME.safetensors"
+        )
+    assert import_checkpoint(named, tmp_path / "o.safetensors").model.name == "msan"
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280, 0x480])
+def test_a_truncated_safetensors_file_is_no_pickle(length, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + b'{"a":')
+    with pytest.raises(WeightsError, match="not a valid safetensors file"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("other", "hint"),
+    [({"loss.vgg.weight": torch.zeros(3)}, r"with net\.$"), (None, r"with net\. or ema\.$")],
+)
+def test_a_second_network_in_the_file_is_named(other, hint, tmp_path):
+    state = official("msan")
+    other = other or {f"ema.module.{name}": tensor for name, tensor in state.items()}
+    torch.save({f"net.{name}": t for name, t in state.items()} | other, tmp_path / "l.ckpt")
+    said = rf"names begin with net\. \({len(state)}\), \w+\. \({len(other)}\)"
+    with pytest.raises(WeightsError, match=said) as raised:
+        import_checkpoint(tmp_path / "l.ckpt", tmp_path / "o.safetensors")
+    assert re.search(hint, raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("saved", "taken"),
+    [
+        (lambda plain, averaged: {"state_dict": plain, "state_dict_ema": averaged}, "averaged"),
+        (lambda plain, averaged: {"params": plain, "params_ema": averaged}, "averaged"),
+        (lambda plain, averaged: {"model": plain, "ema": {"shadow": averaged, "d": 1}}, "averaged"),
+        (lambda plain, averaged: {"model": plain, "ema": {"decay": 0.9, "list": []}}, "plain"),
+        (lambda plain, averaged: {"model": plain, "schema": averaged}, "plain"),
+        (lambda plain, averaged: {"checkpoint": {"state_dict": plain, "epoch": 1}}, "plain"),
+    ],
+)
+def test_averaged_weights_are_preferred(saved, taken, tmp_path):
+    plain, averaged = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
+    torch.save(saved(plain, averaged), tmp_path / "a.pth")
+    assert read_foreign(tmp_path / "a.pth")["a"][0] == (taken == "averaged")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda t: {"model": {"a": t}, "ema": {"a": t}, "ema_model": {"a": t}}, "ema, ema_model"),
+        (lambda t: {"a": t, "b": t, "epoch": 3}, "beside the tensors, it contains epoch$"),
+        (lambda t: {0: t, 1: t}, "no state dict of named tensors .*contains 0, 1"),
+        (lambda t: {b"a": t}, "no state dict of named tensors"),
+        (lambda t: {"a": t.to(torch.float8_e4m3fn)}, "has tensors of a type that is not read"),
+        (lambda t: {"a": t.to(torch.complex64)}, "has tensors of a type that is not read"),
+    ],
+)
+def test_what_is_in_the_way_is_named(content, said, tmp_path):
+    torch.save(content(torch.zeros(2)), tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=said):
+        read_foreign(tmp_path / "a.pth")
+
+
+def test_no_tensors(tmp_path):
+    save_file({}, tmp_path / "a.safetensors")
+    for read in (read_foreign, read_checkpoint):
+        with pytest.raises(WeightsError, match="contains no tensors"):
+            read(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("https://host/x.pth", "'https://host/x.pth' is an address"),
+        ("hf://a/b/c.pth@main", "'hf://a/b/c.pth@main' is an address"),
+        ("gfn-lite.shake", "'gfn-lite.shake' is imported already"),
+    ],
+)
+def test_only_files_are_imported(file, said, tmp_path):
+    done = restore("weights", "import", file, "-o", tmp_path / "o.safetensors")
+    assert (done.exit_code, said in done.stderr) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from restore_cli.errors import RestoreError, UsageError, WeightsError
 from restore_cli.files import locked, sha256
 from restore_cli.inference.loading import load_network
 from restore_cli.weights import user
-from restore_cli.weights.store import locate, remove, verify
+from restore_cli.weights.store import WeightsFile, locate, read, remove, verify
 
 NAME = "mprnet-mscam-tiny.mine"
 
@@ -242,3 +243,66 @@ def test_a_malformed_address_is_refused_by_remove():
     refused = restore("weights", "remove", "hf://")
     assert refused.exit_code == 4
     assert "is not hf://owner/repo" in refused.stderr
+
+
+def test_a_broken_record_is_written_anew_without_loss(tiny_weights):
+    path = add(tiny_weights)
+    record = path.with_name(f"{NAME}.json")
+    whole = record.read_bytes()
+    record.write_bytes(b"\xef\xbb\xbf" + whole)  # as Notepad saves it
+    assert user.find(NAME).license == "MIT"
+    record.write_bytes(whole.upper())
+    with pytest.raises(WeightsError, match="is not a record") as raised:
+        locate(NAME, None)
+    command = raised.value.hint.removeprefix("write it anew: restore ").replace(" NAME ", " MIT ")
+    assert restore(*shlex.split(command)).exit_code == 0
+    assert record.read_bytes() == whole
+    assert path.read_bytes() == tiny_weights.read_bytes()
+
+
+def test_suffixes_in_capitals(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_weights, "OWN.SAFETENSORS")
+    facts = json.loads(restore("info", "OWN.SAFETENSORS", "--json").stdout)
+    assert facts["model"] == "mprnet-mscam"
+    done = restore("weights", "import", "OWN.SAFETENSORS", "-o", "X.SAFETENSORS")
+    assert (done.exit_code, done.stdout) == (0, "X.SAFETENSORS\n")
+    assert restore("weights", "verify", "X.SAFETENSORS").exit_code == 0
+    done = restore("weights", "add", "X.SAFETENSORS", "--license", "MIT")
+    assert done.stdout == "mprnet-mscam.X\n"
+    Path("x.PTH").write_bytes(b"\x80\x02.")
+    assert "hint: convert it: restore weights import x.PTH" in restore("info", "x.PTH").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.pth", b"\x80\x02.", "is not safetensors"),
+        ("a.npz", b"PK\3\4", "is incomplete"),
+        ("a.ckpt", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.onnx", b"\x08\x07\0", "is an ONNX graph"),
+    ],
+)
+def test_info_of_weights_of_others_says_what_they_are(name, content, said, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    done = restore("info", tmp_path / name)
+    assert (done.exit_code, said in done.stderr, "hint:" in done.stderr) == (4, True, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "again"),
+    [
+        (lambda whole: whole[:5000], True),
+        (lambda _: b"<!DOCTYPE html>", True),
+        (lambda _: b"version https://git-lfs.github.com/spec/v1", True),
+        (lambda _: b"\x80\x02.", False),
+    ],
+)
+def test_a_damaged_file_of_the_hub_is_fetched_again(content, again, tmp_path, tiny_weights):
+    (tmp_path / "cached").write_bytes(content(tiny_weights.read_bytes()))
+    address = "hf://o/r/x.safetensors@main"
+    for use in (read, verify):
+        with pytest.raises(WeightsError) as raised:
+            use(WeightsFile(address, tmp_path / "cached"))
+        remedy = f"run `restore weights remove {address}`, then fetch it again"
+        assert (raised.value.hint == remedy) == again
