@@ -56,13 +56,16 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
-OTHER_SUFFIXES = frozenset(
+RAW_SUFFIXES = frozenset(  # of cameras
     {
-        *(".exr", ".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
-        *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".iiq", ".nef", ".orf", ".pef", ".raf", ".rw2"),
-        *(".rwl", ".srw", ".x3f"),
+        *(".3fr", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff"),
+        *(".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
+        *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
     }
-)  # pictures that are not supported, and raw files of cameras
+)
+OTHER_SUFFIXES = RAW_SUFFIXES | {  # pictures that are not supported
+    *(".exr", ".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+}
 
 HEAD = 256  # bytes by which a format is recognised
 # Signatures at the beginning of files. HEIF's brands come after the length of the first box.

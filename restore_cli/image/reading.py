@@ -291,7 +291,7 @@ def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tu
 
 def _check_not_raw(data: bytes, name: str) -> None:
     """Refuse files of which only a preview would be read."""
-    if (maker := camera_of_raw(data)) is not None:
+    if (maker := camera_of_raw(data, Path(name).suffix)) is not None:
         raise PictureError(
             f"'{name}' is a raw file of {maker}, of which only the preview could be read",
             hint="develop it to TIFF or PNG first, e.g. with darktable or RawTherapee",
