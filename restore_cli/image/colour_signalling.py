@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL.ExifTags import Base
 
-from restore_cli.image.containers import Heif, first_directory, gif_extension, png_chunks, read_heif
+from restore_cli.image.containers import Heif, first_directory, gif_profile, png_chunks, read_heif
 from restore_cli.image.exif import is_adobe_rgb
 from restore_cli.image.formats import HDR
 from restore_cli.image.matrix_profile import make_profile
@@ -103,7 +103,7 @@ def _brightness(heif: Heif) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _of_gif(data: bytes, _: bool) -> ColourSignalling:
-    return ColourSignalling(gif_extension(data, b"ICCRGBG1012"))
+    return ColourSignalling(gif_profile(data))
 
 
 def _of_bmp(data: bytes, grey: bool) -> ColourSignalling:

@@ -151,10 +151,21 @@ def _sub_blocks(data: bytes, place: int) -> Iterator[bytes]:
         place += data[place] + 1
 
 
-def gif_extension(data: bytes, name: bytes) -> bytes | None:
-    """Return the content of a GIF's application extension, e.g. `ICCRGBG1012`; None without it."""
-    _, found, rest = data.partition(b"!\xff\x0b" + name)
-    return b"".join(_sub_blocks(rest, 0)) or None if found else None
+def gif_profile(data: bytes) -> bytes | None:
+    """Return the colour profile of a GIF; None without one."""
+    return b"".join(_sub_blocks(_gif_extension(data, b"ICCRGBG1012"), 0)) or None
+
+
+def gif_xmp(data: bytes) -> bytes | None:
+    """Return the XMP packet of a GIF, which is not in blocks; None without one."""
+    packet, trailer, _ = _gif_extension(data, b"XMP DataXMP").partition(b"\1\xff\xfe")
+    return packet if trailer else None  # the trailer of the XMP Specification, part 3
+
+
+def _gif_extension(data: bytes, name: bytes) -> bytes:
+    head = b"!\xff\x0b" + name
+    found = (data[a + len(head) : b] for a, b in _gif_blocks(data) if data.startswith(head, a))
+    return next(found, b"")
 
 
 def is_several_jpeg(data: bytes) -> bool:

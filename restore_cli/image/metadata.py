@@ -27,6 +27,7 @@ from restore_cli.image.exif import (
     Tags,
     add_to_tiff,
     build_exif,
+    dots_per_inch,
     edit_exif,
     orientation_of,
     resolution_block,
@@ -71,8 +72,16 @@ def read_metadata(header: Any, content: bytes, data: bytes, key: str) -> Metadat
     orientation = orientation_of(data if key == "tiff" else found.exif)
     # Which libvips takes for millimetres.
     unitless = key == "tiff" and first_directory(data).integer(Base.ResolutionUnit, 2) == 1
-    found.dpi = None if found.aspect or unitless else _dpi(header)
-    if orientation >= 5:  # the picture will be turned, and so will be its pixels
+    dpi = header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
+    if heif:  # of which libvips reads no resolution, and a PNG made of HEIC has another unit
+        dpi = dots_per_inch(found.exif or b"")
+    elif not header.get_typeof("resolution-unit") and abs(header.xres - 1) < 1e-6:
+        unitless = True
+    # Others cannot be real, and libvips and EXIF could not hold them.
+    real = all(0 < dots <= _MAX_DPI for dots in dpi) and not unitless
+    found.dpi = dpi if real and not found.aspect else None
+    turned = heif.orientation >= 5 if heif else False
+    if turned or orientation >= 5:  # the picture will be turned, and so will be its pixels
         found.dpi = found.dpi and found.dpi[::-1]
     size = (header.height, header.width)
     if heif:  # the decoder has turned them
@@ -295,11 +304,3 @@ def _whole(aspect: tuple[float, float], most: int) -> tuple[int, int]:
         return int(across), int(down)
     factor = min(most, 10_000) / max(aspect)
     return max(1, round(across * factor)), max(1, round(down * factor))
-
-
-def _dpi(header: Any) -> tuple[float, float] | None:
-    unknown = not header.get_typeof("resolution-unit") and abs(header.xres - 1) < 1e-6
-    dpi = header.xres * MM_PER_INCH, header.yres * MM_PER_INCH
-    # Others cannot be real, and libvips and EXIF could not hold them.
-    real = all(0 < dots <= _MAX_DPI for dots in dpi)
-    return dpi if real and not unknown else None

@@ -17,6 +17,7 @@ from PIL.ExifTags import Base
 
 from restore_cli.image.containers import (
     gif_comments,
+    gif_xmp,
     jpeg_segments,
     png_chunks,
     riff_chunks,
@@ -167,7 +168,7 @@ def _webp(parts: RawMetadata, data: bytes) -> None:
     for kind, body in riff_chunks(data):
         if kind == b"EXIF" and parts.exif is None:
             parts.exif = body.removeprefix(b"Exif\0\0")
-            parts.dots = dots_per_inch(parts.exif)
+            parts.dots = max(dots_per_inch(parts.exif)) or None
         elif kind == b"XMP ":
             parts.xmp = body
 
@@ -190,7 +191,7 @@ def _tiff(parts: RawMetadata, data: bytes) -> None:
     if records and more and not iptc_datasets(more).items() <= iptc_datasets(records).items():
         parts.photoshop += (Resource(RECORDS, more),)  # another program's, perhaps outdated
     parts.geo = geo_tags(data)
-    parts.dots = dots_per_inch(data)
+    parts.dots = max(dots_per_inch(data)) or None
     if first.integer(Base.ResolutionUnit, 2) == 1:
         parts.aspect = density(
             *(first.number(tag) or 0 for tag in (Base.XResolution, Base.YResolution))
@@ -201,17 +202,14 @@ def _avif(parts: RawMetadata, data: bytes) -> None:
     with suppress(*BROKEN), open_with_pillow(data, "AVIF") as image:
         parts.exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0") or None
         parts.xmp = image.info.get("xmp")
-        parts.dots = dots_per_inch(parts.exif or b"")
+        parts.dots = max(dots_per_inch(parts.exif or b"")) or None
 
 
 def _gif(parts: RawMetadata, data: bytes) -> None:
     if data[12:13] > b"\0":  # 64 times the width of a pixel over its height, minus 15
         parts.aspect = density(64, data[12] + 15)
     parts.comment = b"\n".join(gif_comments(data)) or None
-    _, found, rest = data.partition(b"!\xff\x0bXMP DataXMP")
-    packet, trailer, _ = rest.partition(b"\1\xff\xfe")  # its trailer (XMP Specification, part 3)
-    if found and trailer:
-        parts.xmp = packet
+    parts.xmp = gif_xmp(data)
 
 
 _READERS = {"png": _png, "jpeg": _jpeg, "webp": _webp, "tiff": _tiff, "avif": _avif, "gif": _gif}
