@@ -5,7 +5,9 @@ The difference of the inventories of input and output is what was lost, whatever
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from restore_cli.formatting import format_count, format_list
 from restore_cli.image.containers import (
@@ -25,6 +27,7 @@ from restore_cli.image.iptc import PHOTOSHOP, iptc_datasets
 from restore_cli.image.provenance import NAMESPACE
 from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.xmp import (
+    CONTENT,
     XMP_EXTENSION,
     XMP_HEADER,
     Packet,
@@ -49,6 +52,7 @@ _ENDS: dict[str, Callable[[bytes], int]] = {
     "avif": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
     "heic": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
 }
+_VIDEO = re.compile(rb"\0\0[\0\1].ftyp", re.DOTALL)  # a box with its size, not a word in text
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"
 _MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
 # Segments that other entries describe, or that concern the stored pixels only, by marker.
@@ -124,6 +128,8 @@ def _of_xmp(raw: bytes | None) -> Iterable[Item]:
     for name in packet.names() if packet else ():
         if is_preview_property(name):
             yield "preview", ""
+        elif name in CONTENT:
+            yield "beside it", CONTENT[name]
         elif not describes_other_content(name) and not name.startswith(f"{{{NAMESPACE}}}"):
             yield "XMP", name.rpartition("}")[2]
 
@@ -137,9 +143,10 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
             yield "beside it", "a gain map"
         elif 0xE0 <= marker <= 0xEF and not body.startswith(_SEGMENTS.get(marker, ())):
             yield "segments", f"APP{marker - 0xE0} {name if name.isprintable() else ''}".strip()
-    rest = data[jpeg_end(data) :].strip(b"\0")
-    video = b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]
-    gain_map = any(word in rest for word in (b"hdrgm", b"HDRGainMap", _GAIN_MAP))
+    end = jpeg_end(data)
+    video = _VIDEO.search(data, end)
+    rest = data[end:].strip(b"\0")
+    gain_map = _has_gain_map(rest)
     if video:
         yield "beside it", "a video"
     if gain_map:
@@ -152,6 +159,17 @@ def _of_jpeg(data: bytes) -> Iterable[Item]:
         yield "beside it", format_count(pictures, "picture")
     if rest and not video and not gain_map:
         yield "beside it", f"{len(rest)} bytes after its end"
+
+
+def _has_gain_map(rest: bytes) -> bool:
+    """Whether a JPEG in the bytes behind the picture is a gain map, by its own segments."""
+    for found in islice(re.finditer(b"\xff\xd8\xff", rest), _MAX_TRAILING_PICTURES):
+        for _, body in jpeg_segments(rest[found.start() :]):
+            if body.startswith(_GAIN_MAP) or (
+                body.startswith(XMP_HEADER) and (b"hdrgm" in body or b"HDRGainMap" in body)
+            ):
+                return True
+    return False
 
 
 def _of_heif(data: bytes) -> Iterable[Item]:
@@ -173,8 +191,8 @@ def _of_heif(data: bytes) -> Iterable[Item]:
     if b"tmap" in heif.items.values():
         yield "beside it", "a gain map"
     kinds = [kind for kind, _, _ in boxes(data)]
-    live = b"moov" in data[:4096] and data[8:12] != b"avis"  # which has a note of its own
-    if live or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
+    live = b"moov" in kinds and data[8:12] != b"avis"  # which has a note of its own
+    if live or b"mpvd" in kinds or kinds.count(b"ftyp") > 1:
         yield "beside it", "a video"
     yield from (("boxes", kind.decode("latin-1")) for kind in {*kinds} - _HEIF)
 

@@ -357,6 +357,43 @@ def test_pictures_behind_a_jpeg_are_announced():
     assert ("beside it", "64 pictures") in hostile
 
 
+def beside(data, key):
+    return {name for kind, name in take_inventory(data, key) if kind == "beside it"}
+
+
+def test_words_in_text_are_no_gain_maps_and_no_videos():
+    notes = b"notes about the ftyp box and hdrgm, plain text"
+    assert beside(with_segments() + notes, "jpeg") == {"46 bytes after its end"}
+    film = b"\0\0\0\x18ftypmp42" + bytes(12)
+    assert beside(with_segments() + b"MotionPhoto_Data" + film, "jpeg") == {"a video"}
+    gain = with_segments((0xE1, XMP_HEADER + packet("", 'hdrgm:Version="1.0"')))
+    assert beside(with_segments() + b"\1" + gain + film, "jpeg") == {"a gain map", "a video"}
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[270] = "the mpvd box and the moov atom"
+    Image.new("RGB", (32, 32)).save(buffer, "AVIF", exif=exif)
+    assert not beside(buffer.getvalue(), "avif")
+    assert beside(buffer.getvalue() + b"\0\0\0\x08mpvd", "avif") == {"a video"}
+
+
+def test_extensions_in_a_comment_of_a_gif_are_text():
+    comment = b"x !\xff\x0bICCRGBG1012\x05hello\0 !\xff\x0bXMP DataXMP<x/>\1\xff\xfe"
+    buffer = io.BytesIO()
+    Image.new("P", (8, 8)).save(buffer, "GIF", comment=comment)
+    made, notes = written(buffer.getvalue(), "jpeg")
+    assert RawMetadata.read(made, "jpeg").comment == comment
+    assert notes == decode(buffer.getvalue(), "a.gif").notes == ()
+
+
+def test_files_inside_xmp_are_announced():
+    google = "http://ns.google.com/photos/1.0"
+    names = "".join(f'xmlns:{one}="{google}/{one}/" ' for one in ("audio", "depthmap", "image"))
+    data = packet("<image:Data>AAAA</image:Data>", f'{names} audio:Data="A" depthmap:Data="A"')
+    _, notes = written(with_segments((0xE1, XMP_HEADER + data)), "jpeg", level="all")
+    assert notes == ("left out: a depth map in XMP, a picture in XMP, sound in XMP",)
+    small = packet("", f'{names} depthmap:Mime="image/png"')
+    assert written(with_segments((0xE1, XMP_HEADER + small)), "jpeg")[1] == ()
+
+
 def test_a_profile_that_the_decoder_dropped_is_announced():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     half = len(profile) // 2
@@ -646,11 +683,22 @@ def test_maker_notes_of_a_tiff_are_announced(key):
 
 @pytest.mark.parametrize(
     ("tag", "name"),
-    [(291, "GrayResponseCurve"), (336, "DotRange"), (532, "ReferenceBlackWhite")],
+    [
+        *((291, "GrayResponseCurve"), (336, "DotRange"), (532, "ReferenceBlackWhite")),
+        *((281, "MaxSampleValue"), (341, "SMaxSampleValue"), (343, "ClipPath")),
+    ],
 )
 def test_what_a_tiff_says_of_its_values_is_announced(tag, name):
-    data = tiff([grey(8, 6) | {tag: short(0, 1)}], pixels=bytes(48))
+    values_ = short(7) if tag == 341 else short(0, 1)
+    data = tiff([grey(8, 6) | {tag: values_}], pixels=bytes(48))
     assert decode(data, "a.tif").notes == (f"left out: {name}",)
+
+
+def test_the_whole_range_of_a_tiff_is_no_news_and_its_page_is_kept():
+    tags = {280: short(0), 281: short(255), 297: short(3, 7)}
+    made, notes = written(tiff([grey(8, 6) | tags], pixels=bytes(48)), "tiff")
+    assert notes == ()
+    assert first_directory(made).integers(297) == (3, 7)
 
 
 def test_places_of_a_turned_picture_are_announced():
