@@ -6,8 +6,14 @@ from PIL.ExifTags import Base
 
 from restore_cli.formatting import format_count
 from restore_cli.image.containers import first_directory, tiff_directories
-from restore_cli.image.formats import RAW_SUFFIXES
 
+RAW_SUFFIXES = frozenset(  # of cameras
+    {
+        *(".3fr", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff"),
+        *(".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
+        *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    }
+)
 # Signatures: offset, bytes, maker.
 _MAGIC = (
     (0, b"IIRO", "Olympus"),

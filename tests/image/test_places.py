@@ -14,7 +14,8 @@ from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, tiff_directories
 from restore_cli.image.exif import dots_per_inch
 from restore_cli.image.geometry import GeometryChange
-from restore_cli.image.raw_metadata import RawMetadata, register_heic
+from restore_cli.image.inventory import read_raw
+from restore_cli.image.raw_metadata import register_heic
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEADER, Packet
 
@@ -66,7 +67,7 @@ def enlarged(data, scale=4):
     picture = decode(data, "photo")
     large = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     made, notes = encode(picture.with_pixels(large, None), Encoding("jpeg"), "made.jpg")
-    return RawMetadata.read(made, "jpeg"), (*picture.notes, *notes)
+    return read_raw(made, "jpeg"), (*picture.notes, *notes)
 
 
 def exif(orientation, area):
@@ -127,7 +128,7 @@ def test_resolution_is_turned_with_the_picture(kind, to):
     picture = decode(saved(kind, exif=b"Exif\0\0" + block), "in")
     assert picture.metadata.dpi == pytest.approx((100, 300))
     made, _ = encode(picture, Encoding(to), "out")
-    assert dots_per_inch(RawMetadata.read(made, to).exif if to != "tiff" else made) == (
+    assert dots_per_inch(read_raw(made, to).exif if to != "tiff" else made) == (
         pytest.approx((100, 300))
     )
 
