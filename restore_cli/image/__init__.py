@@ -5,9 +5,10 @@ equal channels, separates alpha and keeps 16 bits. Writing keeps mode, depth, pr
 with orientation 1. What a format cannot hold is noted or refused, never dropped silently.
 """
 
-from restore_cli.image.content import read_bytes, read_stdin
-from restore_cli.image.formats import FORMATS, MAX_PIXELS, PHOTO_SUFFIXES
-from restore_cli.image.picture import Metadata, Picture
+from restore_cli.image.content import MAX_PIXELS, read_bytes, read_stdin
+from restore_cli.image.formats import FORMATS, PHOTO_SUFFIXES
+from restore_cli.image.picture import Picture
+from restore_cli.image.raw_metadata import Metadata
 from restore_cli.image.reading import (
     decode,
     read_image,

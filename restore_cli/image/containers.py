@@ -16,7 +16,9 @@ from PIL.ExifTags import IFD, Base
 
 _MAX_ITEMS = 10_000  # chunks, segments, boxes or tags; real files have fewer than a thousand
 _DIRECTORIES = 200
-_ZEROS = 256  # bytes at the end of compressed data; real ones do not end in that many
+# The end of compressed data in interrupted copies, which decoders may turn into pixels; real ones
+# do not end in that many zeros. Uncompressed data are not checked: their zeros can be black pixels.
+ZEROS = bytes(256)
 
 # Bytes of one value by type, of TIFF 6.0 and BigTIFF.
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -52,14 +54,6 @@ def _png_places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         place += 12 + length
-
-
-def frames_of_png(data: bytes) -> int:
-    """Return the number of frames that the acTL chunk of a PNG states before its pixels, or 1."""
-    for kind, body in png_chunks(data):
-        if kind in (b"acTL", b"IDAT"):
-            return int.from_bytes(body[:4], "big") if kind == b"acTL" else 1
-    return 1
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -151,25 +145,21 @@ def _sub_blocks(data: bytes, place: int) -> Iterator[bytes]:
         place += data[place] + 1
 
 
-def gif_extension(data: bytes, name: bytes) -> bytes | None:
-    """Return the content of a GIF's application extension, e.g. `ICCRGBG1012`; None without it."""
-    _, found, rest = data.partition(b"!\xff\x0b" + name)
-    return b"".join(_sub_blocks(rest, 0)) or None if found else None
+def gif_profile(data: bytes) -> bytes | None:
+    """Return the colour profile of a GIF; None without one."""
+    return b"".join(_sub_blocks(_gif_extension(data, b"ICCRGBG1012"), 0)) or None
 
 
-def is_several_jpeg(data: bytes) -> bool:
-    """Whether a JPEG lists further pictures of the file (MPF, CIPA DC-007)."""
-    return any(marker == 0xE2 and body.startswith(b"MPF\0") for marker, body in jpeg_segments(data))
+def gif_xmp(data: bytes) -> bytes | None:
+    """Return the XMP packet of a GIF, which is not in blocks; None without one."""
+    packet, trailer, _ = _gif_extension(data, b"XMP DataXMP").partition(b"\1\xff\xfe")
+    return packet if trailer else None  # the trailer of the XMP Specification, part 3
 
 
-def stores_profile(data: bytes, key: str) -> bool:
-    """Whether a JPEG or a PNG stores a colour profile, or parts of one."""
-    if key == "jpeg":
-        return any(
-            marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")
-            for marker, body in jpeg_segments(data)
-        )
-    return key == "png" and any(kind == b"iCCP" for kind, _ in png_chunks(data))
+def _gif_extension(data: bytes, name: bytes) -> bytes:
+    head = b"!\xff\x0b" + name
+    found = (data[a + len(head) : b] for a, b in _gif_blocks(data) if data.startswith(head, a))
+    return next(found, b"")
 
 
 def jpeg_segment(marker: int, body: bytes) -> bytes:
@@ -190,26 +180,6 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield head[:4], body
         place += 8 + length + length % 2
-
-
-def ends_early(data: bytes, key: str) -> bool:
-    """Whether a JPEG or PNG lacks its end, or another compressed picture ends in zeros.
-
-    Interrupted copies look like this, and decoders may turn the zeros into pixels. Uncompressed
-    pictures are not checked, since their zeros can be black pixels.
-    """
-    if key == "jpeg":
-        end = jpeg_end(data)
-        return data[end - 2 : end] != b"\xff\xd9"
-    if key == "png":
-        return all(kind != b"IEND" for kind, _, _ in _png_places(data))
-    stored = {
-        "webp": lambda: [body for kind, body in riff_chunks(data) if kind in (b"VP8 ", b"VP8L")],
-        "gif": lambda: [data[: gif_end(data)]],
-        "avif": lambda: [data[at:end] for kind, at, end in boxes(data) if kind == b"mdat"],
-    }
-    stored["heic"] = stored["avif"]
-    return key in stored and any(body.endswith(bytes(_ZEROS)) for body in stored[key]())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from restore_cli.errors import PictureError, UsageError
 from restore_cli.formatting import reason_of
-from restore_cli.image.formats import MAX_PIXELS
 
+MAX_PIXELS = 268_000_000  # of a picture, by default
 _PIECE = 1 << 20  # bytes
 _MAX_BYTES = 4 * MAX_PIXELS * 8  # in a file
 

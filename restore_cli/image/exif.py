@@ -48,7 +48,7 @@ _STORAGE = frozenset(
     {
         *range(254, 260),
         *(262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289, 290, 291),
-        *(292, 293, 296, 297, 301, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332),
+        *(292, 293, 296, 301, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332),
         *(333, 334, 336, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 512, 513, 514, 515),
         *(517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675, IFD.Exif),
         *(IFD.GPSInfo, IFD.Interop, 40962, 40963),
@@ -83,7 +83,8 @@ def edit_exif(exif: bytes, *, level: str, change: GeometryChange) -> bytes | Non
     kept = [one for one in directories if one not in gone]
     _blank(block, gone, kept, removed)
     first = directories[0]
-    if 5 <= first.integer(Base.Orientation) <= 8 and first.tags.keys() >= set(_DENSITIES):
+    turned = change.transposed or 5 <= first.integer(Base.Orientation) <= 8
+    if turned and first.tags.keys() >= set(_DENSITIES):
         # The picture is turned: horizontal and vertical resolution change places.
         x, y = (first.tags[tag].entry_offset + 2 for tag in _DENSITIES)
         block[x : x + 10], block[y : y + 10] = block[y : y + 10], block[x : x + 10]
@@ -352,11 +353,12 @@ def orientation_of(block: bytes | None) -> int:
     return found if 1 <= found <= 8 else 1
 
 
-def dots_per_inch(block: bytes) -> float | None:
-    """Return the larger resolution of an EXIF block or a TIFF; None without a unit."""
+def dots_per_inch(block: bytes) -> tuple[float, float]:
+    """Return the resolution of an EXIF block or a TIFF; zeros without a unit."""
     first = first_directory(block)
-    dots = max(first.number(tag) or 0 for tag in _DENSITIES)
-    return {2: 1.0, 3: 2.54}.get(first.integer(Base.ResolutionUnit, 2), 0.0) * dots or None
+    unit = {2: 1.0, 3: 2.54}.get(first.integer(Base.ResolutionUnit, 2), 0.0)
+    x, y = (unit * (first.number(tag) or 0) for tag in _DENSITIES)
+    return x, y
 
 
 def add_to_tiff(file: BytesIO, tags: Tags) -> None:

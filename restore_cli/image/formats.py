@@ -1,46 +1,25 @@
-"""File formats: names, suffixes, signatures and limits."""
+"""All formats by name and by suffix, and what files of other kinds are recognised by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
-MAX_PIXELS = 268_000_000
-HDR = {16: "PQ", 18: "HLG"}  # transfers of high dynamic range, by their numbers in ITU-T H.273
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A format that is read and written."""
-
-    suffixes: tuple[str, ...]  # suffixes, the usual one first
-    longest_side: int  # longest side in pixels
-    depth: int  # most bits per channel
-    alpha: bool  # whether transparency is supported
-    # smallest ratio of file size to bytes of pixels, for the check of disk space: half of the
-    # minimum over 24 photos, blurred and enlarged by bicubic interpolation
-    least_bytes: float
-    cmyk: bool = False  # whether CMYK is supported
-    # whether one channel is supported; else grey is stored as three equal channels
-    grey: bool = True
+from restore_cli.image import kinds
+from restore_cli.image.format_spec import Format
+from restore_cli.image.raw import RAW_SUFFIXES
 
 
-FORMATS = {
-    "png": Format((".png",), 2**31 - 1, 16, alpha=True, least_bytes=0.09),
-    "jpeg": Format(
-        (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, 8, alpha=False, least_bytes=0.023, cmyk=True
-    ),
-    "webp": Format((".webp",), 16_383, 8, alpha=True, least_bytes=0.06, grey=False),
-    "tiff": Format((".tif", ".tiff"), 2**31 - 1, 16, alpha=True, least_bytes=0.09, cmyk=True),
-    "avif": Format((".avif",), 16_384, 12, alpha=True, least_bytes=0.009, grey=False),
-}
+def _found() -> list[Format]:
+    names = sorted(one.name for one in iter_modules(kinds.__path__))
+    return [import_module(f"{kinds.__name__}.{name}").FORMAT for name in names]
+
+
+KINDS = {kind.key: kind for kind in _found()}  # by the name of the module
+FORMATS = {key: kind for key, kind in KINDS.items() if kind.save}  # those that can be written
 SUFFIXES = {suffix: key for key, kind in FORMATS.items() for suffix in kind.suffixes}
-READ_ONLY = {
-    ".bmp": "bmp",
-    ".gif": "gif",
-    ".mpo": "jpeg",
-    **dict.fromkeys((".heic", ".heif", ".hif"), "heic"),  # the last is of cameras
-}
+READ_ONLY = {suffix: key for key, kind in KINDS.items() for suffix in kind.read_suffixes}
 # Containers of videos that can be written, by suffix, as PyAV names them.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Suffixes of containers that are not written -> of one that holds the same audio.
@@ -56,31 +35,11 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 PHOTO_SUFFIXES = (*SUFFIXES, *READ_ONLY)  # files that are read from folders
-OTHER_SUFFIXES = frozenset(
-    {
-        *(".exr", ".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
-        *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".iiq", ".nef", ".orf", ".pef", ".raf", ".rw2"),
-        *(".rwl", ".srw", ".x3f"),
-    }
-)  # pictures that are not supported, and raw files of cameras
+OTHER_SUFFIXES = RAW_SUFFIXES | {  # pictures that are not supported
+    *(".exr", ".jp2", ".jxl", ".pdf", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+}
 
 HEAD = 256  # bytes by which a format is recognised
-# Signatures at the beginning of files. HEIF's brands come after the length of the first box.
-_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
-    b"GIF87a": "gif",
-    b"GIF89a": "gif",
-    b"BM": "bmp",
-}
-_BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys(
-    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "heic"
-)
-
 # Places of the first two packets' sync byte in an MPEG transport stream, and in that of cameras.
 _TRANSPORT = ((0, 188), (4, 196))
 # Of videos, which are recognised by their suffix: offset and bytes.
@@ -104,15 +63,4 @@ def is_video(head: bytes) -> bool:
 
 def recognise(head: bytes) -> str | None:
     """Recognise the format of a file by its first bytes; None if it is not a known picture."""
-    for magic, key in _MAGIC.items():
-        if head.startswith(magic):
-            return key
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if head[4:8] == b"ftyp":
-        # The major brand may be generic; the specific one is then among the compatible brands.
-        end = min(int.from_bytes(head[:4], "big"), HEAD)
-        brands = [head[8:12], *(head[n : n + 4] for n in range(16, end, 4))]
-        known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
-        return "avif" if "avif" in known else known[0] if known else None
-    return None
+    return next((key for key, kind in KINDS.items() if kind.recognise(head)), None)

@@ -10,12 +10,12 @@ from PIL import ImageCms
 from PIL.ExifTags import Base
 
 from restore_cli.errors import PictureError
-from restore_cli.image.containers import ends_early
+from restore_cli.image.colour_signalling import HDR
 from restore_cli.image.content import read_bytes
 from restore_cli.image.exif import text_of
-from restore_cli.image.formats import HDR, recognise
-from restore_cli.image.picture import Metadata
+from restore_cli.image.formats import HEAD, KINDS, recognise
 from restore_cli.image.provenance import read_provenance
+from restore_cli.image.raw_metadata import Metadata
 from restore_cli.image.reading import open_header
 
 
@@ -57,9 +57,10 @@ def provenance_of(path: Path) -> dict[str, str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a picture has its end, as far as its format shows; see `containers.ends_early`."""
+    """Whether a picture has its end, as far as its format shows; see `Format.ends_early`."""
     data = read_bytes(path)
-    return not ends_early(data, recognise(data) or "")
+    key = recognise(data[:HEAD])
+    return key is None or not KINDS[key].ends_early(data)
 
 
 def _profile_name(metadata: Metadata) -> str | None:

@@ -5,86 +5,41 @@ The difference of the inventories of input and output is what was lost, whatever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from restore_cli.formatting import format_count, format_list
-from restore_cli.image.containers import (
-    boxes,
-    gif_end,
-    is_several_jpeg,
-    jpeg_end,
-    jpeg_segments,
-    png_chunks,
-    png_end,
-    read_heif,
-    riff_chunks,
-    tiff_directories,
-)
+from restore_cli.formatting import format_list
+from restore_cli.image.containers import tiff_directories
 from restore_cli.image.exif import GEO_TAGS, is_private_tag, tag_names
-from restore_cli.image.iptc import PHOTOSHOP, iptc_datasets
+from restore_cli.image.format_spec import Item
+from restore_cli.image.formats import KINDS
+from restore_cli.image.iptc import iptc_datasets
 from restore_cli.image.provenance import NAMESPACE
 from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.xmp import (
-    XMP_EXTENSION,
-    XMP_HEADER,
+    CONTENT,
     Packet,
     describes_other_content,
     is_preview_property,
     is_private_property,
 )
 
-Item = tuple[str, str]  # kind and name
-# Chunks of PNG that are pixels, or that other entries describe.
-_PNG = frozenset(
-    b"IHDR PLTE IDAT IEND tRNS tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB cICP pHYs".split()
-) | {b"sBIT", b"hIST", b"acTL", b"fcTL"}
-_WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "))
-_HEIF = frozenset((b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"mpvd"))
-# Where the picture ends in a file; JPEGs often have more behind it, see `_of_jpeg`.
-_ENDS: dict[str, Callable[[bytes], int]] = {
-    "png": png_end,
-    "gif": gif_end,
-    "webp": lambda data: 8 + int.from_bytes(data[4:8], "little"),
-    "bmp": lambda data: int.from_bytes(data[2:6], "little") or len(data),
-    "avif": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
-    "heic": lambda data: max((stop for _, _, stop in boxes(data)), default=len(data)),
-}
-_GAIN_MAP = b"urn:iso:std:iso:ts:21496"
-_MASKS = {b"hdrgainmap": "a gain map", b"gainmap": "a gain map", b"depth": "a depth map"}
-# Segments that other entries describe, or that concern the stored pixels only, by marker.
-_SEGMENTS: dict[int, tuple[bytes, ...]] = {
-    0xE0: (b"JFIF", b"JFXX"),
-    0xE1: (b"Exif\0", XMP_HEADER, XMP_EXTENSION),
-    0xE2: (b"ICC_PROFILE\0", b"MPF\0", _GAIN_MAP),
-    0xED: (PHOTOSHOP,),
-    0xEE: (b"Adobe",),
-}
-_MAX_TRAILING_PICTURES = 64  # pictures behind a JPEG that are counted
 _DEFAULT_DPI = 72  # dots per inch, which viewers assume by default
 _MAX_NAMES = 6  # most names of one kind that a note lists
 
 
+def read_raw(data: bytes, key: str) -> RawMetadata:
+    """Read the metadata of a file; HEIC and BMP have to be converted to PNG first."""
+    parts = RawMetadata()
+    KINDS[key].read_metadata(parts, data, data)
+    return parts
+
+
 def take_inventory(data: bytes, key: str, parts: RawMetadata | None = None) -> frozenset[Item]:
     """Return the inventory of a file; its metadata are read unless they are given."""
-    parts = parts or RawMetadata.read(data, key)
-    found: set[Item] = set(_described(parts))
-    if key == "png":
-        kinds = {kind for kind, _ in png_chunks(data)}
-        found |= {("chunks", kind.decode("latin-1")) for kind in kinds - _PNG}
-    elif key == "tiff":  # its parts lack maker notes, whose offsets would be wrong
-        found |= {("EXIF", name) for name in tag_names(tiff_directories(data))}
-    elif key == "jpeg":
-        found |= set(_of_jpeg(data))
-        more = any(body.startswith(XMP_EXTENSION) for _, body in jpeg_segments(data))
-        if more and (parts.xmp is None or b"HasExtendedXMP" in parts.xmp):  # it was not merged
-            found.add(("XMP", "(extended, broken)"))
-    elif key == "webp":
-        kinds = {kind for kind, _ in riff_chunks(data)}
-        found |= {("chunks", kind.decode("latin-1").strip()) for kind in kinds - _WEBP}
-    elif key in ("avif", "heic"):
-        found |= set(_of_heif(data))
-    end = _ENDS[key](data) if key in _ENDS else len(data)
-    if rest := data[end:].strip(b"\0"):
+    parts = parts or read_raw(data, key)
+    found = {*_described(parts), *KINDS[key].inventory(data, parts)}
+    # JPEGs often have more behind the picture; see their own inventory.
+    if rest := data[KINDS[key].end(data) :].strip(b"\0"):
         found.add(("beside it", f"{len(rest)} bytes after its end"))
     return frozenset(found)
 
@@ -124,59 +79,10 @@ def _of_xmp(raw: bytes | None) -> Iterable[Item]:
     for name in packet.names() if packet else ():
         if is_preview_property(name):
             yield "preview", ""
+        elif name in CONTENT:
+            yield "beside it", CONTENT[name]
         elif not describes_other_content(name) and not name.startswith(f"{{{NAMESPACE}}}"):
             yield "XMP", name.rpartition("}")[2]
-
-
-def _of_jpeg(data: bytes) -> Iterable[Item]:
-    for marker, body in jpeg_segments(data):
-        name = body.split(b"\0")[0][:20].decode("latin-1")
-        if marker == 0xE0 and body.startswith(b"JFXX"):
-            yield "preview", ""
-        elif marker == 0xE2 and body.startswith(_GAIN_MAP):
-            yield "beside it", "a gain map"
-        elif 0xE0 <= marker <= 0xEF and not body.startswith(_SEGMENTS.get(marker, ())):
-            yield "segments", f"APP{marker - 0xE0} {name if name.isprintable() else ''}".strip()
-    rest = data[jpeg_end(data) :].strip(b"\0")
-    video = b"ftyp" in rest[:64] or b"ftyp" in rest[-(1 << 20) :]
-    gain_map = any(word in rest for word in (b"hdrgm", b"HDRGainMap", _GAIN_MAP))
-    if video:
-        yield "beside it", "a video"
-    if gain_map:
-        yield "beside it", "a gain map"
-    pictures = 0
-    while rest.startswith(b"\xff\xd8") and pictures < _MAX_TRAILING_PICTURES:
-        pictures += 1
-        rest = rest[jpeg_end(rest) :].strip(b"\0")
-    if pictures and not gain_map and not is_several_jpeg(data):
-        yield "beside it", format_count(pictures, "picture")
-    if rest and not video and not gain_map:
-        yield "beside it", f"{len(rest)} bytes after its end"
-
-
-def _of_heif(data: bytes) -> Iterable[Item]:
-    heif = read_heif(data)
-    for kind, origin, _ in heif.references:
-        if kind == b"thmb":
-            yield "preview", ""
-        if kind == b"auxl":
-            descriptions = [
-                body[4:].lower()
-                for name, body in heif.properties.get(origin, [])
-                if name == b"auxC"
-            ]
-            for word, what in _MASKS.items():
-                if any(word in body for body in descriptions):
-                    yield "beside it", what
-            if any(b"auxid:2" in body for body in descriptions):
-                yield "beside it", "a depth map"
-    if b"tmap" in heif.items.values():
-        yield "beside it", "a gain map"
-    kinds = [kind for kind, _, _ in boxes(data)]
-    live = b"moov" in data[:4096] and data[8:12] != b"avis"  # which has a note of its own
-    if live or data.rfind(b"mpvd") >= 0 or kinds.count(b"ftyp") > 1:
-        yield "beside it", "a video"
-    yield from (("boxes", kind.decode("latin-1")) for kind in {*kinds} - _HEIF)
 
 
 def loss_notes(before: Iterable[Item], after: Iterable[Item], *, level: str) -> tuple[str, ...]:

@@ -6,27 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from restore_cli.image.formats import FORMATS, HDR
-from restore_cli.image.raw_metadata import RawMetadata
-
-
-@dataclass(slots=True)
-class Metadata(RawMetadata):
-    """The metadata of a picture. The orientation is applied on reading, and written as 1."""
-
-    icc_profile: bytes | None = None  # colour profile of the pixels that will be written
-    # horizontal and vertical resolution in pixels per inch; None if it is not stated
-    dpi: tuple[float, float] | None = None
-    # primaries, transfer, matrix and full range (ITU-T H.273) if the picture has high dynamic
-    # range; else None
-    hdr: tuple[int, int, int, int] | None = None
-    colour: tuple[tuple[bytes, bytes], ...] = ()  # chunks of PNG that describe colours, by type
-    # height and width in the file, to which metadata refers; None if unknown
-    size: tuple[int, int] | None = None
-    # EXIF orientation that was applied, or the equal one that the decoder has applied; 0 if unknown
-    orientation: int = 1
-    # everything that the file contains besides pixels; see `inventory.take_inventory`
-    inventory: frozenset[tuple[str, str]] = frozenset()
+from restore_cli.image.colour_signalling import HDR
+from restore_cli.image.formats import FORMATS
+from restore_cli.image.raw_metadata import Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +20,7 @@ class Picture:
     pixels: Tensor
     alpha: Tensor | None = None  # (1, 1, H, W) float32 in [0, 1], or None
     grey: bool = False  # whether the file has one colour channel
-    format: str = "png"  # key of `formats.FORMATS`, or `bmp`, `gif`, `heic`, which are only read
+    format: str = "png"  # key of `formats.KINDS`
     depth: int = 8  # bits per channel, 8 or 16
     # "rgb" for unconverted values, "profile" if they were converted to sRGB and are converted back
     # on writing, "cmyk" for the same with CMYK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from restore_cli.image.picture import Metadata
+from restore_cli.image.raw_metadata import Metadata
 from restore_cli.image.xmp import RDF, Packet
 
 NAMESPACE = "urn:restore-cli:xmp:1.0/"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from PIL import TiffTags
 from PIL.ExifTags import Base
 
 from restore_cli.formatting import format_count
 from restore_cli.image.containers import first_directory, tiff_directories
 
+RAW_SUFFIXES = frozenset(  # of cameras
+    {
+        *(".3fr", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff"),
+        *(".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
+        *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    }
+)
 # Signatures: offset, bytes, maker.
 _MAGIC = (
     (0, b"IIRO", "Olympus"),
@@ -27,18 +33,30 @@ _REDUCED = 1
 _YCBCR, _JPEG = 6, 7  # values of PhotometricInterpretation and Compression
 _MEANING = (
     *(Base.GrayResponseUnit, Base.GrayResponseCurve, Base.HalftoneHints, Base.DotRange),
-    Base.ReferenceBlackWhite,
+    *(Base.ReferenceBlackWhite, Base.ClipPath),
 )
+# Least and largest value; the default is the whole range.
+_EXTREMES = {
+    Base.MinSampleValue: 0,
+    Base.MaxSampleValue: 1,
+    Base.SMinSampleValue: 0,
+    Base.SMaxSampleValue: 1,
+}
 _LAYERS = 37724  # of Photoshop
 
 
-def camera_of_raw(data: bytes) -> str | None:
-    """Return the camera maker of a raw file, or "a camera"; None if it is not a raw file."""
+def camera_of_raw(data: bytes, suffix: str = "") -> str | None:
+    """Return the camera maker of a raw file, or "a camera"; None if it is not a raw file.
+
+    A TIFF with the suffix of one is taken for one: some makers store the mosaic in tags of their
+    own.
+    """
     for place, magic, maker in _MAGIC:
         if data[place : place + len(magic)] == magic:
             return maker
     directories = tiff_directories(data)
-    if not any(
+    named = bool(directories) and suffix.lower() in RAW_SUFFIXES
+    if not named and not any(
         one.integer(Base.PhotometricInterpretation) in _MOSAIC or one.tags.keys() & _RAW_TAGS
         for one in directories
     ):
@@ -98,7 +116,10 @@ def tiff_notes(data: bytes, *, alpha: bool) -> tuple[str, ...]:
     # A profile takes precedence over the transfer function.
     if Base.TransferFunction in first.tags and Base.InterColorProfile not in first.tags:
         notes.append("its transfer function was left out; its values were taken as sRGB")
-    stated = [TiffTags.lookup(tag).name for tag in _MEANING if tag in first.tags]
+    white = 2 ** first.integer(Base.BitsPerSample, 1) - 1
+    limits = [tag for tag, end in _EXTREMES.items() if {*first.numbers(tag)} - {end * white}]
+    tags = (*(tag for tag in _MEANING if tag in first.tags), *limits)
+    stated = [Base(tag).name for tag in tags]
     # YCbCr has them, and libtiff applies them.
     if stated and first.integer(Base.PhotometricInterpretation) != _YCBCR:
         notes.append(f"left out: {', '.join(stated)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,36 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_cli.errors import PictureError
+from restore_cli.formatting import format_list
 from restore_cli.image.colour import is_srgb, profile_state, to_srgb
-from restore_cli.image.colour_signalling import read_colour_signalling
-from restore_cli.image.containers import (
-    ends_early,
-    frames_of_png,
-    is_several_jpeg,
-    read_heif,
-    stores_profile,
-)
-from restore_cli.image.content import read_bytes
-from restore_cli.image.exif import orientation_of, with_srgb
-from restore_cli.image.formats import HEAD, MAX_PIXELS, is_video, recognise
+from restore_cli.image.content import MAX_PIXELS, read_bytes
+from restore_cli.image.exif import with_srgb
+from restore_cli.image.format_spec import Format
+from restore_cli.image.formats import HEAD, KINDS, is_video, recognise
 from restore_cli.image.matrix_profile import with_channels
 from restore_cli.image.metadata import read_metadata
-from restore_cli.image.picture import Metadata, Picture
-from restore_cli.image.raw import (
-    camera_of_raw,
-    is_lab,
-    is_ycbcr,
-    larger_inside,
-    reduced_copies,
-    tiff_notes,
-)
-from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
-from restore_cli.image.to_png import as_png, check_pixel_count
+from restore_cli.image.picture import Picture
+from restore_cli.image.raw import camera_of_raw, larger_inside
+from restore_cli.image.raw_metadata import BROKEN, Metadata
+from restore_cli.image.to_png import check_pixel_count
 from restore_cli.image.vips import (
     INTEGER,
     VipsError,
     VipsImage,
-    VipsSource,
+    field_of,
     first_line,
     interpreted,
     kind_of,
@@ -53,7 +39,7 @@ from restore_cli.image.vips import (
 from restore_cli.rounding import to_float, to_uint
 
 T = TypeVar("T")
-_KINDS = "PNG, JPEG, WebP, TIFF, AVIF, BMP and GIF"
+_KINDS = format_list([kind.name for kind in KINDS.values()], len(KINDS))
 _HALF_STEP = 0.5 / 255
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
@@ -107,12 +93,13 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
     `read` is called with the `fail_on` of `open_header`. Raises `PictureError` as `read_image`
     does.
     """
-    key = recognise(data[:HEAD]) or ""
+    key = recognise(data[:HEAD])
+    kind = KINDS[key] if key else None
     try:
         picture = read("warning")
-        fault = "its end is missing" if ends_early(data, key) else ""
+        fault = "its end is missing" if kind and kind.ends_early(data) else ""
     except UnreadableError as error:
-        if key != "jpeg":
+        if kind is None or not kind.tolerant:
             raise
         picture, fault = read("error"), error.reason
     note = f"it is damaged, so parts of the picture can be wrong ({fault})"
@@ -148,7 +135,7 @@ def _decode(data: bytes, name: str, max_pixels: int, icc: str, fail_on: str) -> 
             hint="use --icc convert, and --format png, which keeps it",
         )
     try:
-        if _field(image, "orientation", 1) > 1:  # rotating needs random access
+        if field_of(image, "orientation", 1) > 1:  # rotating needs random access
             image = image.copy_memory()
         picture = decoded(image.autorot(), header, icc)
     except VipsError as error:
@@ -178,7 +165,7 @@ def open_header(
 ) -> ImageHeader:
     """Recognise a file and read everything but its pixels.
 
-    `fail_on` is "error", or "warning" for JPEGs that must have no fault at all. Raises
+    `fail_on` is "error", or "warning" if decoders that recover from errors should not. Raises
     `PictureError` as `read_image` does; messages contain `name`.
     """
     _check_not_raw(data, name)
@@ -191,49 +178,40 @@ def open_header(
             )
         what = "is empty" if not data else f"is not a picture this version reads ({_KINDS})"
         raise PictureError(f"'{name}' {what}")
+    kind = KINDS[key]
     try:
-        image, content = _open(data, key, name, max_pixels, fail_on)
-        metadata = read_metadata(image, content, data, key)
-        kind = _kind(image, name)
-        if key in ("png", "jpeg", "webp"):
+        image, content = kind.load(
+            data, name, max_pixels, fail_on=fail_on if kind.tolerant else "error"
+        )
+        _check_supported(image, data, kind, name, max_pixels)
+        metadata = read_metadata(image, content, data, kind)
+        colours = _colours_of(image, name)
+        if not kind.upright:
             # Of the EXIF block that is kept; the decoder may have found another block, or none.
             image = image.copy()
-            image.set_type(INTEGER, "orientation", orientation_of(metadata.exif))
+            image.set_type(INTEGER, "orientation", metadata.orientation)
     except VipsError as error:
         raise UnreadableError.of(name, error) from error
-    orientation = _field(image, "orientation", 1)
+    orientation = field_of(image, "orientation", 1)
     width, height = image.width, image.height
     if orientation >= 5:
         width, height = height, width
     with_profile = metadata.icc_profile is not None
-    grey, known = kind == "grey", with_profile or kind == "cmyk"
-    signalled = read_colour_signalling(data, key, grey=grey, with_profile=known, exif=metadata.exif)
+    grey, known = colours == "grey", with_profile or colours == "cmyk"
+    signalled = kind.colours(data, metadata.exif, grey=grey, with_profile=known)
     metadata = replace(metadata, hdr=signalled.hdr, colour=signalled.chunks)
     if signalled.profile is not None:
         metadata = replace(metadata, icc_profile=signalled.profile)
     alpha = bool(image.hasalpha())
-    notes = (signalled.note,) * bool(signalled.note) + tiff_notes(data, alpha=alpha)
-    if not with_profile and stores_profile(data, key):  # the decoder has dropped it
+    notes = (signalled.note,) * bool(signalled.note) + kind.notes(data, alpha=alpha)
+    if not with_profile and kind.stores_profile(data):  # the decoder has dropped it
         notes += (_BROKEN_PROFILE,)
-    several = key == "jpeg" and is_several_jpeg(data)
-    if key in ("avif", "heic"):
-        several = _field(image, "n-pages", 1) > 1 or len(read_heif(data).pictures()) > 1
-        several |= data[8:12] == b"avis"
-    notes += ("only the main picture in the file was used",) * several
-    depth, bits = 8 if image.format == "uchar" else 16, _bits(image, data, key)
+    notes += ("only the main picture in the file was used",) * kind.has_more(image, data)
+    depth = 8 if image.format == "uchar" else 16
+    bits = 8 if depth == 8 else min(16, max(8, kind.bits(image, data)))
     return ImageHeader(
-        image, key, width, height, depth, bits, kind, alpha, orientation, metadata, notes
+        image, key, width, height, depth, bits, colours, alpha, orientation, metadata, notes
     )
-
-
-def _bits(image: Any, data: bytes, key: str) -> int:
-    """Return the bits per channel that the container states, if values are stored in 16."""
-    if image.format == "uchar":
-        return 8
-    if key == "heic":
-        pixi = next(iter(read_heif(data).of_primary(b"pixi")), b"")
-        return pixi[5] if len(pixi) > 5 else 16
-    return min(16, max(8, _field(image, "bits-per-sample", 16)))
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
@@ -243,19 +221,9 @@ def read_size(path: Path) -> tuple[int, int] | None:
             return None
         with path.open("rb") as stream:
             key = recognise(stream.read(HEAD))
-        if key is None:
-            return None
-        if key in ("bmp", "heic"):
-            if key == "heic":
-                register_heic()
-            with open_with_pillow(path, {"bmp": "BMP", "heic": "HEIF"}[key]) as image:
-                return image.height, image.width
-        source = VipsSource.new_from_file(os.fsencode(path))  # names may not be UTF-8
-        header = VipsImage.new_from_source(source, "", access="sequential")
+        return None if key is None else KINDS[key].read_size(path)
     except (*BROKEN, VipsError):
         return None
-    turned = _field(header, "orientation", 1) >= 5
-    return (header.width, header.height) if turned else (header.height, header.width)
 
 
 def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:
@@ -266,32 +234,9 @@ def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:
     return to_uint(read_image(path, strict=strict).pixels[0], 8)
 
 
-def _open(data: bytes, key: str, name: str, max_pixels: int, fail_on: str) -> tuple[Any, bytes]:
-    """Return the header as a libvips image that is not decoded yet, and the bytes it reads."""
-    if key in ("bmp", "heic"):
-        data = as_png(data, key, name, max_pixels)
-    loader = {"avif": "heif", "bmp": "png", "heic": "png"}.get(key, key)
-    # Fail on errors: truncated files would otherwise be decoded with a grey part.
-    if key == "tiff" and is_lab(data):
-        raise PictureError(f"'{name}' stores CIELab", hint="convert it to RGB first")
-    load = getattr(VipsImage, f"{loader}load_buffer")
-    header = load(data, access="sequential", fail_on=fail_on if key == "jpeg" else "error")
-    if key == "tiff" and header.bands == 4 and is_ycbcr(data):
-        header = header.extract_band(0, n=3)  # libtiff adds an opaque channel
-    elif key == "tiff" and is_ycbcr(data):
-        raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
-    _check_supported(header, data, key, name, max_pixels)
-    if key == "avif" and header.hasalpha() and read_heif(data).is_premultiplied:
-        low = 16 - _bits(header, data, key)  # decoders leave so many bits of 16 at zero
-        opaque = 255 if header.format == "uchar" else (2**16 - 1) >> low << low
-        plain = header.unpremultiply(max_alpha=opaque)
-        header = plain.rint().cast(header.format).copy(interpretation=header.interpretation)
-    return header, data
-
-
 def _check_not_raw(data: bytes, name: str) -> None:
     """Refuse files of which only a preview would be read."""
-    if (maker := camera_of_raw(data)) is not None:
+    if (maker := camera_of_raw(data, Path(name).suffix)) is not None:
         raise PictureError(
             f"'{name}' is a raw file of {maker}, of which only the preview could be read",
             hint="develop it to TIFF or PNG first, e.g. with darktable or RawTherapee",
@@ -304,15 +249,12 @@ def _check_not_raw(data: bytes, name: str) -> None:
         )
 
 
-def _check_supported(header: Any, data: bytes, key: str, name: str, max_pixels: int) -> None:
+def _check_supported(header: Any, data: bytes, kind: Format, name: str, max_pixels: int) -> None:
     """Refuse pictures that are too large, or would be decoded incorrectly or only in part."""
     check_pixel_count(header.width, header.height, name, max_pixels)
-    frames = _field(header, "n-pages", 1) - reduced_copies(data)
-    if key == "png":
-        frames = max(frames_of_png(data), frames)
-    if frames > 1 and key != "avif":
+    if (frames := kind.frames(header, data)) > 1:
         raise PictureError(
-            f"'{name}' contains several pictures ({key}, {frames} frames or pages)",
+            f"'{name}' contains several pictures ({kind.key}, {frames} frames or pages)",
             hint="save them as separate files",
         )
     if header.format not in ("uchar", "ushort"):
@@ -329,7 +271,7 @@ def decoded(image: Any, header: ImageHeader, icc: str = "convert") -> Picture:
     kind, depth = header.kind, header.depth
     values = image.numpy().reshape(image.height, image.width, image.bands)
     alpha = None
-    if header.format in ("avif", "heic") and depth == 16:
+    if header.source_bits < depth:
         # Decoders shift 10 and 12 bits up and leave zeros below, so that white is not 65535.
         low = 16 - header.source_bits
         values = ((values >> low) * (65535 / (2 ** (16 - low) - 1)) + 0.5).astype(np.uint16)
@@ -433,7 +375,7 @@ def _untagged(metadata: Metadata) -> Metadata:
     return replace(metadata, icc_profile=None, colour=(), exif=exif)
 
 
-def _kind(image: Any, name: str) -> str:
+def _colours_of(image: Any, name: str) -> str:
     """Return the kind of colours: "grey", "rgb" or "cmyk"; raises `PictureError` for any other."""
     if (kind := kind_of(image)) is None:
         raise PictureError(
@@ -446,7 +388,3 @@ def _kind(image: Any, name: str) -> str:
 def _planes(values: NDArray[Any]) -> Tensor:
     """(H, W, C) integers -> (1, C, H, W)."""
     return torch.from_numpy(np.require(values, requirements="W")).permute(2, 0, 1)[None]
-
-
-def _field(image: Any, name: str, default: int) -> int:
-    return int(image.get(name)) if image.get_typeof(name) else default

@@ -14,6 +14,7 @@ from typing import Any
 
 from restore_cli.errors import PictureError
 from restore_cli.image.content import read_bytes
+from restore_cli.image.formats import KINDS
 from restore_cli.image.geometry import mirrored
 from restore_cli.image.picture import Picture
 from restore_cli.image.reading import (
@@ -23,7 +24,7 @@ from restore_cli.image.reading import (
     open_header,
     read_tolerantly,
 )
-from restore_cli.image.vips import INTEGER, VipsError, VipsImage, first_line
+from restore_cli.image.vips import INTEGER, VipsError, first_line
 from restore_cli.rounding import to_float
 
 Size = tuple[int, int]  # height, width
@@ -81,12 +82,11 @@ def _shrink_on_load(data: bytes, header: ImageHeader, rows: int, columns: int, f
     """Decode the stored picture, if possible shrunk by the decoder to at least twice the size."""
     longest = max(header.height, header.width)
     factor = next((f for f in (8, 4, 2) if longest >= 2 * f * max(rows, columns)), 1)
-    named: dict[str, dict[str, float]] = {"jpeg": {"shrink": factor}, "webp": {"scale": 1 / factor}}
-    options = named.get(header.format)
-    if factor == 1 or options is None:
+    kind = KINDS[header.format]
+    if factor == 1 or kind.shrink is None:
         return header.image
-    load = getattr(VipsImage, f"{header.format}load_buffer")
-    image = load(data, access="sequential", fail_on=fail_on, **options).copy()
+    image, _ = kind.load(data, "", _ANY, fail_on=fail_on, **kind.shrink(factor))
+    image = image.copy()
     image.set_type(INTEGER, "orientation", header.orientation)
     return image
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 # Decoding must not compete with the network for the cores: torch's threads spin at barriers, and
@@ -58,3 +60,33 @@ def first_line(error: Exception) -> str:
     if text.startswith("unable to call "):  # libvips gave no reason
         text = ""
     return next(iter(text.strip().splitlines()), "it cannot be decoded").strip()
+
+
+def field_of(image: Any, name: str, default: int) -> int:
+    """Return an integer field of an image's header."""
+    return int(image.get(name)) if image.get_typeof(name) else default
+
+
+def size_with_vips(path: Path) -> tuple[int, int]:
+    """Return height and width of the upright picture; raises `VipsError` if it is unreadable."""
+    source = VipsSource.new_from_file(os.fsencode(path))  # names may not be UTF-8
+    header = VipsImage.new_from_source(source, "", access="sequential")
+    turned = field_of(header, "orientation", 1) >= 5
+    return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def load_with_vips(
+    loader: str, data: bytes, name: str, max_pixels: int, **options: Any
+) -> tuple[Any, bytes]:
+    """Read a header by libvips' loader, for `Format.load`; sizes are checked by the caller."""
+    load = getattr(VipsImage, f"{loader}load_buffer")
+    return load(data, access="sequential", **options), data
+
+
+def save_with_vips(saver: str, file: BytesIO, image: Any, **options: Any) -> None:
+    """Encode an image into memory; libvips' own buffers would hold the file twice."""
+    target = VipsTarget()
+    target.on_write(file.write)
+    target.on_read(file.read)  # needed for TIFF, as is seeking
+    target.on_seek(file.seek)
+    getattr(image, f"{saver}save_target")(target, **options)

@@ -20,13 +20,10 @@ from restore_cli.image.colour import from_srgb, with_profile
 from restore_cli.image.formats import FORMATS
 from restore_cli.image.inventory import loss_notes, take_inventory
 from restore_cli.image.matrix_profile import with_channels
-from restore_cli.image.metadata import attach_metadata, embed, update_metadata
+from restore_cli.image.metadata import attach_metadata, update_metadata
 from restore_cli.image.picture import Picture
-from restore_cli.image.vips import VipsError, VipsImage, VipsTarget, first_line, interpreted
+from restore_cli.image.vips import VipsError, VipsImage, first_line, interpreted
 from restore_cli.rounding import to_float, to_uint
-
-JPEG_QUALITY, AVIF_QUALITY = 95, 90
-_OPTIMAL_JPEG = 12_000_000  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +93,16 @@ def encode(picture: Picture, encoding: Encoding, name: str) -> tuple[bytes, tupl
         metadata, packet = update_metadata(
             picture.metadata,
             encoding.provenance,
-            key,
+            kind,
             level=encoding.metadata,
             height=height,
             width=width,
         )
-        image, keep = attach_metadata(image, metadata, key, packet)
-        if key == "avif" and depth == 16:  # libvips would truncate the low bits, not round
-            image = (image.linear(4095 / 65535, 0.5).cast("ushort") << 4).copy(
-                interpretation=image.interpretation
-            )
-        file = _save(image, key, encoding, keep, depth)
-        embed(file, key, metadata, packet)
+        image, keep = attach_metadata(image, metadata, kind, packet)
+        file = BytesIO()
+        assert kind.save is not None  # it is one of FORMATS
+        kind.save(file, image, keep, encoding.quality, encoding.lossless, depth)
+        kind.embed(file, metadata, packet)
     except VipsError as error:
         raise PictureError(f"cannot encode '{name}': {first_line(error)}") from error
     data = file.getvalue()
@@ -144,14 +139,14 @@ def _limits(picture: Picture, encoding: Encoding) -> list[str]:
         notes.append(f"{key} has {kind.depth} bits per channel, not {real}")
     elif (picture.source_bits or 8) > 8 and encoding.depth == 8:
         notes.append(f"{picture.source_bits} bits per channel were reduced to 8")
-    if key != "png" and picture.metadata.colour and picture.metadata.icc_profile:
+    if not kind.colour_chunks and picture.metadata.colour and picture.metadata.icc_profile:
         names = ", ".join(chunk.decode("ascii", "replace") for chunk, _ in picture.metadata.colour)
         notes.append(f"its {names} were converted to a colour profile")
     if picture.colours == "cmyk" and not kind.cmyk:
         notes.append(f"{key} cannot hold CMYK; it was written as sRGB")
-    if encoding.lossless and key == "jpeg":
-        notes.append("jpeg cannot be lossless, so --lossless has no effect")
-    if encoding.quality is not None and key in ("png", "tiff"):
+    if encoding.lossless and not kind.has_lossless:
+        notes.append(f"{key} cannot be lossless, so --lossless has no effect")
+    if encoding.quality is not None and not kind.has_quality:
         notes.append(f"{key} is lossless, so --quality has no effect")
     return notes
 
@@ -160,7 +155,7 @@ def check_fits_format(
     name: str, height: int, width: int, key: str, *, alpha: bool, hdr: str = ""
 ) -> None:
     """Raise a `PictureError` if a format cannot hold a picture's size, transparency or HDR."""
-    if hdr and key != "png":
+    if hdr and not FORMATS[key].colour_chunks:
         raise PictureError(
             f"'{name}' has high dynamic range ({hdr}), which can be written only as PNG",
             hint="use --format png, which keeps its transfer, primaries and depth",
@@ -201,35 +196,3 @@ def _integers(pixels: Tensor, depth: int) -> NDArray[Any]:
         pixels = to_uint(to_float(pixels), depth)
     array: NDArray[Any] = pixels[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
-
-
-def _save(image: Any, key: str, encoding: Encoding, keep: int, depth: int) -> BytesIO:
-    """Encode a picture into memory; libvips' own buffers would hold the file twice."""
-    quality = encoding.quality
-    options: dict[str, Any] = {"keep": keep}
-    if key == "png":
-        # Eight enlarged photos of 1280x704: 43 ms and 1.14 MB each; unfiltered 60 ms and 1.98 MB;
-        # with paeth 54 ms and 1.06 MB, and at zlib's own level, 6, 140 ms and 0.97 MB.
-        options |= {"compression": 2, "filter": "up"}
-    elif key == "jpeg":
-        # Optimised Huffman tables need all coefficients in memory: for 192 megapixels 2.3 GB, 6.0 s
-        # and a file of 74.7 MB; without, 0.1 GB, 1.5 s and 78.5 MB.
-        optimal = image.width * image.height <= _OPTIMAL_JPEG
-        options |= {"Q": quality or JPEG_QUALITY, "subsample_mode": "off"}
-        options |= {"optimize_coding": optimal}
-    elif key == "webp":
-        lossy = quality is not None and not encoding.lossless
-        options |= {"Q": quality, "effort": 4} if lossy else {"lossless": True, "exact": True}
-    elif key == "tiff":
-        big = image.width * image.height * image.bands * depth // 8 > 3_900_000_000
-        options |= {"compression": "deflate", "predictor": "horizontal", "bigtiff": big}
-    else:
-        options |= {"compression": "av1", "subsample_mode": "off", "bitdepth": min(depth, 12)}
-        options |= {"lossless": True} if encoding.lossless else {"Q": quality or AVIF_QUALITY}
-    saver = {"avif": "heif"}.get(key, key)
-    file, target = BytesIO(), VipsTarget()
-    target.on_write(file.write)
-    target.on_read(file.read)  # needed for TIFF, as is seeking
-    target.on_seek(file.seek)
-    getattr(image, f"{saver}save_target")(target, **options)
-    return file

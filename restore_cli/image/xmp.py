@@ -32,6 +32,14 @@ _OTHER_CONTENT = (
     "http://ns.google.com/photos/1.0/",
     "http://ns.google.com/photos/dd/1.0/",
 )
+CONTENT = {  # whole files as properties, of Google's camera
+    f"{{http://ns.google.com/photos/1.0/{word}/}}Data": what
+    for word, what in (
+        ("audio", "sound in XMP"),
+        ("depthmap", "a depth map in XMP"),
+        ("image", "a picture in XMP"),
+    )
+}
 _PANORAMA = "http://ns.google.com/photos/1.0/panorama/"  # of the picture itself
 _SCALED = re.compile(r"(Width|Left)(Pixels)?$|(Height|Top)(Pixels)?$")  # pixels in a panorama
 _REGIONS = "{http://www.metadataworkinggroup.com/schemas/regions/}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from restore_cli.errors import HOSTILE, PictureError, UsageError, require
 from restore_cli.formatting import format_count, reason_of
-from restore_cli.image.formats import HDR
+from restore_cli.image.colour_signalling import HDR
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9  # ITU-T H.273
 # Matrices of H.273 as PyAV names them, for those that it converts.

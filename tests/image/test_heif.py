@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restore_cli.image import PHOTO_SUFFIXES, colour_signalling, metadata, read_image
+from restore_cli.image import PHOTO_SUFFIXES, read_image
+from restore_cli.image import heif as boxes_of_heif
 from restore_cli.image.containers import Heif, png_chunks
 from restore_cli.image.formats import HEAD, recognise
 from restore_cli.image.writing import Encoding, encode
@@ -72,12 +73,12 @@ def test_mastering_data_become_those_of_a_png():
     numbers = (*(13_250, 34_500), *(7_500, 3_000), *(34_000, 16_000), *(15_635, 16_450))
     mastering = struct.pack(">8H2I", *numbers, 10_000_000, 50)
     boxes = [(b"mdcv", mastering), (b"clli", struct.pack(">HH", 1000, 400))]
-    chunks = dict(colour_signalling._brightness(Heif(primary=1, properties={1: boxes})))
+    chunks = dict(boxes_of_heif._brightness(Heif(primary=1, properties={1: boxes})))
     assert struct.unpack(">2H", chunks[b"mDCV"][:4]) == (34_000, 16_000)  # red first
     assert struct.unpack(">2H", chunks[b"mDCV"][4:8]) == (13_250, 34_500)
     assert chunks[b"mDCV"][12:] == mastering[12:]
     assert struct.unpack(">II", chunks[b"cLLI"]) == (10_000_000, 4_000_000)
-    assert colour_signalling._brightness(Heif(primary=1, properties={1: [(b"clli", b"")]})) == ()
+    assert boxes_of_heif._brightness(Heif(primary=1, properties={1: [(b"clli", b"")]})) == ()
 
 
 @pytest.mark.parametrize(("quarters", "expected"), [(0, (1, 2)), (1, (2, 1))])
@@ -85,7 +86,7 @@ def test_pixels_that_are_not_square(tmp_path, monkeypatch, quarters, expected):
     """Twice as wide as high, before the picture is turned."""
     boxes = [(b"pasp", struct.pack(">II", 2, 1)), (b"irot", bytes([quarters]))]
     stated = Heif(primary=1, properties={1: boxes})
-    monkeypatch.setattr(metadata, "read_heif", lambda _: stated)
+    monkeypatch.setattr(boxes_of_heif, "read_heif", lambda _: stated)
     (tmp_path / "a.avif").write_bytes(as_avif(see_through()[..., :3].copy()))
     picture = read_image(tmp_path / "a.avif")
     assert picture.metadata.aspect == expected

@@ -34,7 +34,7 @@ from restore_cli.image import (
 from restore_cli.image.containers import png_chunk
 from restore_cli.image.content import read_stdin
 from restore_cli.image.info import describe, provenance_of
-from restore_cli.image.raw_metadata import RawMetadata
+from restore_cli.image.inventory import read_raw
 from restore_cli.image.xmp import Packet
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -686,7 +686,7 @@ def test_xmp_of_a_gif_is_kept(tmp_path):
     at = data.index(b"!\xfe")  # the comment, before the pixels
     source.write_bytes(data[:at] + b"!\xff\x0bXMP DataXMP" + XMP + trailer + data[at:])
     made, _ = encode(read_image(source), Encoding("png"), "a")
-    kept = RawMetadata.read(made, "png").xmp
+    kept = read_raw(made, "png").xmp
     assert kept is not None
     assert b'tiff:Orientation="6"' in kept  # it was not applied, as browsers do not
 
@@ -749,7 +749,7 @@ def test_text_under_a_name_that_is_not_utf8_does_not_end_the_reading(tmp_path):
 def test_a_large_jpeg_is_coded_in_one_pass_with_the_same_pixels(tmp_path, monkeypatch):
     picture = read_image(save(tmp_path / "a.png", values(3, height=64, width=64)))
     optimal, _ = encode(picture, Encoding("jpeg"), "a")
-    monkeypatch.setattr("restore_cli.image.writing._OPTIMAL_JPEG", 64 * 64 - 1)
+    monkeypatch.setattr("restore_cli.image.kinds.jpeg._OPTIMAL_JPEG", 64 * 64 - 1)
     quick, _ = encode(picture, Encoding("jpeg"), "a")
     assert len(quick) > len(optimal)
     assert torch.equal(decode(quick, "a").pixels, decode(optimal, "a").pixels)

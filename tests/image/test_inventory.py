@@ -24,9 +24,8 @@ from restore_cli.image.containers import (
 )
 from restore_cli.image.exif import edit_exif, geo_tags
 from restore_cli.image.geometry import GeometryChange
-from restore_cli.image.inventory import loss_notes, take_inventory
+from restore_cli.image.inventory import loss_notes, read_raw, take_inventory
 from restore_cli.image.iptc import PHOTOSHOP, Resource, join_photoshop
-from restore_cli.image.raw_metadata import RawMetadata
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_EXTENSION, XMP_HEADER, Packet
 
@@ -114,7 +113,7 @@ def test_exif_with_tags_that_nobody_knows(key, order):
 def test_a_makers_notes_keep_their_place(key):
     data = with_segments((0xE1, b"Exif\0\0" + block()))
     made, _ = written(data, key)
-    old, new = (RawMetadata.read(*one).exif for one in ((data, "jpeg"), (made, key)))
+    old, new = (read_raw(*one).exif for one in ((data, "jpeg"), (made, key)))
     assert new.index(b"MAKER-NOTE-") == old.index(b"MAKER-NOTE-")
     first = tiff_directories(new)[0]
     assert first.integer(274) == 1
@@ -124,7 +123,7 @@ def test_a_makers_notes_keep_their_place(key):
 def test_a_second_exif_block_is_not_mixed_into_the_first():
     first, second = block(), b"MM\0*" + b"GPS" * 20
     data = with_segments((0xE1, b"Exif\0\0" + first), (0xE1, b"Exif\0\0" + second))
-    assert RawMetadata.read(data, "jpeg").exif == first
+    assert read_raw(data, "jpeg").exif == first
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -250,7 +249,7 @@ def test_a_gif_that_pillow_takes_for_a_bomb_is_no_traceback():
     """Its frame has 200 megapixels, more than Pillow allows a program by default."""
     screen = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(6)
     frame = b"," + struct.pack("<HHHHB", 0, 0, 20_000, 10_000, 0) + b"\x02\x02\x4c\x01\x00;"
-    assert RawMetadata.read(screen + frame, "gif").exif is None
+    assert read_raw(screen + frame, "gif").exif is None
     with suppress(PictureError):
         decode(screen + frame, "a.gif")
 
@@ -262,7 +261,7 @@ def test_pixels_of_a_gif_that_are_not_square():
     data[12] = 113  # pixels are twice as wide as high: (113 + 15) / 64
     made, notes = written(bytes(data), "png")
     assert notes == ()
-    assert RawMetadata.read(made, "png").aspect == (64, 128)
+    assert read_raw(made, "png").aspect == (64, 128)
     assert ("shape of pixels", "2:1") in take_inventory(made, "png")
 
 
@@ -295,7 +294,7 @@ def test_an_animation_of_one_frame_is_a_picture():
 
 def test_exif_behind_another_byte():
     data = with_segments((0xE1, b"Exif\0\xff" + block()))
-    assert RawMetadata.read(data, "jpeg").exif == block()
+    assert read_raw(data, "jpeg").exif == block()
 
 
 def test_comments_of_a_gif_before_and_behind_the_picture():
@@ -303,7 +302,7 @@ def test_comments_of_a_gif_before_and_behind_the_picture():
         Image.new("P", (5, 4)).save(file, "GIF", comment=b"first")
         data = file.getvalue()
     data = data.removesuffix(b";") + b"!\xfe\x05later\0;"
-    assert RawMetadata.read(data, "gif").comment == b"first\nlater"
+    assert read_raw(data, "gif").comment == b"first\nlater"
     assert "left out: comment" in written(data, "png")[1]
 
 
@@ -323,9 +322,9 @@ def test_descriptions_of_arrays_do_not_outlive_their_size(text_, kept):
 
 def test_all_comments_are_kept():
     made, notes = written(with_segments((0xFE, b"first"), (0xFE, b"second")), "jpeg")
-    assert (RawMetadata.read(made, "jpeg").comment, notes) == (b"first\nsecond", ())
+    assert (read_raw(made, "jpeg").comment, notes) == (b"first\nsecond", ())
     made, notes = written(with_segments((0xFE, b"a" * 40_000), (0xFE, b"b" * 40_000)), "jpeg")
-    kept = RawMetadata.read(made, "jpeg").comment.replace(b"\n", b"")
+    kept = read_raw(made, "jpeg").comment.replace(b"\n", b"")
     assert (kept, notes) == (b"a" * 40_000 + b"b" * 40_000, ())
 
 
@@ -355,6 +354,43 @@ def test_pictures_behind_a_jpeg_are_announced():
     }
     hostile = take_inventory(one + b"\xff\xd8\xff\xd9" * 100_000, "jpeg")  # in no time
     assert ("beside it", "64 pictures") in hostile
+
+
+def beside(data, key):
+    return {name for kind, name in take_inventory(data, key) if kind == "beside it"}
+
+
+def test_words_in_text_are_no_gain_maps_and_no_videos():
+    notes = b"notes about the ftyp box and hdrgm, plain text"
+    assert beside(with_segments() + notes, "jpeg") == {"46 bytes after its end"}
+    film = b"\0\0\0\x18ftypmp42" + bytes(12)
+    assert beside(with_segments() + b"MotionPhoto_Data" + film, "jpeg") == {"a video"}
+    gain = with_segments((0xE1, XMP_HEADER + packet("", 'hdrgm:Version="1.0"')))
+    assert beside(with_segments() + b"\1" + gain + film, "jpeg") == {"a gain map", "a video"}
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[270] = "the mpvd box and the moov atom"
+    Image.new("RGB", (32, 32)).save(buffer, "AVIF", exif=exif)
+    assert not beside(buffer.getvalue(), "avif")
+    assert beside(buffer.getvalue() + b"\0\0\0\x08mpvd", "avif") == {"a video"}
+
+
+def test_extensions_in_a_comment_of_a_gif_are_text():
+    comment = b"x !\xff\x0bICCRGBG1012\x05hello\0 !\xff\x0bXMP DataXMP<x/>\1\xff\xfe"
+    buffer = io.BytesIO()
+    Image.new("P", (8, 8)).save(buffer, "GIF", comment=comment)
+    made, notes = written(buffer.getvalue(), "jpeg")
+    assert read_raw(made, "jpeg").comment == comment
+    assert notes == decode(buffer.getvalue(), "a.gif").notes == ()
+
+
+def test_files_inside_xmp_are_announced():
+    google = "http://ns.google.com/photos/1.0"
+    names = "".join(f'xmlns:{one}="{google}/{one}/" ' for one in ("audio", "depthmap", "image"))
+    data = packet("<image:Data>AAAA</image:Data>", f'{names} audio:Data="A" depthmap:Data="A"')
+    _, notes = written(with_segments((0xE1, XMP_HEADER + data)), "jpeg", level="all")
+    assert notes == ("left out: a depth map in XMP, a picture in XMP, sound in XMP",)
+    small = packet("", f'{names} depthmap:Mime="image/png"')
+    assert written(with_segments((0xE1, XMP_HEADER + small)), "jpeg")[1] == ()
 
 
 def test_a_profile_that_the_decoder_dropped_is_announced():
@@ -409,7 +445,7 @@ def test_iptc_behind_a_resource_of_another_program(signature):
         (0xED, PHOTOSHOP + join_photoshop(None, [other]) + photoshop()[len(PHOTOSHOP) :])
     )
     made, notes = written(data, "jpeg")
-    parts = RawMetadata.read(made, "jpeg")
+    parts = read_raw(made, "jpeg")
     assert (parts.iptc, parts.photoshop, notes) == (RECORDS, (other,), ())
 
 
@@ -435,7 +471,7 @@ def test_iptc_between_all(key, source):
         ),
     }[source]
     made, notes = written(data, key)
-    parts = RawMetadata.read(made, key)
+    parts = read_raw(made, key)
     if key in ("jpeg", "tiff"):
         assert notes == ()
         assert parts.iptc.rstrip(b"\0") == RECORDS
@@ -452,7 +488,7 @@ def test_iptc_of_two_resources_is_joined():
     second = join_photoshop(RECORDS[:7] + title, [])
     for body in (photoshop() + second, photoshop() + photoshop()[len(PHOTOSHOP) :] + second):
         made, notes = written(with_segments((0xED, body)), "jpeg")
-        assert (RawMetadata.read(made, "jpeg").iptc, notes) == (RECORDS + title, ())
+        assert (read_raw(made, "jpeg").iptc, notes) == (RECORDS + title, ())
 
 
 def test_other_iptc_in_a_tiffs_resources_stays_there():
@@ -461,7 +497,7 @@ def test_other_iptc_in_a_tiffs_resources_stays_there():
     for records in (other, RECORDS):
         both = grey(8, 6, t33723=(7, RECORDS + b"\0"), t34377=(1, join_photoshop(records, [])))
         made, notes = written(tiff([both], pixels=bytes(48)), "tiff")
-        parts = RawMetadata.read(made, "tiff")
+        parts = read_raw(made, "tiff")
         assert (parts.iptc.rstrip(b"\0"), notes) == (RECORDS.rstrip(b"\0"), ())
         assert [one.content for one in parts.photoshop] == [other] * (records == other)
 
@@ -486,7 +522,7 @@ def test_xmp_of_every_spelling(key, spelling):
     turned = (0xE1, b"Exif\0\0" + block())
     data = with_segments(turned, (0xE1, XMP_HEADER + SPELLINGS[spelling]))
     made, _ = written(data, key)
-    text = Packet.parse(RawMetadata.read(made, key).xmp).text()
+    text = Packet.parse(read_raw(made, key).xmp).text()
     assert "6" not in text.replace("1999/02/22", "")
     assert ("XMP", "Orientation") in take_inventory(made, key)
 
@@ -566,14 +602,14 @@ def test_shape_of_pixels_without_a_unit(key):
             assert notes == ("left out: shape of pixels 2:1",)
         else:
             assert notes == ()
-            assert RawMetadata.read(made, key).aspect == (2, 1)
+            assert read_raw(made, key).aspect == (2, 1)
 
 
 @pytest.mark.parametrize(("kind", "code"), [(3, "H"), (10, "ii"), (11, "f"), (12, "d")])
 def test_shape_of_pixels_as_numbers_of_every_type(kind, code):
     two, one = ((kind, struct.pack(f"<{code}", *(n, 1)[: len(code)])) for n in (2, 1))
     data = tiff([grey(8, 6, t282=two, t283=one, t296=short(1))], pixels=bytes(48))
-    assert RawMetadata.read(data, "tiff").aspect == (2, 1)
+    assert read_raw(data, "tiff").aspect == (2, 1)
 
 
 @pytest.mark.parametrize("key", FORMATS)
@@ -646,11 +682,22 @@ def test_maker_notes_of_a_tiff_are_announced(key):
 
 @pytest.mark.parametrize(
     ("tag", "name"),
-    [(291, "GrayResponseCurve"), (336, "DotRange"), (532, "ReferenceBlackWhite")],
+    [
+        *((291, "GrayResponseCurve"), (336, "DotRange"), (532, "ReferenceBlackWhite")),
+        *((281, "MaxSampleValue"), (341, "SMaxSampleValue"), (343, "ClipPath")),
+    ],
 )
 def test_what_a_tiff_says_of_its_values_is_announced(tag, name):
-    data = tiff([grey(8, 6) | {tag: short(0, 1)}], pixels=bytes(48))
+    values_ = short(7) if tag == 341 else short(0, 1)
+    data = tiff([grey(8, 6) | {tag: values_}], pixels=bytes(48))
     assert decode(data, "a.tif").notes == (f"left out: {name}",)
+
+
+def test_the_whole_range_of_a_tiff_is_no_news_and_its_page_is_kept():
+    tags = {280: short(0), 281: short(255), 297: short(3, 7)}
+    made, notes = written(tiff([grey(8, 6) | tags], pixels=bytes(48)), "tiff")
+    assert notes == ()
+    assert first_directory(made).integers(297) == (3, 7)
 
 
 def test_places_of_a_turned_picture_are_announced():

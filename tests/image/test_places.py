@@ -12,8 +12,10 @@ from tiffs import long, short, tiff
 
 from restore_cli.image import Encoding, encode
 from restore_cli.image.containers import jpeg_segment, tiff_directories
+from restore_cli.image.exif import dots_per_inch
 from restore_cli.image.geometry import GeometryChange
-from restore_cli.image.raw_metadata import RawMetadata, register_heic
+from restore_cli.image.inventory import read_raw
+from restore_cli.image.raw_metadata import register_heic
 from restore_cli.image.reading import decode
 from restore_cli.image.xmp import XMP_HEADER, Packet
 
@@ -65,7 +67,7 @@ def enlarged(data, scale=4):
     picture = decode(data, "photo")
     large = picture.pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     made, notes = encode(picture.with_pixels(large, None), Encoding("jpeg"), "made.jpg")
-    return RawMetadata.read(made, "jpeg"), (*picture.notes, *notes)
+    return read_raw(made, "jpeg"), (*picture.notes, *notes)
 
 
 def exif(orientation, area):
@@ -114,6 +116,21 @@ def test_the_subject_of_a_picture_that_its_decoder_turns(kind, orientation, expe
     parts, _ = enlarged(saved(kind, exif=exif(orientation, (10, 20, 8, 4))))
     inner = next(one for one in tiff_directories(parts.exif) if one.parent_tag == 34665)
     assert inner.integers(37396) == expected
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "JPEG"])
+@pytest.mark.parametrize("to", ["png", "jpeg", "webp", "tiff"])
+def test_resolution_is_turned_with_the_picture(kind, to):
+    if kind == "HEIF" and register_heic() is None:
+        pytest.skip("pillow-heif is not installed")
+    tags = {282: (5, struct.pack("<2I", 300, 1)), 283: (5, struct.pack("<2I", 100, 1))}
+    block = tiff([tags | {274: short(6), 296: short(2)}])
+    picture = decode(saved(kind, exif=b"Exif\0\0" + block), "in")
+    assert picture.metadata.dpi == pytest.approx((100, 300))
+    made, _ = encode(picture, Encoding(to), "out")
+    assert dots_per_inch(read_raw(made, to).exif if to != "tiff" else made) == (
+        pytest.approx((100, 300))
+    )
 
 
 def test_a_subject_beyond_what_exif_can_hold_is_announced():

@@ -55,6 +55,14 @@ def test_who_made_it():
     assert camera_of_raw(RAW["pattern"]) == "a camera"
 
 
+@pytest.mark.parametrize("suffix", [".IIQ", ".nef", ".mos"])
+def test_a_preview_alone_in_a_raw_file_is_refused(suffix):
+    plain = tiff([grey(8, 6)], pixels=PIXELS)
+    with pytest.raises(PictureError, match="raw file of a camera"):
+        decode(plain, f"shot{suffix}")
+    assert decode(plain, "shot.tif").size == (6, 8)
+
+
 def test_pixels_are_no_sign_of_a_raw_file():
     assert camera_of_raw(b"II*\0\x40\0\0\0CR\x02\0" + bytes(100)) is None
 

@@ -1,0 +1,1 @@
+"""The formats of pictures, a module each; `formats` lists them."""
