@@ -158,7 +158,7 @@ class _Unpickler(pickle._Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name; raises `UnreadTensorError` for types that are not read."""
+        """Return the stand-in for a name; raises `UnreadTensorError` for types not read."""
         full = f"{module}.{name}"
         if _CLASSES.fullmatch(full):
             return InertModule

@@ -19,19 +19,23 @@ MODULE = '''
 
 from functools import partial
 
+from PIL import Image
+
 from restore_cli.image.format_spec import Format, begins_with
-from restore_cli.image.vips import load_with_vips, save_with_vips
+from restore_cli.image.to_png import load_as_png
+from restore_cli.image.vips import size_with_pillow
 
 
 def _save(file, image, keep, quality, lossless, depth):
-    save_with_vips("ppm", file, image, keep=keep)
+    Image.fromarray(image.numpy()).save(file, "PPM")
 
 
 FORMAT = Format(
     name="PPM",
     recognise=begins_with(b"P5", b"P6"),
     suffixes=(".pnm",),
-    load=partial(load_with_vips, "ppm"),
+    load=partial(load_as_png, "PPM"),
+    read_size=partial(size_with_pillow, "PPM"),
     save=_save,
     has_quality=False,
 )
