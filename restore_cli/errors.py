@@ -20,6 +20,18 @@ HOSTILE = (
     *(OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     struct.error,
 )
+# The commands that list the names of a kind.
+_LISTS = {
+    "checkpoint": "restore weights list",
+    "command": "restore --help",
+    "dataset": "restore datasets list",
+    "degradation recipe": "restore recipes list degrade",
+    "model": "restore models",
+    "recipe": "restore recipes list",
+    "table": "restore datasets tables",
+    "training recipe": "restore recipes list train",
+}
+_MOST_NAMES = 12  # known names that a hint has
 
 
 class Interrupted(KeyboardInterrupt):
@@ -83,11 +95,15 @@ def lookup(kind: str, name: str, known: Mapping[str, V]) -> V:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return an error for an unknown name of a kind, e.g. "model", which suggests the nearest."""
+    """Return an error for an unknown name of a kind, e.g. "model", which suggests the nearest.
+
+    Its hint has a few known names, and the command that lists all.
+    """
     names = sorted(known)
-    return UsageError(
-        f"{kind} '{name}' not found.{suggestion(name, names)}", hint=f"known: {', '.join(names)}"
-    )
+    hint = f"known: {', '.join(names[:_MOST_NAMES])}"
+    if more := names[_MOST_NAMES:]:
+        hint += f" and {len(more)} more" + (f"; see `{_LISTS[kind]}`" if kind in _LISTS else "")
+    return UsageError(f"{kind} '{name}' not found.{suggestion(name, names)}", hint=hint)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

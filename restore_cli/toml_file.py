@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from restore_cli.errors import RecipeError, suggestion, unknown_name
+from restore_cli.errors import RecipeError, UsageError, nearest_name, suggestion, unknown_name
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -38,10 +38,13 @@ def load(
         RecipeError: not TOML, an unknown key, a wrong type or a value out of range.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml":
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise _no_file(path, names(folder))
+    else:
         path = folder / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise unknown_name(what, name_or_path, [*names(folder), *others])
+        if not path.is_file():
+            raise unknown_name(what, name_or_path, [*names(folder), *others])
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))
         # Via JSON, since strict validation of JSON accepts lists for tuples.
@@ -50,6 +53,16 @@ def load(
         raise RecipeError(f"{path}: {first_problem(error)}") from error
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise RecipeError(f"{path} is not TOML: {error}") from error
+
+
+def _no_file(path: Path, known: Sequence[str]) -> UsageError:
+    """Return the error for a file that does not exist; `known` are names that need no file."""
+    hint = "`restore recipes list` shows the recipes that need no file"
+    if near := nearest_name(path.name, (one.name for one in path.parent.glob("*.toml"))):
+        hint = f"did you mean '{path.parent / near}'?"
+    elif path.stem in known:
+        hint = f"did you mean '{path.stem}', which comes with restore?"
+    return UsageError(f"no such file: '{path}'", hint=hint)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -94,12 +94,17 @@ def plan(
     """Plan all outputs; whatever can be refused is refused before anything is loaded."""
     from restore_cli.image.formats import OTHER_SUFFIXES, VIDEO_SUFFIXES, has_video_suffix
     from restore_cli.jobs import plan
-    from restore_cli.jobs.inputs import left_out
+    from restore_cli.jobs.inputs import left_out, left_out_below
 
     items = plan.plan(request, spec, sources)
     printer.refuse(items, request.destination.on_exists)
     if _terminal.quiet:
         return items
+    written = {item.target.parent for item in items}  # e.g. of `restore image . -o sharp/`
+    below = [one for one in left_out_below(request.selection)[1] if one.parent not in written]
+    if below:
+        what = format_count(len(below), "picture")
+        out.echo_err(f"note: left out: {what} in subfolders; to include them, add --recursive")
     others = left_out(request.selection, VIDEO_SUFFIXES | OTHER_SUFFIXES)
     if videos := [path for path in others if has_video_suffix(path)]:
         what = format_count(len(videos), "video")
@@ -279,6 +284,7 @@ class Printer:
             others = self._listed if self._compare is None else (*self._listed, self._compare)
             places = [others, *((item.source, item.target) for item in items)]
             check_not_in_run(self._manifest, places, "--manifest")
+            _check_manifest(self._manifest)
 
     def __enter__(self) -> Self:
         if self._manifest is not None:
@@ -375,6 +381,21 @@ class Printer:
 
             write_comparison(self._compare, shown, description, report)
         out.note(f"before and after: {self._compare}")
+
+
+def _check_manifest(path: Path) -> None:
+    """Refuse to append to an existing file that is not a manifest, e.g. a picture.
+
+    Raises `UsageError`. Pipes are not read, and a manifest may have been cut anywhere.
+    """
+    start = b'{"input"'  # of the first record, see `record_of`
+    if path.is_file():
+        with writing(path, UsageError), path.open("rb") as stream:
+            head = stream.read(64).lstrip()[: len(start)]
+        if not start.startswith(head):
+            raise UsageError(
+                f"--manifest '{path}' exists and is not a manifest", hint="choose another file"
+            )
 
 
 def _ends_a_line(path: Path) -> bool:

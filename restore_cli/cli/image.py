@@ -401,32 +401,15 @@ def _check_raw_options(
 
 def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Path, ...]:
     """Return all input paths, given by name or in a list."""
-    from restore_cli.image import read_stdin
-    from restore_cli.jobs.inputs import STREAM, missing, read_list
+    from restore_cli.jobs.inputs import STREAM
 
     if null and files_from is None:
         raise UsageError("--null needs --files-from", hint="leave it out")
     paths = [STREAM if text == "-" else opt.parse_path(text) for text in given]
     if files_from is not None:
-        if files_from == "-":
-            if STREAM in paths:
-                raise UsageError("stdin is both a picture and the list of pictures")
-            text = read_stdin()
-        else:
-            try:
-                text = opt.parse_path(files_from).read_bytes()
-            except OSError as error:
-                raise UsageError(
-                    f"cannot read --files-from '{files_from}': {error.strerror}"
-                ) from error
-        listed = read_list(text, separator=b"\0" if null else b"\n")
-        if gone := [one for one in listed if not (os.path.lexists(one) or has_magic(str(one)))]:
-            unknown = missing(gone[0])
-            how = "separated by NUL characters" if null else "one per line"
-            needed = f"'{files_from}' must contain the names in UTF-8, {how}"
-            unknown.hint = "; ".join(filter(None, (unknown.hint, needed)))
-            raise unknown
-        paths += listed
+        paths += _listed(files_from, paths, null=null)
+    if paths.count(STREAM) > 1:  # not, as in other programs, stdin and stdout
+        raise UsageError("'-' is given twice", hint="give it once, and the output as -o -")
     if not paths:
         hint = "restore image --help shows examples"
         if files_from is None:
@@ -437,16 +420,49 @@ def _inputs(given: list[str], files_from: str | None, *, null: bool) -> tuple[Pa
     return tuple(paths)
 
 
+def _listed(files_from: str, given: list[Path], *, null: bool) -> list[Path]:
+    """Return the paths in a list; refuse it if one of them does not exist."""
+    from restore_cli.image import read_stdin
+    from restore_cli.jobs.inputs import STREAM, as_stored, missing, read_list
+
+    if files_from == "-":
+        if STREAM in given:
+            raise UsageError(
+                "stdin is both a picture and the list of pictures",
+                hint="write the list to a file",
+            )
+        text = read_stdin()
+    else:
+        try:
+            text = opt.parse_path(files_from).read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"cannot read --files-from '{files_from}': {error.strerror}",
+                hint="give a file with one name per line, or - for stdin",
+            ) from error
+    listed = [as_stored(one) for one in read_list(text, separator=b"\0" if null else b"\n")]
+    if gone := [one for one in listed if not (os.path.lexists(one) or has_magic(str(one)))]:
+        unknown = missing(gone[0])
+        how = "separated by NUL characters" if null else "one per line"
+        needed = f"'{files_from}' must contain paths, {how}, without quotes or file://"
+        if any("\udc80" <= letter <= "\udcff" for letter in str(gone[0])):  # not UTF-8
+            needed = f"'{files_from}' must contain the names in UTF-8, {how}"
+        unknown.hint = "; ".join(filter(None, (unknown.hint, needed)))
+        raise unknown
+    return listed
+
+
 def _output(text: str | None, inputs: tuple[Path, ...]) -> Path | None:
     """Return the output path. Input from stdin goes to stdout unless that is a terminal."""
     from restore_cli.jobs.inputs import STREAM
     from restore_cli.jobs.outputs import check_known_suffix
 
-    if text is None:
-        return STREAM if inputs == (STREAM,) and not _no_pipe(sys.stdout) else None
-    if text == "-":
-        if what := _no_pipe(sys.stdout):
-            raise UsageError(f"stdout is {what}", hint="restore image a.png -o - > b.png")
+    closed = _no_pipe(sys.stdout)
+    if text is None and (inputs != (STREAM,) or closed == "the terminal"):
+        return None
+    if text in (None, "-"):
+        if closed:
+            raise UsageError(f"stdout is {closed}", hint="restore image a.png -o - > b.png")
         return STREAM
     check_known_suffix(text)
     return opt.parse_path(text)

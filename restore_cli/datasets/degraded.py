@@ -98,7 +98,10 @@ def _write_middle(path: Path, side: int, target: Path) -> None:
     pixels = read_image(path, icc="strip", strict=True).pixels
     height, width = pixels.shape[-2:]
     if min(height, width) < side:
-        raise PictureError(f"'{path}' is {width}x{height}, smaller than {side} px a side")
+        raise PictureError(
+            f"'{path}' is {width}x{height}, smaller than {side} px a side",
+            hint="leave it out, or take a larger photo",
+        )
     top, left = (height - side) // 2, (width - side) // 2
     pixels = pixels[..., top : top + side, left : left + side]
     write_image(target, Picture(pixels), Encoding())

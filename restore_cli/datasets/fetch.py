@@ -64,7 +64,8 @@ def unpack(archive: Path, folder: Path, members: re.Pattern[str]) -> int:
                 place = PurePosixPath(member.filename)
                 if place.is_absolute() or ".." in place.parts or ":" in member.filename:
                     raise NoInputError(
-                        f"'{archive}' contains '{member.filename}', a path outside the folder"
+                        f"'{archive}' contains '{member.filename}', a path outside the folder",
+                        hint="do not unpack it; fetch the archive from its authors",
                     )
                 target = folder.joinpath(*place.parts)
                 if target.exists() and target.stat().st_size == member.file_size:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 from restore_cli.errors import NoInputError
 from restore_cli.formatting import format_list
@@ -288,6 +289,12 @@ def _enter(
 def _whole(folders: Folders) -> list[Pair]:
     """Return the pairs of two folders, at least one; every picture must have a partner."""
     pairs = sorted(folders.pairs(), key=lambda pair: pair.name)
+    files = [path for pair in pairs for path in (pair.degraded, pair.reference)]
+    if dead := [path for path in (*files, *folders.unpaired()) if _is_dead_link(path)]:
+        raise NoInputError(
+            f"dangling links: {format_list([str(path) for path in dead], NAMED)}",
+            hint="make their targets available, e.g. mount the disk, or remove the links",
+        )
     for here, there, unpaired in (
         (
             folders.degraded,
@@ -298,13 +305,23 @@ def _whole(folders: Folders) -> list[Pair]:
     ):
         if unpaired:
             names = sorted(path.relative_to(here).with_suffix("").as_posix() for path in unpaired)
+            hint = "both folders must hold the same names; suffixes may differ"
+            if (there / f"{names[0]}.npy").exists():
+                hint = "files of 32-bit values (.npy) are for other programs; use 8-bit pictures"
             raise NoInputError(
                 f"'{here}' has pictures that '{there}' lacks: {format_list(names, NAMED)}",
-                hint="both folders must hold the same names; suffixes may differ",
+                hint=hint,
             )
     if not pairs:
-        raise NoInputError(f"no pictures in '{folders.degraded}' and '{folders.reference}'")
+        raise NoInputError(
+            f"no pictures in '{folders.degraded}' and '{folders.reference}'",
+            hint="both folders must hold pictures of the same names",
+        )
     return pairs
+
+
+def _is_dead_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
@@ -312,8 +329,11 @@ def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     if not folder.is_dir():
         return found
-    for path in list_pictures(folder, recursive=True, suffixes=suffixes, links=True):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    for path in list_pictures(
+        folder, recursive=True, suffixes=suffixes, links=True, dead_links=True
+    ):
+        # Macs store letters with accents as two characters, other systems as one.
+        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise NoInputError(
                 f"'{found[name]}' and '{path}' have the same name, so their partner is ambiguous",

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
+from unicodedata import normalize
 
-from restore_cli.errors import NoInputError, UsageError, nearest_name
+from restore_cli.errors import NoInputError, RestoreError, UsageError, nearest_name
 from restore_cli.image import PHOTO_SUFFIXES
-from restore_cli.image.folders import is_hidden, list_pictures, natural_key
-from restore_cli.image.formats import VIDEO_SUFFIXES, has_video_suffix
+from restore_cli.image.folders import is_hidden, list_folders, list_pictures, natural_key
+from restore_cli.image.formats import HEAD, VIDEO_SUFFIXES, has_video_suffix, recognise
 from restore_cli.image.xmp import WIDE_MARKS
 from restore_cli.jobs.request import Selection
 
@@ -39,14 +40,15 @@ def find(selection: Selection) -> list[Source]:
     """
     found: dict[Path, Source] = {}
     suffixes = {*PHOTO_SUFFIXES, *_videos_asked_for(selection.include)}
-    for given in selection.inputs:
+    for given in map(as_stored, selection.inputs):
         try:
             for source in _expand(given, suffixes, selection):
                 name = str(source.relative / source.path.name)
                 if source.path == given or _wanted(name, selection.include, selection.exclude):
                     found.setdefault(_canonical_link(source.path), source)
         except OSError as error:  # e.g. the name is too long, or access to a folder is denied
-            raise NoInputError(f"cannot use '{given}': {error.strerror}") from error
+            hint = "check its name, and the permissions of its folder"
+            raise NoInputError(f"cannot use '{given}': {error.strerror}", hint=hint) from error
     return list(found.values())
 
 
@@ -60,14 +62,38 @@ def left_out(selection: Selection, suffixes: Collection[str]) -> list[Path]:
 
     Videos that the selection includes are not listed.
     """
-    folders = [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
     suffixes = {*suffixes} - _videos_asked_for(selection.include)
     return [
         source.path
-        for folder in folders
+        for folder in _folders(selection)
         for source in _folder(folder, suffixes, selection)
         if _wanted(source.path.name, selection.include, selection.exclude)
     ]
+
+
+def left_out_below(selection: Selection) -> tuple[list[Path], list[Path]]:
+    """Return subfolders that are not searched, and the pictures in them.
+
+    Pictures further down are not searched for: that could take minutes.
+    """
+    if selection.recursive:
+        return [], []
+    below = [
+        one
+        for folder in _folders(selection)
+        for one in list_folders(folder)
+        if not (one.is_symlink() or one in selection.inputs)
+        and _wanted(one.name, (), selection.exclude)
+    ]
+    pictures: list[Path] = []
+    for one in below:
+        with suppress(RestoreError):  # a folder that cannot be read
+            pictures += left_out(replace(selection, inputs=(one,)), PHOTO_SUFFIXES)
+    return below, pictures
+
+
+def _folders(selection: Selection) -> list[Path]:
+    return [folder for folder in selection.inputs if folder != STREAM and folder.is_dir()]
 
 
 def _videos_asked_for(include: Sequence[str]) -> set[str]:
@@ -84,7 +110,8 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
         separator: line end or NUL; in UTF-16 and UTF-32 always the line end.
 
     Raises:
-        UsageError: lines that contain NUL, as from `find -print0`, or an incomplete character.
+        UsageError: lines that contain NUL, as from `find -print0`; an incomplete character; or a
+            picture instead of a list.
     """
     mark, encoding = next(((m, e) for m, e in _MARKS if text.startswith(m)), (b"", ""))
     encoding = encoding or _unmarked(text)
@@ -99,11 +126,15 @@ def read_list(text: bytes, *, separator: bytes) -> list[Path]:
             ) from error
         separator = b"\n"
     if separator != b"\0" and b"\0" in text:
+        if recognise(text[:HEAD]):
+            hint = "give pictures without --files-from"
+            raise UsageError("the list of files is a picture", hint=hint)
         raise UsageError("the list of files contains NUL characters", hint="use -0")
-    names = (
-        name.removesuffix(b"\r") if separator == b"\n" else name for name in text.split(separator)
-    )
-    paths = [Path(_decode(name)) for name in names if name]
+    if separator == b"\n":
+        # \x1a: the end of a file of DOS. A CR alone ended the lines of old Macs.
+        text = text.removesuffix(b"\x1a").replace(b"\r\n", b"\n")
+        text = text if b"\n" in text else text.replace(b"\r", b"\n")
+    paths = [Path(_decode(name)) for name in text.split(separator) if name.strip()]
     return [path.absolute() if path == STREAM else path for path in paths]  # a file named "-"
 
 
@@ -139,9 +170,23 @@ def _expand(given: Path, suffixes: Collection[str], selection: Selection) -> Ite
         raise missing(given)
 
 
+def as_stored(path: Path) -> Path:
+    """Return a path that exists, if necessary in another spelling of its name; else the path.
+
+    Macs store letters with accents as two characters, other systems as one. Windows copies paths
+    with quotation marks.
+    """
+    text = str(path)
+    bare = text[1:-1] if text[0] == text[-1] == '"' else text
+    spellings = (text, *(normalize(form, bare) for form in ("NFC", "NFD")), bare)
+    return next((Path(one) for one in spellings if os.path.lexists(one)), path)
+
+
 def missing(given: Path) -> NoInputError:
     """Return the error for an input that does not exist, with the name most like it there."""
-    hint = "" if given.parent.is_dir() else f"there is no folder '{given.parent}'"
+    hint = f"check the name; it is not in '{given.parent.absolute()}'"
+    if not given.parent.is_dir():
+        hint = f"there is no folder '{given.parent}'"
     with suppress(OSError):
         near = nearest_name(given.name, sorted(path.name for path in given.parent.iterdir()))
         hint = f"did you mean '{given.parent / near}'?" if near else hint

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 
 from restore_cli.errors import UsageError, nearest_name
-from restore_cli.files import check_writable, fold
+from restore_cli.files import check_path_length, check_writable, fold
 from restore_cli.image.formats import (
     CONTAINERS,
     FORMATS,
@@ -33,9 +33,13 @@ def check_output_name(output: Path | None, format_key: str) -> None:
     """Refuse the name of an output that does not fit its format.
 
     Raises `UsageError` if the suffix is of a format that cannot be written, or not of the requested
-    format, or if a template has unknown fields.
+    format, if a template has unknown fields, if the name is too long, or is that of something
+    else, e.g. of a pipe.
     """
-    if output is None or output == STREAM or output.is_dir():
+    if output is None or output == STREAM:
+        return
+    check_path_length(output)
+    if output.is_dir():
         return
     suffix = output.suffix.lower()
     if is_template(output):
@@ -50,6 +54,11 @@ def check_output_name(output: Path | None, format_key: str) -> None:
         raise UsageError(
             f"--output '{output}' does not have a suffix of --format {format_key}",
             hint=f"use {' or '.join(FORMATS[format_key].suffixes)}",
+        )
+    if output.exists() and not (output.is_file() and is_file_name(output)):
+        raise UsageError(
+            f"--output '{output}' is neither a folder nor a picture file",
+            hint=f"for a pipe or a device, use -o - > '{output}'",
         )
 
 

@@ -16,7 +16,7 @@ from restore_cli.image.formats import READ_ONLY, SUFFIXES, VIDEO_SUFFIXES, has_v
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, left_out
+from restore_cli.jobs.inputs import STREAM, Source, find, left_out, left_out_below
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.jobs.video_facts import read_comment, size_and_frames
 from restore_cli.option_values import OPTION_VALUES
@@ -81,7 +81,10 @@ def plan(
         return _plan(request, spec, find(request.selection) if sources is None else sources)
     except OSError as error:
         place = error.filename or "the current folder"
-        raise UsageError(f"cannot use '{place}': {error.strerror}") from error
+        raise UsageError(
+            f"cannot use '{place}': {error.strerror}",
+            hint="check its permissions, or choose another --output",
+        ) from error
 
 
 def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) -> list[Item]:
@@ -104,10 +107,14 @@ def _plan(request: RestoreRequest, spec: PipelineSpec, sources: list[Source]) ->
             check_path_length(item.target)
     if not items:
         formats = ", ".join(FORMATS)
-        videos = left_out(request.selection, VIDEO_SUFFIXES)
+        hints = []
+        if left_out_below(request.selection)[0]:
+            hints.append("add --recursive to search subfolders")
+        if left_out(request.selection, VIDEO_SUFFIXES):
+            hints.append("name videos, or use --include '*.mp4'")
         raise NoInputError(
             f"no pictures among the inputs ({formats}, bmp, gif)",
-            hint="name videos, or use --include '*.mp4'" if videos else "",
+            hint="; ".join(hints) or "see what the folder contains, and --include and --exclude",
         )
     outputs.check_collisions((item.source, item.target) for item in items)
     part, parts = request.selection.shard

@@ -109,7 +109,10 @@ class RayWorkers:
                 errors.append(error)
         if not good:
             why = errors[0] if errors else "no machine had a free CPU within two minutes"
-            raise DeviceError(f"no process of the cluster could start: {why}")
+            raise DeviceError(
+                f"no process of the cluster could start: {why}",
+                hint="see `ray status`, and whether every machine has this version of restore",
+            )
         return good
 
 

@@ -30,7 +30,9 @@ class Selection:
         object.__setattr__(self, "inputs", tuple(Path(path) for path in inputs))
         part, parts = self.shard
         if not 1 <= part <= parts:
-            raise UsageError(f"shard {self.shard} is not (I, N) with I from 1 to N")
+            raise UsageError(
+                f"shard {self.shard} is not (I, N) with I from 1 to N", hint="e.g. (1, 8) to (8, 8)"
+            )
 
 
 @dataclass(frozen=True, slots=True)

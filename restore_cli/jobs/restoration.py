@@ -110,7 +110,10 @@ class Restoration:
             try:
                 picture = decode(task.data, name, max_pixels=most, icc=how.icc)
             except HOSTILE as error:  # whatever a header breaks, the batch goes on
-                raise PictureError(f"cannot read '{name}': {first_line(error)}") from error
+                raise PictureError(
+                    f"cannot read '{name}': {first_line(error)}",
+                    hint="it may be damaged: copy or fetch it again",
+                ) from error
             if how.alpha == "drop":
                 picture = replace(picture, alpha=None)
             height, width = how.output_size(*picture.size, scale)

@@ -259,7 +259,10 @@ def _restore_video(work: Restoration, item: Item, report: OnTile) -> Outcome:
             return Outcome(item, "skipped", sha256=digest)
         return Outcome(item, "failed", error, sha256=digest)
     except HOSTILE as error:  # whatever it breaks, the batch goes on
-        failure = PictureError(f"cannot read '{item.source}': {reason_of(error)}")
+        failure = PictureError(
+            f"cannot read '{item.source}': {reason_of(error)}",
+            hint="it may be damaged: copy or fetch it again",
+        )
         return Outcome(item, "failed", failure, sha256=digest)
     seconds = time.monotonic() - begun
     return Outcome(commit.item, "restored", notes=notes, sha256=digest, size=size, seconds=seconds)

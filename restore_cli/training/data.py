@@ -340,7 +340,9 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]
     Also returns a note if there are others; raises `NoInputError` if there is none.
     """
     # Sorted by path, not by number: existing runs depend on this order.
-    found = sorted(list_pictures(folder, recursive=True, links=True)) if folder.is_dir() else []
+    found: list[Path] = []
+    if folder.is_dir():
+        found = sorted(list_pictures(folder, recursive=True, links=True, dead_links=True))
     sizes = {path: read_size(path) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:

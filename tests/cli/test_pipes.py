@@ -236,10 +236,44 @@ def test_a_list_with_a_wrong_name_is_told_apart_from_an_argument(tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text('"a.png"\n')
     done = restore("image", "--files-from", listed)
-    assert (done.exit_code, "must contain the names in UTF-8, one per line" in done.stderr) == (
-        3,
-        True,
+    assert done.exit_code == 3
+    assert "must contain paths, one per line, without quotes" in done.stderr
+    make(tmp_path / "a.png")
+    listed.write_text(f'"{tmp_path / "a.png"}"\r\n\x1a')  # as Windows copies paths
+    assert restore("image", "--files-from", listed, "-m", "bicubic", "-n").exit_code == 0
+
+
+def test_pictures_in_subfolders_are_not_left_out_silently(tmp_path):
+    make(tmp_path / "photos/sub/a.png")
+    done = restore("image", tmp_path / "photos", "-m", "bicubic", "-n")
+    assert (done.exit_code, "add --recursive" in done.stderr) == (3, True), done.stderr
+    make(tmp_path / "photos/b.png")
+    done = restore("image", tmp_path / "photos", "-m", "bicubic", "-n")
+    assert done.exit_code == 0
+    assert "left out: 1 picture in subfolders; to include them, add --recursive" in done.stderr
+    assert (
+        "left out" not in restore("image", tmp_path / "photos", "-r", "-m", "bicubic", "-n").stderr
     )
+
+
+def test_a_manifest_is_not_appended_to_another_file(tmp_path):
+    make(tmp_path / "a.png")
+    make(tmp_path / "other.png")
+    before = (tmp_path / "other.png").read_bytes()
+    common = ("image", tmp_path / "a.png", "-m", "bicubic", "-o", tmp_path / "b.png")
+    done = restore(*common, "--manifest", tmp_path / "other.png")
+    assert (done.exit_code, "is not a manifest" in done.stderr) == (2, True)
+    assert (tmp_path / "other.png").read_bytes() == before
+    for _ in range(2):
+        again = ("--manifest", tmp_path / "log.jsonl", "--on-exists", "overwrite")
+        assert restore(*common, *again).exit_code == 0
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_long_lists_of_names_are_cut(tmp_path):
+    done = restore("recipes", "show", "nothing-like-it")
+    assert "more; see `restore recipes list`" in done.stderr
+    assert len(done.stderr.splitlines()[1]) < 400
 
 
 def test_names_of_inputs_are_suggested(tmp_path):

@@ -22,8 +22,7 @@ from functools import partial
 from PIL import Image
 
 from restore_cli.image.format_spec import Format, begins_with
-from restore_cli.image.to_png import load_as_png
-from restore_cli.image.vips import size_with_pillow
+from restore_cli.image.to_png import load_as_png, size_with_pillow
 
 
 def _save(file, image, keep, quality, lossless, depth):
@@ -69,4 +68,4 @@ def test_a_format_is_one_module(tmp_path):
     assert (tmp_path / "b.pnm").read_bytes().startswith(b"P6")
     restore("image", "b.pnm", *common, "-o", "c.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "c.png")), values)
-    assert "format: PPM" in restore("info", "b.pnm").replace("\t", ": ")
+    assert "format: ppm" in restore("info", "b.pnm").replace("\t", ": ")
