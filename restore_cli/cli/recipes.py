@@ -91,4 +91,4 @@ def _described(command: Command) -> Iterator[tuple[str, str]]:
 
 
 def _files(command: Command) -> list[Path]:
-    return sorted((FOLDER / command.value).glob("*.toml"))
+    return sorted((FOLDER / command.value).glob("*.toml"), key=lambda path: path.stem)

@@ -53,8 +53,7 @@ def test_examples(folder, command, example):
     if command == "degrade":
         (folder / "blurry.png").unlink()  # its output
     status, said = run(example, folder)
-    problem = "problem: " in said and command == "doctor"  # of this machine
-    assert status == (1 if problem else 0), said
+    assert status in ({0, 1} if command == "doctor" else {0}), said  # 1: problems of this machine
 
 
 def test_there_are_examples():
