@@ -9,7 +9,8 @@ completed, and an enlarged pool keeps its items.
 With `reuse` in the recipe, the items of photos are replaced one by one during training: every
 `reuse` patches, the window of item numbers moves by one. The window is a function of the patch
 number, so a resumed run crops the same items. A background process makes the new items (`refill`),
-or the training process itself if an item is not ready.
+or the training process itself if an item is not ready. If outputs of a frozen part are stored, no
+phase may train that part.
 
 | file | content |
 |---|---|
@@ -37,7 +38,7 @@ from restore_cli.errors import PictureError, RestoreError, UsageError
 from restore_cli.files import remove_abandoned, write_then_rename
 from restore_cli.inference.tiling import pad
 from restore_cli.models.layers import memory_format
-from restore_cli.models.spec import Model
+from restore_cli.models.spec import SizeRequirement
 from restore_cli.rounding import to_uint
 from restore_cli.training.data import (
     PREPARED,
@@ -64,7 +65,8 @@ _BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, Recursio
 class FrozenModule(NamedTuple):
     """The part of a network whose outputs are stored."""
 
-    model: Model  # model of the network
+    model: str  # model of the network
+    size: SizeRequirement  # sizes the network accepts
     network: nn.Module  # the network; it is run in eval mode
     sha256: str  # sha256 of the part's weights
 
@@ -261,7 +263,7 @@ class Pool(Source):
             "gopro_blur": self.recipe.gopro_blur,
             "data": parts,
             "stored": sorted(self._stored),
-            "frozen part": f"{frozen.model.name} sha256 {frozen.sha256}" if frozen else "none",
+            "frozen part": f"{frozen.model} sha256 {frozen.sha256}" if frozen else "none",
         } | ({"refilled": True} if self.refilled else {})  # other runs would lack deleted items
 
     def make(self, part: int, number: int) -> None:
@@ -290,7 +292,7 @@ class Pool(Source):
         if self.frozen is None:
             return {}, 1
         network = self.frozen.network
-        padded = pad(degraded, self.frozen.model.size)
+        padded = pad(degraded, self.frozen.size)
         training = network.training
         network.eval()
         with torch.inference_mode():

@@ -5,6 +5,7 @@ That is a process, not a thread: OpenMP's threads would compete inside the train
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -90,13 +91,17 @@ def fill_pool(
     if part is not None and trainer.frozen_in(0):
         module = trainer.network.get_submodule(part.name)
         first = trainer.facts.setdefault("frozen_part", digest(module))
-        frozen = FrozenModule(model, trainer.network, first)
-    if frozen is not None and recipe.pool.reuse is not None:
-        raise UsageError(
-            f"a pool that stores outputs of a frozen part of '{frozen.model.name}' cannot be "
-            "refilled",
-            hint="remove pool.reuse from the recipe, or train the whole network",
-        )
+        network = trainer.network
+        if recipe.pool.reuse is not None:
+            if not trainer.frozen_in(len(recipe.phases) - 1):
+                raise UsageError(
+                    f"a pool that stores outputs of '{part.name}' of '{model.name}' cannot be "
+                    "refilled in a run that trains it",
+                    hint=f"remove pool.reuse from the recipe, or the phases that train {part.name}",
+                )
+            # New items are made while the network is trained, in other threads and processes.
+            network = copy.deepcopy(network).requires_grad_(False)
+        frozen = FrozenModule(model.name, model.size, network, first)
     pool = Pool(folder, source, recipe, group.device, frozen)
     if frozen is not None and part is not None and not trainer.frozen and pool.missing():
         raise UsageError(

@@ -510,9 +510,29 @@ def test_items_are_made_in_the_background(tmp_path, job, photos, monkeypatch):
     assert sorted(contents(pool.folder)) == [f"0-00000{n}.safetensors" for n in (3, 4, 5, 6)]
 
 
-def test_a_pool_with_prepared_outputs_is_not_refilled(make):
-    with pytest.raises(UsageError, match="cannot be refilled"):
-        train(make(recipe=mixed_recipe(pool={"size": 10, "side": 32, "reuse": 2})))
+def test_a_pool_with_prepared_outputs_is_not_refilled_if_a_phase_trains_the_part(make):
+    recipe = mixed_recipe(FIRST, SECOND, pool={"size": 10, "side": 64, "reuse": 2})
+    with pytest.raises(UsageError, match="cannot be refilled in a run that trains it"):
+        train(make(recipe=recipe))
+
+
+@pytest.mark.slow
+def test_a_refilled_pool_keeps_outputs_of_the_frozen_part(tmp_path, make):
+    """After a stop too, and although the network is being trained when items are made."""
+    steps = FIRST | {"steps": 6, "batch": 4, "schedule": {"kind": "constant"}}
+    shape = {"size": 10, "side": 32, "reuse": 2}
+    recipe = mixed_recipe(steps, pool=shape, save_every=3)
+    whole = make(recipe=recipe, run=tmp_path / "whole", pool=tmp_path / "whole.pool")
+    train(whole)
+    half = mixed_recipe(steps | {"steps": 3}, pool=shape, save_every=3)
+    parts = make(recipe=half, run=tmp_path / "parts", pool=tmp_path / "parts.pool")
+    train(parts)
+    shutil.rmtree(parts.pool)
+    train(dataclasses.replace(parts, recipe=recipe, resume="must"))
+    assert_same(weights_of(whole.run), weights_of(parts.run))
+    new = sorted(whole.pool.glob("1-*.safetensors"))[-1]
+    assert int(new.stem.partition("-")[2]) >= 5  # not one of the five at the start
+    assert any(name.startswith(PREPARED) for name in load_file(new))
 
 
 @pytest.mark.slow
