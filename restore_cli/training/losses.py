@@ -1,15 +1,26 @@
-"""Loss terms on (B, 3, H, W) float32 images; each is a mean, independent of the image size."""
+"""Loss terms on (B, 3, H, W) float32 images; each is a mean, independent of the image size.
+
+Recipes take the names from here and are checked without torch, so it is imported where it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from restore_cli.metrics import ssim as structural_similarity
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Average absolute differences over (B, C, H, W)."""
+    return (output - target).abs().mean()
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Average squared differences over (B, C, H, W)."""
+    return (output - target).square().mean()
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
@@ -27,10 +38,13 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
 
     Kernels are unnormalised and borders zero-padded, as in the published code.
     """
+    from torch.nn.functional import conv2d  # noqa: PLC0415  see above
+
     sobel = output.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
-    kernels = torch.stack([sobel, sobel.T])[:, None].repeat(3, 1, 1, 1)
+    kernels = sobel.new_empty(2, 1, 3, 3)
+    kernels[0], kernels[1] = sobel, sobel.T
     # The filter is linear, so the difference is filtered once instead of both pictures.
-    filtered = F.conv2d(output - target, kernels, padding=1, groups=3)
+    filtered = conv2d(output - target, kernels.repeat(3, 1, 1, 1), padding=1, groups=3)
     return 2 * filtered.abs().mean()
 
 
@@ -52,7 +66,7 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """
     near = 1 - 1e-3
     difference = (output - target).abs()
-    inside = -torch.log1p(-difference.clamp(max=near))
+    inside = -(-difference.clamp(max=near)).log1p()
     return (inside + (difference - near).clamp(min=0) / (1 - near)).mean()
 
 
@@ -61,7 +75,9 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
 
     Chu et al. omit the 1 -.
     """
-    return 1 - structural_similarity(output, target).mean()
+    from restore_cli.metrics import ssim as metric  # noqa: PLC0415  see above
+
+    return 1 - metric(output, target).mean()
 
 
 def psnr(output: Tensor, target: Tensor, least: float = 1e-8) -> Tensor:
@@ -91,20 +107,22 @@ def laplacian(image: Tensor) -> Tensor:
     G is a 5x5 Gaussian-like filter; U sets odd rows and columns to 0 and multiplies by 4.
     """
     smooth = _smooth(image)
-    sampled = torch.zeros_like(smooth)
+    sampled = smooth.new_zeros(smooth.shape)
     sampled[..., ::2, ::2] = smooth[..., ::2, ::2] * 4
     return image - _smooth(sampled)
 
 
 def _smooth(image: Tensor) -> Tensor:
+    from torch.nn.functional import conv2d, pad  # noqa: PLC0415  see above
+
     line = image.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
-    kernel = torch.outer(line, line).expand(3, 1, 5, 5)
-    return F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+    kernel = line.outer(line).expand(3, 1, 5, 5)
+    return conv2d(pad(image, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": F.l1_loss,
-    "mse": F.mse_loss,
+    "l1": l1,
+    "mse": mse,
     "charbonnier": charbonnier,
     "edge": edge,
     "gradient": gradient,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from restore_cli import toml_file
 from restore_cli.errors import RecipeError
 from restore_cli.toml_file import Record as _Record
+from restore_cli.training.losses import LOSSES
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "train"
 ABLATIONS = FOLDER.parent / "ablations.toml"
@@ -24,6 +25,11 @@ Name = Annotated[str, Field(min_length=1)]
 Target = Literal[
     "reference", "reference_small", "reference_half", "reference_quarter", "degraded_large"
 ]
+
+if TYPE_CHECKING:
+    LossName = str
+else:
+    LossName = Literal[tuple(LOSSES)]
 
 
 class Record(_Record):
@@ -41,10 +47,7 @@ class LossTerm(Record):
     """`reference` is the sharp picture at full size; `reference_small` the same at the size of the
     input, by bicubic downscaling; `reference_half` and `reference_quarter` every second and fourth
     of its pixels; `degraded_large` the blurry picture before downscaling."""
-    loss: Literal[
-        "l1", "mse", "charbonnier", "edge", "gradient", "gray_gradient",
-        "cross_entropy", "ssim", "psnr", "psnr_to_20", "psnr_to_30", "psnr_to_35", "psnr_to_40",
-    ]  # fmt: skip
+    loss: LossName
     """Name of the loss."""
     weight: Positive = 1.0
     """Weight of this term in the sum."""

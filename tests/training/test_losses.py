@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -58,6 +60,18 @@ def test_gray_gradient(pair):
     wanted = ((gray[:, :, 1:] - gray[:, :, :-1]) ** 2).mean()
     wanted += ((gray[:, 1:] - gray[:, :-1]) ** 2).mean()
     assert float(losses.gray_gradient(a, b)) == pytest.approx(wanted)
+
+
+def test_a_recipe_takes_a_new_loss_and_is_checked_without_torch():
+    code = (
+        "import sys\n"
+        "from restore_cli.training import losses\n"
+        "losses.LOSSES['new'] = losses.l1\n"
+        "from restore_cli.training.recipe import LossTerm\n"
+        "LossTerm(output='restored', target='reference', loss='new')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
