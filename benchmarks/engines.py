@@ -40,7 +40,7 @@ SIZE = 320, 192  # width, height: multiples of what the networks need
 
 
 def session(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A network of onnxruntime on the CPU, with as many threads as torch has."""
+    """Load a network into onnxruntime on the CPU, with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

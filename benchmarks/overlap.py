@@ -25,7 +25,7 @@ arguments = parser.parse_args()
 
 
 def restored(image: torch.Tensor, **options: object) -> torch.Tensor:
-    """The picture restored under these options."""
+    """Return the picture restored with these options."""
     loaded = load_network(locate(arguments.weights, "mprnet-mscam"))
     return Restorer(loaded, RestorerOptions(torch.device("cpu"), **options))(image)
 

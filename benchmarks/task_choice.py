@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def real(folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """The pictures of pairs, (1, 3, H, W)."""
+    """Return the pictures of pairs, (1, 3, H, W)."""
     found = find_pairs(folder)
     for pair in found.pairs if found else ():
         degraded, sharp = (read_image(path).pixels for path in (pair.degraded, *pair.references))
@@ -122,7 +122,7 @@ def blurred(photos: list[Path], side: int) -> Iterator[tuple[str, Tensor, Tensor
 
 
 def middle(pixels: Tensor, side: int) -> Tensor:
-    """The middle (1, 3, side, side) of a larger picture."""
+    """Crop the middle (1, 3, side, side) of a larger picture."""
     top, left = ((whole - side) // 2 for whole in pixels.shape[-2:])
     return quantise(pixels[..., top : top + side, left : left + side])
 

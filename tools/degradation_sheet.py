@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def degraded(photo: Path, recipe: DegradationRecipe, column: int) -> tuple[Image.Image, Parameters]:
-    """A crop from the middle of the degraded photo."""
+    """Crop the middle of the degraded photo."""
     sharp = read_image(photo).pixels
     height, width = sharp.shape[-2:]
     rng = np.random.default_rng([SEED, column])
@@ -67,7 +67,7 @@ def degraded(photo: Path, recipe: DegradationRecipe, column: int) -> tuple[Image
 
 
 def traces(recipe: DegradationRecipe, drawn: Parameters) -> Image.Image:
-    """The path at the scale of the crop, or the kernel, and what else was drawn."""
+    """Draw the path at the scale of the crop, or the kernel, and what else was drawn."""
     image = Image.new("RGB", (SIDE, HEIGHT), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(10)
     pen.rectangle((0, 0, SIDE - 1, SIDE - 1), outline="lightgrey")
@@ -94,7 +94,7 @@ def traces(recipe: DegradationRecipe, drawn: Parameters) -> Image.Image:
 
 
 def trace(pen: ImageDraw.ImageDraw, record: dict[str, object], colour: str) -> None:
-    """A path around the middle of the square."""
+    """Draw a path around the middle of the square."""
     points = Trajectory.from_record(record).path + SIDE / 2
     pen.line([tuple(p) for p in points], colour, 2)
 

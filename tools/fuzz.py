@@ -140,7 +140,7 @@ _MASTERS = (
 
 
 def pieces(data: bytes, key: str) -> tuple[list[Piece], Callable[[list[Piece]], bytes]]:
-    """The parts of a file, and what puts them together again."""
+    """Split a file into its parts; return them and the function that joins them."""
     if key == "png":
         return [png_chunk(*one) for one in png_chunks(data)], lambda p: data[:8] + b"".join(p)
     if key == "jpeg":
@@ -216,7 +216,7 @@ def _entries(data: bytes) -> tuple[list[Piece], Callable[[list[Piece]], bytes]]:
 
 
 def mutate(data: bytes, key: str, rng: random.Random) -> bytes:
-    """A file that was moved about in, cut, doubled, bent."""
+    """Damage a file: move, cut, double or change its parts."""
     parts, join = pieces(data, key)
     for _ in range(rng.choice((1, 1, 2, 3))):
         if not parts:

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def draw_page(browser: Browser, target: Path) -> None:
-    """The page at two widths, after one picture."""
+    """Take the page at two widths, after one picture."""
     server = subprocess.Popen([*RESTORE, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
@@ -61,7 +61,7 @@ def draw_page(browser: Browser, target: Path) -> None:
 
 
 def draw_choices(browser: Browser, address: str, target: Path) -> None:
-    """What the page asks, on a phone in light, for a photo of 11 megapixels at x4."""
+    """Take the question for a photo of 11 megapixels at x4, on a phone with a light theme."""
     with Image.open(EXAMPLES / "shaken" / "motorcycle.png") as shaken:
         photo = shaken.convert("RGB").resize((4000, 2699), Image.Resampling.BICUBIC)
     content = io.BytesIO()
@@ -79,7 +79,7 @@ def draw_choices(browser: Browser, address: str, target: Path) -> None:
 
 
 def draw_comparison(browser: Browser, target: Path) -> None:
-    """The page that the command line writes."""
+    """Take the page that `--compare` writes."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         files = ["-o", made / "restored.png", "--compare", made / "compare.html"]

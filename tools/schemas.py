@@ -25,7 +25,7 @@ RECIPES: dict[Path, type[BaseModel]] = {
 
 
 def schema(kind: type[BaseModel]) -> str:
-    """The schema as it is written."""
+    """Return the schema as it is written."""
     return json.dumps(kind.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 

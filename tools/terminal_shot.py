@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def session(command: str, folder: Path, until: str = "") -> list[Text]:
-    """What stands on a terminal after a command, or when a text first stands there."""
+    """Return the terminal's screen after a command, or as soon as it shows a text."""
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
     ours, theirs = pty.openpty()
@@ -85,7 +85,7 @@ def session(command: str, folder: Path, until: str = "") -> list[Text]:
 
 
 def read(terminal: int) -> bytes:
-    """What was printed next; nothing when the program has ended."""
+    """Read what is printed next; nothing when the program has ended."""
     try:
         return os.read(terminal, 65536)
     except OSError:
@@ -93,7 +93,7 @@ def read(terminal: int) -> bytes:
 
 
 def line_of(screen: pyte.Screen, row: int) -> Text:
-    """A line of the screen in its colours."""
+    """Draw a line of the screen in its colours."""
     line = Text()
     for column in range(COLUMNS):
         cell = screen.buffer[row][column]
@@ -104,14 +104,14 @@ def line_of(screen: pyte.Screen, row: int) -> Text:
 
 
 def colour_of(name: str) -> Color:
-    """A colour as the emulator names it: a word, or six hexadecimal digits."""
+    """Convert a colour as the emulator names it: a word, or six hexadecimal digits."""
     words = {"brown": "yellow", "brightbrown": "bright_yellow"}
     digits = len(name) == 6 and all(digit in "0123456789abcdef" for digit in name)
     return Color.parse(f"#{name}" if digits else words.get(name, name))
 
 
 def draw(lines: list[Text], target: Path) -> None:
-    """A terminal as a picture."""
+    """Draw a terminal as a picture."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         for line in lines[:-1]:

@@ -80,7 +80,7 @@ def read(path: Path) -> Pixels:
 
 
 def degradations(recipe: TrainingRecipe) -> dict[float, DegradationRecipe]:
-    """The degradations of a recipe's photos, by cumulative probability."""
+    """List the degradations of a recipe's photos, by cumulative probability."""
     parts = [part for part in recipe.mixture if part.data == "photos"]
     ends = np.cumsum([part.probability for part in parts] or [1.0])
     names = [part.degradation or recipe.degradation for part in parts] or [recipe.degradation]
@@ -121,7 +121,7 @@ def degraded_crop(
     margin: int,
     rng: np.random.Generator,
 ) -> tuple[Pixels, Pixels] | None:
-    """A random crop and its degraded version; None if the photo is too small.
+    """Return a random crop and its degraded version; None if the photo is too small.
 
     The margin, in pixels of the degraded picture, is smaller in low photos.
     """
@@ -142,7 +142,7 @@ def degraded_crop(
 
 
 def turned(maps: list[Pixels], rng: np.random.Generator, *, colours: bool = True) -> list[Pixels]:
-    """The maps in one of eight orientations and one of six orders of the colours."""
+    """Return the maps in one of eight orientations and one of six orders of the colours."""
     made = flip_and_rotate([torch.from_numpy(map_) for map_ in maps], rng)
     order = rng.permutation(3) if colours else slice(None)
     return [map_.numpy()[order] for map_ in made]
@@ -162,7 +162,7 @@ def make_rings(root: Path, recipes: list[str], workers: int, slots: int) -> None
 
 
 def open_rings(root: Path) -> dict[int, Ring]:
-    """The buffers by scale."""
+    """Return the buffers by scale."""
     facts = json.loads((root / "rings.json").read_text())
     return {each["scale"]: Ring(root, **each) for each in facts}
 
@@ -214,7 +214,7 @@ def _resized(map_: Pixels, size: float) -> Pixels:
 def _cut(
     maps: list[Pixels], ratios: list[int], side: int, rng: np.random.Generator
 ) -> list[Pixels]:
-    """The same random square of all maps; sides and positions are multiplied by the ratios."""
+    """Cut the same random square out of all maps, with sides and positions times the ratios."""
     top, left = (int(rng.integers(length - side + 1)) for length in maps[0].shape[1:])
     return [
         map_[:, top * n : (top + side) * n, left * n : (left + side) * n]
@@ -264,7 +264,7 @@ def gains(network: nn.Module, folder: Path, scale: int, device: str) -> str:
 
 
 def fused(trainer: Trainer) -> torch.optim.AdamW:
-    """The trainer's AdamW in one kernel, which also skips steps."""
+    """Return the trainer's AdamW in one kernel, which also skips steps."""
     groups = [
         {key: group[key] for key in ("params", "scale", "betas", "weight_decay")}
         for group in trainer.optimizer.param_groups

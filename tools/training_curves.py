@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def curves(run: Run, section: str, column: str) -> Iterator[list[Point]]:
-    """Steps and gains; another curve begins where the log scores other pictures (`, crops`)."""
+    """Return steps and gains; a new curve begins where other pictures are scored (`, crops`)."""
     points: list[Point] = []
     before, start, kind = 0, 0, ""
     for step_text, cell in cells(run, section, column):
@@ -142,7 +142,7 @@ def curves(run: Run, section: str, column: str) -> Iterator[list[Point]]:
 
 
 def cells(run: Run, section: str, column: str) -> Iterator[tuple[str, str]]:
-    """The cells of `step` and of another column, of every table that has both."""
+    """Return the cells of `step` and another column, of every table that has both."""
     header: list[str] = []
     ours = not run.part
     for line in section.splitlines():

@@ -258,7 +258,7 @@ def _without_variable(flag: Any) -> Any:
 
 
 def _kind(one: Any) -> str:
-    """The type of a parameter, as text."""
+    """Return the type of a parameter, as text."""
     return str(
         getattr(getattr(one, "type_descriptor", None), "annotation", getattr(one, "type", ""))
     )

@@ -123,7 +123,7 @@ def parse_pixels(text: str, name: str) -> int | None:
 
 
 def parse_tlsc(on: bool | None, window: int | None) -> bool | int | None:
-    """A window switches TLSC on; with --no-tlsc it is a `UsageError`."""
+    """Switch TLSC on if a window is given; with --no-tlsc that is a `UsageError`."""
     if window is not None and on is False:
         raise UsageError("--tlsc-window contradicts --no-tlsc", hint="leave one of them out")
     return on if window is None else window

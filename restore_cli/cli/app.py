@@ -105,7 +105,7 @@ app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     if os.environ.get("COLUMNS") == "0":  # rich would print nothing
         del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):

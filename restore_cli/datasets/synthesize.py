@@ -280,7 +280,7 @@ def _degrade(
 
 
 def _left_out(sharp: Picture) -> tuple[str, ...]:
-    """Notes on what the pairs of a picture do not have."""
+    """List notes on what the pairs of a picture lack."""
     bits = sharp.source_bits or sharp.depth
     lost = (f"its {bits} bits per channel were reduced to 8",) if bits > 8 else ()
     return (*sharp.notes, *lost)

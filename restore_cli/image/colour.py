@@ -53,7 +53,7 @@ def to_srgb(image: Any, profile: bytes | str) -> Array:
 
 
 def from_srgb(values: Array, profile: bytes, depth: int, *, grey: bool = False) -> Any:
-    """The inverse of `to_srgb`: (H, W, 3) -> a libvips image of 8 or 16 bits with the profile.
+    """Invert `to_srgb`: (H, W, 3) -> a libvips image of 8 or 16 bits with the profile.
 
     It has one channel if the original was grey. Raises `VipsError` if the profile is broken, or
     supports only one direction.

@@ -47,7 +47,7 @@ def split_photoshop(block: bytes) -> tuple[bytes | None, tuple[Resource, ...]]:
 
 
 def join_photoshop(records: bytes | None, others: Iterable[Resource]) -> bytes:
-    """The inverse of `split_photoshop`; empty if there is nothing to write."""
+    """Invert `split_photoshop`; empty if there is nothing to write."""
     held = ([Resource(RECORDS, records)] if records else []) + list(others)
     return b"".join(
         signature + struct.pack(">HHI", number, 0, len(content)) + content + bytes(len(content) % 2)

@@ -68,7 +68,7 @@ class MatrixProfile:
         return result
 
     def from_srgb(self, values: NDArray[Any], depth: int) -> NDArray[Any]:
-        """The inverse: sRGB (H, W, 3) -> (H, W, channels) integers of `depth` bits."""
+        """Convert back: sRGB (H, W, 3) -> (H, W, channels) integers of `depth` bits."""
         top, kind = (255, np.uint8) if depth == 8 else (65535, np.uint16)
         luminance = TO_XYZ[1:2].T
         grey = self.channels == 1
@@ -109,7 +109,7 @@ def encode_srgb(linear: Array) -> Array:
 
 
 def decode_srgb(values: Array) -> Array:
-    """The inverse of `encode_srgb`: sRGB (..., channels), unbounded, as linear light."""
+    """Invert `encode_srgb`: sRGB (..., channels), unbounded, as linear light."""
     size = np.abs(values)
     curve = ((size + 0.055) / 1.055) ** 2.4
     return np.copysign(np.where(size <= 12.92 * 0.0031308, size / 12.92, curve), values)

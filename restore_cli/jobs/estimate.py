@@ -123,7 +123,7 @@ def _given(request: RestoreRequest, pipeline: Pipeline, size: Size) -> Size:
 
 
 def _processed(pipeline: Pipeline, height: int, width: int) -> tuple[int, int, int]:
-    """Number of tiles, pixels including overlaps, and bytes of features, of the first network."""
+    """Count tiles, pixels including overlaps, and bytes of features, of the first network."""
     network = next(iter(pipeline.networks), None)
     return (0, height * width, 0) if network is None else network.cost(height, width)
 

@@ -152,7 +152,10 @@ def choose(
 def lazy_x1_network(
     options: RestorerOptions, note: Callable[[], object] = lambda: None
 ) -> Callable[[Tensor], Tensor]:
-    """The default x1 network, (1, 3, H, W) -> the same; its first call runs `note` and loads it."""
+    """Return the default x1 network, (1, 3, H, W) -> the same, loaded at its first call.
+
+    That call runs `note` first.
+    """
 
     @cache
     def load() -> Pipeline:
@@ -242,7 +245,7 @@ def _steepest(luma: Array) -> tuple[slice, slice]:
 
 
 def _gradients(luma: Array) -> Array:
-    """Sums (H - 1, W - 1) of the vertical and horizontal steps of luma (H, W), noise smoothed."""
+    """Add the (H - 1, W - 1) vertical and horizontal steps of luma (H, W), noise smoothed."""
     smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
     steps: Array = np.abs(np.diff(smooth, axis=0))[:, 1:] + np.abs(np.diff(smooth, axis=1))[1:]
     return steps

@@ -189,7 +189,7 @@ def pack_weights(files: Sequence[str | None]) -> tuple[tuple[str, bytes] | str |
 def unpack_weights(
     files: Sequence[tuple[str, bytes] | str | None], folder: Path
 ) -> tuple[str | None, ...]:
-    """The inverse of `pack_weights`: write the files into an empty folder on another machine."""
+    """Invert `pack_weights`: write the files into an empty folder on another machine."""
     placed: list[str | None] = []
     for n, file in enumerate(files):
         if isinstance(file, tuple):
