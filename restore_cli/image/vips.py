@@ -59,7 +59,7 @@ def kind_of(image: Any) -> str | None:
 def first_line(error: Exception) -> str:
     """Return the first line of a message of libvips, which may repeat itself on several lines."""
     text = getattr(error, "detail", "") or getattr(error, "message", "") or str(error)
-    if text.startswith("unable to call "):  # libvips gave no reason
+    if text.startswith(("unable to call ", "unable to write to memory")):  # libvips gave no reason
         text = ""
     return next(iter(text.strip().splitlines()), NO_REASON).strip()
 

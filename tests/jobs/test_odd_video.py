@@ -124,26 +124,6 @@ def test_metadata_that_are_written_in_another_form_are_not_lost(tmp_path, source
     assert len(contents(tmp_path / "n.mkv")[0]) == 4
 
 
-def test_frames_before_zero_stay_before_the_others(tmp_path, source):
-    """FFmpeg knows no times before zero in Matroska; they were moved behind."""
-    early = tmp_path / "early.mkv"
-    options = {"avoid_negative_ts": "disabled"}
-    with av.open(str(source)) as reader, av.open(str(early), "w", options=options) as writer:
-        image = writer.add_stream_from_template(reader.streams.video[0])
-        for packet in reader.demux():
-            if packet.dts is not None:
-                packet.pts, packet.dts = packet.pts - 2 * 1024, packet.dts - 2 * 1024
-                packet.stream = image
-                writer.mux(packet)
-    with av.open(str(early)) as reader:
-        assert [frame.pts for frame in reader.decode(video=0)] == [None, None, 0, 100]
-    done = restore("image", early, *COMMAND, "-o", tmp_path / "b.mkv")
-    assert done.exit_code == 0
-    assert "moved by one tick" not in done.stderr
-    with av.open(str(tmp_path / "b.mkv")) as reader:
-        assert [frame.pts for frame in reader.decode(video=0)] == [0, 100, 200, 300]
-
-
 def test_a_change_of_the_shape_of_pixels_is_announced(tmp_path):
     parts = [
         make(tmp_path / f"{n}.ts", moving(3), codec="mpeg2video", sample_aspect_ratio=ratio)
