@@ -220,6 +220,13 @@ class Directory:
         """Return the first value of an integer tag."""
         return next(iter(self.integers(tag)), default)
 
+    def changed(self, tag: int, value: int) -> bytes:
+        """Return the whole file with another first value of an integer tag that is there."""
+        place = self.tags[tag].start
+        end = place + TYPE_SIZES[self.tags[tag].kind]
+        number = value.to_bytes(end - place, "little" if self.order == "<" else "big")
+        return self.data[:place] + number + self.data[end:]
+
     def number(self, tag: int) -> float | None:
         """Return the first value of a tag of any numeric type; None if it is not a number."""
         return next(iter(self.numbers(tag)), None)

@@ -29,6 +29,8 @@ from restore_cli.image.raw_metadata import BROKEN, Metadata
 from restore_cli.image.to_png import check_pixel_count
 from restore_cli.image.vips import (
     INTEGER,
+    NO_REASON,
+    UNREADABLE,
     VipsError,
     VipsImage,
     field_of,
@@ -99,9 +101,10 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
         picture = read("warning")
         fault = "its end is missing" if kind and kind.ends_early(data) else ""
     except UnreadableError as error:
-        if kind is None or not kind.tolerant:
+        harmless = kind is not None and kind.warns_of_metadata and error.reason == NO_REASON
+        if kind is None or not (kind.tolerant or harmless):
             raise
-        picture, fault = read("error"), error.reason
+        picture, fault = read("error"), "" if harmless else error.reason
     note = f"it is damaged, so parts of the picture can be wrong ({fault})"
     return picture, (note,) * bool(fault)
 
@@ -118,10 +121,7 @@ class UnreadableError(PictureError):
         Its `__init__` keeps the signature of all errors, so that pickling to other processes works.
         """
         reason = first_line(error)
-        hint = "save it as PNG with a program that reads it" * (
-            "support" in reason.lower() or "bits" in reason
-        )
-        unreadable = cls(f"cannot read '{name}': {reason}", hint=hint)
+        unreadable = cls(f"cannot read '{name}': {reason}", hint=UNREADABLE)
         unreadable.reason = reason
         return unreadable
 
@@ -181,7 +181,10 @@ def open_header(
     kind = KINDS[key]
     try:
         image, content = kind.load(
-            data, name, max_pixels, fail_on=fail_on if kind.tolerant else "error"
+            data,
+            name,
+            max_pixels,
+            fail_on=fail_on if kind.tolerant or kind.warns_of_metadata else "error",
         )
         _check_supported(image, data, kind, name, max_pixels)
         metadata = read_metadata(image, content, data, kind)

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from restore_cli.errors import PictureError
 from restore_cli.image.content import MAX_PIXELS
 from restore_cli.image.raw_metadata import BROKEN, open_with_pillow, register_heic
-from restore_cli.image.vips import load_with_vips
+from restore_cli.image.vips import UNREADABLE, first_line, load_with_vips
 from restore_cli.image.xmp import XMP_KEYWORD
 
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
@@ -47,7 +47,8 @@ def load_as_png(
             mode = plain.mode if plain.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else "RGB"
             plain.convert(mode).save(buffer, "PNG", compress_level=1, **kept)
     except BROKEN as error:
-        raise PictureError(f"cannot read '{name}': {error}") from error
+        reason = first_line(error)
+        raise PictureError(f"cannot read '{name}': {reason}", hint=UNREADABLE) from error
     return load_with_vips("png", buffer.getvalue(), name, max_pixels, **options)
 
 

@@ -29,6 +29,8 @@ VipsTarget = pyvips.TargetCustom
 BLOB: int = pyvips.GValue.blob_type
 INTEGER: int = pyvips.GValue.gint_type
 VipsError = pyvips.Error
+UNREADABLE = "if another program opens it, save it there as PNG; else copy it again: it is damaged"
+NO_REASON = "it cannot be decoded"
 _BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
 _INTERPRETATIONS = {  # libvips' names by kind of colours and type of values
     ("grey", "uchar"): "b-w",
@@ -57,9 +59,9 @@ def kind_of(image: Any) -> str | None:
 def first_line(error: Exception) -> str:
     """Return the first line of a message of libvips, which may repeat itself on several lines."""
     text = getattr(error, "detail", "") or getattr(error, "message", "") or str(error)
-    if text.startswith("unable to call "):  # libvips gave no reason
+    if text.startswith(("unable to call ", "unable to write to memory")):  # libvips gave no reason
         text = ""
-    return next(iter(text.strip().splitlines()), "it cannot be decoded").strip()
+    return next(iter(text.strip().splitlines()), NO_REASON).strip()
 
 
 def field_of(image: Any, name: str, default: int) -> int:

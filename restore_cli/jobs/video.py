@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ _MAX_SIDE = 16384  # pixels of a side
 _EXACT = 4 | 0x2000 | 0x40000
 _FRAME_DURATION = 1 << 8  # FFmpeg's AV_CODEC_FLAG_FRAME_DURATION
 _ONE_EACH = ("h264", "hevc")  # codecs in which every packet holds one picture, or one field
+_SEARCHED = 100  # frames in which a time is searched
 _GRACE = 0.5  # seconds by which a container's duration may exceed its data
 
 
@@ -131,9 +133,23 @@ def _first_frame(av: Any, source: Path) -> tuple[Any, Colours, Orientation]:
         for packet in reader.demux(video):
             with suppress(*_damage(av)):  # as of the packets that follow
                 for frame in packet.decode():
-                    check_convertible(reader, frame)
+                    check_convertible(reader, frame, str(source))
                     return frame, colours_of(frame, video), orientation_of(frame)
     raise PictureError(f"'{source}' has no frames that can be decoded")
+
+
+def _begin(av: Any, source: Path) -> int:
+    """Return the time of the first frame, in ticks; 0 if no frame has one.
+
+    Matroska's times before zero are unknown to FFmpeg, so this is found from a later frame.
+    """
+    with suppress(*_damage(av), av.error.EOFError), open_video(source) as reader:
+        video = main_video_stream(reader)
+        for number, frame in enumerate(islice(reader.decode(video), _SEARCHED)):
+            if frame.pts is not None:
+                rate = video.average_rate or Fraction(25)
+                return int(frame.pts - round(number / rate / video.time_base))
+    return 0
 
 
 def _damage(av: Any) -> tuple[type[Exception], ...]:
@@ -158,6 +174,8 @@ class _VideoRestorer:
         self._av, self._reader, self._writer = av, reader, writer
         self._stage = stage
         self._first = (frame.width, frame.height)
+        self._begin = _begin(av, Path(reader.name)) if frame.pts is None else 0  # ticks
+        self._shape: Any = None  # of the pixels of the first frame
         self._source = main_video_stream(reader)
         self._source.thread_count = 1  # decoding must not fight the network for the cores
         # Notes on what was left out.
@@ -386,11 +404,15 @@ class _VideoRestorer:
 
     def _write(self, frame: Any, number: int) -> None:
         kind, coded = ("rgb48le", "yuv420p10le") if self._deep else ("rgb24", "yuv420p")
-        check_convertible(self._reader, frame)
+        check_convertible(self._reader, frame, self._name)
         colours, turn = colours_of(frame, self._source), orientation_of(frame)
         found = frame_notes(frame, self._source, colours, turn)
         if replace(colours, matrix=0, full=False) != replace(self._colours, matrix=0, full=False):
             found.append("its colours or bit depth change; it is tagged like its first frame")
+        shape = self._source.codec_context.sample_aspect_ratio or 1
+        self._shape = self._shape or shape
+        if shape != self._shape:
+            found.append("the shape of its pixels changes; it is tagged like its first frame")
         self.notes += [note for note in found if note not in self.notes]
         if self._first != (frame.width, frame.height):
             raise PictureError(
@@ -419,7 +441,7 @@ class _VideoRestorer:
         if frame.pts is None:
             rate = self._source.average_rate or Fraction(25)
             new.pts, new.time_base = (
-                int(number / rate / self._source.time_base),
+                self._begin + int(number / rate / self._source.time_base),
                 self._source.time_base,
             )
         else:

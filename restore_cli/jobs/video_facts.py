@@ -95,16 +95,16 @@ def ffmpeg_path(path: Path) -> str:
     return str(path.absolute())
 
 
-def check_convertible(container: Any, frame: Any) -> None:
+def check_convertible(container: Any, frame: Any, name: str) -> None:
     """Raise a `PictureError` for a playlist of other files, or colours that cannot be converted."""
     if set(container.format.name.split(",")) & _PLAYLISTS:
         raise PictureError(
-            f"'{container.name}' is a playlist of other files", hint="give the videos themselves"
+            f"'{name}' is a playlist of other files", hint="give the videos themselves"
         )
     matrix = _OTHER_MATRICES.get(int(frame.colorspace))
     if matrix and len(frame.format.components) > 2 and not frame.format.is_rgb:
         raise PictureError(
-            f"'{container.name}' has colours ({matrix}) that cannot be converted to RGB",
+            f"'{name}' has colours ({matrix}) that cannot be converted to RGB",
             hint="convert it to BT.709 first",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -121,3 +122,14 @@ def test_metadata_that_are_written_in_another_form_are_not_lost(tmp_path, source
     with av.open(str(tmp_path / "n.mkv")) as reader:
         assert "comment" not in {key.lower() for key in reader.metadata}
     assert len(contents(tmp_path / "n.mkv")[0]) == 4
+
+
+def test_a_change_of_the_shape_of_pixels_is_announced(tmp_path):
+    parts = [
+        make(tmp_path / f"{n}.ts", moving(3), codec="mpeg2video", sample_aspect_ratio=ratio)
+        for n, ratio in enumerate((1, Fraction(4, 3)))
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
+    assert "the shape of its pixels changes" in restore("image", joined, *COMMAND).stderr
+    assert "the shape" not in restore("image", parts[1], *COMMAND).stderr

@@ -18,7 +18,7 @@ from restore_cli.image.format_spec import Format
 from restore_cli.image.kinds import png
 from restore_cli.image.raw_metadata import BROKEN, RawMetadata, register_heic
 from restore_cli.image.to_png import check_pixel_count, load_as_png, size_with_pillow
-from restore_cli.image.vips import VipsImage, interpreted, load_with_vips
+from restore_cli.image.vips import UNREADABLE, VipsImage, first_line, interpreted, load_with_vips
 from restore_cli.image.xmp import XMP_KEYWORD
 
 
@@ -30,7 +30,8 @@ def _load(data: bytes, name: str, max_pixels: int, **options: Any) -> tuple[Any,
     try:
         deep = _deep_heic(pillow_heif, data, name, max_pixels)
     except BROKEN as error:
-        raise PictureError(f"cannot read '{name}': {error}") from error
+        reason = first_line(error)
+        raise PictureError(f"cannot read '{name}': {reason}", hint=UNREADABLE) from error
     if deep is None:
         return load_as_png("HEIF", data, name, max_pixels, **options)
     return load_with_vips("png", deep, name, max_pixels, **options)

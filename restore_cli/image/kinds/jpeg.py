@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from functools import partial
 from io import BytesIO
 from itertools import islice
 from typing import Any
@@ -36,6 +35,17 @@ _COMMENT_ROOM = 65_533  # most bytes of a comment in a segment of a JPEG
 
 
 _OPTIMAL_JPEG = 12_000_000  # pixels
+
+
+def _ends_early(data: bytes) -> bool:
+    return not data.endswith(b"\xff\xd9", 0, jpeg_end(data))
+
+
+def _load(data: bytes, name: str, max_pixels: int, **options: Any) -> tuple[Any, bytes]:
+    whole = data
+    if options.get("fail_on") == "warning" and _ends_early(data):
+        whole += b"\xff\xd9"  # libjpeg warns if more than this is missing
+    return load_with_vips("jpeg", whole, name, max_pixels, **options)[0], data
 
 
 def _read_metadata(parts: RawMetadata, data: bytes, _: bytes) -> None:
@@ -157,11 +167,11 @@ FORMAT = Format(
     recognise=begins_with(b"\xff\xd8\xff"),
     suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
     read_suffixes=(".mpo",),
-    load=partial(load_with_vips, "jpeg"),
+    load=_load,
     tolerant=True,
     shrink=lambda factor: {"shrink": factor},
     has_more=lambda _, data: _lists_more(data),
-    ends_early=lambda data: not data.endswith(b"\xff\xd9", 0, jpeg_end(data)),
+    ends_early=_ends_early,
     stores_profile=_stores_profile,
     read_metadata=_read_metadata,
     inventory=_inventory,

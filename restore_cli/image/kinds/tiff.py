@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -45,16 +46,29 @@ from restore_cli.image.raw_metadata import Metadata, RawMetadata, density
 from restore_cli.image.vips import field_of, load_with_vips, save_with_vips
 from restore_cli.image.xmp import Packet
 
+_MULTIPLIED, _UNMULTIPLIED = 1, 2  # kinds of alpha in ExtraSamples
+
 
 def _load(data: bytes, name: str, max_pixels: int, **options: Any) -> tuple[Any, bytes]:
     if is_lab(data):
         raise PictureError(f"'{name}' stores CIELab", hint="convert it to RGB first")
-    image, _ = load_with_vips("tiff", data, name, max_pixels, **options)
+    first = first_directory(data)
+    if Base.TileOffsets not in first.tags:  # only of tiles, errors are passed over, not warnings
+        options["fail_on"] = "error"
+    readable, multiplied = data, first.integer(Base.ExtraSamples) == _MULTIPLIED
+    if multiplied:  # libvips would divide by alpha, and truncate
+        readable = first.changed(Base.ExtraSamples, _UNMULTIPLIED)
+    if not 1 <= first.integer(Base.Orientation, 1) <= 8:  # some programs write 0
+        readable = replace(first, data=readable).changed(Base.Orientation, 1)
+    image, _ = load_with_vips("tiff", readable, name, max_pixels, **options)
+    if multiplied and image.hasalpha() and image.format in ("uchar", "ushort"):
+        plain = image.unpremultiply(max_alpha=255 if image.format == "uchar" else 65535)
+        image = plain.rint().cast(image.format).copy(interpretation=image.interpretation)
     if image.bands == 4 and is_ycbcr(data):
         image = image.extract_band(0, n=3)  # libtiff adds an opaque channel
     elif is_ycbcr(data):
         raise PictureError(f"'{name}' stores plain YCbCr", hint="save it as RGB")
-    if first_directory(data).integer(Base.ResolutionUnit, 2) == 1:
+    if first.integer(Base.ResolutionUnit, 2) == 1:
         # There is no unit, which libvips takes for millimetres.
         image = image.copy(xres=1, yres=1)
         image.remove("resolution-unit")
@@ -151,6 +165,7 @@ FORMAT = Format(
     recognise=begins_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
     load=_load,
+    warns_of_metadata=True,
     orientation=lambda data, _: orientation_of(data),
     frames=lambda image, data: field_of(image, "n-pages", 1) - reduced_copies(data),
     read_metadata=_read_metadata,
