@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
     transport: type[BaseException] = next(
         e for e in errors.HfHubHTTPError.__mro__ if e.__name__ == "HTTPError"
     )
+    # httpx does not derive it from ValueError, as others do
+    invalid = getattr(sys.modules[transport.__module__.partition(".")[0]], "InvalidURL", ValueError)
     try:
         yield
     except errors.LocalTokenNotFoundError as error:
@@ -55,7 +58,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
             hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (OSError, ValueError) as error:  # the latter if HF_ENDPOINT is not an address
+    except (OSError, ValueError, invalid) as error:  # the latter two if HF_ENDPOINT is not an address
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error
