@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
-.PHONY: demo test test-all check miniature docs bench clean
+.PHONY: demo test test-oldest test-all check miniature docs bench clean
 
 demo: $(READY)
 	$(BIN)/restore image examples/shaken/tank.png -x1 -o demo --on-exists overwrite
@@ -16,6 +16,14 @@ demo: $(READY)
 # Under three minutes on two cores.
 test: $(DEV)
 	$(TEST) -m 'not slow'
+
+# The quick tests with the oldest dependencies that are allowed, torch aside, in an environment of its own.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) tools/oldest.py > .venv-oldest/constraints.txt
+	grep '^torch==' constraints.txt >> .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install -q --no-compile -c .venv-oldest/constraints.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto -m 'not slow' -o filterwarnings=default
 
 # Then the rest: the wheel, the documentation's commands, trained quality, Ray, a browser, kills.
 test-all: test
@@ -47,7 +55,7 @@ bench: $(DEV)
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) demo docs/_build
+	rm -rf $(VENV) .venv-oldest demo docs/_build
 
 INPUTS := pyproject.toml constraints.txt restore_cli/version.py
 # Modules are compiled when they are first imported: pip would compile all of torch.
