@@ -160,3 +160,34 @@ def test_partners_have_any_suffix_that_train_takes(tmp_path):
                 photo(n).resize((480, 384)).save(path)
                 (path.parent / f"._{path.name}").write_bytes(b"AppleDouble")
         assert kinds(tmp_path / degraded) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda a: a, None),
+        (lambda a: a[..., ::-1], "colour"),
+        (lambda a: a.mean(-1, keepdims=True).repeat(3, -1), "colour"),
+        (lambda a: a // 3, "different"),
+        (lambda a: a * 0 + 99, "different"),
+        (lambda a: np.asarray(photo(1).resize((240, 192))), "different"),
+        (lambda a: np.roll(a, 4, 1), "shifted"),
+    ],
+)
+def test_partners_that_differ(change, kind, tmp_path):
+    for side in ("lr", "hr"):
+        (tmp_path / side).mkdir()
+    sharp = photo(0).resize((240, 192))
+    sharp.save(tmp_path / "hr/a.png")
+    changed = np.ascontiguousarray(change(np.asarray(sharp))).astype(np.uint8)
+    Image.fromarray(changed).save(tmp_path / "lr/a.png")
+    assert kinds(tmp_path) == ([(kind, "lr/a.png")] if kind else [])
+
+
+def test_a_dangling_link_is_unreadable_and_accents_are_paired(tmp_path):
+    for side, accent in (("lr", "e\u0301"), ("hr", "\u00e9")):
+        (tmp_path / side).mkdir()
+        photo(0).resize((48, 36)).save(tmp_path / side / f"{accent}.png")
+    photo(1).resize((48, 36)).save(tmp_path / "lr/b.png")
+    (tmp_path / "hr/b.png").symlink_to(tmp_path / "unmounted.png")
+    assert kinds(tmp_path) == [("unreadable", "hr/b.png")]
