@@ -86,7 +86,7 @@ def test_everything_wrong_is_found(tmp_path):
     assert "+2" in shift.text or "+1.9" in shift.text
 
 
-def test_half_a_pixel_and_more_is_a_shift(tmp_path):
+def test_a_pixel_of_the_small_picture_is_a_shift(tmp_path):
     folder = dataset(tmp_path / "a", count=1)
     sharp = Image.open(folder / "hr" / "0.png")
     for pixels, wrong in ((1, False), (4, True)):  # of the large picture: 1/4 and 1 of the small
