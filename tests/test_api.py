@@ -548,7 +548,8 @@ def test_broken_exif_data_are_a_warning_at_the_callers_line(colours):
         image.info["exif"] = b"Exif\0\0garbagegarbage"
         with pytest.warns(UserWarning, match="EXIF data cannot be read") as caught:
             call(image, scale=1)
-        assert [warning.filename for warning in caught] == [__file__]
+        ours = [one.filename for one in caught if "EXIF data cannot be read" in str(one.message)]
+        assert ours == [__file__]
 
 
 def test_a_truncated_picture_is_refused_in_words(colours):
