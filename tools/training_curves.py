@@ -71,6 +71,7 @@ RUNS = (
     Run("msan (x1), full size", "2026-11-28: msan for two", CROPS, 8 * 128**2, SHAPES[0]),
     Run("msan (x1), full size", "2026-11-28: msan ann", CROPS, 8 * 128**2, SHAPES[0]),
     Run("msan (x1), full size", "2026-11-28: msan at a", CROPS, 8 * 128**2, SHAPES[0]),
+    Run("msan (x1), full size", "2026-11-29: msan from", CROPS, 8 * 128**2, SHAPES[0]),
     Run("mprnet-mscam (x4)", "2026-11-28: mprnet-mscam with", CROPS, 8 * 64**2, NETWORKS[2]),
     Run("maxim-mscam", "2026-11-25: maxim.gopro", SETS, 16 * 48**2),
     Run("maxim-mscam", "2026-11-26: fine-tuning", SETS, 128**2),
