@@ -132,7 +132,7 @@ def check(
     json: opt.JsonOpt = False,
     quiet: opt.QuietOpt = False,
 ) -> None:
-    """Report pairs that are missing, shifted, rotated, unreadable or of different colours.
+    """Report pairs that are missing, shifted, rotated, unreadable or do not belong together.
 
     Prints kind, path and text of each finding; exits with 1 if there are any.
     """
@@ -160,16 +160,15 @@ def check_folder(folder: Path, *, json: bool = False) -> None:
     """Print the findings for a folder of pairs; exit 1 if there are any."""
     from restore_cli.datasets.lint import check_pairs
 
-    findings = list(check_pairs(folder))
-    rows = [(finding.kind, str(finding.path), finding.text) for finding in findings]
+    rows = []
+    for finding in check_pairs(folder):
+        rows.append((finding.kind, str(finding.path), finding.text))
+        if not json:
+            out.echo("\t".join(rows[-1]))
     if json:
         out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
-    else:
-        for row in rows:
-            out.echo("\t".join(row))
-    count = len(findings)
-    out.note(format_count(count, "finding") if count else "no problems found")
-    if findings:
+    out.note(format_count(len(rows), "finding") if rows else "no problems found")
+    if rows:
         raise typer.Exit(1)
 
 

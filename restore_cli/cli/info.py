@@ -75,6 +75,7 @@ def _expand(text: str) -> list[str]:
 def _facts(text: str) -> dict[str, Any]:
     from restore_cli.image.formats import has_video_suffix
     from restore_cli.weights.file_kinds import SUFFIXES
+    from restore_cli.weights.store import RUN_WEIGHTS_FILES
     from restore_cli.weights.user import all_names
 
     path = opt.parse_path(text)
@@ -83,6 +84,11 @@ def _facts(text: str) -> dict[str, Any]:
         raise NoInputError(
             f"no such file, and no weights of that name: '{text}'",
             hint="`restore weights list` shows the names",
+        )
+    if path.is_dir() and not any((path / name).is_file() for name in RUN_WEIGHTS_FILES):
+        raise NoInputError(
+            f"'{text}' is a folder without weights",
+            hint=f"to describe pictures in it, name them, e.g. restore info '{path / '*.jpg'}'",
         )
     if path.suffix.lower() in SUFFIXES or path.is_dir() or named:
         return _weights(text)

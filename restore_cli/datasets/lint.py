@@ -23,7 +23,7 @@ from restore_cli.rounding import to_float
 SUFFIXES = (*PHOTO_SUFFIXES, ".npy")  # 32-bit pictures are stored as .npy
 # Tolerated shift, in pixels of the small picture: a part for the picture and one for the blur, in
 # pixels of the large picture. At x1, no pair of a camera (88) or of five recipes (347) is beyond
-# it, but 36 of 56 of lai-uniform are, whose kernels are not centred. At x4 there is no margin: of
+# it, but 36 of 56 of lai-uniform are, whose kernels fill their square. At x4 there is no margin: of
 # 168 pairs of about 144x108, three are beyond it, at 0.99 to 1.19 px.
 SHIFT, _OFF_CENTRE = 0.5, 1.5
 # Measured on pairs of the recipes and of a camera: correlation at least 0.74, brightness 0.96 to

@@ -47,6 +47,7 @@ from restore_cli.serving.visitor_messages import for_visitors
 from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _WAIT = 0.1  # seconds between two looks at a job whose client waits for the response
 _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
@@ -255,7 +256,11 @@ class _Site:
         async with request.form(max_files=1, max_fields=8) as form:
             upload = form.get("picture")
             if not isinstance(upload, UploadFile):
-                raise UsageError("there is no file 'picture' in the form")
+                kind = request.headers.get("content-type") or "missing"
+                text = "there is no file 'picture' in the form, or it is incomplete"
+                if not kind.startswith(_FORMS):
+                    text = f"the picture must be in a form, but the content type is {kind}"
+                raise UsageError(text, hint="send it as `curl -F picture=@photo.jpg` does")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
             shrink = _is_on(fields.pop("shrink", ""))
             sure = _is_on(fields.pop("sure", "")) or sure

@@ -19,6 +19,14 @@ from restore_cli.cli.app import app
 from restore_cli.weights.checkpoint import read_checkpoint, write_checkpoint
 
 
+def test_a_folder_of_pictures_is_told_from_weights(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    refused = restore("info", tmp_path)
+    assert refused.exit_code != 0
+    assert f"restore info '{tmp_path / '*.jpg'}'" in refused.stderr
+    assert "8x8" in restore("info", tmp_path / "*.jpg").stdout
+
+
 def test_info_reads_back_how_a_picture_was_made(tmp_path, tiny_weights):
     source = tmp_path / "a.png"
     Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(source)

@@ -731,6 +731,8 @@ def test_every_error_is_json(client, headers, content):
     answer = client("POST", "/jobs", headers=headers, content=content)
     assert answer.status_code == 400
     assert answer.json()["error"]
+    raw = client("POST", "/jobs", headers={"content-type": "image/png"}, content=b"a")
+    assert (raw.status_code, "image/png" in raw.json()["error"]) == (400, True)
     assert client("PUT", "/jobs").json()["error"] == "Method Not Allowed"
     assert client("PUT", "/jobs").headers["allow"]
 
