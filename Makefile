@@ -18,9 +18,9 @@ test: $(DEV)
 	$(TEST) -m 'not slow'
 
 # The quick tests with the oldest dependencies that are allowed, torch aside, in an environment of its own.
-test-oldest:
+test-oldest: $(DEV)
 	$(PYTHON) -m venv .venv-oldest
-	$(PYTHON) tools/oldest.py > .venv-oldest/constraints.txt
+	$(BIN)/python tools/oldest.py > .venv-oldest/constraints.txt
 	grep '^torch==' constraints.txt >> .venv-oldest/constraints.txt
 	.venv-oldest/bin/python -m pip install -q --no-compile -c .venv-oldest/constraints.txt -e '.[dev]'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto -m 'not slow' -o filterwarnings=default

@@ -40,8 +40,6 @@ class Format:
     # height and width of the upright picture
     read_size: Callable[[Path], tuple[int, int]] = size_with_vips
     tolerant: bool = False  # whether the decoder recovers from most errors
-    # whether the decoder warns of metadata, too, and then gives no reason
-    warns_of_metadata: bool = False
     shrink: Callable[[int], dict[str, float]] | None = None  # options of `load` that divide sides
     # whether the decoder turns the picture; else this is left to the orientation
     upright: bool = False

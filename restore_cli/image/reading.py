@@ -29,7 +29,6 @@ from restore_cli.image.raw_metadata import BROKEN, Metadata
 from restore_cli.image.to_png import check_pixel_count
 from restore_cli.image.vips import (
     INTEGER,
-    NO_REASON,
     UNREADABLE,
     VipsError,
     VipsImage,
@@ -101,10 +100,9 @@ def read_tolerantly(data: bytes, read: Callable[[str], T]) -> tuple[T, tuple[str
         picture = read("warning")
         fault = "its end is missing" if kind and kind.ends_early(data) else ""
     except UnreadableError as error:
-        harmless = kind is not None and kind.warns_of_metadata and error.reason == NO_REASON
-        if kind is None or not (kind.tolerant or harmless):
+        if kind is None or not kind.tolerant:
             raise
-        picture, fault = read("error"), "" if harmless else error.reason
+        picture, fault = read("error"), error.reason
     note = f"it is damaged, so parts of the picture can be wrong ({fault})"
     return picture, (note,) * bool(fault)
 
@@ -181,10 +179,7 @@ def open_header(
     kind = KINDS[key]
     try:
         image, content = kind.load(
-            data,
-            name,
-            max_pixels,
-            fail_on=fail_on if kind.tolerant or kind.warns_of_metadata else "error",
+            data, name, max_pixels, fail_on=fail_on if kind.tolerant else "error"
         )
         _check_supported(image, data, kind, name, max_pixels)
         metadata = read_metadata(image, content, data, kind)

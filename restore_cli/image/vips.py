@@ -30,7 +30,6 @@ BLOB: int = pyvips.GValue.blob_type
 INTEGER: int = pyvips.GValue.gint_type
 VipsError = pyvips.Error
 UNREADABLE = "if another program opens it, save it there as PNG; else copy it again: it is damaged"
-NO_REASON = "it cannot be decoded"
 _BANDS = {"grey": 1, "rgb": 3, "cmyk": 4}
 _INTERPRETATIONS = {  # libvips' names by kind of colours and type of values
     ("grey", "uchar"): "b-w",
@@ -61,7 +60,7 @@ def first_line(error: Exception) -> str:
     text = getattr(error, "detail", "") or getattr(error, "message", "") or str(error)
     if text.startswith(("unable to call ", "unable to write to memory")):  # libvips gave no reason
         text = ""
-    return next(iter(text.strip().splitlines()), NO_REASON).strip()
+    return next(iter(text.strip().splitlines()), "it cannot be decoded").strip()
 
 
 def field_of(image: Any, name: str, default: int) -> int:

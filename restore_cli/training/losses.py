@@ -38,7 +38,7 @@ def gradient(output: Tensor, target: Tensor) -> Tensor:
 
     Kernels are unnormalised and borders zero-padded, as in the published code.
     """
-    from torch.nn.functional import conv2d  # noqa: PLC0415  see above
+    from torch.nn.functional import conv2d  # noqa: PLC0415  see the top
 
     sobel = output.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     kernels = sobel.new_empty(2, 1, 3, 3)
@@ -75,7 +75,7 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
 
     Chu et al. omit the 1 -.
     """
-    from restore_cli.metrics import ssim as metric  # noqa: PLC0415  see above
+    from restore_cli.metrics import ssim as metric  # noqa: PLC0415  see the top
 
     return 1 - metric(output, target).mean()
 
@@ -113,7 +113,7 @@ def laplacian(image: Tensor) -> Tensor:
 
 
 def _smooth(image: Tensor) -> Tensor:
-    from torch.nn.functional import conv2d, pad  # noqa: PLC0415  see above
+    from torch.nn.functional import conv2d, pad  # noqa: PLC0415  see the top
 
     line = image.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
     kernel = line.outer(line).expand(3, 1, 5, 5)

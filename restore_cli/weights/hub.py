@@ -58,11 +58,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the connection to the Hub was lost: {first_line(error)}",
             hint="try again; the download resumes. HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         ) from error
-    except (
-        OSError,
-        ValueError,
-        invalid,
-    ) as error:  # HF_ENDPOINT is not an address
+    except (OSError, ValueError, invalid) as error:  # the last two: HF_ENDPOINT is no address
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error

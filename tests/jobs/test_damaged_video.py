@@ -125,6 +125,9 @@ def test_first_frames_without_a_time(tmp_path):
     _, frames, notes = same(source, tmp_path / "b.mkv")
     assert len(frames) == 8
     assert "were moved by one tick" not in notes
+    with av.open(str(tmp_path / "b.mkv")) as reader:
+        after = sorted(packet.pts for packet in reader.demux(video=0) if packet.size)
+    assert set(np.diff(after)) == {after[-1] - after[-2]}, after
 
 
 def test_a_song_with_a_cover_is_no_video(tmp_path):

@@ -53,8 +53,8 @@ def _load(data: bytes, name: str, max_pixels: int, **options: Any) -> tuple[Any,
     if is_lab(data):
         raise PictureError(f"'{name}' stores CIELab", hint="convert it to RGB first")
     first = first_directory(data)
-    if Base.TileOffsets not in first.tags:  # only of tiles, errors are passed over, not warnings
-        options["fail_on"] = "error"
+    if Base.TileOffsets in first.tags:  # libvips only warns of tiles that it cannot read
+        options["fail_on"] = "warning"
     readable, multiplied = data, first.integer(Base.ExtraSamples) == _MULTIPLIED
     if multiplied:  # libvips would divide by alpha, and truncate
         readable = first.changed(Base.ExtraSamples, _UNMULTIPLIED)
@@ -165,7 +165,6 @@ FORMAT = Format(
     recognise=begins_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
     load=_load,
-    warns_of_metadata=True,
     orientation=lambda data, _: orientation_of(data),
     frames=lambda image, data: field_of(image, "n-pages", 1) - reduced_copies(data),
     read_metadata=_read_metadata,
