@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 Origin = tuple[int, int]  # row, column
 NORM_EPSILON = 1e-5
+STRIP_PIXELS = 2**16  # of the small image, per strip of `Upscaler4x`
+STRIP_CONTEXT = 2  # rows next to a strip that its four convolutions see: 1 + 1/2 + 1/4 + 1/4
 
 
 class GlobalStatistic(nn.Module):
@@ -218,8 +220,35 @@ class Upscaler4x(nn.Module):
         self.up1_slope = up1_slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to an image (B, 3, 4H, 4W)."""
-        x = F.leaky_relu_(F.pixel_shuffle(self.up1(self.blocks(x)), 2), self.up1_slope)
+        """Map (B, C, H, W) to an image (B, 3, 4H, 4W).
+
+        Without gradients, what follows the blocks runs on strips of rows, so that of the maps at
+        x4, most of the network's memory, only one strip's exist at once. Values stay the same bits.
+        Measured with `gfn`, config `lite`, at 768x768 on 2 cores: 1.5 instead of 3.8 GB, and 4.8
+        instead of 6.1 s.
+        """
+        x = self.blocks(x)
+        height, width = x.shape[-2:]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._enlarge(x)
+        strips = -(-height * width // STRIP_PIXELS)
+        if strips == 1:
+            return self._enlarge(x)
+        rows = -(-height // strips)
+        restored: Tensor | None = None
+        for top in range(0, height, rows):
+            first, bottom = max(0, top - STRIP_CONTEXT), min(height, top + rows)
+            strip = self._enlarge(x[..., first : bottom + STRIP_CONTEXT, :])
+            if restored is None:
+                restored = strip.new_empty(*strip.shape[:2], 4 * height, 4 * width)
+            wanted = strip[..., 4 * (top - first) : 4 * (bottom - first), :]
+            restored[..., 4 * top : 4 * bottom, :] = wanted
+        assert restored is not None
+        return restored
+
+    def _enlarge(self, x: Tensor) -> Tensor:
+        """Map features (B, C, H, W) to an image (B, 3, 4H, 4W)."""
+        x = F.leaky_relu_(F.pixel_shuffle(self.up1(x), 2), self.up1_slope)
         x = F.leaky_relu_(F.pixel_shuffle(self.up2(x), 2), 0.2)
         return self.image(F.leaky_relu_(self.conv(x), 0.2))
 

@@ -271,17 +271,22 @@ class Moadg(nn.Module):
     def _restore(
         self, image: Tensor, features: Mapping[str, Tensor], placement: TilePlacement | None
     ) -> Tensor:
+        restored: Tensor = self.reconstruction(self._routes(image, features, placement))
+        if self.interpolation is not None:
+            restored = add_inplace(restored, F.pixel_shuffle(self.interpolation(image), 4))
+        return restored
+
+    def _routes(
+        self, image: Tensor, features: Mapping[str, Tensor], placement: TilePlacement | None
+    ) -> Tensor:
+        """Return the attended features of all orders and the image, side by side."""
         origin = (placement.top, placement.left) if placement else (0, 0)
         first = [self.first_order[name](x) for name, x in features.items()]
         second = [self.second_order[name](x, origin=origin) for name, x in features.items()]
         third = []
         if self.third_order is not None:
             third = [self.third_order(torch.cat(second, 1))]
-        routes = self._gated([*first, *second, *third])
-        restored: Tensor = self.reconstruction(torch.cat([*routes, image], 1))
-        if self.interpolation is not None:
-            restored = restored + F.pixel_shuffle(self.interpolation(image), 4)
-        return restored
+        return torch.cat([*self._gated([*first, *second, *third]), image], 1)
 
     def _gated(self, routes: list[Tensor]) -> list[Tensor]:
         """In training, drop or scale up each route of each picture; else return them unchanged."""
@@ -341,9 +346,9 @@ MOADG = Model(
         and any(key.startswith("second_order.") for key in state)
     ),
     infer_config=_infer_config,
-    # In maps of `width` channels at x4; measured growth of the process, 256x256, TLSC on: 5.1
-    # (paper), 5.3 (lite).
-    bytes_per_pixel=lambda config: 4 * 16 * 6 * config.width,
+    # In maps of `width` channels; measured growth of the process, TLSC on: 35 to 50 (paper,
+    # 384x384), 30 (lite, 768x768).
+    bytes_per_pixel=lambda config: 4 * 48 * config.width,
     size=SizeRequirement(multiple_of=MULTIPLE),
     # Each of several consecutive norms extends the receptive field by a local window. Values that
     # differ by more than 1/255 between tiled and whole (random weights of `lite`, 320x800 input):

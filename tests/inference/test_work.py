@@ -103,6 +103,20 @@ def test_a_large_picture_is_never_held_in_float(depth, dtype, monkeypatch):
     assert max(seen) <= 96
 
 
+@pytest.mark.parametrize("name", ["gfn", "moadg"])
+def test_maps_of_the_large_size_exist_strip_by_strip(name, monkeypatch):
+    """Strips have the values of a network in one piece, which has maps of 32 channels at x4."""
+    network = bundled(name)._network
+    image = torch.rand(1, 3, 140, 48).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = network(image)
+        monkeypatch.setattr("restore_cli.models.layers.STRIP_PIXELS", 33 * 48)
+        with Counter() as counted:
+            in_strips = network(image)
+    assert torch.allclose(in_strips, whole, atol=1e-6)
+    assert counted.largest < 0.5 * 32 * 16 * 140 * 48
+
+
 def test_bicubic_results_are_never_held_in_float():
     """Nor is a multiple of them, without a depth: three megapixels at x4 took 5.8 GB."""
     image = torch.randint(0, 256, (1, 3, 400, 500), dtype=torch.uint8)
