@@ -223,18 +223,16 @@ class Upscaler4x(nn.Module):
         """Map (B, C, H, W) to an image (B, 3, 4H, 4W).
 
         Without gradients, what follows the blocks runs on strips of rows, so that of the maps at
-        x4, most of the network's memory, only one strip's exist at once. Values stay the same bits.
+        x4, most of the network's memory, only one strip's exist at once. On a CPU the result has the same bits.
         Measured with `gfn`, config `lite`, at 768x768 on 2 cores: 1.5 instead of 3.8 GB, and 4.8
         instead of 6.1 s.
         """
         x = self.blocks(x)
         height, width = x.shape[-2:]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if traced or height * width <= STRIP_PIXELS:
             return self._enlarge(x)
-        strips = -(-height * width // STRIP_PIXELS)
-        if strips == 1:
-            return self._enlarge(x)
-        rows = -(-height // strips)
+        rows = -(-height // -(-height * width // STRIP_PIXELS))
         restored: Tensor | None = None
         for top in range(0, height, rows):
             first, bottom = max(0, top - STRIP_CONTEXT), min(height, top + rows)
