@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +77,16 @@ def test_a_result_by_its_own_name_beside_the_inputs(tmp_path):
     make(tmp_path / "in/b.png")
     status, said = restored(tmp_path / "in", *BICUBIC, "-o", tmp_path / "in/out.png")
     assert (status, "is one file, but there are 2 inputs" in said) == (2, True)
+
+
+def test_results_of_other_options_in_an_output_folder_among_the_inputs(tmp_path):
+    for place in ("in/a.png", "in/b/c.png"):
+        make(tmp_path / place)
+    for scale in ("-x2", "-x3"):
+        options = ("-r", "--model", "bicubic", scale, "-o", tmp_path / "in/out")
+        assert restored(tmp_path / "in", *options)[0] == 0
+    made = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("in/out/**/*.*"))
+    assert made == [f"in/out/{name}_x{n}.png" for name in ("a", "b/c") for n in (2, 3)]
 
 
 def test_names_that_are_taken(tmp_path):
@@ -173,6 +185,28 @@ def test_a_cut_result_is_made_again(tmp_path):
     target.write_bytes(whole[: len(whole) // 2])
     assert "already there" not in restored(source, *options)[1]
     assert target.read_bytes()[-8:] == whole[-8:]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOSPC, False), (errno.EFBIG, True)])
+def test_a_full_disk_ends_the_run(tmp_path, bicubic, monkeypatch, ahead, number, goes_on):
+    """Not a limit on the size of one file: the next may be smaller."""
+    for n in range(6):
+        make(tmp_path / f"in/{n}.png", n)
+
+    def refused(temporary, data):
+        if "1_x2" in temporary.name:
+            raise OSError(number, "no")
+        return real(temporary, data)
+
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    asked = request(tmp_path / "in", output=tmp_path / "out")
+    work, items = Restoration(asked, bicubic), plan(asked, bicubic.spec)
+    outcomes = list(restore_all(work, items, ahead=ahead))
+    assert [outcome.status for outcome in outcomes[:2]] == ["restored", "failed"]
+    assert (len(outcomes) == 6) == goes_on
+    assert len(list(tmp_path.glob("out/*"))) == len(outcomes) - 1
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])
