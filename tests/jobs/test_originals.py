@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from restore_cli.jobs import run as jobs_run
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_all
+from restore_cli.jobs.session import run
 
 av = pytest.importorskip("av")
 BICUBIC = ("--model", "bicubic", "-x2")
@@ -185,6 +187,19 @@ def test_a_cut_result_is_made_again(tmp_path):
     target.write_bytes(whole[: len(whole) // 2])
     assert "already there" not in restored(source, *options)[1]
     assert target.read_bytes()[-8:] == whole[-8:]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for processes")
+@pytest.mark.parametrize("options", [{"resume": True}, {"on_exists": "skip"}])
+def test_what_a_killed_run_was_writing_is_removed(tmp_path, bicubic, options):
+    make(tmp_path / "in/a.png")
+    with suppress(KeyError), write_then_rename(tmp_path / "out/a_x2.png") as temporary:
+        raise KeyError
+    process = f"-{2**22 + 1}-"
+    temporary.with_name(temporary.name.replace(f"-{os.getpid()}-", process)).touch()
+    asked = request(tmp_path / "in", output=tmp_path / "out", **options)
+    run(asked, bicubic, lambda outcome: None)
+    assert [path.name for path in tmp_path.glob("out/*")] == ["a_x2.png"]
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
