@@ -24,7 +24,7 @@ from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.jobs.run import Outcome, ends_run, failed, read_input, restore_task, write_result
-from restore_cli.processes import ProcessPool, usable_cores
+from restore_cli.processes import ProcessPool, starting, usable_cores
 
 _MAX_CRASHES = 3  # processes that may die with one picture before it fails
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
@@ -138,7 +138,8 @@ class DeviceWorkers:
         self._pool.shutdown(cancel_futures=True)
 
     def _start(self) -> ProcessPool:
-        queue: Queue[torch.device] = get_context("spawn").Queue()
+        with starting():
+            queue: Queue[torch.device] = get_context("spawn").Queue()
         for device in self._devices:
             queue.put(device)
         return ProcessPool(self.count, _begin, self._spec, self._request, queue, self.count)
