@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import Any, ParamSpec, TypeVar
+
+from restore_cli.errors import RestoreError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +25,18 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Convert an error of the system while processes are prepared to a `RestoreError`."""
+    try:
+        yield
+    except OSError as error:  # e.g. without /dev/shm, where Python's semaphores are
+        raise RestoreError(
+            f"cannot start other processes: {error.strerror}",
+            hint="make /dev/shm writable, or use one process (one --device; --jobs 1 of degrade)",
+        ) from error
+
+
 class ProcessPool(ProcessPoolExecutor):
     """Spawned processes, since neither CUDA nor torch's threads survive a fork.
 
@@ -32,11 +47,15 @@ class ProcessPool(ProcessPoolExecutor):
     def __init__(
         self, count: int, initializer: Callable[..., None] | None = None, *arguments: Any
     ) -> None:
-        """Start at most `count` processes, each of which first calls `initializer(*arguments)`."""
+        """Start at most `count` processes, each of which first calls `initializer(*arguments)`.
+
+        Raises `RestoreError` if the system cannot start them.
+        """
         given = (initializer, arguments)
         if sys.platform == "win32":
             count = min(count, 61)  # Windows cannot wait for more
-        super().__init__(count, get_context("spawn"), initializer=_begin, initargs=given)
+        with starting():
+            super().__init__(count, get_context("spawn"), initializer=_begin, initargs=given)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """See `concurrent.futures.Executor.submit`."""

@@ -80,6 +80,11 @@ def compare(
             f"{size[1]}x{size[0]}",
             hint="the reference must be as large as the second picture",
         )
+    if min(size) < chosen.smallest:
+        raise PictureError(
+            f"'{after}' is {size[1]}x{size[0]}, too small for protocol '{chosen.name}'",
+            hint=f"it needs {chosen.smallest} px a side",
+        )
     scored = [(before, first), (after, second)][: 1 if reference is None else 2]
     rows = []
     for name, pixels in scored:

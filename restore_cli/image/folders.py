@@ -59,7 +59,7 @@ def list_pictures(
     Suffixes are in lower case. `enter` says whether to search a subfolder, given its relative path.
     With `links`, links to subfolders are searched, except to those that contain them; with
     `dead_links`, dangling links are returned as well, which cannot be read. Raises `UsageError` if
-    a folder cannot be read.
+    a folder cannot be read, or folders are nested too deep (about 900).
     """
 
     def wanted(relative: Path) -> bool:
@@ -89,8 +89,8 @@ def list_pictures(
 
     try:
         return list(walk(Path()))
-    except OSError as error:
-        raise _unreadable(error) from error
+    except (OSError, RecursionError) as error:
+        raise _unreadable(error, folder) from error
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -98,7 +98,7 @@ def list_folders(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _unreadable(error, folder) from error
     return sorted(found, key=natural_key)
 
 
@@ -116,8 +116,11 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
     return bool(tag == 0xA000_0003)  # IO_REPARSE_TAG_MOUNT_POINT
 
 
-def _unreadable(error: OSError) -> UsageError:
+def _unreadable(error: OSError | RecursionError, folder: Path) -> UsageError:
+    name, reason = folder, "its folders are nested too deep"
+    if isinstance(error, OSError):
+        name, reason = error.filename, error.strerror or ""
     return UsageError(
-        f"cannot read the folder '{error.filename}': {error.strerror}",
+        f"cannot read the folder '{name}': {reason}",
         hint="make it readable; `restore image` can leave it out with --exclude NAME",
     )

@@ -16,7 +16,14 @@ from restore_cli.image.formats import READ_ONLY, SUFFIXES, VIDEO_SUFFIXES, has_v
 from restore_cli.image.info import provenance_of
 from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs import outputs
-from restore_cli.jobs.inputs import STREAM, Source, find, left_out, left_out_below
+from restore_cli.jobs.inputs import (
+    STREAM,
+    Source,
+    canonical_path,
+    find,
+    left_out,
+    left_out_below,
+)
 from restore_cli.jobs.request import Destination, RestoreRequest, Selection
 from restore_cli.jobs.video_facts import read_comment, size_and_frames
 from restore_cli.option_values import OPTION_VALUES
@@ -134,7 +141,7 @@ def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
     destination = request.destination
     listed = {outputs.canonical_name(path) for path in request.selection.inputs}
     names = {outputs.canonical_name(item.target) for item in items} - listed
-    made = results_among([item.source for item in items])
+    made = results_among([item.source for item in items], _below_output(request, items))
     harmless = destination.on_exists != "overwrite" and (
         destination.output is None or destination.output.is_dir()
     )
@@ -151,10 +158,25 @@ def _without_results(request: RestoreRequest, items: list[Item]) -> list[Item]:
     return [item for item in items if not is_result(item)] or items
 
 
-def results_among(paths: Sequence[Path]) -> set[Path]:
-    """Return the files that `restore` made of others among them, without reading all of them."""
+def _below_output(request: RestoreRequest, items: list[Item]) -> list[Path]:
+    """Return the inputs in an output folder that itself lies in a folder of inputs."""
+    output = request.destination.output
+    if output is None or not output.is_dir():
+        return []
+    folder = canonical_path(output)
+    if not any(canonical_path(given) in folder.parents for given in request.selection.inputs):
+        return []
+    return [item.source for item in items if folder in canonical_path(item.source).parents]
+
+
+def results_among(paths: Sequence[Path], more: Sequence[Path] = ()) -> set[Path]:
+    """Return the files that `restore` made of others among them, and among `more`.
+
+    Of `paths`, only those are read that have the name of a result of another.
+    """
     stems = {(path.parent, path.stem) for path in paths}
     like = [path for path in paths if (path.parent, outputs.stem_before(path)) in stems]
+    like += more
     return {path for path in like if path.suffix.lower() not in READ_ONLY and file_provenance(path)}
 
 

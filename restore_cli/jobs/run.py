@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from restore_cli.errors import HOSTILE, DeviceError, PictureError, RestoreError
-from restore_cli.files import link, sha256, write_to_stdout
+from restore_cli.files import FULL, link, sha256, write_to_stdout
 from restore_cli.formatting import reason_of
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
@@ -68,12 +69,14 @@ def restore_all(
         ahead: pictures that two more threads read in advance and write in the background; 0 to do
             everything in this thread.
         fail_fast: whether the first failure ends the run, apart from what is being written.
+
+    A full disk always ends the run: what follows would be restored for nothing.
     """
     if not ahead:
         for item in items:
             outcome = _write(work, _restore(work, _read(work, item), report))
             yield outcome
-            if outcome.error and fail_fast:
+            if ends_run(outcome, fail_fast=fail_fast):
                 return
         return
     reads: deque[Future[_InProgress | Item | Outcome]] = deque()
@@ -91,13 +94,20 @@ def restore_all(
                 while writes and (writes[0].done() or len(writes) > ahead or rest):
                     outcome = writes.popleft().result()
                     yield outcome
-                    if outcome.error and fail_fast:
+                    if ends_run(outcome, fail_fast=fail_fast):
                         waiting.clear()
                         _cancel(reads)
                         reads.clear()
                         writes = deque(write for write in writes if not write.cancel())
         finally:  # also if the caller stops early
             _cancel([*reads, *writes])
+
+
+def ends_run(outcome: Outcome, *, fail_fast: bool) -> bool:
+    """Whether no further pictures are tried after this one."""
+    cause = outcome.error and outcome.error.__cause__
+    disk_is_full = getattr(cause, "errno", None) in FULL - {errno.EFBIG}  # others may be smaller
+    return outcome.error is not None and (fail_fast or disk_is_full)
 
 
 def _cancel(futures: Iterable[Future[Any]]) -> None:

@@ -106,7 +106,7 @@ def run(
         RestoreError: the run cannot start; see `plan`, `Engine.uses_other_processes` and `Workers`.
     """
     items = plan(request, pipeline.spec) if items is None else items
-    if request.destination.resume:
+    if request.destination.resume or request.destination.on_exists != "error":
         remove_leftovers(item.target for item in items)
     outcomes = _outcomes(Restoration(request, pipeline), items, engine, report, fail_fast)
     summary = Summary(len(items))

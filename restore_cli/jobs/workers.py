@@ -23,8 +23,8 @@ from restore_cli.inference.pipeline import PipelineSpec
 from restore_cli.jobs.plan import Item
 from restore_cli.jobs.request import RestoreRequest
 from restore_cli.jobs.restoration import Restoration, Task
-from restore_cli.jobs.run import Outcome, failed, read_input, restore_task, write_result
-from restore_cli.processes import ProcessPool, usable_cores
+from restore_cli.jobs.run import Outcome, ends_run, failed, read_input, restore_task, write_result
+from restore_cli.processes import ProcessPool, starting, usable_cores
 
 _MAX_CRASHES = 3  # processes that may die with one picture before it fails
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
@@ -53,8 +53,8 @@ def restore_with_workers(
 ) -> Generator[Outcome, None, None]:
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
-    The workers are closed at the end. With `fail_fast`, the first failure ends the run. Raises
-    `NotReadyError` if a process cannot load the networks.
+    The workers are closed at the end. With `fail_fast`, the first failure ends the run; a full disk
+    always does. Raises `NotReadyError` if a process cannot load the networks.
     """
     waiting = deque(items)
     suspects: deque[tuple[Task, int]] = deque()
@@ -70,7 +70,7 @@ def restore_with_workers(
                 task = _task(work, waiting.popleft())
                 if isinstance(task, Outcome):
                     yield task
-                    if task.error and fail_fast:
+                    if ends_run(task, fail_fast=fail_fast):
                         return
                 else:
                     pending[workers.submit(task)] = task, 0
@@ -79,7 +79,7 @@ def restore_with_workers(
                 outcome = _collect_result(workers, work, future, *pending.pop(future), suspects)
                 if outcome is not None:
                     yield outcome
-                    if outcome.error and fail_fast:
+                    if ends_run(outcome, fail_fast=fail_fast):
                         return
     finally:
         workers.close()
@@ -138,7 +138,8 @@ class DeviceWorkers:
         self._pool.shutdown(cancel_futures=True)
 
     def _start(self) -> ProcessPool:
-        queue: Queue[torch.device] = get_context("spawn").Queue()
+        with starting():
+            queue: Queue[torch.device] = get_context("spawn").Queue()
         for device in self._devices:
             queue.put(device)
         return ProcessPool(self.count, _begin, self._spec, self._request, queue, self.count)

@@ -55,6 +55,7 @@ def test_both_are_scored_against_a_reference(files, tmp_path):
         (("--reference", "small"), 1, "is 32x24, but"),
         (("-o", "sharp"), 2, "is one of the inputs or outputs"),
         (("--protocol", "rbg"), 2, "Did you mean 'rgb'?"),
+        (("--protocol", "kohler"), 1, "too small for protocol 'kohler'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(files, more, status, message):

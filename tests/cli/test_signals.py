@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from training_runs import save_photos
 
 from restore_cli.cli._signals import exit_status_for, install_signal_handlers
 from restore_cli.errors import Interrupted
+from restore_cli.image.vips import VipsImage, save_with_vips
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -59,6 +61,25 @@ def test_an_import_is_not_torn(tmp_path, monkeypatch, name):
         import_and_wait()
     assert sys.modules["half_imported"].whole == 1
     del sys.modules["half_imported"]
+
+
+def test_a_signal_while_libvips_writes_is_not_lost():
+    install_signal_handlers()
+
+    class File(BytesIO):
+        def write(self, data):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().write(data)
+
+    file = File()
+
+    def save_and_wait():
+        save_with_vips("png", file, VipsImage.black(9, 9))
+        time.sleep(5)
+
+    with pytest.raises(Interrupted):
+        save_and_wait()
+    assert b"IEND" in file.getvalue()
 
 
 def started(*arguments, folder):

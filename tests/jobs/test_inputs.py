@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,17 @@ def tree(tmp_path):
 
 def found_in(*inputs, **options):
     return find(Selection(inputs, **options))
+
+
+def test_folders_nested_too_deep_are_an_error(tmp_path):
+    tmp_path.joinpath(*["d"] * 100).mkdir(parents=True)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 90)
+    try:
+        with pytest.raises(UsageError, match="nested too deep"):
+            found_in(tmp_path, recursive=True)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def names(sources, tree):

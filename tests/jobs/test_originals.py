@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from restore_cli.jobs import run as jobs_run
 from restore_cli.jobs.plan import plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_all
+from restore_cli.jobs.session import run
 
 av = pytest.importorskip("av")
 BICUBIC = ("--model", "bicubic", "-x2")
@@ -75,6 +79,16 @@ def test_a_result_by_its_own_name_beside_the_inputs(tmp_path):
     make(tmp_path / "in/b.png")
     status, said = restored(tmp_path / "in", *BICUBIC, "-o", tmp_path / "in/out.png")
     assert (status, "is one file, but there are 2 inputs" in said) == (2, True)
+
+
+def test_results_of_other_options_in_an_output_folder_among_the_inputs(tmp_path):
+    for place in ("in/a.png", "in/b/c.png"):
+        make(tmp_path / place)
+    for scale in ("-x2", "-x3"):
+        options = ("-r", "--model", "bicubic", scale, "-o", tmp_path / "in/out")
+        assert restored(tmp_path / "in", *options)[0] == 0
+    made = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("in/out/**/*.*"))
+    assert made == [f"in/out/{name}_x{n}.png" for name in ("a", "b/c") for n in (2, 3)]
 
 
 def test_names_that_are_taken(tmp_path):
@@ -173,6 +187,41 @@ def test_a_cut_result_is_made_again(tmp_path):
     target.write_bytes(whole[: len(whole) // 2])
     assert "already there" not in restored(source, *options)[1]
     assert target.read_bytes()[-8:] == whole[-8:]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for processes")
+@pytest.mark.parametrize("options", [{"resume": True}, {"on_exists": "skip"}])
+def test_what_a_killed_run_was_writing_is_removed(tmp_path, bicubic, options):
+    make(tmp_path / "in/a.png")
+    with suppress(KeyError), write_then_rename(tmp_path / "out/a_x2.png") as temporary:
+        raise KeyError
+    process = f"-{2**22 + 1}-"
+    temporary.with_name(temporary.name.replace(f"-{os.getpid()}-", process)).touch()
+    asked = request(tmp_path / "in", output=tmp_path / "out", **options)
+    run(asked, bicubic, lambda outcome: None)
+    assert [path.name for path in tmp_path.glob("out/*")] == ["a_x2.png"]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOSPC, False), (errno.EFBIG, True)])
+def test_a_full_disk_ends_the_run(tmp_path, bicubic, monkeypatch, ahead, number, goes_on):
+    """Not a limit on the size of one file: the next may be smaller."""
+    for n in range(6):
+        make(tmp_path / f"in/{n}.png", n)
+
+    def refused(temporary, data):
+        if "1_x2" in temporary.name:
+            raise OSError(number, "no")
+        return real(temporary, data)
+
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    asked = request(tmp_path / "in", output=tmp_path / "out")
+    work, items = Restoration(asked, bicubic), plan(asked, bicubic.spec)
+    outcomes = list(restore_all(work, items, ahead=ahead))
+    assert [outcome.status for outcome in outcomes[:2]] == ["restored", "failed"]
+    assert (len(outcomes) == 6) == goes_on
+    assert len(list(tmp_path.glob("out/*"))) == len(outcomes) - 1
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import torch
 from asking import request, spec
 from PIL import Image
 
-from restore_cli.errors import DeviceError, PictureError
+from restore_cli.errors import DeviceError, PictureError, RestoreError
 from restore_cli.jobs.plan import Item, plan
 from restore_cli.jobs.restoration import Restoration
 from restore_cli.jobs.run import restore_task
@@ -31,6 +32,7 @@ from restore_cli.jobs.workers import (
     restore_with_workers,
     unpack_weights,
 )
+from restore_cli.processes import ProcessPool
 
 CPU = torch.device("cpu")
 COMMAND = [sys.executable, "-m", "restore_cli", "image"]
@@ -92,6 +94,19 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
     assert len(list((tmp_path / "out").iterdir())) == 11
     assert workers.asked.count("00.png") == 3
     assert workers.closed
+
+
+def test_without_semaphores(folder, monkeypatch):
+    """As in containers without a writable /dev/shm."""
+
+    def refused(*_, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize.Lock.__init__", refused)
+    with pytest.raises(RestoreError, match="cannot start other processes: Read-only"):
+        DeviceWorkers(spec(), request(folder), [CPU] * 2)
+    with pytest.raises(RestoreError, match="cannot start other processes: Read-only"):
+        ProcessPool(2)
 
 
 @pytest.mark.slow
