@@ -406,8 +406,9 @@ def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
         return _score_one(benchmark, entry, sample, key)
     except PictureError as error:
-        nothing = float("nan")
-        return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
+        nothing, text = float("nan"), str(error)
+        text = text if sample.name in text else f"sample '{sample.name}': {text}"
+        return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, text)
 
 
 def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:

@@ -475,6 +475,11 @@ def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monke
                    "--side", 64)  # fmt: skip
     assert done.exit_code == 1
     assert count() == 1
+    Image.new("RGB", (20, 20)).save("photos/2.png")  # no picture is left
+    done = restore("benchmark", "--degrade", "own.toml", "photos", "bicubic", "--side", 64)
+    assert done.exit_code == 1
+    assert "no picture could be degraded" in done.stderr
+    assert count() == 1  # the earlier report is kept
 
 
 @pytest.mark.slow
