@@ -164,7 +164,7 @@ def check_folder(folder: Path, *, json: bool = False) -> None:
     for finding in check_pairs(folder):
         rows.append((finding.kind, str(finding.path), finding.text))
         if not json:
-            out.echo("\t".join(rows[-1]))
+            out.echo("\t".join(map(out.printable, rows[-1])))
     if json:
         out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
     out.note(format_count(len(rows), "finding") if rows else "no problems found")
