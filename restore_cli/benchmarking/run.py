@@ -99,10 +99,14 @@ class Entry:
 
         `degraded` is (1, 3, H, W), as the protocol needs it; the picture of another program is
         cropped to the same. `report` is called with (finished tiles, all tiles). Raises
-        `PictureError` if that picture is missing, cannot be read, or has another size.
+        `PictureError` if that picture is missing, cannot be read, or has another size, or if the
+        output of a network is not finite.
         """
         if self.files is None:
-            return self.pipeline(degraded, report)
+            try:
+                return self.pipeline(degraded, report)
+            except PictureError as error:  # which does not know the name
+                raise PictureError(f"sample '{sample.name}': {error}") from error
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")
@@ -406,9 +410,8 @@ def _score(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:
     try:
         return _score_one(benchmark, entry, sample, key)
     except PictureError as error:
-        nothing, text = float("nan"), str(error)
-        text = text if sample.name in text else f"sample '{sample.name}': {text}"
-        return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, text)
+        nothing = float("nan")
+        return Row(key, entry.name, sample.name, nothing, nothing, 0.0, 0, 0, 0, str(error))
 
 
 def _score_one(benchmark: Benchmark, entry: Entry, sample: Pair, key: str) -> Row:

@@ -280,11 +280,12 @@ def _begin(
 
 
 def _forget_unstarted(job: TrainJob, trainer: Trainer, *raised: object) -> None:
-    """Delete the state of a new run that an error ended before its first step.
+    """Delete the state of a new run that a wrong recipe or picture ended before its first step.
 
     Else the corrected command is refused, since its recipe or pictures differ.
     """
-    if isinstance(raised[1], RestoreError) and not trainer.step and trainer.group.rank == 0:
+    wrong = isinstance(raised[1], UsageError | PictureError)
+    if wrong and not trainer.step and trainer.group.rank == 0:
         job.state.unlink(missing_ok=True)
 
 

@@ -380,7 +380,7 @@ def test_a_result_that_is_not_finite_fails_alone(tmp_path, arguments, monkeypatc
     monkeypatch.setattr(Restorer, "__call__", broken)
     done = restore(*arguments, "--formats", "json")
     assert done.exit_code == 1
-    assert "NaN or infinity" in done.stderr
+    assert "sample '0': the output contains NaN or infinity" in done.stderr
     entries = report(tmp_path)["entries"]
     assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (3, 0)]
 
