@@ -1,5 +1,6 @@
 """`restore datasets`: datasets, protocols, published tables, and folders of pairs."""
 
+from math import isinf
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,8 @@ def list_protocols(json: opt.JsonOpt = False) -> None:
 
     known = PROTOCOLS.values()
     if json:
-        out.echo_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
+        unlimited = {"highest": "inf"}  # as in reports: JSON has no infinity
+        out.echo_json([asdict(p) | (unlimited if isinf(p.highest) else {}) for p in known])
         return
     out.table(("protocol", "what", "source"), ((p.name, p.description, p.source) for p in known))
 

@@ -431,7 +431,9 @@ def test_the_list_names_everything():
         assert f"{name}\t" in restore("datasets", "list").stdout
     for one in json.loads(restore("datasets", "list", "--json").stdout):
         assert one["protocol"] in PROTOCOLS
-    assert len(json.loads(restore("datasets", "protocols", "--json").stdout)) == len(PROTOCOLS)
+    protocols = json.loads(restore("datasets", "protocols", "--json").stdout)
+    assert len(protocols) == len(PROTOCOLS)
+    assert {one["highest"] for one in protocols} == {"inf", 50.0}  # as in reports
     assert restore("datasets", "layouts").stdout.startswith("plain\t")
 
 
