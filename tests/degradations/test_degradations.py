@@ -300,7 +300,7 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nam = 3", "nam"),
+        ("nam = 3", "a.toml: nam: unknown key. Did you mean 'name'"),
         ("name = 3\nx", "is not TOML"),
         (MIXED.replace("sharp = 0.15", "sharp = 1.5"), "sharp"),
         (SHAKE.replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
@@ -313,7 +313,7 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
         (SHAKE.replace("samples = 24", "sample = 24"), "sample"),
         (SHAKE.replace("scale = 4", "scale = 1"), "scale 1 does not permit a downscale"),
         (SHAKE.replace(DOWN, ""), "scale 4 needs a downscale step"),
-        (SHAKE + DOWN, "more than one downscale"),
+        (SHAKE + DOWN, "a.toml: more than one downscale"),
         (SHAKE.replace(DOWN, "").replace("[[steps]]", DOWN + "[[steps]]", 1), "must come before"),
         (SHAKE + "[frames]\ncount = [4, 8]\n", "odd"),
         (SHAKE + "[patches]\nside = 30\nstride = 8\n", "not divisible by scale"),
