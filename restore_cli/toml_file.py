@@ -70,8 +70,10 @@ def first_problem(error: ValidationError) -> str:
     errors = error.errors()
     # A misspelt key is also a missing one.
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    where, message = ".".join(map(str, first["loc"])), first["msg"].lower()
+    where = ".".join(map(str, first["loc"]))
+    message = first["msg"].lower().removeprefix("value error, ")
     if first["type"] == "extra_forbidden":
         missing = [str(one["loc"][-1]) for one in errors if one["type"] == "missing"]
+        message = "unknown key"
         message += f".{guess}" if (guess := suggestion(str(first["loc"][-1]), missing)) else ""
     return f"{where}: {message}" if where else message

@@ -99,10 +99,14 @@ class Entry:
 
         `degraded` is (1, 3, H, W), as the protocol needs it; the picture of another program is
         cropped to the same. `report` is called with (finished tiles, all tiles). Raises
-        `PictureError` if that picture is missing, cannot be read, or has another size.
+        `PictureError` if that picture is missing, cannot be read, or has another size, or if the
+        output of a network is not finite.
         """
         if self.files is None:
-            return self.pipeline(degraded, report)
+            try:
+                return self.pipeline(degraded, report)
+            except PictureError as error:  # which does not know the name
+                raise PictureError(f"sample '{sample.name}': {error}") from error
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")

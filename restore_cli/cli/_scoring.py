@@ -267,6 +267,8 @@ def _samples(dataset: Dataset, folder: Path, *, fetch: bool) -> tuple[list[Pair]
             if made.error:
                 print_error(made.error)
                 failed.add(made.source.stem)
+        if failed and len(failed) == dataset.count:  # else reports without a score are written
+            raise RestoreError("no picture could be degraded", hint="see the errors above")
     elif fetch:
         fetch_dataset(dataset, folder, out.note)
     # An earlier run may have made pairs of what cannot be made now.

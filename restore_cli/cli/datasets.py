@@ -1,5 +1,6 @@
 """`restore datasets`: datasets, protocols, published tables, and folders of pairs."""
 
+from math import isinf
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,8 @@ def list_protocols(json: opt.JsonOpt = False) -> None:
 
     known = PROTOCOLS.values()
     if json:
-        out.echo_json([asdict(one) | {"highest": min(one.highest, 1e3)} for one in known])
+        unlimited = {"highest": "inf"}  # as in reports: JSON has no infinity
+        out.echo_json([asdict(p) | (unlimited if isinf(p.highest) else {}) for p in known])
         return
     out.table(("protocol", "what", "source"), ((p.name, p.description, p.source) for p in known))
 
@@ -164,7 +166,7 @@ def check_folder(folder: Path, *, json: bool = False) -> None:
     for finding in check_pairs(folder):
         rows.append((finding.kind, str(finding.path), finding.text))
         if not json:
-            out.echo("\t".join(rows[-1]))
+            out.echo("\t".join(map(out.printable, rows[-1])))
     if json:
         out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
     out.note(format_count(len(rows), "finding") if rows else "no problems found")

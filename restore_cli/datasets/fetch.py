@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
 
-from restore_cli.datasets.registry import Dataset
+from restore_cli.datasets.registry import USER_DATA, Dataset
 from restore_cli.errors import NoInputError, UsageError
 from restore_cli.files import remedy, write_then_rename
 from restore_cli.weights.hub import hub_errors
@@ -30,7 +30,9 @@ def fetch(dataset: Dataset, folder: Path, note: Callable[[str], None]) -> None:
     if dataset.hub is None:
         raise UsageError(
             f"dataset '{dataset.name}' cannot be fetched by restore",
-            hint=f"get it from {dataset.home}; expected {dataset.layout}",
+            hint="leave out --fetch"
+            if dataset.home == USER_DATA
+            else f"get it from {dataset.home}; expected {dataset.layout}",
         )
     hub = dataset.hub
     note(f"fetching {dataset.name} from {hub.repository}@{hub.revision[:12]}: {hub.licence}")

@@ -14,14 +14,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from restore_cli import toml_file
 from restore_cli.degradations.response import Response, to_encoded, to_linear
 from restore_cli.degradations.steps import AnyStep, Downscale, Images, Motion, Scene, StepParameters
+from restore_cli.errors import RecipeError
 from restore_cli.rounding import quantise
-from restore_cli.toml_file import Record
+from restore_cli.toml_file import Record, first_problem
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "degrade"
 DESCRIPTIVE_FIELDS = {"name", "description", "source"}  # fields of a recipe that affect no pixels
@@ -69,7 +70,7 @@ class DegradationRecipe(Record, use_attribute_docstrings=True):
     """Factor of the downscaling step; 1 without one."""
     response: Response = "srgb"
     """Camera response between encoded values and linear light."""
-    sizes: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [1.0]
+    sizes: Annotated[list[Annotated[float, Field(ge=0.01, le=1)]], Field(min_length=1)] = [1.0]
     """The sharp picture is first resized by one of these factors (with patches, by all). Training
     ignores sizes and patches, and makes its own crops.
     """
@@ -107,7 +108,10 @@ class DegradationRecipe(Record, use_attribute_docstrings=True):
         return self.model_copy(update={"scale": 1, "steps": self.steps[:last]})
 
     def at_scale(self, scale: int) -> DegradationRecipe:
-        """Return the recipe at another scale, a downscale step put after the blurs or removed."""
+        """Return the recipe at another scale, a downscale step put after the blurs or removed.
+
+        Raises `RecipeError` if its patches are too small for that scale.
+        """
         values = self.model_dump()
         steps = [step for step in values["steps"] if step["kind"] != "downscale" or scale > 1]
         if scale > 1 and self.scale == 1:
@@ -116,7 +120,11 @@ class DegradationRecipe(Record, use_attribute_docstrings=True):
             steps.insert(place, {"kind": "downscale"})
         if self.patches:
             values["patches"]["side"] -= self.patches.side % scale
-        return DegradationRecipe.model_validate(values | {"scale": scale, "steps": steps})
+        try:
+            return DegradationRecipe.model_validate(values | {"scale": scale, "steps": steps})
+        except ValidationError as error:
+            what = f"recipe '{self.name}' at scale {scale}"
+            raise RecipeError(f"{what}: {first_problem(error)}") from error
 
 
 Parameters = list[StepParameters | None]  # parameters of one picture, one entry per step

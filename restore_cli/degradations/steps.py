@@ -48,6 +48,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0)]
 LogRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]  # drawn log-uniformly
+# Bounded, since a kernel takes memory that grows with the square of its side.
+BlurSize = Annotated[float, Field(ge=0.001, le=250)]  # pixels
+BlurRange = Annotated[tuple[BlurSize, BlurSize], AfterValidator(_ordered)]  # drawn log-uniformly
 JpegQuality = Annotated[float, Field(ge=1, le=100)]
 
 
@@ -113,7 +116,7 @@ class Motion(Step):
     """Fraction of the pictures taken with the camera at rest."""
     length: LogRange
     """Length of the path, pixels of the sharp picture, drawn log-uniformly."""
-    samples: Annotated[int, Field(ge=2)] = 24
+    samples: Annotated[int, Field(ge=2, le=1000)] = 24
     """Number of averaged poses."""
     objects: Fraction = 0.0
     """Fraction of the other pictures with a moving object."""
@@ -218,7 +221,7 @@ class Gaussian(Step):
     linear = True
 
     kind: Literal["gaussian"]
-    sigma: LogRange
+    sigma: BlurRange
     """In pixels, drawn log-uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
@@ -234,7 +237,7 @@ class Defocus(Step):
     linear = True
 
     kind: Literal["defocus"]
-    radius: LogRange
+    radius: BlurRange
     """In pixels, drawn log-uniformly."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:
@@ -351,7 +354,7 @@ class Sharpen(Step):
     kind: Literal["sharpen"]
     amount: Range
     """Weight of the difference to the smoothed picture, drawn uniformly."""
-    sigma: Annotated[float, Field(gt=0)] = 1.0
+    sigma: BlurSize = 1.0
     """Sigma of the smoothing, pixels."""
 
     def _draw_parameters(self, rng: np.random.Generator, scene: Scene) -> StepParameters:

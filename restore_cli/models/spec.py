@@ -170,8 +170,13 @@ class Model:
         )
         if unknown or missing:
             raise WeightsError(
-                f"config of model '{self.name}' has unknown fields {unknown} and lacks {missing}",
-                hint="use the version of restore, and the model, that the checkpoint is for",
+                f"config of model '{self.name}' "
+                + " and ".join(
+                    f"{what} {', '.join(names)}"
+                    for what, names in (("has unknown fields", unknown), ("lacks", missing))
+                    if names
+                ),
+                hint=f"this version of restore knows {', '.join(fields)}",
             )
         for name, value in values.items():
             wanted = {"int": int, "bool": bool}[str(fields[name].type)]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,13 @@ def train(
         trainer = Trainer(recipe, group, job.execution, pooled=job.pool is not None)
         loader = stack.enter_context(closing(open_loader(job, trainer)))
         validation_set = _check_and_lock(job, trainer, loader, note, stack)
-        resumed = _begin(job, trainer, loader.source.facts, note)
+        if not _begin(job, trainer, loader.source.facts, note):
+            stack.push(partial(_forget_unstarted, job, trainer))
         stack.enter_context(out_of_memory(trainer))
         _forget_incomparable_best(job, trainer, validation_set, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
-            try:
-                loader.source = fill_pool(job.pool, trainer, loader.source, filled)
-            except RestoreError:
-                if not resumed and group.rank == 0:  # else the corrected command is refused
-                    job.state.unlink(missing_ok=True)
-                raise
+            loader.source = fill_pool(job.pool, trainer, loader.source, filled)
         monitor = Monitor(job, trainer, validation_set, report, note) if group.rank == 0 else None
         saver = _Saver(job, trainer, note, loader.source)
         stack.callback(saver.close)
@@ -160,7 +157,8 @@ def _read(loader: Loader, trainer: Trainer, saver: _Saver, count: int, patch: in
         batches = loader.batches(trainer.seen, count, patch, trainer.wanted)
     except PictureError as error:
         broken = error
-        broken.hint = broken.hint or "leave it out, and begin another run with --weights RUN"
+        another = ", and begin another run with --weights RUN" * bool(trainer.step)
+        broken.hint = broken.hint or f"leave it out{another}"
     if _any(trainer.group, broken is not None):
         saver.save()
         if trainer.group.rank == 0 and trainer.step:
@@ -279,6 +277,16 @@ def _begin(
         if not exists:
             trainer.save(job.state)  # detects a full disk now, not after the first hundred steps
     return bool(exists)
+
+
+def _forget_unstarted(job: TrainJob, trainer: Trainer, *raised: object) -> None:
+    """Delete the state of a new run that a wrong recipe or picture ended before its first step.
+
+    Else the corrected command is refused, since its recipe or pictures differ.
+    """
+    wrong = isinstance(raised[1], UsageError | PictureError)
+    if wrong and not trainer.step and trainer.group.rank == 0:
+        job.state.unlink(missing_ok=True)
 
 
 def _resume(job: TrainJob, trainer: Trainer, note: Callable[[str], None]) -> None:

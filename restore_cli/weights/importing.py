@@ -90,7 +90,13 @@ def _own(source: Path, state: StateDict, header: CheckpointHeader, wanted: str |
         )
     if wanted is not None:
         _check_model(source, get_model(header.model), get_model(wanted))
-    return _checked(source, get_model(header.model), None, state)
+    found = _checked(source, get_model(header.model), None, state)
+    if found.model.parse_config(header.config) != found.config:
+        raise WeightsError(
+            f"'{source}': the config in its header, {header.config}, does not fit its tensors",
+            hint="fetch it again, or ask its author",
+        )
+    return found
 
 
 def _header(source: Path, found: Imported) -> CheckpointHeader | None:

@@ -380,7 +380,7 @@ def test_a_result_that_is_not_finite_fails_alone(tmp_path, arguments, monkeypatc
     monkeypatch.setattr(Restorer, "__call__", broken)
     done = restore(*arguments, "--formats", "json")
     assert done.exit_code == 1
-    assert "NaN or infinity" in done.stderr
+    assert "sample '0': the output contains NaN or infinity" in done.stderr
     entries = report(tmp_path)["entries"]
     assert [(entry["count"], entry["failed"]) for entry in entries] == [(2, 1), (3, 0)]
 
@@ -431,7 +431,9 @@ def test_the_list_names_everything():
         assert f"{name}\t" in restore("datasets", "list").stdout
     for one in json.loads(restore("datasets", "list", "--json").stdout):
         assert one["protocol"] in PROTOCOLS
-    assert len(json.loads(restore("datasets", "protocols", "--json").stdout)) == len(PROTOCOLS)
+    protocols = json.loads(restore("datasets", "protocols", "--json").stdout)
+    assert len(protocols) == len(PROTOCOLS)
+    assert {one["highest"] for one in protocols} == {"inf", 50.0}  # as in reports
     assert restore("datasets", "layouts").stdout.startswith("plain\t")
 
 
@@ -475,6 +477,11 @@ def test_pictures_that_cannot_be_degraded_do_not_stop_the_others(tmp_path, monke
                    "--side", 64)  # fmt: skip
     assert done.exit_code == 1
     assert count() == 1
+    Image.new("RGB", (20, 20)).save("photos/2.png")  # no picture is left
+    done = restore("benchmark", "--degrade", "own.toml", "photos", "bicubic", "--side", 64)
+    assert done.exit_code == 1
+    assert "no picture could be degraded" in done.stderr
+    assert count() == 1  # the earlier report is kept
 
 
 @pytest.mark.slow

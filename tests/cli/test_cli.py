@@ -298,6 +298,10 @@ def test_degrade_is_reproducible(tmp_path):
     checked = restore("degrade", "--check", one)
     assert checked.exit_code == 1
     assert checked.stdout.startswith("missing\t")
+    (one / f"lr/{stem}.png").rename(one / "lr/line\nbreak.png")
+    checked = restore("datasets", "check", one)
+    assert r"line\x0abreak.png" in checked.stdout
+    assert len(checked.stdout.splitlines()) == 1
 
 
 def test_degrade_says_what_the_pairs_do_not_have(tmp_path):

@@ -257,6 +257,9 @@ def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):
     with pytest.raises(UsageError, match="cannot be fetched") as caught:
         fetch(DATASETS["hide-1"], tmp_path, lambda message: None)
     assert "github.com/joanshen0508" in caught.value.hint
+    with pytest.raises(UsageError, match="cannot be fetched") as caught:
+        fetch(pair_folder_dataset(tmp_path, 1), tmp_path, lambda message: None)
+    assert caught.value.hint == "leave out --fetch"
 
 
 @pytest.mark.slow

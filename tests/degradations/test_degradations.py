@@ -247,6 +247,13 @@ def test_recipes_at_other_scales(name, scale):
         assert recipe == load_degradation(name)
 
 
+def test_patches_that_are_too_small_for_a_scale(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(SHAKE + "[patches]\nside = 16\nstride = 8\n")
+    with pytest.raises(RecipeError, match=r"'shake' at scale 7: patches.side: .*equal to 16"):
+        load_degradation(str(path)).at_scale(7)
+
+
 @pytest.mark.parametrize("name", ["shake-mixed", "real", "lai-uniform"])
 def test_a_picture_does_not_depend_on_its_batch(name):
     sharp = torch.cat([picture(96, 128, seed) for seed in range(4)])
@@ -293,7 +300,7 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nam = 3", "nam"),
+        ("nam = 3", "a.toml: nam: unknown key. Did you mean 'name'"),
         ("name = 3\nx", "is not TOML"),
         (MIXED.replace("sharp = 0.15", "sharp = 1.5"), "sharp"),
         (SHAKE.replace("[5.0, 60.0]", "[60.0, 5.0]"), "above high"),
@@ -306,11 +313,15 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
         (SHAKE.replace("samples = 24", "sample = 24"), "sample"),
         (SHAKE.replace("scale = 4", "scale = 1"), "scale 1 does not permit a downscale"),
         (SHAKE.replace(DOWN, ""), "scale 4 needs a downscale step"),
-        (SHAKE + DOWN, "more than one downscale"),
+        (SHAKE + DOWN, "a.toml: more than one downscale"),
         (SHAKE.replace(DOWN, "").replace("[[steps]]", DOWN + "[[steps]]", 1), "must come before"),
         (SHAKE + "[frames]\ncount = [4, 8]\n", "odd"),
         (SHAKE + "[patches]\nside = 30\nstride = 8\n", "not divisible by scale"),
         ("name = '\udcff'", "is not TOML"),
+        (SHAKE.replace("samples = 24", "samples = 1000000"), "samples.*1000"),  # endless
+        ("sizes = [1e-9]\n" + SHAKE, "sizes"),  # these need terabytes
+        (SHAKE + '[[steps]]\nkind = "gaussian"\nsigma = [1, 1e6]\n', "sigma.*250"),
+        (SHAKE + '[[steps]]\nkind = "defocus"\nradius = [1, 1e6]\n', "radius.*250"),
     ],
 )
 def test_broken_recipes_name_the_key(tmp_path, text, message):

@@ -563,6 +563,7 @@ def test_a_loss_between_two_sizes_is_refused(job):
     loss = PHASE["losses"][0] | {"target": "reference_small"}
     with pytest.raises(UsageError, match=r"64x64 px with target 'reference_small' of 16x16"):
         train(job({"steps": 1, "losses": [loss]}))
+    assert not job().state.exists()  # else the corrected recipe is refused
 
 
 def test_a_scale_that_the_data_do_not_have_is_refused(job):
@@ -589,6 +590,7 @@ def test_a_picture_that_breaks_at_once_leaves_no_weights(job, photos):
     with pytest.raises(PictureError):
         train(job({"steps": 1}))
     assert not job().result.exists()
+    assert not job().state.exists()  # else a run without the broken picture is refused
 
 
 @pytest.mark.slow

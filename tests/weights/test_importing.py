@@ -713,6 +713,7 @@ def test_restores_own_file_keeps_its_header(half, tiny_weights, tmp_path):
         ({"parts": {"deblur": "0" * 64}}, "which a listed checkpoint completes"),
         ({"model": "gfn"}, "does not fit 'gfn'"),
         ({"model": "later"}, "for model 'later', which this version does not have"),
+        ({"config": {}}, "the config in its header, {}, does not fit its tensors"),
     ],
 )
 def test_restores_own_file_that_cannot_be_converted(changes, said, tiny_weights, tmp_path):
