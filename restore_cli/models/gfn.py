@@ -330,7 +330,8 @@ GFN = Model(
     # In maps of `width` channels at the input's size; measured growth of the process: 18 (paper,
     # 512x512), 40 and 16 (lite, 512x512 and 1024x1024); 67 with sr-first (192x192).
     bytes_per_pixel=lambda config: 4 * (80 if config.arrangement == AFTER else 28) * config.width,
-    # 12 megapixels at x4 take 2.2 to 2.4 GB; in tiles of up to 1024 2.1 to 2.8, in 0.92 of the time.
+    # 12 megapixels at x4 take 2.2 to 2.4 GB; in tiles of up to 1024 2.1 to 2.8, in 0.92 of the
+    # time.
     largest_tile=768,
     size=SizeRequirement(multiple_of=4),
     published=(
