@@ -113,7 +113,7 @@ class Model:
     size: SizeRequirement = SizeRequirement()  # accepted input sizes
     tiling: Tiling = Tiling.SUPPORTED  # whether it may run in tiles
     # default limit of a tile's side in input pixels. Beyond 1024 the overlap is a small part of the
-    # work; for `Tiling.WINDOWS`, the largest size with measured quality.
+    # work; for `Tiling.WINDOWS`, the largest size with measured quality; smaller to save memory.
     largest_tile: int = 1024
     # default overlap of tiles in input pixels, for checkpoints without a measured one
     overlap: int = 64
