@@ -106,7 +106,7 @@ class Entry:
             try:
                 return self.pipeline(degraded, report)
             except PictureError as error:  # which does not know the name
-                raise PictureError(f"sample '{sample.name}': {error}") from error
+                raise PictureError(f"sample '{sample.name}': {error}", hint=error.hint) from error
         path = self._file(sample)
         if path is None:
             raise PictureError(f"'{self.name}' has no picture of sample '{sample.name}'")

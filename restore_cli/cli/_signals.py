@@ -47,9 +47,10 @@ def _received(number: int, frame: FrameType | None) -> None:
 def _is_ineffective(frame: FrameType | None) -> bool:
     """Whether an exception would be lost: inside an import, or where C calls Python.
 
-    Modules would stay half initialised, and those in C ignore the exception or abort: of 40 runs
-    that were interrupted while numpy and torch were imported, two went on to the end. So did, of
-    24, three in which libvips was passing on a message; while it wrote, only one picture failed.
+    Modules would stay half initialised, and those in C ignore the exception or abort. Of 40 runs
+    that were interrupted while numpy and torch were imported, two went on to the end; of 24 in
+    which libvips was passing on a message, three. Of four in which it was writing, one went on,
+    and only that picture failed.
     """
     while frame is not None:
         code = frame.f_code
