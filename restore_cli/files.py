@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 WINDOWS = os.name == "nt"
 _DAY = 24 * 3600.0  # seconds
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, or a limit on what may be written
+DISK_FULL = FULL - {errno.EFBIG}  # nothing more can be written; other files may be small enough
 _REMEDIES = {
     **dict.fromkeys((None, errno.ENOSPC), "free disk space"),
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another disk",

@@ -13,7 +13,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import print_error
 from restore_cli.cli._terminal import Bar, is_terminal
-from restore_cli.errors import NoInputError, RestoreError, lookup, unknown_name
+from restore_cli.errors import NoInputError, RestoreError, UsageError, lookup, unknown_name
 from restore_cli.files import check_writable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ScoringRequest:
     protocol: str | None
     options: RestorerOptions
     self_ensemble: bool | None
-    data_root: Path
+    data_root: Path | None
     fetch: bool
     output: Path | None
     formats: tuple[str, ...]
@@ -79,7 +79,7 @@ def score_dataset(request: ScoringRequest, name: str) -> bool:
     """Score the models on a dataset, and return whether no picture failed."""
     from restore_cli.benchmarking.run import make_entry, make_results
 
-    dataset, folder = _dataset(name, request.data_root, _scale(request))
+    dataset, folder = _dataset(name, request, _scale(request))
     entries = [make_entry(text, request.options, dataset.scale) for text in request.models]
     entries += [make_results(text, request.options, dataset.scale) for text in request.results]
     place = _place(request, dataset.name)
@@ -104,7 +104,7 @@ def score_table(request: ScoringRequest, name: str, dataset_name: str | None) ->
     for table in measured:
         own = place if len(measured) == 1 else place / table.dataset
         scale = DATASETS[table.dataset].scale
-        dataset, folder = _dataset(dataset_name or table.dataset, request.data_root, scale)
+        dataset, folder = _dataset(dataset_name or table.dataset, request, scale)
         entries = _entries(request, table, dataset.scale)
         try:
             good &= _score(request, dataset, folder, entries, own, table)
@@ -237,20 +237,25 @@ def _place(request: ScoringRequest, name: str) -> Path:
     return request.output or Path(f"benchmark-{plain}")
 
 
-def _dataset(name: str, root: Path, scale: int | None) -> tuple[Dataset, Path | None]:
+def _dataset(name: str, request: ScoringRequest, scale: int | None) -> tuple[Dataset, Path | None]:
     """Return the dataset and its folder, or None if it is made in the reports' folder.
 
-    A name with a slash, e.g. `./gopro`, is a folder.
+    A name with a slash, e.g. `./gopro`, is a folder. Raises `UsageError` for --data-root and
+    --fetch with a dataset that needs neither.
     """
     from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.registry import DATASETS, pair_folder_dataset
 
+    if name in DATASETS:
+        return DATASETS[name], DATASETS[name].folder(request.data_root or Path("data"))
+    if name not in MINIATURES and not Path(name).is_dir():
+        raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
+    for option, given in (("--data-root", request.data_root), ("--fetch", request.fetch)):
+        if given:
+            kind = "comes with restore" if name in MINIATURES else "is a folder of pairs"
+            raise UsageError(f"{option} does not fit: '{name}' {kind}", hint="leave it out")
     if name in MINIATURES:
         return MINIATURES[name], None
-    if name in DATASETS:
-        return DATASETS[name], DATASETS[name].folder(root)
-    if not Path(name).is_dir():
-        raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
     return pair_folder_dataset(Path(name), scale), Path(name)
 
 

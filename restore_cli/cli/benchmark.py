@@ -99,8 +99,9 @@ def benchmark(
     ] = None,
     limit: Annotated[int | None, _what(help="Score only the first N pictures.", min=1)] = None,
     data_root: Annotated[
-        str, _where(help="Folder that contains one folder per dataset.", metavar="DIR")
-    ] = "data",
+        str | None,
+        _where(help="Folder that contains one folder per dataset. Default: data.", metavar="DIR"),
+    ] = None,
     fetch: Annotated[bool, _where("--fetch", help="Download the dataset from the Hub.")] = False,
     output: Annotated[
         str | None,
@@ -167,9 +168,10 @@ def benchmark(
         raise UsageError(
             "--seed, --side and --no-motion need --degrade", hint="add it, or leave them out"
         )
-    if degrade is not None and (fetch or (dataset, table) != (None, None)):
+    if degrade is not None and (fetch or (dataset, table, data_root) != (None, None, None)):
         raise UsageError(
-            "--degrade makes its own dataset", hint="leave out --dataset, --table and --fetch"
+            "--degrade makes its own dataset",
+            hint="leave out --dataset, --table, --data-root and --fetch",
         )
     others = models or []
     photos = [text for text in others if not _is_model(text)] if degrade is not None else []
@@ -197,7 +199,7 @@ def benchmark(
             self_ensemble=bool(self_ensemble),
         ),
         self_ensemble=self_ensemble,
-        data_root=opt.parse_path(data_root),
+        data_root=None if data_root is None else opt.parse_path(data_root),
         fetch=fetch,
         output=_folder(output),
         formats=wanted,

@@ -36,7 +36,7 @@ from restore_cli.degradations.recipe import (
     one_thread,
 )
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.files import write_then_rename
+from restore_cli.files import DISK_FULL, write_then_rename
 from restore_cli.formatting import first_line, reason_of
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import SUFFIXES
@@ -63,7 +63,8 @@ def make_pairs(job: DegradeJob, workers: int = 1) -> Iterator[DegradeOutcome]:
     """Degrade every input of a job that `plan_pairs` has checked, in any order.
 
     The result does not depend on `workers`, the number of processes with one thread each; several
-    are used on the CPU only. Raises `RestoreError` if the system ended a process.
+    are used on the CPU only. Raises `RestoreError` if the system ended a process, and
+    `PictureError` or `OSError` if the disk is full.
     """
     if not is_single_file(job):
         (job.output / "records").mkdir(parents=True, exist_ok=True)  # marks the folder as ours
@@ -127,10 +128,12 @@ def _make(job: DegradeJob, index: int) -> DegradeOutcome:
     try:
         with one_thread():
             return _pairs_of(job, index)
-    except PictureError as error:
+    except (PictureError, OSError) as error:
+        if getattr(error.__cause__ or error, "errno", None) in DISK_FULL:
+            raise  # no other pair could be written
+        if isinstance(error, OSError):
+            error = PictureError(f"'{source}': {reason_of(error)}")
         return DegradeOutcome(source, error=error)
-    except OSError as error:
-        return DegradeOutcome(source, error=PictureError(f"'{source}': {reason_of(error)}"))
 
 
 def _pairs_of(job: DegradeJob, index: int) -> DegradeOutcome:

@@ -26,12 +26,16 @@ from restore_cli.jobs.restoration import Restoration, Task
 from restore_cli.jobs.run import Outcome, ends_run, failed, read_input, restore_task, write_result
 from restore_cli.processes import ProcessPool, starting, usable_cores
 
-_MAX_CRASHES = 3  # processes that may die with one picture before it fails
+_MAX_CRASHES = 3  # processes that may die with one picture before it fails; see `_CrashError`
 Restored = tuple[bytes, Outcome]  # content of the output, and the outcome
 
 
 class NotReadyError(DeviceError):
-    """A process cannot load the networks, so the run ends."""
+    """No process can restore, e.g. load the networks, so the run ends."""
+
+
+class _CrashError(DeviceError):
+    """Processes died with a picture. If the first three all end so, the others would, too."""
 
 
 class Workers(Protocol):
@@ -54,11 +58,13 @@ def restore_with_workers(
     """`run.restore_all` in several processes; yields outcomes in the order of completion.
 
     The workers are closed at the end. With `fail_fast`, the first failure ends the run; a full disk
-    always does. Raises `NotReadyError` if a process cannot load the networks.
+    always does. Raises `NotReadyError` if a process cannot load the networks, or if all processes
+    died with the first three pictures that they were given.
     """
     waiting = deque(items)
     suspects: deque[tuple[Task, int]] = deque()
     pending: dict[Future[Restored], tuple[Task, int]] = {}
+    crashed: list[bool] = []  # for each picture tried, whether it ended its processes
     try:
         while waiting or pending or suspects:
             if suspects:
@@ -79,10 +85,20 @@ def restore_with_workers(
                 outcome = _collect_result(workers, work, future, *pending.pop(future), suspects)
                 if outcome is not None:
                     yield outcome
+                    crashed.append(isinstance(outcome.error, _CrashError))
+                    _check_not_all(crashed)
                     if ends_run(outcome, fail_fast=fail_fast):
                         return
     finally:
         workers.close()
+
+
+def _check_not_all(crashed: Sequence[bool]) -> None:
+    if len(crashed) == _MAX_CRASHES and all(crashed):
+        raise NotReadyError(
+            f"the first {len(crashed)} pictures ended every process; the run stops here",
+            hint="give --device fewer devices, use a smaller --tile, or free memory",
+        )
 
 
 def _collect_result(
@@ -101,7 +117,7 @@ def _collect_result(
         if deaths + 1 < _MAX_CRASHES:
             suspects.append((task, deaths + 1))
             return None
-        failure = DeviceError(
+        failure = _CrashError(
             f"'{task.name}': {deaths + 1} processes died while restoring it: {error}",
             hint="memory may be short: use a smaller --tile",
         )

@@ -398,6 +398,8 @@ def test_a_result_that_is_not_finite_fails_alone(tmp_path, arguments, monkeypatc
         (("--dataset", "gopr", "--model", "bicubic"), "Did you mean 'gopro'"),
         (("--dataset", "blurmni", "--model", "bicubic"), "Did you mean 'blurmini'"),
         (("--dataset", "reds-val300", "--model", "bicubic"), "expected val/val_blur_bicubic"),
+        (("--model", "bicubic", "--data-root", "x"), "--data-root does not fit: '"),
+        (("--model", "bicubic", "--dataset", "blurmini", "--fetch"), "'blurmini' comes with"),
         ((), "--model is missing"),
     ],
 )
@@ -409,14 +411,14 @@ def test_refusals(tmp_path, pairs, changed, message):
 
 
 def test_models_of_another_scale_are_refused(tmp_path, tiny_weights):
-    done = restore("benchmark", "--dataset", "blurmini-x1", "--data-root", tmp_path,
+    done = restore("benchmark", "--dataset", "blurmini-x1",
                    "-o", tmp_path / "o", "--model", f"mprnet-mscam={tiny_weights}")  # fmt: skip
     assert done.exit_code == 2
     assert "has scale x4, but dataset 'blurmini-x1' has scale x1" in done.stderr
 
 
 def test_bicubic_at_x1_is_the_input(tmp_path):
-    done = restore("benchmark", "--dataset", "blurmini-x1", "--data-root", tmp_path,
+    done = restore("benchmark", "--dataset", "blurmini-x1",
                    "-o", tmp_path / "out", "--model", "bicubic", "--limit", "1",
                    "--formats", "json")  # fmt: skip
     assert done.exit_code == 0, done.stderr

@@ -8,6 +8,7 @@ import json
 import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -410,6 +411,25 @@ def test_a_failure_leaves_no_half_of_a_pair(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Record, "write", full)
-    (made,) = make_pairs(job(tmp_path, inputs=[photo(tmp_path / "a.png")]))
-    assert "No space left" in str(made.error)
+    with pytest.raises(OSError, match="No space left"):
+        list(make_pairs(job(tmp_path, inputs=[photo(tmp_path / "a.png")])))
     assert not tree(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOSPC, False), (errno.EFBIG, True)])
+def test_a_full_disk_ends_the_run(tmp_path, monkeypatch, number, goes_on):
+    """Not a limit on the size of one file: the next may be smaller."""
+    inputs = [photo(tmp_path / f"{n}.png") for n in range(4)]
+
+    def refused(temporary, data):
+        if "1.png" in temporary.name:
+            raise OSError(number, "no")
+        return real(temporary, data)
+
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    made = []
+    with nullcontext() if goes_on else pytest.raises(PictureError, match=r"cannot write .*1\.png"):
+        for one in make_pairs(job(tmp_path, inputs=inputs)):
+            made.append(one.error is None)
+    assert made == ([True, False, True, True] if goes_on else [True])

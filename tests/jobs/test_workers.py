@@ -96,6 +96,16 @@ def test_pictures_of_a_dead_process_go_to_another(folder, tmp_path, pipeline):
     assert workers.closed
 
 
+def test_a_run_whose_processes_all_die_ends(folder, tmp_path, pipeline):
+    work = Restoration(request(folder, output=tmp_path / "out"), pipeline)
+    items = plan(work.request, pipeline.spec)
+    workers = Fragile(work, dict.fromkeys([item.source.name for item in items], 99))
+    outcomes = []
+    with pytest.raises(NotReadyError, match="the first 3 pictures ended every process"):
+        outcomes += restore_with_workers(workers, work, items)
+    assert (len(set(workers.asked)), workers.closed) == (4, True)  # two at once, three to the end
+
+
 def test_without_semaphores(folder, monkeypatch):
     """As in containers without a writable /dev/shm."""
 
