@@ -66,6 +66,7 @@ RUNS = (
     Run("moadg (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[4]),
     Run("mprnet-mscam (x4)", "2026-11-27: clean blur for moadg", CROPS, 8 * 64**2, NETWORKS[2]),
     Run("gfn (x4)", "2026-11-28: clean blur", CROPS, 8 * 64**2, NETWORKS[3]),
+    Run("gfn (x4)", "2026-11-29: gfn once", CROPS, 8 * 64**2, NETWORKS[3]),
     Run("msan (x1), full size", "2026-11-28: other", CROPS, 8 * 128**2, SHAPES[0]),
     Run("msan (x1), full size", "2026-11-28: msan at full", CROPS, 8 * 128**2, SHAPES[0]),
     Run("msan (x1), full size", "2026-11-28: msan for two", CROPS, 8 * 128**2, SHAPES[0]),
