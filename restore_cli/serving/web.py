@@ -224,8 +224,7 @@ class _Site:
 
     async def _accept(self, request: Request, *, sure: bool = False) -> tuple[Job, tuple[str, ...]]:
         """Put the picture of a form into the queue; return its job, and notes."""
-        if _is_from_elsewhere(request):
-            raise HTTPException(403, "pages of other sites cannot submit pictures")
+        _check_head(request)
         self.queue.reserve_slot()
         try:
             async with asyncio.timeout(self.limits.request_timeout):
@@ -243,8 +242,7 @@ class _Site:
         return job, notes
 
     async def cancel(self, request: Request) -> Response:
-        if _is_from_elsewhere(request):
-            return _refused("pages of other sites cannot cancel pictures", 403)
+        _check_origin(request)
         job = self.queue.find(request.path_params["key"])
         if job is None:
             return _refused("this picture is no longer stored", 404)
@@ -260,7 +258,10 @@ class _Site:
                 text = "there is no file 'picture' in the form, or it is incomplete"
                 if not kind.startswith(_FORMS):
                     text = f"the picture must be in a form, but the content type is {kind}"
-                raise UsageError(text, hint="send it as `curl -F picture=@photo.jpg` does")
+                raise UsageError(text, hint="send it as curl -F picture=@photo.jpg does")
+            names = [name for name, _ in form.multi_items()]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise UsageError(f"fields {twice} are given twice", hint="give each once")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
             shrink = _is_on(fields.pop("shrink", ""))
             sure = _is_on(fields.pop("sure", "")) or sure
@@ -305,12 +306,31 @@ class _Site:
         )
 
 
-def _is_from_elsewhere(request: Request) -> bool:
-    origin = request.headers.get("origin")
-    try:
-        return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    except ValueError:
-        return True
+def _check_head(request: Request) -> None:
+    """Refuse a form of another site, a compressed one, and fields that are not in the form."""
+    _check_origin(request)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":  # answered as RFC 9110 says, 15.5.16
+        text = f"the form is compressed ({encoding}); send it without Content-Encoding"
+        raise HTTPException(415, text, {"Accept-Encoding": "identity"})
+    if request.url.query:
+        raise UsageError(
+            f"'{request.url.query}' in the address is not read",
+            hint="send fields in the form, as curl -F scale=2 does",
+        )
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse requests of pages of other sites; those of programs do not name an origin."""
+    origin, host = request.headers.get("origin"), request.headers.get("host")
+    with contextlib.suppress(ValueError):  # of an origin that is no address
+        if origin is None or urlsplit(origin).netloc == host:
+            return
+    raise HTTPException(
+        403,
+        "pages of other sites cannot submit or cancel pictures, and this one is at "
+        f"'{origin}', not at '{host}' (a proxy must pass on the header Host)",
+    )
 
 
 def _failed(_: Request, error: Exception) -> Response:
