@@ -36,7 +36,8 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import DeviceError, RestoreError, UsageError
+from restore_cli.files import DISK_FULL
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.jobs.compare import page_template
@@ -219,7 +220,7 @@ class _Site:
             self.queue.find(job.key)  # somebody waits
             await asyncio.sleep(_WAIT)
         if job.target is None:
-            return _refused(for_visitors(job.error), 400)
+            return _refused(for_visitors(job.error), _status(job.failure))
         return self._attachment(job, {"Restore-Notes": json.dumps([*notes, *_notes(job)])})
 
     async def _accept(self, request: Request, *, sure: bool = False) -> tuple[Job, tuple[str, ...]]:
@@ -337,10 +338,18 @@ def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfirmationRequiredError):
         choices = [dataclasses.asdict(choice) for choice in error.choices]
         return JSONResponse({"error": str(error), "choices": choices}, 400)
-    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
-    status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
-    return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), status)
+    return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), _status(error))
+
+
+def _status(error: Exception | None) -> int:
+    """Return the status of HTTP for an error; 400 if the picture or the form is to blame."""
+    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
+    if getattr(error and error.__cause__, "errno", None) in DISK_FULL:
+        return 507
+    ours = isinstance(error, RestoreError | None) and not isinstance(error, DeviceError)
+    kinds = (code for kind, code in statuses.items() if isinstance(error, kind))
+    return next(kinds, 400 if ours else 500)
 
 
 def _settings(fields: dict[str, str]) -> JobSettings:

@@ -200,6 +200,31 @@ def test_a_defect_does_not_end_the_queue(queue, monkeypatch):
     assert restored(queue, "a.png", picture()).state == "done"
 
 
+def test_a_script_is_told_who_is_to_blame(client, queue, monkeypatch):
+    def answer():
+        files = {"picture": ("a.png", picture())}
+        failed = client("POST", "/restore", files=files, data={"model": "bicubic"})
+        assert not list(queue._root.iterdir())  # a failed picture does not fill the disk
+        return failed.status_code, failed.json()["error"]
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(queues, "run", lambda *args, **options: 1 / 0)
+    assert answer() == (500, "internal error of restore: ZeroDivisionError")
+    monkeypatch.undo()
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    said = "cannot write 'a_x4.png': No space left on device (tell the owner of this page)"
+    assert answer() == (507, said)
+    monkeypatch.undo()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 9}))
+    said = (
+        "need about 2,073 bytes in the server's folder, but only 9 bytes are free (tell the owner"
+    )
+    status, text = answer()
+    assert (status, said in text) == (507, True), text
+
+
 @pytest.mark.parametrize(
     "name",
     [
