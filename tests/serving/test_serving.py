@@ -371,7 +371,7 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
     client, queue, monkeypatch, task, first
 ):
     """Where the limit is shorter than the work."""
-    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.2)
+    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.05)
     monkeypatch.setattr(queue, "max_pixels", 10**8)
     advice = TaskChoice(task, "so it is seen")
     monkeypatch.setattr("restore_cli.serving.result_limits.choose_for_run", lambda *_, **__: advice)
