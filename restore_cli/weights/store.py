@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from restore_cli.errors import WeightsError, unknown_name
@@ -11,7 +12,7 @@ from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.file_kinds import PICKLES, DamagedFileError, detect_kind
-from restore_cli.weights.hub import hub_errors
+from restore_cli.weights.hub import check_reachable, hub_errors
 from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -50,7 +51,7 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         if weights in (checkpoint.name, checkpoint.source):
             return _listed(checkpoint)
     if weights.startswith("hf://"):
-        return WeightsFile(weights, _download(weights))
+        return _existing(WeightsFile(weights, _download(weights)))
     if (own := user.find(weights)) is not None:
         return _existing(WeightsFile(own.name, own.path, own.sha256, license=own.license))
     return _of_path(weights)
@@ -170,11 +171,17 @@ def _hub_address(uri: str) -> re.Match[str]:
 
 def _download(uri: str) -> Path:
     """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
-    match = _hub_address(uri)
+    repository, file, revision = _hub_address(uri).group("repo", "file", "revision")
     with hub_errors(f"fetch '{uri}'"):
         from huggingface_hub import hf_hub_download  # noqa: PLC0415  as in `hub_errors`
+        from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
-        return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
+        fetch = partial(hf_hub_download, repository, file, revision=revision)
+        try:
+            fetch(local_files_only=True)
+        except LocalEntryNotFoundError:
+            check_reachable(repository, file, revision)
+        return Path(fetch())
 
 
 def remove(source: str) -> int:

@@ -157,7 +157,7 @@ def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
 
     asked = {}
 
-    def download(repo, filename, revision):
+    def download(repo, filename, revision, **_):
         asked.update(repo=repo, filename=filename, revision=revision)
         return str(tiny_weights)
 
