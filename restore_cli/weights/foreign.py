@@ -57,8 +57,6 @@ def read_foreign(path: Path) -> StateDict:
         return _read_tensorflow(path.with_suffix("") if path.suffix == ".index" else path)
     if not path.is_file():
         raise WeightsError(f"no file '{path}'", hint="give the checkpoint of the authors")
-    if path.stat().st_size == 0:
-        raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
         "safetensors": _read_safetensors,
         "npz": _read_npz,

@@ -136,6 +136,13 @@ def _recognisable(source: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
+def prefix_of(state: dict[str, Tensor]) -> str:
+    """Return what all names begin with, e.g. `net.`, of a network that is known without it."""
+    plain = _unwrapped(state)
+    name, inner = next(iter(state)), next(iter(plain))
+    return name.removesuffix(inner) if _is_known(plain) else ""
+
+
 def _is_known(state: StateDict) -> bool:
     return bool(published_formats(state) or detect(state))
 

@@ -62,16 +62,15 @@ def _of_path(weights: str) -> WeightsFile:
     path = Path(weights)
     if path.is_dir():
         return _of_run(path)
-    if path.suffix.lower() in PICKLES:
-        if path.is_file():
-            detect_kind(path)  # whose errors say more
+    if path.suffix.lower() in PICKLES and path.is_file():
+        detect_kind(path)  # whose errors say more
         raise WeightsError(
             f"'{weights}' is not safetensors, and pickled files may contain code",
             hint=f"convert it: restore weights import {weights} -o NAME.safetensors",
         )
     if path.is_file():
         return WeightsFile(weights, path)
-    if path.suffix.lower() == ".safetensors" or len(path.parts) > 1:
+    if path.suffix.lower() in {".safetensors", *PICKLES} or len(path.parts) > 1:
         raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
     raise unknown_name("checkpoint", weights, user.all_names())
 
