@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restore_cli.errors import WeightsError, unknown_name
 from restore_cli.files import sha256
@@ -14,6 +18,9 @@ from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.file_kinds import PICKLES, DamagedFileError, detect_kind
 from restore_cli.weights.hub import check_reachable, hub_errors
 from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import DeleteCacheStrategy
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
@@ -190,7 +197,7 @@ def remove(source: str) -> int:
 
     Raises:
         UsageError: unknown checkpoint.
-        WeightsError: bundled, or not in the cache.
+        WeightsError: bundled, not in the cache, or not allowed.
     """
     if (freed := user.remove(source)) is not None:
         return freed
@@ -223,6 +230,16 @@ def remove(source: str) -> int:
     ]
     if not commits:
         raise WeightsError(f"'{source}' is not in the cache", hint="nothing was removed")
-    strategy = cache.delete_revisions(*commits)
+    with hub_errors(f"remove '{source}'"):
+        return _delete(cache.delete_revisions(*commits))
+
+
+def _delete(strategy: DeleteCacheStrategy) -> int:
+    """Delete files of the Hub's cache; return the freed bytes. Raises `OSError`."""
+    # What may not be deleted is only logged, with a traceback.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     strategy.execute()
+    for path in (*strategy.repos, *strategy.snapshots, *strategy.blobs):
+        if os.path.lexists(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return int(strategy.expected_freed_size)

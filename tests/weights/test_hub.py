@@ -17,7 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from restore_cli.errors import WeightsError
 from restore_cli.weights.hub import _transport_error, hub_errors
-from restore_cli.weights.store import locate
+from restore_cli.weights.store import locate, remove
 
 REPOSITORY, FILE = "someone/weights", "net.safetensors"
 # What `restore` does with weights, in a process of its own.
@@ -273,6 +273,25 @@ def test_a_folder_in_the_cache_has_a_remedy(monkeypatch, tmp_path):
     with pytest.raises(WeightsError, match="is missing") as caught:
         locate(ADDRESS, None)
     assert f"restore weights remove {ADDRESS}" in caught.value.hint
+
+
+def test_what_may_not_be_removed_is_an_error(monkeypatch, tmp_path, capfd):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "a.safetensors").write_bytes(b"0" * 1000)
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path))
+    address = ADDRESS.replace("main", "0" * 40)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(WeightsError, match=r"cannot remove .*Permission denied") as caught:
+            remove(address)
+    assert "HF_HOME" in caught.value.hint
+    assert "Traceback" not in capfd.readouterr().err
+    assert remove(address) == 1000
+    assert not snapshot.exists()
 
 
 def test_an_address_of_the_hub_that_is_none():
