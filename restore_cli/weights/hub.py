@@ -39,8 +39,9 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the Hub requires a token", hint="run `hf auth login`"
         ) from error
     except errors.LocalEntryNotFoundError as error:
+        reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
         raise kind(
-            f"cannot {action}: it is not in the cache and the Hub cannot be reached",
+            f"cannot {action}: it is not in the cache and the Hub cannot be reached{reason}",
             hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
         ) from error
     except errors.HFValidationError as error:

@@ -263,7 +263,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
-    with pytest.raises(WeightsError, match="the Hub cannot be reached"):
+    with pytest.raises(WeightsError, match="the Hub cannot be reached: connection refused"):
         locate(ADDRESS, None)
     assert asked == ["the cache", "the Hub"]
 
