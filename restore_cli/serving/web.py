@@ -197,7 +197,7 @@ class _Site:
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
             formats=sorted(FORMATS),
-            megabytes=self.limits.max_upload_bytes // 1_000_000,
+            most=self.limits.max_upload_bytes,
         )
         policy = (
             f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; "
