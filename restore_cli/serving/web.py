@@ -49,6 +49,9 @@ from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
+    ("", "0", "false", "no", "off"), False
+)
 _WAIT = 0.1  # seconds between two looks at a job whose client waits for the response
 _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
@@ -264,8 +267,8 @@ class _Site:
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise UsageError(f"fields {twice} are given twice", hint="give each once")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
-            shrink = _is_on(fields.pop("shrink", ""))
-            sure = _is_on(fields.pop("sure", "")) or sure
+            shrink = _is_on("shrink", fields.pop("shrink", ""))
+            sure = _is_on("sure", fields.pop("sure", "")) or sure
             automatic = not fields.get("model") and not fields.get("scale")
             settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
@@ -355,6 +358,7 @@ def _status(error: Exception | None) -> int:
 def _settings(fields: dict[str, str]) -> JobSettings:
     known = {field.name for field in dataclasses.fields(JobSettings)} - {"keep"}
     if unknown := sorted(set(fields) - known):
+        known |= {"shrink"}  # taken before
         raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
     scale = fields.get("scale") or None
     keep = scale == "keep"
@@ -371,13 +375,15 @@ def _settings(fields: dict[str, str]) -> JobSettings:
         model=model,
         scale=factor,
         format=form,
-        self_ensemble=_is_on(fields.get("self_ensemble", "")),
+        self_ensemble=_is_on("self_ensemble", fields.get("self_ensemble", "")),
         keep=keep,
     )
 
 
-def _is_on(value: str) -> bool:
-    return value.strip().lower() not in ("", "0", "false", "no", "off")
+def _is_on(field: str, value: str) -> bool:
+    if (known := _SWITCHES.get(value.strip().lower())) is None:
+        raise UsageError(f"{field} '{value[:20]}' is neither on nor off", hint="use 1 or 0")
+    return known
 
 
 def _facts(job: Job, queue: JobQueue) -> dict[str, object]:

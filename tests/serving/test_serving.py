@@ -528,6 +528,11 @@ def test_old_jobs_go_with_their_files(queue):
             400,
             "['model'] are given twice",
         ),
+        (
+            {"files": {"picture": ("a.png", b"0")}, "data": {"self_ensemble": "maybe"}},
+            400,
+            "self_ensemble 'maybe' is neither on nor off",
+        ),
         ({"params": {"scale": "2"}, "files": {"picture": ("a.png", b"0")}}, 400, "curl -F scale"),
         ({"content": b"0", "headers": {"content-encoding": "gzip"}}, 415, "compressed (gzip)"),
         ({"data": {"scale": "2"}}, 400, "curl -F picture"),
