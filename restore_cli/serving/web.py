@@ -52,6 +52,7 @@ _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
     ("", "0", "false", "no", "off"), False
 )
+_END = 6  # bytes: `--` ends the last boundary of a form, and a line end or two may follow
 _WAIT = 0.1  # seconds between two looks at a job whose client waits for the response
 _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
@@ -95,10 +96,11 @@ class Guard:
         if not self._is_ours(headers.get("host", "")):
             await self._refusal(headers)(scope, receive, send)
             return
-        taken, more, begun = 0, True, False
+        taken, more, begun, end = 0, True, False, b""
+        in_parts = headers.get("content-type", "").lower().startswith(_FORMS[0])
 
         async def counted() -> Message:
-            nonlocal taken, more
+            nonlocal taken, more, end
             try:
                 async with asyncio.timeout(self.limits.idle_timeout if more else None):
                     message = await receive()
@@ -113,6 +115,9 @@ class Guard:
                     f"the picture is larger than {self.limits.max_upload_bytes / 1e6:.0f} MB",
                     hint="send it as JPEG, or make it smaller first",
                 )
+            end = (end + message.get("body", b""))[-_END:]
+            if in_parts and message["type"] == "http.request" and not more and b"--" not in end:
+                raise UsageError("the form is incomplete: its last boundary is missing")
             return message
 
         async def noted(message: Message) -> None:

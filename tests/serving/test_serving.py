@@ -776,6 +776,15 @@ def test_every_error_is_json(client, headers, content):
     assert client("PUT", "/jobs").headers["allow"]
 
 
+def test_a_form_without_its_end_is_refused_since_its_last_field_is_lost(client, queue):
+    headers = {"content-type": "multipart/form-data; boundary=a"}
+    head = b'--a\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+    form = head + picture() + b'\r\n--a\r\nContent-Disposition: form-data; name="model"\r\n\r\ngfn'
+    for end, status in ((b"", 400), (b"\r\n", 400), (b"\r\n--a--", 202), (b"\r\n--a--\r\n", 202)):
+        answer = client("POST", "/jobs", content=form + end, headers=headers)
+        assert (answer.status_code, "incomplete" in answer.text) == (status, status == 400)
+
+
 def test_what_is_switched_off_is_off(client, queue):
     for value, on in {"1": True, "on": True, "0": False, "false": False}.items():
         files = {"picture": ("a.png", picture())}
