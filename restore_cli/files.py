@@ -277,7 +277,7 @@ def check_free_space(folder: Path, needed: int) -> None:
         raise UsageError(
             f"the pictures need about {needs} in '{folder}', but only {has} are free",
             hint="choose another --output, or a smaller --format such as jpeg",
-        )
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from restore_cli.models.registry import MODELS, detect, get_model, published_for
 from restore_cli.models.spandrel_adapter import recognise
 from restore_cli.models.spec import Model, Size, Tiling
 from restore_cli.weights.checkpoint import CheckpointFile, CheckpointHeader, name_in_network
+from restore_cli.weights.importing import prefix_of
 from restore_cli.weights.manifest import Checkpoint, checkpoint_of
 from restore_cli.weights.store import WeightsFile, locate, read
 
@@ -82,7 +83,10 @@ def load_network(file: WeightsFile, expected_model: str | None = None) -> Loaded
         network.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         reason = shorten(str(error), 300, placeholder=" ...")  # torch lists every key on a line
-        raise WeightsError(f"'{file.name}' does not fit '{model.name}': {reason}") from error
+        raise WeightsError(
+            f"'{file.name}' does not fit '{model.name}': {reason}",
+            hint="check that the file is complete and of this network",
+        ) from error
     listed = file.checkpoint
     train_size = listed.train_size if listed else header.train_size if header else None
     tlsc_base = _tlsc_base(listed or header, train_size)
@@ -147,9 +151,13 @@ def full_state_dict(content: CheckpointFile, name: str) -> dict[str, Tensor]:
 
 
 def _check_own_names(file: WeightsFile, state: dict[str, Any]) -> None:
-    for _, published in published_formats(state):
+    """Raise a `WeightsError` for a network that is known after an import."""
+    what = [f"{one.name} with its authors' parameter names" for _, one in published_formats(state)]
+    if prefix := prefix_of(state):
+        what.append(f"a known network whose parameter names begin with '{prefix}'")
+    if what:
         raise WeightsError(
-            f"'{file.name}' is {published.name} with its authors' parameter names",
+            f"'{file.name}' is {what[0]}",
             hint=f"convert it: restore weights import {file.name} -o NAME.safetensors",
         )
 

@@ -101,6 +101,7 @@ class Job:
     seconds: float = 0.0  # time in the network
     notes: tuple[str, ...] = ()  # notes on losses, and on faults of the input
     error: str = ""  # error message, one line
+    failure: Exception | None = None  # the error itself; None if it was cancelled while it waited
     target: Path | None = None  # the restored file
     comparison: Comparison | None = None  # input and result for the page
     # monotonic time of the visitor's last poll, in seconds
@@ -208,7 +209,7 @@ class JobQueue:
             if waits := job in self._waiting.queue:
                 self._waiting.queue.remove(job)
         if waits:
-            job.state, job.error = "failed", "cancelled"
+            self._fail(job, "cancelled")
             self.release_slot()
 
     def ahead_of(self, job: Job) -> int:
@@ -245,14 +246,19 @@ class JobQueue:
                 message = f"{error}{f' ({error.hint})' if error.hint else ''}"
                 # Visitors must not see paths of this machine.
                 for folder in (job.source.parent, job.folder / "out", job.folder):
+                    message = message.replace(f"'{folder}'", "the server's folder")
                     message = message.replace(f"{folder}{os.sep}", "").replace(str(folder), "")
-                job.error = message
-                job.state = "failed"
+                self._fail(job, message, error)
             # A bug must not end the thread, which restores all other pictures.
             except Exception as error:  # noqa: BLE001
                 _LOG.exception("internal error while restoring a picture")
-                job.error = f"internal error of restore: {type(error).__name__}"
-                job.state = "failed"
+                self._fail(job, f"internal error of restore: {type(error).__name__}", error)
+
+    def _fail(self, job: Job, message: str, error: Exception | None = None) -> None:
+        """Note that a job failed, and delete its files, which may fill the disk."""
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job.error, job.failure = message, error
+        job.state = "failed"
 
     def _restore(self, job: Job) -> None:
         self._raise_if_abandoned(job)
@@ -274,8 +280,8 @@ class JobQueue:
             if outcome.error:
                 raise outcome.error
             job.seconds, job.notes = outcome.seconds, outcome.notes
-            job.target = outcome.item.target
             job.comparison = compare(outcome)
+            job.target = outcome.item.target
 
         run(request, pipeline, finish, report=report)
 

@@ -26,6 +26,8 @@
     $("work").hidden = false; $("bar").removeAttribute("value");
     say(`Sending ${file.name} …`);
     try {
+      const most = Number($("picture").dataset.most);
+      if (file.size > most) throw new Error(`${file.name} is larger than ${most / 1e6} MB.`);
       const form = new FormData();
       for (const id of ["model", "scale", "format"]) form.append(id, more[id] ?? $(id).value);
       if ($("self_ensemble").checked) form.append("self_ensemble", "1");

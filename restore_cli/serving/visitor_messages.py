@@ -10,8 +10,8 @@ _REMEDIES = (
     (r"pip install [^()]*", "save it as JPEG or PNG first"),
     # of a disk of the server
     (
-        r"free disk space|raise the limit on the size of files[^)]*\)[^()]*"
-        r"|delete files: your quota[^()]*",
+        r"choose another --output, or a smaller --format such as jpeg|free disk space"
+        r"|raise the limit on the size of files[^)]*\)[^()]*|delete files: your quota[^()]*",
         "tell the owner of this page",
     ),
 )

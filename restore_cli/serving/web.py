@@ -36,7 +36,8 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import DeviceError, RestoreError, UsageError
+from restore_cli.files import DISK_FULL
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.jobs.compare import page_template
@@ -48,6 +49,10 @@ from restore_cli.weights.manifest import default_model, load_manifest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
+    ("", "0", "false", "no", "off"), False
+)
+_END = 6  # bytes: `--` ends the last boundary of a form, and a line end or two may follow
 _WAIT = 0.1  # seconds between two looks at a job whose client waits for the response
 _MAX_REPORTED_HOSTS = 20  # refused host names that are reported; visitors can invent any number
 
@@ -91,10 +96,11 @@ class Guard:
         if not self._is_ours(headers.get("host", "")):
             await self._refusal(headers)(scope, receive, send)
             return
-        taken, more, begun = 0, True, False
+        taken, more, begun, end = 0, True, False, b""
+        in_parts = headers.get("content-type", "").lower().startswith(_FORMS[0])
 
         async def counted() -> Message:
-            nonlocal taken, more
+            nonlocal taken, more, end
             try:
                 async with asyncio.timeout(self.limits.idle_timeout if more else None):
                     message = await receive()
@@ -109,6 +115,9 @@ class Guard:
                     f"the picture is larger than {self.limits.max_upload_bytes / 1e6:.0f} MB",
                     hint="send it as JPEG, or make it smaller first",
                 )
+            end = (end + message.get("body", b""))[-_END:]
+            if in_parts and message["type"] == "http.request" and not more and b"--" not in end:
+                raise UsageError("the form is incomplete: its last boundary is missing")
             return message
 
         async def noted(message: Message) -> None:
@@ -196,7 +205,7 @@ class _Site:
             nonce=nonce,
             models=[model for name, model in MODELS.items() if name in ready],
             formats=sorted(FORMATS),
-            megabytes=self.limits.max_upload_bytes // 1_000_000,
+            most=self.limits.max_upload_bytes,
         )
         policy = (
             f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; "
@@ -219,13 +228,12 @@ class _Site:
             self.queue.find(job.key)  # somebody waits
             await asyncio.sleep(_WAIT)
         if job.target is None:
-            return _refused(for_visitors(job.error), 400)
+            return _refused(for_visitors(job.error), _status(job.failure))
         return self._attachment(job, {"Restore-Notes": json.dumps([*notes, *_notes(job)])})
 
     async def _accept(self, request: Request, *, sure: bool = False) -> tuple[Job, tuple[str, ...]]:
         """Put the picture of a form into the queue; return its job, and notes."""
-        if _is_from_elsewhere(request):
-            raise HTTPException(403, "pages of other sites cannot submit pictures")
+        _check_head(request)
         self.queue.reserve_slot()
         try:
             async with asyncio.timeout(self.limits.request_timeout):
@@ -243,8 +251,7 @@ class _Site:
         return job, notes
 
     async def cancel(self, request: Request) -> Response:
-        if _is_from_elsewhere(request):
-            return _refused("pages of other sites cannot cancel pictures", 403)
+        _check_origin(request)
         job = self.queue.find(request.path_params["key"])
         if job is None:
             return _refused("this picture is no longer stored", 404)
@@ -260,10 +267,13 @@ class _Site:
                 text = "there is no file 'picture' in the form, or it is incomplete"
                 if not kind.startswith(_FORMS):
                     text = f"the picture must be in a form, but the content type is {kind}"
-                raise UsageError(text, hint="send it as `curl -F picture=@photo.jpg` does")
+                raise UsageError(text, hint="send it as curl -F picture=@photo.jpg does")
+            names = [name for name, _ in form.multi_items()]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise UsageError(f"fields {twice} are given twice", hint="give each once")
             fields = {key: str(value) for key, value in form.items() if key != "picture"}
-            shrink = _is_on(fields.pop("shrink", ""))
-            sure = _is_on(fields.pop("sure", "")) or sure
+            shrink = _is_on("shrink", fields.pop("shrink", ""))
+            sure = _is_on("sure", fields.pop("sure", "")) or sure
             automatic = not fields.get("model") and not fields.get("scale")
             settings = _settings(fields)
             job = self.queue.new(upload.filename or "", settings)
@@ -305,27 +315,55 @@ class _Site:
         )
 
 
-def _is_from_elsewhere(request: Request) -> bool:
-    origin = request.headers.get("origin")
-    try:
-        return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    except ValueError:
-        return True
+def _check_head(request: Request) -> None:
+    """Refuse a form of another site, a compressed one, and fields that are not in the form."""
+    _check_origin(request)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":  # answered as RFC 9110 says, 15.5.16
+        text = f"the form is compressed ({encoding}); send it without Content-Encoding"
+        raise HTTPException(415, text, {"Accept-Encoding": "identity"})
+    if request.url.query:
+        raise UsageError(
+            f"'{request.url.query}' in the address is not read",
+            hint="send fields in the form, as curl -F scale=2 does",
+        )
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse requests of pages of other sites; those of programs do not name an origin."""
+    origin, host = request.headers.get("origin"), request.headers.get("host")
+    with contextlib.suppress(ValueError):  # of an origin that is no address
+        if origin is None or urlsplit(origin).netloc == host:
+            return
+    raise HTTPException(
+        403,
+        "pages of other sites cannot submit or cancel pictures, and this one is at "
+        f"'{origin}', not at '{host}' (a proxy must pass on the header Host)",
+    )
 
 
 def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfirmationRequiredError):
         choices = [dataclasses.asdict(choice) for choice in error.choices]
         return JSONResponse({"error": str(error), "choices": choices}, 400)
-    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
-    status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     hint = getattr(error, "hint", "")
-    return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), status)
+    return _refused(for_visitors(f"{error}{f' ({hint})' if hint else ''}"), _status(error))
+
+
+def _status(error: Exception | None) -> int:
+    """Return the status of HTTP for an error; 400 if the picture or the form is to blame."""
+    statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
+    if getattr(error and error.__cause__, "errno", None) in DISK_FULL:
+        return 507
+    ours = isinstance(error, RestoreError | None) and not isinstance(error, DeviceError)
+    kinds = (code for kind, code in statuses.items() if isinstance(error, kind))
+    return next(kinds, 400 if ours else 500)
 
 
 def _settings(fields: dict[str, str]) -> JobSettings:
     known = {field.name for field in dataclasses.fields(JobSettings)} - {"keep"}
     if unknown := sorted(set(fields) - known):
+        known |= {"shrink"}  # taken before
         raise UsageError(f"unknown fields {unknown}", hint=f"known: {', '.join(sorted(known))}")
     scale = fields.get("scale") or None
     keep = scale == "keep"
@@ -342,13 +380,15 @@ def _settings(fields: dict[str, str]) -> JobSettings:
         model=model,
         scale=factor,
         format=form,
-        self_ensemble=_is_on(fields.get("self_ensemble", "")),
+        self_ensemble=_is_on("self_ensemble", fields.get("self_ensemble", "")),
         keep=keep,
     )
 
 
-def _is_on(value: str) -> bool:
-    return value.strip().lower() not in ("", "0", "false", "no", "off")
+def _is_on(field: str, value: str) -> bool:
+    if (known := _SWITCHES.get(value.strip().lower())) is None:
+        raise UsageError(f"{field} '{value[:20]}' is neither on nor off", hint="use 1 or 0")
+    return known
 
 
 def _facts(job: Job, queue: JobQueue) -> dict[str, object]:

@@ -89,6 +89,8 @@ def detect_kind(path: Path, otherwise: str = "") -> str:
 
 def check_is_weights(path: Path, head: bytes) -> None:
     """Raise a `WeightsError` naming a file's kind if its first bytes are certainly not weights."""
+    if not head:
+        raise DamagedFileError(f"'{path}' is empty", hint="fetch it again")
     for magic, (what, remedy) in _OTHERS.items():
         if head.startswith(magic):
             raise WeightsError(f"'{path}' is {what}", hint=remedy)

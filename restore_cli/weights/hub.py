@@ -29,10 +29,7 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
     """
     from huggingface_hub import errors  # noqa: PLC0415  0.4 s, not needed for bundled weights
 
-    # The HTTP library of the Hub's client has changed twice; its errors keep this ancestor.
-    transport: type[BaseException] = next(
-        e for e in errors.HfHubHTTPError.__mro__ if e.__name__ == "HTTPError"
-    )
+    transport = _transport_error()
     # httpx does not derive it from ValueError, as others do
     invalid = getattr(sys.modules[transport.__module__.partition(".")[0]], "InvalidURL", ValueError)
     try:
@@ -42,8 +39,9 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
             f"cannot {action}: the Hub requires a token", hint="run `hf auth login`"
         ) from error
     except errors.LocalEntryNotFoundError as error:
+        reason = f": {first_line(error.__cause__)}" if error.__cause__ else ""
         raise kind(
-            f"cannot {action}: it is not in the cache and the Hub cannot be reached",
+            f"cannot {action}: it is not in the cache and the Hub cannot be reached{reason}",
             hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again",
         ) from error
     except errors.HFValidationError as error:
@@ -62,6 +60,28 @@ def hub_errors(action: str, kind: type[RestoreError] = WeightsError) -> Iterator
         disk = isinstance(error, OSError) and error.errno is not None  # full, or not writable
         hint = f"{remedy(error)}; HF_HOME sets the folder of the cache" if disk else _NAMES
         raise kind(f"cannot {action}: {first_line(error)}", hint=hint) from error
+
+
+def _transport_error() -> type[BaseException]:
+    """Return the ancestor that errors of the client's HTTP library, changed twice, have kept."""
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415  as above
+
+    return next(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError")
+
+
+def check_reachable(repository: str, file: str, revision: str) -> None:
+    """Raise `LocalEntryNotFoundError` if the Hub does not answer when it is asked for a file.
+
+    A download would try it again for half a minute before it says so.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url  # noqa: PLC0415  as above
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+    except errors.HfHubHTTPError:
+        pass  # it answers; the download states the error, or tries again
+    except (errors.OfflineModeIsEnabled, _transport_error()) as error:
+        raise errors.LocalEntryNotFoundError(str(error)) from error
 
 
 def push(repository: str, files: list[Path], *, private: bool) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restore_cli.errors import WeightsError, unknown_name
 from restore_cli.files import sha256
 from restore_cli.weights import user
 from restore_cli.weights.checkpoint import CheckpointFile, read_checkpoint
 from restore_cli.weights.file_kinds import PICKLES, DamagedFileError, detect_kind
-from restore_cli.weights.hub import hub_errors
+from restore_cli.weights.hub import check_reachable, hub_errors
 from restore_cli.weights.manifest import Checkpoint, default_checkpoint, load_manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import DeleteCacheStrategy
 
 BUNDLED = Path(__file__).parent / "bundled"
 _DAMAGED = "the installation is damaged: install restore again"
@@ -50,7 +58,7 @@ def locate(weights: str | None, model: str | None) -> WeightsFile:
         if weights in (checkpoint.name, checkpoint.source):
             return _listed(checkpoint)
     if weights.startswith("hf://"):
-        return WeightsFile(weights, _download(weights))
+        return _existing(WeightsFile(weights, _download(weights)))
     if (own := user.find(weights)) is not None:
         return _existing(WeightsFile(own.name, own.path, own.sha256, license=own.license))
     return _of_path(weights)
@@ -61,16 +69,15 @@ def _of_path(weights: str) -> WeightsFile:
     path = Path(weights)
     if path.is_dir():
         return _of_run(path)
-    if path.suffix.lower() in PICKLES:
-        if path.is_file():
-            detect_kind(path)  # whose errors say more
+    if path.suffix.lower() in PICKLES and path.is_file():
+        detect_kind(path)  # whose errors say more
         raise WeightsError(
             f"'{weights}' is not safetensors, and pickled files may contain code",
             hint=f"convert it: restore weights import {weights} -o NAME.safetensors",
         )
     if path.is_file():
         return WeightsFile(weights, path)
-    if path.suffix.lower() == ".safetensors" or len(path.parts) > 1:
+    if path.suffix.lower() in {".safetensors", *PICKLES} or len(path.parts) > 1:
         raise WeightsError(f"no weights file '{weights}'", hint="see `restore weights list`")
     raise unknown_name("checkpoint", weights, user.all_names())
 
@@ -170,11 +177,17 @@ def _hub_address(uri: str) -> re.Match[str]:
 
 def _download(uri: str) -> Path:
     """Return the path of `hf://owner/repo/file@revision` in the Hub's cache; fetch if needed."""
-    match = _hub_address(uri)
+    repository, file, revision = _hub_address(uri).group("repo", "file", "revision")
     with hub_errors(f"fetch '{uri}'"):
         from huggingface_hub import hf_hub_download  # noqa: PLC0415  as in `hub_errors`
+        from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
-        return Path(hf_hub_download(match["repo"], match["file"], revision=match["revision"]))
+        fetch = partial(hf_hub_download, repository, file, revision=revision)
+        try:
+            fetch(local_files_only=True)
+        except LocalEntryNotFoundError:
+            check_reachable(repository, file, revision)
+        return Path(fetch())
 
 
 def remove(source: str) -> int:
@@ -184,7 +197,7 @@ def remove(source: str) -> int:
 
     Raises:
         UsageError: unknown checkpoint.
-        WeightsError: bundled, or not in the cache.
+        WeightsError: bundled, not in the cache, or not allowed.
     """
     if (freed := user.remove(source)) is not None:
         return freed
@@ -217,6 +230,16 @@ def remove(source: str) -> int:
     ]
     if not commits:
         raise WeightsError(f"'{source}' is not in the cache", hint="nothing was removed")
-    strategy = cache.delete_revisions(*commits)
+    with hub_errors(f"remove '{source}'"):
+        return _delete(cache.delete_revisions(*commits))
+
+
+def _delete(strategy: DeleteCacheStrategy) -> int:
+    """Delete files of the Hub's cache; return the freed bytes. Raises `OSError`."""
+    # What may not be deleted is only logged, with a traceback.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     strategy.execute()
+    for path in (*strategy.repos, *strategy.snapshots, *strategy.blobs):
+        if os.path.lexists(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return int(strategy.expected_freed_size)

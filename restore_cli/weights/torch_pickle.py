@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from types import NoneType
@@ -29,10 +29,9 @@ _VALUES = re.compile(
     r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
     r"|datetime\.(datetime|date|time|timedelta|timezone)"
     r"|decimal\.Decimal|fractions\.Fraction|uuid\.UUID|_codecs\.encode"
-    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct)|_core\.numeric\._frombuffer"
-    r"|core\.numeric\._frombuffer|random\.[\w.]+"
-    r"|dtypes\.\w+)"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.scalar|random\.[\w.]+|dtypes\.\w+)"
 )
+_ARRAYS = re.compile(r"numpy\._?core\.(multiarray\._reconstruct|numeric\._frombuffer)")
 _BUILTINS = ("builtins", "__builtin__")
 _FACTORIES = ("list", "dict", "int", "float", "str", "tuple", "bool", "complex", "frozenset")
 # Of nested tuples, with repeated ones counted again: hashing a deep one overflows the interpreter's
@@ -62,6 +61,13 @@ class UnreadTensorError(pickle.UnpicklingError):
 
 class InertModule:
     """Stand-in for a pickled object: attributes without behaviour."""
+
+
+class InertArray:
+    """Stand-in for a NumPy array, without its values."""
+
+    def __init__(self, *_: object) -> None:
+        pass
 
 
 class InertDict(dict[Any, Any]):
@@ -101,7 +107,10 @@ def _read_legacy(path: Path) -> Any:
     """Read a file of torch before 1.6: several pickles, then the values of every storage."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        if _Unpickler(stream, size).load() != MAGIC_NUMBER:
+        begin = _Unpickler(stream, size).load()
+        if isinstance(begin, Mapping):  # of a plain pickle
+            return begin
+        if begin != MAGIC_NUMBER:
             raise pickle.UnpicklingError("not a PyTorch file")
         if _Unpickler(stream, size).load() != PROTOCOL_VERSION:
             raise pickle.UnpicklingError("an unknown version of PyTorch's format")
@@ -166,6 +175,10 @@ class _Unpickler(pickle._Unpickler):
             return self._known[full]
         if _VALUES.fullmatch(full):
             return self._nothing
+        if _ARRAYS.fullmatch(full):
+            return InertArray
+        if full == "torch.storage._load_from_bytes":
+            raise pickle.UnpicklingError("its tensors were saved by pickle.dump, not by torch.save")
         if _UNREAD.fullmatch(full):
             raise UnreadTensorError("tensors of a type that is not read, e.g. float8 or complex")
         raise pickle.UnpicklingError(f"the name {full} is not allowed")
@@ -200,7 +213,7 @@ class _Unpickler(pickle._Unpickler):
         state, holder = self.stack.pop(), self.stack[-1]
         if type(holder) is InertModule and isinstance(state, dict):
             holder.__dict__.update({str(name): value for name, value in state.items()})
-        elif not isinstance(holder, OrderedDict | InertDict | NoneType):
+        elif not isinstance(holder, OrderedDict | InertArray | InertDict | NoneType):
             raise pickle.UnpicklingError(f"a state for {type(holder).__name__} is not allowed")
 
     def append_tuple(self, before: Callable[[Any], None]) -> None:

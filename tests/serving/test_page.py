@@ -182,6 +182,17 @@ def test_keyboard_alone(visit):
         assert made.size == (480, 400)
 
 
+def test_a_file_that_is_too_large_is_not_sent(visit, tmp_path):
+    with (tmp_path / "photo.png").open("wb") as file:
+        file.truncate(50_000_001)
+    page, sent = visit(), []
+    page.on("request", lambda request: sent.append(request.method))
+    page.set_input_files("#picture", tmp_path / "photo.png")
+    page.wait_for_selector("#error", state="visible")
+    assert page.inner_text("#error") == "photo.png is larger than 50 MB."
+    assert "POST" not in sent
+
+
 def test_the_loupe_follows_the_mouse_and_is_dragged(visit):
     page = visit(1280)
     choose(page, picture(200, 160))

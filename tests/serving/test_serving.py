@@ -200,6 +200,31 @@ def test_a_defect_does_not_end_the_queue(queue, monkeypatch):
     assert restored(queue, "a.png", picture()).state == "done"
 
 
+def test_a_script_is_told_who_is_to_blame(client, queue, monkeypatch):
+    def answer():
+        files = {"picture": ("a.png", picture())}
+        failed = client("POST", "/restore", files=files, data={"model": "bicubic"})
+        assert not list(queue._root.iterdir())  # a failed picture does not fill the disk
+        return failed.status_code, failed.json()["error"]
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(queues, "run", lambda *args, **options: 1 / 0)
+    assert answer() == (500, "internal error of restore: ZeroDivisionError")
+    monkeypatch.undo()
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    said = "cannot write 'a_x4.png': No space left on device (tell the owner of this page)"
+    assert answer() == (507, said)
+    monkeypatch.undo()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 9}))
+    said = (
+        "need about 2,073 bytes in the server's folder, but only 9 bytes are free (tell the owner"
+    )
+    status, text = answer()
+    assert (status, said in text) == (507, True), text
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -346,7 +371,7 @@ def test_what_takes_long_is_asked_first_and_what_fits_it_best_comes_first(
     client, queue, monkeypatch, task, first
 ):
     """Where the limit is shorter than the work."""
-    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.2)
+    monkeypatch.setattr("restore_cli.serving.result_limits.LONG_SECONDS", 0.05)
     monkeypatch.setattr(queue, "max_pixels", 10**8)
     advice = TaskChoice(task, "so it is seen")
     monkeypatch.setattr("restore_cli.serving.result_limits.choose_for_run", lambda *_, **__: advice)
@@ -498,7 +523,21 @@ def test_old_jobs_go_with_their_files(queue):
             400,
             "neither a number nor",
         ),
+        (
+            {"files": {"picture": ("a.png", b"0")}, "data": {"model": ["gfn", "bicubic"]}},
+            400,
+            "['model'] are given twice",
+        ),
+        (
+            {"files": {"picture": ("a.png", b"0")}, "data": {"self_ensemble": "maybe"}},
+            400,
+            "self_ensemble 'maybe' is neither on nor off",
+        ),
+        ({"params": {"scale": "2"}, "files": {"picture": ("a.png", b"0")}}, 400, "curl -F scale"),
+        ({"content": b"0", "headers": {"content-encoding": "gzip"}}, 415, "compressed (gzip)"),
+        ({"data": {"scale": "2"}}, 400, "curl -F picture"),
         ({"headers": {"origin": "http://elsewhere.example"}}, 403, "other sites"),
+        ({"headers": {"origin": "https://proxy"}}, 403, "at 'https://proxy', not at '127.0.0.1'"),
         ({"headers": {"origin": "http://["}}, 403, "other sites"),
         ({"headers": {"host": "elsewhere.example"}}, 400, "is not served under the name"),
         ({"headers": {"host": "192.0.2.1:8000"}}, 400, "is not served under the name"),
@@ -735,6 +774,15 @@ def test_every_error_is_json(client, headers, content):
     assert (raw.status_code, "image/png" in raw.json()["error"]) == (400, True)
     assert client("PUT", "/jobs").json()["error"] == "Method Not Allowed"
     assert client("PUT", "/jobs").headers["allow"]
+
+
+def test_a_form_without_its_end_is_refused_since_its_last_field_is_lost(client, queue):
+    headers = {"content-type": "multipart/form-data; boundary=a"}
+    head = b'--a\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+    form = head + picture() + b'\r\n--a\r\nContent-Disposition: form-data; name="model"\r\n\r\ngfn'
+    for end, status in ((b"", 400), (b"\r\n", 400), (b"\r\n--a--", 202), (b"\r\n--a--\r\n", 202)):
+        answer = client("POST", "/jobs", content=form + end, headers=headers)
+        assert (answer.status_code, "incomplete" in answer.text) == (status, status == 400)
 
 
 def test_what_is_switched_off_is_off(client, queue):

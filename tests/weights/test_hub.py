@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub, serve
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from restore_cli.errors import WeightsError
-from restore_cli.weights.hub import hub_errors
+from restore_cli.weights.hub import _transport_error, hub_errors
+from restore_cli.weights.store import locate, remove
 
 REPOSITORY, FILE = "someone/weights", "net.safetensors"
 # What `restore` does with weights, in a process of its own.
@@ -245,11 +247,57 @@ def test_errors_of_the_disk_have_a_remedy_for_the_disk():
     assert "HF_HOME" in caught.value.hint
 
 
+ADDRESS = "hf://owner/name/a.safetensors@main"
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
+    asked = []
+
+    def download(*_, local_files_only=False, **__):
+        asked.append("the cache" if local_files_only else "the Hub, five times")
+        raise LocalEntryNotFoundError("not there")
+
+    def refuse(url):
+        asked.append("the Hub")
+        raise _transport_error()("connection refused")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
+    with pytest.raises(WeightsError, match="the Hub cannot be reached: connection refused"):
+        locate(ADDRESS, None)
+    assert asked == ["the cache", "the Hub"]
+
+
+def test_a_folder_in_the_cache_has_a_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(WeightsError, match="is missing") as caught:
+        locate(ADDRESS, None)
+    assert f"restore weights remove {ADDRESS}" in caught.value.hint
+
+
+def test_what_may_not_be_removed_is_an_error(monkeypatch, tmp_path, capfd):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "a.safetensors").write_bytes(b"0" * 1000)
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path))
+    address = ADDRESS.replace("main", "0" * 40)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(WeightsError, match=r"cannot remove .*Permission denied") as caught:
+            remove(address)
+    assert "HF_HOME" in caught.value.hint
+    assert "Traceback" not in capfd.readouterr().err
+    assert remove(address) == 1000
+    assert not snapshot.exists()
+
+
 def test_an_address_of_the_hub_that_is_none():
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:bad"}
-    name = "hf://owner/name/a.safetensors@main"
     done = subprocess.run(
-        [sys.executable, "-m", "restore_cli", "weights", "path", name],
+        [sys.executable, "-m", "restore_cli", "weights", "path", ADDRESS],
         env=environment,
         capture_output=True,
         text=True,

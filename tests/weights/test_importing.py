@@ -796,7 +796,34 @@ def test_a_second_network_in_the_file_is_named(other, hint, tmp_path):
 def test_averaged_weights_are_preferred(saved, taken, tmp_path):
     plain, averaged = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
     torch.save(saved(plain, averaged), tmp_path / "a.pth")
-    assert read_foreign(tmp_path / "a.pth")["a"][0] == (taken == "averaged")
+    notes = []
+    assert read_foreign(tmp_path / "a.pth", notes.append)["a"][0] == (taken == "averaged")
+    assert len(notes) == (taken == "averaged")
+
+
+def test_taken_averages_are_told(tiny_weights, tmp_path):
+    state = load_file(tiny_weights)
+    torch.save({"params": state, "params_ema": state}, tmp_path / "a.pth")
+    done = restore("weights", "import", tmp_path / "a.pth", "-o", tmp_path / "b.safetensors")
+    assert "note: of its weights, the averages (EMA) were taken: 'params_ema'" in done.stderr
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickles_of_other_programs_are_called_by_their_name(protocol, tmp_path):
+    def refused():
+        with pytest.raises(WeightsError) as caught:
+            read_foreign(path)
+        return f"{caught.value} ({caught.value.hint})"
+
+    path, arrays = tmp_path / "a.pkl", {"conv.weight": np.zeros((2, 3), np.float32)}
+    path.write_bytes(pickle.dumps(arrays, protocol))
+    assert "contains NumPy arrays, not tensors (save them by name with numpy.savez" in refused()
+    torch.save({"state_dict": arrays, "epoch": 1}, path, pickle_protocol=protocol)
+    assert "contains NumPy arrays" in refused()
+    torch.save(arrays, path, pickle_protocol=protocol)
+    assert "contains NumPy arrays" in refused()
+    path.write_bytes(pickle.dumps({"a": torch.zeros(2)}, protocol))
+    assert "saved by pickle.dump, not by torch.save" in refused()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -157,7 +158,7 @@ def test_a_path_a_name_or_a_hub_address(tiny_weights, monkeypatch, tmp_path):
 
     asked = {}
 
-    def download(repo, filename, revision):
+    def download(repo, filename, revision, **_):
         asked.update(repo=repo, filename=filename, revision=revision)
         return str(tiny_weights)
 
@@ -270,9 +271,22 @@ def test_a_file_is_hashed_once(tiny_weights, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.pth", "./a.ckpt", "a.pt", "b.bin", "c.pkl"])
-def test_pickles_are_refused_by_name(name):
-    with pytest.raises(WeightsError, match="not safetensors"):
-        locate(name, None)
+def test_pickles_are_refused_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content, said in ((None, "no weights file"), (b"", "is empty"), (b"\x80", "not safetens")):
+        if content is not None:
+            Path(name).write_bytes(content)
+        with pytest.raises(WeightsError, match=said):
+            locate(name, None)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.module.", "_orig_mod."])
+def test_a_prefix_that_an_import_removes_is_named(prefix, tiny_weights, tmp_path):
+    state = {prefix + name: tensor for name, tensor in load_file(tiny_weights).items()}
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=f"names begin with '{prefix}'") as caught:
+        load_network(locate(str(tmp_path / "a.safetensors"), None))
+    assert "restore weights import" in caught.value.hint
 
 
 def test_the_address_of_a_listed_checkpoint_is_the_checkpoint(monkeypatch, tiny_weights):
@@ -320,7 +334,9 @@ def test_files_that_are_not_safetensors(tmp_path, capsys):
     contents = (pickle.dumps(Evil()), b"", b"\xff" * 64, (2**40).to_bytes(8, "little") + b"{}")
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"not a valid safetensors file|is a PyTorch file"):
+        with pytest.raises(
+            WeightsError, match=r"not a valid safetensors file|is a PyTorch file|is empty"
+        ):
             load_network(locate(str(path), None))
     assert "executed" not in capsys.readouterr().out
 
