@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import ROOT, slow
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFilter
 
 from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.datasets.lint import check_pairs
@@ -95,6 +95,23 @@ def test_a_pixel_of_the_small_picture_is_a_shift(tmp_path):
             folder / "lr" / "0.png"
         )
         assert [kind for kind, _ in kinds(folder)] == ["shifted"] * wrong
+
+
+def test_blur_and_noise_are_no_shift(tmp_path):
+    rng = np.random.default_rng(0)
+    fade = np.linspace(120, 200, 384)[:, None, None] * np.array([0.6, 0.8, 1.2])
+    sky = fade + rng.normal(0, 1, (384, 480, 3))
+    for name, sharp, sigma, scale in (
+        ("defocus", photo(0), 30, 1),
+        ("small", photo(1), 30, 4),
+        ("sky", Image.fromarray(sky.clip(0, 255).astype(np.uint8)), 2, 4),
+    ):
+        for side in ("lr", "hr"):
+            (tmp_path / name / side).mkdir(parents=True)
+        sharp.save(tmp_path / name / "hr/a.png")
+        blurred = sharp.filter(ImageFilter.GaussianBlur(sigma))
+        blurred.resize((480 // scale, 384 // scale)).save(tmp_path / name / "lr/a.png")
+        assert kinds(tmp_path / name) == []
 
 
 def test_pairs_whose_values_cannot_be_compared(tmp_path):
