@@ -149,6 +149,28 @@ def test_a_picture_in_two_splits(tmp_path):
     assert "is also in 'val'" in finding.text
 
 
+def test_two_videos_are_not_two_splits(tmp_path):
+    for video in ("GOPR0001_00_00", "GOPR0001_00_01"):
+        for side in ("blur", "sharp"):
+            (tmp_path / "train" / video / side).mkdir(parents=True)
+            photo(0).save(tmp_path / "train" / video / side / "1.png")
+    assert kinds(tmp_path) == kinds(tmp_path / "train") == []
+
+
+def test_the_reason_is_stated_and_progress_reported(tmp_path):
+    for side in ("lr", "hr"):
+        (tmp_path / side).mkdir()
+        for name in "abc":
+            photo(0).resize((48, 36)).save(tmp_path / side / f"{name}.png")
+    photo(0).save(tmp_path / "hr/a.png", save_all=True, append_images=[photo(1)])
+    (tmp_path / "hr/b.png").write_bytes(b"")
+    calls = []
+    found = check_pairs(tmp_path, lambda done, total: calls.append((done, total)))
+    texts = [finding.text for finding in found]
+    assert texts == ["contains several pictures (png, 2 frames or pages)", "is empty"]
+    assert calls == [(0, 3), (1, 3), (2, 3)]
+
+
 def test_folders_without_pairs(tmp_path):
     with pytest.raises(NoInputError, match="no pairs below"):
         list(check_pairs(tmp_path))
