@@ -16,7 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.errors import Interrupted, PictureError, RestoreError, UsageError
+from restore_cli.errors import (
+    Interrupted,
+    PictureError,
+    RestoreError,
+    UsageError,
+    WeightsError,
+)
 from restore_cli.files import locked, remove_abandoned
 from restore_cli.formatting import format_count
 from restore_cli.training.data import Batch, Source
@@ -32,6 +38,7 @@ from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
+from restore_cli.weights.checkpoint import read_checkpoint
 
 AHEAD = 4  # batches that are prefetched while a GPU computes
 
@@ -73,7 +80,7 @@ def train(
         if not _begin(job, trainer, loader.source.facts, note):
             stack.push(partial(_forget_unstarted, job, trainer))
         stack.enter_context(out_of_memory(trainer))
-        _forget_incomparable_best(job, trainer, validation_set, note)
+        _forget_useless_best(job, trainer, validation_set, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             loader.source = fill_pool(job.pool, trainer, loader.source, filled)
@@ -230,25 +237,34 @@ def _only_process(run: Path) -> AbstractContextManager[None]:
     return locked(run, UsageError(what, hint=hint))
 
 
-def _forget_incomparable_best(
+def _forget_useless_best(
     job: TrainJob,
     trainer: Trainer,
     validation_set: ValidationSet | None,
     note: Callable[[str], None],
 ) -> None:
-    """Forget the best weights so far if they were scored on other pictures than --validation."""
+    """Forget the best weights so far if they cannot be read, or were scored on other pictures."""
     before = trainer.facts.get("held_out")  # None in runs of earlier versions
     now = trainer.group.broadcast(validation_set.sha256 if validation_set else "")
     trainer.facts["held_out"] = now
-    if trainer.best is None or before == now or (before is None and now):
+    if trainer.best is None:
         return
-    trainer.best = None
-    trainer.facts.pop("last_score", None)
-    if trainer.group.rank == 0:
-        note(
+    reason = ""
+    if before != now and not (before is None and now):
+        reason = (
             f"note: --validation has changed since the earlier steps of '{job.run}'; the best "
             "weights so far cannot be compared, and are ignored"
         )
+    elif trainer.group.rank == 0:
+        try:
+            read_checkpoint(job.best)
+        except WeightsError as error:  # else it would end the run, after the last step
+            reason = f"warning: {error}; the best weights so far are lost"
+    if reason := trainer.group.broadcast(reason):
+        trainer.best = None
+        trainer.facts.pop("last_score", None)
+        if trainer.group.rank == 0:
+            note(reason)
 
 
 def _begin(

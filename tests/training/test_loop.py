@@ -537,6 +537,15 @@ def test_best_weights_on_other_pictures_do_not_win(job, held_out):
     assert not any("the best weights so far cannot be compared" in note for note in notes)
 
 
+def test_best_weights_that_are_lost_do_not_end_a_resumed_run(job, held_out):
+    train(job({"steps": 3}, validation=[held_out]))
+    job().best.unlink()
+    notes = []
+    train(job({"steps": 4}, validation=[held_out], resume="auto"), note=notes.append)
+    assert any("best.safetensors': No such file" in note for note in notes)
+    assert header_of(job().result)["steps"] == 4
+
+
 def test_best_weights_state_their_own_score(job, held_out):
     train(job({"steps": 3}, validation=[held_out]))
     assert header_of(job().best)["validation"] == read_state(job().state).best
