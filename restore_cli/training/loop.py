@@ -7,8 +7,9 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from filecmp import cmp
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,12 +222,23 @@ def _check_and_lock(
     if validation_set is not None:
         for text in validation_set.notes:
             note(text)
-        if both := validation_set.files & loader.source.files:
+        if both := _count_shared(validation_set.files, loader.source.files):
             note(
-                f"warning: {format_count(len(both), 'picture')} of --validation "
-                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is overstated"
+                f"warning: {format_count(both, 'picture')} of --validation "
+                f"{'is' if both == 1 else 'are'} also in --data, so the gain is overstated"
             )
     return validation_set
+
+
+def _count_shared(held_out: Collection[Path], trained: Collection[Path]) -> int:
+    """Count the held-out pictures of which the trained ones have the file, or a copy."""
+    by_size: dict[int, list[Path]] = {}
+    for path in trained:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    return sum(
+        any(cmp(path, other, shallow=False) for other in by_size.get(path.stat().st_size, ()))
+        for path in held_out
+    )
 
 
 def _only_process(run: Path) -> AbstractContextManager[None]:

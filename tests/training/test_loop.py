@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import warnings
 import zipfile
@@ -552,12 +553,13 @@ def test_best_weights_state_their_own_score(job, held_out):
 
 
 def test_validation_on_training_pictures_is_announced(job, photos, tmp_path):
-    save_photos(photos / "inside", [(270, 300)], first=7)
+    save_photos(photos / "inside", [(270, 300)] * 2, first=7)
     save_photos(tmp_path / "held_out", [(20, 20), (270, 300)], first=9)
+    shutil.copy(photos / "inside/7.png", tmp_path / "held_out/copy.png")
     notes = []
     both = [photos / "inside", tmp_path / "held_out"]
     train(job({"steps": 1}, validation=both), note=notes.append)
-    assert any("1 picture of --validation is also in --data" in note for note in notes)
+    assert any("3 pictures of --validation are also in --data" in note for note in notes)
     assert any(f"1 picture in '{tmp_path / 'held_out'}' left out" in note for note in notes)
 
 
