@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -86,13 +87,7 @@ class Trainer:
         self.execution, self.pooled = execution or Execution(), pooled
         self.model, config = model_and_config(recipe)
         torch.manual_seed(recipe.seed)
-        try:
-            network = self.model.build(config)
-        except (ValueError, ArithmeticError, RuntimeError, MemoryError, TypeError) as error:
-            raise UsageError(
-                f"{self.model.name} cannot be built with this config: {first_line(error)}",
-                hint=f"see `restore models info {self.model.name}`",
-            ) from error
+        network = _build(self.model, config)
         if recipe.initialisation == "he":
             initialise_he(network)
         load_parts(network, recipe)
@@ -358,6 +353,24 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
     if isinstance(recipe.config, str):
         return model, lookup(f"config of {model.name}", recipe.config, model.configs)
     return model, model.parse_config(recipe.config)
+
+
+def _build(model: Model, config: Any) -> nn.Module:
+    """Build a network; raises `UsageError` if its config is impossible or too large."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parameters without values, which are refused
+            network = model.build(config)
+        empty = [name for name, one in network.named_parameters() if not one.numel()]
+        reason = f"'{empty[0]}' would have no values" if empty else ""
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError, TypeError) as error:
+        reason = first_line(error)
+    if reason:
+        raise UsageError(
+            f"{model.name} cannot be built with this config: {reason}",
+            hint=f"see `restore models info {model.name}`",
+        )
+    return network
 
 
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
