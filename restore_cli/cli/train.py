@@ -224,7 +224,8 @@ def _train(job: TrainJob, *, json: bool) -> None:
     display.say_end()  # after the bar was removed
     if stop:
         if first:
-            out.echo_err(f"interrupted; saved: '{job.state}', '{job.result}'")
+            saved = [f"'{path}'" for path in (job.state, job.result) if path.exists()]
+            out.echo_err(f"interrupted; saved: {', '.join(saved) or 'nothing yet'}")
         raise typer.Exit(exit_status_for(stop))
     if first:
         out.echo_json({"weights": str(job.result)}) if json else out.echo(str(job.result))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ import typer
 from conftest import ROOT, official, picture, restore, rgb8
 from PIL import Image
 
+from restore_cli.errors import Interrupted
 from restore_cli.image import read_image
 from restore_cli.training.recipe import ablations, shipped_recipes
 from restore_cli.weights import store
@@ -405,6 +407,22 @@ def test_train_refuses_before_it_writes(
     assert done.exit_code == status, done.stderr
     assert message in " ".join(done.stderr.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos"]
+
+
+def test_what_an_interrupted_run_saved_is_what_there_is(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    make(tmp_path / "photos/0.png", 360, 340)
+
+    def interrupted(job, *callbacks):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("restore_cli.training.loop.train", interrupted)
+    arguments = ("train", "gfn-lite", "--data", tmp_path / "photos", "-o", tmp_path / "run")
+    arguments += ("-d", "cpu", "--precision", "fp32")
+    assert "saved: nothing yet" in restore(*arguments).stderr
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/state.pt").touch()
+    assert restore(*arguments).stderr.endswith(f"saved: '{tmp_path / 'run/state.pt'}'\n")
 
 
 def test_recipes_are_listed_with_what_they_do_and_printed():
