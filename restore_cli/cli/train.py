@@ -194,7 +194,8 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
         if not folder.exists():
             raise NoInputError(f"no such folder: {option} '{folder}'")
         opt.check_not_a_file(folder, option)
-        if output.resolve().is_relative_to(folder.resolve()):
+        inner, outer = (Path(os.path.realpath(path)) for path in (output, folder))
+        if inner.is_relative_to(outer):
             raise UsageError(
                 f"--output '{output}' is inside {option} '{folder}', whose pictures would then "
                 "include those of the run",

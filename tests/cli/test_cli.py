@@ -324,6 +324,9 @@ def test_degrade_refusals(tmp_path):
     unknown = restore("degrade", source, "-o", tmp_path / "b.jepg")
     assert unknown.exit_code == 2
     assert "the suffix '.jepg' is not known" in unknown.stderr
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    loop = restore("degrade", tmp_path / "loop.png", "-o", tmp_path / "l")
+    assert (loop.exit_code, "loop.png" in loop.stderr) == (1, True)
     twice = restore("degrade", source, source, "-o", tmp_path / "p")
     assert "two inputs are called 'a'" in twice.stderr
     assert restore("degrade", source, "-o", tmp_path / "p", "--recipe", "nope").exit_code == 2
@@ -388,6 +391,7 @@ def test_train_makes_weights_that_image_takes(tmp_path):
         (("--data", ""), {}, 2, "--data is empty"),
         (("--pool", ""), {}, 2, "--pool is empty"),
         (("-o", "link"), {}, 2, "cannot write into 'link'"),
+        (("-o", "loop"), {}, 2, "cannot write into 'loop'"),
         ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),
         ((), {"WORLD_SIZE": "2", "RANK": "0"}, 2, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
         ((), {"LOCAL_WORLD_SIZE": "0"}, 2, "LOCAL_WORLD_SIZE is '0'"),
@@ -401,12 +405,13 @@ def test_train_refuses_before_it_writes(
         monkeypatch.setenv(name, value)
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     make(tmp_path / "photos/0.png", 360, 340)
     usual = ("train", "gfn-lite", "--data", "photos", "-o", "run", "-d", "cpu")
     done = restore(*usual, *arguments)
     assert done.exit_code == status, done.stderr
     assert message in " ".join(done.stderr.split())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "loop", "photos"]
 
 
 def test_what_an_interrupted_run_saved_is_what_there_is(tmp_path, monkeypatch):
