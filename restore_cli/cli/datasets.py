@@ -10,7 +10,7 @@ from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
 from restore_cli.cli._terminal import Bar
-from restore_cli.errors import lookup
+from restore_cli.errors import UsageError, lookup
 from restore_cli.formatting import format_count
 
 EPILOG = """
@@ -118,9 +118,15 @@ def fetch(
     quiet: opt.QuietOpt = False,
 ) -> None:
     """Fetch a dataset from the Hub and print its folder; existing files are kept."""
+    from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import DATASETS, find_samples
 
+    if name in MINIATURES:
+        raise UsageError(
+            f"dataset '{name}' comes with restore and is not fetched",
+            hint=f"restore benchmark --dataset {name}",
+        )
     dataset = lookup("dataset", name, DATASETS)
     folder = dataset.folder(opt.parse_path(data_root))
     fetch_dataset(dataset, folder, out.note)
