@@ -765,6 +765,19 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
     assert read_state(run.state).step == 6
 
 
+def test_the_reason_of_a_failed_save_is_the_system_s(job, tmp_path):
+    resource = pytest.importorskip("resource")
+    trainer = Trainer(job().recipe, ProcessGroup(CPU))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(SaveError, match=r"state\.pt': File too large") as caught:
+            trainer.save(tmp_path / "state.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "raise the limit" in caught.value.hint
+
+
 @pytest.mark.slow
 def test_weights_that_a_resumed_run_does_not_use_are_named(job, tmp_path):
     train(job({"steps": 1}))
