@@ -151,6 +151,10 @@ def train(
         list(map(opt.parse_path, given or ())) for given in (data, validation)
     )
     _check_folders(folders, validation_folders, run)
+    pool_folder = opt.parse_path(pool) if pool else None
+    if pool_folder is not None:
+        opt.check_not_a_file(pool_folder, "--pool")
+        check_writable(pool_folder, "--pool")
     lookup("--resume value", resume, dict.fromkeys(RESUME))
     require("train", "accelerate", "matplotlib")
     if tensorboard:
@@ -166,13 +170,13 @@ def train(
     keep_freed_memory()
     target = get_device(device)
     loaded = load_recipe(recipe)
-    begin = load_network(locate(weights, None), loaded.model) if weights else None
+    begin = load_network(locate(weights, None)) if weights else None
     job = TrainJob(
         recipe=for_weights(loaded, begin) if begin else loaded,
         data=folders,
         run=run,
         recipe_name=Path(recipe).stem,
-        pool=opt.parse_path(pool) if pool else None,
+        pool=pool_folder,
         validation=validation_folders,
         weights=begin,
         resume=resume,

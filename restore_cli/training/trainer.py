@@ -188,11 +188,7 @@ class Trainer:
 
     def start_from(self, loaded: LoadedNetwork) -> None:
         """Start from a network's weights; raises `WeightsError` for another model or config."""
-        if (loaded.model, loaded.config) != model_and_config(self.recipe):
-            raise WeightsError(
-                f"'{loaded.file.name}' has another model or config than the recipe",
-                hint="recipe `finetune` takes model and config from the weights",
-            )
+        for_weights(self.recipe, loaded)
         self._load_weights(loaded.network.state_dict())
         before = loaded.header.provenance.get("base") if loaded.header else None
         inherited = before.get("license") if isinstance(before, dict) else None
@@ -374,8 +370,16 @@ def _build(model: Model, config: Any) -> nn.Module:
 
 
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
-    """Give the recipe the model and config of a loaded network, if it names none itself."""
+    """Give the recipe the model and config of a loaded network, if it names none itself.
+
+    Raises `WeightsError` if it names others.
+    """
     if recipe.model is not None:
+        if (loaded.model, loaded.config) != model_and_config(recipe):
+            raise WeightsError(
+                f"'{loaded.file.name}' has another model or config than the recipe",
+                hint="recipe `finetune` takes model and config from the weights",
+            )
         return recipe
     config = dataclasses.asdict(loaded.config)
     return recipe.model_copy(update={"model": loaded.model.name, "config": config})

@@ -390,6 +390,8 @@ def test_train_makes_weights_that_image_takes(tmp_path):
         (("-o", "photos/run"), {}, 2, "is inside --data 'photos'"),
         (("--data", ""), {}, 2, "--data is empty"),
         (("--pool", ""), {}, 2, "--pool is empty"),
+        (("--pool", "photos/0.png"), {}, 2, "--pool 'photos/0.png' is a file"),
+        (("-w", "moadg-lite.shake"), {}, 4, "recipe `finetune` takes model and config"),
         (("-o", "link"), {}, 2, "cannot write into 'link'"),
         (("-o", "loop"), {}, 2, "cannot write into 'loop'"),
         ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),
