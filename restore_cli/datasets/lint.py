@@ -194,7 +194,7 @@ def _read(path: Path) -> _Read | str:
         cells = _cells(pixels.expand(-1, 3, -1, -1)[0].permute(1, 2, 0).numpy()) * 255
         return _Read(grey, cells, header.orientation, profile_of(picture), picture.is_transparent)
     except PictureError as error:
-        return str(error).replace(f"'{path}' ", "")
+        return str(error).replace(f"'{path}' ", "").replace(f" '{path}'", "")
     except (OSError, ValueError) as error:
         return f"cannot be read: {reason_of(error)}"
 
