@@ -9,7 +9,8 @@ import typer
 from restore_cli.cli import _options as opt
 from restore_cli.cli import _output as out
 from restore_cli.cli._messages import handle_errors
-from restore_cli.errors import lookup
+from restore_cli.cli._terminal import Bar
+from restore_cli.errors import UsageError, lookup
 from restore_cli.formatting import format_count
 
 EPILOG = """
@@ -117,9 +118,15 @@ def fetch(
     quiet: opt.QuietOpt = False,
 ) -> None:
     """Fetch a dataset from the Hub and print its folder; existing files are kept."""
+    from restore_cli.datasets.degraded import MINIATURES
     from restore_cli.datasets.fetch import fetch as fetch_dataset
     from restore_cli.datasets.registry import DATASETS, find_samples
 
+    if name in MINIATURES:
+        raise UsageError(
+            f"dataset '{name}' comes with restore and is not fetched",
+            hint=f"restore benchmark --dataset {name}",
+        )
     dataset = lookup("dataset", name, DATASETS)
     folder = dataset.folder(opt.parse_path(data_root))
     fetch_dataset(dataset, folder, out.note)
@@ -163,10 +170,16 @@ def check_folder(folder: Path, *, json: bool = False) -> None:
     from restore_cli.datasets.lint import check_pairs
 
     rows = []
-    for finding in check_pairs(folder):
-        rows.append((finding.kind, str(finding.path), finding.text))
-        if not json:
-            out.echo("\t".join(map(out.printable, rows[-1])))
+    with Bar("pairs") as bar:
+        task = bar.add_task("checking", total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        for finding in check_pairs(folder, report):
+            rows.append((finding.kind, str(finding.path), finding.text))
+            if not json:
+                out.echo("\t".join(map(out.printable, rows[-1])))
     if json:
         out.echo_json([dict(zip(("kind", "path", "text"), row, strict=True)) for row in rows])
     out.note(format_count(len(rows), "finding") if rows else "no problems found")

@@ -151,6 +151,10 @@ def train(
         list(map(opt.parse_path, given or ())) for given in (data, validation)
     )
     _check_folders(folders, validation_folders, run)
+    pool_folder = opt.parse_path(pool) if pool else None
+    if pool_folder is not None:
+        opt.check_not_a_file(pool_folder, "--pool")
+        check_writable(pool_folder, "--pool")
     lookup("--resume value", resume, dict.fromkeys(RESUME))
     require("train", "accelerate", "matplotlib")
     if tensorboard:
@@ -166,13 +170,13 @@ def train(
     keep_freed_memory()
     target = get_device(device)
     loaded = load_recipe(recipe)
-    begin = load_network(locate(weights, None), loaded.model) if weights else None
+    begin = load_network(locate(weights, None)) if weights else None
     job = TrainJob(
         recipe=for_weights(loaded, begin) if begin else loaded,
         data=folders,
         run=run,
         recipe_name=Path(recipe).stem,
-        pool=opt.parse_path(pool) if pool else None,
+        pool=pool_folder,
         validation=validation_folders,
         weights=begin,
         resume=resume,
@@ -194,7 +198,8 @@ def _check_folders(data: list[Path], validation: list[Path], output: Path) -> No
         if not folder.exists():
             raise NoInputError(f"no such folder: {option} '{folder}'")
         opt.check_not_a_file(folder, option)
-        if output.resolve().is_relative_to(folder.resolve()):
+        inner, outer = (Path(os.path.realpath(path)) for path in (output, folder))
+        if inner.is_relative_to(outer):
             raise UsageError(
                 f"--output '{output}' is inside {option} '{folder}', whose pictures would then "
                 "include those of the run",
@@ -224,7 +229,8 @@ def _train(job: TrainJob, *, json: bool) -> None:
     display.say_end()  # after the bar was removed
     if stop:
         if first:
-            out.echo_err(f"interrupted; saved: '{job.state}', '{job.result}'")
+            saved = [f"'{path}'" for path in (job.state, job.result) if path.exists()]
+            out.echo_err(f"interrupted; saved: {', '.join(saved) or 'nothing yet'}")
         raise typer.Exit(exit_status_for(stop))
     if first:
         out.echo_json({"weights": str(job.result)}) if json else out.echo(str(job.result))

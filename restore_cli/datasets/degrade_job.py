@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -110,7 +111,8 @@ def _plan_single(job: DegradeJob) -> None:
 def _check_overwriting(job: DegradeJob) -> None:
     """Refuse folders of pairs that contain inputs or, if no run to resume began there, any file."""
     new = not (job.resume and (job.output / "records").exists())  # made before the first pair
-    read = {place for path in job.inputs for place in (path.resolve(), path.resolve().parent)}
+    files = [Path(os.path.realpath(path)) for path in job.inputs]  # also of links in a circle
+    read = {*files, *(path.parent for path in files)}
     places = [pair_paths(job, index, 0, 1.0, None) for index in range(len(job.inputs))]
     halves = {half.parent for place in places for half in (place.degraded, place.reference)}
     for folder in sorted(job.output / half for half in halves):

@@ -96,4 +96,5 @@ def read_record(path: Path) -> Record:
     except ValidationError as error:
         raise UsageError(f"'{path}' is not a record of a pair: {first_problem(error)}") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not a record of a pair: {reason_of(error)}") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise UsageError(f"'{path}' is not a record of a pair: {reason}") from error

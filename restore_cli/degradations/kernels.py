@@ -54,6 +54,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 def disc_kernel(radius: float) -> np.ndarray:
     """Return the point spread function (N, N) of defocus: a disc with antialiased edge, sum 1."""
+    radius = max(radius, 1 / _OVERSAMPLING)  # of smaller discs no sub-pixel has its centre inside
     side = int(np.ceil(radius))
     grid = (np.arange((2 * side + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - side - 0.5
     inside = (grid[:, None] ** 2 + grid[None] ** 2 <= radius**2).astype(np.float64)

@@ -91,6 +91,8 @@ class DegradationRecipe(Record, use_attribute_docstrings=True):
         if (self.scale > 1) != ("downscale" in kinds):
             needs = "needs" if self.scale > 1 else "does not permit"
             raise ValueError(f"scale {self.scale} {needs} a downscale step")
+        if any(isinstance(step, Downscale) and step.probability < 1 for step in self.steps):
+            raise ValueError("a downscale step applies to every picture: its probability is 1")
         if self.patches and self.patches.side % self.scale:
             raise ValueError(
                 f"patches of {self.patches.side} px are not divisible by scale {self.scale}"

@@ -64,10 +64,7 @@ def list_pictures(
 
     def wanted(relative: Path) -> bool:
         inside = folder / relative
-        if inside.is_symlink() and (
-            not links
-            or inside.resolve() in {above.resolve() for above in inside.absolute().parents}
-        ):
+        if inside.is_symlink() and (not links or _leads_back(inside)):
             return False
         return enter(relative)
 
@@ -94,12 +91,25 @@ def list_pictures(
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Return the visible subfolders in natural order; an unreadable folder raises `UsageError`."""
+    """Return the visible subfolders in natural order, without links to folders that contain them.
+
+    An unreadable folder raises `UsageError`.
+    """
     try:
-        found = [path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
+        shown = (path for path in folder.iterdir() if not is_hidden(path.name))
+        found = [
+            path
+            for path in shown
+            if path.is_dir() and not (path.is_symlink() and _leads_back(path))
+        ]
     except OSError as error:
         raise _unreadable(error, folder) from error
     return sorted(found, key=natural_key)
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether a link leads to a folder that contains it; to follow it would never end."""
+    return link.resolve() in {above.resolve() for above in link.absolute().parents}
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:

@@ -36,12 +36,15 @@ from restore_cli.image.vips import (
     first_line,
     interpreted,
     kind_of,
+    open_with_vips,
+    size_with_vips,
 )
 from restore_cli.rounding import to_float, to_uint
 
 T = TypeVar("T")
 _KINDS = format_list([kind.name for kind in KINDS.values()], len(KINDS))
 _HALF_STEP = 0.5 / 255
+_BEFORE_PIXELS = 1 << 18  # bytes in which a PNG says that it is animated
 _BROKEN_PROFILE = "its colour profile is broken and was left out"
 _UNFIT_PROFILE = "its colour profile does not fit its values and was left out"
 
@@ -212,16 +215,30 @@ def open_header(
     )
 
 
-def read_size(path: Path) -> tuple[int, int] | None:
-    """Return height and width of the upright picture, from its header; None if not a picture."""
+def read_size(path: Path, *, still: bool = False) -> tuple[int, int] | None:
+    """Return height and width of the upright picture, from its header; None if not a picture.
+
+    With `still`, also None if it has several frames or pages, which `read_image` refuses.
+    """
     try:
         if not path.is_file():
             return None
         with path.open("rb") as stream:
-            key = recognise(stream.read(HEAD))
-        return None if key is None else KINDS[key].read_size(path)
+            head = stream.read(_BEFORE_PIXELS if still else HEAD)
+        key = recognise(head[:HEAD])
+        if key is None or (still and _has_frames(path, KINDS[key], head)):
+            return None
+        return KINDS[key].read_size(path)
     except (*BROKEN, VipsError):
         return None
+
+
+def _has_frames(path: Path, kind: Format, head: bytes) -> bool:
+    if kind.read_size is not size_with_vips:
+        return False  # formats of which other readers take the main picture
+    header = open_with_vips(path)
+    pages = field_of(header, "n-pages", 1) > 1
+    return kind.frames(header, read_bytes(path) if pages else head) > 1
 
 
 def read_rgb8(path: Path, *, strict: bool = False) -> Tensor:

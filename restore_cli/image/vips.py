@@ -68,10 +68,15 @@ def field_of(image: Any, name: str, default: int) -> int:
     return int(image.get(name)) if image.get_typeof(name) else default
 
 
+def open_with_vips(path: Path) -> Any:
+    """Read the header of a file; raises `VipsError` if it is unreadable."""
+    source = VipsSource.new_from_file(os.fsencode(path))  # names may not be UTF-8
+    return VipsImage.new_from_source(source, "", access="sequential")
+
+
 def size_with_vips(path: Path) -> tuple[int, int]:
     """Return height and width of the upright picture; raises `VipsError` if it is unreadable."""
-    source = VipsSource.new_from_file(os.fsencode(path))  # names may not be UTF-8
-    header = VipsImage.new_from_source(source, "", access="sequential")
+    header = open_with_vips(path)
     turned = field_of(header, "orientation", 1) >= 5
     return (header.width, header.height) if turned else (header.height, header.width)
 

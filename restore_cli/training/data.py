@@ -20,7 +20,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from restore_cli.datasets.layouts import Pair, Pairs
+from restore_cli.datasets.layouts import Pair, Pairs, find_all_folders
 from restore_cli.degradations.recipe import DegradationRecipe, Parameters, degrade, draw
 from restore_cli.errors import NoInputError, PictureError, UsageError
 from restore_cli.formatting import format_count
@@ -237,13 +237,14 @@ class PairedPictures(ShuffledSource):
             UsageError: the sizes do not match the scale, or only some pairs need downscaling.
         """
         listed = [pair for pairs in found.values() for pair in pairs.pairs]
-        shrinks = {_shrinks(pair, scale) for pair in listed}
+        shrinks = {_shrinks(pair, scale): pair.degraded for pair in listed}
         if len(shrinks) > 1:
             raise UsageError(
-                "some pairs are of equal size, others are downscaled",
+                f"'{shrinks[True]}' is as large as its sharp partner, but '{shrinks[False]}' is "
+                "smaller than its own",
                 hint="downscale the former: restore degrade --recipe shrunk",
             )
-        self.shrink = shrinks.pop()
+        (self.shrink,) = shrinks
         side = largest * (scale if self.shrink else 1)
         self.pairs = [pair for pair in listed if min(_size(pair.degraded)) >= side]
         if small := len(listed) - len(self.pairs):
@@ -337,13 +338,23 @@ def shuffled_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]]:
     """List pictures in a folder and below, sorted by path, with sides of `minimum` pixels or more.
 
-    Also returns a note if there are others; raises `NoInputError` if there is none.
+    Also returns a note if there are others.
+
+    Raises:
+        NoInputError: there is none.
+        UsageError: a folder below contains pairs.
     """
     # Sorted by path, not by number: existing runs depend on this order.
     found: list[Path] = []
     if folder.is_dir():
         found = sorted(list_pictures(folder, recursive=True, links=True, dead_links=True))
-    sizes = {path: read_size(path) for path in found}
+    if inside := find_all_folders(folder)[0] if folder.is_dir() else []:
+        raise UsageError(
+            f"'{folder}' is no folder of pairs but contains one, whose degraded pictures would be "
+            f"taken for sharp photos: '{inside[0].degraded}'",
+            hint="give the parent folder of the pairs, or move them out of the photos",
+        )
+    sizes = {path: read_size(path, still=True) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:
         raise NoInputError(
@@ -353,8 +364,8 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]
         )
     left_out = len(found) - len(paths)
     note = (
-        f"note: {format_count(left_out, 'picture')} in '{folder}' left out: unreadable, or with a "
-        f"side of less than {minimum} px"
+        f"note: {format_count(left_out, 'picture')} in '{folder}' left out: unreadable, animated, "
+        f"or with a side of less than {minimum} px"
     )
     return paths, (note,) * bool(left_out)
 
@@ -423,9 +434,10 @@ def _shrinks(pair: Pair, scale: int) -> bool:
     shrink = scale > 1 and degraded == reference
     ratio = 1 if shrink else scale
     if (degraded[0] * ratio, degraded[1] * ratio) != reference:
+        small, large = (f"{width}x{height}" for height, width in (degraded, reference))
         raise UsageError(
-            f"pair '{pair.name}' is {degraded[0]}x{degraded[1]} and "
-            f"{reference[0]}x{reference[1]}, but the model's scale is x{scale}",
+            f"'{pair.degraded}' is {small} and its sharp partner {large}, but the model's scale is "
+            f"x{scale}",
             hint="use a model and data of the same scale, or leave the pair out",
         )
     return shrink
@@ -433,8 +445,11 @@ def _shrinks(pair: Pair, scale: int) -> bool:
 
 def _size(path: Path) -> tuple[int, int]:
     """Return height and width of a picture; raises `UsageError` if it is not a picture."""
-    if (size := read_size(path)) is None:
-        raise UsageError(f"'{path}' cannot be read as a picture", hint="remove the pair")
+    if (size := read_size(path, still=True)) is None:
+        raise UsageError(
+            f"'{path}' cannot be read as one picture",
+            hint="remove the pair; `restore datasets check` states the reason",
+        )
     return size
 
 

@@ -7,8 +7,9 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from filecmp import cmp
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.errors import Interrupted, PictureError, RestoreError, UsageError
+from restore_cli.errors import (
+    Interrupted,
+    PictureError,
+    RestoreError,
+    UsageError,
+    WeightsError,
+)
 from restore_cli.files import locked, remove_abandoned
 from restore_cli.formatting import format_count
 from restore_cli.training.data import Batch, Source
@@ -32,6 +39,7 @@ from restore_cli.training.refill import BackgroundFiller, fill_pool
 from restore_cli.training.state import SaveError
 from restore_cli.training.trainer import Trainer, out_of_memory
 from restore_cli.training.validation import ValidationSet
+from restore_cli.weights.checkpoint import read_checkpoint
 
 AHEAD = 4  # batches that are prefetched while a GPU computes
 
@@ -73,7 +81,7 @@ def train(
         if not _begin(job, trainer, loader.source.facts, note):
             stack.push(partial(_forget_unstarted, job, trainer))
         stack.enter_context(out_of_memory(trainer))
-        _forget_incomparable_best(job, trainer, validation_set, note)
+        _forget_useless_best(job, trainer, validation_set, note)
         trainer.facts |= {"recipe_name": job.recipe_name} | _facts(job, group, loader.source.facts)
         if job.pool is not None:
             loader.source = fill_pool(job.pool, trainer, loader.source, filled)
@@ -214,12 +222,23 @@ def _check_and_lock(
     if validation_set is not None:
         for text in validation_set.notes:
             note(text)
-        if both := validation_set.files & loader.source.files:
+        if both := _count_shared(validation_set.files, loader.source.files):
             note(
-                f"warning: {format_count(len(both), 'picture')} of --validation "
-                f"{'is' if len(both) == 1 else 'are'} also in --data, so the gain is overstated"
+                f"warning: {format_count(both, 'picture')} of --validation "
+                f"{'is' if both == 1 else 'are'} also in --data, so the gain is overstated"
             )
     return validation_set
+
+
+def _count_shared(held_out: Collection[Path], trained: Collection[Path]) -> int:
+    """Count the held-out pictures of which the trained ones have the file, or a copy."""
+    by_size: dict[int, list[Path]] = {}
+    for path in trained:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    return sum(
+        any(cmp(path, other, shallow=False) for other in by_size.get(path.stat().st_size, ()))
+        for path in held_out
+    )
 
 
 def _only_process(run: Path) -> AbstractContextManager[None]:
@@ -230,25 +249,34 @@ def _only_process(run: Path) -> AbstractContextManager[None]:
     return locked(run, UsageError(what, hint=hint))
 
 
-def _forget_incomparable_best(
+def _forget_useless_best(
     job: TrainJob,
     trainer: Trainer,
     validation_set: ValidationSet | None,
     note: Callable[[str], None],
 ) -> None:
-    """Forget the best weights so far if they were scored on other pictures than --validation."""
+    """Forget the best weights so far if they cannot be read, or were scored on other pictures."""
     before = trainer.facts.get("held_out")  # None in runs of earlier versions
     now = trainer.group.broadcast(validation_set.sha256 if validation_set else "")
     trainer.facts["held_out"] = now
-    if trainer.best is None or before == now or (before is None and now):
+    if trainer.best is None:
         return
-    trainer.best = None
-    trainer.facts.pop("last_score", None)
-    if trainer.group.rank == 0:
-        note(
+    reason = ""
+    if before != now and not (before is None and now):
+        reason = (
             f"note: --validation has changed since the earlier steps of '{job.run}'; the best "
             "weights so far cannot be compared, and are ignored"
         )
+    elif trainer.group.rank == 0:
+        try:
+            read_checkpoint(job.best)
+        except WeightsError as error:  # else it would end the run, after the last step
+            reason = f"warning: {error}; the best weights so far are lost"
+    if reason := trainer.group.broadcast(reason):
+        trainer.best = None
+        trainer.facts.pop("last_score", None)
+        if trainer.group.rank == 0:
+            note(reason)
 
 
 def _begin(

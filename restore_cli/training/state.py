@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, SkipValidation, ValidationError
 
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.files import remedy, write_then_rename
-from restore_cli.formatting import first_line
+from restore_cli.formatting import first_line, reason_of
 from restore_cli.toml_file import Record, first_problem
 from restore_cli.training.recipe import TrainingRecipe
 
@@ -67,10 +67,12 @@ def save_state(state: TrainingState, path: Path) -> None:
             torch.save(dict(state), stream)
             stream.flush()
             os.fsync(stream.fileno())  # before the rename: a power cut could leave an empty file
-    except (OSError, RuntimeError) as error:  # torch wraps errors of its stream
+    except (OSError, RuntimeError) as error:
+        # torch replaces errors of its stream by one about the position in it.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
         raise SaveError(
-            f"cannot save step {state.step} to '{path}': {error}",
-            hint=f"the previous state is intact; {remedy(error)}, then --resume auto",
+            f"cannot save step {state.step} to '{path}': {reason_of(cause)}",
+            hint=f"the previous state is intact; {remedy(cause)}, then --resume auto",
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -86,13 +87,7 @@ class Trainer:
         self.execution, self.pooled = execution or Execution(), pooled
         self.model, config = model_and_config(recipe)
         torch.manual_seed(recipe.seed)
-        try:
-            network = self.model.build(config)
-        except (ValueError, ArithmeticError, RuntimeError, MemoryError, TypeError) as error:
-            raise UsageError(
-                f"{self.model.name} cannot be built with this config: {first_line(error)}",
-                hint=f"see `restore models info {self.model.name}`",
-            ) from error
+        network = _build(self.model, config)
         if recipe.initialisation == "he":
             initialise_he(network)
         load_parts(network, recipe)
@@ -193,11 +188,7 @@ class Trainer:
 
     def start_from(self, loaded: LoadedNetwork) -> None:
         """Start from a network's weights; raises `WeightsError` for another model or config."""
-        if (loaded.model, loaded.config) != model_and_config(self.recipe):
-            raise WeightsError(
-                f"'{loaded.file.name}' has another model or config than the recipe",
-                hint="recipe `finetune` takes model and config from the weights",
-            )
+        for_weights(self.recipe, loaded)
         self._load_weights(loaded.network.state_dict())
         before = loaded.header.provenance.get("base") if loaded.header else None
         inherited = before.get("license") if isinstance(before, dict) else None
@@ -360,9 +351,35 @@ def model_and_config(recipe: TrainingRecipe) -> tuple[Model, Any]:
     return model, model.parse_config(recipe.config)
 
 
+def _build(model: Model, config: Any) -> nn.Module:
+    """Build a network; raises `UsageError` if its config is impossible or too large."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parameters without values, which are refused
+            network = model.build(config)
+        empty = [name for name, one in network.named_parameters() if not one.numel()]
+        reason = f"'{empty[0]}' would have no values" if empty else ""
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError, TypeError) as error:
+        reason = first_line(error)
+    if reason:
+        raise UsageError(
+            f"{model.name} cannot be built with this config: {reason}",
+            hint=f"see `restore models info {model.name}`",
+        )
+    return network
+
+
 def for_weights(recipe: TrainingRecipe, loaded: LoadedNetwork) -> TrainingRecipe:
-    """Give the recipe the model and config of a loaded network, if it names none itself."""
+    """Give the recipe the model and config of a loaded network, if it names none itself.
+
+    Raises `WeightsError` if it names others.
+    """
     if recipe.model is not None:
+        if (loaded.model, loaded.config) != model_and_config(recipe):
+            raise WeightsError(
+                f"'{loaded.file.name}' has another model or config than the recipe",
+                hint="recipe `finetune` takes model and config from the weights",
+            )
         return recipe
     config = dataclasses.asdict(loaded.config)
     return recipe.model_copy(update={"model": loaded.model.name, "config": config})

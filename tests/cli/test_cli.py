@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ import typer
 from conftest import ROOT, official, picture, restore, rgb8
 from PIL import Image
 
+from restore_cli.errors import Interrupted
 from restore_cli.image import read_image
 from restore_cli.training.recipe import ablations, shipped_recipes
 from restore_cli.weights import store
@@ -322,6 +324,9 @@ def test_degrade_refusals(tmp_path):
     unknown = restore("degrade", source, "-o", tmp_path / "b.jepg")
     assert unknown.exit_code == 2
     assert "the suffix '.jepg' is not known" in unknown.stderr
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    loop = restore("degrade", tmp_path / "loop.png", "-o", tmp_path / "l")
+    assert (loop.exit_code, "loop.png" in loop.stderr) == (1, True)
     twice = restore("degrade", source, source, "-o", tmp_path / "p")
     assert "two inputs are called 'a'" in twice.stderr
     assert restore("degrade", source, "-o", tmp_path / "p", "--recipe", "nope").exit_code == 2
@@ -385,7 +390,10 @@ def test_train_makes_weights_that_image_takes(tmp_path):
         (("-o", "photos/run"), {}, 2, "is inside --data 'photos'"),
         (("--data", ""), {}, 2, "--data is empty"),
         (("--pool", ""), {}, 2, "--pool is empty"),
+        (("--pool", "photos/0.png"), {}, 2, "--pool 'photos/0.png' is a file"),
+        (("-w", "moadg-lite.shake"), {}, 4, "recipe `finetune` takes model and config"),
         (("-o", "link"), {}, 2, "cannot write into 'link'"),
+        (("-o", "loop"), {}, 2, "cannot write into 'loop'"),
         ((), {"WORLD_SIZE": "junk"}, 2, "WORLD_SIZE is 'junk'"),
         ((), {"WORLD_SIZE": "2", "RANK": "0"}, 2, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
         ((), {"LOCAL_WORLD_SIZE": "0"}, 2, "LOCAL_WORLD_SIZE is '0'"),
@@ -399,12 +407,29 @@ def test_train_refuses_before_it_writes(
         monkeypatch.setenv(name, value)
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     make(tmp_path / "photos/0.png", 360, 340)
     usual = ("train", "gfn-lite", "--data", "photos", "-o", "run", "-d", "cpu")
     done = restore(*usual, *arguments)
     assert done.exit_code == status, done.stderr
     assert message in " ".join(done.stderr.split())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "loop", "photos"]
+
+
+def test_what_an_interrupted_run_saved_is_what_there_is(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    make(tmp_path / "photos/0.png", 360, 340)
+
+    def interrupted(job, *callbacks):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("restore_cli.training.loop.train", interrupted)
+    arguments = ("train", "gfn-lite", "--data", tmp_path / "photos", "-o", tmp_path / "run")
+    arguments += ("-d", "cpu", "--precision", "fp32")
+    assert "saved: nothing yet" in restore(*arguments).stderr
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/state.pt").touch()
+    assert restore(*arguments).stderr.endswith(f"saved: '{tmp_path / 'run/state.pt'}'\n")
 
 
 def test_recipes_are_listed_with_what_they_do_and_printed():

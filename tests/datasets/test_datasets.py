@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import restore
 from hub_server import Hub, serve
 from PIL import Image
 
@@ -260,6 +261,7 @@ def test_what_is_not_on_the_hub_says_where_it_is(tmp_path):
     with pytest.raises(UsageError, match="cannot be fetched") as caught:
         fetch(pair_folder_dataset(tmp_path, 1), tmp_path, lambda message: None)
     assert caught.value.hint == "leave out --fetch"
+    assert "comes with restore" in restore("datasets", "fetch", "blurmini").stderr
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from restore_cli.datasets.layouts import find_pairs
+from restore_cli.datasets.layouts import find_all_folders, find_pairs
 from restore_cli.errors import NoInputError
 
 
@@ -109,3 +109,13 @@ def test_two_pictures_of_one_name_are_not_guessed_about(tmp_path):
     tree(tmp_path, "lr/0.png", "lr/0.jpg", "hr/0.png")
     with pytest.raises(NoInputError, match="have the same name"):
         find_pairs(tmp_path)
+
+
+def test_links_to_folders_that_contain_them_are_not_followed(tmp_path):
+    """They double the paths at every level: the search would not end."""
+    tree(tmp_path / "set", "lr/a.png", "hr/a.png")
+    for name, target in (("self", "."), ("again", "."), ("up", "..")):
+        (tmp_path / "set" / name).symlink_to(target)
+    whole, halves = find_all_folders(tmp_path)
+    assert [one.degraded for one in whole] == [tmp_path / "set/lr"]
+    assert halves == []

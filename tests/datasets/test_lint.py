@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import ROOT, slow
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFilter
 
 from restore_cli.datasets.degrade_job import DegradeJob
 from restore_cli.datasets.lint import check_pairs
@@ -97,6 +97,23 @@ def test_a_pixel_of_the_small_picture_is_a_shift(tmp_path):
         assert [kind for kind, _ in kinds(folder)] == ["shifted"] * wrong
 
 
+def test_blur_and_noise_are_no_shift(tmp_path):
+    rng = np.random.default_rng(0)
+    fade = np.linspace(120, 200, 384)[:, None, None] * np.array([0.6, 0.8, 1.2])
+    sky = fade + rng.normal(0, 1, (384, 480, 3))
+    for name, sharp, sigma, scale in (
+        ("defocus", photo(0), 30, 1),
+        ("small", photo(1), 30, 4),
+        ("sky", Image.fromarray(sky.clip(0, 255).astype(np.uint8)), 2, 4),
+    ):
+        for side in ("lr", "hr"):
+            (tmp_path / name / side).mkdir(parents=True)
+        sharp.save(tmp_path / name / "hr/a.png")
+        blurred = sharp.filter(ImageFilter.GaussianBlur(sigma))
+        blurred.resize((480 // scale, 384 // scale)).save(tmp_path / name / "lr/a.png")
+        assert kinds(tmp_path / name) == []
+
+
 def test_pairs_whose_values_cannot_be_compared(tmp_path):
     corners = ((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
     wide = make_profile("wide", corners, (2.2,))
@@ -130,6 +147,28 @@ def test_a_picture_in_two_splits(tmp_path):
     (finding,) = (f for f in check_pairs(tmp_path / "d") if f.kind == "duplicate")
     assert finding.path.name == "2.png"
     assert "is also in 'val'" in finding.text
+
+
+def test_two_videos_are_not_two_splits(tmp_path):
+    for video in ("GOPR0001_00_00", "GOPR0001_00_01"):
+        for side in ("blur", "sharp"):
+            (tmp_path / "train" / video / side).mkdir(parents=True)
+            photo(0).save(tmp_path / "train" / video / side / "1.png")
+    assert kinds(tmp_path) == kinds(tmp_path / "train") == []
+
+
+def test_the_reason_is_stated_and_progress_reported(tmp_path):
+    for side in ("lr", "hr"):
+        (tmp_path / side).mkdir()
+        for name in "abc":
+            photo(0).resize((48, 36)).save(tmp_path / side / f"{name}.png")
+    photo(0).save(tmp_path / "hr/a.png", save_all=True, append_images=[photo(1)])
+    (tmp_path / "hr/b.png").write_bytes(b"")
+    calls = []
+    found = check_pairs(tmp_path, lambda done, total: calls.append((done, total)))
+    texts = [finding.text for finding in found]
+    assert texts == ["contains several pictures (png, 2 frames or pages)", "is empty"]
+    assert calls == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_folders_without_pairs(tmp_path):

@@ -105,10 +105,19 @@ def test_a_record_makes_the_picture_again(tmp_path, recipe):
         replay(records[0], tmp_path / f"more{suffix}", tmp_path / "other.png")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": {}}', "[" * 100_000])
-def test_broken_records(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "Expecting value"),
+        ("[]", "list indices"),
+        ("{}", "it lacks 'recipe'"),
+        ('{"recipe": {}}', "it lacks 'steps'"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_broken_records(tmp_path, content, reason):
     (tmp_path / "r.json").write_text(content)
-    with pytest.raises(UsageError, match="not a record of a pair"):
+    with pytest.raises(UsageError, match=f"not a record of a pair: .*{reason}"):
         replay(tmp_path / "r.json", tmp_path / "o.png")
 
 

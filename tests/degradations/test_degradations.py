@@ -314,6 +314,7 @@ DOWN = '[[steps]]\nkind = "downscale"\n'
         (SHAKE.replace("scale = 4", "scale = 1"), "scale 1 does not permit a downscale"),
         (SHAKE.replace(DOWN, ""), "scale 4 needs a downscale step"),
         (SHAKE + DOWN, "a.toml: more than one downscale"),
+        (SHAKE.replace(DOWN, DOWN + "probability = 0.5\n"), "downscale step applies to every"),
         (SHAKE.replace(DOWN, "").replace("[[steps]]", DOWN + "[[steps]]", 1), "must come before"),
         (SHAKE + "[frames]\ncount = [4, 8]\n", "odd"),
         (SHAKE + "[patches]\nside = 30\nstride = 8\n", "not divisible by scale"),

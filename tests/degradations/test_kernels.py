@@ -38,7 +38,7 @@ def test_gaussian_has_its_width(sigma):
     assert moments(kernel)[2:] == pytest.approx((sigma**2, sigma**2), rel=0.15)
 
 
-@pytest.mark.parametrize("radius", [0.4, 1.0, 4.5, 10.0])
+@pytest.mark.parametrize("radius", [0.001, 0.4, 1.0, 4.5, 10.0])
 def test_disc_has_its_radius(radius):
     kernel = disc_kernel(radius)
     assert kernel.sum() == pytest.approx(1)

@@ -135,7 +135,7 @@ def test_pairs_of_one_size_are_shrunk(tmp_path):
 
 
 def test_data_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"80x80 and 160x160, but the model's scale is x4"):
+    with pytest.raises(UsageError, match=r"is 80x80 and .* 160x160, but the model's scale is x4"):
         loader_of(make_pairs(tmp_path / "x2", 2))
     terms = [{"output": "restored", "target": "reference", "loss": "l1"}]
     terms += [{"output": "enlarged", "target": "degraded_large", "loss": "l1"}]
@@ -144,15 +144,17 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
         loader_of(make_pairs(tmp_path / "x4", 4), wanting)
     uneven = make_pairs(tmp_path / "uneven", 4, count=3)
     Image.new("RGB", (80, 80)).save(uneven / "hr/1.png")
-    with pytest.raises(UsageError, match="some pairs are of equal size, others are downscaled"):
+    with pytest.raises(UsageError, match=r"lr/1.png' is as large as its sharp partner"):
         loader_of(uneven)
-    Image.new("RGB", (60, 60)).save(uneven / "hr/1.png")
-    with pytest.raises(UsageError, match="pair '1' is"):  # before the first step
+    Image.new("RGB", (70, 60)).save(uneven / "hr/1.png")
+    with pytest.raises(
+        UsageError, match=r"lr/1.png' is 80x80 and .* 70x60"
+    ):  # before the first step
         loader_of(uneven)
     broken = make_pairs(tmp_path / "broken", 4)
     for side in ("lr", "hr"):  # the missing size of both must not count as one size
         (broken / side / "0.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="cannot be read as a picture"):
+    with pytest.raises(UsageError, match="cannot be read as one picture"):
         loader_of(broken)
     tiny = make_pairs(tmp_path / "tiny", 4, side=12)
     with pytest.raises(NoInputError, match="no pair has sides of 16 px"):
@@ -172,6 +174,26 @@ def test_bad_photos(tmp_path, photos):
     assert [path.name for path in loader_of(photos).source.paths] == ["2.png"]
     (photos / "2.png").unlink()
     with pytest.raises(NoInputError, match="has sides of 96 px"):
+        loader_of(photos)
+
+
+def test_animations_are_left_out(tmp_path, photos):
+    one, other = (Image.open(photos / f"{n}.png") for n in range(2))
+    for suffix in ("png", "gif", "webp", "tif"):
+        one.save(photos / f"animated.{suffix}", save_all=True, append_images=[other])
+        one.save(photos / f"still.{suffix}")
+    source = loader_of(photos).source
+    assert [path.stem for path in source.paths] == ["0", "1", "2", *["still"] * 4]
+    assert "4 pictures" in source.notes[0]
+    pairs = make_pairs(tmp_path / "pairs", 4)
+    (photos / "animated.png").replace(pairs / "hr/0.png")
+    with pytest.raises(UsageError, match=r"hr/0.png' cannot be read as one picture"):
+        loader_of(pairs)
+
+
+def test_pairs_are_not_taken_for_photos(tmp_path, photos):
+    make_pairs(photos / "set", 4)
+    with pytest.raises(UsageError, match=r"contains one, .* taken for sharp photos: '.*set/lr'"):
         loader_of(photos)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import warnings
 import zipfile
@@ -537,18 +538,28 @@ def test_best_weights_on_other_pictures_do_not_win(job, held_out):
     assert not any("the best weights so far cannot be compared" in note for note in notes)
 
 
+def test_best_weights_that_are_lost_do_not_end_a_resumed_run(job, held_out):
+    train(job({"steps": 3}, validation=[held_out]))
+    job().best.unlink()
+    notes = []
+    train(job({"steps": 4}, validation=[held_out], resume="auto"), note=notes.append)
+    assert any("best.safetensors': No such file" in note for note in notes)
+    assert header_of(job().result)["steps"] == 4
+
+
 def test_best_weights_state_their_own_score(job, held_out):
     train(job({"steps": 3}, validation=[held_out]))
     assert header_of(job().best)["validation"] == read_state(job().state).best
 
 
 def test_validation_on_training_pictures_is_announced(job, photos, tmp_path):
-    save_photos(photos / "inside", [(270, 300)], first=7)
+    save_photos(photos / "inside", [(270, 300)] * 2, first=7)
     save_photos(tmp_path / "held_out", [(20, 20), (270, 300)], first=9)
+    shutil.copy(photos / "inside/7.png", tmp_path / "held_out/copy.png")
     notes = []
     both = [photos / "inside", tmp_path / "held_out"]
     train(job({"steps": 1}, validation=both), note=notes.append)
-    assert any("1 picture of --validation is also in --data" in note for note in notes)
+    assert any("3 pictures of --validation are also in --data" in note for note in notes)
     assert any(f"1 picture in '{tmp_path / 'held_out'}' left out" in note for note in notes)
 
 
@@ -649,12 +660,11 @@ def test_losses_that_depend_on_nothing_that_is_trained_are_named(job):
         train(job(DEBLURRING | {"trained": ["upscaler.*"]}))
 
 
-def test_a_network_too_large_to_build_is_named(job):
-    recipe = job().recipe
-    config = dict(recipe.config) if isinstance(recipe.config, dict) else {}
-    huge = recipe.model_copy(update={"config": config | {"features": 10**9}})
+@pytest.mark.parametrize("features", [0, 10**9])
+def test_a_network_that_cannot_be_built_is_named(job, features):
+    config = dataclasses.asdict(TINY) | {"features": features}
     with pytest.raises(UsageError, match="cannot be built with this config"):
-        Trainer(huge, ProcessGroup(CPU))
+        Trainer(make_recipe(config=config), ProcessGroup(CPU))
 
 
 @pytest.mark.slow
@@ -753,6 +763,19 @@ def test_a_full_disk_loses_nothing(job, monkeypatch):
     assert "warning: cannot save step 4" in notes[1]
     assert "No space left" in notes[1]
     assert read_state(run.state).step == 6
+
+
+def test_the_reason_of_a_failed_save_is_the_system_s(job, tmp_path):
+    resource = pytest.importorskip("resource")
+    trainer = Trainer(job().recipe, ProcessGroup(CPU))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(SaveError, match=r"state\.pt': File too large") as caught:
+            trainer.save(tmp_path / "state.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "raise the limit" in caught.value.hint
 
 
 @pytest.mark.slow
