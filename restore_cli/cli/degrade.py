@@ -91,8 +91,9 @@ def degrade(
         _where(help="Layout of the folder; `restore datasets layouts` lists them.", metavar="NAME"),
     ] = "plain",
     split: Annotated[
-        str, _where(help="Split to write, in layouts that have splits.", metavar="NAME")
-    ] = "train",
+        str | None,
+        _where(help="Split to write, in layouts that have splits. Default: train.", metavar="NAME"),
+    ] = None,
     resume: Annotated[bool, _where("--resume", help="Skip pairs that are done.")] = False,
     jobs: Annotated[
         int | None,

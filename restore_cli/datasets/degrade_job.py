@@ -29,7 +29,7 @@ class DegradeJob:
     recipe: DegradationRecipe  # the degradation
     seed: int  # random seed
     layout: str = "plain"  # layout of the folder, a name in `layouts.LAYOUTS`
-    split: str = "train"  # name of the split, in layouts that have splits
+    split: str | None = None  # name of the split, in layouts that have splits; None: train
     resume: bool = False  # whether to keep pairs that have a record
     device: str = "cpu"  # device of the computation
     # whether to apply motion blur; if not, only the rest of the recipe is applied
@@ -60,9 +60,14 @@ def plan_pairs(job: DegradeJob) -> None:
             inputs with the same name, a name that is too long, or frames with a recipe that does
             not average them.
     """
-    lookup("layout", job.layout, LAYOUTS)
-    if not re.fullmatch(SPLIT, job.split):
+    layout = lookup("layout", job.layout, LAYOUTS)
+    if not re.fullmatch(SPLIT, job.split or "train"):
         raise UsageError(f"--split '{job.split}' is not a name", hint="use letters, digits and _")
+    if job.split is not None and "{split}" not in layout.roots[0]:
+        raise UsageError(
+            f"--split '{job.split}' does not fit: layout '{layout.name}' has no splits",
+            hint="leave it out, or use --layout reds or gopro",
+        )
     if not job.inputs:
         raise NoInputError("no pictures among the inputs", hint="give PNG, JPEG or WebP files")
     if job.output.suffix.lower() in OTHER_SUFFIXES | set(READ_ONLY):
@@ -153,7 +158,7 @@ def pair_paths(
     job: DegradeJob, index: int, number: int, size: float, patch: tuple[int, int] | None
 ) -> PairPaths:
     """Return the paths of a pair in the layout; `number` counts the pairs of one input."""
-    source, split = job.inputs[index], job.split
+    source, split = job.inputs[index], job.split or "train"
     frames = is_sequence(source)
     if frames or job.recipe.patches is not None:
         sequence, frame = index, number

@@ -19,6 +19,7 @@ ABLATIONS = FOLDER.parent / "ablations.toml"
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]  # every process lists the crops of a batch
 Side = Annotated[int, Field(ge=16)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -125,7 +126,7 @@ class ProgressiveSize(Record):
 
     step: Count
     patch: Side
-    batch: Count
+    batch: BatchSize
 
 
 class Phase(Record):
@@ -135,7 +136,7 @@ class Phase(Record):
     """Name in logs."""
     steps: Count
     """Optimiser steps."""
-    batch: Count
+    batch: BatchSize
     """Patches per step, over all processes and accumulated parts."""
     patch: Side
     """Side of a degraded patch, pixels."""

@@ -358,9 +358,11 @@ def test_frames_that_changed_are_other_frames(tmp_path):
 
 
 def test_names_of_splits_are_those_that_are_found_again(tmp_path):
-    for split in ("my-val", "../x", ""):
+    for split in ("my-val", "../x", "-"):
         with pytest.raises(UsageError, match="is not a name"):
             plan_pairs(job(tmp_path, layout="reds", split=split))
+    with pytest.raises(UsageError, match="layout 'plain' has no splits"):
+        plan_pairs(job(tmp_path, split="val"))
 
 
 def test_a_process_that_the_system_ends_is_no_traceback(tmp_path, monkeypatch):

@@ -173,6 +173,7 @@ def test_ablations_train_a_step(name):
     ("change", "message"),
     [
         ({"batchsize": 3}, "batchsize"),
+        ({"phases": [PHASE | {"batch": 10**12}]}, "batch"),
         ({"seed": -1}, "seed"),
         ({"phases": []}, "phases"),
         ({"phases": [PHASE | {"patch": 8}]}, "patch"),
