@@ -94,7 +94,7 @@ def test_a_folder_with_a_bad_file(tmp_path, tiny_weights):
         (["a.png", "--tile", "100"], 2, "--tile 100 is too small"),
         ([""], 2, "INPUT is empty"),
         (["a.png", "-o", ""], 2, "--output is empty"),
-        (["a.png", "-w", "model.pth"], 4, "not safetensors"),
+        (["a.png", "-w", "model.pth"], 4, "no weights file 'model.pth'"),
         (["a.png", "--tile", "big"], 2, "is not a size"),
         (["a.png", "--shard", "1/" + "9" * 5000], 2, "is not I/N"),
         (["a.png", "--overlap", "-3"], 2, "is not a size"),
