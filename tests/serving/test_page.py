@@ -327,7 +327,7 @@ def test_cancelling_stops_the_work_and_the_queue_moves_on(visit, address, way):
     first, second = visit(), visit()
     first.select_option("#model", "maxim")  # which takes seconds on any processor
     with first.expect_response(lambda response: response.request.method == "POST") as sent:
-        choose(first, picture(400, 300))
+        choose(first, picture(480, 400))
     key = sent.value.json()["key"]
     first.wait_for_selector("#status:has-text('Restoring')")
     choose(second, picture(32, 32))
@@ -340,7 +340,7 @@ def test_cancelling_stops_the_work_and_the_queue_moves_on(visit, address, way):
     else:
         first.goto("about:blank")
     assert "128x128" in restored(second)
-    for _ in range(100):
+    for _ in range(200):
         state = second.request.get(f"{address}jobs/{key}").json()
         if state["state"] != "running":
             break
