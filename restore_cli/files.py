@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 WINDOWS = os.name == "nt"
 _DAY = 24 * 3600.0  # seconds
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, or a limit on what may be written
-DISK_FULL = FULL - {errno.EFBIG}  # nothing more can be written; other files may be small enough
 _REMEDIES = {
     **dict.fromkeys((None, errno.ENOSPC), "free disk space"),
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another disk",
@@ -50,6 +49,15 @@ _REMEDIES = {
 # read only by setting it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or its cause, means that nothing more can be written to a disk.
+
+    A limit on the size of one file does not: the next may be smaller.
+    """
+    number = getattr(error and (error.__cause__ or error), "errno", None)
+    return number in FULL - {errno.EFBIG}
 
 
 @contextmanager

@@ -164,3 +164,15 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 def rgb8(image: torch.Tensor) -> np.ndarray:
     """(1, 3, H, W) in [0, 1] -> (H, W, 3) uint8."""
     return (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
+
+
+def refuse_to_write(monkeypatch, name, error):
+    """Raise an error when a file whose name contains `name` is written."""
+
+    def write(path, data):
+        if name in path.name:
+            raise error
+        return real(path, data)
+
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", write)

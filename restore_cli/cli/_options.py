@@ -14,6 +14,7 @@ from restore_cli.errors import UsageError
 option = partial(typer.Option, show_envvar=False)
 
 COMPUTE, REPORT = "Computation", "Messages"
+DATA_ROOT = "data"  # default of --data-root
 JsonOpt = Annotated[
     bool, option("--json", help="Print JSON instead of text on stdout.", rich_help_panel=REPORT)
 ]

@@ -247,7 +247,7 @@ def _dataset(name: str, request: ScoringRequest, scale: int | None) -> tuple[Dat
     from restore_cli.datasets.registry import DATASETS, pair_folder_dataset
 
     if name in DATASETS:
-        return DATASETS[name], DATASETS[name].folder(request.data_root or Path("data"))
+        return DATASETS[name], DATASETS[name].folder(request.data_root or Path(opt.DATA_ROOT))
     if name not in MINIATURES and not Path(name).is_dir():
         raise unknown_name("dataset", name, [*MINIATURES, *DATASETS])
     for option, given in (("--data-root", request.data_root), ("--fetch", request.fetch)):

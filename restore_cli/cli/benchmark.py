@@ -100,7 +100,10 @@ def benchmark(
     limit: Annotated[int | None, _what(help="Score only the first N pictures.", min=1)] = None,
     data_root: Annotated[
         str | None,
-        _where(help="Folder that contains one folder per dataset. Default: data.", metavar="DIR"),
+        _where(
+            help=f"Folder that contains one folder per dataset. Default: {opt.DATA_ROOT}.",
+            metavar="DIR",
+        ),
     ] = None,
     fetch: Annotated[bool, _where("--fetch", help="Download the dataset from the Hub.")] = False,
     output: Annotated[

@@ -114,7 +114,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Name of a dataset from `restore datasets list`.")],
     data_root: Annotated[
         str, opt.option(help="Folder that contains one folder per dataset.", metavar="DIR")
-    ] = "data",
+    ] = opt.DATA_ROOT,
     quiet: opt.QuietOpt = False,
 ) -> None:
     """Fetch a dataset from the Hub and print its folder; existing files are kept."""

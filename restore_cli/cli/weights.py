@@ -218,7 +218,7 @@ def import_weights(
     _check_local(file)
     _check_not_existing([target], overwrite=overwrite)
     check_writable(target.parent)
-    found = import_checkpoint(opt.parse_path(file), target, model, half=half, tell=_tell)
+    found = import_checkpoint(opt.parse_path(file), target, model, half=half, note=_note)
     origin = "restore's own names" if found.model.name in MODELS else "by spandrel"
     out.echo_err(
         f"{found.model.name} ({found.published.name if found.published else origin}), "
@@ -362,8 +362,8 @@ def convert(
     out.echo(str(target))
 
 
-def _tell(note: str) -> None:
-    out.echo_err(f"note: {note}")
+def _note(text: str) -> None:
+    out.note(f"note: {text}")
 
 
 def _check_local(file: str) -> None:

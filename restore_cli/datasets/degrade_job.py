@@ -61,7 +61,7 @@ def plan_pairs(job: DegradeJob) -> None:
             not average them.
     """
     layout = lookup("layout", job.layout, LAYOUTS)
-    if not re.fullmatch(SPLIT, job.split or "train"):
+    if job.split is not None and not re.fullmatch(SPLIT, job.split):
         raise UsageError(f"--split '{job.split}' is not a name", hint="use letters, digits and _")
     if job.split is not None and "{split}" not in layout.roots[0]:
         raise UsageError(

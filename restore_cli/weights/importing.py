@@ -23,7 +23,7 @@ from restore_cli.weights.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from restore_cli.weights.foreign import Tell, read_foreign
+from restore_cli.weights.foreign import Note, read_foreign
 from restore_cli.weights.tfjs import graph_sha256, is_tfjs_package
 
 _MAX_KEYS_SHOWN = 5  # keys of one kind that an error lists
@@ -51,7 +51,7 @@ def import_checkpoint(
     model: str | None = None,
     *,
     half: bool = False,
-    tell: Tell = lambda _: None,
+    note: Note = lambda _: None,
 ) -> Imported:
     """Convert a file of the authors, or one with restore's names, to a safetensors checkpoint.
 
@@ -59,7 +59,7 @@ def import_checkpoint(
     Without the name of a model, it is recognised. Tensors that have restore's names, or are of a
     network that only spandrel knows, keep their names. A file that restore wrote keeps its header.
     With `half`, tensors are stored as float16, which changes the output of `maxim` by at most 0.003
-    of its range. Notes on what was taken of the file are passed to `tell`.
+    of its range. Notes on what was taken of the file are passed to `note`.
 
     Raises:
         UsageError: no such model.
@@ -67,7 +67,7 @@ def import_checkpoint(
             of another shape; or a file of restore's that another checkpoint completes. Nothing is
             written.
     """
-    state = _recognisable(source, read_foreign(source, tell))
+    state = _recognisable(source, read_foreign(source, note))
     check_finite(source, state)
     if (own := read_header(source)) is not None:
         found = _own(source, state, own, model)

@@ -549,6 +549,7 @@ def test_pairs_that_were_degraded_otherwise_are_not_scored(tmp_path):
         (("--model", "bicubic"), "--dataset is missing"),
         (("--dataset", "gopro", "--model", "bicubic", "--no-motion"), "need --degrade"),
         (("--degrade", "shake", "photos", "--fetch"), "--degrade makes its own dataset"),
+        (("--degrade", "shake", "photos", "--data-root", "x"), "--degrade makes its own dataset"),
         (("--dataset", "gopro", "--model", "bicubic", "--warm-up", "9"), "--warm-up needs --table"),
         (("--dataset", "gopro", "--model", "bicubic", "--tile", "9" * 5000), "is not a size"),
     ],

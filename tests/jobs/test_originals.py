@@ -7,12 +7,11 @@ import os
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 from asking import CPU, planned, request
-from conftest import restore
+from conftest import refuse_to_write, restore
 from PIL import Image
 
 from restore_cli.errors import PictureError, UsageError
@@ -209,13 +208,7 @@ def test_a_full_disk_ends_the_run(tmp_path, bicubic, monkeypatch, ahead, number,
     for n in range(6):
         make(tmp_path / f"in/{n}.png", n)
 
-    def refused(temporary, data):
-        if "1_x2" in temporary.name:
-            raise OSError(number, "no")
-        return real(temporary, data)
-
-    real = Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", refused)
+    refuse_to_write(monkeypatch, "1_x2", OSError(number, "no"))
     asked = request(tmp_path / "in", output=tmp_path / "out")
     work, items = Restoration(asked, bicubic), plan(asked, bicubic.spec)
     outcomes = list(restore_all(work, items, ahead=ahead))
